@@ -1,0 +1,4 @@
+//! Uproar.
+pub mod connection_id;
+pub mod frame;
+pub mod ring;

@@ -1,0 +1,2 @@
+//! The `uproar` binary.
+fn main() {}
