@@ -1,4 +1,5 @@
 //! Uproar.
+pub mod cli;
 pub mod config;
 pub mod connection_id;
 pub mod frame;
