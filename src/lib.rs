@@ -3,4 +3,5 @@ pub mod cli;
 pub mod config;
 pub mod connection_id;
 pub mod frame;
+pub mod logging;
 pub mod ring;
