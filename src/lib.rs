@@ -4,4 +4,5 @@ pub mod config;
 pub mod connection_id;
 pub mod frame;
 pub mod logging;
+pub mod preflight;
 pub mod ring;
