@@ -1,4 +1,5 @@
 //! Uproar.
 pub mod connection_id;
 pub mod frame;
+pub mod protocol;
 pub mod ring;
