@@ -3,3 +3,4 @@ pub mod connection_id;
 pub mod frame;
 pub mod protocol;
 pub mod ring;
+pub mod shard;

@@ -3,7 +3,7 @@
 mod submission;
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::connection_id::ConnectionId;
@@ -28,17 +28,41 @@ pub struct Ring {}
 
 impl Ring {
     /// Sets up a ring owned by the calling thread.
-    pub fn new(_options: Options) -> io::Result<Self> { todo!() }
+    pub fn new(_options: Options) -> io::Result<Self> {
+        todo!()
+    }
     /// Readable when completions may be waiting (an eventfd); edge triggered use needs no read of it.
-    pub fn event_descriptor(&self) -> BorrowedFd<'_> { todo!() }
+    pub fn event_descriptor(&self) -> BorrowedFd<'_> {
+        todo!()
+    }
     /// Takes over a connected (or connecting, non-blocking) socket and starts receiving on it.
-    pub fn attach(&mut self, _id: ConnectionId, _socket: OwnedFd) { todo!() }
+    pub fn attach(&mut self, _id: ConnectionId, _socket: OwnedFd) {
+        todo!()
+    }
     /// Queues one submission; it reaches the kernel with the next `enter` or `wait` (or earlier, when the queue is full).
-    pub fn submit(&mut self, _submission: Submission) { todo!() }
+    pub fn submit(&mut self, _submission: Submission) {
+        todo!()
+    }
     /// Submits what is queued and collects what has completed, without waiting.
-    pub fn enter(&mut self) -> io::Result<()> { todo!() }
+    pub fn enter(&mut self) -> io::Result<()> {
+        todo!()
+    }
     /// As `enter`, but sleeps until something has completed or the time is up.
-    pub fn wait(&mut self, _timeout: Duration) -> io::Result<()> { todo!() }
+    pub fn wait(&mut self, _timeout: Duration) -> io::Result<()> {
+        todo!()
+    }
     /// The next collected completion; its bytes are lent until the next call on the ring.
-    pub fn next_completion(&mut self) -> Option<Completion<'_>> { todo!() }
+    pub fn next_completion(&mut self) -> Option<Completion<'_>> {
+        todo!()
+    }
+}
+
+/// Gives a second descriptor for the same open file (stand-in).
+///
+/// # Errors
+///
+/// `EMFILE` when the process has no descriptor to spare.
+pub fn duplicate(fd: &impl AsRawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is open for as long as `fd` is borrowed, and the borrow ends in this line.
+    unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) }.try_clone_to_owned()
 }
