@@ -1,9 +1,15 @@
 //! Uproar.
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod connection_id;
+pub mod dialect;
 pub mod frame;
+pub mod hub;
 pub mod logging;
 pub mod metrics;
+pub mod permit;
 pub mod preflight;
+pub mod protocol;
 pub mod ring;
+pub mod shard;

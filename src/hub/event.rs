@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{MessageId, RoomIndex, ShardIndex, UserId};
 use crate::connection_id::ConnectionId;
-use crate::metrics::FanOutHistogram;
+use crate::metrics::{RoomSizeClass, ShardMetrics};
 use crate::protocol::frames::MessageKind;
 
 /// A message as a room keeps it.
@@ -126,20 +126,20 @@ pub struct Publication {
 #[derive(Debug)]
 pub struct FanOutTimer {
     published: Instant,
-    members: usize,
-    histogram: Arc<FanOutHistogram>,
+    class: RoomSizeClass,
+    metrics: Arc<ShardMetrics>,
 }
 
 impl FanOutTimer {
     /// Starts to measure a fan-out to so many members.
     #[must_use]
-    pub fn start(members: usize, histogram: Arc<FanOutHistogram>) -> Self {
-        Self { published: Instant::now(), members, histogram }
+    pub fn start(members: usize, metrics: Arc<ShardMetrics>) -> Self {
+        Self { published: Instant::now(), class: RoomSizeClass::of(members), metrics }
     }
 }
 
 impl Drop for FanOutTimer {
     fn drop(&mut self) {
-        self.histogram.record(self.members, self.published.elapsed());
+        self.metrics.fan_out.record(self.class, self.published.elapsed());
     }
 }

@@ -7,7 +7,7 @@ use super::room::Room;
 use super::topic::Topic;
 use super::{Delivery, Directory, PresencePolicy, Request, RoomIndex, ShardIndex};
 use crate::clock::Now;
-use crate::metrics::FanOutHistogram;
+use crate::metrics::ShardMetrics;
 
 /// What rooms are like.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub(super) struct Outbox {
     deliveries: VecDeque<(ShardIndex, Delivery)>,
-    fan_out: Arc<FanOutHistogram>,
+    metrics: Arc<ShardMetrics>,
 }
 
 impl Outbox {
@@ -30,8 +30,8 @@ impl Outbox {
         self.deliveries.push_back((to, delivery));
     }
 
-    pub(super) fn fan_out(&self) -> &Arc<FanOutHistogram> {
-        &self.fan_out
+    pub(super) fn metrics(&self) -> &Arc<ShardMetrics> {
+        &self.metrics
     }
 }
 
@@ -51,7 +51,7 @@ pub struct Homes {
 impl Homes {
     /// The rooms of `directory` that are at home at `shard`.
     #[must_use]
-    pub fn new(shard: ShardIndex, settings: &Settings, directory: &Directory, fan_out: Arc<FanOutHistogram>) -> Self {
+    pub fn new(shard: ShardIndex, settings: &Settings, directory: &Directory, metrics: Arc<ShardMetrics>) -> Self {
         let room = |index: RoomIndex| {
             (directory.home(index) == shard).then(|| Room::new(index, settings, directory))
         };
@@ -59,7 +59,7 @@ impl Homes {
             directory: directory.clone(),
             rooms: directory.rooms().map(room).collect(),
             topics: HashMap::new(),
-            outbox: Outbox { deliveries: VecDeque::new(), fan_out },
+            outbox: Outbox { deliveries: VecDeque::new(), metrics },
         }
     }
 

@@ -115,7 +115,7 @@ impl Room {
 
     fn publish(&mut self, event: RoomEvent, origin: Option<Origin>, now: Now, outbox: &mut Outbox) {
         let timer = matches!(event, RoomEvent::Message(_))
-            .then(|| FanOutTimer::start(self.roster.len(), Arc::clone(outbox.fan_out())));
+            .then(|| FanOutTimer::start(self.roster.len(), Arc::clone(outbox.metrics())));
         let event = Event::Room { room: self.index, event, timestamp: now.unix_seconds };
         let publication = Arc::new(Publication { event, origin, timer });
         for shard in self.roster.shards() {

@@ -35,7 +35,7 @@ impl Topic {
 
     pub(super) fn relay(&self, name: &Arc<str>, kind: MessageKind, payload: Bytes, outbox: &mut Outbox) {
         let members = self.by_shard.iter().sum();
-        let timer = Some(FanOutTimer::start(members, Arc::clone(outbox.fan_out())));
+        let timer = Some(FanOutTimer::start(members, Arc::clone(outbox.metrics())));
         let event = Event::Relay { topic: Arc::clone(name), kind, payload };
         let publication = Arc::new(Publication { event, origin: None, timer });
         for (shard, count) in (0..).map(ShardIndex).zip(&self.by_shard) {

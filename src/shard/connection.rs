@@ -10,11 +10,12 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 use super::out_queue::{OutQueue, Overflow};
-use super::permit::ClientPermit;
 use super::rate::TokenBucket;
 use super::{Deadlines, Limits};
 use crate::frame::Frame;
 use crate::hub::{RoomIndex, UserId};
+use crate::metrics::Dialect;
+use crate::permit::ClientPermit;
 use crate::protocol::frames::MessageKind;
 
 /// tungstenite's receive buffer, allocated for every connection; longer frames make it grow. Most chat
@@ -58,6 +59,16 @@ pub(super) enum Session {
     Raw { topic: Arc<str>, membership: TopicMembership },
     /// Talks to itself.
     Echo,
+}
+
+impl Session {
+    pub(super) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Chat(_) => Dialect::Chat,
+            Self::Raw { .. } => Dialect::Raw,
+            Self::Echo => Dialect::Echo,
+        }
+    }
 }
 
 /// A user who speaks the chat dialect.

@@ -110,13 +110,13 @@ impl Shard {
             }
             _ => unreachable!("Bug: an event was published to an audience that cannot hear it"),
         };
-        self.counters.broadcasts += 1;
-        self.counters.broadcast_encodings += 1;
+        self.metrics.broadcasts.add(1);
+        self.metrics.frames_encoded.add(1);
         let frame = Frame::witnessed(bytes, publication);
         let limit_bytes = self.settings.limits.queue_bytes_max;
         let FanOut { delivered, overflowed } =
             fan_out(members, &mut self.connections, &mut self.dirty, &frame, own, limit_bytes);
-        self.counters.messages_out += delivered;
+        self.metrics.messages_delivered.add(delivered);
         for id in overflowed {
             self.evict(id, now);
         }

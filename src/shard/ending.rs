@@ -10,11 +10,11 @@ use std::io;
 use tracing::debug;
 
 use super::connection::{Ending, Phase};
-use super::counters::EndReason;
 use super::{Overflow, Shard};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::frame::Frame;
+use crate::metrics::EndReason;
 use crate::protocol::frames;
 use crate::ring::{CloseMode, SendBatch, Submission};
 
@@ -129,7 +129,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Phase::Closing(ending) = connection.phase {
             connection.phase = Phase::Lingering(ending);
-        } else if !self.begin_ending(id, EndReason::PeerClosed, now, Phase::Lingering) {
+        } else if !self.begin_ending(id, EndReason::Closed, now, Phase::Lingering) {
             return;
         }
         self.connections.at(id.index).out.seal(None);
@@ -142,7 +142,7 @@ impl Shard {
         match connection.phase {
             Phase::Open => {
                 // It may still be reading what was sent before.
-                if self.begin_ending(id, EndReason::PeerVanished, now, Phase::Lingering) {
+                if self.begin_ending(id, EndReason::Lost, now, Phase::Lingering) {
                     let connection = self.connections.at(id.index);
                     connection.out.seal(None);
                     connection.is_at_end_of_stream = true;
@@ -178,7 +178,7 @@ impl Shard {
             }
         };
         connection.out.handle_sent(batch, sent);
-        self.counters.bytes_out += sent as u64;
+        self.metrics.sent_bytes.add(sent as u64);
         let is_empty = connection.out.is_empty();
         match &mut connection.phase {
             Phase::Open => {}
@@ -195,7 +195,8 @@ impl Shard {
 
     /// Nothing is left of the connection; its slot may be used again.
     pub(super) fn handle_closed(&mut self, id: ConnectionId) {
-        drop(self.connections.remove(id));
+        let connection = self.connections.remove(id);
+        self.metrics.connections.with(connection.session.dialect()).sub(1);
     }
 
     pub(super) fn handle_timer(&mut self, id: ConnectionId, due_ms: u64, now: Now) {
@@ -238,7 +239,7 @@ impl Shard {
         if let Err(Overflow) = connection.greet(usize::MAX) {
             unreachable!("Bug: an unlimited queue was full");
         }
-        self.counters.ended(&connection.session, reason);
+        self.metrics.connections_ended.with(reason).add(1);
         self.depart(id);
         self.schedule(id);
         true
@@ -253,7 +254,7 @@ impl Shard {
         }
         let Phase::Lingering(ending) = &mut connection.phase else { return };
         if connection.is_at_end_of_stream {
-            self.end(id, CloseMode::Graceful, EndReason::PeerVanished);
+            self.end(id, CloseMode::Graceful, EndReason::Lost);
         } else if !ending.fin_sent {
             ending.fin_sent = true;
             ending.patience_ms = now.monotonic_ms + ANSWER_MS;
@@ -268,7 +269,7 @@ impl Shard {
         match connection.phase {
             Phase::Ended => return,
             Phase::Open => {
-                self.counters.ended(&connection.session, reason);
+                self.metrics.connections_ended.with(reason).add(1);
                 connection.phase = Phase::Ended;
                 self.depart(id);
             }

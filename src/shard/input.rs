@@ -7,14 +7,14 @@ use super::connection::{Input, Phase, Session};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::hub::Request;
+use crate::metrics::EndReason;
 use crate::protocol::frames::{self, MessageKind};
 use crate::ring::Submission;
 
-use super::counters::EndReason;
 
 impl Shard {
     pub(super) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
-        self.counters.bytes_in += bytes.len() as u64;
+        self.metrics.received_bytes.add(bytes.len() as u64);
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.last_received_ms = now.monotonic_ms;
         connection.is_pinged = false;
@@ -88,7 +88,7 @@ impl Shard {
 
     fn handle_message(&mut self, id: ConnectionId, kind: MessageKind, payload: Bytes, now: Now) {
         let connection = self.connections.at(id.index);
-        *self.counters.messages_in.of(&connection.session) += 1;
+        self.metrics.messages_received.with(connection.session.dialect()).add(1);
         match &mut connection.session {
             Session::Echo => self.push(id, frames::message(kind, &payload), now),
             Session::Raw { topic, .. } => {

@@ -14,14 +14,12 @@ mod audience;
 mod chat;
 mod connection;
 mod connections;
-mod counters;
 mod deliveries;
 mod ending;
 pub mod floor;
 mod input;
 pub mod lobby;
 mod out_queue;
-pub mod permit;
 mod rate;
 mod timers;
 
@@ -34,17 +32,16 @@ use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::frame::Frame;
 use crate::hub::{self, Delivery, Directory, Homes, Origin, Request, ShardIndex, UserId};
-use crate::metrics::FanOutHistogram;
+use crate::metrics::ShardMetrics;
+use crate::permit::ClientPermit;
 use crate::protocol::frames;
 use crate::protocol::route::Endpoint;
 use crate::ring::{Completion, Submission};
 use audience::{LocalRoom, Members};
 use connection::{ChatUser, Connection, Phase, RoomMembership, Session, TopicMembership};
 use connections::Connections;
-pub use counters::{Counters, EndReason};
 use ending::Drain;
 pub use out_queue::Overflow;
-use permit::ClientPermit;
 pub use rate::Rate;
 use rate::TokenBucket;
 use timers::Timers;
@@ -133,17 +130,17 @@ pub struct Shard {
     deliveries: Vec<VecDeque<Delivery>>,
     drain: Option<Drain>,
     ping: Frame,
-    counters: Counters,
+    metrics: Arc<ShardMetrics>,
 }
 
 impl Shard {
     /// A shard without connections.
     #[must_use]
-    pub fn new(settings: Settings, directory: &Directory, fan_out: Arc<FanOutHistogram>) -> Self {
+    pub fn new(settings: Settings, directory: &Directory, metrics: Arc<ShardMetrics>) -> Self {
         let shards = usize::from(directory.shards());
         assert!(usize::from(settings.index.0) < shards);
         Self {
-            homes: Homes::new(settings.index, &settings.rooms, directory, fan_out),
+            homes: Homes::new(settings.index, &settings.rooms, directory, Arc::clone(&metrics)),
             settings,
             directory: directory.clone(),
             connections: Connections::default(),
@@ -161,7 +158,7 @@ impl Shard {
             deliveries: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
             drain: None,
             ping: Frame::new(frames::ping()),
-            counters: Counters::default(),
+            metrics,
         }
     }
 
@@ -176,7 +173,8 @@ impl Shard {
             }
             Endpoint::Echo => Session::Echo,
         };
-        self.counters.opened(&session);
+        self.metrics.upgrades.add(1);
+        self.metrics.connections.with(session.dialect()).add(1);
         let limits = &self.settings.limits;
         let connection = Connection::new(session, Frame::new(greeting), permit, limits, now.monotonic_ms);
         let id = self.connections.insert(connection);
@@ -251,8 +249,6 @@ impl Shard {
                 continue;
             }
             if let Some(batch) = connection.out.next_batch() {
-                self.counters.batches_sent += 1;
-                self.counters.frames_sent += batch.frame_count() as u64;
                 return Some(Submission::Send(id, batch));
             }
         }
@@ -307,12 +303,6 @@ impl Shard {
     #[must_use]
     pub fn room_count(&self) -> usize {
         self.homes.room_count()
-    }
-
-    /// What has happened so far.
-    #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.counters
     }
 
     /// Handles what this shard has said to itself until nothing is left.
@@ -371,7 +361,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         match connection.out.push(frame, limit_bytes) {
             Ok(()) => {
-                self.counters.messages_out += 1;
+                self.metrics.messages_delivered.add(1);
                 self.mark_dirty(id);
             }
             Err(Overflow) => self.evict(id, now),
@@ -384,7 +374,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         match connection.out.push_join(frames, limit_bytes) {
             Ok(()) => {
-                self.counters.messages_out += frames.len() as u64;
+                self.metrics.messages_delivered.add(frames.len() as u64);
                 self.mark_dirty(id);
             }
             Err(Overflow) => self.evict(id, now),
