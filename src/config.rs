@@ -385,6 +385,15 @@ impl AllowedOrigin {
     }
 }
 
+impl fmt::Display for AllowedOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "*",
+            Self::Origin(origin) => origin,
+        })
+    }
+}
+
 impl FromStr for AllowedOrigin {
     type Err = String;
 

@@ -31,7 +31,6 @@ pub struct Metrics {
 struct Process {
     started: Instant,
     places: ClientPlaces,
-    users_online: Gauge,
     is_draining: AtomicBool,
 }
 
@@ -44,7 +43,6 @@ impl Metrics {
             process: Arc::new(Process {
                 started: Instant::now(),
                 places,
-                users_online: Gauge::default(),
                 is_draining: AtomicBool::new(false),
             }),
         }
@@ -66,12 +64,6 @@ impl Metrics {
         self.process.places.taken()
     }
 
-    /// How many users there are in all rooms; every shard writes it.
-    #[must_use]
-    pub fn users_online(&self) -> &Gauge {
-        &self.process.users_online
-    }
-
     /// Says that the server is shutting down. There is no way back.
     pub fn set_draining(&self) {
         self.process.is_draining.store(true, Relaxed);
@@ -91,9 +83,9 @@ impl Metrics {
 
     /// Everything as Prometheus text, version 0.0.4; see [`CONTENT_TYPE`].
     #[must_use]
-    pub fn render(&self) -> String {
+    pub fn render(&self, users_online: usize) -> String {
         let mut registry = Registry::with_prefix("uproar");
-        registry.register_collector(Box::new(self.clone()));
+        registry.register_collector(Box::new(Scrape { metrics: self.clone(), users_online }));
         let mut text = String::new();
         text::encode_registry(&mut text, &registry).expect("Bug: writing to a String does not fail");
         text
@@ -141,8 +133,6 @@ pub struct ShardMetrics {
     pub frames_encoded: Counter,
     /// Rooms that have their home on this shard.
     pub rooms: Gauge,
-    /// Members of those rooms, wherever they are connected.
-    pub room_members: Gauge,
     /// Turns of the floor.
     pub ring_turns: Counter,
     /// Submissions that entered the ring.
@@ -277,8 +267,6 @@ label! {
     Dialect as "dialect" {
         /// JSON messages with rooms, names and history.
         Chat = "chat",
-        /// The older JSON messages, members of the first room.
-        Hub = "hub",
         /// Messages that go unchanged to everybody on a topic.
         Raw = "raw",
         /// Messages that come back unchanged.
@@ -291,8 +279,6 @@ label! {
     RefusalReason as "reason" {
         /// There are as many clients as allowed.
         Full = "full",
-        /// The lobby holds as many connections as allowed.
-        LobbyFull = "lobby_full",
         /// The origin is not allowed.
         Origin = "origin",
         /// The server is shutting down.
@@ -301,8 +287,6 @@ label! {
         BadRequest = "bad_request",
         /// The path wants an upgrade, or one of another version.
         UpgradeRequired = "upgrade_required",
-        /// The dialect has no way to sign in, and signing in is required.
-        AuthenticationRequired = "authentication_required",
         /// There is nothing at the path.
         NotFound = "not_found",
         /// The method is neither GET nor HEAD.
@@ -331,16 +315,8 @@ label! {
         TooBig = "too_big",
         /// Text was not UTF-8.
         InvalidUtf8 = "invalid_utf8",
-        /// It did not sign in, or with a wrong password.
-        Authentication = "authentication",
-        /// An administrator sent it away.
-        Kicked = "kicked",
-        /// It was told that the server is full.
-        Full = "full",
         /// The server shut down.
         Shutdown = "shutdown",
-        /// The server could not go on with it.
-        InternalError = "internal_error",
     }
 }
 
@@ -450,10 +426,10 @@ impl Families<'_> {
             let buckets: Vec<(f64, u64)> = bounds
                 .chain([f64::INFINITY])
                 .enumerate()
-                .map(|(bucket, bound)| (bound, series().map(|series| series.counts[bucket].get()).sum()))
+                .map(|(bucket, bound)| (bound, series().map(|series| series.counts[bucket].load(Relaxed)).sum()))
                 .collect();
             let count = buckets.iter().map(|(_, count)| count).sum();
-            let sum_ns: u64 = series().map(|series| series.sum_ns.get()).sum();
+            let sum_ns: u64 = series().map(|series| series.sum_ns.load(Relaxed)).sum();
             let labels = [(RoomSizeClass::NAME, class.as_str())];
             family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
                 sum_ns as f64 / 1e9,
@@ -466,104 +442,111 @@ impl Families<'_> {
     }
 }
 
-impl Collector for Metrics {
+/// One scrape: the numbers, and what was read elsewhere for it.
+#[derive(Debug)]
+struct Scrape {
+    metrics: Metrics,
+    users_online: usize,
+}
+
+impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         use MetricType::{Counter, Gauge};
         let mut to = Families(encoder);
+        let Self { metrics, users_online } = self;
 
-        let clients_max = self.process.places.clients_max() as u64;
-        to.one("uptime_seconds", "Time since the start", Gauge, self.uptime().as_secs_f64())?;
-        to.one("draining", "1 while the server shuts down", Gauge, u64::from(self.is_draining()))?;
-        to.one("clients", "Clients admitted", Gauge, self.clients() as u64)?;
+        let clients_max = metrics.process.places.clients_max() as u64;
+        to.one("uptime_seconds", "Time since the start", Gauge, metrics.uptime().as_secs_f64())?;
+        to.one("draining", "1 while the server shuts down", Gauge, u64::from(metrics.is_draining()))?;
+        to.one("clients", "Clients admitted", Gauge, metrics.clients() as u64)?;
         to.one("clients_max", "The most clients that are admitted", Gauge, clients_max)?;
-        to.one("users_online", "Users in all rooms", Gauge, self.users_online().get())?;
+        to.one("users_online", "Users in all rooms", Gauge, *users_online as u64)?;
 
         to.one(
             "connections_accepted_total",
             "Connections accepted",
             Counter,
-            self.sum(|s| s.connections_accepted.get()),
+            metrics.sum(|s| s.connections_accepted.get()),
         )?;
         to.one(
             "lobby_connections",
             "Connections not yet upgraded or answered",
             Gauge,
-            self.sum(|s| s.lobby_connections.get()),
+            metrics.sum(|s| s.lobby_connections.get()),
         )?;
-        to.one("upgrades_total", "Upgrades admitted", Counter, self.sum(|s| s.upgrades.get()))?;
+        to.one("upgrades_total", "Upgrades admitted", Counter, metrics.sum(|s| s.upgrades.get()))?;
         to.each("refused_total", "Requests and upgrades turned away", Counter, |reason| {
-            self.sum(|s| s.refused.with(reason).get())
+            metrics.sum(|s| s.refused.with(reason).get())
         })?;
         to.each("connections", "Upgraded connections", Gauge, |dialect| {
-            self.sum(|s| s.connections.with(dialect).get())
+            metrics.sum(|s| s.connections.with(dialect).get())
         })?;
         to.each("connections_ended_total", "Upgraded connections ended", Counter, |reason| {
-            self.sum(|s| s.connections_ended.with(reason).get())
+            metrics.sum(|s| s.connections_ended.with(reason).get())
         })?;
 
         to.each("messages_received_total", "Messages received", Counter, |dialect| {
-            self.sum(|s| s.messages_received.with(dialect).get())
+            metrics.sum(|s| s.messages_received.with(dialect).get())
         })?;
         to.one(
             "messages_delivered_total",
             "Messages queued, once for each receiver",
             Counter,
-            self.sum(|s| s.messages_delivered.get()),
+            metrics.sum(|s| s.messages_delivered.get()),
         )?;
         to.one(
             "received_bytes_total",
             "Bytes received on upgraded connections",
             Counter,
-            self.sum(|s| s.received_bytes.get()),
+            metrics.sum(|s| s.received_bytes.get()),
         )?;
         to.one(
             "sent_bytes_total",
             "Bytes sent on upgraded connections",
             Counter,
-            self.sum(|s| s.sent_bytes.get()),
+            metrics.sum(|s| s.sent_bytes.get()),
         )?;
         to.one(
             "queued_bytes",
             "Bytes waiting in out-queues, once for each receiver",
             Gauge,
-            self.sum(|s| s.queued_bytes.get()),
+            metrics.sum(|s| s.queued_bytes.get()),
         )?;
         to.one(
             "mailbox_messages",
             "Messages waiting between shards",
             Gauge,
-            self.sum(|s| s.mailbox_messages.get()),
+            metrics.sum(|s| s.mailbox_messages.get()),
         )?;
 
         to.one(
             "broadcasts_total",
             "Events delivered to a room, once for each shard with members",
             Counter,
-            self.sum(|s| s.broadcasts.get()),
+            metrics.sum(|s| s.broadcasts.get()),
         )?;
-        to.one("frames_encoded_total", "Frames encoded", Counter, self.sum(|s| s.frames_encoded.get()))?;
-        to.one("rooms", "Rooms", Gauge, self.sum(|s| s.rooms.get()))?;
-        to.one("room_members", "Members of all rooms", Gauge, self.sum(|s| s.room_members.get()))?;
-        to.fan_out("fan_out_seconds", "Time to deliver an event to the members on one shard", &self.shards)?;
+        to.one("frames_encoded_total", "Frames encoded", Counter, metrics.sum(|s| s.frames_encoded.get()))?;
+        to.one("rooms", "Rooms", Gauge, metrics.sum(|s| s.rooms.get()))?;
+        to.fan_out("fan_out_seconds", "Time to deliver an event to the members on one shard", &metrics.shards)?;
 
-        to.one("ring_turns_total", "Turns of the event loops", Counter, self.sum(|s| s.ring_turns.get()))?;
+        to.one("ring_turns_total", "Turns of the event loops", Counter, metrics.sum(|s| s.ring_turns.get()))?;
         to.one(
             "ring_submissions_total",
             "Submissions that entered the rings",
             Counter,
-            self.sum(|s| s.ring_submissions.get()),
+            metrics.sum(|s| s.ring_submissions.get()),
         )?;
         to.one(
             "ring_completions_total",
             "Completions handled",
             Counter,
-            self.sum(|s| s.ring_completions.get()),
+            metrics.sum(|s| s.ring_completions.get()),
         )?;
         to.one(
             "receive_buffer_shortages_total",
             "Receives that found no provided buffer",
             Counter,
-            self.sum(|s| s.receive_buffer_shortages.get()),
+            metrics.sum(|s| s.receive_buffer_shortages.get()),
         )
     }
 }

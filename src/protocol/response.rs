@@ -94,7 +94,11 @@ impl Response {
             .with_field("Sec-WebSocket-Version", "13")
     }
 
-    /// Adds a header field. Its value must be fit for a field: no line breaks.
+    /// Adds a header field.
+    ///
+    /// # Panics
+    ///
+    /// When the value has a line break: what comes from a request must have been looked at before.
     #[must_use]
     pub fn with_field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         let value = value.into();

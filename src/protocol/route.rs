@@ -15,8 +15,6 @@ use super::response::{Response, Status, switching_protocols};
 pub enum Endpoint {
     /// `/` and `/chat`.
     Chat,
-    /// `/ws`.
-    Hub,
     /// `/broadcast` and below.
     Raw {
         /// What follows `/broadcast/`, byte for byte: it is a name, so percent-encoding is not undone
@@ -79,7 +77,7 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
     }
     match place {
         Place::Endpoint(Endpoint::Chat) => Route::Page,
-        Place::Endpoint(_) => Route::Respond(Response::upgrade_required(
+        Place::Endpoint(_) | Place::Hub => Route::Respond(Response::upgrade_required(
             "Upgrade Required: connect here with a WebSocket client",
         )),
         Place::Health => Route::Respond(Response::text(Status::Ok, "ok")),
@@ -101,6 +99,8 @@ impl From<HeadError> for Response {
 /// What there is at a path.
 enum Place {
     Endpoint(Endpoint),
+    /// The hub dialect's path.
+    Hub,
     Health,
     Metrics,
 }
@@ -109,7 +109,7 @@ impl Place {
     fn of(path: &str) -> Option<Self> {
         Some(match path {
             "/" | "/chat" => Self::Endpoint(Endpoint::Chat),
-            "/ws" => Self::Endpoint(Endpoint::Hub),
+            "/ws" => Self::Hub,
             "/broadcast" => Self::Endpoint(Endpoint::Raw { topic: String::new() }),
             "/echo" => Self::Endpoint(Endpoint::Echo),
             "/healthz" => Self::Health,

@@ -1,6 +1,6 @@
 //! Users of the chat dialect: their coming, and what they ask for.
 
-use super::connection::{ChatUser, RoomMembership, Session, TopicMembership};
+use super::connection::{RoomMembership, Session, TopicMembership};
 use super::{Overflow, Shard};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
@@ -34,22 +34,15 @@ impl Shard {
 
     pub(super) fn request_join(&mut self, id: ConnectionId, room: RoomIndex) {
         let origin = self.origin(id);
-        let Some(user) = self.chat_user(id) else { return };
+        let Some(user) = self.connections.chat_user(id) else { return };
         let (user, name, connected_at) = (user.id, user.name.clone(), user.connected_at);
         let member = Member { user, name, connected_at, origin };
         self.request(self.directory.home(room), Request::Join { room, member });
     }
 
-    pub(super) fn chat_user(&mut self, id: ConnectionId) -> Option<&mut ChatUser> {
-        match &mut self.connections.get_mut(id)?.session {
-            Session::Chat(user) => Some(user),
-            Session::Raw { .. } | Session::Echo => None,
-        }
-    }
-
     pub(super) fn handle_chat_message(&mut self, id: ConnectionId, kind: MessageKind, payload: &[u8], now: Now) {
         let limits = self.settings.limits;
-        let Some(user) = self.chat_user(id) else { return };
+        let Some(user) = self.connections.chat_user(id) else { return };
         let command = if user.bucket.take(limits.rate, now.monotonic_ms) {
             chat::decode(kind, payload, limits.message_bytes_max)
         } else {
@@ -71,7 +64,7 @@ impl Shard {
 
     fn carry_out(&mut self, id: ConnectionId, command: Command, now: Now) -> Result<(), Refusal> {
         let origin = self.origin(id);
-        let Some(user) = self.chat_user(id) else { return Ok(()) };
+        let Some(user) = self.connections.chat_user(id) else { return Ok(()) };
         let (user_id, name) = (user.id, user.name.clone());
         // Input is read only while the user is in a room, so there is one.
         let RoomMembership::In { room, place } = user.membership else { return Ok(()) };
@@ -120,7 +113,7 @@ impl Shard {
     pub(super) fn receive_private(&mut self, private: Private, now: Now) {
         let Private { from, from_name, origin, to, content } = private;
         let receiver = self.users.get(&to).copied();
-        let receiver = receiver.and_then(|id| Some((id, self.chat_user(id)?.name.clone())));
+        let receiver = receiver.and_then(|id| Some((id, self.connections.chat_user(id)?.name.clone())));
         let Some((id, receiver_name)) = receiver else {
             self.reply(origin.shard, Delivery::PrivateFailed { to: origin });
             return;

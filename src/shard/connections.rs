@@ -2,7 +2,7 @@
 
 use slab::Slab;
 
-use super::connection::Connection;
+use super::connection::{ChatUser, Connection, Session};
 use crate::connection_id::ConnectionId;
 
 /// A shard's connections by [`ConnectionId`].
@@ -53,6 +53,19 @@ impl Connections {
 
     pub(super) fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    /// The user behind a connection, if it has one.
+    pub(super) fn chat_user(&mut self, id: ConnectionId) -> Option<&mut ChatUser> {
+        match &mut self.get_mut(id)?.session {
+            Session::Chat(user) => Some(user),
+            Session::Raw { .. } | Session::Echo => None,
+        }
+    }
+
+    /// All connections.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.slab.iter().map(|(_, connection)| connection)
     }
 
     /// The ids of all connections.

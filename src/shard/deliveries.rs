@@ -19,7 +19,7 @@ impl Shard {
             Delivery::Left { to } => self.handle_left(to.connection),
             Delivery::Publish(audience, publication) => self.publish(&audience, publication, now),
             Delivery::Members { to, members } => {
-                let Some(user) = self.chat_user(to.connection) else { return };
+                let Some(user) = self.connections.chat_user(to.connection) else { return };
                 let RoomMembership::In { room, .. } = user.membership else { return };
                 let users = self.rooms[room.get()].lists.users(&members, now);
                 self.push(to.connection, users, now);
@@ -66,7 +66,7 @@ impl Shard {
 
     /// The old room's home has let go; the new one is asked.
     fn handle_left(&mut self, id: ConnectionId) {
-        let Some(user) = self.chat_user(id) else { return };
+        let Some(user) = self.connections.chat_user(id) else { return };
         let RoomMembership::Leaving { from, place, to } = user.membership else { return };
         user.membership = RoomMembership::Joining(to);
         self.remove_from_room(id, from, place);

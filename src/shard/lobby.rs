@@ -8,7 +8,7 @@
 //!
 //! One rule holds the reading and writing together. A tokio-uring operation whose future is dropped is
 //! *not* cancelled: it keeps its buffer and the descriptor until the peer does something. So every
-//! connection is a [`Guest`], which shuts the socket down when it is dropped, and with that ends
+//! connection is a `Guest`, which shuts the socket down when it is dropped, and with that ends
 //! whatever operation a deadline has left behind.
 
 use std::convert::Infallible;
@@ -78,6 +78,8 @@ pub trait LobbyServices {
 pub enum LobbyEvent {
     /// A connection was accepted.
     Accepted,
+    /// A connection left the lobby, whereto ever.
+    Left,
     /// Accepting failed.
     AcceptFailed,
     /// A connection was answered with a plain response.
@@ -135,7 +137,11 @@ impl Lobby {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     lobby.services.note(LobbyEvent::Accepted);
-                    tokio_uring::spawn(Rc::clone(&lobby).receive(Guest::new(stream), peer, place));
+                    let lobby = Rc::clone(&lobby);
+                    tokio_uring::spawn(async move {
+                        lobby.receive(Guest::new(stream), peer, place).await;
+                        lobby.services.note(LobbyEvent::Left);
+                    });
                 }
                 Err(error) => {
                     lobby.services.note(LobbyEvent::AcceptFailed);
@@ -147,7 +153,7 @@ impl Lobby {
     }
 
     /// One connection's stay in the lobby.
-    async fn receive(self: Rc<Self>, guest: Guest, peer: SocketAddr, _place: OwnedSemaphorePermit) {
+    async fn receive(&self, guest: Guest, peer: SocketAddr, _place: OwnedSemaphorePermit) {
         let deadline = Instant::now() + self.handshake_timeout;
         let mut received = Vec::with_capacity(FIRST_READ_BYTES);
         loop {
@@ -210,7 +216,8 @@ impl Lobby {
                 self.services.admit(Admission { socket, peer, endpoint, response, received, permit });
             }
             Err((guest, error)) => {
-                tracing::warn!(%error, "no descriptor for a new client; raise the descriptor limit");
+                tracing::warn!(%error, "a client has no descriptor; raise the descriptor limit");
+                drop(permit);
                 let refusal = Response::text(Status::ServiceUnavailable, "Out of descriptors");
                 self.respond(guest, &refusal, true).await;
             }
@@ -285,7 +292,8 @@ impl Guest {
 
     /// Gives the socket away. Nothing is under way on it: each read that was begun was waited for.
     fn release(mut self) -> Result<OwnedFd, (Self, io::Error)> {
-        match ring::duplicate(&self.stream) {
+        // A frame is small and its reader waits for it, so it must not wait for an acknowledgement.
+        match self.stream.set_nodelay(true).and_then(|()| ring::duplicate(&self.stream)) {
             Ok(socket) => {
                 self.is_released = true;
                 Ok(socket)

@@ -293,6 +293,12 @@ impl Shard {
         [self.timers.next_due_ms(), self.homes.next_due_ms(), drain].into_iter().flatten().min()
     }
 
+    /// Bytes that wait in out-queues or are under way, added up over all connections.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.connections.iter().map(|connection| connection.out.queued_bytes()).sum()
+    }
+
     /// How many connections there are, those at their end included.
     #[must_use]
     pub fn connection_count(&self) -> usize {
