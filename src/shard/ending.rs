@@ -167,7 +167,13 @@ impl Shard {
         self.end(id, CloseMode::Abort, EndReason::Lost);
     }
 
-    pub(super) fn handle_sent(&mut self, id: ConnectionId, batch: SendBatch, result: io::Result<usize>, now: Now) {
+    pub(super) fn handle_sent(
+        &mut self,
+        id: ConnectionId,
+        batch: SendBatch,
+        result: io::Result<usize>,
+        now: Now,
+    ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let sent = match result {
             Ok(sent) => sent,
@@ -208,7 +214,9 @@ impl Shard {
         connection.timer_ms = 0;
         if connection.due_ms(&deadlines) <= now.monotonic_ms {
             match connection.phase {
-                Phase::Open if connection.last_received_ms + deadlines.idle_timeout_ms <= now.monotonic_ms => {
+                Phase::Open
+                    if connection.last_received_ms + deadlines.idle_timeout_ms <= now.monotonic_ms =>
+                {
                     self.close(id, 1001, "idle timeout", EndReason::Idle, now);
                 }
                 Phase::Open => {
@@ -224,7 +232,13 @@ impl Shard {
     }
 
     /// Takes a connection out of what it was part of. False when it was ending already.
-    fn begin_ending(&mut self, id: ConnectionId, reason: EndReason, now: Now, phase: fn(Ending) -> Phase) -> bool {
+    fn begin_ending(
+        &mut self,
+        id: ConnectionId,
+        reason: EndReason,
+        now: Now,
+        phase: fn(Ending) -> Phase,
+    ) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return false };
         if connection.phase != Phase::Open {
             return false;

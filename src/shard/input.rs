@@ -11,7 +11,6 @@ use crate::metrics::EndReason;
 use crate::protocol::frames::{self, MessageKind};
 use crate::ring::Submission;
 
-
 impl Shard {
     pub(super) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         self.metrics.received_bytes.add(bytes.len() as u64);

@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use uproar::permit::{ClientPermit, ClientPlaces};
 use uproar::protocol::response::{Response, Status};
 use uproar::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
-use uproar::permit::{ClientPermit, ClientPlaces};
 
 /// How long a test waits for something before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
