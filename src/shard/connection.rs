@@ -127,7 +127,7 @@ pub(super) struct Connection {
     pub(super) is_paused: bool,
     /// True while it is in the shard's list of connections whose input is held back.
     pub(super) is_listed_as_held: bool,
-    /// True once the peer's FIN has come.
+    /// True once the peer's FIN has come. Its end is handled when what it said before has been read.
     pub(super) is_at_end_of_stream: bool,
     /// True when a ping was sent since something was last received.
     pub(super) is_pinged: bool,
@@ -210,6 +210,11 @@ impl Connection {
             Session::Raw { membership, .. } => *membership == TopicMembership::Joining,
             Session::Echo => false,
         }
+    }
+
+    /// True while input that was received has not been read, or must not be.
+    pub(super) fn is_holding(&self) -> bool {
+        !self.held.is_empty() || self.is_awaiting()
     }
 
     /// Keeps input for later. True when receiving should be paused.

@@ -63,7 +63,7 @@ impl Shard {
         let history = lists.history(&snapshot.history, now);
         frames.extend([first, users, history].map(Frame::new));
         self.push_join(id, &frames, now);
-        self.read_held(id, now);
+        self.answered.push_back(id);
     }
 
     /// The old room's home has let go; the new one is asked.
@@ -86,7 +86,7 @@ impl Shard {
         if let Some(greeting) = connection.greeting.take() {
             self.push_join(id, &[greeting], now);
         }
-        self.read_held(id, now);
+        self.answered.push_back(id);
     }
 
     /// Tells every member on this shard.

@@ -139,21 +139,24 @@ impl Shard {
     /// The peer will send nothing more.
     pub(super) fn handle_end_of_stream(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_at_end_of_stream = true;
+        if matches!(connection.phase, Phase::Open | Phase::Closing(_)) && connection.is_holding() {
+            // What it said before is still to be read; the end comes behind it.
+            return;
+        }
         match connection.phase {
             Phase::Open => {
                 // It may still be reading what was sent before.
                 if self.begin_ending(id, EndReason::Lost, now, Phase::Lingering) {
-                    let connection = self.connections.at(id.index);
-                    connection.out.seal(None);
-                    connection.is_at_end_of_stream = true;
+                    self.connections.at(id.index).out.seal(None);
                     self.finish(id, now);
                 }
             }
-            Phase::Closing(ending) | Phase::Lingering(ending) => {
+            Phase::Closing(ending) => {
                 connection.phase = Phase::Lingering(ending);
-                connection.is_at_end_of_stream = true;
                 self.finish(id, now);
             }
+            Phase::Lingering(_) => self.finish(id, now),
             Phase::Ended => {}
         }
     }
@@ -190,6 +193,7 @@ impl Shard {
             Phase::Open => {}
             Phase::Closing(ending) | Phase::Lingering(ending) => {
                 ending.patience_ms = now.monotonic_ms + if is_empty { ANSWER_MS } else { STALL_MS };
+                self.schedule(id);
                 self.finish(id, now);
             }
             Phase::Ended => return,
@@ -256,6 +260,8 @@ impl Shard {
         self.metrics.connections_ended.with(reason).add(1);
         self.depart(id);
         self.schedule(id);
+        // What was held back no longer has to wait; a close frame may be among it.
+        self.answered.push_back(id);
         true
     }
 
