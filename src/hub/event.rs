@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub members: MemberList,
     /// The last messages, oldest first. Shared like [`MemberList::listed`].
     pub history: Arc<[Arc<RoomMessage>]>,
+    /// For one who comes back: whether nothing between its last message and these is missing.
+    pub complete: Option<bool>,
 }
 
 /// What happened in a room.

@@ -48,6 +48,14 @@ impl History {
     pub(super) fn recent(&mut self) -> Arc<[Arc<RoomMessage>]> {
         Arc::clone(self.recent.get_or_insert_with(|| self.kept.iter().cloned().collect()))
     }
+
+    /// The kept messages behind `after`, oldest first, and whether they are all that there were. An id that
+    /// was never given out belongs to another life of the server, and nobody knows what was said since.
+    pub(super) fn after(&self, after: MessageId) -> (Arc<[Arc<RoomMessage>]>, bool) {
+        let first_kept = self.last_id.0 + 1 - self.kept.len() as u64;
+        let complete = after <= self.last_id && after.0 + 1 >= first_kept;
+        (self.kept.iter().filter(|message| message.id > after).cloned().collect(), complete)
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +73,27 @@ mod tests {
         }
         let kept: Vec<u64> = history.recent().iter().map(|message| message.id.0).collect();
         assert_eq!(kept, [3, 4, 5]);
+    }
+
+    #[test]
+    fn who_comes_back_is_told_whether_anything_is_missing() {
+        let mut history = History::new(3);
+        assert!(history.after(MessageId(0)).1);
+        let user = UserId::from_wire(1).unwrap();
+        for n in 1..=5 {
+            history.append(user, "a".into(), n.to_string(), n);
+        }
+        let after = |id| {
+            let (messages, complete) = history.after(MessageId(id));
+            (messages.iter().map(|message| message.id.0).collect::<Vec<_>>(), complete)
+        };
+        assert_eq!(after(0), (vec![3, 4, 5], false));
+        assert_eq!(after(1), (vec![3, 4, 5], false));
+        assert_eq!(after(2), (vec![3, 4, 5], true));
+        assert_eq!(after(4), (vec![5], true));
+        assert_eq!(after(5), (vec![], true));
+        assert_eq!(after(6), (vec![], false));
+        assert_eq!(after(u64::MAX), (vec![], false));
     }
 
     #[test]

@@ -76,9 +76,11 @@ impl Homes {
     pub fn handle_request(&mut self, request: Request, now: Now) {
         let outbox = &mut self.outbox;
         match request {
-            Request::Join { room, member } => home(&mut self.rooms, room).join(member, now, outbox),
-            Request::Revisit { room, user, origin } => {
-                home(&mut self.rooms, room).revisit(user, origin, outbox)
+            Request::Join { room, member, after } => {
+                home(&mut self.rooms, room).join(member, after, now, outbox)
+            }
+            Request::Revisit { room, user, origin, after } => {
+                home(&mut self.rooms, room).revisit(user, origin, after, outbox)
             }
             Request::Leave { room, user, reply } => {
                 home(&mut self.rooms, room).leave(user, reply, now, outbox)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::event::{MemberList, Origin, Publication, Snapshot};
-use super::{RoomIndex, ShardIndex, UserId};
+use super::{MessageId, RoomIndex, ShardIndex, UserId};
 use crate::protocol::frames::MessageKind;
 
 /// A user who enters a room, and where to answer.
@@ -54,10 +54,10 @@ pub struct Private {
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Request {
-    /// Enter a room. Answered with [`Delivery::Joined`].
-    Join { room: RoomIndex, member: Member },
+    /// Enter a room. Answered with [`Delivery::Joined`], with what was said since `after` if that is given.
+    Join { room: RoomIndex, member: Member, after: Option<MessageId> },
     /// Be shown one's own room again. Answered with [`Delivery::Joined`].
-    Revisit { room: RoomIndex, user: UserId, origin: Origin },
+    Revisit { room: RoomIndex, user: UserId, origin: Origin, after: Option<MessageId> },
     /// Leave a room. Answered with [`Delivery::Left`] when `reply` says where to.
     Leave { room: RoomIndex, user: UserId, reply: Option<Origin> },
     /// Be called otherwise.

@@ -7,7 +7,9 @@ use super::history::History;
 use super::homes::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
-use super::{Audience, Delivery, Directory, Member, Page, PresencePolicy, RoomIndex, Settings, UserId};
+use super::{
+    Audience, Delivery, Directory, Member, MessageId, Page, PresencePolicy, RoomIndex, Settings, UserId,
+};
 use crate::clock::Now;
 
 /// A room whose home is this shard.
@@ -36,12 +38,12 @@ impl Room {
         }
     }
 
-    pub(super) fn join(&mut self, member: Member, now: Now, outbox: &mut Outbox) {
+    pub(super) fn join(&mut self, member: Member, after: Option<MessageId>, now: Now, outbox: &mut Outbox) {
         let Member { user, name, connected_at, origin } = member;
         let is_new = self.roster.insert(user, Arc::clone(&name), connected_at, origin.shard);
         assert!(is_new, "Bug: user {user} joined a room twice");
         self.count();
-        self.revisit(user, origin, outbox);
+        self.revisit(user, origin, after, outbox);
         let users_online = self.roster.len();
         if self.presence.is_summed_up(users_online) {
             self.presence.note_joined(user, name, now.monotonic_ms);
@@ -51,9 +53,22 @@ impl Room {
     }
 
     /// Shows the room to one of its members.
-    pub(super) fn revisit(&mut self, user: UserId, origin: Origin, outbox: &mut Outbox) {
+    pub(super) fn revisit(
+        &mut self,
+        user: UserId,
+        origin: Origin,
+        after: Option<MessageId>,
+        outbox: &mut Outbox,
+    ) {
         let members = self.roster.list(user, self.policy.listed_max());
-        let snapshot = Snapshot { members, history: self.history.recent() };
+        let (history, complete) = match after {
+            None => (self.history.recent(), None),
+            Some(after) => {
+                let (history, complete) = self.history.after(after);
+                (history, Some(complete))
+            }
+        };
+        let snapshot = Snapshot { members, history, complete };
         outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.index, snapshot });
     }
 

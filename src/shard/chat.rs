@@ -5,7 +5,7 @@ use super::{Overflow, Shard};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Command, Direct, Refusal, Stats};
-use crate::hub::{Delivery, Member, Private, Request, RoomIndex};
+use crate::hub::{Delivery, Member, MessageId, Private, Request, RoomIndex};
 use crate::protocol::frames::MessageKind;
 
 impl Shard {
@@ -17,7 +17,7 @@ impl Shard {
         match &mut connection.session {
             Session::Chat(user) => {
                 user.membership = RoomMembership::Joining(RoomIndex::GENERAL);
-                self.request_join(id, RoomIndex::GENERAL);
+                self.request_join(id, RoomIndex::GENERAL, None);
             }
             Session::Raw { topic, membership } => {
                 *membership = TopicMembership::Joining;
@@ -32,12 +32,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn request_join(&mut self, id: ConnectionId, room: RoomIndex) {
+    pub(super) fn request_join(&mut self, id: ConnectionId, room: RoomIndex, after: Option<MessageId>) {
         let origin = self.origin(id);
         let Some(user) = self.connections.chat_user(id) else { return };
         let (user, name, connected_at) = (user.id, user.name.clone(), user.connected_at);
         let member = Member { user, name, connected_at, origin };
-        self.request(self.directory.home(room), Request::Join { room, member });
+        self.request(self.directory.home(room), Request::Join { room, member, after });
     }
 
     pub(super) fn handle_chat_message(
@@ -73,7 +73,7 @@ impl Shard {
         let Some(user) = self.connections.chat_user(id) else { return Ok(()) };
         let (user_id, name) = (user.id, user.name.clone());
         // Input is read only while the user is in a room, so there is one.
-        let RoomMembership::In { room, place } = user.membership else { return Ok(()) };
+        let RoomMembership::In { room, .. } = user.membership else { return Ok(()) };
         let home = self.directory.home(room);
         match command {
             Command::Say(content) => {
@@ -97,21 +97,31 @@ impl Shard {
                 let stats = Stats::at(now, self.directory.users_online());
                 self.push(id, chat::direct(&Direct::Stats(stats), now), now);
             }
-            Command::JoinRoom(to) => {
-                let to = self.directory.find(&to).ok_or(Refusal::UnknownRoom(to))?;
-                if to == room {
-                    self.request(home, Request::Revisit { room, user: user_id, origin });
-                } else {
-                    user.membership = RoomMembership::Leaving { from: room, place, to };
-                    self.request(home, Request::Leave { room, user: user_id, reply: Some(origin) });
-                }
-            }
+            Command::JoinRoom(to) => self.change_room(id, &to, None)?,
+            Command::Resume { room, after } => self.change_room(id, &room, Some(after))?,
             Command::GetRooms => {
                 let directory = self.directory.clone();
                 let rooms = directory.rooms().map(|room| (&**directory.name(room), directory.online(room)));
                 self.push(id, chat::direct(&Direct::Rooms(rooms.collect()), now), now);
             }
         }
+        Ok(())
+    }
+
+    /// Takes a user to another room, or shows it its own again.
+    fn change_room(&mut self, id: ConnectionId, to: &str, after: Option<MessageId>) -> Result<(), Refusal> {
+        let to = self.directory.find(to).ok_or_else(|| Refusal::UnknownRoom(to.to_owned()))?;
+        let origin = self.origin(id);
+        let Some(user) = self.connections.chat_user(id) else { return Ok(()) };
+        let RoomMembership::In { room, place } = user.membership else { return Ok(()) };
+        let user_id = user.id;
+        let request = if to == room {
+            Request::Revisit { room, user: user_id, origin, after }
+        } else {
+            user.membership = RoomMembership::Leaving { from: room, place, to, after };
+            Request::Leave { room, user: user_id, reply: Some(origin) }
+        };
+        self.request(self.directory.home(room), request);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use super::out_queue::{OutQueue, Overflow};
 use super::rate::TokenBucket;
 use super::{Deadlines, Limits};
 use crate::frame::Frame;
-use crate::hub::{RoomIndex, UserId};
+use crate::hub::{MessageId, RoomIndex, UserId};
 use crate::metrics::Dialect;
 use crate::permit::ClientPermit;
 use crate::protocol::frames::MessageKind;
@@ -93,7 +93,7 @@ pub(super) enum RoomMembership {
     /// In this one, at this place of the shard's list of members.
     In { room: RoomIndex, place: u32 },
     /// Still in `from`, whose home was told; `to` is asked once it has answered.
-    Leaving { from: RoomIndex, place: u32, to: RoomIndex },
+    Leaving { from: RoomIndex, place: u32, to: RoomIndex, after: Option<MessageId> },
 }
 
 /// Whether a raw connection is on its topic.

@@ -60,7 +60,7 @@ impl Shard {
         };
         let lists = &mut self.rooms[room.get()].lists;
         let users = lists.users(&snapshot.members, now);
-        let history = lists.history(&snapshot.history, now);
+        let history = lists.history(&snapshot.history, snapshot.complete, now);
         frames.extend([first, users, history].map(Frame::new));
         self.push_join(id, &frames, now);
         self.answered.push_back(id);
@@ -69,10 +69,10 @@ impl Shard {
     /// The old room's home has let go; the new one is asked.
     fn handle_left(&mut self, id: ConnectionId) {
         let Some(user) = self.connections.chat_user(id) else { return };
-        let RoomMembership::Leaving { from, place, to } = user.membership else { return };
+        let RoomMembership::Leaving { from, place, to, after } = user.membership else { return };
         user.membership = RoomMembership::Joining(to);
         self.remove_from_room(id, from, place);
-        self.request_join(id, to);
+        self.request_join(id, to, after);
     }
 
     fn handle_subscribed(&mut self, id: ConnectionId, topic: &Arc<str>, now: Now) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::hub::{Page, UserId};
+use crate::hub::{MessageId, Page, UserId};
 use crate::protocol::frames::MessageKind;
 
 /// The most characters (Unicode scalar values) of a name.
@@ -29,6 +29,8 @@ pub enum Command {
     JoinRoom(String),
     /// List the rooms.
     GetRooms,
+    /// Enter a room, and be told what was said there since.
+    Resume { room: String, after: MessageId },
 }
 
 /// Why a message had no effect, in the words that its sender gets.
@@ -94,6 +96,10 @@ pub fn decode(
             None => Err(Refusal::InvalidFormat),
         },
         "get_rooms" => Ok(Some(Command::GetRooms)),
+        "resume" => match (text(&fields, "room")?, fields.get("after").and_then(Value::as_u64)) {
+            (Some(room), Some(after)) => Ok(Some(Command::Resume { room, after: MessageId(after) })),
+            _ => Err(Refusal::InvalidFormat),
+        },
         unknown => Err(Refusal::UnknownType(unknown.to_owned())),
     }
 }
@@ -163,6 +169,8 @@ mod tests {
         assert_eq!(text(r#"{"type":"get_users"}"#), Ok(Some(Command::GetUsers(None))));
         let page = Page { offset: 3, limit: usize::MAX };
         assert_eq!(text(r#"{"type":"get_users","offset":3}"#), Ok(Some(Command::GetUsers(Some(page)))));
+        let resume = Command::Resume { room: "a".into(), after: MessageId(7) };
+        assert_eq!(text(r#"{"type":"resume","room":"a","after":7}"#), Ok(Some(resume)));
         assert_eq!(text(r#"{"type":"join_room","room":"a"}"#), Ok(Some(Command::JoinRoom("a".into()))));
     }
 
@@ -209,6 +217,8 @@ mod tests {
             &deep,
             r#"{"type":"message","content":null}"#,
             r#"{"type":"get_users","limit":-1}"#,
+            r#"{"type":"resume","room":"general"}"#,
+            r#"{"type":"resume","room":"general","after":"1"}"#,
             r#"{"type":"join_room"}"#,
             r#"{"type":"join_room","room":7}"#,
             r#"{"type":"message","n":1e999}"#,

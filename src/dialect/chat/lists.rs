@@ -52,6 +52,8 @@ struct Tail {
     timestamp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
 }
 
 impl Lists {
@@ -63,19 +65,21 @@ impl Lists {
             let comma = if content.is_empty() { "" } else { "," };
             write!(content, "{comma}{}", member(last)).expect("Bug: writing to a String failed");
         }
-        list("users", &content, Tail { timestamp: now.unix_seconds, total: members.total })
+        list("users", &content, Tail { timestamp: now.unix_seconds, total: members.total, complete: None })
     }
 
-    /// The `history` message.
+    /// The `history` message; `complete` is for one who comes back, whose history is nobody else's.
     #[must_use]
-    pub fn history(&mut self, history: &Arc<[Arc<RoomMessage>]>, now: Now) -> Bytes {
-        let content = self.history.of(history, |message| {
+    pub fn history(&mut self, history: &Arc<[Arc<RoomMessage>]>, complete: Option<bool>, now: Now) -> Bytes {
+        let mut own = Encoded::default();
+        let kept = if complete.is_some() { &mut own } else { &mut self.history };
+        let content = kept.of(history, |message| {
             json!({
                 "message_id": message.id, "type": "message", "sender": message.from_name,
                 "from_id": message.from, "content": message.content, "timestamp": message.timestamp,
             })
         });
-        list("history", content, Tail { timestamp: now.unix_seconds, total: None })
+        list("history", content, Tail { timestamp: now.unix_seconds, total: None, complete })
     }
 }
 
@@ -126,7 +130,8 @@ mod tests {
     fn a_history_is_sent_even_when_it_is_empty() {
         let mut lists = Lists::default();
         let expected = json!({ "type": "history", "content": [], "timestamp": 5 });
-        assert_eq!(payload(&lists.history(&Arc::from([]), NOW)), expected);
+        assert_eq!(payload(&lists.history(&Arc::from([]), None, NOW)), expected);
+        assert_eq!(payload(&lists.history(&Arc::from([]), Some(true), NOW))["complete"], true);
         let message = RoomMessage {
             id: MessageId(4),
             from: UserId::from_wire(2).unwrap(),
@@ -137,6 +142,9 @@ mod tests {
         let kept = json!({
             "message_id": 4, "type": "message", "sender": "Ann", "from_id": 2, "content": "hi", "timestamp": 3,
         });
-        assert_eq!(payload(&lists.history(&Arc::from([Arc::new(message)]), NOW))["content"], json!([kept]));
+        assert_eq!(
+            payload(&lists.history(&Arc::from([Arc::new(message)]), None, NOW))["content"],
+            json!([kept])
+        );
     }
 }
