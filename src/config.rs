@@ -1,0 +1,554 @@
+//! The configuration: typed, with its defaults and its limits, and nothing about where it came from.
+//!
+//! Flags, environment and file become a [`Config`] in `cli`; everything else takes the parts of it that
+//! it needs. [`Config::validate`] is the one place that knows what values are allowed, so a limit that
+//! another module relies on (the largest message fits the send queue, say) is stated here and nowhere
+//! else.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+/// The room where everybody starts, and the one that the hub dialect speaks in.
+pub const FIRST_ROOM: &str = "general";
+
+/// The most clients that one process admits.
+///
+/// A completion's token names a connection by a slab index of 20 bits, and nothing keeps the kernel from
+/// giving all connections to one shard.
+pub const CLIENTS_MAX: usize = 1 << 20;
+
+/// The most shards: the number of cores that a `cpu_set_t` can name (CPU_SET(3)).
+pub const SHARDS_MAX: usize = 1024;
+
+/// The least `max_message_bytes`: room for the smallest sensible JSON message.
+const MESSAGE_BYTES_MIN: usize = 64;
+/// The least `max_frame_bytes`: a control frame's payload (RFC 6455, 5.5) is never refused as too big.
+const FRAME_BYTES_MIN: usize = 125;
+/// The most `max_frame_bytes`: a connection may hold one unfinished message of that size.
+const FRAME_BYTES_MAX: usize = 16 << 20;
+/// The most `send_queue_bytes`: beyond it a slow reader is a memory leak with a name.
+const SEND_QUEUE_BYTES_MAX: usize = 1 << 30;
+/// The least duration: the timers of a shard tick in milliseconds.
+const DURATION_MIN: Duration = Duration::from_millis(1);
+/// The most duration: a day.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The most rooms: the list of them, 64 characters of four bytes each, fits a default send queue.
+const ROOMS_MAX: usize = 1000;
+/// The most characters (Unicode scalar values) in a room's name.
+const ROOM_CHARS_MAX: usize = 64;
+/// The most `history`: a joiner receives all of it at once.
+const HISTORY_MAX: usize = 10_000;
+/// The most `presence_limit`: one join below the limit costs that many deliveries.
+const PRESENCE_LIMIT_MAX: usize = 10_000;
+/// The most `rate` and `burst`; who needs more means `rate` 0.
+const RATE_MAX: u32 = 1_000_000;
+
+/// Everything that can be configured.
+///
+/// [`Config::default`] is what the server runs with when nothing is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen. Default `127.0.0.1:8080`: who wants strangers says so. Port 0 lets the kernel
+    /// choose.
+    pub listen: SocketAddr,
+    /// How many shards there are, and on which cores. Default: one on each core that the process may use.
+    pub placement: Placement,
+    /// The most upgraded connections at a time, over all shards; 1 to [`CLIENTS_MAX`].
+    ///
+    /// Default `None`: as many as the descriptor limit has room for, which `preflight` works out.
+    pub max_clients: Option<usize>,
+    /// The longest message in bytes that chat and hub accept; a longer one is answered, not punished.
+    /// Default 10 KiB: a long paragraph, while a room of thousands still gets through it.
+    pub max_message_bytes: usize,
+    /// The longest message in bytes that any dialect accepts; a longer one ends the connection (1009).
+    /// Default 64 KiB. At least `max_message_bytes`.
+    pub max_frame_bytes: usize,
+    /// What may wait for one connection, in bytes, before it is evicted as slow. Default 1 MiB: some
+    /// seconds of a busy room. At least `max_frame_bytes`, so that the largest message fits.
+    pub send_queue_bytes: usize,
+    /// How long a connection is silent before it is pinged. Default 30 s: below the minute after which
+    /// common proxies and address translators forget a connection.
+    pub ping_interval: Duration,
+    /// How long a connection may be silent before it is closed. Default 120 s: three pings may get lost.
+    /// Longer than `ping_interval`.
+    pub idle_timeout: Duration,
+    /// How long a request head, and where there are accounts the sign-in, may take. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// How long a shutdown may take. Default 10 s: within the grace that common supervisors give.
+    pub drain_timeout: Duration,
+    /// The rooms; clients cannot add any. Default general, random, gaming. [`FIRST_ROOM`] is among them.
+    pub rooms: Vec<String>,
+    /// How many messages a room keeps for those who join. Default 100. 0 keeps none.
+    pub history: usize,
+    /// How joins and leaves are announced. Default [`Presence::Auto`].
+    pub presence: Presence,
+    /// The members above which [`Presence::Auto`] announces in batches. Default 500: one join then costs
+    /// at most 500 deliveries.
+    pub presence_limit: usize,
+    /// The messages that a connection may send in a second; 0 is no limit. Default 50.
+    pub rate: u32,
+    /// The messages that a connection may send at once after a pause. Default 100: two seconds of `rate`.
+    /// At least 1 where there is a rate.
+    pub burst: u32,
+    /// The origins from which a browser may connect, beside the server's own. Default: none.
+    pub allow_origins: Vec<AllowedOrigin>,
+    /// What the log looks like. Default [`LogFormat::Text`].
+    pub log_format: LogFormat,
+    /// The least severe level that is logged. Default `INFO`.
+    pub log_level: LevelFilter,
+}
+
+impl Default for Config {
+    /// The defaults. The placement depends on the process: it has a shard for each core of its affinity
+    /// mask.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            placement: Placement::every_core(),
+            max_clients: None,
+            max_message_bytes: 10 << 10,
+            max_frame_bytes: 64 << 10,
+            send_queue_bytes: 1 << 20,
+            ping_interval: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(120),
+            handshake_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+            rooms: [FIRST_ROOM, "random", "gaming"].map(String::from).to_vec(),
+            history: 100,
+            presence: Presence::Auto,
+            presence_limit: 500,
+            rate: 50,
+            burst: 100,
+            allow_origins: Vec::new(),
+            log_format: LogFormat::Text,
+            log_level: LevelFilter::INFO,
+        }
+    }
+}
+
+impl Config {
+    /// Checks each value against its limits, and those that must fit each other.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is not allowed, by its key on the command line.
+    pub fn validate(&self) -> Result<(), Refusal> {
+        self.validate_placement()?;
+        if let Some(max_clients) = self.max_clients {
+            within("max-clients", max_clients, 1, CLIENTS_MAX, number)?;
+        }
+        self.validate_sizes()?;
+        self.validate_durations()?;
+        self.validate_rooms()?;
+        within("history", self.history, 0, HISTORY_MAX, number)?;
+        within("presence-limit", self.presence_limit, 1, PRESENCE_LIMIT_MAX, number)?;
+        within("rate", self.rate, 0, RATE_MAX, number)?;
+        // Without a rate the burst means nothing, and without a burst a rate lets nothing through.
+        within("burst", self.burst, u32::from(self.rate > 0), RATE_MAX, number)
+    }
+
+    fn validate_placement(&self) -> Result<(), Refusal> {
+        match &self.placement {
+            Placement::Unpinned(shards) => within("shards", shards.get(), 1, SHARDS_MAX, number),
+            Placement::Pinned(cores) => {
+                let shown = || cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+                let distinct: HashSet<_> = cores.iter().collect();
+                if cores.is_empty() || distinct.len() < cores.len() {
+                    return refuse("cores", shown(), "at least one core, each named once");
+                }
+                if cores.iter().any(|core| *core >= SHARDS_MAX) {
+                    return refuse("cores", shown(), format!("cores from 0 to {}", SHARDS_MAX - 1));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn validate_sizes(&self) -> Result<(), Refusal> {
+        let (message, frame, queue) = (self.max_message_bytes, self.max_frame_bytes, self.send_queue_bytes);
+        within("max-frame", frame, FRAME_BYTES_MIN, FRAME_BYTES_MAX, size)?;
+        within("max-message", message, MESSAGE_BYTES_MIN, FRAME_BYTES_MAX, size)?;
+        if message > frame {
+            return refuse(
+                "max-message",
+                size(message),
+                format!("at most max-frame, which is {}", size(frame)),
+            );
+        }
+        within("send-queue", queue, FRAME_BYTES_MIN, SEND_QUEUE_BYTES_MAX, size)?;
+        if queue < frame {
+            return refuse(
+                "send-queue",
+                size(queue),
+                format!("at least max-frame, which is {}", size(frame)),
+            );
+        }
+        Ok(())
+    }
+
+    fn validate_durations(&self) -> Result<(), Refusal> {
+        for (key, value) in [
+            ("ping-interval", self.ping_interval),
+            ("idle-timeout", self.idle_timeout),
+            ("handshake-timeout", self.handshake_timeout),
+            ("drain-timeout", self.drain_timeout),
+        ] {
+            within(key, value, DURATION_MIN, DURATION_MAX, duration)?;
+        }
+        // Otherwise every silent connection is closed before a ping could have shown that it lives.
+        if self.idle_timeout <= self.ping_interval {
+            return refuse(
+                "idle-timeout",
+                duration(self.idle_timeout),
+                format!("longer than ping-interval, which is {}", duration(self.ping_interval)),
+            );
+        }
+        Ok(())
+    }
+
+    fn validate_rooms(&self) -> Result<(), Refusal> {
+        let shown = || self.rooms.join(",").escape_debug().to_string();
+        if !self.rooms.iter().any(|room| room == FIRST_ROOM) {
+            let allowed = format!("a list with {FIRST_ROOM} in it, where everybody starts");
+            return refuse("rooms", shown(), allowed);
+        }
+        if self.rooms.len() > ROOMS_MAX {
+            return refuse("rooms", shown(), format!("at most {ROOMS_MAX} rooms"));
+        }
+        for (index, room) in self.rooms.iter().enumerate() {
+            let chars = room.chars().count();
+            if !(1..=ROOM_CHARS_MAX).contains(&chars) || room.chars().any(char::is_control) {
+                let allowed = format!("names of 1 to {ROOM_CHARS_MAX} characters, none a control character");
+                return refuse("rooms", shown(), allowed);
+            }
+            if self.rooms[..index].contains(room) {
+                return refuse("rooms", shown(), format!("each name once; {room} is there twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value that is not allowed, and what is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid value '{value}' for {key}: allowed is {allowed}")]
+pub struct Refusal {
+    /// The setting, by its flag's name without the dashes.
+    pub key: &'static str,
+    /// The value, as one would write it.
+    pub value: String,
+    /// What is allowed instead, to follow "allowed is".
+    pub allowed: String,
+}
+
+fn refuse(key: &'static str, value: String, allowed: impl Into<String>) -> Result<(), Refusal> {
+    Err(Refusal { key, value, allowed: allowed.into() })
+}
+
+fn within<T: PartialOrd + Copy>(
+    key: &'static str,
+    value: T,
+    least: T,
+    most: T,
+    show: fn(T) -> String,
+) -> Result<(), Refusal> {
+    if value >= least && value <= most {
+        return Ok(());
+    }
+    refuse(key, show(value), format!("{} to {}", show(least), show(most)))
+}
+
+fn number<T: fmt::Display>(value: T) -> String {
+    value.to_string()
+}
+
+fn duration(value: Duration) -> String {
+    humantime::format_duration(value).to_string()
+}
+
+/// A size as one would write it: exact, with the largest binary unit that divides it.
+fn size(bytes: usize) -> String {
+    [(30, "GiB"), (20, "MiB"), (10, "KiB")]
+        .into_iter()
+        .find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift)
+        .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+/// Where the shards run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// One shard for each of these cores, pinned to it. No core twice; never empty.
+    Pinned(Vec<usize>),
+    /// This many shards, wherever the scheduler puts them.
+    Unpinned(NonZeroUsize),
+}
+
+impl Placement {
+    /// One pinned shard on each core of the calling thread's affinity mask.
+    ///
+    /// Where the mask cannot be read (a machine of more cores than [`SHARDS_MAX`]), as many unpinned
+    /// shards as the standard library counts cores, or one.
+    #[must_use]
+    pub fn every_core() -> Self {
+        match allowed_cores() {
+            Some(cores) if !cores.is_empty() => Self::Pinned(cores),
+            _ => Self::Unpinned(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
+        }
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        match self {
+            Self::Pinned(cores) => cores.len(),
+            Self::Unpinned(shards) => shards.get(),
+        }
+    }
+}
+
+/// The cores of the calling thread's affinity mask, in ascending order; `None` when it cannot be read.
+#[must_use]
+pub fn allowed_cores() -> Option<Vec<usize>> {
+    let mask = rustix::thread::sched_getaffinity(None).ok()?;
+    Some((0..SHARDS_MAX).filter(|core| mask.is_set(*core)).collect())
+}
+
+/// How joins and leaves are announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Singly up to `presence_limit` members, in batches above.
+    Auto,
+    /// Always singly: the price of a join grows with the room.
+    Exact,
+    /// Only numbers, whatever the size.
+    Count,
+}
+
+impl FromStr for Presence {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "exact" => Ok(Self::Exact),
+            "count" => Ok(Self::Count),
+            _ => Err("allowed is auto, exact or count".into()),
+        }
+    }
+}
+
+/// What the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A line that is one JSON object.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("allowed is text or json".into()),
+        }
+    }
+}
+
+/// An origin from which browsers may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedOrigin {
+    /// All of them: `*`.
+    Any,
+    /// This one as browsers send it (RFC 6454, 6.2): scheme, host and a port that is not the scheme's
+    /// own; or `null`, which is what pages opened from a file say.
+    Origin(String),
+}
+
+impl AllowedOrigin {
+    /// Says whether a request with this `Origin` may pass.
+    #[must_use]
+    pub fn allows(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Origin(allowed) => allowed.eq_ignore_ascii_case(origin),
+        }
+    }
+}
+
+impl fmt::Display for AllowedOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "*",
+            Self::Origin(origin) => origin,
+        })
+    }
+}
+
+impl FromStr for AllowedOrigin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.to_ascii_lowercase();
+        match text.as_str() {
+            "*" => return Ok(Self::Any),
+            "null" => return Ok(Self::Origin(text)),
+            _ => {}
+        }
+        let (scheme, host) = text.split_once("://").unwrap_or_default();
+        let is_origin = !scheme.is_empty()
+            && !host.is_empty()
+            && !host.contains(|c: char| "/?#@,".contains(c) || c.is_whitespace() || c.is_control());
+        if !is_origin {
+            return Err("allowed is an origin without a path, such as https://example.com; null; or *".into());
+        }
+        // Browsers leave the scheme's own port out, so with it the origin would never match.
+        let host = match scheme {
+            "http" => host.strip_suffix(":80").unwrap_or(host),
+            "https" => host.strip_suffix(":443").unwrap_or(host),
+            _ => host,
+        };
+        Ok(Self::Origin(format!("{scheme}://{host}")))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// What `validate` says after one change to the defaults.
+    fn refusal(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_allowed() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn each_refusal_names_the_key_the_value_and_what_is_allowed() {
+        let secs = Duration::from_secs;
+        for (said, wanted) in [
+            (
+                refusal(|c| c.max_clients = Some(0)),
+                "invalid value '0' for max-clients: allowed is 1 to 1048576",
+            ),
+            (
+                refusal(|c| c.max_clients = Some(CLIENTS_MAX + 1)),
+                "invalid value '1048577' for max-clients: allowed is 1 to 1048576",
+            ),
+            (
+                refusal(|c| c.max_frame_bytes = 100),
+                "invalid value '100' for max-frame: allowed is 125 to 16MiB",
+            ),
+            (
+                refusal(|c| c.max_message_bytes = 1),
+                "invalid value '1' for max-message: allowed is 64 to 16MiB",
+            ),
+            (
+                refusal(|c| c.max_message_bytes = 65 << 10),
+                "invalid value '65KiB' for max-message: allowed is at most max-frame, which is 64KiB",
+            ),
+            (
+                refusal(|c| c.send_queue_bytes = 63 << 10),
+                "invalid value '63KiB' for send-queue: allowed is at least max-frame, which is 64KiB",
+            ),
+            (
+                refusal(|c| c.send_queue_bytes = 2 << 30),
+                "invalid value '2GiB' for send-queue: allowed is 125 to 1GiB",
+            ),
+            (
+                refusal(|c| c.ping_interval = Duration::ZERO),
+                "invalid value '0s' for ping-interval: allowed is 1ms to 1day",
+            ),
+            (
+                refusal(|c| c.handshake_timeout = secs(86_401)),
+                "invalid value '1day 1s' for handshake-timeout: allowed is 1ms to 1day",
+            ),
+            (
+                refusal(|c| c.drain_timeout = Duration::ZERO),
+                "invalid value '0s' for drain-timeout: allowed is 1ms to 1day",
+            ),
+            (
+                refusal(|c| c.idle_timeout = secs(30)),
+                "invalid value '30s' for idle-timeout: allowed is longer than ping-interval, which is 30s",
+            ),
+            (refusal(|c| c.history = 10_001), "invalid value '10001' for history: allowed is 0 to 10000"),
+            (
+                refusal(|c| c.presence_limit = 0),
+                "invalid value '0' for presence-limit: allowed is 1 to 10000",
+            ),
+            (refusal(|c| c.rate = 1_000_001), "invalid value '1000001' for rate: allowed is 0 to 1000000"),
+            (refusal(|c| c.burst = 0), "invalid value '0' for burst: allowed is 1 to 1000000"),
+            (
+                refusal(|c| c.placement = Placement::Pinned(vec![0, 0])),
+                "invalid value '0,0' for cores: allowed is at least one core, each named once",
+            ),
+            (
+                refusal(|c| c.placement = Placement::Pinned(vec![1024])),
+                "invalid value '1024' for cores: allowed is cores from 0 to 1023",
+            ),
+            (
+                refusal(|c| c.placement = Placement::Unpinned(NonZeroUsize::MAX)),
+                "invalid value '18446744073709551615' for shards: allowed is 1 to 1024",
+            ),
+        ] {
+            assert_eq!(said, wanted);
+        }
+    }
+
+    #[test]
+    fn rooms_are_named_once_and_general_is_among_them() {
+        let with = |rooms: &[&str]| refusal(|c| c.rooms = rooms.iter().map(ToString::to_string).collect());
+        assert!(with(&[]).contains("a list with general in it"));
+        assert!(with(&["random"]).contains("'random' for rooms: allowed is a list with general in it"));
+        assert!(with(&["general", ""]).contains("names of 1 to 64 characters"));
+        assert!(with(&["general", &"é".repeat(65)]).contains("names of 1 to 64 characters"));
+        assert!(with(&["general", "a\nb"]).contains("'general,a\\nb' for rooms"));
+        assert!(with(&["general", "x", "x"]).contains("each name once; x is there twice"));
+        let names: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+        assert!(refusal(|c| c.rooms.extend(names)).contains("at most 1000 rooms"));
+    }
+
+    #[test]
+    fn a_burst_of_zero_is_allowed_without_a_rate() {
+        let config = Config { rate: 0, burst: 0, ..Config::default() };
+        assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
+    fn origins_are_kept_as_browsers_send_them() {
+        let parsed = |text: &str| text.parse::<AllowedOrigin>();
+        let origin = |text: &str| Ok(AllowedOrigin::Origin(text.into()));
+        assert_eq!(parsed("*"), Ok(AllowedOrigin::Any));
+        assert_eq!(parsed("null"), origin("null"));
+        assert_eq!(parsed("HTTPS://Example.com:443"), origin("https://example.com"));
+        assert_eq!(parsed("http://example.com:8080"), origin("http://example.com:8080"));
+        assert_eq!(parsed("http://[::1]:80"), origin("http://[::1]"));
+        for text in ["", "example.com", "https://", "https://a/", "https://a/b", "https://a b"] {
+            assert!(parsed(text).unwrap_err().contains("an origin without a path"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_origin_allows_itself_and_any_allows_all() {
+        let allowed: AllowedOrigin = "https://example.com".parse().unwrap();
+        assert!(allowed.allows("https://EXAMPLE.com"));
+        assert!(!allowed.allows("http://example.com"));
+        assert!(!allowed.allows("null"));
+        assert!(AllowedOrigin::Any.allows("null"));
+    }
+}

@@ -1,0 +1,213 @@
+//! What a chat client asks for.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::hub::{Page, UserId};
+use crate::protocol::frames::MessageKind;
+
+/// The most characters (Unicode scalar values) of a name.
+const NAME_CHARACTERS_MAX: usize = 20;
+
+/// A command, its fields checked as far as they can be without knowing the room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Say something to the room.
+    Say(String),
+    /// Be called otherwise.
+    SetName(Arc<str>),
+    /// Say something to one user. `None` when what was named cannot be a user.
+    Private { to: Option<UserId>, content: String },
+    /// List the members of the room, or a page of them.
+    GetUsers(Option<Page>),
+    /// Tell the server's figures.
+    GetStats,
+    /// Enter another room.
+    JoinRoom(String),
+    /// List the rooms.
+    GetRooms,
+}
+
+/// Why a message had no effect, in the words that its sender gets.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not JSON, not an object, no type, or a field of the wrong type.
+    #[error("Invalid message format")]
+    InvalidFormat,
+    /// A type that this dialect does not have.
+    #[error("Unknown message type: {0}")]
+    UnknownType(String),
+    /// Over the message limit.
+    #[error("Message too large")]
+    TooLarge,
+    /// Over the rate.
+    #[error("Too many messages")]
+    TooMany,
+    /// Not a name.
+    #[error("Invalid name (1-20 characters required)")]
+    InvalidName,
+    /// Nobody there.
+    #[error("User not found or offline")]
+    UserNotFound,
+    /// No such room.
+    #[error("Unknown room: {0}")]
+    UnknownRoom(String),
+}
+
+/// Decodes one message. `Ok(None)` is a message that is ignored without an answer.
+///
+/// # Errors
+///
+/// The [`Refusal`] to answer with.
+pub fn decode(kind: MessageKind, payload: &[u8], message_bytes_max: usize) -> Result<Option<Command>, Refusal> {
+    if payload.len() > message_bytes_max {
+        return Err(Refusal::TooLarge);
+    }
+    if kind == MessageKind::Binary {
+        return Err(Refusal::InvalidFormat);
+    }
+    // The parser refuses nesting deeper than 128 levels and numbers beyond a double's range.
+    let Ok(Value::Object(fields)) = serde_json::from_slice(payload) else {
+        return Err(Refusal::InvalidFormat);
+    };
+    let Some(Value::String(kind)) = fields.get("type") else {
+        return Err(Refusal::InvalidFormat);
+    };
+    match kind.as_str() {
+        "message" => Ok(text(&fields, "content")?.filter(|content| !content.is_empty()).map(Command::Say)),
+        "set_name" => name(&fields).map(|name| Some(Command::SetName(name))),
+        "private_message" => {
+            let content = text(&fields, "content")?.unwrap_or_default();
+            Ok(Some(Command::Private { to: user(&fields, "to_id"), content }))
+        }
+        "get_users" => page(&fields).map(|page| Some(Command::GetUsers(page))),
+        "get_stats" => Ok(Some(Command::GetStats)),
+        "join_room" => match text(&fields, "room")? {
+            Some(room) => Ok(Some(Command::JoinRoom(room))),
+            None => Err(Refusal::InvalidFormat),
+        },
+        "get_rooms" => Ok(Some(Command::GetRooms)),
+        unknown => Err(Refusal::UnknownType(unknown.to_owned())),
+    }
+}
+
+/// A text field that may be missing.
+fn text(fields: &Map<String, Value>, key: &str) -> Result<Option<String>, Refusal> {
+    match fields.get(key) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(Refusal::InvalidFormat),
+    }
+}
+
+/// A number that may be missing.
+fn number(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, Refusal> {
+    match fields.get(key) {
+        None => Ok(None),
+        Some(value) => {
+            let number = value.as_u64().ok_or(Refusal::InvalidFormat)?;
+            Ok(Some(usize::try_from(number).unwrap_or(usize::MAX)))
+        }
+    }
+}
+
+fn name(fields: &Map<String, Value>) -> Result<Arc<str>, Refusal> {
+    let name = fields.get("name").and_then(Value::as_str).ok_or(Refusal::InvalidName)?.trim();
+    let is_valid = (1..=NAME_CHARACTERS_MAX).contains(&name.chars().count()) && !name.contains(char::is_control);
+    is_valid.then(|| name.into()).ok_or(Refusal::InvalidName)
+}
+
+/// A user, as a number or a numeric string.
+fn user(fields: &Map<String, Value>, key: &str) -> Option<UserId> {
+    let number = match fields.get(key)? {
+        Value::String(digits) => digits.parse().ok()?,
+        value => value.as_u64()?,
+    };
+    UserId::from_wire(number)
+}
+
+fn page(fields: &Map<String, Value>) -> Result<Option<Page>, Refusal> {
+    match (number(fields, "offset")?, number(fields, "limit")?) {
+        (None, None) => Ok(None),
+        (offset, limit) => Ok(Some(Page { offset: offset.unwrap_or(0), limit: limit.unwrap_or(usize::MAX) })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(json: &str) -> Result<Option<Command>, Refusal> {
+        decode(MessageKind::Text, json.as_bytes(), 10_240)
+    }
+
+    #[test]
+    fn each_command_is_understood() {
+        let say = |content: &str| Ok(Some(Command::Say(content.into())));
+        assert_eq!(text(r#"{"type":"message","content":"hi","more":1}"#), say("hi"));
+        assert_eq!(text(r#"{"type":"message","content":"a","content":"b"}"#), say("b"));
+        assert_eq!(text(r#"{"type":"message","content":""}"#), Ok(None));
+        assert_eq!(text(r#"{"type":"message"}"#), Ok(None));
+        assert_eq!(text(r#"{"type":"get_stats"}"#), Ok(Some(Command::GetStats)));
+        assert_eq!(text(r#"{"type":"get_rooms"}"#), Ok(Some(Command::GetRooms)));
+        assert_eq!(text(r#"{"type":"get_users"}"#), Ok(Some(Command::GetUsers(None))));
+        let page = Page { offset: 3, limit: usize::MAX };
+        assert_eq!(text(r#"{"type":"get_users","offset":3}"#), Ok(Some(Command::GetUsers(Some(page)))));
+        assert_eq!(text(r#"{"type":"join_room","room":"a"}"#), Ok(Some(Command::JoinRoom("a".into()))));
+    }
+
+    #[test]
+    fn a_receiver_is_a_number_or_a_numeric_string() {
+        for (to_id, expected) in
+            [("7", Some(7)), ("\"7\"", Some(7)), ("0", None), ("-1", None), ("1.5", None), ("\"x\"", None), ("[]", None)]
+        {
+            let json = format!(r#"{{"type":"private_message","to_id":{to_id},"content":"x"}}"#);
+            let to = expected.and_then(UserId::from_wire);
+            assert_eq!(text(&json), Ok(Some(Command::Private { to, content: "x".into() })), "{to_id}");
+        }
+    }
+
+    #[test]
+    fn names_are_trimmed_and_held_to_the_rules() {
+        let name = |json: &str| text(&format!(r#"{{"type":"set_name","name":{json}}}"#));
+        let is = |name: &str| Ok(Some(Command::SetName(name.into())));
+        assert_eq!(name(r#""  \u3000Ann\u00a0 ""#), is("Ann"));
+        assert_eq!(name(&format!("\"{}\"", "你".repeat(20))), is(&"你".repeat(20)));
+        for bad in ["1", "null", "\"\"", "\"  \"", "\"a\\u0007b\"", "\"a\\nb\"", &format!("\"{}\"", "x".repeat(21))] {
+            assert_eq!(name(bad), Err(Refusal::InvalidName), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused_in_the_right_words() {
+        let deep = "[".repeat(9_000);
+        for bad in ["", "x", "[]", "{}", r#"{"type":1}"#, r#"{"type":"message","content":1}"#, &deep,
+            r#"{"type":"message","content":null}"#, r#"{"type":"get_users","limit":-1}"#,
+            r#"{"type":"join_room"}"#, r#"{"type":"join_room","room":7}"#, r#"{"type":"message","n":1e999}"#,
+            r#"{"type":"message","content":"\ud800"}"#]
+        {
+            assert_eq!(text(bad), Err(Refusal::InvalidFormat), "{bad}");
+        }
+        assert_eq!(decode(MessageKind::Binary, b"{}", 10), Err(Refusal::InvalidFormat));
+        assert_eq!(decode(MessageKind::Text, b"{}", 1), Err(Refusal::TooLarge));
+        assert_eq!(text(r#"{"type":"dance"}"#), Err(Refusal::UnknownType("dance".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_arrives_makes_it_panic(payload: Vec<u8>, text: bool) {
+            let kind = if text { MessageKind::Text } else { MessageKind::Binary };
+            let _ = decode(kind, &payload, 10_240);
+        }
+
+        #[test]
+        fn a_message_is_taken_as_it_was_said(content in ".+") {
+            let json = serde_json::json!({"type": "message", "content": content}).to_string();
+            prop_assert_eq!(decode(MessageKind::Text, json.as_bytes(), usize::MAX), Ok(Some(Command::Say(content))));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What a chat client is told: three envelopes, *direct*, *room* and *private*.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::TimeZone;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::clock::Now;
+use crate::hub::{MessageId, PresenceReport, RoomEvent, UserId};
+use crate::protocol::frames::{self, MessageKind};
+
+/// The server's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stats {
+    users_online: usize,
+    uptime_seconds: u64,
+    server_time: String,
+}
+
+impl Stats {
+    /// The figures of this moment; the time is local.
+    #[must_use]
+    pub fn at(now: Now, users_online: usize) -> Self {
+        let seconds = i64::try_from(now.unix_seconds).unwrap_or(i64::MAX);
+        let server_time = chrono::Local
+            .timestamp_opt(seconds, 0)
+            .earliest()
+            .map(|time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+            .unwrap_or_default();
+        Self { users_online, uptime_seconds: now.monotonic_ms / 1_000, server_time }
+    }
+}
+
+/// What is said to one connection, beyond lists.
+#[derive(Debug)]
+pub enum Direct<'a> {
+    /// The first thing that a user hears.
+    Welcome { user: UserId, name: &'a str, stats: Stats, room: &'a str },
+    /// Something had no effect.
+    Error { message: String },
+    /// The user's own new name.
+    NameChanged { old_name: &'a str, new_name: &'a str },
+    /// The figures.
+    Stats(Stats),
+    /// The user is in this room now.
+    RoomJoined { room: &'a str },
+    /// Every room and how many are in it.
+    Rooms(Vec<(&'a str, usize)>),
+}
+
+/// Encodes what is said to one connection.
+#[must_use]
+pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
+    let (kind, content) = match direct {
+        Direct::Welcome { user, name, stats, room } => {
+            let message = "Welcome to the chat room!";
+            let content = json!({
+                "user_id": user, "user_name": name, "message": message, "server_stats": stats, "room": room,
+            });
+            ("welcome", content)
+        }
+        Direct::Error { message } => ("error", json!({ "message": message })),
+        Direct::NameChanged { old_name, new_name } => {
+            ("name_changed", json!({ "old_name": old_name, "new_name": new_name }))
+        }
+        Direct::Stats(stats) => ("stats", json!(stats)),
+        Direct::RoomJoined { room } => ("room_joined", json!({ "room": room })),
+        Direct::Rooms(rooms) => {
+            let rooms = rooms.iter().map(|(room, online)| json!({ "room": room, "users_online": online }));
+            ("rooms", rooms.collect())
+        }
+    };
+    text(&json!({ "type": kind, "content": content, "timestamp": now.unix_seconds }))
+}
+
+/// Tells a sender which place its message has been given.
+#[must_use]
+pub fn message_sent(id: MessageId, room: &str, timestamp: u64) -> Bytes {
+    let content = json!({ "message_id": id, "room": room });
+    text(&json!({ "type": "message_sent", "content": content, "timestamp": timestamp }))
+}
+
+/// The room envelope.
+#[derive(Serialize)]
+struct Room<'a, C> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    from_id: u64,
+    from_name: &'a str,
+    content: C,
+    timestamp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<MessageId>,
+}
+
+/// Encodes what happened in a room, for everyone but the one who caused it.
+#[must_use]
+pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
+    let by_user = |kind: &str, from: UserId, from_name: &Arc<str>, content: serde_json::Value| {
+        text(&Room { kind, from_id: from.get(), from_name, content, timestamp, message_id: None })
+    };
+    let by_system = |kind: &str, content: serde_json::Value| {
+        text(&Room { kind, from_id: 0, from_name: "System", content, timestamp, message_id: None })
+    };
+    match event {
+        RoomEvent::Message(message) => text(&Room {
+            kind: "message",
+            from_id: message.from.get(),
+            from_name: &message.from_name,
+            content: &message.content,
+            timestamp,
+            message_id: Some(message.id),
+        }),
+        RoomEvent::Joined { user, name, users_online } => {
+            let content = json!({ "user_id": user, "user_name": name, "users_online": users_online, "room": room });
+            by_user("join", *user, name, content)
+        }
+        RoomEvent::Left { user, name, users_online } => {
+            let content = json!({ "user_id": user, "user_name": name, "users_online": users_online, "room": room });
+            by_system("leave", content)
+        }
+        RoomEvent::Renamed { user, old_name, new_name } => {
+            let content = json!({ "user_id": user, "old_name": old_name, "new_name": new_name });
+            by_user("user_renamed", *user, new_name, content)
+        }
+        RoomEvent::Presence(PresenceReport { users_online, joined, left, renamed, truncated }) => {
+            let named = |users: &[(UserId, Arc<str>)]| -> serde_json::Value {
+                users.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect()
+            };
+            let content = json!({
+                "room": room, "users_online": users_online, "joined": named(joined), "left": left,
+                "renamed": named(renamed), "truncated": truncated,
+            });
+            by_system("presence", content)
+        }
+    }
+}
+
+/// Encodes a private message for its receiver.
+#[must_use]
+pub fn private_message(from: UserId, from_name: &str, content: &str, now: Now) -> Bytes {
+    text(&json!({
+        "type": "private_message", "from_id": from, "from_name": from_name, "content": content,
+        "timestamp": now.unix_seconds,
+    }))
+}
+
+/// Tells the sender of a private message that its receiver has been given it.
+#[must_use]
+pub fn private_message_sent(to: UserId, to_name: &str, content: &str, now: Now) -> Bytes {
+    text(&json!({
+        "type": "private_message_sent", "to_id": to, "to_name": to_name, "content": content,
+        "timestamp": now.unix_seconds,
+    }))
+}
+
+fn text(message: &impl Serialize) -> Bytes {
+    let json = serde_json::to_vec(message).expect("Bug: a message has a key that is no string");
+    frames::message(MessageKind::Text, &json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::RoomMessage;
+
+    const NOW: Now = Now { monotonic_ms: 61_500, unix_seconds: 1_700_000_000 };
+
+    fn json(frame: &[u8]) -> serde_json::Value {
+        let header = if frame[1] < 126 { 2 } else { 4 };
+        assert_eq!(frame[0], 0x81);
+        serde_json::from_slice(&frame[header..]).unwrap()
+    }
+
+    #[test]
+    fn a_message_has_the_room_envelope_and_its_id() {
+        let message = RoomMessage {
+            id: MessageId(7),
+            from: UserId::from_wire(3).unwrap(),
+            from_name: "Ann".into(),
+            content: "a \"b\"\n你".into(),
+            timestamp: 9,
+        };
+        let frame = room_event(&RoomEvent::Message(Arc::new(message)), "general", 9);
+        let expected = json!({
+            "type": "message", "from_id": 3, "from_name": "Ann", "content": "a \"b\"\n你", "timestamp": 9,
+            "message_id": 7,
+        });
+        assert_eq!(json(&frame), expected);
+    }
+
+    #[test]
+    fn what_the_server_itself_says_is_from_system() {
+        let event = RoomEvent::Left { user: UserId::from_wire(3).unwrap(), name: "Ann".into(), users_online: 1 };
+        let expected = json!({
+            "type": "leave", "from_id": 0, "from_name": "System", "timestamp": 9,
+            "content": { "user_id": 3, "user_name": "Ann", "users_online": 1, "room": "general" },
+        });
+        assert_eq!(json(&room_event(&event, "general", 9)), expected);
+    }
+
+    #[test]
+    fn stats_hold_the_local_time_and_whole_seconds() {
+        let frame = json(&direct(&Direct::Stats(Stats::at(NOW, 4)), NOW));
+        assert_eq!(frame["timestamp"], 1_700_000_000);
+        assert_eq!(frame["content"]["users_online"], 4);
+        assert_eq!(frame["content"]["uptime_seconds"], 61);
+        assert_eq!(frame["content"]["server_time"].as_str().map(str::len), Some(19));
+    }
+}

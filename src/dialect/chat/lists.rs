@@ -1,0 +1,141 @@
+//! Member lists and histories: long, the same for many newcomers in a row, and therefore kept as encoded.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::clock::Now;
+use crate::hub::{MemberEntry, MemberList, RoomMessage};
+use crate::protocol::frames::{self, MessageKind};
+
+/// The lists of one room that were encoded last.
+#[derive(Debug, Default)]
+pub struct Lists {
+    members: Encoded<MemberEntry>,
+    history: Encoded<Arc<RoomMessage>>,
+}
+
+/// A list, and its entries as JSON with commas between them.
+#[derive(Debug)]
+struct Encoded<T> {
+    source: Option<Arc<[T]>>,
+    json: String,
+}
+
+impl<T> Default for Encoded<T> {
+    fn default() -> Self {
+        Self { source: None, json: String::new() }
+    }
+}
+
+impl<T> Encoded<T> {
+    fn of(&mut self, source: &Arc<[T]>, encode: impl Fn(&T) -> serde_json::Value) -> &str {
+        // The source is kept, so another list cannot have its address.
+        if !self.source.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, source)) {
+            self.json.clear();
+            for (index, entry) in source.iter().enumerate() {
+                let comma = if index == 0 { "" } else { "," };
+                write!(self.json, "{comma}{}", encode(entry)).expect("Bug: writing to a String failed");
+            }
+            self.source = Some(Arc::clone(source));
+        }
+        &self.json
+    }
+}
+
+/// A direct message around a list that is encoded already.
+#[derive(Serialize)]
+struct Tail {
+    timestamp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<usize>,
+}
+
+impl Lists {
+    /// The `users` message.
+    #[must_use]
+    pub fn users(&mut self, members: &MemberList, now: Now) -> Bytes {
+        let mut content = self.members.of(&members.listed, member).to_owned();
+        if let Some(last) = &members.last {
+            let comma = if content.is_empty() { "" } else { "," };
+            write!(content, "{comma}{}", member(last)).expect("Bug: writing to a String failed");
+        }
+        list("users", &content, Tail { timestamp: now.unix_seconds, total: members.total })
+    }
+
+    /// The `history` message.
+    #[must_use]
+    pub fn history(&mut self, history: &Arc<[Arc<RoomMessage>]>, now: Now) -> Bytes {
+        let content = self.history.of(history, |message| {
+            json!({
+                "message_id": message.id, "type": "message", "sender": message.from_name,
+                "from_id": message.from, "content": message.content, "timestamp": message.timestamp,
+            })
+        });
+        list("history", content, Tail { timestamp: now.unix_seconds, total: None })
+    }
+}
+
+fn member(member: &MemberEntry) -> serde_json::Value {
+    json!({ "id": member.id, "name": member.name, "connected_at": member.connected_at })
+}
+
+fn list(kind: &str, content: &str, tail: Tail) -> Bytes {
+    let tail = serde_json::to_string(&tail).expect("Bug: a list's tail is always JSON");
+    // The tail is an object with at least one field; without its brace it continues this one.
+    let json = format!(r#"{{"type":"{kind}","content":[{content}],{}"#, &tail[1..]);
+    frames::message(MessageKind::Text, json.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{MessageId, UserId};
+
+    const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 5 };
+
+    fn entry(n: u64) -> MemberEntry {
+        MemberEntry { id: UserId::from_wire(n).unwrap(), name: format!("U\"{n}").into(), connected_at: n }
+    }
+
+    fn payload(frame: &[u8]) -> serde_json::Value {
+        let header = if frame[1] < 126 { 2 } else { 4 };
+        serde_json::from_slice(&frame[header..]).unwrap()
+    }
+
+    #[test]
+    fn a_list_is_encoded_anew_only_when_it_is_another_one() {
+        let mut lists = Lists::default();
+        let listed: Arc<[_]> = (1..=2).map(entry).collect();
+        let all = MemberList { listed: Arc::clone(&listed), last: None, total: None };
+        let one = |n: u64| json!({ "id": n, "name": format!("U\"{n}"), "connected_at": n });
+        let expected = json!({ "type": "users", "content": [one(1), one(2)], "timestamp": 5 });
+        assert_eq!(payload(&lists.users(&all, NOW)), expected);
+        let with_last = MemberList { listed, last: Some(entry(9)), total: Some(7) };
+        let expected = json!({ "type": "users", "content": [one(1), one(2), one(9)], "timestamp": 5, "total": 7 });
+        assert_eq!(payload(&lists.users(&with_last, NOW)), expected);
+        let other = MemberList { listed: Arc::new([]), last: Some(entry(3)), total: None };
+        assert_eq!(payload(&lists.users(&other, NOW))["content"], json!([one(3)]));
+    }
+
+    #[test]
+    fn a_history_is_sent_even_when_it_is_empty() {
+        let mut lists = Lists::default();
+        let expected = json!({ "type": "history", "content": [], "timestamp": 5 });
+        assert_eq!(payload(&lists.history(&Arc::new([]), NOW)), expected);
+        let message = RoomMessage {
+            id: MessageId(4),
+            from: UserId::from_wire(2).unwrap(),
+            from_name: "Ann".into(),
+            content: "hi".into(),
+            timestamp: 3,
+        };
+        let kept = json!({
+            "message_id": 4, "type": "message", "sender": "Ann", "from_id": 2, "content": "hi", "timestamp": 3,
+        });
+        assert_eq!(payload(&lists.history(&Arc::new([Arc::new(message)]), NOW))["content"], json!([kept]));
+    }
+}

@@ -1,0 +1,9 @@
+//! The chat dialect: JSON objects in text messages.
+
+mod decode;
+mod encode;
+mod lists;
+
+pub use decode::{Command, Refusal, decode};
+pub use encode::{Direct, Stats, direct, message_sent, private_message, private_message_sent, room_event};
+pub use lists::Lists;

@@ -1,0 +1,139 @@
+//! Which rooms there are, where each is at home, and how many are in it: what every shard may read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::ShardIndex;
+
+/// A chat room, as its place in the configured list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RoomIndex(u16);
+
+impl RoomIndex {
+    /// The room that everybody enters first.
+    pub const GENERAL: Self = Self(0);
+
+    /// The place in the list.
+    #[must_use]
+    pub fn get(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The rooms of a server. The list is fixed while it runs; only the counts change, each written by the
+/// room's home alone.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    rooms: Arc<[Entry]>,
+    shards: u16,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: Arc<str>,
+    home: ShardIndex,
+    online: AtomicUsize,
+}
+
+impl Directory {
+    /// A directory of these rooms for so many shards. `general` is moved to the front.
+    ///
+    /// # Panics
+    ///
+    /// Without a room `general`, or with more than 65,535 rooms; the configuration refuses both.
+    #[must_use]
+    pub fn new(names: &[String], shards: u16) -> Self {
+        let general = names.iter().position(|name| name == "general").expect("Bug: no room `general`");
+        let mut names: Vec<&String> = names.iter().collect();
+        let first = names.remove(general);
+        names.insert(0, first);
+        assert!(names.len() <= usize::from(u16::MAX));
+        let rooms = names.into_iter().map(|name| Entry {
+            name: name.as_str().into(),
+            home: home_of(name, shards),
+            online: AtomicUsize::new(0),
+        });
+        Self { rooms: rooms.collect(), shards }
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// How many rooms there are.
+    #[must_use]
+    pub fn room_count(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Every room, in the configured order.
+    pub fn rooms(&self) -> impl Iterator<Item = RoomIndex> {
+        (0..self.rooms.len() as u16).map(RoomIndex)
+    }
+
+    /// The room of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<RoomIndex> {
+        self.rooms().find(|&room| &**self.name(room) == name)
+    }
+
+    /// A room's name.
+    #[must_use]
+    pub fn name(&self, room: RoomIndex) -> &Arc<str> {
+        &self.rooms[room.get()].name
+    }
+
+    /// The shard that orders a room's messages.
+    #[must_use]
+    pub fn home(&self, room: RoomIndex) -> ShardIndex {
+        self.rooms[room.get()].home
+    }
+
+    /// The shard that orders a topic's messages.
+    #[must_use]
+    pub fn topic_home(&self, topic: &str) -> ShardIndex {
+        home_of(topic, self.shards)
+    }
+
+    /// How many members a room has.
+    #[must_use]
+    pub fn online(&self, room: RoomIndex) -> usize {
+        self.rooms[room.get()].online.load(Ordering::Acquire)
+    }
+
+    /// How many members all rooms have.
+    #[must_use]
+    pub fn users_online(&self) -> usize {
+        self.rooms().map(|room| self.online(room)).sum()
+    }
+
+    pub(super) fn set_online(&self, room: RoomIndex, online: usize) {
+        self.rooms[room.get()].online.store(online, Ordering::Release);
+    }
+}
+
+/// FNV-1a, which spreads short names well enough over a handful of shards and is the same on every run.
+fn home_of(name: &str, shards: u16) -> ShardIndex {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    ShardIndex((hash % u64::from(shards)) as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn general_comes_first_and_others_keep_their_order() {
+        let names = ["random", "general", "gaming"].map(String::from);
+        let directory = Directory::new(&names, 3);
+        let listed: Vec<&str> = directory.rooms().map(|room| &**directory.name(room)).collect();
+        assert_eq!(listed, ["general", "random", "gaming"]);
+        assert_eq!(directory.find("gaming"), directory.rooms().nth(2));
+        assert_eq!(directory.find("nowhere"), None);
+        assert!(directory.rooms().all(|room| directory.home(room).0 < 3));
+    }
+}

@@ -1,0 +1,145 @@
+//! What members are told, before any dialect has put it into bytes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{MessageId, RoomIndex, ShardIndex, UserId};
+use crate::connection_id::ConnectionId;
+use crate::metrics::{RoomSizeClass, ShardMetrics};
+use crate::protocol::frames::MessageKind;
+
+/// A message as a room keeps it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RoomMessage {
+    /// Its place in the room's order.
+    pub id: MessageId,
+    /// Who said it.
+    pub from: UserId,
+    /// The name under which it was said.
+    pub from_name: Arc<str>,
+    /// What was said.
+    pub content: String,
+    /// When, in Unix seconds.
+    pub timestamp: u64,
+}
+
+/// A member as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberEntry {
+    /// Who.
+    pub id: UserId,
+    /// The name at the time.
+    pub name: Arc<str>,
+    /// Since when connected, in Unix seconds.
+    pub connected_at: u64,
+}
+
+/// Members of a room, in the order in which they are listed.
+#[derive(Clone, Debug)]
+pub struct MemberList {
+    /// Ordered by id. Shared with other lists while the room's members are the same, so that whoever
+    /// encodes it may do so once.
+    pub listed: Arc<[MemberEntry]>,
+    /// The newcomer of a room too large to be listed whole, in the last place.
+    pub last: Option<MemberEntry>,
+    /// How many members there are, where not all of them are listed or a page was asked for.
+    pub total: Option<usize>,
+}
+
+/// What a newcomer is told of a room.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The members, the newcomer included.
+    pub members: MemberList,
+    /// The last messages, oldest first. Shared like [`MemberList::listed`].
+    pub history: Arc<[Arc<RoomMessage>]>,
+}
+
+/// What happened in a room.
+#[derive(Debug)]
+pub enum RoomEvent {
+    /// Somebody said something.
+    Message(Arc<RoomMessage>),
+    /// Somebody came.
+    Joined { user: UserId, name: Arc<str>, users_online: usize },
+    /// Somebody went.
+    Left { user: UserId, name: Arc<str>, users_online: usize },
+    /// Somebody is called otherwise now.
+    Renamed { user: UserId, old_name: Arc<str>, new_name: Arc<str> },
+    /// Who came, went and was renamed in a room too large to say so one by one.
+    Presence(PresenceReport),
+}
+
+/// The changes of one interval; each list is cut at [`PresenceReport::LISTED_MAX`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PresenceReport {
+    /// Members now.
+    pub users_online: usize,
+    /// Who came and is still there.
+    pub joined: Vec<(UserId, Arc<str>)>,
+    /// Who went and was there before.
+    pub left: Vec<UserId>,
+    /// Who was there before, is still there, and has another name.
+    pub renamed: Vec<(UserId, Arc<str>)>,
+    /// True when a list does not hold everyone.
+    pub truncated: bool,
+}
+
+impl PresenceReport {
+    /// The most entries of a list.
+    pub const LISTED_MAX: usize = 50;
+}
+
+/// What a shard delivers to its members.
+#[derive(Debug)]
+pub enum Event {
+    /// Something that happened in a room.
+    Room { room: RoomIndex, event: RoomEvent, timestamp: u64 },
+    /// A message of a topic, passed on as it came.
+    Relay { topic: Arc<str>, kind: MessageKind, payload: Bytes },
+}
+
+/// The connection that caused an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its shard.
+    pub shard: ShardIndex,
+    /// Its name there.
+    pub connection: ConnectionId,
+}
+
+/// An event on its way to everyone. One allocation, shared by all shards; dropped when the last member
+/// has been sent the last byte.
+#[derive(Debug)]
+pub struct Publication {
+    /// What happened.
+    pub event: Event,
+    /// Who caused it: not told, or told otherwise.
+    pub origin: Option<Origin>,
+    /// Measures the fan-out, by being dropped at its end.
+    pub timer: Option<FanOutTimer>,
+}
+
+/// Records the time from the home's publishing to the last member's completed send.
+#[derive(Debug)]
+pub struct FanOutTimer {
+    published: Instant,
+    class: RoomSizeClass,
+    metrics: Arc<ShardMetrics>,
+}
+
+impl FanOutTimer {
+    /// Starts to measure a fan-out to so many members.
+    #[must_use]
+    pub fn start(members: usize, metrics: Arc<ShardMetrics>) -> Self {
+        Self { published: Instant::now(), class: RoomSizeClass::of(members), metrics }
+    }
+}
+
+impl Drop for FanOutTimer {
+    fn drop(&mut self) {
+        self.metrics.fan_out.record(self.class, self.published.elapsed());
+    }
+}

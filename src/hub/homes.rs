@@ -1,0 +1,136 @@
+//! The rooms and topics whose home is one shard.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::room::Room;
+use super::topic::Topic;
+use super::{Delivery, Directory, PresencePolicy, Request, RoomIndex, ShardIndex};
+use crate::clock::Now;
+use crate::metrics::ShardMetrics;
+
+/// What rooms are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How presence is announced.
+    pub presence: PresencePolicy,
+    /// Messages that a room keeps.
+    pub history: usize,
+}
+
+/// Deliveries on their way out of a home, in order.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    deliveries: VecDeque<(ShardIndex, Delivery)>,
+    metrics: Arc<ShardMetrics>,
+}
+
+impl Outbox {
+    pub(super) fn send(&mut self, to: ShardIndex, delivery: Delivery) {
+        self.deliveries.push_back((to, delivery));
+    }
+
+    pub(super) fn metrics(&self) -> &Arc<ShardMetrics> {
+        &self.metrics
+    }
+}
+
+/// A shard's rooms and topics.
+///
+/// Drain rule: after every `handle_*`, poll deliveries until `None`.
+#[derive(Debug)]
+pub struct Homes {
+    directory: Directory,
+    /// By room; `None` where another shard is the home.
+    rooms: Vec<Option<Room>>,
+    /// Topics exist while somebody hears them.
+    topics: HashMap<Arc<str>, Topic>,
+    outbox: Outbox,
+}
+
+impl Homes {
+    /// The rooms of `directory` that are at home at `shard`.
+    #[must_use]
+    pub fn new(shard: ShardIndex, settings: &Settings, directory: &Directory, metrics: Arc<ShardMetrics>) -> Self {
+        let room = |index: RoomIndex| {
+            (directory.home(index) == shard).then(|| Room::new(index, settings, directory))
+        };
+        Self {
+            directory: directory.clone(),
+            rooms: directory.rooms().map(room).collect(),
+            topics: HashMap::new(),
+            outbox: Outbox { deliveries: VecDeque::new(), metrics },
+        }
+    }
+
+    /// Takes a request for one of these rooms or topics.
+    ///
+    /// # Panics
+    ///
+    /// On a [`Request::Private`], which is for a shard and not for a home.
+    pub fn handle_request(&mut self, request: Request, now: Now) {
+        let outbox = &mut self.outbox;
+        match request {
+            Request::Join { room, member } => home(&mut self.rooms, room).join(member, now, outbox),
+            Request::Revisit { room, user, origin } => home(&mut self.rooms, room).revisit(user, origin, outbox),
+            Request::Leave { room, user, reply } => home(&mut self.rooms, room).leave(user, reply, now, outbox),
+            Request::Rename { room, user, new_name, origin } => {
+                home(&mut self.rooms, room).rename(user, new_name, origin, now, outbox);
+            }
+            Request::Say { room, user, name, origin, content } => {
+                home(&mut self.rooms, room).say(user, name, origin, content, now, outbox);
+            }
+            Request::ListMembers { room, user, origin, page } => {
+                home(&mut self.rooms, room).list(user, origin, page, outbox);
+            }
+            Request::Subscribe { topic, origin } => {
+                let shards = self.directory.shards();
+                self.topics.entry(Arc::clone(&topic)).or_insert_with(|| Topic::new(shards)).subscribe(origin.shard);
+                outbox.send(origin.shard, Delivery::Subscribed { to: origin, topic });
+            }
+            Request::Unsubscribe { topic, shard } => {
+                let entry = self.topics.get_mut(&topic).expect("Bug: a connection left an unknown topic");
+                entry.unsubscribe(shard);
+                if entry.is_empty() {
+                    self.topics.remove(&topic);
+                }
+            }
+            Request::Relay { topic, kind, payload } => {
+                // The sender may have been evicted, and the topic with it, while this was on its way.
+                if let Some(entry) = self.topics.get(&topic) {
+                    entry.relay(&topic, kind, payload, outbox);
+                }
+            }
+            Request::Private(_) => unreachable!("Bug: a private message reached a home"),
+        }
+    }
+
+    /// Lets time pass: presence reports that are due go out.
+    pub fn handle_tick(&mut self, now: Now) {
+        for room in self.rooms.iter_mut().flatten() {
+            room.handle_tick(now, &mut self.outbox);
+        }
+    }
+
+    /// When [`Homes::handle_tick`] has something to do.
+    #[must_use]
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.rooms.iter().flatten().filter_map(Room::next_due_ms).min()
+    }
+
+    /// The next delivery, and the shard that it is for.
+    #[must_use]
+    pub fn poll_delivery(&mut self) -> Option<(ShardIndex, Delivery)> {
+        self.outbox.deliveries.pop_front()
+    }
+
+    /// How many rooms and topics are at home here.
+    #[must_use]
+    pub fn room_count(&self) -> usize {
+        self.rooms.iter().flatten().count() + self.topics.len()
+    }
+}
+
+fn home(rooms: &mut [Option<Room>], index: RoomIndex) -> &mut Room {
+    rooms[index.get()].as_mut().expect("Bug: a request reached a shard that is not the room's home")
+}

@@ -1,0 +1,104 @@
+//! What shards tell each other.
+//!
+//! There are two classes, and the difference keeps the mesh from locking up. Handling a [`Delivery`] sends
+//! something only to clients (or, once for each change of room, the next step of that change), so
+//! deliveries are always drained. Handling a [`Request`] sends deliveries, so requests may have to wait
+//! for room.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::event::{MemberList, Origin, Publication, Snapshot};
+use super::{RoomIndex, ShardIndex, UserId};
+use crate::protocol::frames::MessageKind;
+
+/// A user who enters a room, and where to answer.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// Called what.
+    pub name: Arc<str>,
+    /// Connected since, in Unix seconds.
+    pub connected_at: u64,
+    /// Through which connection.
+    pub origin: Origin,
+}
+
+/// Part of a member list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// How many members to pass over.
+    pub offset: usize,
+    /// How many to list at most.
+    pub limit: usize,
+}
+
+/// From one user to another.
+#[derive(Clone, Debug)]
+pub struct Private {
+    /// The sender.
+    pub from: UserId,
+    /// The sender's name.
+    pub from_name: Arc<str>,
+    /// The sender's connection.
+    pub origin: Origin,
+    /// The receiver.
+    pub to: UserId,
+    /// The text; an empty one is dropped once the receiver was found.
+    pub content: Arc<str>,
+}
+
+/// From a member's shard to the home of a room or topic, or to another user's shard.
+#[derive(Debug)]
+pub enum Request {
+    /// Enter a room. Answered with [`Delivery::Joined`].
+    Join { room: RoomIndex, member: Member },
+    /// Be shown one's own room again. Answered with [`Delivery::Joined`].
+    Revisit { room: RoomIndex, user: UserId, origin: Origin },
+    /// Leave a room. Answered with [`Delivery::Left`] when `reply` says where to.
+    Leave { room: RoomIndex, user: UserId, reply: Option<Origin> },
+    /// Be called otherwise.
+    Rename { room: RoomIndex, user: UserId, new_name: Arc<str>, origin: Origin },
+    /// Say something.
+    Say { room: RoomIndex, user: UserId, name: Arc<str>, origin: Origin, content: String },
+    /// List the members. Answered with [`Delivery::Members`].
+    ListMembers { room: RoomIndex, user: UserId, origin: Origin, page: Option<Page> },
+    /// Speak to one user, wherever. Answered with [`Delivery::PrivateSent`] or [`Delivery::PrivateFailed`].
+    Private(Private),
+    /// Hear a topic. Answered with [`Delivery::Subscribed`].
+    Subscribe { topic: Arc<str>, origin: Origin },
+    /// Stop hearing a topic.
+    Unsubscribe { topic: Arc<str>, shard: ShardIndex },
+    /// Pass a message on to a topic.
+    Relay { topic: Arc<str>, kind: MessageKind, payload: Bytes },
+}
+
+/// From a home, or another user's shard, to a member's shard.
+#[derive(Debug)]
+pub enum Delivery {
+    /// This connection is a member from now on.
+    Joined { to: Origin, room: RoomIndex, snapshot: Snapshot },
+    /// Nothing of the room it left follows for this connection.
+    Left { to: Origin },
+    /// To every member on this shard.
+    Publish(Audience, Arc<Publication>),
+    /// The members that were asked for.
+    Members { to: Origin, members: MemberList },
+    /// A private message has reached the receiver's connection.
+    PrivateSent { to: Origin, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
+    /// There is no such receiver.
+    PrivateFailed { to: Origin },
+    /// This connection hears the topic from now on.
+    Subscribed { to: Origin, topic: Arc<str> },
+}
+
+/// Whose members a publication is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// The members of a room.
+    Room(RoomIndex),
+    /// The connections on a topic.
+    Topic(Arc<str>),
+}

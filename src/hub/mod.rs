@@ -1,0 +1,97 @@
+//! Rooms, their members and what happens in them: the part of the server that knows what a chat is and
+//! nothing of sockets or bytes.
+//!
+//! Each room has one *home*, the shard that its name hashes to. Everything that changes a room goes to its
+//! home as a [`Request`]; the home numbers it, keeps it and answers every shard that has members with a
+//! [`Delivery`]. One home means one order, and ids without gaps, without a lock.
+//!
+//! [`Homes`] holds the rooms whose home is one shard: requests and ticks go in, deliveries come out.
+
+mod directory;
+mod event;
+mod history;
+mod homes;
+mod message;
+mod presence;
+mod room;
+mod roster;
+mod topic;
+
+use std::fmt;
+
+use serde::Serialize;
+
+pub use directory::{Directory, RoomIndex};
+pub use event::{
+    Event, FanOutTimer, MemberEntry, MemberList, Origin, PresenceReport, Publication, RoomEvent, RoomMessage, Snapshot,
+};
+pub use homes::{Homes, Settings};
+pub use message::{Audience, Delivery, Member, Page, Private, Request};
+pub use presence::PresencePolicy;
+
+/// A user, for as long as the server runs. Never 0, which stands for the system itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct UserId(u64);
+
+/// A message of a room: 1, 2, 3 …, without gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct MessageId(pub u64);
+
+/// One shard of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardIndex(pub u16);
+
+impl UserId {
+    /// The `count`-th user (from 0) that `shard` of `shards` has admitted. A user's id tells its shard, so
+    /// a private message needs no directory, and shards need not agree on the next id.
+    #[must_use]
+    pub fn nth(count: u64, shard: ShardIndex, shards: u16) -> Self {
+        assert!(shard.0 < shards);
+        Self(count * u64::from(shards) + u64::from(shard.0) + 1)
+    }
+
+    /// The user that a client names, if such a number can name one.
+    #[must_use]
+    pub fn from_wire(number: u64) -> Option<Self> {
+        (number > 0).then_some(Self(number))
+    }
+
+    /// The number that clients see.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The shard that admitted this user.
+    #[must_use]
+    pub fn shard(self, shards: u16) -> ShardIndex {
+        ShardIndex(((self.0 - 1) % u64::from(shards)) as u16)
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_ids_are_unique_over_all_shards_and_name_their_shard() {
+        let shards = 4;
+        let mut seen = std::collections::HashSet::new();
+        for count in 0..100 {
+            for shard in (0..shards).map(ShardIndex) {
+                let id = UserId::nth(count, shard, shards);
+                assert_eq!(id.shard(shards), shard);
+                assert!(seen.insert(id));
+            }
+        }
+        assert_eq!(UserId::from_wire(0), None);
+    }
+}

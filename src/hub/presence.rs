@@ -1,0 +1,200 @@
+//! When comings and goings are announced one by one, and when they are summed up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{PresenceReport, UserId};
+
+/// The least time between two reports of a room.
+const INTERVAL_MS: u64 = 1_000;
+
+/// How a server announces presence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresencePolicy {
+    /// One by one up to so many members, summed up above: announcing 10,000 joins to 10,000 members would
+    /// be 50 million messages.
+    UpTo(usize),
+    /// One by one always.
+    Exact,
+    /// Only numbers, always; member lists hold at most so many.
+    Count(usize),
+}
+
+impl PresencePolicy {
+    /// The most members that are listed.
+    #[must_use]
+    pub fn listed_max(self) -> usize {
+        match self {
+            Self::UpTo(limit) | Self::Count(limit) => limit,
+            Self::Exact => usize::MAX,
+        }
+    }
+}
+
+/// The changes of one room that have not been announced yet.
+#[derive(Debug)]
+pub(super) struct Presence {
+    policy: PresencePolicy,
+    joined: BTreeMap<UserId, Arc<str>>,
+    left: BTreeSet<UserId>,
+    renamed: BTreeMap<UserId, Arc<str>>,
+    /// True when the numbers have changed although the lists may be empty.
+    changed: bool,
+    due_ms: Option<u64>,
+}
+
+impl Presence {
+    pub(super) fn new(policy: PresencePolicy) -> Self {
+        Self {
+            policy,
+            joined: BTreeMap::new(),
+            left: BTreeSet::new(),
+            renamed: BTreeMap::new(),
+            changed: false,
+            due_ms: None,
+        }
+    }
+
+    /// True when a change that leaves so many members goes into the next report. A room that shrinks goes
+    /// on with reports until the last of them is out, so that nothing is told out of order.
+    pub(super) fn is_summed_up(&self, members: usize) -> bool {
+        match self.policy {
+            PresencePolicy::UpTo(limit) => members > limit || self.due_ms.is_some(),
+            PresencePolicy::Exact => false,
+            PresencePolicy::Count(_) => true,
+        }
+    }
+
+    pub(super) fn note_joined(&mut self, user: UserId, name: Arc<str>, now_ms: u64) {
+        // Who went and came back within the interval is a newcomer to those who forgot the old entry; the
+        // lists speak of the difference, and a name may have changed meanwhile.
+        if self.left.remove(&user) {
+            self.renamed.insert(user, name);
+        } else {
+            self.joined.insert(user, name);
+        }
+        self.note_change(now_ms);
+    }
+
+    pub(super) fn note_left(&mut self, user: UserId, now_ms: u64) {
+        self.renamed.remove(&user);
+        if self.joined.remove(&user).is_none() {
+            self.left.insert(user);
+        }
+        self.note_change(now_ms);
+    }
+
+    pub(super) fn note_renamed(&mut self, user: UserId, name: Arc<str>, now_ms: u64) {
+        match self.joined.get_mut(&user) {
+            Some(joined) => *joined = name,
+            None => drop(self.renamed.insert(user, name)),
+        }
+        self.note_change(now_ms);
+    }
+
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        self.due_ms
+    }
+
+    /// The report of the interval, if it has ended and anything is to be said.
+    pub(super) fn poll_report(&mut self, users_online: usize, now_ms: u64) -> Option<PresenceReport> {
+        if self.due_ms? > now_ms {
+            return None;
+        }
+        self.due_ms = None;
+        let joined = std::mem::take(&mut self.joined);
+        let left = std::mem::take(&mut self.left);
+        let renamed = std::mem::take(&mut self.renamed);
+        let changed = std::mem::take(&mut self.changed);
+        if matches!(self.policy, PresencePolicy::Count(_)) {
+            let report = PresenceReport { users_online, truncated: true, ..PresenceReport::default() };
+            return changed.then_some(report);
+        }
+        if joined.is_empty() && left.is_empty() && renamed.is_empty() {
+            return None;
+        }
+        let max = PresenceReport::LISTED_MAX;
+        let truncated = joined.len() > max || left.len() > max || renamed.len() > max;
+        Some(PresenceReport {
+            users_online,
+            joined: joined.into_iter().take(max).collect(),
+            left: left.into_iter().take(max).collect(),
+            renamed: renamed.into_iter().take(max).collect(),
+            truncated,
+        })
+    }
+
+    fn note_change(&mut self, now_ms: u64) {
+        self.changed = true;
+        self.due_ms.get_or_insert(now_ms + INTERVAL_MS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u64) -> UserId {
+        UserId::from_wire(n).unwrap()
+    }
+
+    #[test]
+    fn who_came_and_went_within_one_interval_is_in_neither_list() {
+        let mut presence = Presence::new(PresencePolicy::UpTo(1));
+        presence.note_joined(id(1), "a".into(), 0);
+        presence.note_joined(id(2), "b".into(), 0);
+        presence.note_renamed(id(2), "c".into(), 10);
+        presence.note_renamed(id(3), "d".into(), 10);
+        presence.note_left(id(1), 500);
+        presence.note_left(id(4), 500);
+        assert_eq!(presence.poll_report(9, 999), None);
+        let report = presence.poll_report(9, 1000).unwrap();
+        let expected = PresenceReport {
+            users_online: 9,
+            joined: vec![(id(2), "c".into())],
+            left: vec![id(4)],
+            renamed: vec![(id(3), "d".into())],
+            truncated: false,
+        };
+        assert_eq!(report, expected);
+        assert_eq!(presence.poll_report(9, 5000), None);
+    }
+
+    #[test]
+    fn nothing_is_said_when_everything_has_cancelled_out() {
+        let mut presence = Presence::new(PresencePolicy::UpTo(1));
+        presence.note_joined(id(1), "a".into(), 0);
+        presence.note_left(id(1), 1);
+        assert_eq!(presence.poll_report(3, 2000), None);
+    }
+
+    #[test]
+    fn long_lists_are_cut_and_say_so() {
+        let mut presence = Presence::new(PresencePolicy::UpTo(1));
+        for n in 1..=51 {
+            presence.note_joined(id(n), "a".into(), 0);
+        }
+        let report = presence.poll_report(51, 1000).unwrap();
+        assert_eq!((report.joined.len(), report.truncated), (50, true));
+    }
+
+    #[test]
+    fn counting_says_only_numbers() {
+        let mut presence = Presence::new(PresencePolicy::Count(500));
+        assert!(presence.is_summed_up(1));
+        presence.note_joined(id(1), "a".into(), 0);
+        let report = presence.poll_report(1, 1000).unwrap();
+        assert_eq!(report, PresenceReport { users_online: 1, truncated: true, ..PresenceReport::default() });
+    }
+
+    #[test]
+    fn a_shrinking_room_returns_to_single_announcements_after_its_last_report() {
+        let mut presence = Presence::new(PresencePolicy::UpTo(2));
+        assert!(!presence.is_summed_up(2));
+        assert!(presence.is_summed_up(3));
+        presence.note_joined(id(3), "c".into(), 0);
+        assert!(presence.is_summed_up(2));
+        assert!(presence.poll_report(2, 1000).is_some());
+        assert!(!presence.is_summed_up(2));
+    }
+}

@@ -1,0 +1,129 @@
+//! One room at its home: it numbers, keeps and lists.
+
+use std::sync::Arc;
+
+use super::event::{Event, FanOutTimer, Origin, Publication, RoomEvent, Snapshot};
+use super::history::History;
+use super::homes::Outbox;
+use super::presence::Presence;
+use super::roster::Roster;
+use super::{Audience, Delivery, Directory, Member, Page, PresencePolicy, RoomIndex, Settings, UserId};
+use crate::clock::Now;
+
+/// A room whose home is this shard.
+///
+/// Invariant *one order*: what the room says leaves through one [`Outbox`] in one sequence, and each shard
+/// receives its part of it in that sequence.
+#[derive(Debug)]
+pub(super) struct Room {
+    index: RoomIndex,
+    policy: PresencePolicy,
+    directory: Directory,
+    roster: Roster,
+    history: History,
+    presence: Presence,
+}
+
+impl Room {
+    pub(super) fn new(index: RoomIndex, settings: &Settings, directory: &Directory) -> Self {
+        Self {
+            index,
+            policy: settings.presence,
+            directory: directory.clone(),
+            roster: Roster::new(directory.shards()),
+            history: History::new(settings.history),
+            presence: Presence::new(settings.presence),
+        }
+    }
+
+    pub(super) fn join(&mut self, member: Member, now: Now, outbox: &mut Outbox) {
+        let Member { user, name, connected_at, origin } = member;
+        let is_new = self.roster.insert(user, Arc::clone(&name), connected_at, origin.shard);
+        assert!(is_new, "Bug: user {user} joined a room twice");
+        self.count();
+        self.revisit(user, origin, outbox);
+        let users_online = self.roster.len();
+        if self.presence.is_summed_up(users_online) {
+            self.presence.note_joined(user, name, now.monotonic_ms);
+        } else {
+            self.publish(RoomEvent::Joined { user, name, users_online }, Some(origin), now, outbox);
+        }
+    }
+
+    /// Shows the room to one of its members.
+    pub(super) fn revisit(&mut self, user: UserId, origin: Origin, outbox: &mut Outbox) {
+        let members = self.roster.list(user, self.policy.listed_max());
+        let snapshot = Snapshot { members, history: self.history.recent() };
+        outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.index, snapshot });
+    }
+
+    pub(super) fn leave(&mut self, user: UserId, reply: Option<Origin>, now: Now, outbox: &mut Outbox) {
+        let name = self.roster.remove(user).expect("Bug: somebody left a room without being in it");
+        self.count();
+        let users_online = self.roster.len();
+        if self.presence.is_summed_up(users_online) {
+            self.presence.note_left(user, now.monotonic_ms);
+        } else {
+            self.publish(RoomEvent::Left { user, name, users_online }, reply, now, outbox);
+        }
+        if let Some(to) = reply {
+            outbox.send(to.shard, Delivery::Left { to });
+        }
+    }
+
+    pub(super) fn rename(&mut self, user: UserId, new_name: Arc<str>, origin: Origin, now: Now, outbox: &mut Outbox) {
+        let old_name = self.roster.rename(user, Arc::clone(&new_name));
+        let old_name = old_name.expect("Bug: somebody was renamed in a room without being in it");
+        if self.presence.is_summed_up(self.roster.len()) {
+            self.presence.note_renamed(user, new_name, now.monotonic_ms);
+        } else {
+            self.publish(RoomEvent::Renamed { user, old_name, new_name }, Some(origin), now, outbox);
+        }
+    }
+
+    pub(super) fn say(
+        &mut self,
+        user: UserId,
+        name: Arc<str>,
+        origin: Origin,
+        content: String,
+        now: Now,
+        outbox: &mut Outbox,
+    ) {
+        let message = self.history.append(user, name, content, now.unix_seconds);
+        self.publish(RoomEvent::Message(message), Some(origin), now, outbox);
+    }
+
+    pub(super) fn list(&mut self, viewer: UserId, origin: Origin, page: Option<Page>, outbox: &mut Outbox) {
+        let listed_max = self.policy.listed_max();
+        let members = match page {
+            Some(Page { offset, limit }) => self.roster.page(Page { offset, limit: limit.min(listed_max) }),
+            None => self.roster.list(viewer, listed_max),
+        };
+        outbox.send(origin.shard, Delivery::Members { to: origin, members });
+    }
+
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.presence.due_ms()
+    }
+
+    pub(super) fn handle_tick(&mut self, now: Now, outbox: &mut Outbox) {
+        if let Some(report) = self.presence.poll_report(self.roster.len(), now.monotonic_ms) {
+            self.publish(RoomEvent::Presence(report), None, now, outbox);
+        }
+    }
+
+    fn publish(&mut self, event: RoomEvent, origin: Option<Origin>, now: Now, outbox: &mut Outbox) {
+        let timer = matches!(event, RoomEvent::Message(_))
+            .then(|| FanOutTimer::start(self.roster.len(), Arc::clone(outbox.metrics())));
+        let event = Event::Room { room: self.index, event, timestamp: now.unix_seconds };
+        let publication = Arc::new(Publication { event, origin, timer });
+        for shard in self.roster.shards() {
+            outbox.send(shard, Delivery::Publish(Audience::Room(self.index), Arc::clone(&publication)));
+        }
+    }
+
+    fn count(&self) {
+        self.directory.set_online(self.index, self.roster.len());
+    }
+}

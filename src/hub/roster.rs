@@ -1,0 +1,189 @@
+//! Who is in a room.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::event::{MemberEntry, MemberList};
+use super::{Page, ShardIndex, UserId};
+
+/// The members of one room, by id, and how many of them each shard has.
+#[derive(Debug)]
+pub(super) struct Roster {
+    members: BTreeMap<UserId, Entry>,
+    by_shard: Vec<usize>,
+    /// The members with the lowest ids that were listed last, while that is still true.
+    lowest: Option<Arc<[MemberEntry]>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: Arc<str>,
+    connected_at: u64,
+    shard: ShardIndex,
+}
+
+impl Roster {
+    pub(super) fn new(shards: u16) -> Self {
+        Self { members: BTreeMap::new(), by_shard: vec![0; usize::from(shards)], lowest: None }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The shards that have members.
+    pub(super) fn shards(&self) -> impl Iterator<Item = ShardIndex> {
+        (0..).map(ShardIndex).zip(&self.by_shard).filter(|(_, count)| **count > 0).map(|(shard, _)| shard)
+    }
+
+    /// Adds a member; false when it was one already.
+    pub(super) fn insert(&mut self, id: UserId, name: Arc<str>, connected_at: u64, shard: ShardIndex) -> bool {
+        if self.members.insert(id, Entry { name, connected_at, shard }).is_some() {
+            return false;
+        }
+        self.by_shard[usize::from(shard.0)] += 1;
+        self.forget_if_listed(id);
+        true
+    }
+
+    /// Removes a member and tells its name.
+    pub(super) fn remove(&mut self, id: UserId) -> Option<Arc<str>> {
+        let entry = self.members.remove(&id)?;
+        self.by_shard[usize::from(entry.shard.0)] -= 1;
+        self.forget_if_listed(id);
+        Some(entry.name)
+    }
+
+    /// Renames a member and tells its old name.
+    pub(super) fn rename(&mut self, id: UserId, new_name: Arc<str>) -> Option<Arc<str>> {
+        let entry = self.members.get_mut(&id)?;
+        let old_name = std::mem::replace(&mut entry.name, new_name);
+        self.forget_if_listed(id);
+        Some(old_name)
+    }
+
+    /// All members, or, where there are more than `listed_max`, those with the lowest ids, and `viewer` in
+    /// the last place.
+    pub(super) fn list(&mut self, viewer: UserId, listed_max: usize) -> MemberList {
+        if self.len() <= listed_max {
+            return MemberList { listed: self.lowest(self.len()), last: None, total: None };
+        }
+        let total = Some(self.len());
+        let last = self.entry(viewer);
+        let others = listed_max - usize::from(last.is_some());
+        let mut listed = self.lowest(others);
+        if listed.iter().any(|member| member.id == viewer) {
+            // Rare: somebody who has been connected for long comes back into a large room.
+            listed = self.entries().filter(|member| member.id != viewer).take(others).collect();
+        }
+        MemberList { listed, last, total }
+    }
+
+    /// The members of one page.
+    pub(super) fn page(&self, page: Page) -> MemberList {
+        let listed = self.entries().skip(page.offset).take(page.limit).collect();
+        MemberList { listed, last: None, total: Some(self.len()) }
+    }
+
+    fn lowest(&mut self, count: usize) -> Arc<[MemberEntry]> {
+        match &self.lowest {
+            Some(lowest) if lowest.len() == count => Arc::clone(lowest),
+            _ => {
+                let lowest: Arc<[_]> = self.entries().take(count).collect();
+                Arc::clone(self.lowest.insert(lowest))
+            }
+        }
+    }
+
+    /// A change beyond the last listed member leaves the list as it was. Otherwise 10,000 newcomers would
+    /// each have it made anew.
+    fn forget_if_listed(&mut self, id: UserId) {
+        if self.lowest.as_ref().is_some_and(|lowest| lowest.last().is_none_or(|last| id <= last.id)) {
+            self.lowest = None;
+        }
+    }
+
+    fn entry(&self, id: UserId) -> Option<MemberEntry> {
+        let Entry { name, connected_at, .. } = self.members.get(&id)?;
+        Some(MemberEntry { id, name: Arc::clone(name), connected_at: *connected_at })
+    }
+
+    fn entries(&self) -> impl Iterator<Item = MemberEntry> {
+        self.members.iter().map(|(&id, entry)| MemberEntry {
+            id,
+            name: Arc::clone(&entry.name),
+            connected_at: entry.connected_at,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u64) -> UserId {
+        UserId::from_wire(n).unwrap()
+    }
+
+    fn roster(ids: impl IntoIterator<Item = u64>) -> Roster {
+        let mut roster = Roster::new(2);
+        for n in ids {
+            assert!(roster.insert(id(n), format!("User{n}").into(), n, ShardIndex((n % 2) as u16)));
+        }
+        roster
+    }
+
+    fn ids(list: &MemberList) -> Vec<UserId> {
+        list.listed.iter().chain(&list.last).map(|member| member.id).collect()
+    }
+
+    #[test]
+    fn a_small_room_is_listed_whole_and_in_order() {
+        let mut roster = roster([5, 1, 3]);
+        let list = roster.list(id(1), 3);
+        assert_eq!((ids(&list), list.total), (vec![id(1), id(3), id(5)], None));
+    }
+
+    #[test]
+    fn a_large_room_lists_the_lowest_ids_and_the_viewer_last() {
+        let mut roster = roster(1..=10);
+        let list = roster.list(id(10), 4);
+        assert_eq!((ids(&list), list.total), ([1, 2, 3, 10].map(id).to_vec(), Some(10)));
+        assert_eq!(ids(&roster.list(id(2), 4)), [1, 3, 4, 2].map(id));
+    }
+
+    #[test]
+    fn the_list_is_shared_until_one_of_the_listed_changes() {
+        let mut roster = roster(1..=10);
+        let before = roster.list(id(10), 4).listed;
+        roster.insert(id(11), "late".into(), 0, ShardIndex(0));
+        roster.remove(id(7));
+        assert!(Arc::ptr_eq(&before, &roster.list(id(11), 4).listed));
+        roster.rename(id(2), "other".into());
+        assert_eq!(&*roster.list(id(11), 4).listed[1].name, "other");
+        roster.remove(id(1));
+        assert_eq!(ids(&roster.list(id(11), 4)), [2, 3, 4, 11].map(id));
+    }
+
+    #[test]
+    fn growing_and_shrinking_over_the_limit_never_serves_an_old_list() {
+        let mut roster = roster(1..=3);
+        assert_eq!(ids(&roster.list(id(3), 3)).len(), 3);
+        roster.insert(id(4), "d".into(), 0, ShardIndex(0));
+        assert_eq!(ids(&roster.list(id(4), 3)), [1, 2, 4].map(id));
+        roster.remove(id(2));
+        assert_eq!(ids(&roster.list(id(4), 3)), [1, 3, 4].map(id));
+        roster.remove(id(1));
+        assert_eq!(ids(&roster.list(id(4), 3)), [3, 4].map(id));
+    }
+
+    #[test]
+    fn shards_are_named_while_they_have_members() {
+        let mut roster = roster([2, 4]);
+        assert_eq!(roster.shards().collect::<Vec<_>>(), [ShardIndex(0)]);
+        roster.remove(id(2));
+        roster.remove(id(4));
+        assert_eq!(roster.shards().count(), 0);
+        assert_eq!(roster.remove(id(4)), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! One raw topic at its home: it puts messages into one order and keeps nothing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::event::{Event, FanOutTimer, Publication};
+use super::homes::Outbox;
+use super::{Audience, Delivery, ShardIndex};
+use crate::protocol::frames::MessageKind;
+
+/// How many connections of each shard hear a topic.
+#[derive(Debug)]
+pub(super) struct Topic {
+    by_shard: Vec<usize>,
+}
+
+impl Topic {
+    pub(super) fn new(shards: u16) -> Self {
+        Self { by_shard: vec![0; usize::from(shards)] }
+    }
+
+    pub(super) fn subscribe(&mut self, shard: ShardIndex) {
+        self.by_shard[usize::from(shard.0)] += 1;
+    }
+
+    pub(super) fn unsubscribe(&mut self, shard: ShardIndex) {
+        let count = &mut self.by_shard[usize::from(shard.0)];
+        *count = count.checked_sub(1).expect("Bug: a connection left a topic that it was not on");
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_shard.iter().all(|count| *count == 0)
+    }
+
+    pub(super) fn relay(&self, name: &Arc<str>, kind: MessageKind, payload: Bytes, outbox: &mut Outbox) {
+        let members = self.by_shard.iter().sum();
+        let timer = Some(FanOutTimer::start(members, Arc::clone(outbox.metrics())));
+        let event = Event::Relay { topic: Arc::clone(name), kind, payload };
+        let publication = Arc::new(Publication { event, origin: None, timer });
+        for (shard, count) in (0..).map(ShardIndex).zip(&self.by_shard) {
+            if *count > 0 {
+                outbox.send(shard, Delivery::Publish(Audience::Topic(Arc::clone(name)), Arc::clone(&publication)));
+            }
+        }
+    }
+}

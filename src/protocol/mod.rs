@@ -1,0 +1,11 @@
+//! HTTP and WebSocket as values: bytes go in, what is to be done comes out.
+//!
+//! Nothing here reads, writes, waits or looks at a clock, so the same code serves the lobby, the floor and
+//! the tests. A request passes through in one direction: [`head`] says where it ends and what it says,
+//! [`route`] decides on it, [`response`] puts the answer into bytes. [`frames`] encodes what is sent once
+//! the connection is a WebSocket.
+
+pub mod frames;
+pub mod head;
+pub mod response;
+pub mod route;

@@ -1,0 +1,74 @@
+//! What the ring keeps for one connection: its descriptor, and what the kernel is doing with it.
+
+use std::os::fd::OwnedFd;
+
+use super::{CloseMode, SendBatch};
+
+/// The receive operation of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receive {
+    /// A multishot receive is with the kernel.
+    Armed,
+    /// It is with the kernel, and a request to end it follows it.
+    Cancelling,
+    /// Nothing is with the kernel, because reading is paused.
+    Paused,
+    /// Nothing is with the kernel, because no buffer was free; armed again when buffers have returned.
+    Starved,
+    /// Nothing is with the kernel, and nothing will be: the stream has ended or failed.
+    Ended,
+}
+
+/// A send that is with the kernel, and everything that the kernel may read for it.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) batch: SendBatch,
+    /// The message header and vectors of a batch of several frames; they point into `batch`'s frames.
+    pub(super) vectors: Option<Box<Vectors>>,
+}
+
+/// A `msghdr` and the vectors that it points at, at an address of their own.
+#[derive(Debug)]
+pub(super) struct Vectors {
+    pub(super) header: libc::msghdr,
+    pub(super) iovecs: Vec<libc::iovec>,
+}
+
+impl Vectors {
+    /// The vectors of a batch, and a header that points at them.
+    pub(super) fn of(batch: &SendBatch) -> Box<Self> {
+        let iovecs = (0..batch.frame_count())
+            .map(|index| {
+                let slice = batch.slice(index);
+                libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() }
+            })
+            .collect();
+        // SAFETY: a `msghdr` of zeroes is valid: null pointers with zero lengths (sendmsg(2)).
+        let header = unsafe { std::mem::zeroed() };
+        let mut vectors = Box::new(Self { header, iovecs });
+        vectors.header.msg_iov = vectors.iovecs.as_mut_ptr();
+        vectors.header.msg_iovlen = vectors.iovecs.len();
+        vectors
+    }
+}
+
+/// One connection as the ring sees it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) socket: OwnedFd,
+    pub(super) generation: u32,
+    pub(super) receive: Receive,
+    /// True when the shard wants no more bytes for now.
+    pub(super) paused: bool,
+    /// Present exactly when a send was submitted and its completion has not been handled.
+    pub(super) send: Option<InFlight>,
+    /// Present once the shard has asked for the end.
+    pub(super) closing: Option<CloseMode>,
+}
+
+impl Slot {
+    /// True when the kernel holds no operation of this connection, so that its end may be reported.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.send.is_none() && !matches!(self.receive, Receive::Armed | Receive::Cancelling)
+    }
+}

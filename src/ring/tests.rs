@@ -1,0 +1,215 @@
+//! The ring against real sockets: one end attached, the other in the test's hands.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::frame::Frame;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn small() -> Options {
+    Options { submissions: 4, completions: 8, buffers: 4, buffer_bytes: 64 }
+}
+
+fn id(index: u32) -> ConnectionId {
+    ConnectionId { index, generation: index + 1 }
+}
+
+fn pair() -> (OwnedFd, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener.accept().unwrap().0.into(), peer)
+}
+
+/// Runs turns until `done` says so; `handle` sees every completion.
+fn run(ring: &mut Ring, mut handle: impl FnMut(&mut Vec<Submission>, Completion<'_>) -> bool) {
+    let start = Instant::now();
+    let mut submissions = Vec::new();
+    loop {
+        assert!(start.elapsed() < LIMIT, "nothing more completed");
+        ring.wait(Duration::from_millis(50)).unwrap();
+        let mut done = false;
+        while let Some(completion) = ring.next_completion() {
+            done |= handle(&mut submissions, completion);
+        }
+        for submission in submissions.drain(..) {
+            ring.submit(submission);
+        }
+        if done {
+            return;
+        }
+    }
+}
+
+fn frame(bytes: &[u8]) -> Frame {
+    Frame::new(Bytes::copy_from_slice(bytes))
+}
+
+#[test]
+fn bytes_arrive_in_order_although_buffers_run_out() {
+    let mut ring = Ring::new(small()).unwrap();
+    let (socket, mut peer) = pair();
+    ring.attach(id(0), socket);
+    let sent: Vec<u8> = (0..10_000u32).map(|n| (n % 251) as u8).collect();
+    peer.write_all(&sent).unwrap();
+    let mut received = Vec::new();
+    run(&mut ring, |_, completion| {
+        if let Completion::Received(from, bytes) = completion {
+            assert_eq!(from, id(0));
+            received.extend_from_slice(bytes);
+        }
+        received.len() == sent.len()
+    });
+    assert_eq!(received, sent);
+    assert!(ring.counts().buffer_shortages > 0, "four buffers of 64 bytes must have run out");
+}
+
+#[test]
+fn a_batch_leaves_in_order_and_short_sends_can_be_continued() {
+    let mut ring = Ring::new(small()).unwrap();
+    let (socket, mut peer) = pair();
+    rustix::net::sockopt::set_socket_send_buffer_size(&socket, 4096).unwrap();
+    ring.attach(id(3), socket);
+    let frames: VecDeque<Frame> = (0..20u8).map(|n| frame(&vec![n; 50_000])).collect();
+    let expected: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes().to_vec()).collect();
+    let total = expected.len();
+    ring.submit(Submission::Send(id(3), SendBatch::many(frames, 0)));
+    let reader = std::thread::spawn(move || {
+        let mut got = vec![0; total];
+        peer.read_exact(&mut got).unwrap();
+        got
+    });
+    let mut sends = 0;
+    run(&mut ring, |submissions, completion| {
+        let Completion::Sent(to, batch, result) = completion else { return false };
+        sends += 1;
+        match batch.advance(result.unwrap()) {
+            Some(rest) => submissions.push(Submission::Send(to, rest)),
+            None => return true,
+        }
+        false
+    });
+    assert!(sends > 1, "a send of 1 MB over a small socket buffer is short");
+    assert!(reader.join().unwrap() == expected);
+}
+
+#[test]
+fn closing_waits_for_a_stuck_send_and_reports_the_end_once() {
+    let mut ring = Ring::new(small()).unwrap();
+    let (socket, peer) = pair();
+    ring.attach(id(1), socket);
+    ring.submit(Submission::Send(id(1), SendBatch::one(frame(&vec![7; 64 << 20]), 0)));
+    ring.enter().unwrap();
+    // The peer never reads, so the send is stuck; closing must cancel it.
+    ring.submit(Submission::Close(id(1), CloseMode::Abort));
+    let mut ends = 0;
+    run(&mut ring, |_, completion| {
+        ends += usize::from(matches!(completion, Completion::Closed(closed) if closed == id(1)));
+        ends == 1
+    });
+    assert_eq!(ring.attached_count(), 0);
+    drop(peer);
+    // The slot serves a next connection.
+    let (socket, mut peer) = pair();
+    let next = ConnectionId { index: 1, generation: 9 };
+    ring.attach(next, socket);
+    peer.write_all(b"hello").unwrap();
+    run(
+        &mut ring,
+        |_, completion| matches!(completion, Completion::Received(from, b"hello") if from == next),
+    );
+}
+
+#[test]
+fn a_paused_connection_receives_nothing_until_it_is_resumed() {
+    let mut ring = Ring::new(small()).unwrap();
+    let (paused, mut paused_peer) = pair();
+    let (other, mut other_peer) = pair();
+    ring.attach(id(0), paused);
+    ring.attach(id(1), other);
+    ring.submit(Submission::PauseReceive(id(0)));
+    ring.enter().unwrap();
+    while ring.next_completion().is_some() {}
+    paused_peer.write_all(b"held").unwrap();
+    other_peer.write_all(b"fence").unwrap();
+    run(&mut ring, |_, completion| match completion {
+        Completion::Received(from, _) => {
+            assert_eq!(from, id(1));
+            true
+        }
+        _ => false,
+    });
+    ring.submit(Submission::ResumeReceive(id(0)));
+    run(
+        &mut ring,
+        |_, completion| matches!(completion, Completion::Received(from, b"held") if from == id(0)),
+    );
+}
+
+#[test]
+fn the_end_and_a_reset_of_the_peer_are_told_apart() {
+    let mut ring = Ring::new(small()).unwrap();
+    let (socket, peer) = pair();
+    ring.attach(id(0), socket);
+    drop(peer);
+    run(&mut ring, |_, completion| matches!(completion, Completion::EndOfStream(from) if from == id(0)));
+    let (socket, peer) = pair();
+    ring.attach(id(1), socket);
+    rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    run(&mut ring, |_, completion| match completion {
+        Completion::ReceiveFailed(from, error) => {
+            assert_eq!((from, error.kind()), (id(1), io::ErrorKind::ConnectionReset));
+            true
+        }
+        _ => false,
+    });
+}
+
+#[test]
+fn more_completions_than_the_queue_holds_are_not_lost() {
+    let mut ring = Ring::new(small()).unwrap();
+    let pairs: Vec<_> = (0..100).map(|_| pair()).collect();
+    let mut peers = Vec::new();
+    for (index, (socket, peer)) in (0..).zip(pairs) {
+        ring.attach(id(index), socket);
+        peers.push(peer);
+    }
+    let shared = frame(b"to all");
+    for index in 0..100 {
+        ring.submit(Submission::Send(id(index), SendBatch::one(shared.clone(), 0)));
+    }
+    let mut sent = 0;
+    run(&mut ring, |_, completion| {
+        if let Completion::Sent(_, _, result) = completion {
+            assert_eq!(result.unwrap(), 6);
+            sent += 1;
+        }
+        sent == 100
+    });
+    for mut peer in peers {
+        let mut bytes = [0; 6];
+        peer.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"to all");
+    }
+}
+
+#[test]
+fn the_event_descriptor_tells_of_bytes_that_come_while_idle() {
+    let mut ring = Ring::new(small()).unwrap();
+    let (socket, mut peer) = pair();
+    ring.attach(id(0), socket);
+    ring.enter().unwrap();
+    assert!(ring.next_completion().is_none());
+    assert!(ring.is_idle());
+    peer.write_all(b"wake").unwrap();
+    let event = ring.event_descriptor();
+    let mut descriptors = [rustix::event::PollFd::new(&event, rustix::event::PollFlags::IN)];
+    let ready = rustix::event::poll(&mut descriptors, Some(&LIMIT.try_into().unwrap())).unwrap();
+    assert_eq!(ready, 1);
+    run(&mut ring, |_, completion| matches!(completion, Completion::Received(_, b"wake")));
+}

@@ -1,0 +1,53 @@
+//! What a completion carries to say which operation it ends.
+
+use crate::connection_id::ConnectionId;
+
+/// Which operation a token belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Receive = 1,
+    Send = 2,
+    /// A request to end one of the other two; its own completion says nothing of interest.
+    Cancel = 3,
+}
+
+const INDEX_BITS: u32 = 32;
+const GENERATION_BITS: u32 = 24;
+const _: () = assert!(ConnectionId::GENERATIONS == 1 << GENERATION_BITS);
+const _: () = assert!(INDEX_BITS + GENERATION_BITS + 8 == u64::BITS);
+
+/// Packs an operation and its connection into a submission's `user_data`.
+pub(super) fn pack(operation: Operation, id: ConnectionId) -> u64 {
+    assert!(id.generation < ConnectionId::GENERATIONS, "Bug: a generation of more than 24 bits");
+    let high = (operation as u64) << (INDEX_BITS + GENERATION_BITS);
+    high | u64::from(id.generation) << INDEX_BITS | u64::from(id.index)
+}
+
+/// The inverse of [`pack`].
+pub(super) fn unpack(token: u64) -> (Operation, ConnectionId) {
+    let operation = match token >> (INDEX_BITS + GENERATION_BITS) {
+        1 => Operation::Receive,
+        2 => Operation::Send,
+        3 => Operation::Cancel,
+        other => panic!("Bug: the kernel returned a token of the unknown operation {other}"),
+    };
+    let generation = (token >> INDEX_BITS) as u32 & (ConnectionId::GENERATIONS - 1);
+    (operation, ConnectionId { index: token as u32, generation })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_returns_what_was_packed() {
+        for (index, generation) in
+            [(0, 0), (u32::MAX, 0), (7, ConnectionId::GENERATIONS - 1), (0x8000_0001, 3)]
+        {
+            let id = ConnectionId { index, generation };
+            for operation in [Operation::Receive, Operation::Send, Operation::Cancel] {
+                assert_eq!(unpack(pack(operation, id)), (operation, id));
+            }
+        }
+    }
+}

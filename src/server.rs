@@ -1,0 +1,384 @@
+//! The server: preflight, listeners, one thread for each shard, signals, drain.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use rustix::thread::CpuSet;
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info};
+
+use crate::clock::Clock;
+use crate::config::{AllowedOrigin, Config, Placement, Presence};
+use crate::hub::{self, Directory, PresencePolicy, ShardIndex};
+use crate::mesh::{Mailbox, Mesh};
+use crate::metrics::{Metrics, RefusalReason, ShardMetrics};
+use crate::page;
+use crate::permit::{ClientPermit, ClientPlaces};
+use crate::preflight::{BACKLOG_WANTED, Capacity};
+use crate::protocol::response::{Response, Status};
+use crate::ring::Ring;
+use crate::shard::floor::{self, Floor, Stage};
+use crate::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
+use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
+
+/// Unsent bytes that the kernel takes for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)). The rest stays in
+/// the out-queue, where a broadcast is held once for everyone, and where what a slow receiver has missed
+/// can still be given up.
+const NOT_SENT_BYTES_MAX: u32 = 64 * 1024;
+
+/// Why the server did not start, or did not end well.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; {advice}")]
+    Listen { address: SocketAddr, source: io::Error, advice: &'static str },
+    /// A shard's thread could not be started or has failed.
+    #[error("shard {shard} failed: {source}")]
+    Shard { shard: u16, source: io::Error },
+    /// Signals or threads could not be set up.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+}
+
+/// What a shard's thread tells the main thread.
+enum Report {
+    Ready,
+    Drained,
+    Ended(u16, io::Result<()>),
+}
+
+/// Runs the server until it is told to stop. `announce` is called once, when every shard is listening.
+///
+/// # Errors
+///
+/// [`ServerError`]: what failed, and what to do about it.
+pub fn run(config: &Config, capacity: Capacity, announce: impl FnOnce(SocketAddr)) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(config, capacity, announce))
+}
+
+async fn serve(config: &Config, capacity: Capacity, announce: impl FnOnce(SocketAddr)) -> Result<(), ServerError> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let shards = shard_count(&config.placement);
+    let listeners = listen(config.listen, shards)?;
+    let address = listeners[0].local_addr()?;
+    let (stage, stage_seen) = watch::channel(Stage::Serving);
+    let (report, mut reports) = mpsc::unbounded_channel();
+    let places = ClientPlaces::new(capacity.max_clients);
+    let metrics = Metrics::new(usize::from(shards), places.clone());
+    let threads = spawn(config, capacity.lobby_max, listeners, &places, &metrics, &stage_seen, &report)?;
+    drop(report);
+
+    let mut waiting_for_ready = shards;
+    let mut waiting_for_drained = shards;
+    let mut announce = Some(announce);
+    let mut is_draining = false;
+    let outcome = loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            report = reports.recv() => {
+                match report {
+                    Some(Report::Ready) => {
+                        waiting_for_ready -= 1;
+                        if waiting_for_ready == 0 && let Some(announce) = announce.take() {
+                            announce(address);
+                        }
+                    }
+                    Some(Report::Drained) => {
+                        waiting_for_drained -= 1;
+                        if waiting_for_drained == 0 {
+                            info!("everyone is gone");
+                            // Fails when every shard has stopped already.
+                            let _ = stage.send(Stage::Stopped);
+                        }
+                    }
+                    Some(Report::Ended(shard, Err(source))) => break Err(ServerError::Shard { shard, source }),
+                    Some(Report::Ended(_, Ok(()))) => {}
+                    None => break Ok(()),
+                }
+                continue;
+            }
+        }
+        if std::mem::replace(&mut is_draining, true) {
+            error!("stopped by a second signal");
+            std::process::exit(1);
+        }
+        info!("shutting down");
+        metrics.set_draining();
+        let _ = stage.send(Stage::Draining);
+    };
+    if outcome.is_ok() {
+        for thread in threads {
+            thread.join().map_err(|_| io::Error::other("a shard's thread has panicked"))?;
+        }
+    }
+    outcome
+}
+
+fn shard_count(placement: &Placement) -> u16 {
+    let count = match placement {
+        Placement::Pinned(cores) => cores.len(),
+        Placement::Unpinned(shards) => shards.get(),
+    };
+    u16::try_from(count).expect("Bug: the configuration allows fewer shards")
+}
+
+/// One listener for each shard on one address; the kernel spreads connections over them.
+fn listen(address: SocketAddr, shards: u16) -> Result<Vec<TcpListener>, ServerError> {
+    let refused = |source: io::Error| {
+        let advice = match source.kind() {
+            io::ErrorKind::AddrInUse => "another program has this port; choose another one with --listen",
+            io::ErrorKind::AddrNotAvailable => "this machine does not have that address; choose one with --listen",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need the capability CAP_NET_BIND_SERVICE",
+            _ => "choose another address with --listen",
+        };
+        ServerError::Listen { address, source, advice }
+    };
+    // SO_REUSEPORT would let us join the listeners of another server of the same user. A socket without it
+    // finds out whether there is one, and which port is meant when none was given.
+    let probe = socket(address, false).map_err(refused)?;
+    let address = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    let mut listeners = Vec::new();
+    for _ in 0..shards {
+        let socket = socket(address, true).map_err(refused)?;
+        socket.listen(i32::try_from(BACKLOG_WANTED).unwrap_or(i32::MAX)).map_err(refused)?;
+        listeners.push(socket.into());
+    }
+    Ok(listeners)
+}
+
+fn socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(is_shared)?;
+    // Accepted connections inherit both.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)?;
+    socket.bind(&address.into())?;
+    if !is_shared {
+        // Only listening tells whether the port is taken by a listener that allows sharing.
+        socket.listen(1)?;
+    }
+    Ok(socket)
+}
+
+/// Starts a thread for each shard.
+fn spawn(
+    config: &Config,
+    lobby_max: usize,
+    listeners: Vec<TcpListener>,
+    places: &ClientPlaces,
+    metrics: &Metrics,
+    stage: &watch::Receiver<Stage>,
+    report: &mpsc::UnboundedSender<Report>,
+) -> Result<Vec<JoinHandle<()>>, ServerError> {
+    let shards = listeners.len() as u16;
+    let directory = Directory::new(&config.rooms, shards);
+    let (mesh, mailboxes) = Mesh::new(shards);
+    let clock = Clock::start();
+    let mut threads = Vec::new();
+    for ((index, listener), mailbox) in (0..).zip(listeners).zip(mailboxes) {
+        let start = ShardStart {
+            index: ShardIndex(index),
+            core: match &config.placement {
+                Placement::Pinned(cores) => Some(cores[usize::from(index)]),
+                Placement::Unpinned(_) => None,
+            },
+            settings: settings(config, ShardIndex(index)),
+            lobby_max: (lobby_max / usize::from(shards)).max(1),
+            config: config.clone(),
+            directory: directory.clone(),
+            places: places.clone(),
+            metrics: metrics.clone(),
+            mesh: mesh.clone(),
+            mailbox,
+            listener,
+            clock,
+            stage: stage.clone(),
+            report: report.clone(),
+        };
+        let thread = thread::Builder::new().name(format!("shard-{index}"));
+        let failed = |source| ServerError::Shard { shard: index, source };
+        threads.push(thread.spawn(move || start.run()).map_err(failed)?);
+    }
+    Ok(threads)
+}
+
+/// A shard's part of the configuration.
+fn settings(config: &Config, index: ShardIndex) -> Settings {
+    let milliseconds = |duration: std::time::Duration| duration.as_millis() as u64;
+    Settings {
+        index,
+        limits: Limits {
+            message_bytes_max: config.max_message_bytes,
+            frame_bytes_max: config.max_frame_bytes,
+            queue_bytes_max: config.send_queue_bytes,
+            rate: Rate { per_second: config.rate, burst: config.burst },
+        },
+        deadlines: Deadlines {
+            ping_interval_ms: milliseconds(config.ping_interval),
+            idle_timeout_ms: milliseconds(config.idle_timeout),
+            drain_timeout_ms: milliseconds(config.drain_timeout),
+        },
+        rooms: hub::Settings {
+            presence: match config.presence {
+                Presence::Auto => PresencePolicy::UpTo(config.presence_limit),
+                Presence::Exact => PresencePolicy::Exact,
+                Presence::Count => PresencePolicy::Count(config.presence_limit),
+            },
+            history: config.history,
+        },
+    }
+}
+
+/// What a shard's thread takes with it.
+struct ShardStart {
+    index: ShardIndex,
+    core: Option<usize>,
+    settings: Settings,
+    lobby_max: usize,
+    config: Config,
+    directory: Directory,
+    places: ClientPlaces,
+    metrics: Metrics,
+    mesh: Mesh,
+    mailbox: Mailbox,
+    listener: TcpListener,
+    clock: Clock,
+    stage: watch::Receiver<Stage>,
+    report: mpsc::UnboundedSender<Report>,
+}
+
+impl ShardStart {
+    fn run(self) {
+        /// Tells the main thread that this one has ended, however it has.
+        struct Ending(u16, mpsc::UnboundedSender<Report>, Option<io::Result<()>>);
+        impl Drop for Ending {
+            fn drop(&mut self) {
+                let outcome = self.2.take().unwrap_or_else(|| Err(io::Error::other("its thread has panicked")));
+                // Fails when the main thread has given up already.
+                let _ = self.1.send(Report::Ended(self.0, outcome));
+            }
+        }
+        let mut ending = Ending(self.index.0, self.report.clone(), None);
+        let outcome = self.pin().and_then(|()| tokio_uring::start(self.serve()));
+        ending.2 = Some(outcome);
+    }
+
+    fn pin(&self) -> io::Result<()> {
+        let Some(core) = self.core else { return Ok(()) };
+        let mut cores = CpuSet::new();
+        cores.set(core);
+        rustix::thread::sched_setaffinity(None, &cores)?;
+        Ok(())
+    }
+
+    async fn serve(self) -> io::Result<()> {
+        let shard_metrics = self.metrics.shard(usize::from(self.index.0));
+        let (admit, admissions) = mpsc::unbounded_channel();
+        let services = Services {
+            allowed_origins: self.config.allow_origins.iter().map(AllowedOrigin::to_string).collect(),
+            directory: self.directory.clone(),
+            places: self.places,
+            metrics: self.metrics,
+            shard_metrics: Arc::clone(&shard_metrics),
+            admit,
+        };
+        let lobby = Lobby {
+            services: Rc::new(services),
+            handshake_timeout: self.config.handshake_timeout,
+            connections_max: self.lobby_max,
+        };
+        let report = self.report.clone();
+        let floor = Floor {
+            shard: Shard::new(self.settings, &self.directory, Arc::clone(&shard_metrics)),
+            index: self.index,
+            ring: Ring::new(floor::ring_options())?,
+            mailbox: self.mailbox,
+            mesh: self.mesh,
+            admissions,
+            stage: self.stage,
+            drained: Box::new(move || {
+                let _ = report.send(Report::Drained);
+            }),
+            clock: self.clock,
+            metrics: shard_metrics,
+            tally: floor::Tally::default(),
+        };
+        let _ = self.report.send(Report::Ready);
+        tokio::select! {
+            outcome = floor.run() => outcome,
+            outcome = lobby.serve(self.listener) => match outcome? {},
+        }
+    }
+}
+
+/// What a shard's lobby needs of the rest.
+struct Services {
+    allowed_origins: Vec<String>,
+    directory: Directory,
+    places: ClientPlaces,
+    metrics: Metrics,
+    shard_metrics: Arc<ShardMetrics>,
+    admit: mpsc::UnboundedSender<Admission>,
+}
+
+impl LobbyServices for Services {
+    fn is_draining(&self) -> bool {
+        self.metrics.is_draining()
+    }
+
+    fn allowed_origins(&self) -> &[String] {
+        &self.allowed_origins
+    }
+
+    fn page(&self, host: Option<&str>) -> Response {
+        page::response(host)
+    }
+
+    fn metrics_text(&self) -> String {
+        self.metrics.render(self.directory.users_online())
+    }
+
+    fn acquire_client(&self) -> Option<ClientPermit> {
+        self.places.acquire()
+    }
+
+    fn admit(&self, admission: Admission) {
+        // Fails only when the floor has returned, and then the connection is closed by being dropped.
+        let _ = self.admit.send(admission);
+    }
+
+    fn note(&self, event: LobbyEvent) {
+        let refused = |reason| self.shard_metrics.refused.with(reason).add(1);
+        match event {
+            LobbyEvent::Accepted => {
+                self.shard_metrics.connections_accepted.add(1);
+                self.shard_metrics.lobby_connections.add(1);
+            }
+            LobbyEvent::Left => self.shard_metrics.lobby_connections.sub(1),
+            LobbyEvent::AcceptFailed => {}
+            LobbyEvent::Full => refused(RefusalReason::Full),
+            LobbyEvent::Responded(status) => match status {
+                Status::Ok => {}
+                Status::BadRequest => refused(RefusalReason::BadRequest),
+                Status::Forbidden => refused(RefusalReason::Origin),
+                Status::NotFound => refused(RefusalReason::NotFound),
+                Status::MethodNotAllowed => refused(RefusalReason::MethodNotAllowed),
+                Status::UpgradeRequired => refused(RefusalReason::UpgradeRequired),
+                Status::ServiceUnavailable => refused(RefusalReason::Draining),
+                Status::RequestTimeout => refused(RefusalReason::HandshakeTimeout),
+                Status::RequestHeaderFieldsTooLarge => refused(RefusalReason::HeadTooLarge),
+            },
+        }
+    }
+}

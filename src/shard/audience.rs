@@ -1,0 +1,82 @@
+//! The members that a shard has of one room or topic, and the fan-out to them.
+
+use super::connections::Connections;
+use super::out_queue::Overflow;
+use crate::connection_id::ConnectionId;
+use crate::dialect::chat;
+use crate::frame::Frame;
+
+/// The local members of a room or topic: slots of the slab, in no particular order.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    slots: Vec<u32>,
+}
+
+/// A chat room as one shard sees it.
+#[derive(Debug, Default)]
+pub(super) struct LocalRoom {
+    /// Those who speak the chat dialect.
+    pub(super) chat: Members,
+    /// What was last encoded for newcomers.
+    pub(super) lists: chat::Lists,
+}
+
+impl Members {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Adds a member and tells its place.
+    pub(super) fn insert(&mut self, slot: u32) -> u32 {
+        self.slots.push(slot);
+        self.slots.len() as u32 - 1
+    }
+
+    /// Removes the member at a place. The last member moves there, if it was another one.
+    #[must_use]
+    pub(super) fn remove(&mut self, place: u32, slot: u32) -> Option<u32> {
+        let removed = self.slots.swap_remove(place as usize);
+        assert_eq!(removed, slot, "Bug: a member was not at its place");
+        self.slots.get(place as usize).copied()
+    }
+}
+
+/// What a fan-out came to.
+#[derive(Debug, Default)]
+pub(super) struct FanOut {
+    /// Members whose queue took the frame.
+    pub(super) delivered: u64,
+    /// Members whose queue was full.
+    pub(super) overflowed: Vec<ConnectionId>,
+}
+
+/// Queues one frame for every member but `except`. This is the loop that the server exists for: a pointer
+/// and a note for each member, whatever the frame's length.
+pub(super) fn fan_out(
+    members: &Members,
+    connections: &mut Connections,
+    dirty: &mut Vec<ConnectionId>,
+    frame: &Frame,
+    except: Option<ConnectionId>,
+    limit_bytes: usize,
+) -> FanOut {
+    let except = except.map(|id| id.index);
+    let mut result = FanOut::default();
+    for &slot in &members.slots {
+        if Some(slot) == except {
+            continue;
+        }
+        let connection = connections.at(slot);
+        match connection.out.push(frame.clone(), limit_bytes) {
+            Ok(()) => {
+                result.delivered += 1;
+                if !connection.is_dirty {
+                    connection.is_dirty = true;
+                    dirty.push(connections.id(slot));
+                }
+            }
+            Err(Overflow) => result.overflowed.push(connections.id(slot)),
+        }
+    }
+    result
+}

@@ -1,0 +1,196 @@
+//! What homes and other shards tell this shard's connections.
+
+use std::sync::Arc;
+
+use super::Shard;
+use super::audience::{FanOut, fan_out};
+use super::connection::{RoomMembership, Session, TopicMembership};
+use crate::clock::Now;
+use crate::connection_id::ConnectionId;
+use crate::dialect::chat::{self, Direct, Refusal, Stats};
+use crate::frame::Frame;
+use crate::hub::{Audience, Delivery, Event, Publication, Request, RoomEvent, RoomIndex, Snapshot};
+use crate::protocol::frames;
+
+impl Shard {
+    pub(super) fn deliver(&mut self, delivery: Delivery, now: Now) {
+        match delivery {
+            Delivery::Joined { to, room, snapshot } => self.handle_joined(to.connection, room, &snapshot, now),
+            Delivery::Left { to } => self.handle_left(to.connection),
+            Delivery::Publish(audience, publication) => self.publish(&audience, publication, now),
+            Delivery::Members { to, members } => {
+                let Some(user) = self.connections.chat_user(to.connection) else { return };
+                let RoomMembership::In { room, .. } = user.membership else { return };
+                let users = self.rooms[room.get()].lists.users(&members, now);
+                self.push(to.connection, users, now);
+            }
+            Delivery::PrivateSent { to, receiver, receiver_name, content } => {
+                let sent = chat::private_message_sent(receiver, &receiver_name, &content, now);
+                self.push(to.connection, sent, now);
+            }
+            Delivery::PrivateFailed { to } => self.refuse(to.connection, &Refusal::UserNotFound, now),
+            Delivery::Subscribed { to, topic } => self.handle_subscribed(to.connection, &topic, now),
+        }
+    }
+
+    /// The home's answer to a join, or to a visit of one's own room.
+    fn handle_joined(&mut self, id: ConnectionId, room: RoomIndex, snapshot: &Snapshot, now: Now) {
+        // The connection may have ended while the answer was on its way; its leave followed the join.
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let greeting = connection.greeting.take();
+        let Session::Chat(user) = &mut connection.session else { return };
+        let name = self.directory.name(room);
+        match user.membership {
+            RoomMembership::Joining(asked) if asked == room => {
+                let place = self.rooms[room.get()].chat.insert(id.index);
+                user.membership = RoomMembership::In { room, place };
+            }
+            RoomMembership::In { room: own, .. } if own == room => {}
+            _ => return,
+        }
+        let mut frames: Vec<Frame> = greeting.into_iter().collect();
+        let first = if std::mem::replace(&mut user.welcomed, true) {
+            chat::direct(&Direct::RoomJoined { room: name }, now)
+        } else {
+            self.users.insert(user.id, id);
+            let stats = Stats::at(now, self.directory.users_online());
+            chat::direct(&Direct::Welcome { user: user.id, name: &user.name, stats, room: name }, now)
+        };
+        let lists = &mut self.rooms[room.get()].lists;
+        let users = lists.users(&snapshot.members, now);
+        let history = lists.history(&snapshot.history, now);
+        frames.extend([first, users, history].map(Frame::new));
+        self.push_join(id, &frames, now);
+        self.read_held(id, now);
+    }
+
+    /// The old room's home has let go; the new one is asked.
+    fn handle_left(&mut self, id: ConnectionId) {
+        let Some(user) = self.connections.chat_user(id) else { return };
+        let RoomMembership::Leaving { from, place, to } = user.membership else { return };
+        user.membership = RoomMembership::Joining(to);
+        self.remove_from_room(id, from, place);
+        self.request_join(id, to);
+    }
+
+    fn handle_subscribed(&mut self, id: ConnectionId, topic: &Arc<str>, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Session::Raw { membership: membership @ TopicMembership::Joining, .. } = &mut connection.session else {
+            return;
+        };
+        let place = self.topics.entry(Arc::clone(topic)).or_default().insert(id.index);
+        *membership = TopicMembership::In { place };
+        if let Some(greeting) = connection.greeting.take() {
+            self.push_join(id, &[greeting], now);
+        }
+        self.read_held(id, now);
+    }
+
+    /// Tells every member on this shard.
+    ///
+    /// Invariant *encode once*: one encoding for each dialect that has members here.
+    fn publish(&mut self, audience: &Audience, publication: Arc<Publication>, now: Now) {
+        let own = publication.origin.filter(|origin| origin.shard == self.settings.index);
+        let own = own.map(|origin| origin.connection);
+        let (members, bytes) = match (&publication.event, audience) {
+            (Event::Room { room, event, timestamp }, Audience::Room(_)) => {
+                let name = self.directory.name(*room).clone();
+                if let (Some(own), RoomEvent::Message(message)) = (own, event) {
+                    self.push(own, chat::message_sent(message.id, &name, *timestamp), now);
+                }
+                let members = &self.rooms[room.get()].chat;
+                if members.is_empty() {
+                    return;
+                }
+                (members, chat::room_event(event, &name, *timestamp))
+            }
+            (Event::Relay { topic, kind, payload }, Audience::Topic(_)) => {
+                let Some(members) = self.topics.get(topic) else { return };
+                (members, frames::message(*kind, payload))
+            }
+            _ => unreachable!("Bug: an event was published to an audience that cannot hear it"),
+        };
+        self.metrics.broadcasts.add(1);
+        self.metrics.frames_encoded.add(1);
+        let frame = Frame::witnessed(bytes, publication);
+        let limit_bytes = self.settings.limits.queue_bytes_max;
+        let FanOut { delivered, overflowed } =
+            fan_out(members, &mut self.connections, &mut self.dirty, &frame, own, limit_bytes);
+        self.metrics.messages_delivered.add(delivered);
+        for id in overflowed {
+            self.evict(id, now);
+        }
+    }
+
+    /// Takes a connection out of the members of a room.
+    pub(super) fn remove_from_room(&mut self, id: ConnectionId, room: RoomIndex, place: u32) {
+        if let Some(moved) = self.rooms[room.get()].chat.remove(place, id.index)
+            && let Session::Chat(user) = &mut self.connections.at(moved).session
+            && let RoomMembership::In { place: its, .. } | RoomMembership::Leaving { place: its, .. } =
+                &mut user.membership
+        {
+            *its = place;
+        }
+    }
+
+    /// Takes a connection off its topic.
+    pub(super) fn remove_from_topic(&mut self, id: ConnectionId, topic: &Arc<str>, place: u32) {
+        let members = self.topics.get_mut(topic).expect("Bug: a member of an unknown topic");
+        let moved = members.remove(place, id.index);
+        if members.is_empty() {
+            self.topics.remove(topic);
+        }
+        if let Some(moved) = moved
+            && let Session::Raw { membership, .. } = &mut self.connections.at(moved).session
+        {
+            *membership = TopicMembership::In { place };
+        }
+    }
+
+    /// Ends a connection's membership, whatever it is, and tells the home once.
+    ///
+    /// Invariant *one leave*: a membership is taken out here or by a change of room, and nowhere else.
+    pub(super) fn depart(&mut self, id: ConnectionId) {
+        // A server that shuts down announces no leave: everybody goes.
+        let is_announced = self.drain.is_none();
+        let index = self.settings.index;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match &mut connection.session {
+            Session::Chat(user) => {
+                let user_id = user.id;
+                let membership = std::mem::replace(&mut user.membership, RoomMembership::None);
+                self.users.remove(&user_id);
+                let room = match membership {
+                    RoomMembership::None => return,
+                    RoomMembership::Joining(room) => room,
+                    RoomMembership::In { room, place } => {
+                        self.remove_from_room(id, room, place);
+                        room
+                    }
+                    RoomMembership::Leaving { from, place, .. } => {
+                        // Its leave is on the way already.
+                        self.remove_from_room(id, from, place);
+                        return;
+                    }
+                };
+                if is_announced {
+                    let leave = Request::Leave { room, user: user_id, reply: None };
+                    self.request(self.directory.home(room), leave);
+                }
+            }
+            Session::Raw { topic, membership } => {
+                let topic = Arc::clone(topic);
+                match std::mem::replace(membership, TopicMembership::None) {
+                    TopicMembership::None => return,
+                    TopicMembership::Joining => {}
+                    TopicMembership::In { place } => self.remove_from_topic(id, &topic, place),
+                }
+                if is_announced {
+                    let home = self.directory.topic_home(&topic);
+                    self.request(home, Request::Unsubscribe { topic, shard: index });
+                }
+            }
+            Session::Echo => {}
+        }
+    }
+}

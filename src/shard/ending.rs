@@ -1,0 +1,280 @@
+//! How connections end, and how all of them do.
+//!
+//! Whatever the reason, the order is the same: the membership ends at once; what must still be said is
+//! queued; then the close handshake and the FINs have their time; then the ring is asked to close, and the
+//! slot is free when it has.
+
+use std::collections::VecDeque;
+use std::io;
+
+use tracing::debug;
+
+use super::connection::{Ending, Phase};
+use super::{Overflow, Shard};
+use crate::clock::Now;
+use crate::connection_id::ConnectionId;
+use crate::frame::Frame;
+use crate::metrics::EndReason;
+use crate::protocol::frames;
+use crate::ring::{CloseMode, SendBatch, Submission};
+
+/// How long a peer may take to answer our close frame, or our FIN.
+const ANSWER_MS: u64 = 2_000;
+
+/// How long a connection that is being closed may go without reading anything of what is left for it.
+const STALL_MS: u64 = 5_000;
+
+/// How long closing may take in all, so that nobody stays by reading a byte every few seconds.
+const CLOSE_MS: u64 = 30_000;
+
+/// How often a shutdown closes a few more connections.
+const DRAIN_STEP_MS: u64 = 10;
+
+/// The least number of connections that are closed in a step.
+const DRAIN_STEP_COUNT_MIN: usize = 50;
+
+/// A shutdown under way.
+#[derive(Debug)]
+pub(super) struct Drain {
+    waiting: VecDeque<ConnectionId>,
+    step_count: usize,
+    next_ms: u64,
+    deadline_ms: u64,
+}
+
+impl Drain {
+    pub(super) fn next_due_ms(&self) -> u64 {
+        if self.waiting.is_empty() { self.deadline_ms } else { self.next_ms }
+    }
+}
+
+impl Shard {
+    /// Begins to close every connection with 1001, at a pace that leaves the other half of the drain
+    /// timeout for their answers.
+    pub fn begin_drain(&mut self, now: Now) {
+        if self.drain.is_some() {
+            return;
+        }
+        let waiting: VecDeque<_> = self.connections.ids().collect();
+        let steps = (self.settings.deadlines.drain_timeout_ms / 2 / DRAIN_STEP_MS).max(1);
+        let step_count = waiting.len().div_ceil(steps as usize).max(DRAIN_STEP_COUNT_MIN);
+        let deadline_ms = now.monotonic_ms + self.settings.deadlines.drain_timeout_ms;
+        self.drain = Some(Drain { waiting, step_count, next_ms: now.monotonic_ms, deadline_ms });
+        self.handle_drain_tick(now);
+    }
+
+    pub(super) fn handle_drain_tick(&mut self, now: Now) {
+        let Some(drain) = &mut self.drain else { return };
+        if now.monotonic_ms >= drain.deadline_ms {
+            // Time is up: whoever is still here is cut off.
+            let rest: Vec<_> = self.connections.ids().collect();
+            for id in rest {
+                self.end(id, CloseMode::Abort, EndReason::Shutdown);
+            }
+        } else if now.monotonic_ms >= drain.next_ms {
+            drain.next_ms = now.monotonic_ms + DRAIN_STEP_MS;
+            let count = drain.step_count.min(drain.waiting.len());
+            let step: Vec<_> = drain.waiting.drain(..count).collect();
+            for id in step {
+                self.close_for_shutdown(id, now);
+            }
+        }
+    }
+
+    pub(super) fn close_for_shutdown(&mut self, id: ConnectionId, now: Now) {
+        self.close(id, 1001, "server shutting down", EndReason::Shutdown, now);
+    }
+
+    /// Closes a connection with a code and a reason, behind what is queued for it.
+    pub(super) fn close(&mut self, id: ConnectionId, code: u16, reason: &str, end: EndReason, now: Now) {
+        if !self.begin_ending(id, end, now, Phase::Closing) {
+            return;
+        }
+        let connection = self.connections.at(id.index);
+        connection.out.seal(Some(Frame::new(frames::close(code, reason))));
+        self.mark_dirty(id);
+    }
+
+    /// As [`Shard::close`], but nothing more is read from the peer: it cannot be understood.
+    pub(super) fn close_deaf(&mut self, id: ConnectionId, code: u16, reason: &str, end: EndReason, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Phase::Closing(ending) = connection.phase {
+            // It was told to go already, and answered with something that is no close frame.
+            connection.phase = Phase::Lingering(ending);
+            self.finish(id, now);
+            return;
+        }
+        if !self.begin_ending(id, end, now, Phase::Lingering) {
+            return;
+        }
+        let connection = self.connections.at(id.index);
+        connection.out.seal(Some(Frame::new(frames::close(code, reason))));
+        self.mark_dirty(id);
+    }
+
+    /// Evicts a connection that does not read fast enough. What it has not read is given up, so that the
+    /// close frame stands right behind the frame that is half sent.
+    pub(super) fn evict(&mut self, id: ConnectionId, now: Now) {
+        if !self.begin_ending(id, EndReason::SlowConsumer, now, Phase::Closing) {
+            return;
+        }
+        debug!(connection = %id, "evicted: its send queue is full");
+        let connection = self.connections.at(id.index);
+        connection.out.truncate(Frame::new(frames::close(1013, "slow consumer")));
+        self.mark_dirty(id);
+    }
+
+    /// The peer's close frame: the first one, whose answer is queued, or the answer to ours.
+    pub(super) fn handle_peer_close(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Phase::Closing(ending) = connection.phase {
+            connection.phase = Phase::Lingering(ending);
+        } else if !self.begin_ending(id, EndReason::Closed, now, Phase::Lingering) {
+            return;
+        }
+        self.connections.at(id.index).out.seal(None);
+        self.finish(id, now);
+    }
+
+    /// The peer will send nothing more.
+    pub(super) fn handle_end_of_stream(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match connection.phase {
+            Phase::Open => {
+                // It may still be reading what was sent before.
+                if self.begin_ending(id, EndReason::Lost, now, Phase::Lingering) {
+                    let connection = self.connections.at(id.index);
+                    connection.out.seal(None);
+                    connection.is_at_end_of_stream = true;
+                    self.finish(id, now);
+                }
+            }
+            Phase::Closing(ending) | Phase::Lingering(ending) => {
+                connection.phase = Phase::Lingering(ending);
+                connection.is_at_end_of_stream = true;
+                self.finish(id, now);
+            }
+            Phase::Ended => {}
+        }
+    }
+
+    /// The connection is broken.
+    pub(super) fn handle_lost(&mut self, id: ConnectionId, error: &io::Error, now: Now) {
+        debug!(connection = %id, %error, "connection lost");
+        if self.connections.get_mut(id).is_some_and(|connection| connection.phase == Phase::Open) {
+            self.begin_ending(id, EndReason::Lost, now, Phase::Lingering);
+        }
+        self.end(id, CloseMode::Abort, EndReason::Lost);
+    }
+
+    pub(super) fn handle_sent(&mut self, id: ConnectionId, batch: SendBatch, result: io::Result<usize>, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(error) => {
+                connection.out.handle_failed(batch);
+                self.handle_lost(id, &error, now);
+                return;
+            }
+        };
+        connection.out.handle_sent(batch, sent);
+        self.metrics.sent_bytes.add(sent as u64);
+        let is_empty = connection.out.is_empty();
+        match &mut connection.phase {
+            Phase::Open => {}
+            Phase::Closing(ending) | Phase::Lingering(ending) => {
+                ending.patience_ms = now.monotonic_ms + if is_empty { ANSWER_MS } else { STALL_MS };
+                self.finish(id, now);
+            }
+            Phase::Ended => return,
+        }
+        if !is_empty {
+            self.mark_dirty(id);
+        }
+    }
+
+    /// Nothing is left of the connection; its slot may be used again.
+    pub(super) fn handle_closed(&mut self, id: ConnectionId) {
+        let connection = self.connections.remove(id);
+        self.metrics.connections.with(connection.session.dialect()).sub(1);
+    }
+
+    pub(super) fn handle_timer(&mut self, id: ConnectionId, due_ms: u64, now: Now) {
+        let deadlines = self.settings.deadlines;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.timer_ms != due_ms {
+            return;
+        }
+        connection.timer_ms = 0;
+        if connection.due_ms(&deadlines) <= now.monotonic_ms {
+            match connection.phase {
+                Phase::Open if connection.last_received_ms + deadlines.idle_timeout_ms <= now.monotonic_ms => {
+                    self.close(id, 1001, "idle timeout", EndReason::Idle, now);
+                }
+                Phase::Open => {
+                    connection.is_pinged = true;
+                    let ping = self.ping.clone();
+                    self.push_frame(id, ping, now);
+                }
+                Phase::Closing(_) | Phase::Lingering(_) => self.end(id, CloseMode::Abort, EndReason::Lost),
+                Phase::Ended => {}
+            }
+        }
+        self.schedule(id);
+    }
+
+    /// Takes a connection out of what it was part of. False when it was ending already.
+    fn begin_ending(&mut self, id: ConnectionId, reason: EndReason, now: Now, phase: fn(Ending) -> Phase) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        if connection.phase != Phase::Open {
+            return false;
+        }
+        let ending = Ending {
+            patience_ms: now.monotonic_ms + STALL_MS,
+            last_ms: now.monotonic_ms + CLOSE_MS,
+            fin_sent: false,
+        };
+        connection.phase = phase(ending);
+        // Somebody who was not even answered yet is told at least that.
+        if let Err(Overflow) = connection.greet(usize::MAX) {
+            unreachable!("Bug: an unlimited queue was full");
+        }
+        self.metrics.connections_ended.with(reason).add(1);
+        self.depart(id);
+        self.schedule(id);
+        true
+    }
+
+    /// Goes on with a connection that has nothing more to hear: flush, FIN, await the peer's FIN.
+    fn finish(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.out.is_empty() {
+            self.mark_dirty(id);
+            return;
+        }
+        let Phase::Lingering(ending) = &mut connection.phase else { return };
+        if connection.is_at_end_of_stream {
+            self.end(id, CloseMode::Graceful, EndReason::Lost);
+        } else if !ending.fin_sent {
+            ending.fin_sent = true;
+            ending.patience_ms = now.monotonic_ms + ANSWER_MS;
+            self.submissions.push_back(Submission::ShutdownWrite(id));
+            self.schedule(id);
+        }
+    }
+
+    /// Asks the ring to close the connection.
+    fn end(&mut self, id: ConnectionId, mode: CloseMode, reason: EndReason) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match connection.phase {
+            Phase::Ended => return,
+            Phase::Open => {
+                self.metrics.connections_ended.with(reason).add(1);
+                connection.phase = Phase::Ended;
+                self.depart(id);
+            }
+            Phase::Closing(_) | Phase::Lingering(_) => connection.phase = Phase::Ended,
+        }
+        self.submissions.push_back(Submission::Close(id, mode));
+    }
+}

@@ -1,0 +1,102 @@
+//! From received bytes to commands.
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::connection::{Input, Phase, Session};
+use crate::clock::Now;
+use crate::connection_id::ConnectionId;
+use crate::hub::Request;
+use crate::metrics::EndReason;
+use crate::protocol::frames::{self, MessageKind};
+use crate::ring::Submission;
+
+
+impl Shard {
+    pub(super) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
+        self.metrics.received_bytes.add(bytes.len() as u64);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.last_received_ms = now.monotonic_ms;
+        connection.is_pinged = false;
+        self.read(id, bytes, now);
+    }
+
+    /// Goes on with what was held back.
+    pub(super) fn read_held(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let held = connection.take_held();
+        if std::mem::take(&mut connection.is_paused) && connection.phase != Phase::Ended {
+            self.submissions.push_back(Submission::ResumeReceive(id));
+        }
+        self.read(id, &held, now);
+    }
+
+    /// Reads messages and carries them out, until `bytes` are used up or have to wait.
+    fn read(&mut self, id: ConnectionId, mut bytes: &[u8], now: Now) {
+        let mut replies = Vec::new();
+        loop {
+            let is_congested = self.is_congested();
+            let Some(connection) = self.connections.get_mut(id) else { return };
+            if !matches!(connection.phase, Phase::Open | Phase::Closing(_)) {
+                return;
+            }
+            if is_congested || connection.is_awaiting() {
+                self.hold(id, bytes, is_congested);
+                return;
+            }
+            let input = connection.poll_input(&mut bytes, &mut replies);
+            let is_open = connection.phase == Phase::Open;
+            for reply in replies.drain(..) {
+                self.push_frame(id, reply, now);
+            }
+            match input {
+                None => return,
+                Some(Input::Control) => {}
+                Some(Input::Message(kind, payload)) if is_open => {
+                    self.handle_message(id, kind, payload, now);
+                    // A message may have made this connection a member, or moved it; what follows is read
+                    // only after the answers that this shard can give at once.
+                    self.settle(now);
+                }
+                // Sent before the peer saw our close frame.
+                Some(Input::Message(..)) => {}
+                Some(Input::Close) => self.handle_peer_close(id, now),
+                Some(Input::Violation { code, reason }) => {
+                    let end = match code {
+                        1007 => EndReason::InvalidUtf8,
+                        1009 => EndReason::TooBig,
+                        _ => EndReason::ProtocolError,
+                    };
+                    self.close_deaf(id, code, reason, end, now);
+                }
+            }
+        }
+    }
+
+    /// Keeps input until the connection's state or the mesh allows it to be read.
+    fn hold(&mut self, id: ConnectionId, bytes: &[u8], is_congested: bool) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.hold(bytes) && !connection.is_paused {
+            connection.is_paused = true;
+            self.submissions.push_back(Submission::PauseReceive(id));
+        }
+        if is_congested && !connection.is_listed_as_held {
+            connection.is_listed_as_held = true;
+            self.held.push_back(id);
+        }
+    }
+
+    fn handle_message(&mut self, id: ConnectionId, kind: MessageKind, payload: Bytes, now: Now) {
+        let connection = self.connections.at(id.index);
+        self.metrics.messages_received.with(connection.session.dialect()).add(1);
+        match &mut connection.session {
+            Session::Echo => self.push(id, frames::message(kind, &payload), now),
+            Session::Raw { topic, .. } => {
+                let topic = topic.clone();
+                let home = self.directory.topic_home(&topic);
+                self.request(home, Request::Relay { topic, kind, payload });
+            }
+            Session::Chat(_) => self.handle_chat_message(id, kind, &payload, now),
+        }
+    }
+}

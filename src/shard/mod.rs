@@ -1,0 +1,422 @@
+//! A shard: the connections, rooms and topics of one core, as a state machine that never makes a system
+//! call.
+//!
+//! Completions of the ring, messages of other shards and the time go in; submissions to the ring and
+//! messages to other shards come out. So the floor drives it from io_uring, and a simulation from any
+//! interleaving that it can think of.
+//!
+//! - [`lobby`] is where connections come from: accept, HTTP, upgrade.
+//! - [`floor`] is the event loop that drives a [`Shard`].
+//! - The rest is the state machine: `input` turns received bytes into commands, `chat` carries them out,
+//!   `deliveries` handles what homes and other shards say, `ending` brings connections to their end.
+
+mod audience;
+mod chat;
+mod connection;
+mod connections;
+mod deliveries;
+mod ending;
+pub mod floor;
+mod input;
+pub mod lobby;
+mod out_queue;
+mod rate;
+mod timers;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::clock::Now;
+use crate::connection_id::ConnectionId;
+use crate::frame::Frame;
+use crate::hub::{self, Delivery, Directory, Homes, Origin, Request, ShardIndex, UserId};
+use crate::metrics::ShardMetrics;
+use crate::permit::ClientPermit;
+use crate::protocol::frames;
+use crate::protocol::route::Endpoint;
+use crate::ring::{Completion, Submission};
+use audience::{LocalRoom, Members};
+use connection::{ChatUser, Connection, Phase, RoomMembership, Session, TopicMembership};
+use connections::Connections;
+use ending::Drain;
+pub use out_queue::Overflow;
+pub use rate::Rate;
+use rate::TokenBucket;
+use timers::Timers;
+
+/// Requests that may wait for one other shard before reading from clients is paused.
+pub const REQUESTS_WAITING_MAX: usize = 1_024;
+
+/// Deliveries that may wait for one other shard before requests of other shards are left where they are.
+pub const DELIVERIES_WAITING_MAX: usize = 4_096;
+
+/// What one connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest message of the chat dialect, in bytes.
+    pub message_bytes_max: usize,
+    /// The longest message of any dialect, in bytes.
+    pub frame_bytes_max: usize,
+    /// Bytes that may wait for a connection before it is evicted.
+    pub queue_bytes_max: usize,
+    /// Messages of the chat dialect.
+    pub rate: Rate,
+}
+
+/// How long a connection may be silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Silence after which a ping is sent.
+    pub ping_interval_ms: u64,
+    /// Silence after which the connection is closed.
+    pub idle_timeout_ms: u64,
+    /// The time in which a shutdown must have closed everyone.
+    pub drain_timeout_ms: u64,
+}
+
+/// Everything that a shard is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which shard this is.
+    pub index: ShardIndex,
+    /// What a connection may take.
+    pub limits: Limits,
+    /// How long it may be silent.
+    pub deadlines: Deadlines,
+    /// What rooms are like.
+    pub rooms: hub::Settings,
+}
+
+/// A connection that has asked for a WebSocket, on its way from the lobby.
+#[derive(Debug)]
+pub struct Arrival {
+    /// What it asked for.
+    pub endpoint: Endpoint,
+    /// The answer to the upgrade. It leaves when the connection is what it asked for, so a client that has
+    /// been answered misses nothing that happens afterwards.
+    pub greeting: Bytes,
+    /// Its place among the clients, given back at its end.
+    pub permit: Option<ClientPermit>,
+}
+
+/// The state machine of one shard.
+///
+/// Drain rule: after each call of a `handle_*` or of [`Shard::admit`], poll submissions until `None`, and
+/// requests and deliveries as far as their receivers have room. [`Shard::handle_turn_end`] is called when
+/// a batch of completions and messages has been handled.
+pub struct Shard {
+    settings: Settings,
+    directory: Directory,
+    connections: Connections,
+    /// By room.
+    rooms: Vec<LocalRoom>,
+    topics: HashMap<Arc<str>, Members>,
+    users: HashMap<UserId, ConnectionId>,
+    users_admitted: u64,
+    homes: Homes,
+    timers: Timers,
+    /// Connections that may have something to send.
+    dirty: Vec<ConnectionId>,
+    /// Connections whose input is held back because the mesh was congested.
+    held: VecDeque<ConnectionId>,
+    submissions: VecDeque<Submission>,
+    /// What this shard says to itself.
+    own_requests: VecDeque<Request>,
+    own_deliveries: VecDeque<Delivery>,
+    /// What it says to others, by shard.
+    requests: Vec<VecDeque<Request>>,
+    deliveries: Vec<VecDeque<Delivery>>,
+    drain: Option<Drain>,
+    ping: Frame,
+    metrics: Arc<ShardMetrics>,
+}
+
+impl Shard {
+    /// A shard without connections.
+    #[must_use]
+    pub fn new(settings: Settings, directory: &Directory, metrics: Arc<ShardMetrics>) -> Self {
+        let shards = usize::from(directory.shards());
+        assert!(usize::from(settings.index.0) < shards);
+        Self {
+            homes: Homes::new(settings.index, &settings.rooms, directory, Arc::clone(&metrics)),
+            settings,
+            directory: directory.clone(),
+            connections: Connections::default(),
+            rooms: std::iter::repeat_with(LocalRoom::default).take(directory.room_count()).collect(),
+            topics: HashMap::new(),
+            users: HashMap::new(),
+            users_admitted: 0,
+            timers: Timers::default(),
+            dirty: Vec::new(),
+            held: VecDeque::new(),
+            submissions: VecDeque::new(),
+            own_requests: VecDeque::new(),
+            own_deliveries: VecDeque::new(),
+            requests: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
+            deliveries: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
+            drain: None,
+            ping: Frame::new(frames::ping()),
+            metrics,
+        }
+    }
+
+    /// Takes a connection in. Its socket is to be attached to the ring under this id, and what was received
+    /// behind the upgrade request is then a first [`Completion::Received`].
+    pub fn admit(&mut self, arrival: Arrival, now: Now) -> ConnectionId {
+        let Arrival { endpoint, greeting, permit } = arrival;
+        let session = match endpoint {
+            Endpoint::Chat => self.chat_session(now),
+            Endpoint::Raw { topic } => {
+                Session::Raw { topic: topic.into(), membership: TopicMembership::None }
+            }
+            Endpoint::Echo => Session::Echo,
+        };
+        self.metrics.upgrades.add(1);
+        self.metrics.connections.with(session.dialect()).add(1);
+        let limits = &self.settings.limits;
+        let connection = Connection::new(session, Frame::new(greeting), permit, limits, now.monotonic_ms);
+        let id = self.connections.insert(connection);
+        self.schedule(id);
+        self.begin_session(id, now);
+        if self.drain.is_some() {
+            self.close_for_shutdown(id, now);
+        }
+        self.settle(now);
+        id
+    }
+
+    /// Takes what the ring reports.
+    pub fn handle_completion(&mut self, completion: Completion<'_>, now: Now) {
+        match completion {
+            Completion::Received(id, bytes) => self.handle_received(id, bytes, now),
+            Completion::EndOfStream(id) => self.handle_end_of_stream(id, now),
+            Completion::ReceiveFailed(id, error) => self.handle_lost(id, &error, now),
+            Completion::Sent(id, batch, result) => self.handle_sent(id, batch, result, now),
+            Completion::Closed(id) => self.handle_closed(id),
+        }
+        self.settle(now);
+    }
+
+    /// Takes a request of another shard.
+    pub fn handle_request(&mut self, request: Request, now: Now) {
+        self.own_requests.push_back(request);
+        self.settle(now);
+    }
+
+    /// Takes a delivery of another shard.
+    pub fn handle_delivery(&mut self, delivery: Delivery, now: Now) {
+        self.own_deliveries.push_back(delivery);
+        self.settle(now);
+    }
+
+    /// Lets time pass.
+    pub fn handle_tick(&mut self, now: Now) {
+        while let Some((due_ms, id)) = self.timers.poll(now.monotonic_ms) {
+            self.handle_timer(id, due_ms, now);
+        }
+        self.homes.handle_tick(now);
+        self.handle_drain_tick(now);
+        self.settle(now);
+    }
+
+    /// Goes on with input that was held back, once the mesh has room again.
+    pub fn handle_turn_end(&mut self, now: Now) {
+        for _ in 0..self.held.len() {
+            if self.is_congested() {
+                break;
+            }
+            let Some(id) = self.held.pop_front() else { break };
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.is_listed_as_held = false;
+                self.read_held(id, now);
+                self.settle(now);
+            }
+        }
+    }
+
+    /// The next submission for the ring.
+    #[must_use]
+    pub fn poll_submission(&mut self) -> Option<Submission> {
+        if let Some(submission) = self.submissions.pop_front() {
+            return Some(submission);
+        }
+        while let Some(id) = self.dirty.pop() {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.is_dirty = false;
+            if connection.phase == Phase::Ended {
+                continue;
+            }
+            if let Some(batch) = connection.out.next_batch() {
+                return Some(Submission::Send(id, batch));
+            }
+        }
+        None
+    }
+
+    /// The next request for another shard.
+    #[must_use]
+    pub fn poll_request(&mut self, to: ShardIndex) -> Option<Request> {
+        self.requests[usize::from(to.0)].pop_front()
+    }
+
+    /// The next delivery for another shard.
+    #[must_use]
+    pub fn poll_delivery(&mut self, to: ShardIndex) -> Option<Delivery> {
+        self.deliveries[usize::from(to.0)].pop_front()
+    }
+
+    /// How many requests and deliveries wait for another shard.
+    #[must_use]
+    pub fn waiting_for(&self, to: ShardIndex) -> (usize, usize) {
+        (self.requests[usize::from(to.0)].len(), self.deliveries[usize::from(to.0)].len())
+    }
+
+    /// False while requests of other shards should be left in the mailbox, because what they lead to has
+    /// no room. Deliveries are always welcome.
+    #[must_use]
+    pub fn accepts_requests(&self) -> bool {
+        self.deliveries.iter().all(|waiting| waiting.len() < DELIVERIES_WAITING_MAX)
+    }
+
+    /// True while input of clients is held back.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        self.requests.iter().any(|waiting| waiting.len() >= REQUESTS_WAITING_MAX) || !self.accepts_requests()
+    }
+
+    /// When [`Shard::handle_tick`] has something to do.
+    #[must_use]
+    pub fn next_due_ms(&self) -> Option<u64> {
+        let drain = self.drain.as_ref().map(Drain::next_due_ms);
+        [self.timers.next_due_ms(), self.homes.next_due_ms(), drain].into_iter().flatten().min()
+    }
+
+    /// Bytes that wait in out-queues or are under way, added up over all connections.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.connections.iter().map(|connection| connection.out.queued_bytes()).sum()
+    }
+
+    /// How many connections there are, those at their end included.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// How many rooms and topics are at home here.
+    #[must_use]
+    pub fn room_count(&self) -> usize {
+        self.homes.room_count()
+    }
+
+    /// Handles what this shard has said to itself until nothing is left.
+    ///
+    /// Deliveries come first, so that each room's members hear of one change before the home is told the
+    /// next.
+    fn settle(&mut self, now: Now) {
+        loop {
+            while let Some((to, delivery)) = self.homes.poll_delivery() {
+                if to == self.settings.index {
+                    self.own_deliveries.push_back(delivery);
+                } else {
+                    self.deliveries[usize::from(to.0)].push_back(delivery);
+                }
+            }
+            if let Some(delivery) = self.own_deliveries.pop_front() {
+                self.deliver(delivery, now);
+            } else if let Some(request) = self.own_requests.pop_front() {
+                match request {
+                    Request::Private(private) => self.receive_private(private, now),
+                    request => self.homes.handle_request(request, now),
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn request(&mut self, to: ShardIndex, request: Request) {
+        if to == self.settings.index {
+            self.own_requests.push_back(request);
+        } else {
+            self.requests[usize::from(to.0)].push_back(request);
+        }
+    }
+
+    fn reply(&mut self, to: ShardIndex, delivery: Delivery) {
+        if to == self.settings.index {
+            self.own_deliveries.push_back(delivery);
+        } else {
+            self.deliveries[usize::from(to.0)].push_back(delivery);
+        }
+    }
+
+    fn origin(&self, connection: ConnectionId) -> Origin {
+        Origin { shard: self.settings.index, connection }
+    }
+
+    /// Queues a frame for one connection; it is evicted when the frame does not fit.
+    fn push(&mut self, id: ConnectionId, bytes: Bytes, now: Now) {
+        self.push_frame(id, Frame::new(bytes), now);
+    }
+
+    fn push_frame(&mut self, id: ConnectionId, frame: Frame, now: Now) {
+        let limit_bytes = self.settings.limits.queue_bytes_max;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match connection.out.push(frame, limit_bytes) {
+            Ok(()) => {
+                self.metrics.messages_delivered.add(1);
+                self.mark_dirty(id);
+            }
+            Err(Overflow) => self.evict(id, now),
+        }
+    }
+
+    /// Queues what a join sends.
+    fn push_join(&mut self, id: ConnectionId, frames: &[Frame], now: Now) {
+        let limit_bytes = self.settings.limits.queue_bytes_max;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match connection.out.push_join(frames, limit_bytes) {
+            Ok(()) => {
+                self.metrics.messages_delivered.add(frames.len() as u64);
+                self.mark_dirty(id);
+            }
+            Err(Overflow) => self.evict(id, now),
+        }
+    }
+
+    fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.is_dirty
+        {
+            connection.is_dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Sees to it that the timers look at a connection in time.
+    fn schedule(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let due_ms = connection.due_ms(&self.settings.deadlines);
+        // An entry that comes earlier finds out by itself that it is too early.
+        if due_ms != u64::MAX && (connection.timer_ms == 0 || due_ms < connection.timer_ms) {
+            connection.timer_ms = due_ms;
+            self.timers.schedule(due_ms, id);
+        }
+    }
+
+    fn chat_session(&mut self, now: Now) -> Session {
+        let id = UserId::nth(self.users_admitted, self.settings.index, self.directory.shards());
+        self.users_admitted += 1;
+        Session::Chat(Box::new(ChatUser {
+            id,
+            name: format!("User{id}").into(),
+            connected_at: now.unix_seconds,
+            bucket: TokenBucket::full(self.settings.limits.rate, now.monotonic_ms),
+            membership: RoomMembership::None,
+            welcomed: false,
+        }))
+    }
+}

@@ -1,0 +1,254 @@
+//! What waits to be sent to one connection: shared frames, bounded in bytes.
+//!
+//! The queue hands out one [`SendBatch`] at a time; whatever waits when the connection is free leaves
+//! together. It knows neither the ring nor the connection.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use crate::frame::Frame;
+use crate::ring::{BATCH_FRAMES_MAX, SendBatch};
+
+/// The answer to a frame that no longer fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overflow;
+
+/// A bounded queue of frames.
+///
+/// Invariant: `waiting_bytes` is the sum of what `resumed` and `waiting` hold, and `in_flight_bytes` what
+/// the batch that was handed out last had left to send; their sum never exceeds the limit by more than
+/// `allowance_bytes`.
+#[derive(Debug, Default)]
+pub(super) struct OutQueue {
+    /// The rest of a batch whose send was short; leaves before `waiting`.
+    resumed: Option<Box<SendBatch>>,
+    waiting: VecDeque<Frame>,
+    waiting_bytes: usize,
+    /// Not zero exactly while a batch is handed out.
+    in_flight_bytes: usize,
+    /// What a join has sent on top of the limit, until the queue has been empty once.
+    allowance_bytes: usize,
+    /// True once the last frame was queued; what is pushed later is ignored.
+    sealed: bool,
+    /// True once everything was given up but the frame that is half sent.
+    truncated: bool,
+}
+
+impl OutQueue {
+    /// Appends a frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Overflow`] when more than `limit_bytes` would be queued; nothing was appended then.
+    #[inline]
+    pub(super) fn push(&mut self, frame: Frame, limit_bytes: usize) -> Result<(), Overflow> {
+        if self.sealed {
+            return Ok(());
+        }
+        if self.queued_bytes() + frame.len() > limit_bytes + self.allowance_bytes {
+            return Err(Overflow);
+        }
+        self.append(frame);
+        Ok(())
+    }
+
+    /// Appends what a join sends, whatever its length: it is not the receiver's fault that a room has a
+    /// long history. Only one such excess is allowed at a time, so a receiver that does not read cannot
+    /// collect them.
+    ///
+    /// # Errors
+    ///
+    /// [`Overflow`] when more than `limit_bytes` was queued already.
+    pub(super) fn push_join(&mut self, frames: &[Frame], limit_bytes: usize) -> Result<(), Overflow> {
+        if self.sealed {
+            return Ok(());
+        }
+        if self.queued_bytes() > limit_bytes {
+            return Err(Overflow);
+        }
+        self.allowance_bytes = frames.iter().map(Frame::len).sum();
+        for frame in frames {
+            self.append(frame.clone());
+        }
+        Ok(())
+    }
+
+    /// Appends the last frame, which always fits: it is small, and there is only one.
+    pub(super) fn seal(&mut self, last: Option<Frame>) {
+        if !mem::replace(&mut self.sealed, true)
+            && let Some(last) = last
+        {
+            self.append(last);
+        }
+    }
+
+    /// Gives up everything but the frame that is half sent, and appends the last one.
+    pub(super) fn truncate(&mut self, last: Frame) {
+        self.waiting.clear();
+        self.resumed = self.resumed.take().and_then(|batch| batch.half_sent()).map(Box::new);
+        self.waiting_bytes = self.resumed.as_ref().map_or(0, |batch| batch.remaining_bytes());
+        self.truncated = true;
+        self.sealed = false;
+        self.seal(Some(last));
+    }
+
+    /// What to send now: `None` when nothing waits or a batch is still under way.
+    #[must_use]
+    pub(super) fn next_batch(&mut self) -> Option<SendBatch> {
+        if self.in_flight_bytes > 0 {
+            return None;
+        }
+        let batch = match self.resumed.take() {
+            Some(batch) => *batch,
+            None => match self.waiting.len() {
+                0 => return None,
+                1 => SendBatch::one(self.waiting.pop_front().expect("Bug: one frame waits"), 0),
+                2..=BATCH_FRAMES_MAX => SendBatch::many(mem::take(&mut self.waiting), 0),
+                _ => SendBatch::many(self.waiting.drain(..BATCH_FRAMES_MAX).collect(), 0),
+            },
+        };
+        self.in_flight_bytes = batch.remaining_bytes();
+        self.waiting_bytes -= self.in_flight_bytes;
+        Some(batch)
+    }
+
+    /// Takes back a batch of which `sent` bytes have left.
+    pub(super) fn handle_sent(&mut self, batch: SendBatch, sent: usize) {
+        assert!(self.in_flight_bytes > 0, "Bug: a batch came back that was not handed out");
+        self.in_flight_bytes = 0;
+        let rest = batch.advance(sent);
+        let rest = if self.truncated { rest.and_then(SendBatch::half_sent) } else { rest };
+        if let Some(rest) = rest {
+            self.waiting_bytes += rest.remaining_bytes();
+            self.resumed = Some(Box::new(rest));
+        }
+        if self.is_empty() {
+            self.allowance_bytes = 0;
+        }
+    }
+
+    /// Takes back a batch whose send failed; the connection is lost.
+    pub(super) fn handle_failed(&mut self, _batch: SendBatch) {
+        self.in_flight_bytes = 0;
+        self.waiting.clear();
+        self.resumed = None;
+        self.waiting_bytes = 0;
+        self.sealed = true;
+    }
+
+    /// True when nothing waits and nothing is under way.
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued_bytes() == 0
+    }
+
+    /// True while a batch is handed out.
+    #[must_use]
+    pub(super) fn is_sending(&self) -> bool {
+        self.in_flight_bytes > 0
+    }
+
+    /// Bytes that wait or are under way.
+    #[must_use]
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.waiting_bytes + self.in_flight_bytes
+    }
+
+    fn append(&mut self, frame: Frame) {
+        if !frame.is_empty() {
+            self.waiting_bytes += frame.len();
+            self.waiting.push_back(frame);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn frame(len: usize) -> Frame {
+        Frame::new(Bytes::from(vec![b'x'; len]))
+    }
+
+    #[test]
+    fn everything_that_waits_leaves_in_one_batch() {
+        let mut queue = OutQueue::default();
+        for len in [10, 20, 30] {
+            queue.push(frame(len), 100).unwrap();
+        }
+        let batch = queue.next_batch().unwrap();
+        assert_eq!((batch.frame_count(), batch.remaining_bytes()), (3, 60));
+        queue.push(frame(5), 100).unwrap();
+        assert!(queue.next_batch().is_none(), "one batch at a time");
+        queue.handle_sent(batch, 60);
+        assert_eq!(queue.next_batch().unwrap().remaining_bytes(), 5);
+    }
+
+    #[test]
+    fn a_short_send_continues_in_the_middle_of_a_frame() {
+        let mut queue = OutQueue::default();
+        queue.push(frame(10), 100).unwrap();
+        queue.push(frame(20), 100).unwrap();
+        let batch = queue.next_batch().unwrap();
+        queue.handle_sent(batch, 13);
+        assert_eq!(queue.queued_bytes(), 17);
+        let rest = queue.next_batch().unwrap();
+        assert_eq!((rest.frame_count(), rest.slice(0).len()), (1, 17));
+    }
+
+    #[test]
+    fn the_limit_counts_what_is_under_way_too() {
+        let mut queue = OutQueue::default();
+        queue.push(frame(60), 100).unwrap();
+        let _batch = queue.next_batch().unwrap();
+        queue.push(frame(40), 100).unwrap();
+        assert_eq!(queue.push(frame(1), 100), Err(Overflow));
+    }
+
+    #[test]
+    fn a_join_may_exceed_the_limit_once() {
+        let mut queue = OutQueue::default();
+        queue.push_join(&[frame(500), frame(500)], 100).unwrap();
+        queue.push(frame(100), 100).unwrap();
+        assert_eq!(queue.push(frame(1), 100), Err(Overflow));
+        assert_eq!(queue.push_join(&[frame(1)], 100), Err(Overflow));
+        let batch = queue.next_batch().unwrap();
+        queue.handle_sent(batch, 1100);
+        assert_eq!(queue.push(frame(101), 100), Err(Overflow), "the allowance ends with the queue empty");
+    }
+
+    #[test]
+    fn truncating_keeps_only_the_frame_that_is_half_sent() {
+        let mut queue = OutQueue::default();
+        for _ in 0..3 {
+            queue.push(frame(10), 100).unwrap();
+        }
+        let batch = queue.next_batch().unwrap();
+        queue.push(frame(10), 100).unwrap();
+        queue.truncate(frame(4));
+        queue.push(frame(50), 100).unwrap();
+        queue.handle_sent(batch, 12);
+        assert_eq!(queue.queued_bytes(), 8 + 4);
+        let rest = queue.next_batch().unwrap();
+        assert_eq!(rest.slice(0).len(), 8);
+        queue.handle_sent(rest, 8);
+        let last = queue.next_batch().unwrap();
+        assert_eq!(last.slice(0).len(), 4);
+        queue.handle_sent(last, 4);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_queue_of_many_frames_leaves_in_batches_that_the_kernel_takes() {
+        let mut queue = OutQueue::default();
+        for _ in 0..BATCH_FRAMES_MAX + 1 {
+            queue.push(frame(1), 1000).unwrap();
+        }
+        let batch = queue.next_batch().unwrap();
+        assert_eq!(batch.frame_count(), BATCH_FRAMES_MAX);
+        queue.handle_sent(batch, BATCH_FRAMES_MAX);
+        assert_eq!(queue.next_batch().unwrap().frame_count(), 1);
+    }
+}

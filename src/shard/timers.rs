@@ -1,0 +1,37 @@
+//! Deadlines of connections: one heap for a shard, no task and no timer for a connection.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::connection_id::ConnectionId;
+
+/// When to look at which connection again.
+///
+/// Entries are never removed before their time: the connection remembers its next deadline, and an entry
+/// of another time is stale. So moving a deadline costs nothing until it comes.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    heap: BinaryHeap<Reverse<(u64, ConnectionId)>>,
+}
+
+impl Timers {
+    /// Asks to be told of `id` at `due_ms`.
+    pub(super) fn schedule(&mut self, due_ms: u64, id: ConnectionId) {
+        self.heap.push(Reverse((due_ms, id)));
+    }
+
+    /// The earliest deadline.
+    #[must_use]
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((due_ms, _))| *due_ms)
+    }
+
+    /// The next entry whose time has come, earliest first, with the time it was scheduled for.
+    #[must_use]
+    pub(super) fn poll(&mut self, now_ms: u64) -> Option<(u64, ConnectionId)> {
+        if self.next_due_ms()? > now_ms {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+}

@@ -1,0 +1,216 @@
+//! The lobby over real sockets: raw clients on one side, a collector of admissions on the other.
+
+mod open_lobby;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use open_lobby::{OpenLobby, PAGE, PATIENCE, Settings, exchange, read_to_end, upgrade};
+use uproar::protocol::response::Status;
+use uproar::protocol::route::Endpoint;
+use uproar::shard::lobby::LobbyEvent;
+
+#[test]
+fn every_row_of_the_table_is_answered_completely() {
+    let lobby = OpenLobby::with(Settings::default());
+    for (request, status, body) in [
+        ("GET / HTTP/1.1\r\nHost: here\r\n\r\n", "200 OK", PAGE),
+        ("GET /chat?room=x HTTP/1.0\r\n\r\n", "200 OK", PAGE),
+        ("GET /healthz HTTP/1.1\r\n\r\n", "200 OK", "ok"),
+        ("GET /metrics HTTP/1.1\r\n\r\n", "200 OK", "uproar_connections 0\n"),
+        ("GET /nowhere HTTP/1.1\r\n\r\n", "404 Not Found", "Not Found"),
+        (
+            "GET /ws HTTP/1.1\r\n\r\n",
+            "426 Upgrade Required",
+            "Upgrade Required: connect here with a WebSocket client",
+        ),
+        (
+            "POST /chat HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+            "405 Method Not Allowed",
+            "Method Not Allowed",
+        ),
+        ("GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "200 OK", PAGE),
+        ("\x16\x03\x01 not HTTP at all", "400 Bad Request", "Bad Request"),
+        (&upgrade("/nowhere"), "404 Not Found", "Not Found"),
+        (&upgrade("/chat").replace("13", "8"), "426 Upgrade Required", "Sec-WebSocket-Version must be 13"),
+        (
+            &upgrade("/chat").replace("Host: here", "Host: here\r\nOrigin: http://there"),
+            "403 Forbidden",
+            "Forbidden origin",
+        ),
+    ] {
+        let answer = exchange(&lobby, request.as_bytes());
+        let (head, answered_body) = answer.split_once("\r\n\r\n").expect("a complete head");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}\n{head}");
+        assert!(head.contains("\r\nConnection: close"), "{request}\n{head}");
+        assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{request}\n{head}");
+        assert_eq!(answered_body, body, "{request}");
+    }
+    assert!(lobby.events().contains(&LobbyEvent::Responded(Status::Forbidden)));
+}
+
+#[test]
+fn head_is_answered_as_get_without_the_body() {
+    let lobby = OpenLobby::with(Settings::default());
+    for path in ["/", "/metrics", "/ws", "/nowhere"] {
+        let get = exchange(&lobby, format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes());
+        let head = exchange(&lobby, format!("HEAD {path} HTTP/1.1\r\n\r\n").as_bytes());
+        let end_of_head = get.find("\r\n\r\n").expect("a complete head") + 4;
+        assert_eq!(head, get[..end_of_head], "{path}");
+    }
+}
+
+#[test]
+fn an_upgrade_is_handed_over_unanswered_with_what_was_received_behind_it() {
+    let lobby = OpenLobby::with(Settings::default());
+    let mut client = lobby.connect();
+    let mut request = upgrade("/broadcast/news").into_bytes();
+    request.extend_from_slice(b"\x81\x80mask");
+    client.write_all(&request).expect("written");
+
+    let admission = lobby.admission();
+    assert_eq!(admission.peer, client.local_addr().expect("an address"));
+    assert_eq!(admission.endpoint, Endpoint::Raw { topic: "news".to_owned() });
+    assert!(admission.response.starts_with(b"HTTP/1.1 101 "));
+    assert_eq!(&admission.received[..], b"\x81\x80mask");
+    assert_eq!(lobby.places.taken(), 1);
+
+    // What the floor sends is the first that the client gets, and the floor gets what comes later.
+    let mut floor = TcpStream::from(admission.socket);
+    floor.write_all(b"first").expect("written");
+    let mut first = [0; 5];
+    client.read_exact(&mut first).expect("read");
+    assert_eq!(&first, b"first");
+    client.write_all(b"later").expect("written");
+    floor.read_exact(&mut first).expect("read");
+    assert_eq!(&first, b"later");
+
+    drop(admission.permit);
+    assert_eq!(lobby.places.taken(), 0);
+}
+
+#[test]
+fn a_head_that_arrives_byte_by_byte_is_read_as_well() {
+    let lobby = OpenLobby::with(Settings::default());
+    let mut client = lobby.connect();
+    client.set_nodelay(true).expect("set");
+    for byte in upgrade("/echo").bytes() {
+        client.write_all(&[byte]).expect("written");
+    }
+    let admission = lobby.admission();
+    assert_eq!(admission.endpoint, Endpoint::Echo);
+    assert!(admission.received.is_empty());
+}
+
+#[test]
+fn a_head_larger_than_the_first_read_is_read_and_one_over_the_limit_is_refused() {
+    let lobby = OpenLobby::with(Settings::default());
+    let with_filler = |bytes: usize| format!("GET / HTTP/1.1\r\nFiller: {}\r\n\r\n", "x".repeat(bytes));
+    assert!(exchange(&lobby, with_filler(7000).as_bytes()).starts_with("HTTP/1.1 200 "));
+    // Far more than is looked at: the answer must survive what was left unread.
+    for bytes in [8192, 50_000] {
+        assert!(exchange(&lobby, with_filler(bytes).as_bytes()).starts_with("HTTP/1.1 431 "));
+    }
+}
+
+#[test]
+fn a_peer_that_has_ended_its_side_still_gets_its_answer() {
+    let lobby = OpenLobby::with(Settings::default());
+    for (request, expected) in [
+        ("GET /healthz HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
+        ("GET /healthz HTTP/1.1\r\n", "HTTP/1.1 400 Bad Request\r\n"),
+        ("", ""),
+    ] {
+        let mut client = lobby.connect();
+        client.write_all(request.as_bytes()).expect("written");
+        client.shutdown(Shutdown::Write).expect("shut down");
+        let answer = read_to_end(client);
+        assert!(answer.starts_with(expected) && answer.is_empty() == expected.is_empty(), "{answer}");
+    }
+}
+
+#[test]
+fn a_head_that_is_not_complete_in_time_is_answered_with_408() {
+    let lobby =
+        OpenLobby::with(Settings { handshake_timeout: Duration::from_millis(200), ..Settings::default() });
+    for begun in ["", "GET / HTTP/1.1\r\nHost: he"] {
+        let mut client = lobby.connect();
+        client.write_all(begun.as_bytes()).expect("written");
+        assert!(read_to_end(client).starts_with("HTTP/1.1 408 Request Timeout\r\n"));
+    }
+}
+
+#[test]
+fn a_peer_that_ignores_its_answer_is_cut_off() {
+    let lobby = OpenLobby::with(Settings::default());
+    let mut client = lobby.connect();
+    client.write_all(b"GET /nowhere HTTP/1.1\r\n\r\n").expect("written");
+    let sent = (0..10_000).take_while(|_| client.write_all(&[b'x'; 4096]).is_ok()).count();
+    assert!(sent < 10_000, "40 MB were taken from a client that had been answered");
+}
+
+#[test]
+fn a_client_without_a_place_is_told_so_and_closed_with_1013() {
+    let lobby = OpenLobby::with(Settings { clients_max: 1, ..Settings::default() });
+    let mut member = lobby.connect();
+    member.write_all(upgrade("/chat").as_bytes()).expect("written");
+    let admission = lobby.admission();
+
+    let answer = exchange(&lobby, upgrade("/chat").as_bytes());
+    let (head, frames) = answer.split_at(answer.find("\r\n\r\n").expect("a complete head") + 4);
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+    // `exchange` writes bytes over 127 as their Latin-1 characters.
+    assert_eq!(frames, "\u{81}\u{0e}Server is full\u{88}\u{02}\u{03}\u{f5}");
+    assert!(lobby.events().contains(&LobbyEvent::Full));
+
+    drop(admission);
+    let mut next = lobby.connect();
+    next.write_all(upgrade("/chat").as_bytes()).expect("written");
+    lobby.admission();
+}
+
+#[test]
+fn a_websocket_client_sees_the_full_server_as_a_message_and_a_close() {
+    let lobby = OpenLobby::with(Settings { clients_max: 0, ..Settings::default() });
+    let address = format!("ws://{}/chat", lobby.address);
+    let (mut socket, _) = tungstenite::client(address, lobby.connect()).expect("an accepted upgrade");
+    assert_eq!(socket.read().expect("a message").to_text().expect("text"), "Server is full");
+    let tungstenite::Message::Close(Some(close)) = socket.read().expect("a close") else { panic!() };
+    assert_eq!(u16::from(close.code), 1013);
+    assert!(socket.read().is_err_and(|error| matches!(error, tungstenite::Error::ConnectionClosed)));
+}
+
+#[test]
+fn draining_is_the_answer_to_everything() {
+    let lobby = OpenLobby::with(Settings::default());
+    let mut early = lobby.connect();
+    early.write_all(b"GET /healthz HTTP/1.1\r\n").expect("written");
+    lobby.drain();
+    early.write_all(b"\r\n").expect("written");
+    let mut answers = vec![read_to_end(early)];
+    for request in ["GET / HTTP/1.1\r\n\r\n", "GET /nowhere HTTP/1.1\r\n\r\n", &upgrade("/chat")] {
+        answers.push(exchange(&lobby, request.as_bytes()));
+    }
+    for answer in answers {
+        assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\ndraining"), "{answer}");
+    }
+}
+
+#[test]
+fn when_the_lobby_is_full_the_next_waits_until_one_has_left() {
+    let lobby = OpenLobby::with(Settings { connections_max: 2, ..Settings::default() });
+    let silent = [lobby.connect(), lobby.connect()];
+    lobby.wait_for_accepted(2);
+    let mut waiting = lobby.connect();
+    waiting.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").expect("written");
+    waiting.set_read_timeout(Some(Duration::from_millis(100))).expect("set");
+    let error = waiting.read(&mut [0]).expect_err("nobody has left");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+
+    drop(silent);
+    waiting.set_read_timeout(Some(PATIENCE)).expect("set");
+    assert!(read_to_end(waiting).starts_with("HTTP/1.1 200 "));
+}

@@ -1,0 +1,174 @@
+//! A lobby on a thread of its own, and raw clients for it.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use uproar::protocol::response::{Response, Status};
+use uproar::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
+use uproar::permit::{ClientPermit, ClientPlaces};
+
+/// How long a test waits for something before it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What stands for the web client.
+pub(crate) const PAGE: &str = "<!doctype html>";
+
+pub(crate) struct Settings {
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) connections_max: usize,
+    pub(crate) clients_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { handshake_timeout: PATIENCE, connections_max: 100, clients_max: 10 }
+    }
+}
+
+pub(crate) struct OpenLobby {
+    pub(crate) address: SocketAddr,
+    pub(crate) places: ClientPlaces,
+    draining: Arc<AtomicBool>,
+    admissions: Receiver<Admission>,
+    events: Receiver<LobbyEvent>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Services {
+    draining: Arc<AtomicBool>,
+    places: ClientPlaces,
+    admissions: Sender<Admission>,
+    events: Sender<LobbyEvent>,
+}
+
+impl LobbyServices for Services {
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+    fn allowed_origins(&self) -> &[String] {
+        &[]
+    }
+    fn page(&self, _host: Option<&str>) -> Response {
+        Response::new(Status::Ok, "text/html", PAGE.into())
+    }
+    fn metrics_text(&self) -> String {
+        "uproar_connections 0\n".to_owned()
+    }
+    fn acquire_client(&self) -> Option<ClientPermit> {
+        self.places.acquire()
+    }
+    fn admit(&self, admission: Admission) {
+        let _ = self.admissions.send(admission);
+    }
+    fn note(&self, event: LobbyEvent) {
+        let _ = self.events.send(event);
+    }
+}
+
+impl OpenLobby {
+    pub(crate) fn with(settings: Settings) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        // The standard library's backlog of 128 is too short for a crowd: a SYN that finds it full is
+        // sent again after a second.
+        rustix::net::listen(&listener, 4096).expect("a longer backlog");
+        // As the server does it: a listener that would not wait by itself.
+        listener.set_nonblocking(true).expect("set");
+        let draining = Arc::new(AtomicBool::new(false));
+        let places = ClientPlaces::new(settings.clients_max);
+        let (admissions_sender, admissions) = channel();
+        let (events_sender, events) = channel();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let services = Services {
+            draining: Arc::clone(&draining),
+            places: places.clone(),
+            admissions: admissions_sender,
+            events: events_sender,
+        };
+        let thread = std::thread::spawn(move || {
+            let lobby = Lobby {
+                services: Rc::new(services),
+                handshake_timeout: settings.handshake_timeout,
+                connections_max: settings.connections_max,
+            };
+            tokio_uring::start(async {
+                tokio::select! {
+                    end = lobby.serve(listener) => panic!("the lobby has ended: {end:?}"),
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { address, places, draining, admissions, events, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let client = TcpStream::connect(self.address).expect("connected");
+        client.set_read_timeout(Some(PATIENCE)).expect("set");
+        client.set_write_timeout(Some(PATIENCE)).expect("set");
+        client
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn admission(&self) -> Admission {
+        self.admissions.recv_timeout(PATIENCE).expect("an admission")
+    }
+
+    /// What has been noted since the last call.
+    pub(crate) fn events(&self) -> Vec<LobbyEvent> {
+        self.events.try_iter().collect()
+    }
+
+    /// The next thing that is noted.
+    pub(crate) fn event(&self) -> LobbyEvent {
+        self.events.recv_timeout(PATIENCE).expect("an event")
+    }
+
+    pub(crate) fn wait_for_accepted(&self, count: usize) {
+        for _ in 0..count {
+            while self.events.recv_timeout(PATIENCE).expect("an accepted connection") != LobbyEvent::Accepted
+            {
+            }
+        }
+    }
+}
+
+impl Drop for OpenLobby {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let result = self.thread.take().expect("Bug: a lobby has a thread").join();
+        assert!(std::thread::panicking() || result.is_ok(), "the lobby's thread has panicked");
+    }
+}
+
+/// Sends a request on a new connection and reads until the lobby ends it.
+pub(crate) fn exchange(lobby: &OpenLobby, request: &[u8]) -> String {
+    let mut client = lobby.connect();
+    client.write_all(request).expect("written");
+    read_to_end(client)
+}
+
+/// Everything up to the end of the stream, each byte as the character of that number.
+pub(crate) fn read_to_end(mut client: TcpStream) -> String {
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).expect("an answer and an orderly end");
+    answer.into_iter().map(char::from).collect()
+}
+
+/// A good upgrade, with the key of RFC 6455, 1.3.
+pub(crate) fn upgrade(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
