@@ -87,7 +87,8 @@ async fn unknown_types_are_named_in_the_refusal(launch: Launch) {
 }
 
 async fn deep_nesting_is_survived(launch: Launch) {
-    let server = launch.flag("--max-frame", "2MiB").flag("--max-message", "2MiB").start();
+    let server =
+        launch.flag("--max-frame", "2MiB").flag("--max-message", "2MiB").flag("--send-queue", "4MiB").start();
     let mut alice = Chat::enter(&server).await;
     let depth = 100_000;
     let (open, close) = ("[".repeat(depth), "]".repeat(depth));

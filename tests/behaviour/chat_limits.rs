@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Chat, Launch, error, on_one_and_four_shards};
+use crate::harness::{CONTINUATION, Chat, Launch, TEXT, Wire, error, frame, on_one_and_four_shards, part};
 
 on_one_and_four_shards! {
     a_message_of_the_limit_passes_and_a_byte_more_does_not,
     the_limit_can_be_set,
     the_limit_counts_bytes_of_the_whole_text,
     whatever_is_over_the_limit_is_too_large,
+    fragments_are_measured_as_the_message_they_make,
     a_message_over_the_frame_limit_ends_the_connection,
 }
 
@@ -52,6 +53,24 @@ async fn whatever_is_over_the_limit_is_too_large(launch: Launch) {
     let answer = alice.next().await;
     assert!([error(TOO_LARGE), error("Invalid message format")].contains(&answer), "{answer}");
     alice.message("small").await;
+}
+
+async fn fragments_are_measured_as_the_message_they_make(launch: Launch) {
+    let server = launch.start();
+    let mut wire = Wire::upgrade(&server, "/chat").await;
+    for kind in ["welcome", "users", "history"] {
+        assert!(wire.text().await.contains(&format!("{kind:?}")));
+    }
+    for (length, answer) in [(10_240, "\"message_sent\""), (10_241, TOO_LARGE), (10_240, "\"message_sent\"")]
+    {
+        let message = message_of(length);
+        let (first, rest) = message.split_at(6000);
+        let (second, last) = rest.split_at(4000);
+        let parts = [part(TEXT, first), part(CONTINUATION, second), frame(CONTINUATION, last)];
+        wire.send(parts.concat()).await;
+        let text = wire.text().await;
+        assert!(text.contains(answer), "{length}: {text}");
+    }
 }
 
 async fn a_message_over_the_frame_limit_ends_the_connection(launch: Launch) {

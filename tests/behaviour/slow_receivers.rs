@@ -70,7 +70,9 @@ async fn an_evicted_reader_that_never_reads_is_cut_off(launch: Launch) {
     talk_until_leave(&mut alice, &mut bob).await;
     let start = Instant::now();
     eventually("the connection is gone", async || server.descriptors() <= before).await;
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    // Five seconds, give or take what a tick and a busy machine need.
+    let elapsed = start.elapsed();
+    assert!((3..8).contains(&elapsed.as_secs()), "cut off after {elapsed:?}");
 }
 
 async fn a_slow_listener_is_evicted_from_a_topic(launch: Launch) {
