@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{
-    CLOSE, Chat, Launch, Server, Socket, TEXT, Wire, eventually, frame, on_one_and_four_shards,
-};
+use crate::harness::{CLOSE, Chat, Launch, Server, Socket, TEXT, Wire, frame, on_one_and_four_shards};
 
 on_one_and_four_shards! {
     slow_reader_is_evicted_without_delaying_others,
@@ -64,12 +62,12 @@ async fn an_evicted_reader_finds_whole_messages_and_the_reason(launch: Launch) {
 async fn an_evicted_reader_that_never_reads_is_cut_off(launch: Launch) {
     let server = narrow(launch).start();
     let [mut alice, mut bob] = Chat::members(&server).await;
-    let before = server.descriptors();
+    let before = server.sockets();
     let _slow = slow_member(&server, &mut [&mut alice, &mut bob]).await;
-    assert!(server.descriptors() > before);
+    assert!(server.sockets() > before);
     talk_until_leave(&mut alice, &mut bob).await;
     let start = Instant::now();
-    eventually("the connection is gone", async || server.descriptors() <= before).await;
+    server.falls_to_sockets(before).await;
     // Five seconds, give or take what a tick and a busy machine need.
     let elapsed = start.elapsed();
     assert!((3..8).contains(&elapsed.as_secs()), "cut off after {elapsed:?}");
@@ -78,7 +76,7 @@ async fn an_evicted_reader_that_never_reads_is_cut_off(launch: Launch) {
 async fn a_slow_listener_is_evicted_from_a_topic(launch: Launch) {
     let server = launch.flag("--send-queue", "64KiB").start();
     let mut listeners = Socket::listeners(&server, "/broadcast", 2).await;
-    let before = server.descriptors();
+    let before = server.sockets();
     let mut slow = Wire::connect_narrow(&server).await;
     slow.upgrade_to("/broadcast").await;
     slow.send(frame(TEXT, "here")).await;
@@ -95,13 +93,13 @@ async fn a_slow_listener_is_evicted_from_a_topic(launch: Launch) {
     }
     let elapsed = start.elapsed();
     assert!(elapsed < Duration::from_secs(10), "600 words took {elapsed:?}");
-    eventually("the slow one is gone", async || server.descriptors() <= before).await;
+    server.falls_to_sockets(before).await;
 }
 
 async fn an_echo_that_is_not_read_ends_its_own_connection_alone(launch: Launch) {
     let server = launch.flag("--send-queue", "64KiB").start();
     let mut other = Socket::connect(&server, "/echo").await;
-    let before = server.descriptors();
+    let before = server.sockets();
     let mut slow = Wire::connect_narrow(&server).await;
     slow.upgrade_to("/echo").await;
     let word = frame(TEXT, "x".repeat(30_000));
@@ -115,7 +113,7 @@ async fn an_echo_that_is_not_read_ends_its_own_connection_alone(launch: Launch) 
         }
     }
     slow.reset();
-    eventually("the slow one is gone", async || server.descriptors() <= before).await;
+    server.falls_to_sockets(before).await;
 }
 
 async fn a_reader_within_its_queue_is_not_evicted(launch: Launch) {

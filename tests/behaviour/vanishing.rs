@@ -23,7 +23,7 @@ on_one_and_four_shards! {
 async fn a_client_may_vanish_at_every_byte_of_the_handshake(launch: Launch) {
     let server = launch.start();
     let [mut alice, mut bob] = Chat::members(&server).await;
-    let descriptors = server.descriptors();
+    let sockets = server.sockets();
     let request = upgrade_request("/echo");
     for end in 0..=request.len() {
         for with_reset in [false, true] {
@@ -34,13 +34,13 @@ async fn a_client_may_vanish_at_every_byte_of_the_handshake(launch: Launch) {
             }
         }
     }
-    assert_unharmed(&server, descriptors, &mut alice, &mut bob).await;
+    assert_unharmed(&server, sockets, &mut alice, &mut bob).await;
 }
 
 async fn a_client_may_vanish_at_every_byte_of_a_frame(launch: Launch) {
     let server = launch.start();
     let [mut alice, mut bob] = Chat::members(&server).await;
-    let descriptors = server.descriptors();
+    let sockets = server.sockets();
     let mut bytes = frame(TEXT, r#"{"type":"get_rooms"}"#);
     bytes.extend(frame(CLOSE, 1000_u16.to_be_bytes()));
     for end in 0..=bytes.len() {
@@ -52,13 +52,13 @@ async fn a_client_may_vanish_at_every_byte_of_a_frame(launch: Launch) {
             }
         }
     }
-    assert_each_join_has_its_leave(&server, descriptors, &mut alice, &mut bob).await;
+    assert_each_join_has_its_leave(&server, sockets, &mut alice, &mut bob).await;
 }
 
 async fn garbage_instead_of_a_request_harms_nobody(launch: Launch) {
     let server = launch.start();
     let [mut alice, mut bob] = Chat::members(&server).await;
-    let descriptors = server.descriptors();
+    let sockets = server.sockets();
     let mut random = random();
     for _ in 0..100 {
         let mut garbage = bytes(&mut random, 12_000);
@@ -74,27 +74,27 @@ async fn garbage_instead_of_a_request_harms_nobody(launch: Launch) {
             wire.reset();
         }
     }
-    assert_unharmed(&server, descriptors, &mut alice, &mut bob).await;
+    assert_unharmed(&server, sockets, &mut alice, &mut bob).await;
 }
 
 async fn garbage_instead_of_frames_harms_nobody(launch: Launch) {
     let server = launch.start();
     let [mut alice, mut bob] = Chat::members(&server).await;
-    let descriptors = server.descriptors();
+    let sockets = server.sockets();
     let mut random = random();
     for n in 0..120 {
         let path = ["/echo", "/broadcast/garbage", "/broadcast"][n % 3];
         let mut wire = Wire::upgrade(&server, path).await;
         wire.send_anyway(bytes(&mut random, 5000)).await;
     }
-    assert_unharmed(&server, descriptors, &mut alice, &mut bob).await;
+    assert_unharmed(&server, sockets, &mut alice, &mut bob).await;
 }
 
 /// Valid frames carry nonsense to the dialects.
 async fn garbage_within_frames_harms_nobody(launch: Launch) {
     let server = launch.without_rate_limit().start();
     let [mut alice, mut bob] = Chat::members(&server).await;
-    let descriptors = server.descriptors();
+    let sockets = server.sockets();
     let mut random = random();
     let samples = [
         r#"{"type":"message","content":"x"}"#,
@@ -120,7 +120,7 @@ async fn garbage_within_frames_harms_nobody(launch: Launch) {
         }
         wire.send_anyway(sent).await;
     }
-    eventually("all of them are gone", async || server.descriptors() <= descriptors).await;
+    server.falls_to_sockets(sockets).await;
     // What got through by luck was news to both; this is the last of it.
     alice.say(json!({"type": "message", "content": "the end"})).await;
     while bob.next().await["content"] != "the end" {}
@@ -130,7 +130,7 @@ async fn garbage_within_frames_harms_nobody(launch: Launch) {
 async fn a_client_may_leave_while_it_joins(launch: Launch) {
     let server = launch.start();
     let [mut alice, mut bob] = Chat::members(&server).await;
-    let descriptors = server.descriptors();
+    let sockets = server.sockets();
     for n in 0..50 {
         let mut wire = Wire::connect(&server).await;
         wire.send(upgrade_request("/chat")).await;
@@ -140,17 +140,12 @@ async fn a_client_may_leave_while_it_joins(launch: Launch) {
             _ => wire.send(frame(CLOSE, 1000_u16.to_be_bytes())).await,
         }
     }
-    assert_each_join_has_its_leave(&server, descriptors, &mut alice, &mut bob).await;
+    assert_each_join_has_its_leave(&server, sockets, &mut alice, &mut bob).await;
 }
 
 /// Whoever vanished before it was a member need not be announced at all, but nobody stays.
-async fn assert_each_join_has_its_leave(
-    server: &Server,
-    descriptors: usize,
-    alice: &mut Chat,
-    bob: &mut Chat,
-) {
-    eventually("all of them are gone", async || server.descriptors() <= descriptors).await;
+async fn assert_each_join_has_its_leave(server: &Server, sockets: usize, alice: &mut Chat, bob: &mut Chat) {
+    server.falls_to_sockets(sockets).await;
     eventually("they are members no longer", async || {
         alice.say(json!({"type": "get_users"})).await;
         alice.until("users").await["content"].as_array().unwrap().len() == 2
@@ -170,8 +165,8 @@ async fn assert_each_join_has_its_leave(
     assert!(there.is_empty(), "{there:?} never left");
 }
 
-async fn assert_unharmed(server: &Server, descriptors: usize, alice: &mut Chat, bob: &mut Chat) {
-    eventually("all of them are gone", async || server.descriptors() <= descriptors).await;
+async fn assert_unharmed(server: &Server, sockets: usize, alice: &mut Chat, bob: &mut Chat) {
+    server.falls_to_sockets(sockets).await;
     alice.message("still here?").await;
     assert_eq!(bob.next().await["content"], "still here?");
 }

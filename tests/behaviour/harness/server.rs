@@ -1,5 +1,6 @@
 //! The server under test, as a process.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -7,8 +8,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::{Instant, sleep};
 
 use super::{PATIENCE, eventually};
 
@@ -117,8 +120,29 @@ impl Server {
     }
 
     pub(crate) fn descriptors(&self) -> usize {
-        let directory = format!("/proc/{}/fd", self.child.id());
-        fs::read_dir(directory).unwrap().count()
+        self.open_files().len()
+    }
+
+    /// How many sockets are open: one for each connection, and those the server always has.
+    pub(crate) fn sockets(&self) -> usize {
+        let files: HashSet<_> = self.open_files().into_iter().collect();
+        files.iter().filter(|name| name.starts_with("socket:")).count()
+    }
+
+    /// Waits until no more sockets are open than there were before.
+    pub(crate) async fn falls_to_sockets(&self, before: usize) {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        while self.sockets() > before {
+            assert!(Instant::now() < deadline, "more than {before} still open: {:#?}", self.open_files());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn open_files(&self) -> Vec<String> {
+        let directory = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        // One that is closed meanwhile has no name any more.
+        let names = directory.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        names.map(|name| name.display().to_string()).collect()
     }
 
     pub(crate) fn resident_kib(&self) -> usize {
