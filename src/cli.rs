@@ -523,7 +523,6 @@ fn level(text: &str) -> Result<LevelFilter, String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

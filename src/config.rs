@@ -422,7 +422,6 @@ impl FromStr for AllowedOrigin {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

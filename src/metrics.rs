@@ -426,7 +426,9 @@ impl Families<'_> {
             let buckets: Vec<(f64, u64)> = bounds
                 .chain([f64::INFINITY])
                 .enumerate()
-                .map(|(bucket, bound)| (bound, series().map(|series| series.counts[bucket].load(Relaxed)).sum()))
+                .map(|(bucket, bound)| {
+                    (bound, series().map(|series| series.counts[bucket].load(Relaxed)).sum())
+                })
                 .collect();
             let count = buckets.iter().map(|(_, count)| count).sum();
             let sum_ns: u64 = series().map(|series| series.sum_ns.load(Relaxed)).sum();
@@ -527,7 +529,11 @@ impl Collector for Scrape {
         )?;
         to.one("frames_encoded_total", "Frames encoded", Counter, metrics.sum(|s| s.frames_encoded.get()))?;
         to.one("rooms", "Rooms", Gauge, metrics.sum(|s| s.rooms.get()))?;
-        to.fan_out("fan_out_seconds", "Time to deliver an event to the members on one shard", &metrics.shards)?;
+        to.fan_out(
+            "fan_out_seconds",
+            "Time to deliver an event to the members on one shard",
+            &metrics.shards,
+        )?;
 
         to.one("ring_turns_total", "Turns of the event loops", Counter, metrics.sum(|s| s.ring_turns.get()))?;
         to.one(
@@ -552,11 +558,14 @@ impl Collector for Scrape {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::{HashMap, HashSet};
 
     use super::*;
+
+    fn metrics(shards: usize, clients_max: usize) -> Metrics {
+        Metrics::new(shards, ClientPlaces::new(clients_max))
+    }
 
     /// Reads text of version 0.0.4 as strictly as its rules are: each sample belongs to the family whose
     /// HELP and TYPE came right before it, no family comes twice, and every line ends.
@@ -593,24 +602,23 @@ mod tests {
 
     #[test]
     fn shards_are_summed_and_labels_kept_apart() {
-        let metrics = Metrics::new(2, 10);
+        let metrics = metrics(2, 10);
         for (shard, count) in [(0, 3), (1, 4)] {
             let shard = metrics.shard(shard);
             shard.connections_accepted.add(count);
             shard.messages_received.with(Dialect::Raw).add(count);
-            shard.connections.with(Dialect::Hub).add(5);
-            shard.connections.with(Dialect::Hub).sub(2);
+            shard.connections.with(Dialect::Echo).add(5);
+            shard.connections.with(Dialect::Echo).sub(2);
             shard.queued_bytes.set(100);
         }
         metrics.shard(0).connections_ended.with(EndReason::SlowConsumer).add(1);
         metrics.shard(1).refused.with(RefusalReason::Origin).add(2);
-        metrics.users_online().add(6);
 
-        let samples = read(&metrics.render());
+        let samples = read(&metrics.render(6));
         assert_eq!(samples["uproar_connections_accepted_total"], 7.0);
         assert_eq!(samples["uproar_messages_received_total{dialect=\"raw\"}"], 7.0);
         assert_eq!(samples["uproar_messages_received_total{dialect=\"chat\"}"], 0.0);
-        assert_eq!(samples["uproar_connections{dialect=\"hub\"}"], 6.0);
+        assert_eq!(samples["uproar_connections{dialect=\"echo\"}"], 6.0);
         assert_eq!(samples["uproar_queued_bytes"], 200.0);
         assert_eq!(samples["uproar_connections_ended_total{reason=\"slow_consumer\"}"], 1.0);
         assert_eq!(samples["uproar_refused_total{reason=\"origin\"}"], 2.0);
@@ -621,7 +629,7 @@ mod tests {
 
     #[test]
     fn counters_are_typed_under_the_name_that_their_samples_have() {
-        let text = Metrics::new(1, 1).render();
+        let text = metrics(1, 1).render(6);
         let wanted = "# HELP uproar_upgrades_total Upgrades admitted\n\
                       # TYPE uproar_upgrades_total counter\n\
                       uproar_upgrades_total 0\n";
@@ -631,7 +639,7 @@ mod tests {
 
     #[test]
     fn fan_out_buckets_are_cumulative_and_their_bounds_inclusive() {
-        let metrics = Metrics::new(2, 1);
+        let metrics = metrics(2, 1);
         let record = |shard, micros| {
             let shard: Arc<ShardMetrics> = metrics.shard(shard);
             shard.fan_out.record(RoomSizeClass::UpTo100, Duration::from_micros(micros));
@@ -642,7 +650,7 @@ mod tests {
         record(1, 1_000);
         record(0, 3_000_000);
 
-        let samples = read(&metrics.render());
+        let samples = read(&metrics.render(6));
         let bucket = |le: &str| {
             let wanted: f64 = le.parse().unwrap();
             let (_, count) = samples
@@ -672,34 +680,6 @@ mod tests {
     fn rooms_fall_into_the_class_of_their_size() {
         let classes = [0, 10, 11, 100, 101, 1000, 1001].map(|members| RoomSizeClass::of(members).as_str());
         assert_eq!(classes, ["1-10", "1-10", "11-100", "11-100", "101-1000", "101-1000", "1001+"]);
-    }
-
-    #[test]
-    fn a_permit_is_a_place_until_it_is_dropped() {
-        let metrics = Metrics::new(1, 2);
-        let first = metrics.admit().unwrap();
-        let _second = metrics.admit().unwrap();
-        assert!(metrics.admit().is_none());
-        assert_eq!(metrics.clients(), 2);
-        drop(first);
-        assert!(metrics.admit().is_some());
-        assert_eq!(metrics.clients(), 1);
-    }
-
-    #[test]
-    fn threads_together_never_admit_too_many() {
-        let metrics = Metrics::new(1, 100);
-        let admitted: usize = std::thread::scope(|scope| {
-            let thread = || {
-                let permits: Vec<_> = (0..60).filter_map(|_| metrics.admit()).collect();
-                let count = permits.len();
-                std::mem::forget(permits);
-                count
-            };
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(thread)).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-        });
-        assert_eq!((admitted, metrics.clients()), (100, 100));
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
 const NOT_SENT_BYTES_MAX: u32 = 64 * 1024;
 
 /// Why the server did not start, or did not end well.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// The address cannot be listened on.
@@ -58,12 +59,20 @@ enum Report {
 /// # Errors
 ///
 /// [`ServerError`]: what failed, and what to do about it.
-pub fn run(config: &Config, capacity: Capacity, announce: impl FnOnce(SocketAddr)) -> Result<(), ServerError> {
+pub fn run(
+    config: &Config,
+    capacity: Capacity,
+    announce: impl FnOnce(SocketAddr),
+) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(config, capacity, announce))
 }
 
-async fn serve(config: &Config, capacity: Capacity, announce: impl FnOnce(SocketAddr)) -> Result<(), ServerError> {
+async fn serve(
+    config: &Config,
+    capacity: Capacity,
+    announce: impl FnOnce(SocketAddr),
+) -> Result<(), ServerError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let shards = shard_count(&config.placement);
@@ -136,7 +145,9 @@ fn listen(address: SocketAddr, shards: u16) -> Result<Vec<TcpListener>, ServerEr
     let refused = |source: io::Error| {
         let advice = match source.kind() {
             io::ErrorKind::AddrInUse => "another program has this port; choose another one with --listen",
-            io::ErrorKind::AddrNotAvailable => "this machine does not have that address; choose one with --listen",
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have that address; choose one with --listen"
+            }
             io::ErrorKind::PermissionDenied => "ports below 1024 need the capability CAP_NET_BIND_SERVICE",
             _ => "choose another address with --listen",
         };
@@ -264,7 +275,8 @@ impl ShardStart {
         struct Ending(u16, mpsc::UnboundedSender<Report>, Option<io::Result<()>>);
         impl Drop for Ending {
             fn drop(&mut self) {
-                let outcome = self.2.take().unwrap_or_else(|| Err(io::Error::other("its thread has panicked")));
+                let outcome =
+                    self.2.take().unwrap_or_else(|| Err(io::Error::other("its thread has panicked")));
                 // Fails when the main thread has given up already.
                 let _ = self.1.send(Report::Ended(self.0, outcome));
             }

@@ -58,6 +58,7 @@ pub struct Snapshot {
 }
 
 /// What happened in a room.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum RoomEvent {
     /// Somebody said something.
@@ -93,6 +94,7 @@ impl PresenceReport {
 }
 
 /// What a shard delivers to its members.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Event {
     /// Something that happened in a room.

@@ -24,7 +24,13 @@ impl History {
     }
 
     /// Gives a message the next id and keeps it.
-    pub(super) fn append(&mut self, from: UserId, from_name: Arc<str>, content: String, timestamp: u64) -> Arc<RoomMessage> {
+    pub(super) fn append(
+        &mut self,
+        from: UserId,
+        from_name: Arc<str>,
+        content: String,
+        timestamp: u64,
+    ) -> Arc<RoomMessage> {
         self.last_id.0 += 1;
         let message = Arc::new(RoomMessage { id: self.last_id, from, from_name, content, timestamp });
         self.recent = None;

@@ -51,7 +51,12 @@ pub struct Homes {
 impl Homes {
     /// The rooms of `directory` that are at home at `shard`.
     #[must_use]
-    pub fn new(shard: ShardIndex, settings: &Settings, directory: &Directory, metrics: Arc<ShardMetrics>) -> Self {
+    pub fn new(
+        shard: ShardIndex,
+        settings: &Settings,
+        directory: &Directory,
+        metrics: Arc<ShardMetrics>,
+    ) -> Self {
         let room = |index: RoomIndex| {
             (directory.home(index) == shard).then(|| Room::new(index, settings, directory))
         };
@@ -72,8 +77,12 @@ impl Homes {
         let outbox = &mut self.outbox;
         match request {
             Request::Join { room, member } => home(&mut self.rooms, room).join(member, now, outbox),
-            Request::Revisit { room, user, origin } => home(&mut self.rooms, room).revisit(user, origin, outbox),
-            Request::Leave { room, user, reply } => home(&mut self.rooms, room).leave(user, reply, now, outbox),
+            Request::Revisit { room, user, origin } => {
+                home(&mut self.rooms, room).revisit(user, origin, outbox)
+            }
+            Request::Leave { room, user, reply } => {
+                home(&mut self.rooms, room).leave(user, reply, now, outbox)
+            }
             Request::Rename { room, user, new_name, origin } => {
                 home(&mut self.rooms, room).rename(user, new_name, origin, now, outbox);
             }
@@ -85,7 +94,10 @@ impl Homes {
             }
             Request::Subscribe { topic, origin } => {
                 let shards = self.directory.shards();
-                self.topics.entry(Arc::clone(&topic)).or_insert_with(|| Topic::new(shards)).subscribe(origin.shard);
+                self.topics
+                    .entry(Arc::clone(&topic))
+                    .or_insert_with(|| Topic::new(shards))
+                    .subscribe(origin.shard);
                 outbox.send(origin.shard, Delivery::Subscribed { to: origin, topic });
             }
             Request::Unsubscribe { topic, shard } => {

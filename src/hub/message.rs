@@ -51,6 +51,7 @@ pub struct Private {
 }
 
 /// From a member's shard to the home of a room or topic, or to another user's shard.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Request {
     /// Enter a room. Answered with [`Delivery::Joined`].
@@ -76,6 +77,7 @@ pub enum Request {
 }
 
 /// From a home, or another user's shard, to a member's shard.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Delivery {
     /// This connection is a member from now on.

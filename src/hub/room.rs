@@ -71,7 +71,14 @@ impl Room {
         }
     }
 
-    pub(super) fn rename(&mut self, user: UserId, new_name: Arc<str>, origin: Origin, now: Now, outbox: &mut Outbox) {
+    pub(super) fn rename(
+        &mut self,
+        user: UserId,
+        new_name: Arc<str>,
+        origin: Origin,
+        now: Now,
+        outbox: &mut Outbox,
+    ) {
         let old_name = self.roster.rename(user, Arc::clone(&new_name));
         let old_name = old_name.expect("Bug: somebody was renamed in a room without being in it");
         if self.presence.is_summed_up(self.roster.len()) {

@@ -37,7 +37,13 @@ impl Roster {
     }
 
     /// Adds a member; false when it was one already.
-    pub(super) fn insert(&mut self, id: UserId, name: Arc<str>, connected_at: u64, shard: ShardIndex) -> bool {
+    pub(super) fn insert(
+        &mut self,
+        id: UserId,
+        name: Arc<str>,
+        connected_at: u64,
+        shard: ShardIndex,
+    ) -> bool {
         if self.members.insert(id, Entry { name, connected_at, shard }).is_some() {
             return false;
         }

@@ -40,7 +40,10 @@ impl Topic {
         let publication = Arc::new(Publication { event, origin: None, timer });
         for (shard, count) in (0..).map(ShardIndex).zip(&self.by_shard) {
             if *count > 0 {
-                outbox.send(shard, Delivery::Publish(Audience::Topic(Arc::clone(name)), Arc::clone(&publication)));
+                outbox.send(
+                    shard,
+                    Delivery::Publish(Audience::Topic(Arc::clone(name)), Arc::clone(&publication)),
+                );
             }
         }
     }

@@ -252,7 +252,7 @@ mod tests {
         for (path, expected) in [
             ("/", Some(Endpoint::Chat)),
             ("/chat?x", Some(Endpoint::Chat)),
-            ("/ws", Some(Endpoint::Hub)),
+            ("/ws", None),
             ("/broadcast", raw("")),
             ("/broadcast/", raw("")),
             ("/broadcast?topic", raw("")),

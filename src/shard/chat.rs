@@ -40,7 +40,13 @@ impl Shard {
         self.request(self.directory.home(room), Request::Join { room, member });
     }
 
-    pub(super) fn handle_chat_message(&mut self, id: ConnectionId, kind: MessageKind, payload: &[u8], now: Now) {
+    pub(super) fn handle_chat_message(
+        &mut self,
+        id: ConnectionId,
+        kind: MessageKind,
+        payload: &[u8],
+        now: Now,
+    ) {
         let limits = self.settings.limits;
         let Some(user) = self.connections.chat_user(id) else { return };
         let command = if user.bucket.take(limits.rate, now.monotonic_ms) {

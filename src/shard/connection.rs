@@ -127,7 +127,7 @@ pub(super) struct Connection {
     pub(super) is_paused: bool,
     /// True while it is in the shard's list of connections whose input is held back.
     pub(super) is_listed_as_held: bool,
-    /// True once the peer's FIN has come.
+    /// True once the peer's FIN has come. Its end is handled when what it said before has been read.
     pub(super) is_at_end_of_stream: bool,
     /// True when a ping was sent since something was last received.
     pub(super) is_pinged: bool,
@@ -138,14 +138,20 @@ pub(super) struct Connection {
     pub(super) session: Session,
     socket: WebSocketContext,
     /// Received and not yet read, because an answer is awaited or the mesh is congested.
-    held: Option<Box<Vec<u8>>>,
+    held: Vec<u8>,
     /// The answer to the upgrade, until the connection is what was asked for.
     pub(super) greeting: Option<Frame>,
     _permit: Option<ClientPermit>,
 }
 
 impl Connection {
-    pub(super) fn new(session: Session, greeting: Frame, permit: Option<ClientPermit>, limits: &Limits, now_ms: u64) -> Self {
+    pub(super) fn new(
+        session: Session,
+        greeting: Frame,
+        permit: Option<ClientPermit>,
+        limits: &Limits,
+        now_ms: u64,
+    ) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -163,7 +169,7 @@ impl Connection {
             timer_ms: 0,
             session,
             socket: WebSocketContext::new(Role::Server, Some(config)),
-            held: None,
+            held: Vec::new(),
             greeting: Some(greeting),
             _permit: permit,
         }
@@ -184,7 +190,9 @@ impl Connection {
             Ok(Message::Binary(bytes)) => Some(Input::Message(MessageKind::Binary, bytes)),
             Ok(Message::Ping(_) | Message::Pong(_)) => Some(Input::Control),
             Ok(Message::Close(_)) => Some(Input::Close),
-            Ok(Message::Frame(_)) => unreachable!("tungstenite returns raw frames only when asked to write them"),
+            Ok(Message::Frame(_)) => {
+                unreachable!("tungstenite returns raw frames only when asked to write them")
+            }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(Error::Capacity(_)) => Some(Input::Violation { code: 1009, reason: "message too big" }),
             Err(Error::Utf8(_)) => Some(Input::Violation { code: 1007, reason: "invalid UTF-8" }),
@@ -204,17 +212,21 @@ impl Connection {
         }
     }
 
+    /// True while input that was received has not been read, or must not be.
+    pub(super) fn is_holding(&self) -> bool {
+        !self.held.is_empty() || self.is_awaiting()
+    }
+
     /// Keeps input for later. True when receiving should be paused.
     #[must_use]
     pub(super) fn hold(&mut self, input: &[u8]) -> bool {
-        let held = self.held.get_or_insert_default();
-        held.extend_from_slice(input);
-        held.len() > HELD_BYTES_MAX
+        self.held.extend_from_slice(input);
+        self.held.len() > HELD_BYTES_MAX
     }
 
     /// What was held back.
     pub(super) fn take_held(&mut self) -> Vec<u8> {
-        self.held.take().map(|held| *held).unwrap_or_default()
+        mem::take(&mut self.held)
     }
 
     /// When the timers should look at this connection.
@@ -222,7 +234,11 @@ impl Connection {
         match self.phase {
             Phase::Open => {
                 let idle_ms = self.last_received_ms + deadlines.idle_timeout_ms;
-                if self.is_pinged { idle_ms } else { idle_ms.min(self.last_received_ms + deadlines.ping_interval_ms) }
+                if self.is_pinged {
+                    idle_ms
+                } else {
+                    idle_ms.min(self.last_received_ms + deadlines.ping_interval_ms)
+                }
             }
             Phase::Closing(ending) | Phase::Lingering(ending) => ending.patience_ms.min(ending.last_ms),
             Phase::Ended => u64::MAX,

@@ -15,7 +15,9 @@ use crate::protocol::frames;
 impl Shard {
     pub(super) fn deliver(&mut self, delivery: Delivery, now: Now) {
         match delivery {
-            Delivery::Joined { to, room, snapshot } => self.handle_joined(to.connection, room, &snapshot, now),
+            Delivery::Joined { to, room, snapshot } => {
+                self.handle_joined(to.connection, room, &snapshot, now)
+            }
             Delivery::Left { to } => self.handle_left(to.connection),
             Delivery::Publish(audience, publication) => self.publish(&audience, publication, now),
             Delivery::Members { to, members } => {
@@ -61,7 +63,7 @@ impl Shard {
         let history = lists.history(&snapshot.history, now);
         frames.extend([first, users, history].map(Frame::new));
         self.push_join(id, &frames, now);
-        self.read_held(id, now);
+        self.answered.push_back(id);
     }
 
     /// The old room's home has let go; the new one is asked.
@@ -75,7 +77,8 @@ impl Shard {
 
     fn handle_subscribed(&mut self, id: ConnectionId, topic: &Arc<str>, now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let Session::Raw { membership: membership @ TopicMembership::Joining, .. } = &mut connection.session else {
+        let Session::Raw { membership: membership @ TopicMembership::Joining, .. } = &mut connection.session
+        else {
             return;
         };
         let place = self.topics.entry(Arc::clone(topic)).or_default().insert(id.index);
@@ -83,7 +86,7 @@ impl Shard {
         if let Some(greeting) = connection.greeting.take() {
             self.push_join(id, &[greeting], now);
         }
-        self.read_held(id, now);
+        self.answered.push_back(id);
     }
 
     /// Tells every member on this shard.

@@ -139,21 +139,24 @@ impl Shard {
     /// The peer will send nothing more.
     pub(super) fn handle_end_of_stream(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_at_end_of_stream = true;
+        if matches!(connection.phase, Phase::Open | Phase::Closing(_)) && connection.is_holding() {
+            // What it said before is still to be read; the end comes behind it.
+            return;
+        }
         match connection.phase {
             Phase::Open => {
                 // It may still be reading what was sent before.
                 if self.begin_ending(id, EndReason::Lost, now, Phase::Lingering) {
-                    let connection = self.connections.at(id.index);
-                    connection.out.seal(None);
-                    connection.is_at_end_of_stream = true;
+                    self.connections.at(id.index).out.seal(None);
                     self.finish(id, now);
                 }
             }
-            Phase::Closing(ending) | Phase::Lingering(ending) => {
+            Phase::Closing(ending) => {
                 connection.phase = Phase::Lingering(ending);
-                connection.is_at_end_of_stream = true;
                 self.finish(id, now);
             }
+            Phase::Lingering(_) => self.finish(id, now),
             Phase::Ended => {}
         }
     }
@@ -167,7 +170,13 @@ impl Shard {
         self.end(id, CloseMode::Abort, EndReason::Lost);
     }
 
-    pub(super) fn handle_sent(&mut self, id: ConnectionId, batch: SendBatch, result: io::Result<usize>, now: Now) {
+    pub(super) fn handle_sent(
+        &mut self,
+        id: ConnectionId,
+        batch: SendBatch,
+        result: io::Result<usize>,
+        now: Now,
+    ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let sent = match result {
             Ok(sent) => sent,
@@ -184,6 +193,7 @@ impl Shard {
             Phase::Open => {}
             Phase::Closing(ending) | Phase::Lingering(ending) => {
                 ending.patience_ms = now.monotonic_ms + if is_empty { ANSWER_MS } else { STALL_MS };
+                self.schedule(id);
                 self.finish(id, now);
             }
             Phase::Ended => return,
@@ -208,7 +218,9 @@ impl Shard {
         connection.timer_ms = 0;
         if connection.due_ms(&deadlines) <= now.monotonic_ms {
             match connection.phase {
-                Phase::Open if connection.last_received_ms + deadlines.idle_timeout_ms <= now.monotonic_ms => {
+                Phase::Open
+                    if connection.last_received_ms + deadlines.idle_timeout_ms <= now.monotonic_ms =>
+                {
                     self.close(id, 1001, "idle timeout", EndReason::Idle, now);
                 }
                 Phase::Open => {
@@ -224,7 +236,13 @@ impl Shard {
     }
 
     /// Takes a connection out of what it was part of. False when it was ending already.
-    fn begin_ending(&mut self, id: ConnectionId, reason: EndReason, now: Now, phase: fn(Ending) -> Phase) -> bool {
+    fn begin_ending(
+        &mut self,
+        id: ConnectionId,
+        reason: EndReason,
+        now: Now,
+        phase: fn(Ending) -> Phase,
+    ) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return false };
         if connection.phase != Phase::Open {
             return false;
@@ -242,6 +260,8 @@ impl Shard {
         self.metrics.connections_ended.with(reason).add(1);
         self.depart(id);
         self.schedule(id);
+        // What was held back no longer has to wait; a close frame may be among it.
+        self.answered.push_back(id);
         true
     }
 

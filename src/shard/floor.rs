@@ -10,7 +10,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
@@ -94,7 +93,7 @@ impl Floor {
     ///
     /// When the ring fails, which ends the shard.
     pub async fn run(mut self) -> io::Result<()> {
-        let event = AsyncFd::with_interest(self.ring.event_descriptor().try_clone_to_owned()?, Interest::READABLE)?;
+        let event = ring::awaitable(self.ring.event_descriptor().try_clone_to_owned()?)?;
         let mut drained = Some(std::mem::replace(&mut self.drained, Box::new(|| ())));
         loop {
             match self.wait(&event).await? {

@@ -11,7 +11,6 @@ use crate::metrics::EndReason;
 use crate::protocol::frames::{self, MessageKind};
 use crate::ring::Submission;
 
-
 impl Shard {
     pub(super) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         self.metrics.received_bytes.add(bytes.len() as u64);
@@ -46,17 +45,20 @@ impl Shard {
             }
             let input = connection.poll_input(&mut bytes, &mut replies);
             let is_open = connection.phase == Phase::Open;
+            let is_at_end = connection.is_at_end_of_stream;
             for reply in replies.drain(..) {
                 self.push_frame(id, reply, now);
             }
             match input {
-                None => return,
+                None => {
+                    if is_at_end {
+                        self.handle_end_of_stream(id, now);
+                    }
+                    return;
+                }
                 Some(Input::Control) => {}
                 Some(Input::Message(kind, payload)) if is_open => {
                     self.handle_message(id, kind, payload, now);
-                    // A message may have made this connection a member, or moved it; what follows is read
-                    // only after the answers that this shard can give at once.
-                    self.settle(now);
                 }
                 // Sent before the peer saw our close frame.
                 Some(Input::Message(..)) => {}

@@ -29,11 +29,11 @@ use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 
+use crate::permit::ClientPermit;
 use crate::protocol::head::{HEAD_BYTES_MAX, parse};
 use crate::protocol::response::{Response, Status};
 use crate::protocol::route::{Endpoint, Policy, Route, route};
 use crate::ring;
-use crate::permit::ClientPermit;
 
 /// What a connection's first read may hold. Programs send heads of 200 bytes, browsers of 500 to 900;
 /// a larger one makes the buffer grow up to [`HEAD_BYTES_MAX`].

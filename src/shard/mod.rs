@@ -121,6 +121,8 @@ pub struct Shard {
     dirty: Vec<ConnectionId>,
     /// Connections whose input is held back because the mesh was congested.
     held: VecDeque<ConnectionId>,
+    /// Connections whose input was held back for an answer that has come.
+    answered: VecDeque<ConnectionId>,
     submissions: VecDeque<Submission>,
     /// What this shard says to itself.
     own_requests: VecDeque<Request>,
@@ -151,6 +153,7 @@ impl Shard {
             timers: Timers::default(),
             dirty: Vec::new(),
             held: VecDeque::new(),
+            answered: VecDeque::new(),
             submissions: VecDeque::new(),
             own_requests: VecDeque::new(),
             own_deliveries: VecDeque::new(),
@@ -331,6 +334,8 @@ impl Shard {
                     Request::Private(private) => self.receive_private(private, now),
                     request => self.homes.handle_request(request, now),
                 }
+            } else if let Some(id) = self.answered.pop_front() {
+                self.read_held(id, now);
             } else {
                 return;
             }

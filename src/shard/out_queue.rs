@@ -142,12 +142,6 @@ impl OutQueue {
         self.queued_bytes() == 0
     }
 
-    /// True while a batch is handed out.
-    #[must_use]
-    pub(super) fn is_sending(&self) -> bool {
-        self.in_flight_bytes > 0
-    }
-
     /// Bytes that wait or are under way.
     #[must_use]
     pub(super) fn queued_bytes(&self) -> usize {

@@ -12,6 +12,7 @@ use crate::protocol::frames::MessageKind;
 const NAME_CHARACTERS_MAX: usize = 20;
 
 /// A command, its fields checked as far as they can be without knowing the room.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Say something to the room.
@@ -61,7 +62,11 @@ pub enum Refusal {
 /// # Errors
 ///
 /// The [`Refusal`] to answer with.
-pub fn decode(kind: MessageKind, payload: &[u8], message_bytes_max: usize) -> Result<Option<Command>, Refusal> {
+pub fn decode(
+    kind: MessageKind,
+    payload: &[u8],
+    message_bytes_max: usize,
+) -> Result<Option<Command>, Refusal> {
     if payload.len() > message_bytes_max {
         return Err(Refusal::TooLarge);
     }
@@ -115,7 +120,8 @@ fn number(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, Refus
 
 fn name(fields: &Map<String, Value>) -> Result<Arc<str>, Refusal> {
     let name = fields.get("name").and_then(Value::as_str).ok_or(Refusal::InvalidName)?.trim();
-    let is_valid = (1..=NAME_CHARACTERS_MAX).contains(&name.chars().count()) && !name.contains(char::is_control);
+    let is_valid =
+        (1..=NAME_CHARACTERS_MAX).contains(&name.chars().count()) && !name.contains(char::is_control);
     is_valid.then(|| name.into()).ok_or(Refusal::InvalidName)
 }
 
@@ -162,9 +168,15 @@ mod tests {
 
     #[test]
     fn a_receiver_is_a_number_or_a_numeric_string() {
-        for (to_id, expected) in
-            [("7", Some(7)), ("\"7\"", Some(7)), ("0", None), ("-1", None), ("1.5", None), ("\"x\"", None), ("[]", None)]
-        {
+        for (to_id, expected) in [
+            ("7", Some(7)),
+            ("\"7\"", Some(7)),
+            ("0", None),
+            ("-1", None),
+            ("1.5", None),
+            ("\"x\"", None),
+            ("[]", None),
+        ] {
             let json = format!(r#"{{"type":"private_message","to_id":{to_id},"content":"x"}}"#);
             let to = expected.and_then(UserId::from_wire);
             assert_eq!(text(&json), Ok(Some(Command::Private { to, content: "x".into() })), "{to_id}");
@@ -177,7 +189,9 @@ mod tests {
         let is = |name: &str| Ok(Some(Command::SetName(name.into())));
         assert_eq!(name(r#""  \u3000Ann\u00a0 ""#), is("Ann"));
         assert_eq!(name(&format!("\"{}\"", "你".repeat(20))), is(&"你".repeat(20)));
-        for bad in ["1", "null", "\"\"", "\"  \"", "\"a\\u0007b\"", "\"a\\nb\"", &format!("\"{}\"", "x".repeat(21))] {
+        for bad in
+            ["1", "null", "\"\"", "\"  \"", "\"a\\u0007b\"", "\"a\\nb\"", &format!("\"{}\"", "x".repeat(21))]
+        {
             assert_eq!(name(bad), Err(Refusal::InvalidName), "{bad}");
         }
     }
@@ -185,11 +199,21 @@ mod tests {
     #[test]
     fn what_is_no_command_is_refused_in_the_right_words() {
         let deep = "[".repeat(9_000);
-        for bad in ["", "x", "[]", "{}", r#"{"type":1}"#, r#"{"type":"message","content":1}"#, &deep,
-            r#"{"type":"message","content":null}"#, r#"{"type":"get_users","limit":-1}"#,
-            r#"{"type":"join_room"}"#, r#"{"type":"join_room","room":7}"#, r#"{"type":"message","n":1e999}"#,
-            r#"{"type":"message","content":"\ud800"}"#]
-        {
+        for bad in [
+            "",
+            "x",
+            "[]",
+            "{}",
+            r#"{"type":1}"#,
+            r#"{"type":"message","content":1}"#,
+            &deep,
+            r#"{"type":"message","content":null}"#,
+            r#"{"type":"get_users","limit":-1}"#,
+            r#"{"type":"join_room"}"#,
+            r#"{"type":"join_room","room":7}"#,
+            r#"{"type":"message","n":1e999}"#,
+            r#"{"type":"message","content":"\ud800"}"#,
+        ] {
             assert_eq!(text(bad), Err(Refusal::InvalidFormat), "{bad}");
         }
         assert_eq!(decode(MessageKind::Binary, b"{}", 10), Err(Refusal::InvalidFormat));

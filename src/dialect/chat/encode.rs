@@ -34,6 +34,7 @@ impl Stats {
 }
 
 /// What is said to one connection, beyond lists.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Direct<'a> {
     /// The first thing that a user hears.
@@ -114,11 +115,13 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
             message_id: Some(message.id),
         }),
         RoomEvent::Joined { user, name, users_online } => {
-            let content = json!({ "user_id": user, "user_name": name, "users_online": users_online, "room": room });
+            let content =
+                json!({ "user_id": user, "user_name": name, "users_online": users_online, "room": room });
             by_user("join", *user, name, content)
         }
         RoomEvent::Left { user, name, users_online } => {
-            let content = json!({ "user_id": user, "user_name": name, "users_online": users_online, "room": room });
+            let content =
+                json!({ "user_id": user, "user_name": name, "users_online": users_online, "room": room });
             by_system("leave", content)
         }
         RoomEvent::Renamed { user, old_name, new_name } => {
@@ -193,7 +196,8 @@ mod tests {
 
     #[test]
     fn what_the_server_itself_says_is_from_system() {
-        let event = RoomEvent::Left { user: UserId::from_wire(3).unwrap(), name: "Ann".into(), users_online: 1 };
+        let event =
+            RoomEvent::Left { user: UserId::from_wire(3).unwrap(), name: "Ann".into(), users_online: 1 };
         let expected = json!({
             "type": "leave", "from_id": 0, "from_name": "System", "timestamp": 9,
             "content": { "user_id": 3, "user_name": "Ann", "users_online": 1, "room": "general" },

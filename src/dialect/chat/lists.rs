@@ -115,7 +115,8 @@ mod tests {
         let expected = json!({ "type": "users", "content": [one(1), one(2)], "timestamp": 5 });
         assert_eq!(payload(&lists.users(&all, NOW)), expected);
         let with_last = MemberList { listed, last: Some(entry(9)), total: Some(7) };
-        let expected = json!({ "type": "users", "content": [one(1), one(2), one(9)], "timestamp": 5, "total": 7 });
+        let expected =
+            json!({ "type": "users", "content": [one(1), one(2), one(9)], "timestamp": 5, "total": 7 });
         assert_eq!(payload(&lists.users(&with_last, NOW)), expected);
         let other = MemberList { listed: Arc::new([]), last: Some(entry(3)), total: None };
         assert_eq!(payload(&lists.users(&other, NOW))["content"], json!([one(3)]));
@@ -125,7 +126,7 @@ mod tests {
     fn a_history_is_sent_even_when_it_is_empty() {
         let mut lists = Lists::default();
         let expected = json!({ "type": "history", "content": [], "timestamp": 5 });
-        assert_eq!(payload(&lists.history(&Arc::new([]), NOW)), expected);
+        assert_eq!(payload(&lists.history(&Arc::from([]), NOW)), expected);
         let message = RoomMessage {
             id: MessageId(4),
             from: UserId::from_wire(2).unwrap(),
@@ -136,6 +137,6 @@ mod tests {
         let kept = json!({
             "message_id": 4, "type": "message", "sender": "Ann", "from_id": 2, "content": "hi", "timestamp": 3,
         });
-        assert_eq!(payload(&lists.history(&Arc::new([Arc::new(message)]), NOW))["content"], json!([kept]));
+        assert_eq!(payload(&lists.history(&Arc::from([Arc::new(message)]), NOW))["content"], json!([kept]));
     }
 }
