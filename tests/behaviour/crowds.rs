@@ -1,0 +1,119 @@
+//! Many connections at once, and what is left of them afterwards.
+
+use std::collections::HashSet;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+
+use crate::harness::{CLOSE, Chat, Launch, Server, Wire, frame, on_one_and_four_shards};
+
+on_one_and_four_shards! {
+    silent_crowds_come_and_go_beside_a_chat_and_leave_nothing_behind,
+    many_closing_at_once_are_each_said_to_leave_once,
+    many_joining_at_once_are_each_announced_once,
+}
+
+/// The first crowd grows every pool and slab; the second must fit into what the first left.
+async fn silent_crowds_come_and_go_beside_a_chat_and_leave_nothing_behind(launch: Launch) {
+    allow_descriptors();
+    let server = launch.without_rate_limit().start();
+    let [mut alice, mut bob] = Chat::members(&server).await;
+    let sockets = server.sockets();
+    let (mut descriptors, mut resident) = (0, 0);
+    for round in 0..3 {
+        let mut crowd = Vec::new();
+        for n in 0..2000 {
+            if n % 2 == 0 {
+                crowd.push(Wire::connect(&server).await);
+            } else {
+                crowd.push(Wire::upgrade(&server, "/broadcast/silent").await);
+            }
+            if n % 50 == 0 {
+                exchange(&mut alice, &mut bob).await;
+            }
+        }
+        assert!(server.sockets() >= sockets + 1000);
+        exchange(&mut alice, &mut bob).await;
+        for (n, wire) in crowd.into_iter().enumerate() {
+            if n % 4 < 2 {
+                wire.reset();
+            }
+        }
+        exchange(&mut alice, &mut bob).await;
+        server.falls_to_sockets(sockets).await;
+        if round == 0 {
+            descriptors = server.descriptors();
+            resident = server.resident_kib();
+        }
+    }
+    assert!(server.descriptors() <= descriptors);
+    let after = server.resident_kib();
+    assert!(after <= resident + resident / 5, "{resident} KiB grew to {after} KiB");
+}
+
+async fn many_closing_at_once_are_each_said_to_leave_once(launch: Launch) {
+    let server = launch.flag("--presence", "exact").start();
+    let mut alice = Chat::enter(&server).await;
+    let (mut crowd, mut ids) = come(&server, &mut alice, 200).await;
+    for (n, mut wire) in crowd.drain(..).enumerate() {
+        match n % 4 {
+            0 => wire.reset(),
+            1 => drop(wire),
+            2 => wire.send(frame(CLOSE, 1000_u16.to_be_bytes())).await,
+            _ => wire.send(frame(0x3, "nonsense")).await,
+        }
+    }
+    let mut online = 201;
+    while !ids.is_empty() {
+        let leave = alice.next().await;
+        let content = &leave["content"];
+        assert_eq!(leave["type"], "leave");
+        assert!(ids.remove(&content["user_id"].as_u64().unwrap()), "{leave} again");
+        online -= 1;
+        assert_eq!(content["users_online"], online);
+    }
+    let last = Chat::enter(&server).await;
+    assert_eq!(alice.next().await["from_id"], last.id);
+}
+
+async fn many_joining_at_once_are_each_announced_once(launch: Launch) {
+    let server = launch.flag("--presence", "exact").start();
+    let mut alice = Chat::enter(&server).await;
+    let mut bob = Chat::enter(&server).await;
+    assert_eq!(alice.next().await["type"], "join");
+    let (_crowd, ids) = come(&server, &mut alice, 100).await;
+    assert_eq!(ids.len(), 100);
+    let mut online = 2;
+    for _ in 0..100 {
+        let join = bob.next().await;
+        online += 1;
+        assert_eq!((&join["type"], &join["content"]["users_online"]), (&json!("join"), &json!(online)));
+    }
+}
+
+/// Connects a crowd all at once, and returns it with the ids that were announced.
+async fn come(server: &Server, alice: &mut Chat, count: usize) -> (Vec<Wire>, HashSet<u64>) {
+    let crowd = (0..count).map(|_| Wire::upgrade(server, "/chat"));
+    let crowd = futures_util::future::join_all(crowd).await;
+    let mut ids = HashSet::new();
+    while ids.len() < count {
+        let join = alice.next().await;
+        assert_eq!(join["type"], "join");
+        assert!(ids.insert(join["from_id"].as_u64().unwrap()), "{join} again");
+    }
+    (crowd, ids)
+}
+
+async fn exchange(alice: &mut Chat, bob: &mut Chat) {
+    alice.message("ping").await;
+    assert_eq!(bob.next().await["content"], "ping");
+    bob.message("pong").await;
+    assert_eq!(alice.next().await["content"], "pong");
+}
+
+/// Both ends of a crowd need descriptors; the server inherits what is allowed here.
+fn allow_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let limit = Rlimit { current: maximum, maximum };
+    setrlimit(Resource::Nofile, limit).expect("the soft limit may rise to the hard one");
+}

@@ -1,0 +1,64 @@
+//! What every behaviour stands on: a server process, and clients that share no code with it.
+//!
+//! [`Launch`] starts the real binary on a free port, [`Chat`] and [`Socket`] speak to it through
+//! tokio-tungstenite, [`Wire`] speaks raw bytes. Nothing here waits without a bound, and nothing
+//! waits for time to pass where it can wait for an event.
+
+mod chat;
+mod envelope;
+mod frame;
+mod server;
+mod socket;
+mod wire;
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+pub(crate) use chat::{Chat, take_timestamp};
+pub(crate) use envelope::{direct, error, from, from_system};
+pub(crate) use frame::{BINARY, CLOSE, CONTINUATION, Header, PING, PONG, TEXT, frame, part};
+pub(crate) use server::{Finished, Launch, Server, run};
+pub(crate) use socket::Socket;
+pub(crate) use wire::{Response, Wire, request, upgrade_request};
+
+/// How long an event may take before its absence is a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Awaits `event`, and fails by naming it when it takes longer than [`PATIENCE`].
+pub(crate) async fn within<F: Future>(name: &str, event: F) -> F::Output {
+    match timeout(PATIENCE, event).await {
+        Ok(output) => output,
+        Err(_) => panic!("no {name} within {PATIENCE:?}"),
+    }
+}
+
+/// Asks until `question` says yes: for facts of the kernel and counts that settle, which no
+/// message announces.
+pub(crate) async fn eventually(name: &str, mut question: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while !question().await {
+        assert!(Instant::now() < deadline, "never true: {name}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Lists the behaviours of a file; each becomes a test on one shard and a test on four.
+macro_rules! on_one_and_four_shards {
+    ($($behaviour:ident),+ $(,)?) => {
+        mod on_one_shard {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour($crate::harness::Launch::with_shards(1)).await;
+            })+
+        }
+        mod on_four_shards {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour($crate::harness::Launch::with_shards(4)).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_one_and_four_shards;

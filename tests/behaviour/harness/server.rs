@@ -1,0 +1,189 @@
+//! The server under test, as a process.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::{Instant, sleep};
+
+use super::{PATIENCE, eventually};
+
+/// A command line in the making.
+#[derive(Clone, Default)]
+pub(crate) struct Launch {
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+}
+
+/// A running server. It is killed when dropped, and its output is printed when its test fails.
+pub(crate) struct Server {
+    child: Child,
+    address: SocketAddr,
+    output: Arc<Mutex<String>>,
+}
+
+impl Launch {
+    pub(crate) fn with_shards(shards: usize) -> Self {
+        Self::default().flag("--shards", shards)
+    }
+
+    pub(crate) fn flag(mut self, name: &str, value: impl ToString) -> Self {
+        self.arguments.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    pub(crate) fn variable(mut self, name: &str, value: impl ToString) -> Self {
+        self.variables.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Lifts the rate limit, for tests that send as fast as they can.
+    pub(crate) fn without_rate_limit(self) -> Self {
+        self.flag("--rate", 1_000_000).flag("--burst", 1_000_000)
+    }
+
+    /// Starts the server, and returns once it has said where it listens.
+    pub(crate) fn start(self) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_uproar"))
+            .args(["--listen", "127.0.0.1:0"])
+            .args(&self.arguments)
+            .envs(self.variables)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let output = Arc::new(Mutex::new(String::new()));
+        let (announce, announced) = mpsc::channel();
+        keep(child.stdout.take().unwrap(), output.clone(), Some(announce.clone()));
+        keep(child.stderr.take().unwrap(), output.clone(), None);
+        drop(announce);
+        let Ok(address) = announced.recv_timeout(PATIENCE) else {
+            let _ = child.kill();
+            let output = output.lock().unwrap();
+            panic!("the server with {:?} did not start to listen:\n{output}", self.arguments);
+        };
+        Server { child, address, output }
+    }
+}
+
+/// Collects what the server prints, so that its pipe never fills, and reports the address.
+fn keep(
+    stream: impl Read + Send + 'static,
+    output: Arc<Mutex<String>>,
+    announce: Option<Sender<SocketAddr>>,
+) {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let address = line
+                .split_once("listening on http://")
+                .and_then(|(_, rest)| rest.split(['/', ' ']).next()?.parse().ok());
+            if let (Some(announce), Some(address)) = (&announce, address) {
+                let _ = announce.send(address);
+            }
+            let mut output = output.lock().unwrap();
+            output.push_str(&line);
+            output.push('\n');
+        }
+    });
+}
+
+impl Server {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the server is still there");
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the server has exited", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn descriptors(&self) -> usize {
+        self.open_files().len()
+    }
+
+    /// How many sockets are open: one for each connection, and those the server always has.
+    pub(crate) fn sockets(&self) -> usize {
+        let files: HashSet<_> = self.open_files().into_iter().collect();
+        files.iter().filter(|name| name.starts_with("socket:")).count()
+    }
+
+    /// Waits until no more sockets are open than there were before.
+    pub(crate) async fn falls_to_sockets(&self, before: usize) {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        while self.sockets() > before {
+            assert!(Instant::now() < deadline, "more than {before} still open: {:#?}", self.open_files());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn open_files(&self) -> Vec<String> {
+        let directory = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        // One that is closed meanwhile has no name any more.
+        let names = directory.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        names.map(|name| name.display().to_string()).collect()
+    }
+
+    pub(crate) fn resident_kib(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.unwrap().parse().unwrap()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the server's output\n{}", self.output.lock().unwrap());
+        }
+    }
+}
+
+/// What a command that ends by itself left behind.
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs the binary to its end.
+pub(crate) async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_uproar"));
+    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
+    let name = format!("end of uproar {arguments:?}");
+    let output = super::within(&name, command.output()).await;
+    let output = output.expect("the binary starts");
+    Finished {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}

@@ -1,0 +1,193 @@
+//! A client that decides about each byte, and about how the connection ends.
+
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::frame::{CLOSE, Frame, TEXT, take};
+use super::{Server, within};
+
+pub(crate) struct Wire {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+/// An HTTP response, the body as far as it belongs to it.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Wire {
+    pub(crate) async fn connect(server: &Server) -> Self {
+        let stream = within("connection", TcpStream::connect(server.address()));
+        Self::over(stream.await.expect("the server accepts"))
+    }
+
+    /// Connects with a receive buffer so small that the server soon feels it not being read.
+    pub(crate) async fn connect_narrow(server: &Server) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let socket = TcpSocket::from_std_stream(socket.into());
+        let stream = within("connection", socket.connect(server.address()));
+        Self::over(stream.await.expect("the server accepts"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self { stream, received: Vec::new() }
+    }
+
+    /// Connects and completes the opening handshake.
+    pub(crate) async fn upgrade(server: &Server, path: &str) -> Self {
+        let mut wire = Self::connect(server).await;
+        wire.upgrade_to(path).await;
+        wire
+    }
+
+    pub(crate) async fn upgrade_to(&mut self, path: &str) {
+        self.send(upgrade_request(path)).await;
+        assert_eq!(self.head().await.status, 101);
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let written = within("room to write", self.stream.write_all(bytes.as_ref()));
+        written.await.expect("the server still reads");
+    }
+
+    /// Sends what the server may well have stopped to read.
+    pub(crate) async fn send_anyway(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = within("room to write", self.stream.write_all(bytes.as_ref())).await;
+    }
+
+    /// Sends one byte a segment.
+    pub(crate) async fn dribble(&mut self, bytes: impl AsRef<[u8]>) {
+        for byte in bytes.as_ref() {
+            self.send([*byte]).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Ends the sending half: the server reads an end of file, and may still answer.
+    pub(crate) async fn half_close(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
+    /// Ends the connection with a reset, as a crashing peer does.
+    pub(crate) fn reset(self) {
+        let linger = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        linger.expect("a socket can linger");
+    }
+
+    /// The next response's status line and headers; what follows stays unread.
+    pub(crate) async fn head(&mut self) -> Response {
+        loop {
+            if let Some(end) = find(&self.received, b"\r\n\r\n") {
+                let head: Vec<u8> = self.received.drain(..end + 4).collect();
+                return Response::parse(&String::from_utf8(head).unwrap());
+            }
+            assert!(
+                self.receive().await,
+                "ended within the head {:?}",
+                String::from_utf8_lossy(&self.received)
+            );
+        }
+    }
+
+    /// The response, whole, with the end of the connection behind it.
+    pub(crate) async fn response(&mut self) -> Response {
+        let mut response = self.head().await;
+        while self.receive().await {}
+        let body = std::mem::take(&mut self.received);
+        response.body = String::from_utf8(body).unwrap();
+        response
+    }
+
+    /// The next frame, or `None` once the connection has ended.
+    pub(crate) async fn frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = take(&mut self.received) {
+                return Some(frame);
+            }
+            if !self.receive().await {
+                assert!(self.received.is_empty(), "ended within a frame");
+                return None;
+            }
+        }
+    }
+
+    /// The next frame, which must be a whole text message.
+    pub(crate) async fn text(&mut self) -> String {
+        let frame = self.frame().await.expect("a text message");
+        assert_eq!((frame.opcode, frame.is_final), (TEXT, true), "{frame:?}");
+        String::from_utf8(frame.payload).unwrap()
+    }
+
+    /// Skips to the close frame, and returns its code and reason.
+    pub(crate) async fn close(&mut self) -> (u16, String) {
+        loop {
+            let frame = self.frame().await.expect("a close frame before the end");
+            if frame.opcode == CLOSE {
+                let (code, reason) = frame.payload.split_at(2);
+                let reason = String::from_utf8(reason.to_vec()).unwrap();
+                return (u16::from_be_bytes([code[0], code[1]]), reason);
+            }
+        }
+    }
+
+    /// Waits until the server has ended the connection, which says nothing more.
+    pub(crate) async fn end(&mut self) {
+        while self.receive().await {}
+        assert!(self.received.is_empty(), "{:?} before the end", String::from_utf8_lossy(&self.received));
+    }
+
+    /// Reads more. False at the end of the connection, be it orderly or a reset.
+    pub(crate) async fn receive(&mut self) -> bool {
+        let read = within("bytes", self.stream.read_buf(&mut self.received)).await;
+        read.is_ok_and(|count| count > 0)
+    }
+}
+
+impl Response {
+    fn parse(head: &str) -> Self {
+        let mut lines = head.trim_end().split("\r\n");
+        let status_line = lines.next().unwrap();
+        let status = status_line.strip_prefix("HTTP/1.1 ").expect(status_line);
+        let headers = lines.map(|line| {
+            let (name, value) = line.split_once(':').expect(line);
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        });
+        Self { status: status[..3].parse().unwrap(), headers: headers.collect(), body: String::new() }
+    }
+
+    /// The value of a header that occurs at most once.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(key, _)| key == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert_eq!(values.next(), None, "{name} is there twice");
+        value
+    }
+}
+
+/// A plain request without a body.
+pub(crate) fn request(server: &Server, method: &str, path: &str, headers: &str) -> String {
+    let host = server.address();
+    format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n")
+}
+
+/// The opening handshake, with the key of RFC 6455, 1.3.
+pub(crate) fn upgrade_request(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+    bytes.windows(pattern.len()).position(|window| window == pattern)
+}

@@ -1,0 +1,43 @@
+//! Behaviours of the running server, over real sockets, written from the protocol alone.
+//!
+//! Each test starts a server of its own and speaks to it as a stranger would. A file holds one
+//! subject and opens with the list of its behaviours, each of which runs on one shard, where
+//! everything is local, and on four, where members and rooms live apart.
+
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+mod http_heads;
+mod http_paths;
+mod metrics;
+mod origins;
+mod upgrades;
+
+mod chat_connecting;
+mod chat_format;
+mod chat_leaving;
+mod chat_limits;
+mod chat_messages;
+mod chat_names;
+mod chat_order;
+mod chat_private;
+mod chat_queries;
+mod chat_rooms;
+mod presence;
+
+mod broadcast;
+mod echo;
+
+mod closing;
+mod frames;
+mod full;
+mod pings;
+mod rates;
+mod shutdown;
+mod slow_receivers;
+
+mod command_line;
+mod crowds;
+mod settings;
+mod vanishing;

@@ -1,0 +1,92 @@
+//! Pings, from both sides, and what becomes of the silent.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::harness::{CLOSE, Launch, PING, PONG, Server, TEXT, Wire, frame, on_one_and_four_shards};
+
+on_one_and_four_shards! {
+    a_ping_is_answered_with_its_payload,
+    a_silent_connection_is_pinged_and_stays_while_it_answers,
+    a_connection_that_answers_no_ping_is_closed_with_1001,
+    unasked_pongs_are_ignored,
+    a_half_sent_frame_does_not_keep_a_connection_forever,
+}
+
+const DIALECTS: [&str; 3] = ["/chat", "/broadcast", "/echo"];
+
+async fn a_ping_is_answered_with_its_payload(launch: Launch) {
+    let server = launch.start();
+    for path in DIALECTS {
+        let mut wire = connect(&server, path).await;
+        for payload in [&b""[..], b"hello", &[0xff; 125]] {
+            wire.send(frame(PING, payload)).await;
+            let pong = wire.frame().await.unwrap();
+            assert_eq!((pong.opcode, pong.payload.as_slice()), (PONG, payload), "{path}");
+        }
+    }
+}
+
+async fn a_silent_connection_is_pinged_and_stays_while_it_answers(launch: Launch) {
+    let server = hurried(launch).start();
+    for path in DIALECTS {
+        let mut wire = connect(&server, path).await;
+        let start = Instant::now();
+        // Six intervals are twice the idle timeout.
+        for _ in 0..6 {
+            let ping = wire.frame().await.unwrap();
+            assert_eq!(ping.opcode, PING, "{path}");
+            wire.send(frame(PONG, ping.payload)).await;
+        }
+        let elapsed = start.elapsed();
+        assert!(elapsed >= Duration::from_millis(1000), "six pings within {elapsed:?}");
+        wire.send(frame(CLOSE, 1000_u16.to_be_bytes())).await;
+        assert_eq!(wire.close().await.0, 1000);
+    }
+}
+
+async fn a_connection_that_answers_no_ping_is_closed_with_1001(launch: Launch) {
+    let server = hurried(launch).start();
+    for path in DIALECTS {
+        let mut wire = connect(&server, path).await;
+        let start = Instant::now();
+        let ping = wire.frame().await.unwrap();
+        assert_eq!(ping.opcode, PING, "{path}");
+        assert_eq!(wire.close().await.0, 1001, "{path}");
+        let elapsed = start.elapsed();
+        assert!(elapsed >= Duration::from_millis(500), "{path} closed after {elapsed:?}");
+        assert!(elapsed < Duration::from_secs(3), "{path} closed after {elapsed:?}");
+    }
+}
+
+async fn unasked_pongs_are_ignored(launch: Launch) {
+    let server = launch.start();
+    let mut wire = connect(&server, "/echo").await;
+    wire.send([frame(PONG, ""), frame(PONG, "unasked"), frame(TEXT, "a word")].concat()).await;
+    assert_eq!(wire.text().await, "a word");
+}
+
+/// A frame that never ends is silence, too, once no byte of it comes any more.
+async fn a_half_sent_frame_does_not_keep_a_connection_forever(launch: Launch) {
+    let server = hurried(launch).start();
+    let mut wire = connect(&server, "/echo").await;
+    let word = frame(TEXT, "never finished");
+    wire.send(&word[..word.len() - 1]).await;
+    assert_eq!(wire.close().await.0, 1001);
+}
+
+fn hurried(launch: Launch) -> Launch {
+    launch.flag("--ping-interval", "200ms").flag("--idle-timeout", "600ms")
+}
+
+/// A connection that has been told what a newcomer is told.
+async fn connect(server: &Server, path: &str) -> Wire {
+    let mut wire = Wire::upgrade(server, path).await;
+    if path == "/chat" {
+        for kind in ["welcome", "users", "history"] {
+            assert!(wire.text().await.contains(&format!("{kind:?}")));
+        }
+    }
+    wire
+}

@@ -1,0 +1,198 @@
+//! Shutdown: everyone is told, what is queued arrives, and the process ends in time.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::harness::{
+    CLOSE, Chat, Launch, Server, Socket, Wire, frame, on_one_and_four_shards, request, upgrade_request,
+};
+use crate::http_paths::assert_complete;
+
+on_one_and_four_shards! {
+    everyone_is_closed_with_1001_and_nobody_is_said_to_leave,
+    an_interrupt_shuts_down_as_well,
+    an_idle_server_ends_at_once,
+    requests_while_draining_are_answered_503,
+    what_is_queued_is_flushed,
+    clients_that_do_not_answer_are_not_waited_for_beyond_the_drain_timeout,
+    a_receiver_that_never_reads_does_not_stop_the_end,
+    silent_requests_do_not_delay_the_end,
+    a_second_signal_ends_at_once_with_status_1,
+    many_members_are_all_closed_in_time,
+}
+
+const GOODBYE: (u16, &str) = (1001, "server shutting down");
+
+async fn everyone_is_closed_with_1001_and_nobody_is_said_to_leave(launch: Launch) {
+    let mut server = launch.start();
+    let mut members = Chat::crowd(&server, 5).await;
+    let mut sockets = Socket::listeners(&server, "/broadcast", 2).await;
+    sockets.push(Socket::connect(&server, "/echo").await);
+    server.signal(Signal::TERM);
+    for member in &mut members {
+        // The close comes next, so no leave came before it.
+        let (code, reason) = member.closed().await;
+        assert_eq!((code, reason.as_str()), GOODBYE);
+    }
+    for socket in &mut sockets {
+        let (code, reason) = socket.closed().await;
+        assert_eq!((code, reason.as_str()), GOODBYE);
+    }
+    assert_eq!(server.exit().await.code(), Some(0));
+}
+
+async fn an_interrupt_shuts_down_as_well(launch: Launch) {
+    let mut server = launch.start();
+    let mut alice = Chat::enter(&server).await;
+    server.signal(Signal::INT);
+    assert_eq!(alice.closed().await.0, 1001);
+    assert_eq!(server.exit().await.code(), Some(0));
+}
+
+async fn an_idle_server_ends_at_once(launch: Launch) {
+    let mut server = launch.start();
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit().await.code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+async fn requests_while_draining_are_answered_503(launch: Launch) {
+    let mut server = launch.start();
+    let _stubborn = draining(&server).await;
+    for request in [
+        request(&server, "GET", "/healthz", ""),
+        request(&server, "GET", "/", ""),
+        upgrade_request("/chat"),
+        upgrade_request("/echo"),
+    ] {
+        let mut wire = Wire::connect(&server).await;
+        wire.send(&request).await;
+        let response = wire.response().await;
+        assert_eq!(response.status, 503, "{request}");
+        assert_eq!(response.body.trim_end(), "draining", "{request}");
+        assert_complete(&response);
+    }
+    assert_eq!(server.exit().await.code(), Some(0));
+}
+
+async fn what_is_queued_is_flushed(launch: Launch) {
+    const WORDS: usize = 400;
+    let mut server = launch.without_rate_limit().flag("--send-queue", "16MiB").start();
+    let mut alice = Chat::enter(&server).await;
+    let mut wire = Wire::connect_narrow(&server).await;
+    wire.upgrade_to("/chat").await;
+    assert_eq!(alice.next().await["type"], "join");
+    let content = "x".repeat(10_000);
+    for _ in 0..WORDS {
+        alice.message(&content).await;
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(alice.closed().await.0, 1001);
+    for kind in ["welcome", "users", "history"] {
+        assert!(wire.text().await.contains(&format!("{kind:?}")));
+    }
+    let mut heard = 0;
+    let close = loop {
+        let next = wire.frame().await.expect("a close frame before the end");
+        if next.opcode == CLOSE {
+            break next.payload;
+        }
+        assert!(next.payload.len() > content.len() && next.is_final);
+        heard += 1;
+    };
+    assert_eq!(heard, WORDS, "words that alice knows to be sent");
+    assert_eq!(close[..2], GOODBYE.0.to_be_bytes());
+    assert_eq!(close[2..], *GOODBYE.1.as_bytes());
+    drop(wire);
+    assert_eq!(server.exit().await.code(), Some(0));
+}
+
+async fn clients_that_do_not_answer_are_not_waited_for_beyond_the_drain_timeout(launch: Launch) {
+    let mut server = launch.flag("--drain-timeout", "500ms").start();
+    let _stubborn = draining(&server).await;
+    let start = Instant::now();
+    assert_eq!(server.exit().await.code(), Some(0));
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+}
+
+async fn a_receiver_that_never_reads_does_not_stop_the_end(launch: Launch) {
+    let launch = launch.without_rate_limit().flag("--send-queue", "64MiB");
+    let mut server = launch.flag("--drain-timeout", "1s").start();
+    let mut alice = Chat::enter(&server).await;
+    let mut wire = Wire::connect_narrow(&server).await;
+    wire.upgrade_to("/chat").await;
+    assert_eq!(alice.next().await["type"], "join");
+    let content = "x".repeat(10_000);
+    for _ in 0..600 {
+        alice.message(&content).await;
+    }
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(alice.closed().await.0, 1001);
+    assert_eq!(server.exit().await.code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+async fn silent_requests_do_not_delay_the_end(launch: Launch) {
+    let mut server = launch.start();
+    let _silent = Wire::connect(&server).await;
+    let mut begun = Wire::connect(&server).await;
+    begun.send("GET / HTTP/1.1\r\n").await;
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit().await.code(), Some(0));
+    // The drain timeout is ten seconds.
+    assert!(start.elapsed() < Duration::from_secs(11), "{:?}", start.elapsed());
+}
+
+async fn a_second_signal_ends_at_once_with_status_1(launch: Launch) {
+    for second in [Signal::TERM, Signal::INT] {
+        let mut server = launch.clone().flag("--drain-timeout", "60s").start();
+        let _stubborn = draining(&server).await;
+        assert!(server.is_running());
+        let start = Instant::now();
+        server.signal(second);
+        assert_eq!(server.exit().await.code(), Some(1));
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+}
+
+async fn many_members_are_all_closed_in_time(launch: Launch) {
+    let mut server = launch.start();
+    let mut members = Vec::new();
+    for _ in 0..300 {
+        members.push(Wire::upgrade(&server, "/chat").await);
+    }
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    for member in &mut members {
+        loop {
+            let heard = member.frame().await.expect("a close before the end");
+            let text = String::from_utf8_lossy(&heard.payload).into_owned();
+            assert!(!text.contains("\"leave\""), "{text}");
+            if heard.opcode == CLOSE {
+                assert_eq!(heard.payload[..2], 1001_u16.to_be_bytes());
+                member.send_anyway(frame(CLOSE, &heard.payload)).await;
+                break;
+            }
+        }
+    }
+    assert_eq!(server.exit().await.code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+/// Sends the first signal and returns once the server drains, with a connection that keeps it
+/// from ending: one that does not answer its close.
+async fn draining(server: &Server) -> Wire {
+    let mut alice = Chat::enter(server).await;
+    let stubborn = Wire::upgrade(server, "/chat").await;
+    let join = alice.next().await;
+    assert_eq!((&join["type"], &join["content"]["users_online"]), (&json!("join"), &json!(2)));
+    server.signal(Signal::TERM);
+    assert_eq!(alice.closed().await.0, 1001);
+    stubborn
+}

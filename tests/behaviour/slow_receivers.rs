@@ -1,0 +1,167 @@
+//! Receivers that do not read: evicted, and nobody waits for them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::harness::{CLOSE, Chat, Launch, Server, Socket, TEXT, Wire, frame, on_one_and_four_shards};
+
+on_one_and_four_shards! {
+    slow_reader_is_evicted_without_delaying_others,
+    an_evicted_reader_finds_whole_messages_and_the_reason,
+    an_evicted_reader_that_never_reads_is_cut_off,
+    a_slow_listener_is_evicted_from_a_topic,
+    an_echo_that_is_not_read_ends_its_own_connection_alone,
+    a_reader_within_its_queue_is_not_evicted,
+}
+
+async fn slow_reader_is_evicted_without_delaying_others(launch: Launch) {
+    let server = narrow(launch).start();
+    let [mut alice, mut bob] = Chat::members(&server).await;
+    let slow = slow_member(&server, &mut [&mut alice, &mut bob]).await;
+    let start = Instant::now();
+    let (leave, words) = talk_until_leave(&mut alice, &mut bob).await;
+    let elapsed = start.elapsed();
+    assert_eq!(leave["content"]["users_online"], 2);
+    // Each word went to bob before the next was said. A wait for the slow one would take seconds.
+    assert!(elapsed < Duration::from_secs(5), "{words} words took {elapsed:?}");
+    assert_eq!(alice.until("leave").await, leave);
+    // It is said to leave once, even when it is finally cut off.
+    drop(slow);
+    let last = Chat::enter(&server).await;
+    assert_eq!(bob.next().await["from_id"], last.id);
+}
+
+async fn an_evicted_reader_finds_whole_messages_and_the_reason(launch: Launch) {
+    let server = narrow(launch).start();
+    let [mut alice, mut bob] = Chat::members(&server).await;
+    let mut slow = slow_member(&server, &mut [&mut alice, &mut bob]).await;
+    talk_until_leave(&mut alice, &mut bob).await;
+    for kind in ["welcome", "users", "history"] {
+        assert!(slow.text().await.contains(&format!("{kind:?}")));
+    }
+    let mut heard = 0;
+    loop {
+        let next = slow.frame().await.expect("a close frame before the end");
+        if next.opcode == CLOSE {
+            assert_eq!(next.payload[..2], 1013_u16.to_be_bytes());
+            assert_eq!(&next.payload[2..], b"slow consumer");
+            break;
+        }
+        assert_eq!((next.opcode, next.is_final), (TEXT, true));
+        let message: Value = serde_json::from_slice(&next.payload).unwrap();
+        let word = message["content"].as_str().unwrap();
+        assert!(word.starts_with(&format!("{heard} ")), "a gap before the end");
+        heard += 1;
+    }
+    assert!(heard > 0);
+}
+
+async fn an_evicted_reader_that_never_reads_is_cut_off(launch: Launch) {
+    let server = narrow(launch).start();
+    let [mut alice, mut bob] = Chat::members(&server).await;
+    let before = server.sockets();
+    let _slow = slow_member(&server, &mut [&mut alice, &mut bob]).await;
+    assert!(server.sockets() > before);
+    talk_until_leave(&mut alice, &mut bob).await;
+    let start = Instant::now();
+    server.falls_to_sockets(before).await;
+    // Five seconds, give or take what a tick and a busy machine need.
+    let elapsed = start.elapsed();
+    assert!((3..8).contains(&elapsed.as_secs()), "cut off after {elapsed:?}");
+}
+
+async fn a_slow_listener_is_evicted_from_a_topic(launch: Launch) {
+    let server = launch.flag("--send-queue", "64KiB").start();
+    let mut listeners = Socket::listeners(&server, "/broadcast", 2).await;
+    let before = server.sockets();
+    let mut slow = Wire::connect_narrow(&server).await;
+    slow.upgrade_to("/broadcast").await;
+    slow.send(frame(TEXT, "here")).await;
+    for listener in &mut listeners {
+        assert_eq!(listener.text().await, "here");
+    }
+    let word = Message::binary(vec![7; 30_000]);
+    let start = Instant::now();
+    for _ in 0..600 {
+        listeners[0].send(word.clone()).await;
+        for listener in &mut listeners {
+            assert!(listener.next().await == Some(word.clone()));
+        }
+    }
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(10), "600 words took {elapsed:?}");
+    server.falls_to_sockets(before).await;
+}
+
+async fn an_echo_that_is_not_read_ends_its_own_connection_alone(launch: Launch) {
+    let server = launch.flag("--send-queue", "64KiB").start();
+    let mut other = Socket::connect(&server, "/echo").await;
+    let before = server.sockets();
+    let mut slow = Wire::connect_narrow(&server).await;
+    slow.upgrade_to("/echo").await;
+    let word = frame(TEXT, "x".repeat(30_000));
+    for n in 0..600 {
+        // Nobody reads the echoes, so the server closes at some point, or stops to read.
+        let sent = timeout(Duration::from_secs(1), slow.send_anyway(&word)).await;
+        other.send(n.to_string()).await;
+        assert_eq!(other.text().await, n.to_string());
+        if sent.is_err() {
+            break;
+        }
+    }
+    slow.reset();
+    server.falls_to_sockets(before).await;
+}
+
+async fn a_reader_within_its_queue_is_not_evicted(launch: Launch) {
+    let server = launch.without_rate_limit().start();
+    let [mut alice, mut bob] = Chat::members(&server).await;
+    let mut slow = slow_member(&server, &mut [&mut alice, &mut bob]).await;
+    // 900 KiB are below the default of a mebibyte, whatever the kernel holds beside it.
+    for n in 0..90 {
+        alice.message(&format!("{n} {}", "x".repeat(10_000))).await;
+    }
+    for _ in ["welcome", "users", "history"] {
+        slow.text().await;
+    }
+    for n in 0..90 {
+        let message: Value = serde_json::from_str(&slow.text().await).unwrap();
+        assert!(message["content"].as_str().unwrap().starts_with(&format!("{n} ")));
+    }
+    alice.message("end").await;
+    assert!(slow.text().await.contains("\"end\""));
+}
+
+fn narrow(launch: Launch) -> Launch {
+    launch.without_rate_limit().flag("--send-queue", "64KiB").flag("--max-message", "32KiB")
+}
+
+/// A member of the room that reads nothing of what it is sent.
+async fn slow_member(server: &Server, others: &mut [&mut Chat]) -> Wire {
+    let mut wire = Wire::connect_narrow(server).await;
+    wire.upgrade_to("/chat").await;
+    for other in others {
+        assert_eq!(other.next().await["type"], "join");
+    }
+    wire
+}
+
+/// One says word after word, each only once the other has heard the last, until someone leaves.
+async fn talk_until_leave(speaker: &mut Chat, listener: &mut Chat) -> (Value, usize) {
+    let padding = "x".repeat(30_000);
+    // The kernel holds a few mebibytes at most; 60 are enough for any.
+    for said in 0..2000 {
+        let word = format!("{said} {padding}");
+        speaker.say(json!({"type": "message", "content": word})).await;
+        let heard = listener.next().await;
+        if heard["type"] == "leave" {
+            assert_eq!(listener.next().await["content"], word);
+            return (heard, said);
+        }
+        assert_eq!(heard["content"], word);
+    }
+    panic!("the slow reader was never evicted");
+}
