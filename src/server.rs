@@ -5,13 +5,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::thread::CpuSet;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing::{error, info};
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{AllowedOrigin, Config, Placement, Presence};
@@ -32,6 +34,9 @@ use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
 /// can still be given up.
 const NOT_SENT_BYTES_MAX: u32 = 64 * 1024;
 
+/// How often the end of shards that were told to stop is asked for again.
+const STOP_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Why the server did not start, or did not end well.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug, Error)]
@@ -50,7 +55,7 @@ pub enum ServerError {
 /// What a shard's thread tells the main thread.
 enum Report {
     Ready,
-    Drained,
+    Reached(Stage),
     Ended(u16, io::Result<()>),
 }
 
@@ -86,11 +91,18 @@ async fn serve(
     drop(report);
 
     let mut waiting_for_ready = shards;
-    let mut waiting_for_drained = shards;
+    let mut waiting_for_reached = shards;
     let mut announce = Some(announce);
-    let mut is_draining = false;
+    // When to stop waiting for those who do not answer.
+    let mut deadline = None;
     let outcome = loop {
         tokio::select! {
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                warn!("the drain timeout is over; whoever is left is cut off");
+                deadline = Some(Instant::now() + STOP_TIME_MAX);
+                stage.send_replace(Stage::Stopped);
+                continue;
+            }
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             report = reports.recv() => {
@@ -101,14 +113,14 @@ async fn serve(
                             announce(address);
                         }
                     }
-                    Some(Report::Drained) => {
-                        waiting_for_drained -= 1;
-                        if waiting_for_drained == 0 {
-                            info!("everyone is gone");
-                            // Fails when every shard has stopped already.
-                            let _ = stage.send(Stage::Stopped);
+                    Some(Report::Reached(reached)) if reached == *stage.borrow() => {
+                        waiting_for_reached -= 1;
+                        if waiting_for_reached == 0 {
+                            waiting_for_reached = shards;
+                            stage.send_replace(reached.next());
                         }
                     }
+                    Some(Report::Reached(_)) => {}
                     Some(Report::Ended(shard, Err(source))) => break Err(ServerError::Shard { shard, source }),
                     Some(Report::Ended(_, Ok(()))) => {}
                     None => break Ok(()),
@@ -116,13 +128,14 @@ async fn serve(
                 continue;
             }
         }
-        if std::mem::replace(&mut is_draining, true) {
+        if deadline.is_some() {
             error!("stopped by a second signal");
             std::process::exit(1);
         }
         info!("shutting down");
+        deadline = Some(Instant::now() + config.drain_timeout);
         metrics.set_draining();
-        let _ = stage.send(Stage::Draining);
+        stage.send_replace(Stage::Hushed);
     };
     if outcome.is_ok() {
         for thread in threads {
@@ -226,7 +239,7 @@ fn spawn(
 
 /// A shard's part of the configuration.
 fn settings(config: &Config, index: ShardIndex) -> Settings {
-    let milliseconds = |duration: std::time::Duration| duration.as_millis() as u64;
+    let milliseconds = |duration: Duration| duration.as_millis() as u64;
     Settings {
         index,
         limits: Limits {
@@ -319,8 +332,8 @@ impl ShardStart {
             mesh: self.mesh,
             admissions,
             stage: self.stage,
-            drained: Box::new(move || {
-                let _ = report.send(Report::Drained);
+            reached: Box::new(move |stage| {
+                let _ = report.send(Report::Reached(stage));
             }),
             clock: self.clock,
             metrics: shard_metrics,

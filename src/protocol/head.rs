@@ -10,8 +10,11 @@
 /// A browser with a large cookie sends 4 KiB; whoever sends more is told 431.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// The most header fields that are read. Browsers send about 20.
-const FIELDS_MAX: usize = 100;
+/// Header fields that are read without an allocation. Browsers send about 20.
+const FIELDS_USUAL: usize = 64;
+
+/// The most header fields that a head within its limit can hold: the shortest is `a:` and a line end.
+const FIELDS_MAX: usize = HEAD_BYTES_MAX / 3;
 
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +45,31 @@ pub struct Head<'a> {
 ///
 /// [`HeadError`] as soon as it is certain that no further bytes can make a good head.
 pub fn parse(received: &[u8]) -> Result<Option<Head<'_>>, HeadError> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut request = httparse::Request::new(&mut fields);
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_USUAL];
+    match parse_into(received, &mut fields) {
+        Err(ParseError::TooManyFields) => {
+            let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
+            parse_into(received, &mut fields)
+        }
+        parsed => parsed,
+    }
+    .map_err(|error| match error {
+        ParseError::TooManyFields => HeadError::TooLarge,
+        ParseError::Head(error) => error,
+    })
+}
+
+/// Why a head was not parsed into so many fields.
+enum ParseError {
+    TooManyFields,
+    Head(HeadError),
+}
+
+fn parse_into<'a>(
+    received: &'a [u8],
+    fields: &mut [httparse::Header<'a>],
+) -> Result<Option<Head<'a>>, ParseError> {
+    let mut request = httparse::Request::new(fields);
     let within_limit = &received[..received.len().min(HEAD_BYTES_MAX)];
     match request.parse(within_limit) {
         Ok(httparse::Status::Complete(bytes)) => Ok(Some(Head {
@@ -54,8 +80,9 @@ pub fn parse(received: &[u8]) -> Result<Option<Head<'_>>, HeadError> {
             fields: request.headers.to_vec(),
         })),
         Ok(httparse::Status::Partial) if received.len() < HEAD_BYTES_MAX => Ok(None),
-        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => Err(HeadError::TooLarge),
-        Err(_) => Err(HeadError::Unreadable),
+        Ok(httparse::Status::Partial) => Err(ParseError::Head(HeadError::TooLarge)),
+        Err(httparse::Error::TooManyHeaders) => Err(ParseError::TooManyFields),
+        Err(_) => Err(ParseError::Head(HeadError::Unreadable)),
     }
 }
 

@@ -55,6 +55,7 @@ impl Shard {
         if self.drain.is_some() {
             return;
         }
+        self.is_hushed = true;
         let waiting: VecDeque<_> = self.connections.ids().collect();
         let steps = (self.settings.deadlines.drain_timeout_ms / 2 / DRAIN_STEP_MS).max(1);
         let step_count = waiting.len().div_ceil(steps as usize).max(DRAIN_STEP_COUNT_MIN);
@@ -140,7 +141,7 @@ impl Shard {
     pub(super) fn handle_end_of_stream(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.is_at_end_of_stream = true;
-        if matches!(connection.phase, Phase::Open | Phase::Closing(_)) && connection.is_holding() {
+        if connection.phase == Phase::Open && connection.is_holding() {
             // What it said before is still to be read; the end comes behind it.
             return;
         }

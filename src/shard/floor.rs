@@ -38,14 +38,34 @@ pub struct Tally {
 }
 
 /// What the server wants of its floors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// A shutdown takes all floors through the stages together: one begins when every floor has reached the
+/// one before. So whatever a sender was told is sent has arrived with everyone before anyone is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Serve.
     Serving,
-    /// Close everyone.
+    /// Read no more from clients. Reached when all that they asked for is in its home's mailbox.
+    Hushed,
+    /// Reached when the homes have dealt with it, and their answers are in the members' mailboxes.
+    Settled,
+    /// Deliver that, and close everyone. Reached when nobody is left.
     Draining,
     /// Return.
     Stopped,
+}
+
+impl Stage {
+    /// The stage behind this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        match self {
+            Self::Serving => Self::Hushed,
+            Self::Hushed => Self::Settled,
+            Self::Settled => Self::Draining,
+            Self::Draining | Self::Stopped => Self::Stopped,
+        }
+    }
 }
 
 /// Everything that a floor connects.
@@ -64,8 +84,8 @@ pub struct Floor {
     pub admissions: UnboundedReceiver<Admission>,
     /// What the server wants.
     pub stage: watch::Receiver<Stage>,
-    /// Told once when nobody is left after [`Stage::Draining`].
-    pub drained: Box<dyn FnOnce()>,
+    /// Told once for each stage of the shutdown that this floor has reached.
+    pub reached: Box<dyn Fn(Stage)>,
     /// The time.
     pub clock: Clock,
     /// What to count.
@@ -94,27 +114,43 @@ impl Floor {
     /// When the ring fails, which ends the shard.
     pub async fn run(mut self) -> io::Result<()> {
         let event = ring::awaitable(self.ring.event_descriptor().try_clone_to_owned()?)?;
-        let mut drained = Some(std::mem::replace(&mut self.drained, Box::new(|| ())));
+        let mut reached = Stage::Serving;
         loop {
             match self.wait(&event).await? {
                 Wake::Ring | Wake::Tick | Wake::Room => {}
                 Wake::Request(request) => self.shard.handle_request(request, self.clock.now()),
                 Wake::Delivery(delivery) => self.shard.handle_delivery(delivery, self.clock.now()),
                 Wake::Admission(admission) => self.admit(admission),
-                Wake::Stage(Stage::Serving) => {}
+                Wake::Stage(Stage::Serving | Stage::Settled) => {}
+                Wake::Stage(Stage::Hushed) => self.shard.hush(),
                 Wake::Stage(Stage::Draining) => {
+                    let now = self.clock.now();
+                    while let Ok(delivery) = self.mailbox.deliveries.try_recv() {
+                        self.shard.handle_delivery(delivery, now);
+                    }
                     info!(shard = self.index.0, connections = self.shard.connection_count(), "draining");
-                    self.shard.begin_drain(self.clock.now());
+                    self.shard.begin_drain(now);
                 }
                 Wake::Stage(Stage::Stopped) => return Ok(()),
             }
             self.turn()?;
-            if *self.stage.borrow() == Stage::Draining
-                && self.shard.connection_count() == 0
-                && let Some(drained) = drained.take()
-            {
-                drained();
+            let stage = *self.stage.borrow();
+            if reached < stage && self.has_reached(stage) {
+                reached = stage;
+                (self.reached)(stage);
             }
+        }
+    }
+
+    fn has_reached(&self, stage: Stage) -> bool {
+        let mut waiting = self.mesh.addresses().map(|(to, _)| self.shard.waiting_for(to));
+        match stage {
+            Stage::Serving | Stage::Stopped => true,
+            Stage::Hushed => waiting.all(|(requests, _)| requests == 0),
+            Stage::Settled => {
+                self.mailbox.requests.is_empty() && waiting.all(|(_, deliveries)| deliveries == 0)
+            }
+            Stage::Draining => self.shard.connection_count() == 0,
         }
     }
 

@@ -39,7 +39,9 @@ impl Shard {
             if !matches!(connection.phase, Phase::Open | Phase::Closing(_)) {
                 return;
             }
-            if is_congested || connection.is_awaiting() {
+            // Of a connection that is being closed only its close frame is of interest, and that asks
+            // nothing of others.
+            if connection.phase == Phase::Open && (is_congested || connection.is_awaiting()) {
                 self.hold(id, bytes, is_congested);
                 return;
             }

@@ -130,6 +130,8 @@ pub struct Shard {
     /// What it says to others, by shard.
     requests: Vec<VecDeque<Request>>,
     deliveries: Vec<VecDeque<Delivery>>,
+    /// True once input of clients is no longer read, because the server shuts down.
+    is_hushed: bool,
     drain: Option<Drain>,
     ping: Frame,
     metrics: Arc<ShardMetrics>,
@@ -159,6 +161,7 @@ impl Shard {
             own_deliveries: VecDeque::new(),
             requests: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
             deliveries: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
+            is_hushed: false,
             drain: None,
             ping: Frame::new(frames::ping()),
             metrics,
@@ -286,7 +289,14 @@ impl Shard {
     /// True while input of clients is held back.
     #[must_use]
     pub fn is_congested(&self) -> bool {
-        self.requests.iter().any(|waiting| waiting.len() >= REQUESTS_WAITING_MAX) || !self.accepts_requests()
+        self.is_hushed
+            || self.requests.iter().any(|waiting| waiting.len() >= REQUESTS_WAITING_MAX)
+            || !self.accepts_requests()
+    }
+
+    /// Stops reading what clients send, ahead of a shutdown.
+    pub fn hush(&mut self) {
+        self.is_hushed = true;
     }
 
     /// When [`Shard::handle_tick`] has something to do.
