@@ -1,0 +1,201 @@
+//! Where values come from: the command line, the environment and the file, one layer over the other.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory};
+
+use super::{Flags, UsageError};
+use crate::config::Refusal;
+
+/// Where a value was written.
+#[derive(Clone, Debug)]
+enum Source {
+    Flag,
+    Environment,
+    File(PathBuf),
+}
+
+/// A value as it was written, and where.
+#[derive(Clone, Debug)]
+struct Setting {
+    value: String,
+    source: Source,
+}
+
+impl Setting {
+    /// The setting's name as its writer knows it.
+    fn place(&self, key: &str) -> String {
+        match &self.source {
+            Source::Flag => format!("--{key}"),
+            Source::Environment => variable(key),
+            Source::File(path) => format!("{key} in {}", path.display()),
+        }
+    }
+
+    fn refused(&self, key: &str, reason: impl fmt::Display) -> UsageError {
+        UsageError::Value { value: self.value.clone(), place: self.place(key), reason: reason.to_string() }
+    }
+}
+
+/// What was set, by key; what takes precedence is added first.
+pub(super) struct Settings(BTreeMap<String, Setting>);
+
+impl Settings {
+    /// What the command line sets.
+    pub(super) fn given(matches: &ArgMatches) -> Self {
+        let written = |id: &str| {
+            let values = matches.get_raw(id).into_iter().flatten();
+            values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(",")
+        };
+        let flags = Flags::command()
+            .get_arguments()
+            .filter(|flag| matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine))
+            .filter_map(|flag| Some((flag.get_long()?.to_owned(), written(flag.get_id().as_str()))))
+            .map(|(key, value)| (key, Setting { value, source: Source::Flag }))
+            .collect();
+        Self(flags)
+    }
+
+    pub(super) fn add_environment(
+        &mut self,
+        read: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<(), UsageError> {
+        let mut layer = BTreeMap::new();
+        for key in keys().into_iter().chain(["config".to_owned()]) {
+            let Some(value) = read(&variable(&key)).filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            let setting = |value: &OsStr| Setting {
+                value: value.to_string_lossy().into_owned(),
+                source: Source::Environment,
+            };
+            if value.to_str().is_none() {
+                return Err(setting(&value).refused(&key, "allowed is UTF-8"));
+            }
+            layer.insert(key, setting(&value));
+        }
+        self.add(layer)
+    }
+
+    /// Adds what the file says that `config` names, if any.
+    pub(super) fn add_file(&mut self) -> Result<(), UsageError> {
+        let Some(setting) = self.0.get("config") else {
+            return Ok(());
+        };
+        let path = PathBuf::from(&setting.value);
+        let unusable = |reason: String| UsageError::File { path: path.clone(), reason };
+        let text = std::fs::read_to_string(&path).map_err(|error| unusable(error.to_string()))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| unusable(error.to_string().trim_end().to_owned()))?;
+
+        let known = keys();
+        let mut layer = BTreeMap::new();
+        for (key, value) in table {
+            if !known.contains(&key) {
+                return Err(unusable(format!("unknown key '{key}'; known are {}", known.join(", "))));
+            }
+            // The one list that may be empty, and is by default.
+            if key == "allow-origin" && value.as_array().is_some_and(Vec::is_empty) {
+                continue;
+            }
+            let source = Source::File(path.clone());
+            match written(&value) {
+                Some(value) => layer.insert(key, Setting { value, source }),
+                None => {
+                    return Err(Setting { value: value.to_string(), source }.refused(
+                        &key,
+                        "allowed is a string, a whole number, or a list of them without commas inside",
+                    ));
+                }
+            };
+        }
+        self.add(layer)
+    }
+
+    /// Adds the settings of one place where nothing has set them before.
+    fn add(&mut self, layer: BTreeMap<String, Setting>) -> Result<(), UsageError> {
+        // Two ways to say one thing: a count of shards set here must not meet cores set elsewhere.
+        if let (Some(cores), Some(shards)) = (layer.get("cores"), layer.get("shards")) {
+            return Err(UsageError::Conflict(cores.place("cores"), shards.place("shards")));
+        }
+        let is_placed = self.0.contains_key("cores") || self.0.contains_key("shards");
+        for (key, setting) in layer {
+            if self.0.contains_key(&key) || (is_placed && (key == "cores" || key == "shards")) {
+                continue;
+            }
+            // Alone first, so that the error can name the place.
+            if let Err(error) =
+                Flags::command().try_get_matches_from([OsStr::new("uproar"), &argument(&key, &setting)])
+            {
+                let reason =
+                    std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                return Err(setting.refused(&key, reason));
+            }
+            self.0.insert(key, setting);
+        }
+        Ok(())
+    }
+
+    /// What was not on the command line, as arguments for it.
+    pub(super) fn arguments(&self) -> Vec<OsString> {
+        self.0
+            .iter()
+            .filter(|(_, setting)| !matches!(setting.source, Source::Flag))
+            .map(|(key, setting)| argument(key, setting))
+            .collect()
+    }
+
+    /// The validation's refusal, with the place where the value was written.
+    pub(super) fn blame(&self, refusal: Refusal) -> UsageError {
+        let reason = format!("allowed is {}", refusal.allowed);
+        match self.0.get(refusal.key) {
+            Some(setting) => setting.refused(refusal.key, reason),
+            None => UsageError::Value {
+                value: refusal.value,
+                place: format!("--{} (the default)", refusal.key),
+                reason,
+            },
+        }
+    }
+}
+
+fn argument(key: &str, setting: &Setting) -> OsString {
+    format!("--{key}={}", setting.value).into()
+}
+
+/// The settings' keys, in the order of the help.
+fn keys() -> Vec<String> {
+    Flags::command()
+        .get_arguments()
+        .filter_map(|flag| flag.get_long())
+        .filter(|key| !["config", "help", "version"].contains(key))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The environment variable of a key.
+fn variable(key: &str) -> String {
+    format!("UPROAR_{}", key.replace('-', "_").to_uppercase())
+}
+
+/// A value of the file as the command line would write it: lists with commas.
+fn written(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Array(values) => values
+            .iter()
+            .map(|value| match value {
+                toml::Value::Array(_) => None,
+                value => written(value).filter(|text| !text.contains(',')),
+            })
+            .collect::<Option<Vec<_>>>()
+            .map(|texts| texts.join(",")),
+        _ => None,
+    }
+}

@@ -1,0 +1,254 @@
+//! The command line: flags, environment and file become one [`Config`].
+//!
+//! There is one set of flags with one set of value parsers. Values from the environment and from the
+//! file are turned into flags that stand before those of the command line, each only where nothing that
+//! takes precedence has set it: flag beats environment beats file. An error names the place where the
+//! value was written. Nothing here touches the process: arguments and environment are passed in.
+
+mod layers;
+mod values;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use tracing::level_filters::LevelFilter;
+
+use crate::config::{Config, LogFormat, Placement, Presence};
+use layers::Settings;
+use values::{CoreList, OriginList, RoomList, address, duration, level, number, shards, size};
+
+/// What the process was asked to do.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The command.
+    pub command: Command,
+    /// The configuration, validated.
+    pub config: Config,
+}
+
+/// The commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run the server; what no command at all means.
+    Serve,
+    /// Run the preflight alone and print what to change.
+    Check,
+}
+
+/// Why there is no [`Invocation`].
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// The command line itself is wrong, or it asked for the help or the version.
+    #[error(transparent)]
+    CommandLine(#[from] clap::Error),
+    /// A value is not allowed.
+    #[error("invalid value '{value}' for {place}: {reason}")]
+    Value {
+        /// The value as it was written.
+        value: String,
+        /// Where it was written, and under which key.
+        place: String,
+        /// What is allowed.
+        reason: String,
+    },
+    /// The configuration file cannot be used.
+    #[error("configuration file {}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two settings of one place exclude each other.
+    #[error("{0} and {1} cannot be used together: name the cores, or say how many shards to run unpinned")]
+    Conflict(String, String),
+}
+
+impl UsageError {
+    /// The process's exit code: 0 when help or version was asked for, otherwise 2.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::CommandLine(error) if error.exit_code() == 0 => 0,
+            _ => 2,
+        }
+    }
+
+    /// Prints the help or the version to standard output, an error to standard error.
+    pub fn print(&self) {
+        match self {
+            // Who closed the output does not want to read it.
+            Self::CommandLine(error) => drop(error.print()),
+            error => eprintln!("error: {error}\n\nFor more information, try '--help'."),
+        }
+    }
+}
+
+/// Reads the invocation from arguments (the program's name first) and an environment.
+///
+/// `environment` is asked for `UPROAR_…` variables by name; [`std::env::var_os`] is the real one. An
+/// empty variable counts as unset, since that is how compose files and unit files say it.
+///
+/// # Errors
+///
+/// When a flag is unknown, a value is not allowed, or the file cannot be read or has an unknown key; also
+/// when help or version was asked for.
+pub fn parse(
+    args: impl IntoIterator<Item = impl Into<OsString>>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Invocation, UsageError> {
+    let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if args.is_empty() {
+        args.push("uproar".into());
+    }
+    let given = Flags::command().try_get_matches_from(&args)?;
+    let mut settings = Settings::given(&given);
+    settings.add_environment(environment)?;
+    settings.add_file()?;
+
+    // Before the command line's own arguments, since those may end with `--`.
+    args.splice(1..1, settings.arguments());
+    let flags = Flags::from_arg_matches(&Flags::command().try_get_matches_from(args)?)?;
+    let command = flags.command.unwrap_or(Command::Serve);
+    let config = flags.into_config();
+    config.validate().map_err(|refusal| settings.blame(refusal))?;
+    Ok(Invocation { command, config })
+}
+
+/// A chat and broadcast server that lives on io_uring.
+#[derive(Debug, Parser)]
+#[command(
+    name = "uproar",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Every flag is also read from the environment (--max-clients from UPROAR_MAX_CLIENTS) and from \
+                  the file that --config names (TOML: max-clients = 10000). A flag beats the environment, the \
+                  environment beats the file.\n\nDurations are written 30s or 500ms, sizes 10KiB or 10240."
+)]
+struct Flags {
+    /// `check`: only look whether this machine can run the server, and print what to change.
+    #[arg(value_name = "check")]
+    command: Option<Command>,
+
+    /// TOML file to read settings from; its keys are the flags' names.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Address and port to listen on.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
+    listen: SocketAddr,
+
+    /// Cores to run on, one shard pinned to each [default: all that the process may use].
+    #[arg(long, value_name = "0,2-3", conflicts_with = "shards")]
+    cores: Option<CoreList>,
+
+    /// Run this many shards without pinning them.
+    #[arg(long, value_name = "N", value_parser = shards)]
+    shards: Option<NonZeroUsize>,
+
+    /// Most connected clients [default: what the descriptor limit allows].
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
+    max_clients: Option<usize>,
+
+    /// Longest message that chat and hub accept; a longer one is refused.
+    #[arg(long, value_name = "SIZE", default_value = "10KiB", value_parser = size)]
+    max_message: usize,
+
+    /// Longest message that any connection may send; a longer one ends it.
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
+    max_frame: usize,
+
+    /// What may wait for a slow receiver before it is evicted.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    send_queue: usize,
+
+    /// Silence after which a connection is pinged.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    ping_interval: Duration,
+
+    /// Silence after which a connection is closed.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    idle_timeout: Duration,
+
+    /// Time to send a whole request head.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    handshake_timeout: Duration,
+
+    /// Time to close all connections on shutdown.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    drain_timeout: Duration,
+
+    /// The rooms, general among them.
+    #[arg(long, value_name = "NAMES", default_value = "general,random,gaming")]
+    rooms: RoomList,
+
+    /// Messages that a room keeps for those who join.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = number::<usize>)]
+    history: usize,
+
+    /// How joins and leaves are announced: auto (singly, in large rooms in batches), exact, count.
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    presence: Presence,
+
+    /// Members above which a room is large.
+    #[arg(long, value_name = "N", default_value = "500", value_parser = number::<usize>)]
+    presence_limit: usize,
+
+    /// Messages a second that a connection may send; 0 for no limit.
+    #[arg(long, value_name = "N", default_value = "50", value_parser = number::<u32>)]
+    rate: u32,
+
+    /// Messages that a connection may send at once.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = number::<u32>)]
+    burst: u32,
+
+    /// Origin from which browsers may connect beside the server's own; null for files, * for all.
+    /// May be repeated, or list several with commas.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<OriginList>,
+
+    /// How to write the log: text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log: LogFormat,
+
+    /// What to log: error, warn, info, debug, trace, or off.
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level)]
+    log_level: LevelFilter,
+}
+
+impl Flags {
+    fn into_config(self) -> Config {
+        Config {
+            listen: self.listen,
+            placement: match (self.cores, self.shards) {
+                (Some(CoreList(cores)), _) => Placement::Pinned(cores),
+                (None, Some(shards)) => Placement::Unpinned(shards),
+                (None, None) => Placement::every_core(),
+            },
+            max_clients: self.max_clients,
+            max_message_bytes: self.max_message,
+            max_frame_bytes: self.max_frame,
+            send_queue_bytes: self.send_queue,
+            ping_interval: self.ping_interval,
+            idle_timeout: self.idle_timeout,
+            handshake_timeout: self.handshake_timeout,
+            drain_timeout: self.drain_timeout,
+            rooms: self.rooms.0,
+            history: self.history,
+            presence: self.presence,
+            presence_limit: self.presence_limit,
+            rate: self.rate,
+            burst: self.burst,
+            allow_origins: self.allow_origin.into_iter().flat_map(|list| list.0).collect(),
+            log_format: self.log,
+            log_level: self.log_level,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! Precedence, and each refusal.
+
+use super::*;
+use crate::config::AllowedOrigin;
+
+/// Parses `args` (without the program's name) in an environment of these variables.
+fn parse_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {
+    let read = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+    parse(["uproar"].iter().chain(args), read)
+}
+
+fn config(args: &[&str]) -> Config {
+    parse_in(args, &[]).unwrap().config
+}
+
+fn refusal(args: &[&str], variables: &[(&str, &str)]) -> String {
+    let error = parse_in(args, variables).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    error.to_string()
+}
+
+/// A configuration file and its path.
+fn file(text: &str) -> (tempfile::NamedTempFile, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    (file, path)
+}
+
+#[test]
+fn the_flags_are_well_formed() {
+    Flags::command().debug_assert();
+}
+
+/// The help shows the defaults as text, and the configuration has them as values.
+#[test]
+fn the_defaults_of_the_help_are_those_of_the_configuration() {
+    let invocation = parse_in(&[], &[]).unwrap();
+    assert_eq!(invocation.config, Config::default());
+    assert_eq!(invocation.command, Command::Serve);
+}
+
+#[test]
+fn check_is_a_command_before_and_behind_the_flags() {
+    for args in [["check", "--history", "7"], ["--history", "7", "check"]] {
+        let invocation = parse_in(&args, &[("UPROAR_RATE", "8")]).unwrap();
+        assert_eq!(invocation.command, Command::Check);
+        assert_eq!((invocation.config.history, invocation.config.rate), (7, 8));
+    }
+    let invocation = parse_in(&["--", "check"], &[("UPROAR_RATE", "8")]).unwrap();
+    assert_eq!(invocation.command, Command::Check);
+    assert!(refusal(&["chekc"], &[]).contains("the only command is check"));
+}
+
+#[test]
+fn every_flag_reaches_the_configuration() {
+    let config = config(&[
+        "--listen=[::1]:9000",
+        "--cores=0,2-4",
+        "--max-clients=10",
+        "--max-message=1KiB",
+        "--max-frame=2KiB",
+        "--send-queue=4096",
+        "--ping-interval=500ms",
+        "--idle-timeout=2s",
+        "--handshake-timeout=3s",
+        "--drain-timeout=4s",
+        "--rooms=general,tea room",
+        "--history=5",
+        "--presence=count",
+        "--presence-limit=6",
+        "--rate=7",
+        "--burst=8",
+        "--allow-origin=https://a.example",
+        "--allow-origin=null,*",
+        "--log=json",
+        "--log-level=debug",
+    ]);
+    let wanted = Config {
+        listen: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9000)),
+        placement: Placement::Pinned(vec![0, 2, 3, 4]),
+        max_clients: Some(10),
+        max_message_bytes: 1024,
+        max_frame_bytes: 2048,
+        send_queue_bytes: 4096,
+        ping_interval: Duration::from_millis(500),
+        idle_timeout: Duration::from_secs(2),
+        handshake_timeout: Duration::from_secs(3),
+        drain_timeout: Duration::from_secs(4),
+        rooms: vec!["general".into(), "tea room".into()],
+        history: 5,
+        presence: Presence::Count,
+        presence_limit: 6,
+        rate: 7,
+        burst: 8,
+        allow_origins: vec![
+            AllowedOrigin::Origin("https://a.example".into()),
+            AllowedOrigin::Origin("null".into()),
+            AllowedOrigin::Any,
+        ],
+        log_format: LogFormat::Json,
+        log_level: LevelFilter::DEBUG,
+    };
+    assert_eq!(config, wanted);
+}
+
+#[test]
+fn flag_beats_environment_beats_file() {
+    let (_file, path) = file("history = 1\nrate = 1\nburst = 1\n");
+    let variables = [("UPROAR_HISTORY", "2"), ("UPROAR_RATE", "2"), ("UPROAR_CONFIG", &*path)];
+    let config = parse_in(&["--history", "3"], &variables).unwrap().config;
+    assert_eq!((config.history, config.rate, config.burst), (3, 2, 1));
+}
+
+#[test]
+fn the_config_flag_beats_its_variable() {
+    let (_file, path) = file("history = 1\n");
+    let config = parse_in(&["--config", &path], &[("UPROAR_CONFIG", "/nonexistent")]).unwrap().config;
+    assert_eq!(config.history, 1);
+}
+
+#[test]
+fn an_empty_variable_is_unset() {
+    let config = parse_in(&[], &[("UPROAR_HISTORY", ""), ("UPROAR_CONFIG", "")]).unwrap().config;
+    assert_eq!(config.history, 100);
+}
+
+#[test]
+fn a_file_writes_lists_and_numbers_as_toml_does() {
+    let (_file, path) = file(
+        "listen = \"0.0.0.0:1\"\nmax-clients = 10000\nrooms = [\"general\", \"b\"]\ncores = [0, \"2-3\"]\n\
+         allow-origin = []\nmax-message = 512\nping-interval = \"1s\"\n",
+    );
+    let config = config(&["--config", &path]);
+    assert_eq!(config.listen, SocketAddr::from(([0, 0, 0, 0], 1)));
+    assert_eq!(config.max_clients, Some(10_000));
+    assert_eq!(config.rooms, ["general", "b"]);
+    assert_eq!(config.placement, Placement::Pinned(vec![0, 2, 3]));
+    assert_eq!(config.allow_origins, []);
+    assert_eq!(config.max_message_bytes, 512);
+    assert_eq!(config.ping_interval, Duration::from_secs(1));
+}
+
+#[test]
+fn cores_and_shards_of_one_place_conflict_and_of_two_places_take_precedence() {
+    assert!(refusal(&["--cores=0", "--shards=2"], &[]).contains("cannot be used with"));
+    let both = [("UPROAR_CORES", "0"), ("UPROAR_SHARDS", "2")];
+    assert!(refusal(&[], &both).starts_with("UPROAR_CORES and UPROAR_SHARDS cannot be used together"));
+
+    let (_file, path) = file("cores = \"0\"\n");
+    let two = Placement::Unpinned(NonZeroUsize::new(2).unwrap());
+    assert_eq!(config(&["--config", &path, "--shards=2"]).placement, two);
+    let placement = parse_in(&["--config", &path], &[("UPROAR_SHARDS", "2")]).unwrap().config.placement;
+    assert_eq!(placement, two);
+}
+
+#[test]
+fn an_error_names_the_place_where_the_value_was_written() {
+    let flag = refusal(&["--history=x"], &[]);
+    assert!(flag.contains("invalid value 'x' for '--history <N>': allowed is a whole number"), "{flag}");
+    assert_eq!(
+        refusal(&["--history=20000"], &[]),
+        "invalid value '20000' for --history: allowed is 0 to 10000"
+    );
+    assert_eq!(
+        refusal(&[], &[("UPROAR_IDLE_TIMEOUT", "120")]),
+        "invalid value '120' for UPROAR_IDLE_TIMEOUT: allowed is a duration with its unit, such as 30s or 500ms"
+    );
+    assert_eq!(
+        refusal(&[], &[("UPROAR_MAX_FRAME", "2MiB")]),
+        "invalid value '1MiB' for --send-queue (the default): allowed is at least max-frame, which is 2MiB"
+    );
+    for (text, wanted) in [
+        ("max-message = \"tiny\"", "'tiny' for max-message in PATH: allowed is a size, such as"),
+        ("max-message = 1", "'1' for max-message in PATH: allowed is 64 to 16MiB"),
+        ("rate = -1", "'-1' for rate in PATH: allowed is a whole number from 0 on"),
+        ("rate = 1.5", "'1.5' for rate in PATH: allowed is a string, a whole number, or a list"),
+        (
+            "rooms = [\"general\", \"a,b\"]",
+            "for rooms in PATH: allowed is a string, a whole number, or a list",
+        ),
+        ("rooms = []", "'' for rooms in PATH: allowed is a list with general in it"),
+        ("presence = \"always\"", "'always' for presence in PATH: allowed is auto, exact or count"),
+        ("allow-origin = \"example.com\"", "in PATH: allowed is an origin without a path"),
+        ("log-level = \"loud\"", "'loud' for log-level in PATH: allowed is error, warn"),
+        ("cores = \"3-1\"", "'3-1' for cores in PATH: allowed is cores and ranges of them, such as 0,2-3"),
+        ("shards = 0", "'0' for shards in PATH: allowed is 1 to 1024"),
+        ("listen = 8080", "'8080' for listen in PATH: allowed is an address and a port"),
+        ("log = \"xml\"", "'xml' for log in PATH: allowed is text or json"),
+    ] {
+        let (_file, path) = file(text);
+        let said = refusal(&["--config", &path], &[]);
+        assert!(said.contains(&wanted.replace("PATH", &path)), "{text}: {said}");
+    }
+}
+
+#[test]
+fn an_unusable_file_is_refused_by_its_name() {
+    let missing = refusal(&["--config", "/nonexistent.toml"], &[]);
+    assert!(missing.starts_with("configuration file /nonexistent.toml: No such file"), "{missing}");
+    let (_file, path) = file("max_clients = 3\n");
+    let unknown = refusal(&["--config", &path], &[]);
+    let start =
+        format!("configuration file {path}: unknown key 'max_clients'; known are listen, cores, shards, ");
+    assert!(unknown.starts_with(&start), "{unknown}");
+    assert!(unknown.ends_with("allow-origin, log, log-level"), "{unknown}");
+    let (_file, path) = file("rate = \n");
+    assert!(refusal(&["--config", &path], &[]).contains("line 1"));
+}
+
+#[test]
+fn sizes_and_durations_have_units() {
+    for (text, bytes) in [("10KiB", 10 << 10), ("1 MiB", 1 << 20), ("4096", 4096), ("1kB", 1000)] {
+        assert_eq!(size(text), Ok(bytes), "{text}");
+    }
+    for text in ["", "KiB", "-1", "10 apples"] {
+        assert!(size(text).is_err(), "{text}");
+    }
+    assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+    assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+    assert!(duration("30").is_err());
+}
+
+#[test]
+fn core_lists_have_ranges() {
+    let cores = |text: &str| text.parse::<CoreList>().map(|list| list.0);
+    assert_eq!(cores("0,2-3"), Ok(vec![0, 2, 3]));
+    assert_eq!(cores("5"), Ok(vec![5]));
+    for text in ["", ",", "a", "1-", "-1", "2-1", "0-99999999"] {
+        assert!(cores(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_failure() {
+    for flag in ["--help", "--version"] {
+        assert_eq!(parse_in(&[flag], &[]).unwrap_err().exit_code(), 0);
+    }
+    assert_eq!(parse_in(&["--no-such-flag"], &[]).unwrap_err().exit_code(), 2);
+}

@@ -1,0 +1,98 @@
+//! How values are written.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use tracing::level_filters::LevelFilter;
+
+use super::Command;
+use crate::config::{AllowedOrigin, SHARDS_MAX};
+
+impl FromStr for Command {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "check" => Ok(Self::Check),
+            _ => Err("the only command is check; without one, the server starts".into()),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct CoreList(pub(super) Vec<usize>);
+
+impl FromStr for CoreList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const ALLOWED: &str = "allowed is cores and ranges of them, such as 0,2-3";
+        let mut cores = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let core = |text: &str| text.trim().parse().map_err(|_| ALLOWED.to_owned());
+            let (first, last): (usize, usize) = (core(first)?, core(last)?);
+            if first > last || last >= SHARDS_MAX {
+                return Err(format!("{ALLOWED}, ascending and below {SHARDS_MAX}"));
+            }
+            cores.extend(first..=last);
+        }
+        Ok(Self(cores))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct RoomList(pub(super) Vec<String>);
+
+impl FromStr for RoomList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(text.split(',').map(|room| room.trim().to_owned()).collect()))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct OriginList(pub(super) Vec<AllowedOrigin>);
+
+impl FromStr for OriginList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',').map(|origin| origin.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "allowed is an address and a port, such as 127.0.0.1:8080 or [::]:8080".into())
+}
+
+pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "allowed is a whole number from 0 on".into())
+}
+
+pub(super) fn shards(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| format!("allowed is 1 to {SHARDS_MAX}"))
+}
+
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let size: Option<ByteSize> = text.parse().ok();
+    size.and_then(|size| usize::try_from(size.as_u64()).ok())
+        .ok_or_else(|| "allowed is a size, such as 10KiB, 1MiB or 10240".into())
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "allowed is a duration with its unit, such as 30s or 500ms".into())
+}
+
+pub(super) fn level(text: &str) -> Result<LevelFilter, String> {
+    match text {
+        "off" | "error" | "warn" | "info" | "debug" | "trace" => text.parse().ok(),
+        _ => None,
+    }
+    .ok_or_else(|| "allowed is error, warn, info, debug, trace or off".into())
+}

@@ -1,0 +1,159 @@
+//! Labels: closed sets of values, and one number for each of them.
+
+use std::fmt;
+
+/// A closed set of values of one label.
+pub trait Label: Copy + 'static {
+    /// The label's name.
+    const NAME: &'static str;
+    /// All values, in the order of their indices.
+    const VALUES: &'static [Self];
+
+    /// The position in [`Label::VALUES`].
+    fn index(self) -> usize;
+
+    /// The value as Prometheus sees it.
+    fn as_str(self) -> &'static str;
+}
+
+/// One counter or gauge for each value of a label.
+#[derive(Debug)]
+pub struct Labelled<T, L, const N: usize> {
+    values: [T; N],
+    label: std::marker::PhantomData<L>,
+}
+
+impl<T: Default, L, const N: usize> Default for Labelled<T, L, N> {
+    fn default() -> Self {
+        Self { values: std::array::from_fn(|_| T::default()), label: std::marker::PhantomData }
+    }
+}
+
+impl<T, L: Label, const N: usize> Labelled<T, L, N> {
+    /// The one of this value.
+    #[must_use]
+    pub fn with(&self, label: L) -> &T {
+        &self.values[label.index()]
+    }
+}
+
+/// Declares a label: its values with their documentation and their text.
+macro_rules! label {
+    (
+        $(#[$about:meta])*
+        $name:ident as $label:literal { $($(#[$doc:meta])* $value:ident = $text:literal,)* }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $value,)* }
+
+        impl $name {
+            /// All values.
+            pub const ALL: &'static [Self] = &[$(Self::$value,)*];
+        }
+
+        impl Label for $name {
+            const NAME: &'static str = $label;
+            const VALUES: &'static [Self] = Self::ALL;
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $text,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+label! {
+    /// The language that a connection speaks.
+    Dialect as "dialect" {
+        /// JSON messages with rooms, names and history.
+        Chat = "chat",
+        /// Messages that go unchanged to everybody on a topic.
+        Raw = "raw",
+        /// Messages that come back unchanged.
+        Echo = "echo",
+    }
+}
+
+label! {
+    /// Why a request or an upgrade was turned away.
+    RefusalReason as "reason" {
+        /// There are as many clients as allowed.
+        Full = "full",
+        /// The origin is not allowed.
+        Origin = "origin",
+        /// The server is shutting down.
+        Draining = "draining",
+        /// The head or the upgrade is malformed.
+        BadRequest = "bad_request",
+        /// The path wants an upgrade, or one of another version.
+        UpgradeRequired = "upgrade_required",
+        /// There is nothing at the path.
+        NotFound = "not_found",
+        /// The method is neither GET nor HEAD.
+        MethodNotAllowed = "method_not_allowed",
+        /// The head is longer than allowed.
+        HeadTooLarge = "head_too_large",
+        /// The head did not arrive in time.
+        HandshakeTimeout = "handshake_timeout",
+    }
+}
+
+label! {
+    /// Why an upgraded connection came to its end.
+    EndReason as "reason" {
+        /// The peer closed it, or asked the server to.
+        Closed = "closed",
+        /// The peer was gone without a close.
+        Lost = "lost",
+        /// More waited for it than its send queue may hold.
+        SlowConsumer = "slow_consumer",
+        /// Nothing came from it within the idle timeout.
+        Idle = "idle",
+        /// It broke the WebSocket protocol.
+        ProtocolError = "protocol_error",
+        /// A message was longer than a frame may be.
+        TooBig = "too_big",
+        /// Text was not UTF-8.
+        InvalidUtf8 = "invalid_utf8",
+        /// The server shut down.
+        Shutdown = "shutdown",
+    }
+}
+
+label! {
+    /// How many members a room has.
+    RoomSizeClass as "room_size" {
+        /// Up to 10, an empty room included.
+        UpTo10 = "1-10",
+        /// 11 to 100.
+        UpTo100 = "11-100",
+        /// 101 to 1,000.
+        UpTo1000 = "101-1000",
+        /// More.
+        Above1000 = "1001+",
+    }
+}
+
+impl RoomSizeClass {
+    /// The class of a room with this many members.
+    #[must_use]
+    pub fn of(members: usize) -> Self {
+        match members {
+            0..=10 => Self::UpTo10,
+            11..=100 => Self::UpTo100,
+            101..=1000 => Self::UpTo1000,
+            _ => Self::Above1000,
+        }
+    }
+}

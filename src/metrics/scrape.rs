@@ -1,0 +1,174 @@
+//! One rendering of all numbers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+
+use super::{FanOutHistogram, Label, Metrics, RoomSizeClass, ShardMetrics};
+
+/// Writes families by hand: the crate's own counters are OpenMetrics, whose TYPE line leaves out the
+/// `_total` that a sample has. To a reader of version 0.0.4 the two would be different families.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn one(&mut self, name: &str, help: &str, kind: MetricType, value: impl EncodeGaugeValue) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, kind)?.encode_gauge(&value)
+    }
+
+    fn each<L: Label>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        value: impl Fn(L) -> u64,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for label in L::VALUES {
+            let labels = [(L::NAME, label.as_str())];
+            family.encode_family(&labels)?.encode_gauge(&value(*label))?;
+        }
+        Ok(())
+    }
+
+    fn fan_out(&mut self, name: &str, help: &str, shards: &[Arc<ShardMetrics>]) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for class in RoomSizeClass::ALL {
+            let series = || shards.iter().map(|shard| shard.fan_out.series.with(*class));
+            let bounds = FanOutHistogram::BOUNDS_NS.iter().map(|ns| *ns as f64 / 1e9);
+            let buckets: Vec<(f64, u64)> = bounds
+                .chain([f64::INFINITY])
+                .enumerate()
+                .map(|(bucket, bound)| {
+                    (bound, series().map(|series| series.counts[bucket].load(Relaxed)).sum())
+                })
+                .collect();
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let sum_ns: u64 = series().map(|series| series.sum_ns.load(Relaxed)).sum();
+            let labels = [(RoomSizeClass::NAME, class.as_str())];
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                sum_ns as f64 / 1e9,
+                count,
+                &buckets,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// One scrape: the numbers, and what was read elsewhere for it.
+#[derive(Debug)]
+pub(super) struct Scrape {
+    pub(super) metrics: Metrics,
+    pub(super) users_online: usize,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        use MetricType::{Counter, Gauge};
+        let mut to = Families(encoder);
+        let Self { metrics, users_online } = self;
+
+        let clients_max = metrics.process.places.clients_max() as u64;
+        to.one("uptime_seconds", "Time since the start", Gauge, metrics.uptime().as_secs_f64())?;
+        to.one("draining", "1 while the server shuts down", Gauge, u64::from(metrics.is_draining()))?;
+        to.one("clients", "Clients admitted", Gauge, metrics.clients() as u64)?;
+        to.one("clients_max", "The most clients that are admitted", Gauge, clients_max)?;
+        to.one("users_online", "Users in all rooms", Gauge, *users_online as u64)?;
+
+        to.one(
+            "connections_accepted_total",
+            "Connections accepted",
+            Counter,
+            metrics.sum(|s| s.connections_accepted.get()),
+        )?;
+        to.one(
+            "lobby_connections",
+            "Connections not yet upgraded or answered",
+            Gauge,
+            metrics.sum(|s| s.lobby_connections.get()),
+        )?;
+        to.one("upgrades_total", "Upgrades admitted", Counter, metrics.sum(|s| s.upgrades.get()))?;
+        to.each("refused_total", "Requests and upgrades turned away", Counter, |reason| {
+            metrics.sum(|s| s.refused.with(reason).get())
+        })?;
+        to.each("connections", "Upgraded connections", Gauge, |dialect| {
+            metrics.sum(|s| s.connections.with(dialect).get())
+        })?;
+        to.each("connections_ended_total", "Upgraded connections ended", Counter, |reason| {
+            metrics.sum(|s| s.connections_ended.with(reason).get())
+        })?;
+
+        to.each("messages_received_total", "Messages received", Counter, |dialect| {
+            metrics.sum(|s| s.messages_received.with(dialect).get())
+        })?;
+        to.one(
+            "messages_delivered_total",
+            "Messages queued, once for each receiver",
+            Counter,
+            metrics.sum(|s| s.messages_delivered.get()),
+        )?;
+        to.one(
+            "received_bytes_total",
+            "Bytes received on upgraded connections",
+            Counter,
+            metrics.sum(|s| s.received_bytes.get()),
+        )?;
+        to.one(
+            "sent_bytes_total",
+            "Bytes sent on upgraded connections",
+            Counter,
+            metrics.sum(|s| s.sent_bytes.get()),
+        )?;
+        to.one(
+            "queued_bytes",
+            "Bytes waiting in out-queues, once for each receiver",
+            Gauge,
+            metrics.sum(|s| s.queued_bytes.get()),
+        )?;
+        to.one(
+            "mailbox_messages",
+            "Messages waiting between shards",
+            Gauge,
+            metrics.sum(|s| s.mailbox_messages.get()),
+        )?;
+
+        to.one(
+            "broadcasts_total",
+            "Events delivered to a room, once for each shard with members",
+            Counter,
+            metrics.sum(|s| s.broadcasts.get()),
+        )?;
+        to.one("frames_encoded_total", "Frames encoded", Counter, metrics.sum(|s| s.frames_encoded.get()))?;
+        to.one("rooms", "Rooms", Gauge, metrics.sum(|s| s.rooms.get()))?;
+        to.fan_out(
+            "fan_out_seconds",
+            "Time to deliver an event to the members on one shard",
+            &metrics.shards,
+        )?;
+
+        to.one("ring_turns_total", "Turns of the event loops", Counter, metrics.sum(|s| s.ring_turns.get()))?;
+        to.one(
+            "ring_submissions_total",
+            "Submissions that entered the rings",
+            Counter,
+            metrics.sum(|s| s.ring_submissions.get()),
+        )?;
+        to.one(
+            "ring_completions_total",
+            "Completions handled",
+            Counter,
+            metrics.sum(|s| s.ring_completions.get()),
+        )?;
+        to.one(
+            "receive_buffer_shortages_total",
+            "Receives that found no provided buffer",
+            Counter,
+            metrics.sum(|s| s.receive_buffer_shortages.get()),
+        )
+    }
+}

@@ -1,0 +1,130 @@
+//! The rendering, as strictly as a scraper reads it, and the arithmetic behind it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::*;
+
+fn metrics(shards: usize, clients_max: usize) -> Metrics {
+    Metrics::new(shards, ClientPlaces::new(clients_max))
+}
+
+/// Reads text of version 0.0.4 as strictly as its rules are: each sample belongs to the family whose
+/// HELP and TYPE came right before it, no family comes twice, and every line ends.
+fn read(text: &str) -> HashMap<String, f64> {
+    assert!(text.ends_with('\n'));
+    let mut samples = HashMap::new();
+    let mut families = HashSet::new();
+    let (mut family, mut kind) = (String::new(), String::new());
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            family = rest.split_once(' ').unwrap().0.to_owned();
+            assert!(families.insert(family.clone()), "{family} comes twice");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, of) = rest.split_once(' ').unwrap();
+            assert_eq!(name, family);
+            assert!(["counter", "gauge", "histogram"].contains(&of));
+            assert_eq!(of == "counter", name.ends_with("_total"), "{name}");
+            kind = of.to_owned();
+        } else {
+            assert!(!line.starts_with('#'), "{line}");
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let suffix = name.strip_prefix(family.as_str()).unwrap();
+            match kind.as_str() {
+                "histogram" => assert!(["_sum", "_count", "_bucket"].contains(&suffix)),
+                _ => assert_eq!(suffix, ""),
+            }
+            let value = value.parse().unwrap();
+            assert!(samples.insert(series.to_owned(), value).is_none(), "{series} comes twice");
+        }
+    }
+    samples
+}
+
+#[test]
+fn shards_are_summed_and_labels_kept_apart() {
+    let metrics = metrics(2, 10);
+    for (shard, count) in [(0, 3), (1, 4)] {
+        let shard = metrics.shard(shard);
+        shard.connections_accepted.add(count);
+        shard.messages_received.with(Dialect::Raw).add(count);
+        shard.connections.with(Dialect::Echo).add(5);
+        shard.connections.with(Dialect::Echo).sub(2);
+        shard.queued_bytes.set(100);
+    }
+    metrics.shard(0).connections_ended.with(EndReason::SlowConsumer).add(1);
+    metrics.shard(1).refused.with(RefusalReason::Origin).add(2);
+
+    let samples = read(&metrics.render(6));
+    assert_eq!(samples["uproar_connections_accepted_total"], 7.0);
+    assert_eq!(samples["uproar_messages_received_total{dialect=\"raw\"}"], 7.0);
+    assert_eq!(samples["uproar_messages_received_total{dialect=\"chat\"}"], 0.0);
+    assert_eq!(samples["uproar_connections{dialect=\"echo\"}"], 6.0);
+    assert_eq!(samples["uproar_queued_bytes"], 200.0);
+    assert_eq!(samples["uproar_connections_ended_total{reason=\"slow_consumer\"}"], 1.0);
+    assert_eq!(samples["uproar_refused_total{reason=\"origin\"}"], 2.0);
+    assert_eq!(samples["uproar_users_online"], 6.0);
+    assert_eq!(samples["uproar_clients_max"], 10.0);
+    assert!(samples["uproar_uptime_seconds"] >= 0.0);
+}
+
+#[test]
+fn counters_are_typed_under_the_name_that_their_samples_have() {
+    let text = metrics(1, 1).render(6);
+    let wanted = "# HELP uproar_upgrades_total Upgrades admitted\n\
+                  # TYPE uproar_upgrades_total counter\n\
+                  uproar_upgrades_total 0\n";
+    assert!(text.contains(wanted), "{text}");
+    assert!(!text.contains("# EOF"));
+}
+
+#[test]
+fn fan_out_buckets_are_cumulative_and_their_bounds_inclusive() {
+    let metrics = metrics(2, 1);
+    let record = |shard, micros| {
+        let shard: Arc<ShardMetrics> = metrics.shard(shard);
+        shard.fan_out.record(RoomSizeClass::UpTo100, Duration::from_micros(micros));
+    };
+    record(0, 0);
+    record(0, 50);
+    record(1, 51);
+    record(1, 1_000);
+    record(0, 3_000_000);
+
+    let samples = read(&metrics.render(6));
+    let bucket = |le: &str| {
+        let wanted: f64 = le.parse().unwrap();
+        let (_, count) = samples
+            .iter()
+            .find(|(series, _)| {
+                series
+                    .strip_prefix("uproar_fan_out_seconds_bucket{le=\"")
+                    .and_then(|rest| rest.strip_suffix("\",room_size=\"11-100\"}"))
+                    .is_some_and(|le| le.parse::<f64>().unwrap() == wanted)
+            })
+            .unwrap();
+        *count
+    };
+    assert_eq!(bucket("0.00005"), 2.0);
+    assert_eq!(bucket("0.0001"), 3.0);
+    assert_eq!(bucket("0.0005"), 3.0);
+    assert_eq!(bucket("0.001"), 4.0);
+    assert_eq!(bucket("2.5"), 4.0);
+    assert_eq!(bucket("+Inf"), 5.0);
+    assert_eq!(samples["uproar_fan_out_seconds_count{room_size=\"11-100\"}"], 5.0);
+    let sum = samples["uproar_fan_out_seconds_sum{room_size=\"11-100\"}"];
+    assert!((sum - 3.001_101).abs() < 1e-9, "{sum}");
+    assert_eq!(samples["uproar_fan_out_seconds_count{room_size=\"1-10\"}"], 0.0);
+}
+
+#[test]
+fn rooms_fall_into_the_class_of_their_size() {
+    let classes = [0, 10, 11, 100, 101, 1000, 1001].map(|members| RoomSizeClass::of(members).as_str());
+    assert_eq!(classes, ["1-10", "1-10", "11-100", "11-100", "101-1000", "101-1000", "1001+"]);
+}
+
+#[test]
+fn shards_share_no_cache_line() {
+    assert_eq!(align_of::<ShardMetrics>(), 128);
+    assert_eq!(size_of::<ShardMetrics>() % 128, 0);
+}
