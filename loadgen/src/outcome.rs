@@ -1,0 +1,181 @@
+//! The result of a run: what `run.json` holds and what the text is made from.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::measure::Counts;
+use crate::provenance::Provenance;
+use crate::quantiles::Summary;
+use crate::server_process::CpuTime;
+use crate::validity::Validity;
+
+/// The version of the form of `run.json`. It grows when a field changes its meaning or goes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The result of a run.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// When measuring began, in seconds since 1970, UTC.
+    pub started_unix_seconds: f64,
+    /// What was asked for.
+    pub settings: Settings,
+    /// Whether it may be believed.
+    pub validity: Validity,
+    /// How connecting went.
+    pub connections: Connections,
+    /// How many of what.
+    pub deliveries: Deliveries,
+    /// Intended → received. All times are in nanoseconds.
+    pub latency: Summary,
+    /// Actual send → received.
+    pub service: Summary,
+    /// Intended → actual send, one value for each broadcast.
+    pub send_lag: Summary,
+    /// Intended → first receiver, one value for each broadcast; not for echo.
+    pub first: Option<Summary>,
+    /// Intended → last receiver, one value for each broadcast; not for echo.
+    pub complete: Option<Summary>,
+    /// First → last receiver, one value for each broadcast that reached all of them; not for echo.
+    pub spread: Option<Summary>,
+    /// Each half of the measuring time by itself, by time of receipt.
+    pub halves: Option<[Half; 2]>,
+    /// The threads of this process.
+    pub threads: Vec<Thread>,
+    /// What the server's process cost.
+    pub server: Option<Server>,
+    /// Where this comes from.
+    pub provenance: Provenance,
+}
+
+/// What was asked for: the options as they took effect.
+#[derive(Debug, Serialize)]
+pub struct Settings {
+    /// `--url`.
+    pub url: String,
+    /// The path upgraded.
+    pub path: String,
+    /// `--dialect`.
+    pub dialect: &'static str,
+    /// `--room`.
+    pub room: String,
+    /// `--clients`.
+    pub clients: u32,
+    /// How many of them speak.
+    pub speakers: u32,
+    /// How many of them stop reading.
+    pub slow_clients: u32,
+    /// `--rate`.
+    pub rate: f64,
+    /// `--payload`.
+    pub payload_bytes: usize,
+    /// `--warmup`.
+    pub warmup_seconds: f64,
+    /// `--duration`.
+    pub duration_seconds: f64,
+    /// `--drain`.
+    pub drain_seconds: f64,
+    /// `--connect-rate`.
+    pub connect_rate: Option<f64>,
+    /// `--cores`; empty when not pinned.
+    pub cores: Vec<usize>,
+    /// How many threads own clients.
+    pub threads: u32,
+    /// `--busy-poll`.
+    pub busy_poll: bool,
+    /// `--allow-loss`.
+    pub allow_loss: bool,
+    /// `--seed`.
+    pub seed: u64,
+}
+
+/// How connecting went.
+#[derive(Debug, Serialize)]
+pub struct Connections {
+    /// Clients that became ready, the slow included.
+    pub ready: u64,
+    /// Clients that did not, by reason.
+    pub failures: BTreeMap<String, u64>,
+    /// Clients lost after they had become ready, by reason.
+    pub lost: BTreeMap<String, u64>,
+    /// Clients that stopped reading.
+    pub slow: u64,
+    /// Those of them that the server closed, by close code; 1006: without a close frame.
+    pub slow_closed: BTreeMap<u16, u64>,
+    /// connect(2) → TCP connected, as seen by the request having left.
+    pub tcp: Summary,
+    /// connect(2) → upgrade accepted.
+    pub upgrade: Summary,
+    /// connect(2) → welcome, users and history received; chat only.
+    pub join: Option<Summary>,
+}
+
+/// How many of what.
+#[derive(Debug, Serialize)]
+pub struct Deliveries {
+    /// Measured broadcasts that were planned.
+    pub broadcasts_planned: u64,
+    /// Deliveries that those sent come to.
+    pub expected: u64,
+    /// Expected and not received.
+    pub undelivered: u64,
+    /// Received ÷ expected.
+    pub reach: f64,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// The server's first error message.
+    pub server_error: Option<String>,
+}
+
+/// One half of the measuring time.
+#[derive(Debug, Serialize)]
+pub struct Half {
+    /// Deliveries received.
+    pub received: u64,
+    /// Median latency.
+    pub p50_ns: u64,
+    /// 99th percentile of the latency.
+    pub p99_ns: u64,
+}
+
+/// One thread of this process.
+#[derive(Debug, Serialize)]
+pub struct Thread {
+    /// Its core, when pinned.
+    pub core: Option<usize>,
+    /// The share of the measuring time in which it was processing.
+    pub busy_share: f64,
+}
+
+/// What the server's process cost while measuring.
+#[derive(Debug, Serialize)]
+pub struct Server {
+    /// Its process.
+    pub pid: u32,
+    /// CPU time while measuring, in microseconds.
+    pub cpu: CpuTime,
+    /// The length of that time.
+    pub window_seconds: f64,
+    /// Deliveries received in that time.
+    pub deliveries: u64,
+    /// Microseconds of CPU for each of them.
+    pub cpu_us_per_delivery: Option<f64>,
+    /// Resident memory before the first client connected, in bytes.
+    pub resident_before_connect: Option<u64>,
+    /// Resident memory when all were connected.
+    pub resident_connected: Option<u64>,
+    /// Resident memory at the end.
+    pub resident_end: Option<u64>,
+}
+
+impl Outcome {
+    /// 0 when the run is valid, 3 when it is not.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(if self.validity.valid { 0 } else { 3 })
+    }
+}

@@ -1,0 +1,74 @@
+//! What is shown while a run goes on, on standard error: a bar on a terminal, plain lines elsewhere,
+//! nothing when it is to be quiet.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often a plain line is written about something that goes on.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows progress.
+#[derive(Debug)]
+pub enum Progress {
+    /// Nothing is shown.
+    Quiet,
+    /// Plain lines.
+    Lines {
+        /// When the last one was written.
+        last: Instant,
+    },
+    /// A bar.
+    Bar(ProgressBar),
+}
+
+impl Progress {
+    /// Chooses how to show it.
+    #[must_use]
+    pub fn new(quiet: bool) -> Self {
+        if quiet {
+            Self::Quiet
+        } else if std::io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template("{msg:24} [{wide_bar}] {pos}/{len} {eta}");
+            Self::Bar(ProgressBar::no_length().with_style(style.expect("Bug: the template is a constant")))
+        } else {
+            Self::Lines { last: Instant::now() }
+        }
+    }
+
+    /// A stretch begins that ends at `total`.
+    pub fn begin(&mut self, what: &str, total: u64) {
+        match self {
+            Self::Quiet => {}
+            Self::Lines { last } => {
+                *last = Instant::now();
+                eprintln!("{what}");
+            }
+            Self::Bar(bar) => {
+                bar.reset();
+                bar.set_length(total);
+                bar.set_message(what.to_owned());
+            }
+        }
+    }
+
+    /// The stretch has come to `position`.
+    pub fn advance(&mut self, what: &str, position: u64, total: u64) {
+        match self {
+            Self::Lines { last } if last.elapsed() >= LINE_EVERY => {
+                *last = Instant::now();
+                eprintln!("{what}: {position} of {total}");
+            }
+            Self::Quiet | Self::Lines { .. } => {}
+            Self::Bar(bar) => bar.set_position(position),
+        }
+    }
+
+    /// Nothing follows but the result.
+    pub fn finish(&mut self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The result for people.
+
+use std::fmt::{self, Write};
+
+use crate::outcome::{Outcome, Server};
+use crate::quantiles::Summary;
+use crate::validity::floor_percent;
+
+/// The quantiles that fit into a line.
+const COLUMNS: [(f64, &str); 5] =
+    [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99")];
+
+/// The result as text.
+#[must_use]
+pub fn to_string(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    write_all(&mut text, outcome).expect("Bug: writing to a String cannot fail");
+    text
+}
+
+fn write_all(out: &mut String, outcome: &Outcome) -> fmt::Result {
+    write_table(out, outcome)?;
+    write_deliveries(out, outcome)?;
+    write_connections(out, outcome)?;
+    for (index, thread) in outcome.threads.iter().enumerate() {
+        let core = thread.core.map_or("not pinned".to_owned(), |core| format!("core {core}"));
+        writeln!(out, "thread {index} ({core})  processing {:.1} % of its time", thread.busy_share * 100.0)?;
+    }
+    if let Some(server) = &outcome.server {
+        write_server(out, server, outcome.connections.ready)?;
+    }
+    for warning in &outcome.validity.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    if outcome.validity.valid {
+        return writeln!(out, "valid: all {} gates passed", outcome.validity.gates.len());
+    }
+    for reason in outcome.validity.reasons() {
+        writeln!(out, "INVALID: {reason}")?;
+    }
+    Ok(())
+}
+
+fn write_table(out: &mut String, outcome: &Outcome) -> fmt::Result {
+    write!(out, "{:<22}", "milliseconds")?;
+    for (_, name) in COLUMNS {
+        write!(out, "{name:>13}")?;
+    }
+    writeln!(out, "{:>12}", "max")?;
+    let rows = [
+        ("latency", Some(&outcome.latency)),
+        ("service", Some(&outcome.service)),
+        ("send lag", Some(&outcome.send_lag)),
+        ("first receiver", outcome.first.as_ref()),
+        ("last (complete)", outcome.complete.as_ref()),
+        ("spread", outcome.spread.as_ref()),
+    ];
+    let mut marks = (false, false);
+    for (name, summary) in rows {
+        let Some(summary) = summary else { continue };
+        write!(out, "{name:<22}")?;
+        for (quantile, _) in COLUMNS {
+            write_quantile(out, summary, quantile, &mut marks)?;
+        }
+        writeln!(out, "{:>12}", milliseconds(summary.max_ns))?;
+    }
+    if marks.0 {
+        writeln!(out, "* thin: fewer than 10 broadcasts reach beyond it")?;
+    }
+    if marks.1 {
+        writeln!(out, "≥ what would lie beyond never arrived; it counts as the time waited")?;
+    }
+    Ok(())
+}
+
+fn write_quantile(
+    out: &mut String,
+    summary: &Summary,
+    quantile: f64,
+    (thin, at_least): &mut (bool, bool),
+) -> fmt::Result {
+    let Some(found) = summary.quantiles.iter().find(|candidate| candidate.quantile == quantile) else {
+        return Ok(());
+    };
+    *thin |= found.thin;
+    *at_least |= found.at_least;
+    let bound = if found.at_least { "≥" } else { "" };
+    let mark = if found.thin { "*" } else { " " };
+    write!(out, "{:>12}{mark}", format!("{bound}{}", milliseconds(found.value_ns)))
+}
+
+fn milliseconds(nanoseconds: u64) -> String {
+    format!("{:.3}", nanoseconds as f64 / 1e6)
+}
+
+fn write_deliveries(out: &mut String, outcome: &Outcome) -> fmt::Result {
+    let deliveries = &outcome.deliveries;
+    let counts = &deliveries.counts;
+    writeln!(
+        out,
+        "deliveries  {} of {} (reach {} %), {} of {} broadcasts sent",
+        grouped(counts.received),
+        grouped(deliveries.expected),
+        floor_percent(deliveries.reach),
+        grouped(counts.sent),
+        grouped(deliveries.broadcasts_planned),
+    )?;
+    let wrongs = [
+        ("duplicates", counts.duplicates),
+        ("out of order", counts.disorder),
+        ("misdelivered", counts.misdelivered),
+        ("altered", counts.altered),
+        ("conflicting message ids", counts.id_conflicts),
+    ];
+    let wrongs = wrongs.map(|(name, count)| format!("{name} {}", grouped(count)));
+    writeln!(out, "truth       {}", wrongs.join(", "))
+}
+
+fn write_connections(out: &mut String, outcome: &Outcome) -> fmt::Result {
+    let connections = &outcome.connections;
+    write!(
+        out,
+        "connects    {} of {}",
+        grouped(connections.ready),
+        grouped(outcome.settings.clients.into())
+    )?;
+    let rows = [
+        ("tcp", Some(&connections.tcp)),
+        ("upgrade", Some(&connections.upgrade)),
+        ("join", connections.join.as_ref()),
+    ];
+    for (name, summary) in rows {
+        if let Some(summary) = summary {
+            let (p50, p99) = (summary.value_ns(0.5), summary.value_ns(0.99));
+            write!(out, "; {name} p50 {} p99 {} ms", milliseconds(p50), milliseconds(p99))?;
+        }
+    }
+    writeln!(out)?;
+    for (reason, count) in &connections.failures {
+        writeln!(out, "  not connected: {} × {reason}", grouped(*count))?;
+    }
+    for (reason, count) in &connections.lost {
+        writeln!(out, "  lost: {} × {reason}", grouped(*count))?;
+    }
+    if outcome.settings.slow_clients > 0 {
+        let closed: u64 = connections.slow_closed.values().sum();
+        write!(out, "slow        {} stopped reading, {} closed by the server", connections.slow, closed)?;
+        for (code, count) in &connections.slow_closed {
+            write!(out, "; {count} × {code}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn write_server(out: &mut String, server: &Server, clients: u64) -> fmt::Result {
+    let total = server.cpu.user_us + server.cpu.system_us;
+    let share = |part: u64| if total == 0 { 0.0 } else { part as f64 * 100.0 / total as f64 };
+    write!(
+        out,
+        "server      CPU {:.2} s in {:.1} s (user {:.0} %, system {:.0} %)",
+        total as f64 / 1e6,
+        server.window_seconds,
+        share(server.cpu.user_us),
+        share(server.cpu.system_us)
+    )?;
+    if let Some(each) = server.cpu_us_per_delivery {
+        write!(out, ", {each:.2} µs a delivery")?;
+    }
+    writeln!(out)?;
+    let mebibytes = |bytes: Option<u64>| {
+        bytes.map_or("?".to_owned(), |bytes| format!("{:.1}", bytes as f64 / (1 << 20) as f64))
+    };
+    write!(
+        out,
+        "            RSS {} MiB before the clients, {} connected, {} at the end",
+        mebibytes(server.resident_before_connect),
+        mebibytes(server.resident_connected),
+        mebibytes(server.resident_end)
+    )?;
+    if let (Some(before), Some(connected), 1..) =
+        (server.resident_before_connect, server.resident_connected, clients)
+    {
+        let each = connected.saturating_sub(before) as f64 / clients as f64 / 1024.0;
+        write!(out, " ({each:.2} KiB a client)")?;
+    }
+    writeln!(out)
+}
+
+/// A number with its thousands apart.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!(
+            [0, 999, 1_000, 49_995, 1_234_567].map(grouped),
+            ["0", "999", "1,000", "49,995", "1,234,567"]
+        );
+    }
+}

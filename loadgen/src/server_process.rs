@@ -1,0 +1,121 @@
+//! What the server's process costs: CPU time and memory, from `/proc` (proc_pid_stat(5),
+//! proc_pid_status(5)).
+
+use std::fs;
+use std::io;
+
+use rustix::param::clock_ticks_per_second;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// A process that is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerProcess {
+    pid: u32,
+}
+
+/// CPU time used so far, in the kernel's resolution of one tick (10 ms).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct CpuTime {
+    /// In user space.
+    pub user_us: u64,
+    /// In the kernel.
+    pub system_us: u64,
+}
+
+impl CpuTime {
+    /// What was used since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            user_us: self.user_us.saturating_sub(earlier.user_us),
+            system_us: self.system_us.saturating_sub(earlier.system_us),
+        }
+    }
+}
+
+impl ServerProcess {
+    /// The process with this id.
+    ///
+    /// # Errors
+    ///
+    /// When `/proc` has no such process, or it may not be read.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let process = Self { pid };
+        process.cpu_time()?;
+        Ok(process)
+    }
+
+    /// The CPU time of all its threads.
+    ///
+    /// # Errors
+    ///
+    /// When the process has gone.
+    pub fn cpu_time(self) -> io::Result<CpuTime> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        parse_cpu_time(&stat, clock_ticks_per_second())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown form of /proc/PID/stat"))
+    }
+
+    /// Resident memory in bytes; `None` when it cannot be read.
+    #[must_use]
+    pub fn resident_bytes(self) -> Option<u64> {
+        let kibibytes = self.status("VmRSS:")?.trim_end_matches("kB").trim().parse::<u64>().ok()?;
+        Some(kibibytes * 1024)
+    }
+
+    /// The cores that it may run on; empty when they cannot be read.
+    #[must_use]
+    pub fn cores(self) -> Vec<usize> {
+        let list = self.status("Cpus_allowed_list:");
+        list.and_then(|list| crate::preflight::parse_cores(&list).ok()).unwrap_or_default()
+    }
+
+    /// The SHA-256 of its executable.
+    #[must_use]
+    pub fn executable_sha256(self) -> Option<String> {
+        file_sha256(&format!("/proc/{}/exe", self.pid))
+    }
+
+    fn status(self, name: &str) -> Option<String> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+    }
+}
+
+/// The SHA-256 of a file, in hexadecimal; `None` when it cannot be read.
+#[must_use]
+pub fn file_sha256(path: &str) -> Option<String> {
+    let digest = Sha256::digest(fs::read(path).ok()?);
+    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn parse_cpu_time(stat: &str, ticks_per_second: u64) -> Option<CpuTime> {
+    // The second field is the name in parentheses, which may hold spaces and parentheses itself.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    // utime and stime are fields 14 and 15; what follows the name begins with field 3.
+    let mut fields = after_name.split_ascii_whitespace().skip(11);
+    let mut microseconds = || Some(fields.next()?.parse::<u64>().ok()? * 1_000_000 / ticks_per_second);
+    Some(CpuTime { user_us: microseconds()?, system_us: microseconds()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let stat = "42 (a) (b c) S 1 42 42 0 -1 4194304 100 0 0 0 250 75 9 9 20 0 1 0 5 6 7";
+        assert_eq!(parse_cpu_time(stat, 100), Some(CpuTime { user_us: 2_500_000, system_us: 750_000 }));
+        assert_eq!(parse_cpu_time("42 (a) S 1", 100), None);
+    }
+
+    #[test]
+    fn this_process_can_be_read() {
+        let process = ServerProcess::open(std::process::id()).expect("it runs");
+        assert!(process.resident_bytes().is_some_and(|bytes| bytes > 100_000));
+        assert!(!process.cores().is_empty());
+        assert_eq!(process.executable_sha256().map(|hash| hash.len()), Some(64));
+        assert!(ServerProcess::open(u32::MAX / 2).is_err());
+    }
+}

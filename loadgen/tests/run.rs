@@ -1,0 +1,216 @@
+//! The binary against servers that behave, and servers that do not.
+
+mod support;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Conduct, start};
+
+/// A short run. The tests share few cores with the server in this very process, so timing gates are not
+/// what they look at.
+fn loadgen(server: SocketAddr, arguments: &[&str]) -> Output {
+    let url = format!("ws://{server}");
+    let short = ["--url", &url, "--duration", "2s", "--warmup", "300ms", "--drain", "1s", "--quiet"];
+    let short_clients = ["--clients", "20", "--rate", "20"];
+    let rest = short_clients.iter().filter(|_| !arguments.contains(&"--clients"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(short).args(rest).args(arguments).output().expect("loadgen runs")
+}
+
+fn json(output: &Output) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}; stderr: {stderr}"))
+}
+
+/// Names of the gates that failed, other than those that a busy machine may fail.
+fn failed_gates(result: &Value) -> Vec<&str> {
+    let gates = result["validity"]["gates"].as_array().expect("gates");
+    let failed = gates.iter().filter(|gate| gate["passed"] == false);
+    let names = failed.map(|gate| gate["name"].as_str().expect("a name"));
+    names.filter(|name| !["send_lag", "busy"].contains(name)).collect()
+}
+
+#[test]
+fn every_dialect_is_measured_and_every_delivery_counted() {
+    let server = start(Conduct::default());
+    for (dialect, each) in [("chat", 19), ("raw", 20), ("echo", 1)] {
+        let output = loadgen(server, &["--dialect", dialect, "--format", "json"]);
+        let result = json(&output);
+        assert_eq!(failed_gates(&result), [""; 0], "{dialect}: {result:#}");
+        let deliveries = &result["deliveries"];
+        assert_eq!(deliveries["broadcasts_planned"], 40, "{dialect}");
+        assert_eq!(deliveries["sent"], 40, "{dialect}");
+        assert_eq!(deliveries["expected"], 40 * each, "{dialect}");
+        assert_eq!(deliveries["received"], 40 * each, "{dialect}");
+        for wrong in ["duplicates", "disorder", "misdelivered", "altered", "id_conflicts", "undelivered"] {
+            assert_eq!(deliveries[wrong], 0, "{dialect}: {wrong}");
+        }
+        assert_eq!(result["latency"]["count"], 40 * each, "{dialect}");
+        if dialect == "chat" {
+            // The warm-up's messages are acknowledged, too.
+            assert_eq!(deliveries["acknowledged"], 46);
+            assert_eq!(result["connections"]["join"]["count"], 20);
+        }
+        assert_eq!(result["complete"].is_null(), dialect == "echo");
+    }
+}
+
+#[test]
+fn another_room_and_several_speakers() {
+    let server = start(Conduct::default());
+    let output = loadgen(
+        server,
+        &["--clients", "10", "--rate", "100", "--room", "gaming", "--format", "json", "--payload", "300"],
+    );
+    let result = json(&output);
+    assert_eq!(failed_gates(&result), [""; 0], "{result:#}");
+    assert_eq!(result["settings"]["speakers"], 3);
+    assert_eq!(result["deliveries"]["received"], 200 * 9);
+}
+
+#[test]
+fn a_known_delay_is_read_back() {
+    let delay = Duration::from_millis(50);
+    let server = start(Conduct { delay, ..Conduct::default() });
+    let output = loadgen(server, &["--clients", "2", "--rate", "5", "--dialect", "echo", "--format", "json"]);
+    let p50_ns = json(&output)["latency"]["quantiles"][0]["value_ns"].as_u64().expect("a number");
+    // tokio's timer has a resolution of one millisecond, and rounds up.
+    assert!((50_000_000..54_000_000).contains(&p50_ns), "{p50_ns} ns");
+}
+
+#[test]
+fn dropped_deliveries_end_in_invalid_and_a_censored_tail() {
+    let server = start(Conduct { drop_one_in: Some(20), ..Conduct::default() });
+    let output = loadgen(server, &["--dialect", "raw"]);
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("INVALID: 760 of 800 deliveries arrived: reach 95.0000 %"), "{text}");
+    let latency = text.lines().find(|line| line.starts_with("latency")).expect("a latency row");
+    assert!(latency.contains("≥1000.000"), "{latency}");
+
+    let allowed = loadgen(server, &["--dialect", "raw", "--allow-loss", "--format", "json"]);
+    let result = json(&allowed);
+    assert_eq!(failed_gates(&result), [""; 0]);
+    let p99 = &result["latency"]["quantiles"][4];
+    assert_eq!((p99["quantile"].as_f64(), p99["at_least"].as_bool()), (Some(0.99), Some(true)));
+}
+
+#[test]
+fn repeated_deliveries_are_counted_as_such() {
+    let server = start(Conduct { repeat_one_in: Some(23), ..Conduct::default() });
+    for dialect in ["raw", "chat"] {
+        let result = json(&loadgen(server, &["--dialect", dialect, "--format", "json"]));
+        assert_eq!(failed_gates(&result), [""; 0], "{dialect}");
+        assert!(result["deliveries"]["duplicates"].as_u64() >= Some(30), "{dialect}: {result:#}");
+    }
+}
+
+#[test]
+fn a_server_that_is_no_websocket_server_is_named() {
+    let server = start(Conduct { is_plain_http: true, ..Conduct::default() });
+    let output = loadgen(server, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let expected = "/chat: the server answered 200 OK instead of 101 Switching Protocols";
+    assert!(stderr.contains(expected), "{stderr}");
+}
+
+#[test]
+fn an_unreachable_server_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let server = listener.local_addr().expect("is bound");
+    drop(listener);
+    let output = loadgen(server, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("cannot reach the server") && stderr.contains("Connection refused"), "{stderr}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn usage_mistakes_end_with_two() {
+    let server = start(Conduct::default());
+    for arguments in [
+        &["--payload", "10"][..],
+        &["--cores", "99999"],
+        &["--clients", "0"],
+        &["--server-pid", "2147483647"],
+    ] {
+        assert_eq!(loadgen(server, arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_client_that_the_server_closes_is_reported_with_its_code() {
+    let server = start(Conduct { close_after: Some(20), ..Conduct::default() });
+    let output = loadgen(server, &["--dialect", "raw", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let result = json(&output);
+    let lost = result["connections"]["lost"].as_object().expect("a map");
+    assert!(lost.keys().any(|reason| reason.contains("1013")), "{lost:?}");
+}
+
+#[test]
+fn slow_clients_are_expected_to_receive_nothing_and_their_close_is_found() {
+    let server = start(Conduct { close_after: Some(5), ..Conduct::default() });
+    let output =
+        loadgen(server, &["--dialect", "raw", "--slow-clients", "25", "--format", "json", "--allow-loss"]);
+    let result = json(&output);
+    assert_eq!(
+        result["deliveries"]["expected"].as_u64(),
+        result["deliveries"]["sent"].as_u64().map(|n| n * 15)
+    );
+    assert_eq!(result["connections"]["slow"], 5);
+    assert_eq!(result["connections"]["slow_closed"]["1013"], 5, "{:#}", result["connections"]);
+}
+
+#[test]
+fn all_results_are_written_and_agree() {
+    let server = start(Conduct { drop_one_in: Some(20), ..Conduct::default() });
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("a/b");
+    let arguments = ["--dialect", "raw", "--out", out.to_str().expect("UTF-8"), "--seed", "7"];
+    let pid = std::process::id().to_string();
+    let output = loadgen(server, &[&arguments[..], &["--server-pid", &pid]].concat());
+    assert_eq!(output.status.code(), Some(3));
+
+    let result: Value = serde_json::from_slice(&read(&out.join("run.json"))).expect("JSON");
+    assert_eq!(result["schema_version"], 1);
+    assert_eq!(result["settings"]["seed"], 7);
+    assert!(result["server"]["resident_connected"].as_u64() > Some(0));
+    assert_eq!(result["provenance"]["loadgen_sha256"].as_str().map(str::len), Some(64));
+    let hlog = String::from_utf8(read(&out.join("run.hlog"))).expect("ASCII");
+    assert_eq!(merged_count(&hlog), result["latency"]["count"].as_u64().expect("a number"));
+    let hgrm = String::from_utf8(read(&out.join("run.hgrm"))).expect("ASCII");
+    let total = format!("Total count    = {:>12}]", result["latency"]["count"].to_string());
+    assert!(hgrm.contains(&total), "{hgrm}");
+
+    let again = loadgen(server, &arguments);
+    assert_eq!(again.status.code(), Some(2), "results are not overwritten");
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The number of values in all intervals without a tag.
+fn merged_count(hlog: &str) -> u64 {
+    use base64::Engine as _;
+    use hdrhistogram::serialization::Deserializer;
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+    let mut count = 0;
+    for entry in IntervalLogIterator::new(hlog.as_bytes()) {
+        let LogEntry::Interval(interval) = entry.expect("parses") else { continue };
+        if interval.tag().is_none() {
+            let encoded = base64::engine::general_purpose::STANDARD.decode(interval.encoded_histogram());
+            let mut deserializer = Deserializer::new();
+            let histogram = deserializer.deserialize::<u64, _>(&mut &encoded.expect("base64")[..]);
+            count += histogram.expect("V2 deflate").len();
+        }
+    }
+    count
+}
