@@ -69,6 +69,10 @@ pub fn run(
     capacity: Capacity,
     announce: impl FnOnce(SocketAddr),
 ) -> Result<(), ServerError> {
+    if let Placement::Pinned(cores) = &config.placement {
+        // This thread only waits, but not on a core that was left to somebody else.
+        pin(cores)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(config, capacity, announce))
 }
@@ -264,6 +268,15 @@ fn settings(config: &Config, index: ShardIndex) -> Settings {
     }
 }
 
+/// Lets the calling thread, and those that it starts, run on these cores alone.
+fn pin(cores: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        set.set(core);
+    }
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
 /// What a shard's thread takes with it.
 struct ShardStart {
     index: ShardIndex,
@@ -295,16 +308,9 @@ impl ShardStart {
             }
         }
         let mut ending = Ending(self.index.0, self.report.clone(), None);
-        let outcome = self.pin().and_then(|()| tokio_uring::start(self.serve()));
+        let pinned = self.core.map_or(Ok(()), |core| pin(&[core]));
+        let outcome = pinned.and_then(|()| tokio_uring::start(self.serve()));
         ending.2 = Some(outcome);
-    }
-
-    fn pin(&self) -> io::Result<()> {
-        let Some(core) = self.core else { return Ok(()) };
-        let mut cores = CpuSet::new();
-        cores.set(core);
-        rustix::thread::sched_setaffinity(None, &cores)?;
-        Ok(())
     }
 
     async fn serve(self) -> io::Result<()> {

@@ -44,8 +44,12 @@ impl Timings {
         self.record_many(nanoseconds, 1);
     }
 
-    /// Records one value several times.
+    /// Records one value several times, or not at all.
     pub fn record_many(&mut self, nanoseconds: u64, count: u64) {
+        if count == 0 {
+            // The histogram would still take it for a new maximum.
+            return;
+        }
         let clamped = nanoseconds.clamp(1, TIME_NS_MAX);
         self.clamped_count += if clamped == nanoseconds { 0 } else { count };
         self.histogram.saturating_record_n(clamped, count);
