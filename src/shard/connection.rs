@@ -217,6 +217,11 @@ impl Connection {
         self.held.take().map(|held| *held).unwrap_or_default()
     }
 
+    /// How much input is held back.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.len())
+    }
+
     /// When the timers should look at this connection.
     pub(super) fn due_ms(&self, deadlines: &Deadlines) -> u64 {
         match self.phase {

@@ -299,6 +299,19 @@ impl Shard {
         self.connections.iter().map(|connection| connection.out.queued_bytes()).sum()
     }
 
+    /// The most bytes that wait in one connection's out-queue or are under way from it. It looks at every
+    /// connection, and is there for whoever checks the invariant *everything bounded* from outside.
+    #[must_use]
+    pub fn longest_queue_bytes(&self) -> usize {
+        self.connections.iter().map(|connection| connection.out.queued_bytes()).max().unwrap_or(0)
+    }
+
+    /// The most bytes of one connection that are held back; see [`Shard::longest_queue_bytes`].
+    #[must_use]
+    pub fn most_held_bytes(&self) -> usize {
+        self.connections.iter().map(Connection::held_bytes).max().unwrap_or(0)
+    }
+
     /// How many connections there are, those at their end included.
     #[must_use]
     pub fn connection_count(&self) -> usize {
