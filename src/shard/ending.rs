@@ -213,6 +213,10 @@ impl Shard {
                 }
                 Phase::Open => {
                     connection.is_pinged = true;
+                    // Nothing may come before the answer to the upgrade.
+                    if connection.greeting.is_some() {
+                        return self.schedule(id);
+                    }
                     let ping = self.ping.clone();
                     self.push_frame(id, ping, now);
                 }
