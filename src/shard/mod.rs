@@ -289,7 +289,7 @@ impl Shard {
     /// When [`Shard::handle_tick`] has something to do.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<u64> {
-        let drain = self.drain.as_ref().map(Drain::next_due_ms);
+        let drain = self.drain.as_ref().and_then(Drain::next_due_ms);
         [self.timers.next_due_ms(), self.homes.next_due_ms(), drain].into_iter().flatten().min()
     }
 
