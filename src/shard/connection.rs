@@ -221,12 +221,23 @@ impl Connection {
     #[must_use]
     pub(super) fn hold(&mut self, input: &[u8]) -> bool {
         self.held.extend_from_slice(input);
-        self.held.len() > HELD_BYTES_MAX
+        self.holds_much()
+    }
+
+    /// True while so much is held back that no more should be received.
+    #[must_use]
+    pub(super) fn holds_much(&self) -> bool {
+        self.held_bytes() > HELD_BYTES_MAX
     }
 
     /// What was held back.
     pub(super) fn take_held(&mut self) -> Vec<u8> {
         mem::take(&mut self.held)
+    }
+
+    /// How much input is held back.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.len()
     }
 
     /// When the timers should look at this connection.

@@ -22,7 +22,12 @@ impl Shard {
             Delivery::Publish(audience, publication) => self.publish(&audience, publication, now),
             Delivery::Members { to, members } => {
                 let Some(user) = self.connections.chat_user(to.connection) else { return };
-                let RoomMembership::In { room, .. } = user.membership else { return };
+                // It may have asked to leave since; the list was asked for before.
+                let (RoomMembership::In { room, .. } | RoomMembership::Leaving { from: room, .. }) =
+                    user.membership
+                else {
+                    return;
+                };
                 let users = self.rooms[room.get()].lists.users(&members, now);
                 self.push(to.connection, users, now);
             }
@@ -47,7 +52,9 @@ impl Shard {
                 let place = self.rooms[room.get()].chat.insert(id.index);
                 user.membership = RoomMembership::In { room, place };
             }
-            RoomMembership::In { room: own, .. } if own == room => {}
+            // A visit of its own room, which it may have asked to leave since.
+            RoomMembership::In { room: own, .. } | RoomMembership::Leaving { from: own, .. }
+                if own == room => {}
             _ => return,
         }
         let mut frames: Vec<Frame> = greeting.into_iter().collect();

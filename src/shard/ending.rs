@@ -39,12 +39,13 @@ pub(super) struct Drain {
     waiting: VecDeque<ConnectionId>,
     step_count: usize,
     next_ms: u64,
-    deadline_ms: u64,
+    /// When whoever is left is cut off; `None` once that has been done.
+    deadline_ms: Option<u64>,
 }
 
 impl Drain {
-    pub(super) fn next_due_ms(&self) -> u64 {
-        if self.waiting.is_empty() { self.deadline_ms } else { self.next_ms }
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        if self.waiting.is_empty() { self.deadline_ms } else { Some(self.next_ms) }
     }
 }
 
@@ -59,15 +60,17 @@ impl Shard {
         let waiting: VecDeque<_> = self.connections.ids().collect();
         let steps = (self.settings.deadlines.drain_timeout_ms / 2 / DRAIN_STEP_MS).max(1);
         let step_count = waiting.len().div_ceil(steps as usize).max(DRAIN_STEP_COUNT_MIN);
-        let deadline_ms = now.monotonic_ms + self.settings.deadlines.drain_timeout_ms;
+        let deadline_ms = Some(now.monotonic_ms + self.settings.deadlines.drain_timeout_ms);
         self.drain = Some(Drain { waiting, step_count, next_ms: now.monotonic_ms, deadline_ms });
         self.handle_drain_tick(now);
     }
 
     pub(super) fn handle_drain_tick(&mut self, now: Now) {
         let Some(drain) = &mut self.drain else { return };
-        if now.monotonic_ms >= drain.deadline_ms {
+        if drain.deadline_ms.is_some_and(|deadline_ms| now.monotonic_ms >= deadline_ms) {
             // Time is up: whoever is still here is cut off.
+            drain.deadline_ms = None;
+            drain.waiting.clear();
             let rest: Vec<_> = self.connections.ids().collect();
             for id in rest {
                 self.end(id, CloseMode::Abort, EndReason::Shutdown);
@@ -226,6 +229,10 @@ impl Shard {
                 }
                 Phase::Open => {
                     connection.is_pinged = true;
+                    // Nothing may come before the answer to the upgrade.
+                    if connection.greeting.is_some() {
+                        return self.schedule(id);
+                    }
                     let ping = self.ping.clone();
                     self.push_frame(id, ping, now);
                 }

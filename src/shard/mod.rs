@@ -302,7 +302,7 @@ impl Shard {
     /// When [`Shard::handle_tick`] has something to do.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<u64> {
-        let drain = self.drain.as_ref().map(Drain::next_due_ms);
+        let drain = self.drain.as_ref().and_then(Drain::next_due_ms);
         [self.timers.next_due_ms(), self.homes.next_due_ms(), drain].into_iter().flatten().min()
     }
 
@@ -310,6 +310,19 @@ impl Shard {
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.connections.iter().map(|connection| connection.out.queued_bytes()).sum()
+    }
+
+    /// The most bytes that wait in one connection's out-queue or are under way from it. It looks at every
+    /// connection, and is there for whoever checks the invariant *everything bounded* from outside.
+    #[must_use]
+    pub fn longest_queue_bytes(&self) -> usize {
+        self.connections.iter().map(|connection| connection.out.queued_bytes()).max().unwrap_or(0)
+    }
+
+    /// The most bytes of one connection that are held back; see [`Shard::longest_queue_bytes`].
+    #[must_use]
+    pub fn most_held_bytes(&self) -> usize {
+        self.connections.iter().map(Connection::held_bytes).max().unwrap_or(0)
     }
 
     /// How many connections there are, those at their end included.

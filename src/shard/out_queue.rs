@@ -28,6 +28,8 @@ pub(super) struct OutQueue {
     in_flight_bytes: usize,
     /// What a join has sent on top of the limit, until the queue has been empty once.
     allowance_bytes: usize,
+    /// True once a batch was handed out, and with it the answer to the upgrade, which comes first.
+    has_begun: bool,
     /// True once the last frame was queued; what is pushed later is ignored.
     sealed: bool,
     /// True once everything was given up but the frame that is half sent.
@@ -82,11 +84,13 @@ impl OutQueue {
         }
     }
 
-    /// Gives up everything but the frame that is half sent, and appends the last one.
+    /// Gives up everything but the frame that is half sent, and appends the last one. Where nothing has
+    /// been sent, the answer to the upgrade stays: without it the peer would not understand the last frame.
     pub(super) fn truncate(&mut self, last: Frame) {
-        self.waiting.clear();
+        self.waiting.truncate(usize::from(!self.has_begun));
         self.resumed = self.resumed.take().and_then(|batch| batch.half_sent()).map(Box::new);
         self.waiting_bytes = self.resumed.as_ref().map_or(0, |batch| batch.remaining_bytes());
+        self.waiting_bytes += self.waiting.iter().map(Frame::len).sum::<usize>();
         self.truncated = true;
         self.sealed = false;
         self.seal(Some(last));
@@ -107,6 +111,7 @@ impl OutQueue {
                 _ => SendBatch::many(self.waiting.drain(..BATCH_FRAMES_MAX).collect(), 0),
             },
         };
+        self.has_begun = true;
         self.in_flight_bytes = batch.remaining_bytes();
         self.waiting_bytes -= self.in_flight_bytes;
         Some(batch)
@@ -232,6 +237,15 @@ mod tests {
         assert_eq!(last.slice(0).len(), 4);
         queue.handle_sent(last, 4);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn truncating_keeps_the_answer_to_the_upgrade() {
+        let mut queue = OutQueue::default();
+        queue.push_join(&[frame(10), frame(20)], 100).unwrap();
+        queue.truncate(frame(4));
+        assert_eq!(queue.queued_bytes(), 10 + 4);
+        assert_eq!(queue.next_batch().unwrap().frame_count(), 2);
     }
 
     #[test]
