@@ -24,7 +24,7 @@ use crate::page;
 use crate::permit::{ClientPermit, ClientPlaces};
 use crate::preflight::{BACKLOG_WANTED, Capacity};
 use crate::protocol::response::{Response, Status};
-use crate::ring::Ring;
+use crate::ring::{self, Ring};
 use crate::shard::floor::{self, Floor, Stage};
 use crate::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
 use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
@@ -333,7 +333,7 @@ impl ShardStart {
         let floor = Floor {
             shard: Shard::new(self.settings, &self.directory, Arc::clone(&shard_metrics)),
             index: self.index,
-            ring: Ring::new(floor::ring_options())?,
+            ring: Ring::new(ring::Options::default())?,
             mailbox: self.mailbox,
             mesh: self.mesh,
             admissions,

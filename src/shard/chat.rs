@@ -1,7 +1,7 @@
 //! Users of the chat dialect: their coming, and what they ask for.
 
-use super::connection::{RoomMembership, Session, TopicMembership};
-use super::{Overflow, Shard};
+use super::Shard;
+use super::connection::RoomMembership;
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Command, Direct, Refusal, Stats};
@@ -9,29 +9,6 @@ use crate::hub::{Delivery, Member, MessageId, Private, Request, RoomIndex};
 use crate::protocol::frames::MessageKind;
 
 impl Shard {
-    /// Makes a new connection what it asked to be, or asks its home to.
-    pub(super) fn begin_session(&mut self, id: ConnectionId, now: Now) {
-        let origin = self.origin(id);
-        let limit_bytes = self.settings.limits.queue_bytes_max;
-        let connection = self.connections.at(id.index);
-        match &mut connection.session {
-            Session::Chat(user) => {
-                user.membership = RoomMembership::Joining(RoomIndex::GENERAL);
-                self.request_join(id, RoomIndex::GENERAL, None);
-            }
-            Session::Raw { topic, membership } => {
-                *membership = TopicMembership::Joining;
-                let topic = topic.clone();
-                let home = self.directory.topic_home(&topic);
-                self.request(home, Request::Subscribe { topic, origin });
-            }
-            Session::Echo => match connection.greet(limit_bytes) {
-                Ok(()) => self.mark_dirty(id),
-                Err(Overflow) => self.evict(id, now),
-            },
-        }
-    }
-
     pub(super) fn request_join(&mut self, id: ConnectionId, room: RoomIndex, after: Option<MessageId>) {
         let origin = self.origin(id);
         let Some(user) = self.connections.chat_user(id) else { return };

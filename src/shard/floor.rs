@@ -295,9 +295,3 @@ async fn room_for(mesh: &Mesh, congested: Option<(ShardIndex, Class)>) {
         Class::Deliveries => drop(address.deliveries.reserve().await),
     }
 }
-
-/// Sizes of a floor's ring.
-#[must_use]
-pub fn ring_options() -> ring::Options {
-    ring::Options::default()
-}

@@ -7,9 +7,10 @@
 //!
 //! - [`lobby`] is where connections come from: accept, HTTP, upgrade.
 //! - [`floor`] is the event loop that drives a [`Shard`].
-//! - The rest is the state machine: `input` turns received bytes into commands, `chat` carries them out,
+//! - The rest is the state machine: `arrival` takes connections in, `input` turns received bytes into commands, `chat` carries them out,
 //!   `deliveries` handles what homes and other shards say, `ending` brings connections to their end.
 
+mod arrival;
 mod audience;
 mod chat;
 mod connection;
@@ -33,17 +34,15 @@ use crate::connection_id::ConnectionId;
 use crate::frame::Frame;
 use crate::hub::{self, Delivery, Directory, Homes, Origin, Request, ShardIndex, UserId};
 use crate::metrics::ShardMetrics;
-use crate::permit::ClientPermit;
 use crate::protocol::frames;
-use crate::protocol::route::Endpoint;
 use crate::ring::{Completion, Submission};
+pub use arrival::Arrival;
 use audience::{LocalRoom, Members};
-use connection::{ChatUser, Connection, Phase, RoomMembership, Session, TopicMembership};
+use connection::{Connection, Phase};
 use connections::Connections;
 use ending::Drain;
-pub use out_queue::Overflow;
+use out_queue::Overflow;
 pub use rate::Rate;
-use rate::TokenBucket;
 use timers::Timers;
 
 /// Requests that may wait for one other shard before reading from clients is paused.
@@ -87,18 +86,6 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// What rooms are like.
     pub rooms: hub::Settings,
-}
-
-/// A connection that has asked for a WebSocket, on its way from the lobby.
-#[derive(Debug)]
-pub struct Arrival {
-    /// What it asked for.
-    pub endpoint: Endpoint,
-    /// The answer to the upgrade. It leaves when the connection is what it asked for, so a client that has
-    /// been answered misses nothing that happens afterwards.
-    pub greeting: Bytes,
-    /// Its place among the clients, given back at its end.
-    pub permit: Option<ClientPermit>,
 }
 
 /// The state machine of one shard.
@@ -166,31 +153,6 @@ impl Shard {
             ping: Frame::new(frames::ping()),
             metrics,
         }
-    }
-
-    /// Takes a connection in. Its socket is to be attached to the ring under this id, and what was received
-    /// behind the upgrade request is then a first [`Completion::Received`].
-    pub fn admit(&mut self, arrival: Arrival, now: Now) -> ConnectionId {
-        let Arrival { endpoint, greeting, permit } = arrival;
-        let session = match endpoint {
-            Endpoint::Chat => self.chat_session(now),
-            Endpoint::Raw { topic } => {
-                Session::Raw { topic: topic.into(), membership: TopicMembership::None }
-            }
-            Endpoint::Echo => Session::Echo,
-        };
-        self.metrics.upgrades.add(1);
-        self.metrics.connections.with(session.dialect()).add(1);
-        let limits = &self.settings.limits;
-        let connection = Connection::new(session, Frame::new(greeting), permit, limits, now.monotonic_ms);
-        let id = self.connections.insert(connection);
-        self.schedule(id);
-        self.begin_session(id, now);
-        if self.drain.is_some() {
-            self.close_for_shutdown(id, now);
-        }
-        self.settle(now);
-        id
     }
 
     /// Takes what the ring reports.
@@ -433,18 +395,5 @@ impl Shard {
             connection.timer_ms = due_ms;
             self.timers.schedule(due_ms, id);
         }
-    }
-
-    fn chat_session(&mut self, now: Now) -> Session {
-        let id = UserId::nth(self.users_admitted, self.settings.index, self.directory.shards());
-        self.users_admitted += 1;
-        Session::Chat(Box::new(ChatUser {
-            id,
-            name: format!("User{id}").into(),
-            connected_at: now.unix_seconds,
-            bucket: TokenBucket::full(self.settings.limits.rate, now.monotonic_ms),
-            membership: RoomMembership::None,
-            welcomed: false,
-        }))
     }
 }

@@ -11,7 +11,7 @@ use crate::ring::{BATCH_FRAMES_MAX, SendBatch};
 
 /// The answer to a frame that no longer fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overflow;
+pub(super) struct Overflow;
 
 /// A bounded queue of frames.
 ///

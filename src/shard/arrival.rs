@@ -1,0 +1,89 @@
+//! How a connection comes to a shard: from an upgrade to a user, a listener of a topic, or an echo.
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::connection::{ChatUser, Connection, RoomMembership, Session, TopicMembership};
+use super::out_queue::Overflow;
+use super::rate::TokenBucket;
+use crate::clock::Now;
+use crate::connection_id::ConnectionId;
+use crate::frame::Frame;
+use crate::hub::{Request, RoomIndex, UserId};
+use crate::permit::ClientPermit;
+use crate::protocol::route::Endpoint;
+
+/// A connection that has asked for a WebSocket, on its way from the lobby.
+#[derive(Debug)]
+pub struct Arrival {
+    /// What it asked for.
+    pub endpoint: Endpoint,
+    /// The answer to the upgrade. It leaves when the connection is what it asked for, so a client that has
+    /// been answered misses nothing that happens afterwards.
+    pub greeting: Bytes,
+    /// Its place among the clients, given back at its end.
+    pub permit: Option<ClientPermit>,
+}
+
+impl Shard {
+    /// Takes a connection in. Its socket is to be attached to the ring under this id, and what was received
+    /// behind the upgrade request is then a first [`Completion::Received`].
+    pub fn admit(&mut self, arrival: Arrival, now: Now) -> ConnectionId {
+        let Arrival { endpoint, greeting, permit } = arrival;
+        let session = match endpoint {
+            Endpoint::Chat => self.chat_session(now),
+            Endpoint::Raw { topic } => {
+                Session::Raw { topic: topic.into(), membership: TopicMembership::None }
+            }
+            Endpoint::Echo => Session::Echo,
+        };
+        self.metrics.upgrades.add(1);
+        self.metrics.connections.with(session.dialect()).add(1);
+        let limits = &self.settings.limits;
+        let connection = Connection::new(session, Frame::new(greeting), permit, limits, now.monotonic_ms);
+        let id = self.connections.insert(connection);
+        self.schedule(id);
+        self.begin_session(id, now);
+        if self.drain.is_some() {
+            self.close_for_shutdown(id, now);
+        }
+        self.settle(now);
+        id
+    }
+
+    /// Makes a new connection what it asked to be, or asks its home to.
+    fn begin_session(&mut self, id: ConnectionId, now: Now) {
+        let origin = self.origin(id);
+        let limit_bytes = self.settings.limits.queue_bytes_max;
+        let connection = self.connections.at(id.index);
+        match &mut connection.session {
+            Session::Chat(user) => {
+                user.membership = RoomMembership::Joining(RoomIndex::GENERAL);
+                self.request_join(id, RoomIndex::GENERAL, None);
+            }
+            Session::Raw { topic, membership } => {
+                *membership = TopicMembership::Joining;
+                let topic = topic.clone();
+                let home = self.directory.topic_home(&topic);
+                self.request(home, Request::Subscribe { topic, origin });
+            }
+            Session::Echo => match connection.greet(limit_bytes) {
+                Ok(()) => self.mark_dirty(id),
+                Err(Overflow) => self.evict(id, now),
+            },
+        }
+    }
+
+    fn chat_session(&mut self, now: Now) -> Session {
+        let id = UserId::nth(self.users_admitted, self.settings.index, self.directory.shards());
+        self.users_admitted += 1;
+        Session::Chat(Box::new(ChatUser {
+            id,
+            name: format!("User{id}").into(),
+            connected_at: now.unix_seconds,
+            bucket: TokenBucket::full(self.settings.limits.rate, now.monotonic_ms),
+            membership: RoomMembership::None,
+            welcomed: false,
+        }))
+    }
+}
