@@ -7,8 +7,9 @@
 //!
 //! - [`lobby`] is where connections come from: accept, HTTP, upgrade.
 //! - [`floor`] is the event loop that drives a [`Shard`].
-//! - The rest is the state machine: `arrival` takes connections in, `input` turns received bytes into commands, `chat` carries them out,
-//!   `deliveries` handles what homes and other shards say, `ending` brings connections to their end.
+//! - The rest is the state machine: `arrival` takes connections in, `input` turns received bytes into
+//!   commands, `chat` carries them out, `deliveries` handles what homes and other shards say, `ending`
+//!   brings connections to their end.
 
 mod arrival;
 mod audience;
