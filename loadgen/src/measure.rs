@@ -46,6 +46,10 @@ impl Timings {
 
     /// Records one value several times.
     pub fn record_many(&mut self, nanoseconds: u64, count: u64) {
+        // The histogram would take even a value recorded no times for its maximum.
+        if count == 0 {
+            return;
+        }
         let clamped = nanoseconds.clamp(1, TIME_NS_MAX);
         self.clamped_count += if clamped == nanoseconds { 0 } else { count };
         self.histogram.saturating_record_n(clamped, count);
@@ -309,6 +313,9 @@ mod tests {
             timings.record(value);
         }
         assert_eq!((timings.histogram.len(), timings.clamped_count), (4, 2));
+        let mut none = Timings::default();
+        none.record_many(5, 0);
+        assert_eq!(none.histogram.max(), 0);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub fn check(options: &RunOptions, target: &Target) -> Result<Ready, Error> {
     let cores = pinned_cores(options, &allowed)?;
     let server = server_process(options)?;
     let own_cores = if cores.is_empty() { &allowed } else { &cores };
-    let server_cores: BTreeSet<_> = server.map(ServerProcess::cores).into_iter().flatten().collect();
+    let server_cores = server.map(ServerProcess::cores).unwrap_or_default();
     let shared_cores: Vec<_> = own_cores.iter().copied().filter(|core| server_cores.contains(core)).collect();
     if let Some(directory) = &options.out {
         check_out(directory)?;

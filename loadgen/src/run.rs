@@ -133,7 +133,7 @@ impl Run {
             rustix::thread::sched_setaffinity(None, &set)
                 .map_err(|error| Error::Preflight(format!("cannot pin to {cores:?}: {error}")))?;
         }
-        Ok(Self {
+        let run = Self {
             intervals: Intervals::new(plan.threads),
             plan,
             clock: Clock::start(),
@@ -146,8 +146,8 @@ impl Run {
             progress: Progress::new(options.quiet),
             connected: Vec::new(),
             finished: Vec::new(),
-        }
-        .spawn(&sender)?)
+        };
+        run.spawn(&sender)
     }
 
     fn spawn(mut self, reports: &mpsc::Sender<Report>) -> Result<Self, Error> {
