@@ -169,6 +169,9 @@ struct Message {
     complete: bool,
 }
 
+/// A whole frame: true and nothing when it lies in `partial`, false and its bytes when in the input.
+type FrameAt<'i> = (bool, Header, &'i [u8]);
+
 /// Where the payload of an event lies.
 #[derive(Clone, Copy)]
 enum Place {
@@ -252,10 +255,7 @@ impl Reader {
     }
 
     /// The next whole frame: in `partial` (true), or in the slice returned. What is cut goes to `partial`.
-    fn next_frame<'i>(
-        &mut self,
-        input: &mut &'i [u8],
-    ) -> Result<Option<(bool, Header, &'i [u8])>, Violation> {
+    fn next_frame<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<FrameAt<'i>>, Violation> {
         if self.partial.is_empty() {
             if let Some(header) = Header::parse(input)? {
                 if let Some((frame, rest)) = input.split_at_checked(header.frame_bytes()) {

@@ -4,10 +4,11 @@
 //! A run flows downwards through these modules, and imports point the same way:
 //!
 //! ```text
-//! cli → preflight → plan/schedule → run ── one worker per core ──► results/{text,json,hlog,hgrm}
-//!                                            │                          ▲
-//!                              ring ◄─ worker ─► client ─► measure ─► outcome ─► validity
-//!                                                  │  (frames, upgrade, chat, payload, truth)
+//! cli → preflight → plan (schedule) → run ──────► results/{text,json,hlog,hgrm}
+//!                                      │ ▲                      ▲
+//!                     one thread a core│ │report      merged → assembly (validity, quantiles) → outcome
+//!                                      ▼ │
+//!                             ring ◄─ worker ─► client (upgrade, frames, chat, payload) ─► measure (truth)
 //! ```
 //!
 //! It is open loop: broadcast k is due at `start + k / rate` whatever the server does, and carries that
@@ -16,13 +17,17 @@
 //! threads talk to the main thread through a channel, once a second and at the end.
 #![forbid(unsafe_code)]
 
+pub mod assembly;
+pub mod busy;
 pub mod chat;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod error;
 pub mod frames;
+pub mod intervals;
 pub mod measure;
+pub mod merged;
 pub mod outcome;
 pub mod payload;
 pub mod plan;
@@ -30,10 +35,12 @@ pub mod preflight;
 pub mod progress;
 pub mod provenance;
 pub mod quantiles;
+pub mod report;
 pub mod results;
 pub mod run;
 pub mod schedule;
 pub mod server_process;
+pub mod socket;
 pub mod target;
 pub mod truth;
 pub mod upgrade;

@@ -187,6 +187,17 @@ pub fn check(options: &RunOptions) -> Result<(), Error> {
     if options.duration.is_zero() {
         return refuse("--duration 0: there is nothing to measure in no time".to_owned());
     }
+    let is_plain = |topic: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        !topic.is_empty() && topic.bytes().all(allowed)
+    };
+    if let (Dialect::Raw, Some(topic)) = (options.dialect, &options.room)
+        && !is_plain(topic)
+    {
+        return refuse(format!(
+            "--topic {topic:?}: it is part of a path; letters, digits and -._~ are allowed"
+        ));
+    }
     let span = options.warmup + options.duration + options.drain;
     if options.rate * span.as_secs_f64() > BROADCASTS_MAX as f64 || span.as_secs() > 72 * 3600 {
         return refuse(format!("--rate and --duration: at most {BROADCASTS_MAX} broadcasts in 72 hours"));
@@ -341,6 +352,7 @@ pub(crate) mod tests {
             &["--clients", "2", "--rate", "81"],
             &["--duration", "0s"],
             &["--dialect", "echo", "--slow-clients", "10"],
+            &["--dialect", "raw", "--topic", "a b"],
         ] {
             assert!(matches!(check(&options(arguments)), Err(Error::Usage(_))), "{arguments:?}");
         }

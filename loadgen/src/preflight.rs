@@ -24,6 +24,8 @@ const OTHER_DESCRIPTORS: u64 = 64;
 /// The share of a source address's ports that is used, so that others find one, too.
 const PORT_SHARE: f64 = 0.9;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the probe waits for the server to end the connection.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What preflight decides besides the plan's findings.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ pub fn check(options: &RunOptions, target: &Target) -> Result<Ready, Error> {
     let cores = pinned_cores(options, &allowed)?;
     let server = server_process(options)?;
     let own_cores = if cores.is_empty() { &allowed } else { &cores };
-    let server_cores: BTreeSet<_> = server.map(ServerProcess::cores).into_iter().flatten().collect();
+    let server_cores = server.map(ServerProcess::cores).unwrap_or_default();
     let shared_cores: Vec<_> = own_cores.iter().copied().filter(|core| server_cores.contains(core)).collect();
     if let Some(directory) = &options.out {
         check_out(directory)?;
@@ -215,6 +217,7 @@ fn probe(address: SocketAddr, target: &Target, path: &str) -> Result<(), Error> 
     // A probe that is not said goodbye to would still be a member when measuring begins.
     let close = frames::encode(Opcode::Close, &1000_u16.to_be_bytes(), [1, 2, 3, 4]);
     let _ = stream.write_all(&close);
+    let _ = stream.set_read_timeout(Some(GOODBYE_TIMEOUT));
     while stream.read(&mut piece).is_ok_and(|count| count > 0) {}
     Ok(())
 }

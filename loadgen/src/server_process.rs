@@ -1,12 +1,15 @@
 //! What the server's process costs: CPU time and memory, from `/proc` (proc_pid_stat(5),
 //! proc_pid_status(5)).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
 use rustix::param::clock_ticks_per_second;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+
+use crate::preflight::parse_cores;
 
 /// A process that is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -60,15 +63,22 @@ impl ServerProcess {
     /// Resident memory in bytes; `None` when it cannot be read.
     #[must_use]
     pub fn resident_bytes(self) -> Option<u64> {
-        let kibibytes = self.status("VmRSS:")?.trim_end_matches("kB").trim().parse::<u64>().ok()?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let kibibytes = field(&status, "VmRSS:")?.trim_end_matches("kB").trim().parse::<u64>().ok()?;
         Some(kibibytes * 1024)
     }
 
-    /// The cores that it may run on; empty when they cannot be read.
+    /// The cores that its threads may run on; empty when they cannot be read.
+    ///
+    /// Where some threads are pinned, those that are not do no work to speak of (a main thread that waits
+    /// for signals, say), and are left out.
     #[must_use]
-    pub fn cores(self) -> Vec<usize> {
-        let list = self.status("Cpus_allowed_list:");
-        list.and_then(|list| crate::preflight::parse_cores(&list).ok()).unwrap_or_default()
+    pub fn cores(self) -> BTreeSet<usize> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
+        busy_cores(tasks.filter_map(|task| {
+            let status = fs::read_to_string(task.path().join("status")).ok()?;
+            parse_cores(field(&status, "Cpus_allowed_list:")?).ok()
+        }))
     }
 
     /// The SHA-256 of its executable.
@@ -76,11 +86,17 @@ impl ServerProcess {
     pub fn executable_sha256(self) -> Option<String> {
         file_sha256(&format!("/proc/{}/exe", self.pid))
     }
+}
 
-    fn status(self, name: &str) -> Option<String> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
-    }
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+fn busy_cores(threads: impl Iterator<Item = Vec<usize>>) -> BTreeSet<usize> {
+    let threads: Vec<_> = threads.collect();
+    let widest = threads.iter().map(Vec::len).max().unwrap_or(0);
+    let all_alike = threads.iter().all(|cores| cores.len() == widest);
+    threads.into_iter().filter(|cores| all_alike || cores.len() < widest).flatten().collect()
 }
 
 /// The SHA-256 of a file, in hexadecimal; `None` when it cannot be read.
@@ -108,6 +124,14 @@ mod tests {
         let stat = "42 (a) (b c) S 1 42 42 0 -1 4194304 100 0 0 0 250 75 9 9 20 0 1 0 5 6 7";
         assert_eq!(parse_cpu_time(stat, 100), Some(CpuTime { user_us: 2_500_000, system_us: 750_000 }));
         assert_eq!(parse_cpu_time("42 (a) S 1", 100), None);
+    }
+
+    #[test]
+    fn an_idle_thread_beside_pinned_ones_shares_no_core() {
+        let cores = |threads: &[&[usize]]| busy_cores(threads.iter().map(|cores| cores.to_vec()));
+        assert_eq!(cores(&[&[0, 1, 2], &[0], &[2]]), [0, 2].into());
+        assert_eq!(cores(&[&[0, 1], &[0, 1]]), [0, 1].into());
+        assert_eq!(cores(&[]), [].into());
     }
 
     #[test]

@@ -7,23 +7,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use rustix::thread::CpuSet;
-use rustix::time::{ClockId, clock_gettime};
-use socket2::{Domain, Protocol, Socket, Type};
 use uproar::connection_id::ConnectionId;
 use uproar::ring::{CloseMode, Completion, Options, Ring, Submission};
 
-use crate::client::{Client, Context, Openings, Phase};
+use crate::busy::{Busy, Turns};
+use crate::client::{Client, Context, Phase};
 use crate::clock::Clock;
-use crate::measure::{Broadcast, Counts, Timings};
 use crate::plan::Plan;
+use crate::report::{Connected, Finished, Report, Signals};
+use crate::socket;
 
 /// A client that is not ready after this long has failed.
 const OPENING_NS_MAX: u64 = 30_000_000_000;
@@ -43,85 +41,8 @@ const LINGER_NS: u64 = 200_000_000;
 const WAKE_NS_MAX: u64 = 2_000_000_000;
 /// How long the closing handshakes may take.
 const CLOSE_NS_MAX: u64 = 3_000_000_000;
-/// The receive buffer of a client that stops reading: small, so that the server feels it soon.
-const SLOW_RECEIVE_BYTES: usize = 4096;
 /// The length of an interval of the log.
 pub const INTERVAL_NS: u64 = 1_000_000_000;
-
-/// What the main thread tells all workers.
-#[derive(Debug, Default)]
-pub struct Signals {
-    /// When the warm-up begins; 0 until that is known.
-    pub start_ns: AtomicU64,
-    /// True once everybody has finished, or somebody has failed: close and return.
-    pub stop: AtomicBool,
-}
-
-/// What a worker tells the main thread.
-#[derive(Debug)]
-pub enum Report {
-    /// So many more clients became ready, or failed.
-    Progress {
-        /// Ready since the last report.
-        ready: u32,
-    },
-    /// Every client is ready or has failed.
-    Connected(Box<Connected>),
-    /// The latencies recorded in one interval, counted from 0 at the beginning of measuring.
-    Interval {
-        /// The worker.
-        thread: u32,
-        /// Which interval.
-        index: usize,
-        /// Its latencies.
-        latency: Box<Timings>,
-    },
-    /// Everything is measured.
-    Finished(Box<Finished>),
-    /// The worker cannot go on.
-    Failed(String),
-}
-
-/// How connecting went.
-#[derive(Debug)]
-pub struct Connected {
-    /// Clients that are ready, and read.
-    pub readers: u64,
-    /// Clients that are ready, and have stopped reading.
-    pub slow: u64,
-    /// How often which failure occurred.
-    pub failures: BTreeMap<String, u64>,
-    /// How long it took.
-    pub openings: Openings,
-}
-
-/// What a worker has measured.
-#[derive(Debug)]
-pub struct Finished {
-    /// The worker.
-    pub thread: u32,
-    /// Actual send → received.
-    pub service: Timings,
-    /// Intended → actual send.
-    pub send_lag: Timings,
-    /// One for each measured broadcast.
-    pub broadcasts: Vec<Broadcast>,
-    /// How often what happened.
-    pub counts: Counts,
-    /// When the last broadcast was handed to the kernel.
-    pub last_sent_ns: u64,
-    /// When this worker stopped waiting for deliveries.
-    pub drained_ns: u64,
-    /// How long it was busy while measuring.
-    pub busy_ns: u64,
-    /// Clients that were lost after they had become ready, by reason.
-    pub lost: BTreeMap<String, u64>,
-    /// Slow clients that the server closed, by close code; 1006 stands for one closed without a close
-    /// frame (RFC 6455, 7.4.1).
-    pub slow_closed: BTreeMap<u16, u64>,
-    /// The first error message of the server.
-    pub server_error: Option<String>,
-}
 
 /// What a worker is made of, before it runs on its own thread.
 #[derive(Debug)]
@@ -265,7 +186,7 @@ impl Worker {
         let id = self.setup.plan.client_at(self.setup.thread, index);
         let started_ns = self.now_ns();
         self.tally.connecting += 1;
-        match connecting_socket(&self.setup.plan, id) {
+        match socket::connecting(&self.setup.plan, id) {
             Ok(socket) => {
                 self.clients[index].handle_connecting(&mut self.context, started_ns);
                 self.ring.attach(connection(index), socket);
@@ -608,91 +529,7 @@ impl Intervals {
     }
 }
 
-/// What the turns of a thread came to since it began.
-#[derive(Clone, Copy, Default)]
-struct Turns {
-    /// True exactly when the last turn sent or handled something.
-    was_busy: bool,
-    /// Wall time of turns with something to do, without the sleep before.
-    busy_ns: u64,
-    /// Wall time of turns without.
-    idle_ns: u64,
-}
-
-impl Turns {
-    fn note(&mut self, was_busy: bool, duration_ns: u64) {
-        self.was_busy = was_busy;
-        if was_busy {
-            self.busy_ns += duration_ns;
-        } else {
-            self.idle_ns += duration_ns;
-        }
-    }
-}
-
-/// How long a thread was busy while measuring.
-///
-/// The wall time of its turns misses what the kernel does for a sleeping thread as it wakes up; its CPU
-/// time misses what it was kept waiting for by others, and holds the polls that found nothing. The larger
-/// of the two is taken.
-#[derive(Default)]
-struct Busy {
-    begun: Option<(Turns, u64)>,
-    total_ns: Option<u64>,
-}
-
-impl Busy {
-    fn mark(&mut self, now_ns: u64, window_ns: &std::ops::Range<u64>, turns: &Turns) {
-        if now_ns >= window_ns.start && self.begun.is_none() {
-            self.begun = Some((*turns, thread_cpu_ns()));
-        }
-        if let (true, None, Some((before, cpu_before_ns))) =
-            (now_ns >= window_ns.end, self.total_ns, self.begun)
-        {
-            let busy_ns = turns.busy_ns - before.busy_ns;
-            let idle_ns = turns.idle_ns - before.idle_ns;
-            let working_ns = (thread_cpu_ns() - cpu_before_ns).saturating_sub(idle_ns);
-            self.total_ns = Some(busy_ns.max(working_ns));
-        }
-    }
-
-    fn total_ns(&self) -> u64 {
-        self.total_ns.expect("Bug: measuring ended without having been marked")
-    }
-}
-
-fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
 fn connection(index: usize) -> ConnectionId {
     // No slot is used twice: a client that is gone stays gone.
     ConnectionId { index: index as u32, generation: 0 }
-}
-
-/// A socket on its way to the server.
-fn connecting_socket(plan: &Plan, client: u32) -> io::Result<OwnedFd> {
-    let socket = Socket::new(Domain::for_address(plan.server), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if plan.is_slow(client) {
-        socket.set_recv_buffer_size(SLOW_RECEIVE_BYTES)?;
-    }
-    if !plan.sources.is_empty() {
-        bind_source(&socket, plan.sources[client as usize % plan.sources.len()])?;
-    }
-    match socket.connect(&plan.server.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(socket.into())
-}
-
-/// Fixes the source address and leaves the port to connect(2), which may then use one port for several
-/// destinations (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
-fn bind_source(socket: &Socket, source: Ipv4Addr) -> io::Result<()> {
-    nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
-    socket.bind(&SocketAddr::from((source, 0)).into())
 }

@@ -14,8 +14,8 @@ use support::{Conduct, start};
 /// what they look at.
 fn loadgen(server: SocketAddr, arguments: &[&str]) -> Output {
     let url = format!("ws://{server}");
-    let short = ["--url", &url, "--duration", "2s", "--warmup", "300ms", "--drain", "1s", "--quiet"];
-    let short_clients = ["--clients", "20", "--rate", "20"];
+    let short = ["--url", &url, "--duration", "1s", "--warmup", "300ms", "--drain", "1s", "--quiet"];
+    let short_clients = ["--clients", "20", "--rate", "40"];
     let rest = short_clients.iter().filter(|_| !arguments.contains(&"--clients"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.args(short).args(rest).args(arguments).output().expect("loadgen runs")
@@ -52,7 +52,7 @@ fn every_dialect_is_measured_and_every_delivery_counted() {
         assert_eq!(result["latency"]["count"], 40 * each, "{dialect}");
         if dialect == "chat" {
             // The warm-up's messages are acknowledged, too.
-            assert_eq!(deliveries["acknowledged"], 46);
+            assert_eq!(deliveries["acknowledged"], 52);
             assert_eq!(result["connections"]["join"]["count"], 20);
         }
         assert_eq!(result["complete"].is_null(), dialect == "echo");
@@ -69,7 +69,7 @@ fn another_room_and_several_speakers() {
     let result = json(&output);
     assert_eq!(failed_gates(&result), [""; 0], "{result:#}");
     assert_eq!(result["settings"]["speakers"], 3);
-    assert_eq!(result["deliveries"]["received"], 200 * 9);
+    assert_eq!(result["deliveries"]["received"], 100 * 9);
 }
 
 #[test]

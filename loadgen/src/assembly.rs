@@ -1,0 +1,220 @@
+//! Puts the outcome of a run together from what was merged, what the machine was like and what the
+//! server's process used.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::cli::{Dialect, RunOptions};
+use crate::measure::{Counts, Timings};
+use crate::merged::{Merged, Record};
+use crate::outcome::{Connections, Deliveries, Half, Outcome, SCHEMA_VERSION, Server, Settings, Thread};
+use crate::plan::Plan;
+use crate::provenance::Provenance;
+use crate::quantiles::{Summary, Undelivered, value_at};
+use crate::results::text::grouped;
+use crate::server_process::CpuTime;
+use crate::validity::{Evidence, Validity};
+
+/// Where the run took place.
+#[derive(Debug, Default)]
+pub struct Machine {
+    /// The core of each thread, where they are pinned.
+    pub cores: Vec<usize>,
+    /// Cores that the server may run on, too.
+    pub shared_cores: Vec<usize>,
+    /// The server's process.
+    pub watch: Watch,
+}
+
+/// What the server's process had used, and when; `None` where that is not known.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Memory before the first client connected.
+    pub resident_before_connect: Option<u64>,
+    /// Memory when all were connected.
+    pub resident_connected: Option<u64>,
+    /// Memory at the end.
+    pub resident_end: Option<u64>,
+    /// CPU time when measuring began.
+    pub cpu_start: Option<CpuTime>,
+    /// CPU time when measuring ended.
+    pub cpu_end: Option<CpuTime>,
+}
+
+/// Puts the outcome together. `begin` is when measuring began.
+#[must_use]
+pub fn outcome(
+    merged: &Merged,
+    record: &Record<'_>,
+    options: &RunOptions,
+    machine: &Machine,
+    provenance: Provenance,
+    begin: SystemTime,
+) -> Outcome {
+    let plan = record.plan;
+    let echo = plan.dialect == Dialect::Echo;
+    let window = plan.schedule.measure_end_ns(0) - plan.schedule.measure_start_ns(0);
+    let threads: Vec<_> = record
+        .finished
+        .iter()
+        .map(|finished| Thread {
+            core: machine.cores.get(finished.thread as usize).copied(),
+            busy_share: finished.busy_ns as f64 / window as f64,
+        })
+        .collect();
+    let worst = |own: &Timings, worst: &Timings| {
+        if echo { own.histogram.clone() } else { worst.histogram.clone() }
+    };
+    let latency =
+        Summary::new(&merged.latency, merged.latency_undelivered, &worst(&merged.latency, &merged.complete));
+    let service = Summary::new(
+        &merged.service,
+        merged.service_undelivered,
+        &worst(&merged.service, &merged.service_worst),
+    );
+    let none = Undelivered::default();
+    let send_lag = Summary::independent(&merged.send_lag, none);
+    let per_broadcast =
+        |timings: &Timings, undelivered| (!echo).then(|| Summary::independent(timings, undelivered));
+    let halves = record.intervals.halves(options.duration).map(|halves| {
+        halves.map(|half| Half {
+            received: half.histogram.len(),
+            p50_ns: value_at(&half.histogram, 0.5),
+            p99_ns: value_at(&half.histogram, 0.99),
+        })
+    });
+    let slow: u64 = record.connected.iter().map(|connected| connected.slow).sum();
+    let connections = Connections {
+        ready: merged.readers + slow,
+        failures: merge_counts(record.connected.iter().map(|connected| &connected.failures)),
+        lost: merge_counts(record.finished.iter().map(|finished| &finished.lost)),
+        slow,
+        slow_closed: merge_counts(record.finished.iter().map(|finished| &finished.slow_closed)),
+        tcp: Summary::independent(&merged.openings.tcp, none),
+        upgrade: Summary::independent(&merged.openings.upgrade, none),
+        join: (plan.dialect == Dialect::Chat).then(|| Summary::independent(&merged.openings.join, none)),
+    };
+    let server_error = record.finished.iter().find_map(|finished| finished.server_error.clone());
+    let evidence = Evidence {
+        planned: plan.schedule.measured_count(),
+        sent: merged.counts.sent,
+        lag_p99_ns: send_lag.value_ns(0.99),
+        latency_p50_ns: latency.value_ns(0.5),
+        busy_shares: threads.iter().map(|thread| thread.busy_share).collect(),
+        expected: merged.expected,
+        received: merged.counts.received,
+        allow_loss: options.allow_loss,
+        clients: plan.clients.into(),
+        ready: connections.ready,
+        halves_ns: halves.as_ref().map(|halves| halves.each_ref().map(|half| [half.p50_ns, half.p99_ns])),
+        shared_cores: machine.shared_cores.clone(),
+        remarks: remarks(plan.dialect, &merged.counts, &connections, server_error.as_deref()),
+    };
+    Outcome {
+        schema_version: SCHEMA_VERSION,
+        started_unix_seconds: begin.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64(),
+        settings: settings(options, plan, &machine.cores),
+        validity: Validity::judge(&evidence),
+        connections,
+        deliveries: Deliveries {
+            broadcasts_planned: plan.schedule.measured_count(),
+            expected: merged.expected,
+            undelivered: merged.undelivered,
+            reach: merged.counts.received as f64 / merged.expected.max(1) as f64,
+            counts: merged.counts,
+            server_error,
+        },
+        latency,
+        service,
+        send_lag,
+        first: per_broadcast(&merged.first, none),
+        complete: per_broadcast(&merged.complete, merged.complete_undelivered),
+        spread: per_broadcast(&merged.spread, none),
+        halves,
+        threads,
+        server: options
+            .server_pid
+            .and_then(|pid| server_cost(pid, &machine.watch, window, merged.counts.received_in_window)),
+        provenance,
+    }
+}
+
+fn server_cost(pid: u32, watch: &Watch, window_ns: u64, deliveries: u64) -> Option<Server> {
+    let cpu = watch.cpu_end?.since(watch.cpu_start?);
+    let total_us = (cpu.user_us + cpu.system_us) as f64;
+    Some(Server {
+        pid,
+        cpu,
+        window_seconds: window_ns as f64 / 1e9,
+        deliveries,
+        cpu_us_per_delivery: (deliveries > 0).then(|| total_us / deliveries as f64),
+        resident_before_connect: watch.resident_before_connect,
+        resident_connected: watch.resident_connected,
+        resident_end: watch.resident_end,
+    })
+}
+
+/// What is wrong and no gate: each in words.
+fn remarks(
+    dialect: Dialect,
+    counts: &Counts,
+    connections: &Connections,
+    server_error: Option<&str>,
+) -> Vec<String> {
+    let wrongs = [
+        (counts.duplicates, "deliveries came twice"),
+        (counts.disorder, "deliveries were overtaken by a later broadcast of the same speaker"),
+        (counts.misdelivered, "deliveries reached who should not get them"),
+        (counts.altered, "messages were not what was sent, or not what the dialect prescribes"),
+        (counts.id_conflicts, "message ids did not grow, or differed between receivers"),
+        (connections.lost.values().sum(), "clients were lost after they had connected"),
+    ];
+    let mut remarks: Vec<_> = wrongs
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{} {what}", grouped(count)))
+        .collect();
+    if dialect == Dialect::Chat && counts.acknowledged < counts.sent {
+        remarks.push(format!(
+            "{} of {} messages were acknowledged to their speaker",
+            grouped(counts.acknowledged),
+            grouped(counts.sent)
+        ));
+    }
+    remarks.extend(server_error.map(|error| format!("the server complained: {error}")));
+    remarks
+}
+
+fn settings(options: &RunOptions, plan: &Plan, cores: &[usize]) -> Settings {
+    Settings {
+        url: options.url.clone(),
+        path: plan.path.clone(),
+        dialect: plan.dialect.name(),
+        room: plan.room.clone(),
+        clients: plan.clients,
+        speakers: plan.speakers,
+        slow_clients: plan.slow_count(),
+        rate: options.rate,
+        payload_bytes: options.payload,
+        warmup_seconds: options.warmup.as_secs_f64(),
+        duration_seconds: options.duration.as_secs_f64(),
+        drain_seconds: options.drain.as_secs_f64(),
+        connect_rate: options.connect_rate,
+        cores: cores.to_vec(),
+        threads: plan.threads,
+        busy_poll: plan.busy_poll,
+        allow_loss: options.allow_loss,
+        seed: plan.seed,
+    }
+}
+
+/// Adds up counts by their name.
+pub fn merge_counts<'a, K: Ord + Clone + 'a>(
+    maps: impl Iterator<Item = &'a BTreeMap<K, u64>>,
+) -> BTreeMap<K, u64> {
+    let mut merged = BTreeMap::new();
+    for (key, count) in maps.flatten() {
+        *merged.entry(key.clone()).or_default() += count;
+    }
+    merged
+}

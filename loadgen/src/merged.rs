@@ -1,0 +1,228 @@
+//! What all threads have measured together, and what never arrived.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::client::Openings;
+use crate::intervals::Intervals;
+use crate::measure::{Broadcast, Counts, Timings};
+use crate::plan::Plan;
+use crate::quantiles::Undelivered;
+use crate::report::{Connected, Finished};
+use crate::results::hlog::Log;
+use crate::worker::INTERVAL_NS;
+
+/// What the threads have reported about a run that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The run.
+    pub plan: &'a Plan,
+    /// When its warm-up began.
+    pub start_ns: u64,
+    /// How connecting went, one for each thread.
+    pub connected: &'a [Connected],
+    /// What was measured, one for each thread.
+    pub finished: &'a [Finished],
+    /// The latencies.
+    pub intervals: &'a Intervals,
+}
+
+/// What all threads have measured together.
+#[derive(Debug)]
+pub struct Merged {
+    /// Clients that were ready and read.
+    pub readers: u64,
+    /// Deliveries that what was sent comes to.
+    pub expected: u64,
+    /// Those that never arrived.
+    pub undelivered: u64,
+    /// Intended → received, the undelivered included.
+    pub latency: Timings,
+    /// What of it is a lower bound.
+    pub latency_undelivered: Undelivered,
+    /// Actual send → received, the undelivered included.
+    pub service: Timings,
+    /// What of it is a lower bound.
+    pub service_undelivered: Undelivered,
+    /// The worst service time of each broadcast.
+    pub service_worst: Timings,
+    /// Intended → actual send.
+    pub send_lag: Timings,
+    /// Intended → first receiver.
+    pub first: Timings,
+    /// Intended → last receiver; at least the drain where one is missing.
+    pub complete: Timings,
+    /// What of it is a lower bound.
+    pub complete_undelivered: Undelivered,
+    /// First → last receiver, where all have received.
+    pub spread: Timings,
+    /// How often what happened.
+    pub counts: Counts,
+    /// How long the beginnings took.
+    pub openings: Openings,
+}
+
+impl Merged {
+    /// Merges what the threads have reported.
+    #[must_use]
+    pub fn of(record: &Record<'_>) -> Self {
+        let plan = record.plan;
+        let mut counts = Counts::default();
+        let (mut service, mut send_lag) = (Timings::default(), Timings::default());
+        let (mut drained_ns, mut last_sent_ns) = (0, 0);
+        let mut openings = Openings::default();
+        record.connected.iter().for_each(|connected| openings.merge(&connected.openings));
+        let mut broadcasts: Vec<Broadcast> = Vec::new();
+        for finished in record.finished {
+            counts.merge(&finished.counts);
+            service.merge(&finished.service);
+            send_lag.merge(&finished.send_lag);
+            drained_ns = finished.drained_ns.max(drained_ns);
+            last_sent_ns = finished.last_sent_ns.max(last_sent_ns);
+            broadcasts.resize(broadcasts.len().max(finished.broadcasts.len()), Broadcast::default());
+            for (merged, broadcast) in broadcasts.iter_mut().zip(&finished.broadcasts) {
+                counts.id_conflicts += u64::from(!merged.merge(broadcast));
+            }
+        }
+        let readers = record.connected.iter().map(|connected| connected.readers).sum();
+        let each = plan.deliveries(readers);
+        let expected = counts.sent * each;
+        let undelivered = expected.saturating_sub(counts.received);
+
+        // Each of the undelivered has been waited for at least this long.
+        let waited = |bound_ns| Undelivered { count: undelivered, at_least_ns: bound_ns };
+        let latency_undelivered = waited(plan.drain_ns);
+        let service_undelivered =
+            waited(plan.drain_ns.min(drained_ns.saturating_sub(last_sent_ns.min(drained_ns))));
+        let mut latency = Timings::default();
+        record.intervals.complete.iter().for_each(|interval| latency.merge(interval));
+        for (timings, undelivered) in
+            [(&mut latency, latency_undelivered), (&mut service, service_undelivered)]
+        {
+            timings.record_many(undelivered.at_least_ns, undelivered.count);
+        }
+
+        let mut merged = Self {
+            readers,
+            expected,
+            undelivered,
+            latency,
+            latency_undelivered,
+            service,
+            service_undelivered,
+            service_worst: Timings::default(),
+            send_lag,
+            first: Timings::default(),
+            complete: Timings::default(),
+            complete_undelivered: Undelivered { count: 0, at_least_ns: plan.drain_ns },
+            spread: Timings::default(),
+            counts,
+            openings,
+        };
+        merged.add_broadcasts(record, &broadcasts, each);
+        merged
+    }
+
+    fn add_broadcasts(&mut self, record: &Record<'_>, broadcasts: &[Broadcast], each: u64) {
+        let schedule = &record.plan.schedule;
+        let mut unheard = 0;
+        for (index, broadcast) in broadcasts.iter().enumerate() {
+            if broadcast.received_count == 0 {
+                unheard += 1;
+                continue;
+            }
+            let intended_ns = schedule.due_ns(record.start_ns, schedule.sequence_of(index));
+            let last_ns = broadcast.last_ns - intended_ns.min(broadcast.last_ns);
+            let service_ns = broadcast.last_ns - broadcast.sent_ns.min(broadcast.last_ns);
+            self.first.record(broadcast.first_ns - intended_ns.min(broadcast.first_ns));
+            if u64::from(broadcast.received_count) >= each {
+                self.complete.record(last_ns);
+                self.service_worst.record(service_ns);
+                self.spread.record(broadcast.last_ns - broadcast.first_ns);
+            } else {
+                self.complete_undelivered.count += 1;
+                self.complete.record(last_ns.max(self.latency_undelivered.at_least_ns));
+                self.service_worst.record(service_ns.max(self.service_undelivered.at_least_ns));
+            }
+        }
+        // What was never sent is no broadcast that nobody heard.
+        let unsent = schedule.measured_count() - self.counts.sent.min(schedule.measured_count());
+        let unheard = if broadcasts.is_empty() { 0 } else { u64::saturating_sub(unheard, unsent) };
+        self.complete_undelivered.count += unheard;
+        self.complete.record_many(self.latency_undelivered.at_least_ns, unheard);
+        self.service_worst.record_many(self.service_undelivered.at_least_ns, unheard);
+    }
+
+    /// Logs the undelivered, and the histograms of the whole run.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be written.
+    pub fn log<W: Write>(&self, log: &mut Log<'_, W>, window_ns: u64) -> io::Result<()> {
+        let window = Duration::from_nanos(window_ns);
+        if self.undelivered > 0 {
+            let (count, waited) =
+                (self.undelivered, Duration::from_nanos(self.latency_undelivered.at_least_ns));
+            log.remark(&format!("the next interval stands for {count} undelivered, waited for {waited:?}"))?;
+            let mut undelivered = Timings::default();
+            undelivered.record_many(self.latency_undelivered.at_least_ns, count);
+            log.interval(&undelivered.histogram, window + waited, Duration::from_nanos(INTERVAL_NS))?;
+        }
+        let mut named = vec![("service", &self.service), ("send-lag", &self.send_lag)];
+        if !self.complete.histogram.is_empty() {
+            named.extend([("first", &self.first), ("complete", &self.complete), ("spread", &self.spread)]);
+        }
+        named.into_iter().try_for_each(|(name, timings)| log.tagged(name, &timings.histogram, window))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::plan;
+
+    const MS: u64 = 1_000_000;
+
+    /// Three clients, three broadcasts a second apart; one delivery of the second is missing, the third
+    /// reached nobody.
+    #[test]
+    fn what_is_missing_counts_as_the_drain_everywhere() {
+        let arguments = ["--dialect", "raw", "--clients", "3", "--rate", "1", "--duration", "3s"];
+        let plan = plan(&[&arguments[..], &["--warmup", "0s", "--drain", "5s"]].concat());
+        let start_ns = 1_000 * MS;
+        let heard = |received_count, begin_ns| Broadcast {
+            received_count,
+            first_ns: begin_ns + MS,
+            last_ns: begin_ns + 2 * MS,
+            sent_ns: begin_ns,
+            message_id: 0,
+        };
+        let mut finished = Finished {
+            broadcasts: vec![heard(3, start_ns), heard(2, start_ns + 1_000 * MS), Broadcast::default()],
+            drained_ns: start_ns + 8_000 * MS,
+            last_sent_ns: start_ns + 2_000 * MS,
+            ..Finished::default()
+        };
+        (finished.counts.sent, finished.counts.received) = (3, 5);
+        let mut latency = Timings::default();
+        latency.record_many(2 * MS, 5);
+        let mut intervals = Intervals::new(1);
+        intervals.complete.push(latency);
+        let connected = [Connected { readers: 3, ..Connected::default() }];
+        let finished = [finished];
+        let merged = Merged::of(&Record {
+            plan: &plan,
+            start_ns,
+            connected: &connected,
+            finished: &finished,
+            intervals: &intervals,
+        });
+        assert_eq!((merged.expected, merged.undelivered), (9, 4));
+        assert_eq!(merged.latency_undelivered, Undelivered { count: 4, at_least_ns: 5_000 * MS });
+        assert_eq!(merged.latency.histogram.len(), 9);
+        assert_eq!(merged.latency.histogram.count_between(4_990 * MS, 5_010 * MS), 4);
+        assert_eq!(merged.complete_undelivered.count, 2);
+        assert_eq!(merged.complete.histogram.len(), 3);
+        assert_eq!((merged.first.histogram.len(), merged.spread.histogram.len()), (2, 1));
+    }
+}
