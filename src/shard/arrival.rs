@@ -27,7 +27,7 @@ pub struct Arrival {
 
 impl Shard {
     /// Takes a connection in. Its socket is to be attached to the ring under this id, and what was received
-    /// behind the upgrade request is then a first [`Completion::Received`].
+    /// behind the upgrade request is then a first [`crate::ring::Completion::Received`].
     pub fn admit(&mut self, arrival: Arrival, now: Now) -> ConnectionId {
         let Arrival { endpoint, greeting, permit } = arrival;
         let session = match endpoint {
