@@ -28,9 +28,11 @@ pub(super) struct OutQueue {
     in_flight_bytes: usize,
     /// What a join has sent on top of the limit, until the queue has been empty once.
     allowance_bytes: usize,
+    /// True once a batch was handed out, and with it the answer to the upgrade, which comes first.
+    has_begun: bool,
     /// True once the last frame was queued; what is pushed later is ignored.
     sealed: bool,
-    /// True once everything was given up but the frame that is half sent.
+    /// True while what is left of the batch under way is to be given up but for the frame half sent.
     truncated: bool,
 }
 
@@ -82,12 +84,14 @@ impl OutQueue {
         }
     }
 
-    /// Gives up everything but the frame that is half sent, and appends the last one.
+    /// Gives up everything but the frame that is half sent, and appends the last one. Where nothing has
+    /// been sent, the answer to the upgrade stays: without it the peer would not understand the last frame.
     pub(super) fn truncate(&mut self, last: Frame) {
-        self.waiting.clear();
+        self.waiting.truncate(usize::from(!self.has_begun));
         self.resumed = self.resumed.take().and_then(|batch| batch.half_sent()).map(Box::new);
         self.waiting_bytes = self.resumed.as_ref().map_or(0, |batch| batch.remaining_bytes());
-        self.truncated = true;
+        self.waiting_bytes += self.waiting.iter().map(Frame::len).sum::<usize>();
+        self.truncated = self.in_flight_bytes > 0;
         self.sealed = false;
         self.seal(Some(last));
     }
@@ -107,6 +111,7 @@ impl OutQueue {
                 _ => SendBatch::many(self.waiting.drain(..BATCH_FRAMES_MAX).collect(), 0),
             },
         };
+        self.has_begun = true;
         self.in_flight_bytes = batch.remaining_bytes();
         self.waiting_bytes -= self.in_flight_bytes;
         Some(batch)
@@ -117,7 +122,7 @@ impl OutQueue {
         assert!(self.in_flight_bytes > 0, "Bug: a batch came back that was not handed out");
         self.in_flight_bytes = 0;
         let rest = batch.advance(sent);
-        let rest = if self.truncated { rest.and_then(SendBatch::half_sent) } else { rest };
+        let rest = if mem::take(&mut self.truncated) { rest.and_then(SendBatch::half_sent) } else { rest };
         if let Some(rest) = rest {
             self.waiting_bytes += rest.remaining_bytes();
             self.resumed = Some(Box::new(rest));
@@ -238,6 +243,18 @@ mod tests {
         assert_eq!(last.slice(0).len(), 4);
         queue.handle_sent(last, 4);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn truncating_keeps_the_answer_to_the_upgrade() {
+        let mut queue = OutQueue::default();
+        queue.push_join(&[frame(10), frame(20)], 100).unwrap();
+        queue.truncate(frame(4));
+        assert_eq!(queue.queued_bytes(), 10 + 4);
+        let batch = queue.next_batch().unwrap();
+        assert_eq!(batch.frame_count(), 2);
+        queue.handle_sent(batch, 3);
+        assert_eq!(queue.queued_bytes(), 7 + 4, "the last frame stays");
     }
 
     #[test]
