@@ -76,8 +76,10 @@ impl Shard {
             Command::SetName(new_name) => {
                 user.name = new_name.clone();
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
-                self.push(id, chat::direct(&changed, now), now);
+                let changed = chat::direct(&changed, now);
+                // The home hears of it first: the answer may overflow the queue, and then a leave follows.
                 self.request(home, Request::Rename { room, user: user_id, new_name, origin });
+                self.push(id, changed, now);
             }
             Command::Private { to, content } => {
                 let to = to.ok_or(Refusal::UserNotFound)?;
