@@ -18,7 +18,12 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.last_received_ms = now.monotonic_ms;
         connection.is_pinged = false;
-        self.read(id, bytes, now);
+        if connection.is_listed_as_held {
+            // What came before has not had its turn yet, even if there is room for it by now.
+            self.hold(id, bytes, true);
+        } else {
+            self.read(id, bytes, now);
+        }
     }
 
     /// Goes on with what was held back.
