@@ -209,7 +209,13 @@ impl Connection {
     pub(super) fn hold(&mut self, input: &[u8]) -> bool {
         let held = self.held.get_or_insert_default();
         held.extend_from_slice(input);
-        held.len() > HELD_BYTES_MAX
+        self.holds_much()
+    }
+
+    /// True while so much is held back that no more should be received.
+    #[must_use]
+    pub(super) fn holds_much(&self) -> bool {
+        self.held_bytes() > HELD_BYTES_MAX
     }
 
     /// What was held back.

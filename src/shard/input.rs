@@ -30,10 +30,13 @@ impl Shard {
     pub(super) fn read_held(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let held = connection.take_held();
-        if std::mem::take(&mut connection.is_paused) && connection.phase != Phase::Ended {
+        self.read(id, &held, now);
+        // Resumed only when that has made room: a receive takes in more than a few messages made.
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.is_paused && !connection.holds_much() && connection.phase != Phase::Ended {
+            connection.is_paused = false;
             self.submissions.push_back(Submission::ResumeReceive(id));
         }
-        self.read(id, &held, now);
     }
 
     /// Reads messages and carries them out, until `bytes` are used up or have to wait.
