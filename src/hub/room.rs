@@ -53,6 +53,9 @@ impl Room {
     /// Shows the room to one of its members.
     pub(super) fn revisit(&mut self, user: UserId, origin: Origin, outbox: &mut Outbox) {
         let members = self.roster.list(user, self.policy.listed_max());
+        if members.total.is_none() {
+            self.presence.note_listed();
+        }
         let snapshot = Snapshot { members, history: self.history.recent() };
         outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.index, snapshot });
     }
@@ -100,6 +103,9 @@ impl Room {
             Some(Page { offset, limit }) => self.roster.page(Page { offset, limit: limit.min(listed_max) }),
             None => self.roster.list(viewer, listed_max),
         };
+        if members.total.is_none() {
+            self.presence.note_listed();
+        }
         outbox.send(origin.shard, Delivery::Members { to: origin, members });
     }
 
