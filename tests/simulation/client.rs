@@ -1,0 +1,421 @@
+//! One client, whatever it speaks: its socket, its habits, and how far its life has come.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use uproar::permit::ClientPermit;
+use uproar::protocol::route::Endpoint;
+
+use crate::chat::Chat;
+use crate::random::Random;
+use crate::record::{Record, RelayKey, content_key};
+use crate::scenario::Scenario;
+use crate::socket::{DownEnd, Socket};
+use crate::trace::Trace;
+use crate::violation::{Checked, ensure, violated};
+use crate::wire::{self, BINARY, CLOSE, CONTINUATION, Incoming, PING, PONG, Reader, TEXT, frame};
+
+#[derive(Debug)]
+pub(crate) enum Talk {
+    Chat(Box<Chat>),
+    Raw(Raw),
+    Echo(Echo),
+}
+
+/// A member of a topic.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    pub(crate) topic: String,
+    sent: usize,
+    own_received: usize,
+    last: Option<RelayKey>,
+    pub(crate) seen: BTreeSet<RelayKey>,
+}
+
+/// Somebody who talks to itself.
+#[derive(Debug, Default)]
+pub(crate) struct Echo {
+    sent: usize,
+    awaited: VecDeque<Incoming>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) number: usize,
+    pub(crate) shard: usize,
+    pub(crate) socket: Socket,
+    pub(crate) talk: Talk,
+    pub(crate) permit: Option<ClientPermit>,
+    /// False while it has stopped reading.
+    pub(crate) is_reading: bool,
+    /// The step at which it was told that it is connected.
+    pub(crate) greeted_at: Option<u64>,
+    /// The code that it has sent, and the one that it has been sent.
+    close_sent: Option<u16>,
+    close_seen: Option<u16>,
+    /// The close code that its breach of the protocol asks for.
+    violation: Option<u16>,
+    down_end: Option<DownEnd>,
+    reader: Reader,
+    pongs_awaited: VecDeque<Vec<u8>>,
+}
+
+impl Client {
+    pub(crate) fn draw(number: usize, scenario: &Scenario, random: &mut Random) -> Self {
+        let talk = match random.below(10) {
+            0..=5 => Talk::Chat(Box::new(Chat::new(number))),
+            6..=8 => Talk::Raw(Raw {
+                topic: random.pick(&scenario.topics).clone(),
+                sent: 0,
+                own_received: 0,
+                last: None,
+                seen: BTreeSet::new(),
+            }),
+            _ => Talk::Echo(Echo::default()),
+        };
+        Self {
+            number,
+            shard: random.below(usize::from(scenario.shards)),
+            socket: Socket::new(*random.pick(&[200, 2_000, 20_000, 200_000])),
+            talk,
+            permit: None,
+            is_reading: true,
+            greeted_at: None,
+            close_sent: None,
+            close_seen: None,
+            violation: None,
+            down_end: None,
+            reader: Reader::default(),
+            pongs_awaited: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        match &self.talk {
+            Talk::Chat(_) => Endpoint::Chat,
+            Talk::Raw(raw) => Endpoint::Raw { topic: raw.topic.clone() },
+            Talk::Echo(_) => Endpoint::Echo,
+        }
+    }
+
+    /// True while it neither has said farewell nor been shown the door.
+    pub(crate) fn is_talking(&self) -> bool {
+        self.close_sent.is_none()
+            && self.violation.is_none()
+            && !self.socket.up_fin
+            && !self.socket.is_reset
+            && self.down_end.is_none()
+    }
+
+    /// True when its connection is open on both sides, as far as both know, and it reads.
+    pub(crate) fn is_faithful(&self) -> bool {
+        self.is_talking() && self.close_seen.is_none() && self.is_reading && !self.socket.is_closing()
+    }
+
+    /// True when nothing of it is left.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.socket.id.is_none() && self.greeted_at.is_some() || self.down_end.is_some()
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.socket.up.extend(bytes);
+    }
+
+    /// Writes one message, in one frame or in several with a ping between them.
+    fn write_message(&mut self, opcode: u8, payload: &[u8], random: &mut Random) {
+        if payload.is_empty() || !random.percent(15) {
+            return self.write(&frame(opcode, true, payload, random.next() as u32));
+        }
+        let (first, second) = payload.split_at(random.below(payload.len()));
+        self.write(&frame(opcode, false, first, random.next() as u32));
+        if random.percent(30) {
+            self.ping(random);
+        }
+        self.write(&frame(CONTINUATION, true, second, random.next() as u32));
+    }
+
+    fn ping(&mut self, random: &mut Random) {
+        let payload: Vec<u8> = (0..random.below(8)).map(|n| n as u8).collect();
+        self.write(&frame(PING, true, &payload, random.next() as u32));
+        self.pongs_awaited.push_back(payload);
+    }
+
+    /// Says one more thing.
+    pub(crate) fn speak(&mut self, record: &mut Record, scenario: &Scenario, step: u64, random: &mut Random) {
+        if random.percent(5) {
+            return self.ping(random);
+        }
+        match &mut self.talk {
+            Talk::Chat(chat) => {
+                let text = chat.speak(record, scenario, random);
+                self.write_message(TEXT, text.as_bytes(), random);
+            }
+            Talk::Raw(_) => {
+                let len = match random.below(20) {
+                    0 => random.below(scenario.limits.frame_bytes_max - 40),
+                    1..=3 => random.below(2_000),
+                    _ => random.below(30),
+                };
+                self.relay(len, record, step, random);
+            }
+            Talk::Echo(echo) => {
+                let len = match random.below(10) {
+                    0 => random.below(scenario.limits.frame_bytes_max - 40),
+                    _ => random.below(200),
+                };
+                echo.sent += 1;
+                let payload = format!("{} {}", echo.sent, "e".repeat(len));
+                let is_text = random.percent(50);
+                let incoming = if is_text {
+                    Incoming::Text(payload.clone())
+                } else {
+                    Incoming::Binary(payload.clone().into_bytes())
+                };
+                echo.awaited.push_back(incoming);
+                self.write_message(if is_text { TEXT } else { BINARY }, payload.as_bytes(), random);
+            }
+        }
+    }
+
+    fn relay(&mut self, len: usize, record: &mut Record, step: u64, random: &mut Random) {
+        let Talk::Raw(raw) = &mut self.talk else { return };
+        raw.sent += 1;
+        let key = (self.number, raw.sent);
+        let payload = format!("{}/{} {}", key.0, key.1, "r".repeat(len)).into_bytes();
+        let is_text = random.percent(50);
+        record.note_relay(key, &raw.topic, is_text, &payload, step);
+        self.write_message(if is_text { TEXT } else { BINARY }, &payload, random);
+    }
+
+    /// Says so much at once that queues fill.
+    pub(crate) fn flood(&mut self, record: &mut Record, step: u64, random: &mut Random) {
+        let count = *random.pick(&[300, 1_100, 1_500, 4_500]);
+        for _ in 0..count {
+            match &mut self.talk {
+                Talk::Chat(chat) => {
+                    let text = chat.flood();
+                    self.write_message(TEXT, text.as_bytes(), random);
+                }
+                Talk::Raw(_) => self.relay(0, record, step, random),
+                Talk::Echo(_) => return,
+            }
+        }
+    }
+
+    /// Says what everyone in the room or on the topic must hear before the run may end.
+    pub(crate) fn probe(&mut self, record: &mut Record, step: u64, random: &mut Random) {
+        match &mut self.talk {
+            Talk::Chat(chat) => {
+                for text in chat.probe() {
+                    self.write_message(TEXT, text.as_bytes(), random);
+                }
+            }
+            Talk::Raw(_) => self.relay(0, record, step, random),
+            Talk::Echo(_) => {}
+        }
+        self.ping(random);
+    }
+
+    /// Ends its part of the connection, one way or another.
+    pub(crate) fn leave(&mut self, random: &mut Random) {
+        match random.below(4) {
+            0 | 1 => {
+                let code: u16 = *random.pick(&[1000, 1001, 3000]);
+                self.write(&frame(CLOSE, true, &code.to_be_bytes(), random.next() as u32));
+                self.close_sent = Some(code);
+            }
+            2 => self.socket.up_fin = true,
+            _ => self.socket.reset(),
+        }
+    }
+
+    /// Breaks the protocol.
+    pub(crate) fn misbehave(&mut self, scenario: &Scenario, random: &mut Random) {
+        let mask = random.next() as u32;
+        let (code, bytes) = match random.below(5) {
+            0 => (1002, vec![0x81, 0x02, b'h', b'i']),
+            1 => (1002, frame(3, true, b"", mask)),
+            2 => (1002, frame(CONTINUATION, true, b"x", mask)),
+            3 => (1007, frame(TEXT, true, b"\xff\xfe", mask)),
+            _ => (1009, frame(BINARY, true, &vec![0; scenario.limits.frame_bytes_max + 1], mask)),
+        };
+        self.violation = Some(code);
+        self.write(&bytes);
+    }
+
+    /// Reads up to `bytes_max` of what has been sent to it. True when there was something.
+    pub(crate) fn read(
+        &mut self,
+        bytes_max: usize,
+        record: &mut Record,
+        scenario: &Scenario,
+        trace: &mut Trace,
+        random: &mut Random,
+    ) -> Checked<bool> {
+        let bytes = self.socket.read(bytes_max);
+        let mut has_read = !bytes.is_empty();
+        self.reader.push(bytes);
+        while let Some(incoming) = self.reader.poll()? {
+            let number = self.number;
+            trace.note([number, 4, 0], || format!("  {number} hears {:.300}", format!("{incoming:?}")));
+            self.hear(incoming, record, scenario, trace.step, random)?;
+        }
+        if self.socket.down.is_empty() && self.down_end.is_none() && self.socket.down_end.is_some() {
+            self.down_end = self.socket.down_end;
+            has_read = true;
+            self.hear_end(random)?;
+        }
+        Ok(has_read)
+    }
+
+    fn hear_end(&mut self, random: &mut Random) -> Checked {
+        if self.down_end == Some(DownEnd::Reset) {
+            return Ok(());
+        }
+        ensure!(Protocol, self.reader.is_between_messages(), "the stream ended within a message");
+        let is_own_doing = self.socket.up_fin || self.socket.is_reset;
+        ensure!(Protocol, self.close_seen.is_some() || is_own_doing, "the server left without a close frame");
+        // TCP is ended by the server first; a few clients never end it.
+        if random.percent(90) {
+            self.socket.up_fin = true;
+        }
+        Ok(())
+    }
+
+    fn hear(
+        &mut self,
+        incoming: Incoming,
+        record: &mut Record,
+        scenario: &Scenario,
+        step: u64,
+        random: &mut Random,
+    ) -> Checked {
+        match incoming {
+            Incoming::Greeting => self.greeted_at = Some(step),
+            Incoming::Ping(payload) => {
+                // A client that has said farewell sends nothing more.
+                if self.is_talking() && self.close_seen.is_none() {
+                    self.write(&frame(PONG, true, &payload, random.next() as u32));
+                }
+            }
+            Incoming::Pong(payload) => {
+                let awaited = self.pongs_awaited.pop_front();
+                ensure!(OneOrder, awaited.as_ref() == Some(&payload), "pong {payload:?} and not {awaited:?}");
+            }
+            Incoming::Close(code, reason) => self.hear_close(code, &reason, scenario, random)?,
+            Incoming::Text(text) => match &mut self.talk {
+                Talk::Chat(chat) => chat.hear(&text, record, scenario)?,
+                Talk::Raw(raw) => raw.hear(self.number, true, text.as_bytes(), record)?,
+                Talk::Echo(echo) => echo.hear(&Incoming::Text(text))?,
+            },
+            Incoming::Binary(bytes) => match &mut self.talk {
+                Talk::Chat(_) => violated!(Protocol, "a binary message to a chat client"),
+                Talk::Raw(raw) => raw.hear(self.number, false, &bytes, record)?,
+                Talk::Echo(echo) => echo.hear(&Incoming::Binary(bytes))?,
+            },
+        }
+        Ok(())
+    }
+
+    fn hear_close(&mut self, code: u16, reason: &str, scenario: &Scenario, random: &mut Random) -> Checked {
+        self.close_seen = Some(code);
+        match (code, reason) {
+            (1013, "slow consumer") => {
+                ensure!(EverythingBounded, !scenario.is_queue_ample(), "evicted although its queue had room");
+            }
+            (1001, "idle timeout") => {}
+            (1001, "server shutting down") => {
+                ensure!(Protocol, scenario.ends_by_drain, "a shutdown that nobody asked for");
+            }
+            _ => {
+                let expected = self.violation.or(self.close_sent);
+                ensure!(
+                    Protocol,
+                    expected == Some(code),
+                    "closed with {code} {reason:?} and not {expected:?}"
+                );
+            }
+        }
+        // Somebody who does not answer must be cut off in the end.
+        if self.is_talking() && random.percent(80) {
+            self.write(&frame(CLOSE, true, &code.to_be_bytes(), random.next() as u32));
+            self.close_sent = Some(code);
+        }
+        Ok(())
+    }
+
+    /// Whoever is connected and reads has heard everything.
+    pub(crate) fn check_at_rest(&self, record: &Record) -> Checked {
+        if !self.is_faithful() {
+            return Ok(());
+        }
+        ensure!(NoWaitingOnTheSlow, self.reader.is_between_messages(), "the rest of a message has not come");
+        ensure!(NoWaitingOnTheSlow, self.pongs_awaited.is_empty(), "pings without pongs");
+        ensure!(NoWaitingOnTheSlow, self.socket.up.is_empty(), "what it has written was not received");
+        let Some(greeted_at) = self.greeted_at else {
+            violated!(NoWaitingOnTheSlow, "its upgrade was not answered")
+        };
+        match &self.talk {
+            Talk::Chat(chat) => chat.check_at_rest(record),
+            Talk::Echo(echo) => {
+                ensure!(NoWaitingOnTheSlow, echo.awaited.is_empty(), "{} echoes missing", echo.awaited.len());
+                Ok(())
+            }
+            Talk::Raw(raw) => {
+                ensure!(
+                    NoWaitingOnTheSlow,
+                    raw.own_received == raw.sent,
+                    "{} of {} own messages came back",
+                    raw.own_received,
+                    raw.sent
+                );
+                for (key, relayed) in &record.relayed {
+                    let is_due = relayed.is_seen && relayed.step > greeted_at && relayed.topic == raw.topic;
+                    ensure!(
+                        OneOrder,
+                        !is_due || raw.seen.contains(key),
+                        "{key:?} is missing, others have it"
+                    );
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Raw {
+    fn hear(&mut self, client: usize, is_text: bool, payload: &[u8], record: &mut Record) -> Checked {
+        let Some(key) = std::str::from_utf8(payload).ok().and_then(content_key) else {
+            violated!(Protocol, "{} bytes that nobody sent", payload.len())
+        };
+        ensure!(OneOrder, self.seen.insert(key), "{key:?} came twice");
+        if key.0 == client {
+            ensure!(
+                OneOrder,
+                key.1 == self.own_received + 1,
+                "own message {} after {}",
+                key.1,
+                self.own_received
+            );
+            self.own_received = key.1;
+        }
+        record.see_relay(&self.topic, self.last.replace(key), key, is_text, payload)
+    }
+}
+
+impl Echo {
+    fn hear(&mut self, incoming: &Incoming) -> Checked {
+        let awaited = self.awaited.pop_front();
+        ensure!(
+            OneOrder,
+            awaited.as_ref() == Some(incoming),
+            "another echo than {:.40}",
+            format!("{awaited:?}")
+        );
+        Ok(())
+    }
+}
+
+/// The first bytes of a connection, as the lobby hands them over.
+pub(crate) fn greeting() -> bytes::Bytes {
+    bytes::Bytes::from_static(wire::GREETING)
+}

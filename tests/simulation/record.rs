@@ -1,0 +1,160 @@
+//! What all clients together have seen, against which each one's view is held.
+
+use std::collections::BTreeMap;
+
+use crate::violation::{Checked, ensure, violated};
+
+/// A message of a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) from: u64,
+    pub(crate) name: String,
+    pub(crate) content: String,
+}
+
+/// A private message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Private {
+    pub(crate) from_client: usize,
+    pub(crate) to: u64,
+    /// The client that has received it.
+    pub(crate) received_by: Option<usize>,
+    pub(crate) is_confirmed: bool,
+}
+
+/// A message of a topic: the client that sent it, and its place among what that client has sent.
+pub(crate) type RelayKey = (usize, usize);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Relayed {
+    pub(crate) topic: String,
+    pub(crate) is_text: bool,
+    pub(crate) payload: Vec<u8>,
+    /// The step at which it was written.
+    pub(crate) step: u64,
+    /// True once a member has received it.
+    pub(crate) is_seen: bool,
+    previous: Option<RelayKey>,
+    next: Option<RelayKey>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    rooms: BTreeMap<(String, u64), Said>,
+    /// The highest id that somebody has seen, by room.
+    last_ids: BTreeMap<String, u64>,
+    /// Which client a user is.
+    pub(crate) users: BTreeMap<u64, usize>,
+    pub(crate) privates: BTreeMap<String, Private>,
+    pub(crate) relayed: BTreeMap<RelayKey, Relayed>,
+}
+
+impl Record {
+    /// Somebody has seen this message under this id.
+    pub(crate) fn see_message(&mut self, room: &str, id: u64, said: Said) -> Checked {
+        self.see_id(room, id);
+        let known = self.rooms.entry((room.to_owned(), id)).or_insert_with(|| said.clone());
+        ensure!(
+            OneOrder,
+            *known == said,
+            "message {id} of {room} is {known:?} to one and {said:?} to another"
+        );
+        Ok(())
+    }
+
+    /// Somebody was told of this id.
+    pub(crate) fn see_id(&mut self, room: &str, id: u64) {
+        let last = self.last_ids.entry(room.to_owned()).or_default();
+        *last = id.max(*last);
+    }
+
+    pub(crate) fn last_id(&self, room: &str) -> u64 {
+        self.last_ids.get(room).copied().unwrap_or(0)
+    }
+
+    /// Each client's messages stand in the rooms in the order in which it sent them, each of them once.
+    pub(crate) fn check_rooms(&self) -> Checked {
+        let mut last_sequences = BTreeMap::new();
+        let mut contents = BTreeMap::new();
+        for ((room, id), said) in &self.rooms {
+            let key = content_key(&said.content);
+            let Some((client, sequence)) = key else {
+                violated!(Protocol, "message {id} of {room} was never sent: {:?}", said.content)
+            };
+            if let Some(before) = last_sequences.insert((room.clone(), client), sequence) {
+                ensure!(
+                    OneOrder,
+                    before < sequence,
+                    "client {client} sent {sequence} after {before}, {room} has it otherwise"
+                );
+            }
+            let twice = contents.insert((client, sequence), (room, id));
+            ensure!(OneOrder, twice.is_none(), "{:?} stands in {twice:?} and {:?}", said.content, (room, id));
+            ensure!(
+                Protocol,
+                self.users.get(&said.from).is_none_or(|&user| user == client),
+                "{:?} is from user {}",
+                said.content,
+                said.from
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn note_relay(
+        &mut self,
+        key: RelayKey,
+        topic: &str,
+        is_text: bool,
+        payload: &[u8],
+        step: u64,
+    ) {
+        let relayed = Relayed {
+            topic: topic.to_owned(),
+            is_text,
+            payload: payload.to_vec(),
+            step,
+            is_seen: false,
+            previous: None,
+            next: None,
+        };
+        assert!(self.relayed.insert(key, relayed).is_none());
+    }
+
+    /// A member of a topic has received `key` right after `previous`. All members agree on neighbours.
+    pub(crate) fn see_relay(
+        &mut self,
+        topic: &str,
+        previous: Option<RelayKey>,
+        key: RelayKey,
+        is_text: bool,
+        payload: &[u8],
+    ) -> Checked {
+        let Some(relayed) = self.relayed.get_mut(&key) else { violated!(Protocol, "{key:?} was never sent") };
+        ensure!(Protocol, relayed.topic == topic, "{key:?} of topic {:?} came on {topic:?}", relayed.topic);
+        ensure!(Protocol, relayed.is_text == is_text && relayed.payload == payload, "{key:?} was changed");
+        relayed.is_seen = true;
+        let Some(previous) = previous else { return Ok(()) };
+        let known = *relayed.previous.get_or_insert(previous);
+        ensure!(
+            OneOrder,
+            known == previous,
+            "{key:?} follows {known:?} for one and {previous:?} for another"
+        );
+        let before = self.relayed.get_mut(&previous).expect("Bug: it was seen before");
+        let known = *before.next.get_or_insert(key);
+        ensure!(
+            OneOrder,
+            known == key,
+            "{previous:?} is followed by {known:?} for one and {key:?} for another"
+        );
+        Ok(())
+    }
+}
+
+/// What a content begins with: its client, and its place among what that client has sent.
+pub(crate) fn content_key(content: &str) -> Option<RelayKey> {
+    let (key, _) = content.split_once(' ')?;
+    let (client, sequence) = key.split_once('/')?;
+    Some((client.parse().ok()?, sequence.parse().ok()?))
+}

@@ -1,0 +1,148 @@
+//! What one seed is about: sizes, limits and habits, drawn once at the start. Extremes are drawn often,
+//! and each habit is missing in some seeds, because many faults show only when something else is away.
+
+use uproar::hub::{self, PresencePolicy, ShardIndex};
+use uproar::shard::{Deadlines, Limits, Rate, Settings};
+
+use crate::random::Random;
+
+/// The longest message that clients put into a room.
+pub(crate) const CONTENT_BYTES_MAX: usize = 3_000;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) shards: u16,
+    pub(crate) rooms: Vec<String>,
+    pub(crate) topics: Vec<String>,
+    /// Messages of one class that a mailbox holds.
+    pub(crate) mailbox_messages_max: usize,
+    pub(crate) limits: Limits,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) presence: PresencePolicy,
+    pub(crate) history: usize,
+    /// Steps before everything is allowed to come to rest.
+    pub(crate) steps: usize,
+    /// Connections at a time, and in all.
+    pub(crate) clients_max: usize,
+    pub(crate) arrivals_max: usize,
+    /// How the run ends: by a shutdown, or by everyone leaving.
+    pub(crate) ends_by_drain: bool,
+    pub(crate) chances: Chances,
+}
+
+/// Times in a hundred that something happens when it could.
+#[derive(Clone, Debug)]
+pub(crate) struct Chances {
+    pub(crate) received: usize,
+    pub(crate) taken: usize,
+    pub(crate) sent: usize,
+    pub(crate) short: usize,
+    pub(crate) closed: usize,
+    pub(crate) mail: usize,
+    pub(crate) jump: usize,
+    pub(crate) stall: usize,
+    pub(crate) farewell: usize,
+    pub(crate) mischief: usize,
+    pub(crate) flood: usize,
+    pub(crate) move_room: usize,
+    pub(crate) send_failure: usize,
+}
+
+impl Scenario {
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let shards = random.between(1, 4) as u16;
+        let names = ["general", "random", "gaming", "music"].map(String::from);
+        let rooms = names[..random.between(1, 4)].to_vec();
+        let topics = ["", "news", "ticks"].map(String::from)[..random.between(1, 3)].to_vec();
+        let is_flooded = random.percent(8);
+        let frame_bytes_max = if random.percent(6) { 150_000 } else { 16_384 };
+        let queue_bytes_max = match random.below(4) {
+            0 => random.between(1_000, 4_000),
+            1 => random.between(4_000, 30_000),
+            _ => 1 << 20,
+        };
+        let rate = match random.below(4) {
+            0 => Rate { per_second: random.between(1, 50) as u32, burst: random.between(1, 20) as u32 },
+            _ => Rate { per_second: 0, burst: 0 },
+        };
+        let ping_interval_ms = *random.pick(&[200, 2_000, 30_000]);
+        let limits = Limits { message_bytes_max: 4_096, frame_bytes_max, queue_bytes_max, rate };
+        let deadlines = Deadlines {
+            ping_interval_ms,
+            idle_timeout_ms: ping_interval_ms * 4,
+            drain_timeout_ms: *random.pick(&[500, 3_000, 10_000]),
+        };
+        let presence = match random.below(6) {
+            0 | 1 => PresencePolicy::Exact,
+            2 => PresencePolicy::Count(random.between(1, 8)),
+            3 => PresencePolicy::UpTo(500),
+            _ => PresencePolicy::UpTo(random.between(1, 5)),
+        };
+        let often = |random: &mut Random| *random.pick(&[10, 30, 60, 90, 100]);
+        let seldom =
+            |random: &mut Random, most: usize| if random.percent(40) { 0 } else { random.between(1, most) };
+        Self {
+            shards,
+            rooms,
+            topics,
+            mailbox_messages_max: if random.percent(70) { random.between(1, 8) } else { 4_096 },
+            limits,
+            deadlines,
+            presence,
+            history: *random.pick(&[0, 1, 3, 10, 100]),
+            steps: random.between(50, 500),
+            clients_max: random.between(2, 9),
+            arrivals_max: random.between(4, 24),
+            ends_by_drain: random.percent(30),
+            chances: Chances {
+                received: often(random),
+                taken: often(random),
+                sent: often(random),
+                short: *random.pick(&[0, 20, 80]),
+                closed: often(random),
+                mail: often(random),
+                jump: seldom(random, 4),
+                stall: seldom(random, 10),
+                farewell: seldom(random, 8),
+                mischief: seldom(random, 5),
+                flood: if is_flooded { 4 } else { 0 },
+                move_room: *random.pick(&[0, 10, 50]),
+                send_failure: seldom(random, 2),
+            },
+        }
+    }
+
+    pub(crate) fn settings(&self, index: u16) -> Settings {
+        Settings {
+            index: ShardIndex(index),
+            limits: self.limits,
+            deadlines: self.deadlines,
+            rooms: hub::Settings { presence: self.presence, history: self.history },
+        }
+    }
+
+    /// True when every coming and going is announced one by one.
+    pub(crate) fn is_presence_exact(&self) -> bool {
+        match self.presence {
+            PresencePolicy::Exact => true,
+            PresencePolicy::UpTo(limit) => limit > self.clients_max * 4,
+            PresencePolicy::Count(_) => false,
+        }
+    }
+
+    pub(crate) fn is_rate_limited(&self) -> bool {
+        self.limits.rate.per_second > 0
+    }
+
+    /// True when no client can fill its queue unless it stops reading or somebody floods.
+    pub(crate) fn is_queue_ample(&self) -> bool {
+        self.limits.queue_bytes_max == 1 << 20
+            && self.chances.flood == 0
+            && self.limits.frame_bytes_max < 100_000
+    }
+
+    /// More than a join can send: the answer to the upgrade, `welcome`, `users` and `history`.
+    pub(crate) fn join_bytes_max(&self) -> usize {
+        1_000 + self.arrivals_max * 200 + self.history * (CONTENT_BYTES_MAX * 2 + 300)
+    }
+}

@@ -1,0 +1,70 @@
+//! What a simulation finds: the name of an invariant, and how it was broken.
+
+use std::fmt;
+
+/// The invariants by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Invariant {
+    OneOrder,
+    EncodeOnce,
+    HeldOnce,
+    NoWaitingOnTheSlow,
+    TerminalCompletion,
+    OneLeave,
+    EverythingBounded,
+    /// What the wire protocol promises beyond the others.
+    Protocol,
+    /// After everyone has gone, nothing is left of anyone.
+    NothingLeft,
+    /// The server's own assertions.
+    NoPanic,
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OneOrder => "one order",
+            Self::EncodeOnce => "encode once",
+            Self::HeldOnce => "held once",
+            Self::NoWaitingOnTheSlow => "no waiting on the slow",
+            Self::TerminalCompletion => "terminal completion",
+            Self::OneLeave => "one leave",
+            Self::EverythingBounded => "everything bounded",
+            Self::Protocol => "protocol",
+            Self::NothingLeft => "nothing left",
+            Self::NoPanic => "no panic",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) invariant: Invariant,
+    pub(crate) detail: String,
+}
+
+pub(crate) type Checked<T = ()> = Result<T, Violation>;
+
+/// Returns a [`Violation`] from the calling function unless the condition holds.
+macro_rules! ensure {
+    ($invariant:ident, $condition:expr, $($detail:tt)+) => {
+        if !$condition {
+            return Err($crate::violation::Violation {
+                invariant: $crate::violation::Invariant::$invariant,
+                detail: format!($($detail)+),
+            });
+        }
+    };
+}
+
+/// Returns a [`Violation`] from the calling function.
+macro_rules! violated {
+    ($invariant:ident, $($detail:tt)+) => {
+        return Err($crate::violation::Violation {
+            invariant: $crate::violation::Invariant::$invariant,
+            detail: format!($($detail)+),
+        })
+    };
+}
+
+pub(crate) use {ensure, violated};

@@ -1,0 +1,408 @@
+//! One run: shards, clients and time under a seeded scheduler. First anything may happen; then everyone
+//! who reads is given what they are owed; then all leave, and nothing may be left of them.
+
+use std::collections::BTreeMap;
+
+use uproar::clock::Now;
+use uproar::hub::Directory;
+use uproar::metrics::{Dialect, EndReason, Metrics};
+use uproar::permit::ClientPlaces;
+
+use crate::client::{Client, Talk};
+use crate::host::{Around, Host, Mailbox, Pace};
+use crate::random::Random;
+use crate::record::Record;
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+use crate::violation::{Checked, Violation, ensure, violated};
+
+/// Rounds in which everything that can happen does, until nothing can: far more than any seed needs whose
+/// server does not go in circles.
+const ROUNDS_MAX: usize = 40_000;
+
+/// Times that a run's end may wait for a timer.
+const TIMERS_MAX: usize = 4_000;
+
+const START_UNIX_SECONDS: u64 = 1_700_000_000;
+
+struct World<'a> {
+    scenario: Scenario,
+    random: Random,
+    directory: Directory,
+    places: ClientPlaces,
+    hosts: Vec<Host>,
+    clients: Vec<Client>,
+    record: Record,
+    now_ms: u64,
+    is_draining: bool,
+    trace: &'a mut Trace,
+}
+
+/// What a run came to, for a digest over runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) clients: usize,
+    pub(crate) delivered: u64,
+    pub(crate) evicted: u64,
+}
+
+/// Runs one seed to its end or to its first violation.
+pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
+    let mut random = Random::new(seed);
+    let scenario = Scenario::draw(&mut random);
+    trace.note([seed as usize, 0, 0], || format!("{scenario:?}"));
+    let directory = Directory::new(&scenario.rooms, scenario.shards);
+    let places = ClientPlaces::new(scenario.clients_max);
+    let metrics = Metrics::new(usize::from(scenario.shards), places.clone());
+    let hosts = (0..usize::from(scenario.shards))
+        .map(|index| Host::new(index, &scenario, &directory, metrics.shard(index)))
+        .collect();
+    let mut world = World {
+        scenario,
+        random,
+        directory,
+        places,
+        hosts,
+        clients: Vec::new(),
+        record: Record::default(),
+        now_ms: 1,
+        is_draining: false,
+        trace,
+    };
+    for _ in 0..world.scenario.steps {
+        world.step()?;
+    }
+    world.come_to_rest()?;
+    world.check_at_rest(false)?;
+    world.probe();
+    let ended_before = world.ended_count();
+    world.come_to_rest()?;
+    // What was told of the rooms is still so when nobody has gone since.
+    world.check_at_rest(world.ended_count() == ended_before)?;
+    world.end()?;
+    world.check_end()
+}
+
+impl World<'_> {
+    fn now(&self) -> Now {
+        Now { monotonic_ms: self.now_ms, unix_seconds: START_UNIX_SECONDS + self.now_ms / 1_000 }
+    }
+
+    /// One choice of the scheduler.
+    fn step(&mut self) -> Checked {
+        self.trace.step += 1;
+        if self.random.percent(self.scenario.chances.jump) {
+            self.wait_for_timer();
+        } else if self.random.percent(20) {
+            self.now_ms += self.random.below(20) as u64;
+        }
+        match self.random.below(100) {
+            0..40 => {
+                let shard = self.random.below(self.hosts.len());
+                self.turn(shard, Pace::Random)?;
+            }
+            40..50 => self.connect(),
+            50..80 => {
+                let Some(client) = self.some_client() else { return Ok(()) };
+                let bytes_max = *self.random.pick(&[1, 100, 1_000, 1 << 20]);
+                self.read(client, bytes_max)?;
+            }
+            _ => {
+                let Some(client) = self.some_client() else { return Ok(()) };
+                self.act(client);
+            }
+        }
+        Ok(())
+    }
+
+    fn some_client(&mut self) -> Option<usize> {
+        let there: Vec<usize> =
+            self.clients.iter().filter(|client| !client.is_gone()).map(|client| client.number).collect();
+        (!there.is_empty()).then(|| *self.random.pick(&there))
+    }
+
+    fn connect(&mut self) {
+        if self.clients.len() >= self.scenario.arrivals_max {
+            return;
+        }
+        let Some(permit) = self.places.acquire() else { return };
+        let number = self.clients.len();
+        let mut client = Client::draw(number, &self.scenario, &mut self.random);
+        client.permit = Some(permit);
+        let shard = client.shard;
+        self.trace.note([number, shard, 0], || {
+            format!("{number} connects to shard {shard}: {:?}", client.endpoint())
+        });
+        self.hosts[shard].admissions.push_back(number);
+        self.clients.push(client);
+    }
+
+    /// Lets a client do something of its own.
+    fn act(&mut self, number: usize) {
+        let step = self.trace.step;
+        let chances = self.scenario.chances.clone();
+        let random = &mut self.random;
+        let client = &mut self.clients[number];
+        if random.percent(chances.stall) {
+            client.is_reading = !client.is_reading;
+            let is_reading = client.is_reading;
+            return self.trace.note([number, 1, 0], || format!("{number} reads: {is_reading}"));
+        }
+        if !client.is_talking() {
+            return;
+        }
+        let deed = if random.percent(chances.farewell) {
+            client.leave(random);
+            "leaves"
+        } else if random.percent(chances.mischief) {
+            client.misbehave(&self.scenario, random);
+            "misbehaves"
+        } else if random.percent(chances.flood) {
+            client.flood(&mut self.record, step, random);
+            "floods"
+        } else {
+            for _ in 0..random.between(1, 4) {
+                client.speak(&mut self.record, &self.scenario, step, random);
+            }
+            "speaks"
+        };
+        let waiting = client.socket.up.len();
+        self.trace.note([number, 2, waiting], || format!("{number} {deed}, {waiting} bytes to be received"));
+    }
+
+    fn read(&mut self, number: usize, bytes_max: usize) -> Checked<bool> {
+        let client = &mut self.clients[number];
+        if !client.is_reading {
+            return Ok(false);
+        }
+        let outcome = client.read(bytes_max, &mut self.record, &self.scenario, self.trace, &mut self.random);
+        outcome.map_err(|violation| of_client(number, violation))
+    }
+
+    fn turn(&mut self, index: usize, pace: Pace) -> Checked<bool> {
+        let now = self.now();
+        // A shard never posts to itself, so its own mailbox may be away meanwhile.
+        let mut others: Vec<Mailbox> =
+            self.hosts.iter_mut().map(|host| std::mem::take(&mut host.mailbox)).collect();
+        self.hosts[index].mailbox = std::mem::take(&mut others[index]);
+        let mut around = Around {
+            clients: &mut self.clients,
+            scenario: &self.scenario,
+            random: &mut self.random,
+            trace: self.trace,
+            now,
+            pace,
+        };
+        let outcome = self.hosts[index].turn(&mut others, &mut around);
+        for (to, mailbox) in others.into_iter().enumerate() {
+            if to != index {
+                self.hosts[to].mailbox = mailbox;
+            }
+        }
+        outcome
+    }
+
+    /// Lets everything happen that can, without letting time pass.
+    fn settle(&mut self) -> Checked {
+        for _ in 0..ROUNDS_MAX {
+            self.trace.step += 1;
+            let mut has_progressed = false;
+            for index in 0..self.hosts.len() {
+                has_progressed |= self.turn(index, Pace::Eager)?;
+            }
+            for number in 0..self.clients.len() {
+                has_progressed |= self.read(number, usize::MAX)?;
+            }
+            if !has_progressed {
+                return Ok(());
+            }
+        }
+        let stuck: Vec<_> = self.hosts.iter().map(|host| (host.index, host.shard.next_due_ms())).collect();
+        violated!(NoWaitingOnTheSlow, "no rest at {} ms: {stuck:?}", self.now_ms)
+    }
+
+    /// Settles until the last presence report is out: a second in which nobody has gone.
+    fn come_to_rest(&mut self) -> Checked {
+        self.settle()?;
+        for seconds in 0..60 {
+            let ended_before = self.ended_count();
+            self.now_ms += 1_100;
+            self.settle()?;
+            if seconds > 0 && self.ended_count() == ended_before {
+                return Ok(());
+            }
+        }
+        violated!(NothingLeft, "connections go on ending for a minute")
+    }
+
+    fn ended_count(&self) -> u64 {
+        let reasons = EndReason::ALL.iter();
+        reasons
+            .flat_map(|&reason| {
+                self.hosts.iter().map(move |host| host.metrics.connections_ended.with(reason).get())
+            })
+            .sum()
+    }
+
+    fn wait_for_timer(&mut self) -> bool {
+        let due_ms = self.hosts.iter().filter_map(|host| host.shard.next_due_ms()).min();
+        self.now_ms = self.now_ms.max(due_ms.unwrap_or(0));
+        due_ms.is_some()
+    }
+
+    fn probe(&mut self) {
+        let step = self.trace.step;
+        for client in self.clients.iter_mut().filter(|client| client.is_faithful()) {
+            client.probe(&mut self.record, step, &mut self.random);
+        }
+    }
+
+    fn check_at_rest(&self, is_told: bool) -> Checked {
+        for client in &self.clients {
+            client.check_at_rest(&self.record).map_err(|violation| of_client(client.number, violation))?;
+        }
+        self.record.check_rooms()?;
+        for private in self.record.privates.values() {
+            let receiver = self.record.users.get(&private.to).map(|&client| &self.clients[client]);
+            let is_due = private.is_confirmed && receiver.is_some_and(Client::is_faithful);
+            ensure!(Protocol, !is_due || private.received_by.is_some(), "{private:?} has not arrived");
+        }
+        self.check_rosters(is_told)
+    }
+
+    /// Who is told to be in a room is there, and who is there is told.
+    fn check_rosters(&self, is_told: bool) -> Checked {
+        let mut members: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        // Connections of which it is not known where they are: they do not read.
+        let mut hidden = 0;
+        for client in &self.clients {
+            let Talk::Chat(chat) = &client.talk else { continue };
+            match chat.user {
+                Some(user) if client.is_faithful() && chat.is_in_room() => {
+                    members.entry(&chat.room).or_default().push(user);
+                }
+                _ if client.is_gone() => {}
+                _ => hidden += 1,
+            }
+        }
+        for room in self.directory.rooms() {
+            let name = &**self.directory.name(room);
+            let there = members.get(name).map(Vec::as_slice).unwrap_or_default();
+            let online = self.directory.online(room);
+            ensure!(
+                OneLeave,
+                (there.len()..=there.len() + hidden).contains(&online),
+                "{online} are in {name}, {there:?} and up to {hidden} more should be"
+            );
+            for &user in there {
+                let Talk::Chat(chat) = &self.clients[self.record.users[&user]].talk else { continue };
+                if chat.is_roster_whole {
+                    let known: Vec<u64> = chat.roster.keys().copied().collect();
+                    ensure!(
+                        OneLeave,
+                        known.len() == online && there.iter().all(|user| known.contains(user)),
+                        "user {user} believes that {known:?} are in {name}; {online} are, among them {there:?}"
+                    );
+                }
+                if is_told && !self.scenario.is_rate_limited() {
+                    let told = chat.rooms_told.as_ref().and_then(|rooms| rooms.get(name).copied());
+                    ensure!(
+                        OneLeave,
+                        told == Some(online as u64),
+                        "user {user} was told {told:?} for {name}, not {online}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Everyone goes, by themselves or with the server.
+    fn end(&mut self) -> Checked {
+        if self.scenario.ends_by_drain {
+            for index in 0..self.hosts.len() {
+                let now = self.now();
+                self.hosts[index].shard.begin_drain(now);
+                self.trace.note([index, 3, 0], || format!("shard {index} drains"));
+                for _ in 0..self.random.below(4) {
+                    self.now_ms += 1;
+                    let other = self.random.below(self.hosts.len());
+                    self.turn(other, Pace::Random)?;
+                }
+            }
+            self.is_draining = true;
+        } else {
+            for number in 0..self.clients.len() {
+                // Whoever stays without reading or speaking is ended by the idle timeout.
+                let client = &mut self.clients[number];
+                if client.is_talking() && (client.is_reading || self.random.percent(50)) {
+                    client.leave(&mut self.random);
+                }
+            }
+        }
+        for _ in 0..TIMERS_MAX {
+            self.settle()?;
+            if self.hosts.iter().all(|host| host.shard.connection_count() == 0) {
+                return Ok(());
+            }
+            if !self.wait_for_timer() {
+                break;
+            }
+        }
+        let left: Vec<_> = self.hosts.iter().map(|host| host.slots.clone()).collect();
+        violated!(NothingLeft, "connections stay at {} ms: {left:?}", self.now_ms)
+    }
+
+    fn check_end(&mut self) -> Checked<Summary> {
+        let mut timers = 0;
+        while self.wait_for_timer() {
+            self.settle()?;
+            timers += 1;
+            ensure!(NothingLeft, timers < TIMERS_MAX, "timers fire for nobody");
+        }
+        let mut summary = Summary { clients: self.clients.len(), ..Summary::default() };
+        for host in &self.hosts {
+            let metrics = &host.metrics;
+            let index = host.index;
+            ensure!(NothingLeft, host.slots.is_empty(), "shard {index} has not let go of a slot");
+            ensure!(NothingLeft, host.shard.queued_bytes() == 0, "bytes are queued for nobody");
+            let waiting =
+                (0..self.scenario.shards).map(|to| host.shard.waiting_for(uproar::hub::ShardIndex(to)));
+            ensure!(
+                NothingLeft,
+                waiting.into_iter().all(|it| it == (0, 0)),
+                "messages wait on shard {index}"
+            );
+            for &dialect in Dialect::ALL {
+                let open = metrics.connections.with(dialect).get();
+                ensure!(NothingLeft, open == 0, "{open} {dialect} connections are counted");
+            }
+            let ended: u64 =
+                EndReason::ALL.iter().map(|&reason| metrics.connections_ended.with(reason).get()).sum();
+            let began = metrics.upgrades.get();
+            ensure!(
+                NothingLeft,
+                began == ended,
+                "{began} connections began and {ended} ended on shard {index}"
+            );
+            summary.delivered += metrics.messages_delivered.get();
+            summary.evicted += metrics.connections_ended.with(EndReason::SlowConsumer).get();
+        }
+        ensure!(NothingLeft, self.places.taken() == 0, "{} places are taken", self.places.taken());
+        if !self.is_draining {
+            for room in self.directory.rooms() {
+                let online = self.directory.online(room);
+                ensure!(OneLeave, online == 0, "{online} are still in {}", self.directory.name(room));
+            }
+            let homes: usize = self.hosts.iter().map(|host| host.shard.room_count()).sum();
+            ensure!(NothingLeft, homes == self.directory.room_count(), "a topic is left that nobody hears");
+        }
+        self.record.check_rooms()?;
+        Ok(summary)
+    }
+}
+
+/// Says whose view it was that broke an invariant.
+fn of_client(number: usize, violation: Violation) -> Violation {
+    Violation { detail: format!("client {number}: {}", violation.detail), ..violation }
+}
