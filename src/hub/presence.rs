@@ -35,12 +35,22 @@ impl PresencePolicy {
 #[derive(Debug)]
 pub(super) struct Presence {
     policy: PresencePolicy,
-    joined: BTreeMap<UserId, Arc<str>>,
+    joined: BTreeMap<UserId, Newcomer>,
     left: BTreeSet<UserId>,
     renamed: BTreeMap<UserId, Arc<str>>,
+    /// How often somebody was shown all members.
+    listings: u64,
     /// True when the numbers have changed although the lists may be empty.
     changed: bool,
     due_ms: Option<u64>,
+}
+
+/// Somebody who came within the interval.
+#[derive(Debug)]
+struct Newcomer {
+    name: Arc<str>,
+    /// How often all members had been shown by then.
+    listings_before: u64,
 }
 
 impl Presence {
@@ -50,6 +60,7 @@ impl Presence {
             joined: BTreeMap::new(),
             left: BTreeSet::new(),
             renamed: BTreeMap::new(),
+            listings: 0,
             changed: false,
             due_ms: None,
         }
@@ -71,14 +82,17 @@ impl Presence {
         if self.left.remove(&user) {
             self.renamed.insert(user, name);
         } else {
-            self.joined.insert(user, name);
+            self.joined.insert(user, Newcomer { name, listings_before: self.listings });
         }
         self.note_change(now_ms);
     }
 
     pub(super) fn note_left(&mut self, user: UserId, now_ms: u64) {
         self.renamed.remove(&user);
-        if self.joined.remove(&user).is_none() {
+        // Whoever has seen the newcomer in a list must hear of its going.
+        let is_unknown =
+            self.joined.remove(&user).is_some_and(|newcomer| newcomer.listings_before == self.listings);
+        if !is_unknown {
             self.left.insert(user);
         }
         self.note_change(now_ms);
@@ -86,10 +100,15 @@ impl Presence {
 
     pub(super) fn note_renamed(&mut self, user: UserId, name: Arc<str>, now_ms: u64) {
         match self.joined.get_mut(&user) {
-            Some(joined) => *joined = name,
+            Some(joined) => joined.name = name,
             None => drop(self.renamed.insert(user, name)),
         }
         self.note_change(now_ms);
+    }
+
+    /// Somebody was shown all members, newcomers included.
+    pub(super) fn note_listed(&mut self) {
+        self.listings += 1;
     }
 
     pub(super) fn due_ms(&self) -> Option<u64> {
@@ -117,7 +136,7 @@ impl Presence {
         let truncated = joined.len() > max || left.len() > max || renamed.len() > max;
         Some(PresenceReport {
             users_online,
-            joined: joined.into_iter().take(max).collect(),
+            joined: joined.into_iter().take(max).map(|(user, newcomer)| (user, newcomer.name)).collect(),
             left: left.into_iter().take(max).collect(),
             renamed: renamed.into_iter().take(max).collect(),
             truncated,
@@ -166,6 +185,18 @@ mod tests {
         presence.note_joined(id(1), "a".into(), 0);
         presence.note_left(id(1), 1);
         assert_eq!(presence.poll_report(3, 2000), None);
+    }
+
+    #[test]
+    fn who_was_listed_before_going_is_reported() {
+        let mut presence = Presence::new(PresencePolicy::UpTo(1));
+        presence.note_joined(id(1), "a".into(), 0);
+        presence.note_listed();
+        presence.note_joined(id(2), "b".into(), 10);
+        presence.note_left(id(1), 20);
+        presence.note_left(id(2), 20);
+        let report = presence.poll_report(1, 1000).unwrap();
+        assert_eq!((report.joined.len(), report.left), (0, vec![id(1)]));
     }
 
     #[test]

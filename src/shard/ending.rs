@@ -197,8 +197,9 @@ impl Shard {
             Phase::Open => {}
             Phase::Closing(ending) | Phase::Lingering(ending) => {
                 ending.patience_ms = now.monotonic_ms + if is_empty { ANSWER_MS } else { STALL_MS };
-                self.schedule(id);
                 self.finish(id, now);
+                // The deadline may have come closer.
+                self.schedule(id);
             }
             Phase::Ended => return,
         }

@@ -32,7 +32,7 @@ pub(super) struct OutQueue {
     has_begun: bool,
     /// True once the last frame was queued; what is pushed later is ignored.
     sealed: bool,
-    /// True once everything was given up but the frame that is half sent.
+    /// True while what is left of the batch under way is to be given up but for the frame half sent.
     truncated: bool,
 }
 
@@ -91,7 +91,7 @@ impl OutQueue {
         self.resumed = self.resumed.take().and_then(|batch| batch.half_sent()).map(Box::new);
         self.waiting_bytes = self.resumed.as_ref().map_or(0, |batch| batch.remaining_bytes());
         self.waiting_bytes += self.waiting.iter().map(Frame::len).sum::<usize>();
-        self.truncated = true;
+        self.truncated = self.in_flight_bytes > 0;
         self.sealed = false;
         self.seal(Some(last));
     }
@@ -122,7 +122,7 @@ impl OutQueue {
         assert!(self.in_flight_bytes > 0, "Bug: a batch came back that was not handed out");
         self.in_flight_bytes = 0;
         let rest = batch.advance(sent);
-        let rest = if self.truncated { rest.and_then(SendBatch::half_sent) } else { rest };
+        let rest = if mem::take(&mut self.truncated) { rest.and_then(SendBatch::half_sent) } else { rest };
         if let Some(rest) = rest {
             self.waiting_bytes += rest.remaining_bytes();
             self.resumed = Some(Box::new(rest));
@@ -245,7 +245,10 @@ mod tests {
         queue.push_join(&[frame(10), frame(20)], 100).unwrap();
         queue.truncate(frame(4));
         assert_eq!(queue.queued_bytes(), 10 + 4);
-        assert_eq!(queue.next_batch().unwrap().frame_count(), 2);
+        let batch = queue.next_batch().unwrap();
+        assert_eq!(batch.frame_count(), 2);
+        queue.handle_sent(batch, 3);
+        assert_eq!(queue.queued_bytes(), 7 + 4, "the last frame stays");
     }
 
     #[test]

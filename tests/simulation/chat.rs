@@ -294,6 +294,7 @@ impl Chat {
             users.insert(id, text_of(user, "name")?);
         }
         ensure!(Protocol, ids.len() == users.len(), "a user is listed twice: {ids:?}");
+        let own = self.user.unwrap_or(0);
         let is_whole = message.get("total").is_none();
         if is_whole {
             ensure!(Protocol, ids.is_sorted(), "users out of order: {ids:?}");
@@ -302,14 +303,16 @@ impl Chat {
         if !is_snapshot {
             // A page says how many there are in all, and holds no more than was asked for.
             self.skip_ordered(|answer| match answer {
-                Ordered::Users { limit } => limit.is_none_or(|limit| !is_whole && ids.len() <= limit),
+                Ordered::Users { limit: Some(limit) } => !is_whole && ids.len() <= *limit,
+                Ordered::Users { limit: None } => {
+                    is_whole || !scenario.is_presence_exact() && users.contains_key(&own)
+                }
                 _ => false,
             })?;
             if let Some(Ordered::Users { limit: Some(_) }) = self.ordered.pop_front() {
                 return Ok(());
             }
         }
-        let own = self.user.unwrap_or(0);
         ensure!(OneLeave, users.contains_key(&own), "not listed in one's own room");
         if !is_snapshot && self.is_roster_whole && scenario.is_presence_exact() {
             // One's own name is told otherwise.

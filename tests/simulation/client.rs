@@ -10,6 +10,7 @@ use crate::random::Random;
 use crate::record::{Record, RelayKey, content_key};
 use crate::scenario::Scenario;
 use crate::socket::{DownEnd, Socket};
+use crate::trace::Trace;
 use crate::violation::{Checked, ensure, violated};
 use crate::wire::{self, BINARY, CLOSE, CONTINUATION, Incoming, PING, PONG, Reader, TEXT, frame};
 
@@ -247,14 +248,16 @@ impl Client {
         bytes_max: usize,
         record: &mut Record,
         scenario: &Scenario,
-        step: u64,
+        trace: &mut Trace,
         random: &mut Random,
     ) -> Checked<bool> {
         let bytes = self.socket.read(bytes_max);
         let mut has_read = !bytes.is_empty();
         self.reader.push(bytes);
         while let Some(incoming) = self.reader.poll()? {
-            self.hear(incoming, record, scenario, step, random)?;
+            let number = self.number;
+            trace.note([number, 4, 0], || format!("  {number} hears {:.300}", format!("{incoming:?}")));
+            self.hear(incoming, record, scenario, trace.step, random)?;
         }
         if self.socket.down.is_empty() && self.down_end.is_none() && self.socket.down_end.is_some() {
             self.down_end = self.socket.down_end;

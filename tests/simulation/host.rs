@@ -2,7 +2,7 @@
 //! of `uproar::shard::floor`, with the scheduler's choice of what has completed or arrived by then; where
 //! the floor would sleep, there is no turn.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use uproar::clock::Now;
@@ -18,10 +18,14 @@ use crate::record::content_key;
 use crate::scenario::Scenario;
 use crate::socket::{Completed, RECEIVE_BYTES_MAX};
 use crate::trace::Trace;
-use crate::violation::{Checked, ensure};
+use crate::violation::{Checked, ensure, violated};
+use crate::wire::CLOSE;
 
 /// Input that a connection may have held back: what makes it pause, and what was on its way by then.
 const HELD_BYTES_MAX: usize = 64 * 1024 + 4 * RECEIVE_BYTES_MAX;
+
+/// How long a client may take to answer a close frame or a FIN.
+const ANSWER_MS: u64 = 2_000;
 
 pub(crate) struct Host {
     pub(crate) index: usize,
@@ -33,7 +37,11 @@ pub(crate) struct Host {
     /// The client in each slot in use.
     pub(crate) slots: BTreeMap<u32, usize>,
     /// Clients whose next send begins within a frame.
-    halves: BTreeMap<usize, Vec<usize>>,
+    halves: BTreeSet<usize>,
+    /// Clients whose last batch ends with a close frame.
+    being_closed: BTreeSet<usize>,
+    /// By when clients that have been sent a close frame or a FIN must have answered, or be cut off.
+    deadlines: BTreeMap<usize, u64>,
     /// Where each broadcast is held, by its content.
     held_at: BTreeMap<Vec<u8>, usize>,
 }
@@ -101,7 +109,9 @@ impl Host {
             mailbox: Mailbox::default(),
             admissions: VecDeque::new(),
             slots: BTreeMap::new(),
-            halves: BTreeMap::new(),
+            halves: BTreeSet::new(),
+            being_closed: BTreeSet::new(),
+            deadlines: BTreeMap::new(),
             held_at: BTreeMap::new(),
         }
     }
@@ -249,19 +259,22 @@ impl Host {
             }
             Completed::Closed => {
                 around.clients[client].socket.id = None;
+                self.halves.remove(&client);
+                self.being_closed.remove(&client);
                 self.slots.remove(&id.index);
                 Completion::Closed(id)
             }
             Completed::Sent(..) => {
                 let Completed::Sent(batch, result) = completed else { return };
                 if let Ok(sent) = result {
-                    // The frames begin at these places; a send that ends elsewhere has left one half sent.
-                    let mut ends = frame_ends(&batch);
-                    ends.retain(|&end| end == sent);
-                    if ends.is_empty() {
-                        self.halves.insert(client, Vec::new());
-                    } else {
+                    // A send that ends elsewhere than a frame has left one half sent.
+                    if frame_ends(&batch).contains(&sent) {
                         self.halves.remove(&client);
+                    } else {
+                        self.halves.insert(client);
+                    }
+                    if sent == batch.remaining_bytes() && self.being_closed.contains(&client) {
+                        self.deadlines.entry(client).or_insert(now.monotonic_ms + ANSWER_MS);
                     }
                 }
                 return self.shard.handle_completion(Completion::Sent(id, batch, result), now);
@@ -303,16 +316,29 @@ impl Host {
                 | Submission::Close(id, _) => *id,
             };
             let Some(&client) = self.slots.get(&id.index) else {
-                crate::violation::violated!(TerminalCompletion, "{submission:.60?} for a free slot")
+                violated!(TerminalCompletion, "{submission:.60?} for a free slot")
             };
             let own = around.clients[client].socket.id;
             ensure!(TerminalCompletion, own == Some(id), "{id} is an earlier use of {own:?}'s slot");
             let number = match &submission {
                 Submission::Send(_, batch) => {
                     self.check_sharing(client, batch, around)?;
+                    let last = batch.slice(batch.frame_count() - 1);
+                    let is_whole = batch.frame_count() > 1 || !self.halves.contains(&client);
+                    if is_whole && last[0] == 0x80 | CLOSE {
+                        self.being_closed.insert(client);
+                    }
                     batch.remaining_bytes()
                 }
-                _ => 0,
+                Submission::ShutdownWrite(_) => {
+                    self.deadlines.insert(client, around.now.monotonic_ms + ANSWER_MS);
+                    0
+                }
+                Submission::Close(..) => {
+                    self.deadlines.remove(&client);
+                    0
+                }
+                Submission::PauseReceive(_) | Submission::ResumeReceive(_) => 0,
             };
             around.trace.note([self.index, client, number], || match &submission {
                 Submission::Send(_, batch) => {
@@ -321,6 +347,20 @@ impl Host {
                 other => format!("  {client} <- {other:?}"),
             });
             around.clients[client].socket.submit(submission, around.random)?;
+        }
+        self.check_deadlines()
+    }
+
+    /// Whoever is told to go has two seconds to answer, and a timer that sees to it.
+    fn check_deadlines(&self) -> Checked {
+        let due_ms = self.shard.next_due_ms();
+        for (client, &deadline_ms) in &self.deadlines {
+            let is_seen_to = due_ms.is_some_and(|due_ms| due_ms <= deadline_ms);
+            ensure!(
+                Protocol,
+                is_seen_to,
+                "client {client} must answer by {deadline_ms} ms, looked at {due_ms:?}"
+            );
         }
         Ok(())
     }
@@ -333,7 +373,7 @@ impl Host {
             Talk::Raw(_) => false,
             Talk::Echo(_) => return Ok(()),
         };
-        let first = usize::from(self.halves.contains_key(&client));
+        let first = usize::from(self.halves.contains(&client));
         for index in first..batch.frame_count() {
             let slice = batch.slice(index);
             let Some(payload) = payload_begin(slice) else { continue };

@@ -32,7 +32,7 @@ use violation::{Checked, Invariant, Violation};
 use world::Summary;
 
 /// Seeds of the usual test run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 400;
 
 /// Seeds between two lines of progress.
 const PROGRESS_SEEDS: u64 = 1_000;

@@ -14,7 +14,7 @@ use crate::random::Random;
 use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
-use crate::violation::{Checked, ensure};
+use crate::violation::{Checked, Violation, ensure, violated};
 
 /// Rounds in which everything that can happen does, until nothing can: far more than any seed needs whose
 /// server does not go in circles.
@@ -75,8 +75,10 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
     world.come_to_rest()?;
     world.check_at_rest(false)?;
     world.probe();
+    let ended_before = world.ended_count();
     world.come_to_rest()?;
-    world.check_at_rest(true)?;
+    // What was told of the rooms is still so when nobody has gone since.
+    world.check_at_rest(world.ended_count() == ended_before)?;
     world.end()?;
     world.check_end()
 }
@@ -173,13 +175,8 @@ impl World<'_> {
         if !client.is_reading {
             return Ok(false);
         }
-        let step = self.trace.step;
-        client.read(bytes_max, &mut self.record, &self.scenario, step, &mut self.random).map_err(
-            |mut violation| {
-                violation.detail = format!("client {number}: {}", violation.detail);
-                violation
-            },
-        )
+        let outcome = client.read(bytes_max, &mut self.record, &self.scenario, self.trace, &mut self.random);
+        outcome.map_err(|violation| of_client(number, violation))
     }
 
     fn turn(&mut self, index: usize, pace: Pace) -> Checked<bool> {
@@ -221,16 +218,30 @@ impl World<'_> {
             }
         }
         let stuck: Vec<_> = self.hosts.iter().map(|host| (host.index, host.shard.next_due_ms())).collect();
-        crate::violation::violated!(NoWaitingOnTheSlow, "no rest at {} ms: {stuck:?}", self.now_ms)
+        violated!(NoWaitingOnTheSlow, "no rest at {} ms: {stuck:?}", self.now_ms)
     }
 
-    /// Settles until the last presence report is out.
+    /// Settles until the last presence report is out: a second in which nobody has gone.
     fn come_to_rest(&mut self) -> Checked {
-        for _ in 0..3 {
-            self.settle()?;
+        self.settle()?;
+        for seconds in 0..60 {
+            let ended_before = self.ended_count();
             self.now_ms += 1_100;
+            self.settle()?;
+            if seconds > 0 && self.ended_count() == ended_before {
+                return Ok(());
+            }
         }
-        self.settle()
+        violated!(NothingLeft, "connections go on ending for a minute")
+    }
+
+    fn ended_count(&self) -> u64 {
+        let reasons = EndReason::ALL.iter();
+        reasons
+            .flat_map(|&reason| {
+                self.hosts.iter().map(move |host| host.metrics.connections_ended.with(reason).get())
+            })
+            .sum()
     }
 
     fn wait_for_timer(&mut self) -> bool {
@@ -246,12 +257,9 @@ impl World<'_> {
         }
     }
 
-    fn check_at_rest(&self, has_probed: bool) -> Checked {
+    fn check_at_rest(&self, is_told: bool) -> Checked {
         for client in &self.clients {
-            client.check_at_rest(&self.record).map_err(|mut violation| {
-                violation.detail = format!("client {}: {}", client.number, violation.detail);
-                violation
-            })?;
+            client.check_at_rest(&self.record).map_err(|violation| of_client(client.number, violation))?;
         }
         self.record.check_rooms()?;
         for private in self.record.privates.values() {
@@ -259,11 +267,11 @@ impl World<'_> {
             let is_due = private.is_confirmed && receiver.is_some_and(Client::is_faithful);
             ensure!(Protocol, !is_due || private.received_by.is_some(), "{private:?} has not arrived");
         }
-        self.check_rosters(has_probed)
+        self.check_rosters(is_told)
     }
 
     /// Who is told to be in a room is there, and who is there is told.
-    fn check_rosters(&self, has_probed: bool) -> Checked {
+    fn check_rosters(&self, is_told: bool) -> Checked {
         let mut members: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         // Connections of which it is not known where they are: they do not read.
         let mut hidden = 0;
@@ -296,7 +304,7 @@ impl World<'_> {
                         "user {user} believes that {known:?} are in {name}; {online} are, among them {there:?}"
                     );
                 }
-                if has_probed && !self.scenario.is_rate_limited() {
+                if is_told && !self.scenario.is_rate_limited() {
                     let told = chat.rooms_told.as_ref().and_then(|rooms| rooms.get(name).copied());
                     ensure!(
                         OneLeave,
@@ -342,7 +350,7 @@ impl World<'_> {
             }
         }
         let left: Vec<_> = self.hosts.iter().map(|host| host.slots.clone()).collect();
-        crate::violation::violated!(NothingLeft, "connections stay at {} ms: {left:?}", self.now_ms)
+        violated!(NothingLeft, "connections stay at {} ms: {left:?}", self.now_ms)
     }
 
     fn check_end(&mut self) -> Checked<Summary> {
@@ -392,4 +400,9 @@ impl World<'_> {
         self.record.check_rooms()?;
         Ok(summary)
     }
+}
+
+/// Says whose view it was that broke an invariant.
+fn of_client(number: usize, violation: Violation) -> Violation {
+    Violation { detail: format!("client {number}: {}", violation.detail), ..violation }
 }
