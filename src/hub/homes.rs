@@ -138,6 +138,12 @@ impl Homes {
         self.outbox.deliveries.pop_front()
     }
 
+    /// True when [`Homes::poll_delivery`] has something.
+    #[must_use]
+    pub fn has_deliveries(&self) -> bool {
+        !self.outbox.deliveries.is_empty()
+    }
+
     /// How many rooms and topics are at home here.
     #[must_use]
     pub fn room_count(&self) -> usize {

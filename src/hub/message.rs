@@ -1,9 +1,9 @@
 //! What shards tell each other.
 //!
 //! There are two classes, and the difference keeps the mesh from locking up. Handling a [`Delivery`] sends
-//! something only to clients (or, once for each change of room, the next step of that change), so
-//! deliveries are always drained. Handling a [`Request`] sends deliveries, so requests may have to wait
-//! for room.
+//! something to clients, and to other shards at most one thing for each connection: the next step of a
+//! change of room, or the leave of one that was evicted. So deliveries are always drained. Handling a
+//! [`Request`] sends deliveries to everyone, so requests may have to wait for room.
 
 use std::sync::Arc;
 

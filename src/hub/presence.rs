@@ -49,6 +49,8 @@ pub(super) struct Presence {
 #[derive(Debug)]
 struct Newcomer {
     name: Arc<str>,
+    /// True when it had gone within the interval as well.
+    was_member: bool,
     /// How often all members had been shown by then.
     listings_before: u64,
 }
@@ -77,21 +79,20 @@ impl Presence {
     }
 
     pub(super) fn note_joined(&mut self, user: UserId, name: Arc<str>, now_ms: u64) {
-        // Who went and came back within the interval is a newcomer to those who forgot the old entry; the
-        // lists speak of the difference, and a name may have changed meanwhile.
-        if self.left.remove(&user) {
-            self.renamed.insert(user, name);
-        } else {
-            self.joined.insert(user, Newcomer { name, listings_before: self.listings });
-        }
+        // Who went and came back within the interval was there before, but whoever entered in between does
+        // not know it, and its name may be another one.
+        let was_member = self.left.remove(&user);
+        self.joined.insert(user, Newcomer { name, was_member, listings_before: self.listings });
         self.note_change(now_ms);
     }
 
     pub(super) fn note_left(&mut self, user: UserId, now_ms: u64) {
         self.renamed.remove(&user);
         // Whoever has seen the newcomer in a list must hear of its going.
-        let is_unknown =
-            self.joined.remove(&user).is_some_and(|newcomer| newcomer.listings_before == self.listings);
+        let is_unknown = self
+            .joined
+            .remove(&user)
+            .is_some_and(|newcomer| !newcomer.was_member && newcomer.listings_before == self.listings);
         if !is_unknown {
             self.left.insert(user);
         }
@@ -185,6 +186,18 @@ mod tests {
         presence.note_joined(id(1), "a".into(), 0);
         presence.note_left(id(1), 1);
         assert_eq!(presence.poll_report(3, 2000), None);
+    }
+
+    #[test]
+    fn who_went_and_came_back_is_told_to_those_who_entered_meanwhile() {
+        let mut presence = Presence::new(PresencePolicy::UpTo(1));
+        presence.note_left(id(1), 0);
+        presence.note_joined(id(1), "a".into(), 10);
+        presence.note_left(id(2), 10);
+        presence.note_joined(id(2), "b".into(), 20);
+        presence.note_left(id(2), 30);
+        let report = presence.poll_report(1, 1000).unwrap();
+        assert_eq!((report.joined, report.left), (vec![(id(1), "a".into())], vec![id(2)]));
     }
 
     #[test]

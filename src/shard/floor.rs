@@ -168,6 +168,8 @@ impl Floor {
         if self.shard.next_due_ms().is_some_and(|due_ms| due_ms <= now.monotonic_ms) {
             self.shard.handle_tick(now);
         }
+        // First what waits, so that input that was held back for it can be read.
+        self.send_messages();
         self.shard.handle_turn_end(now);
         self.send_messages();
         while let Some(submission) = self.shard.poll_submission() {
@@ -179,7 +181,7 @@ impl Floor {
 
     /// Waits until a turn has something to do.
     async fn wait(&mut self, event: &AsyncFd<OwnedFd>) -> io::Result<Wake> {
-        if !self.ring.is_idle() {
+        if !self.ring.is_idle() || self.shard.has_readable_input() {
             // The lobby's operations reach the kernel when the runtime parks. Making our own event ready
             // lets it park for no time at all, where a mere yield would leave the lobby hungry.
             self.ring.wake()?;

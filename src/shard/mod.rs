@@ -257,6 +257,12 @@ impl Shard {
             || !self.accepts_requests()
     }
 
+    /// True while input that was held back could be read by now: the next turn is due at once.
+    #[must_use]
+    pub fn has_readable_input(&self) -> bool {
+        !self.held.is_empty() && !self.is_congested()
+    }
+
     /// Stops reading what clients send, ahead of a shutdown.
     pub fn hush(&mut self) {
         self.is_hushed = true;
@@ -304,7 +310,19 @@ impl Shard {
     ///
     /// Deliveries come first, so that each room's members hear of one change before the home is told the
     /// next.
+    #[inline]
     fn settle(&mut self, now: Now) {
+        // After most completions, the ends of sends, there is nothing to do.
+        if self.homes.has_deliveries()
+            || !self.own_deliveries.is_empty()
+            || !self.own_requests.is_empty()
+            || !self.answered.is_empty()
+        {
+            self.settle_all(now);
+        }
+    }
+
+    fn settle_all(&mut self, now: Now) {
         loop {
             while let Some((to, delivery)) = self.homes.poll_delivery() {
                 if to == self.settings.index {
