@@ -25,8 +25,9 @@ use crate::permit::{ClientPermit, ClientPlaces};
 use crate::preflight::{BACKLOG_WANTED, Capacity};
 use crate::protocol::response::{Response, Status};
 use crate::ring::{self, Ring};
-use crate::shard::floor::{self, Floor, Stage};
+use crate::shard::floor::{self, Floor};
 use crate::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
+use crate::shard::stage::Stage;
 use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
 
 /// Unsent bytes that the kernel takes for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)). The rest stays in

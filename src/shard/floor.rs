@@ -1,8 +1,8 @@
 //! The floor: the event loop of a shard, one task on its runtime.
 //!
-//! A turn waits until something can be done, collects what has completed or arrived, steps the [`Shard`],
-//! and submits what it asks for, all at once. Nothing in here decides anything; it moves values between
-//! the ring, the mesh, the lobby and the state machine.
+//! It waits until something can be done and then runs a [`turn`]: collects what has completed or arrived,
+//! steps the [`Shard`], and submits what it asks for, all at once. Nothing in here decides anything; it
+//! moves values between the ring, the mesh, the lobby and the state machine.
 
 use std::future::pending;
 use std::io;
@@ -11,21 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use super::lobby::Admission;
+use super::stage::{Progress, Stage};
+use super::turn::{self, Class, Message, Surroundings};
 use super::{Arrival, Shard};
 use crate::clock::{Clock, Now};
 use crate::hub::{Delivery, Request, ShardIndex};
-use crate::mesh::{Mailbox, Mesh};
+use crate::mesh::{Address, Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
-use crate::ring::{self, Completion, Ring};
-
-/// Messages of other shards that are handled in one turn, so that clients have their turn as well.
-const MESSAGES_A_TURN: usize = 1_024;
+use crate::ring::{self, Completion, Ring, Submission};
 
 /// How often the queues are added up: it looks at every connection, which is too much for every turn.
 const QUEUES_EVERY_MS: u64 = 1_000;
@@ -35,37 +34,6 @@ const QUEUES_EVERY_MS: u64 = 1_000;
 pub struct Tally {
     ring: ring::Counts,
     next_ms: u64,
-}
-
-/// What the server wants of its floors.
-///
-/// A shutdown takes all floors through the stages together: one begins when every floor has reached the
-/// one before. So whatever a sender was told is sent has arrived with everyone before anyone is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Serve.
-    Serving,
-    /// Read no more from clients. Reached when all that they asked for is in its home's mailbox.
-    Hushed,
-    /// Reached when the homes have dealt with it, and their answers are in the members' mailboxes.
-    Settled,
-    /// Deliver that, and close everyone. Reached when nobody is left.
-    Draining,
-    /// Return.
-    Stopped,
-}
-
-impl Stage {
-    /// The stage behind this one.
-    #[must_use]
-    pub fn next(self) -> Self {
-        match self {
-            Self::Serving => Self::Hushed,
-            Self::Hushed => Self::Settled,
-            Self::Settled => Self::Draining,
-            Self::Draining | Self::Stopped => Self::Stopped,
-        }
-    }
 }
 
 /// Everything that a floor connects.
@@ -97,8 +65,7 @@ pub struct Floor {
 /// Everything that can wake the loop.
 enum Wake {
     Ring,
-    Request(Request),
-    Delivery(Delivery),
+    Message(Message),
     Admission(Admission),
     /// A full mailbox has room again.
     Room,
@@ -114,83 +81,60 @@ impl Floor {
     /// When the ring fails, which ends the shard.
     pub async fn run(mut self) -> io::Result<()> {
         let event = ring::awaitable(self.ring.event_descriptor().try_clone_to_owned()?)?;
-        let mut reached = Stage::Serving;
+        let mut progress = Progress::default();
         loop {
+            let mut message = None;
             match self.wait(&event).await? {
                 Wake::Ring | Wake::Tick | Wake::Room => {}
-                Wake::Request(request) => self.shard.handle_request(request, self.clock.now()),
-                Wake::Delivery(delivery) => self.shard.handle_delivery(delivery, self.clock.now()),
+                Wake::Message(first) => message = Some(first),
                 Wake::Admission(admission) => self.admit(admission),
-                Wake::Stage(Stage::Serving | Stage::Settled) => {}
-                Wake::Stage(Stage::Hushed) => self.shard.hush(),
-                Wake::Stage(Stage::Draining) => {
-                    let now = self.clock.now();
-                    while let Ok(delivery) = self.mailbox.deliveries.try_recv() {
-                        self.shard.handle_delivery(delivery, now);
-                    }
-                    info!(shard = self.index.0, connections = self.shard.connection_count(), "draining");
-                    self.shard.begin_drain(now);
-                }
                 Wake::Stage(Stage::Stopped) => return Ok(()),
+                Wake::Stage(stage) => self.begin(stage, &mut progress),
             }
-            self.turn()?;
-            let stage = *self.stage.borrow();
-            if reached < stage && self.has_reached(stage) {
-                reached = stage;
+            self.turn(message)?;
+            let (shard, around) = self.split();
+            if let Some(stage) = progress.poll_reached(shard, &around) {
                 (self.reached)(stage);
             }
         }
     }
 
-    fn has_reached(&self, stage: Stage) -> bool {
-        let mut waiting = self.mesh.addresses().map(|(to, _)| self.shard.waiting_for(to));
-        match stage {
-            Stage::Serving | Stage::Stopped => true,
-            Stage::Hushed => waiting.all(|(requests, _)| requests == 0),
-            Stage::Settled => {
-                self.mailbox.requests.is_empty() && waiting.all(|(_, deliveries)| deliveries == 0)
-            }
-            Stage::Draining => self.shard.connection_count() == 0,
-        }
-    }
-
-    /// One turn: collect, step, submit.
-    fn turn(&mut self) -> io::Result<()> {
+    /// One turn over this floor's ring and mesh.
+    fn turn(&mut self, first: Option<Message>) -> io::Result<()> {
         self.ring.enter()?;
-        let now = self.clock.now();
-        while let Some(completion) = self.ring.next_completion() {
-            self.shard.handle_completion(completion, now);
-        }
-        self.receive_messages(now);
         while let Ok(admission) = self.admissions.try_recv() {
             self.admit(admission);
         }
-        if self.shard.next_due_ms().is_some_and(|due_ms| due_ms <= now.monotonic_ms) {
-            self.shard.handle_tick(now);
-        }
-        // First what waits, so that input that was held back for it can be read.
-        self.send_messages();
-        self.shard.handle_turn_end(now);
-        self.send_messages();
-        while let Some(submission) = self.shard.poll_submission() {
-            self.ring.submit(submission);
-        }
+        let now = self.clock.now();
+        let (shard, mut around) = self.split();
+        turn::run(shard, &mut around, first, now);
         self.count(now);
         Ok(())
     }
 
+    fn begin(&mut self, stage: Stage, progress: &mut Progress) {
+        if stage == Stage::Draining {
+            info!(shard = self.index.0, connections = self.shard.connection_count(), "draining");
+        }
+        let now = self.clock.now();
+        let (shard, mut around) = self.split();
+        progress.begin(stage, shard, &mut around, now);
+    }
+
     /// Waits until a turn has something to do.
     async fn wait(&mut self, event: &AsyncFd<OwnedFd>) -> io::Result<Wake> {
-        if !self.ring.is_idle() || self.shard.has_readable_input() {
+        let now_ms = self.clock.now().monotonic_ms;
+        let turn_ms = turn::due_ms(&self.shard, now_ms);
+        if !self.ring.is_idle() || turn_ms.is_some_and(|turn_ms| turn_ms <= now_ms) {
             // The lobby's operations reach the kernel when the runtime parks. Making our own event ready
             // lets it park for no time at all, where a mere yield would leave the lobby hungry.
             self.ring.wake()?;
         }
         // While something is queued, the gauge must not go stale.
         let count_ms = (self.metrics.queued_bytes.get() > 0).then_some(self.tally.next_ms);
-        let due_ms = [self.shard.next_due_ms(), count_ms].into_iter().flatten().min();
-        let due = due_ms.map(|due_ms| self.deadline(due_ms));
-        let congested = self.congested_with();
+        let due_ms = [turn_ms, count_ms].into_iter().flatten().min();
+        let due = due_ms.map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(now_ms)));
+        let congested = turn::congested_with(&self.shard);
         tokio::select! {
             biased;
             changed = self.stage.changed() => {
@@ -201,19 +145,14 @@ impl Floor {
                 ready?.clear_ready();
                 Ok(Wake::Ring)
             }
-            Some(delivery) = self.mailbox.deliveries.recv() => Ok(Wake::Delivery(delivery)),
+            Some(delivery) = self.mailbox.deliveries.recv() => Ok(Wake::Message(Message::Delivery(delivery))),
             Some(request) = self.mailbox.requests.recv(), if self.shard.accepts_requests() => {
-                Ok(Wake::Request(request))
+                Ok(Wake::Message(Message::Request(request)))
             }
             Some(admission) = self.admissions.recv() => Ok(Wake::Admission(admission)),
             () = room_for(&self.mesh, congested) => Ok(Wake::Room),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Ok(Wake::Tick),
         }
-    }
-
-    fn deadline(&self, due_ms: u64) -> Instant {
-        let now_ms = self.clock.now().monotonic_ms;
-        Instant::now() + Duration::from_millis(due_ms.saturating_sub(now_ms))
     }
 
     fn admit(&mut self, admission: Admission) {
@@ -227,41 +166,10 @@ impl Floor {
         }
     }
 
-    fn receive_messages(&mut self, now: Now) {
-        for _ in 0..MESSAGES_A_TURN {
-            let Ok(delivery) = self.mailbox.deliveries.try_recv() else { break };
-            self.shard.handle_delivery(delivery, now);
-        }
-        for _ in 0..MESSAGES_A_TURN {
-            if !self.shard.accepts_requests() {
-                break;
-            }
-            let Ok(request) = self.mailbox.requests.try_recv() else { break };
-            self.shard.handle_request(request, now);
-        }
-    }
-
-    /// Posts what waits for other shards, as far as their mailboxes have room.
-    fn send_messages(&mut self) {
-        for (to, address) in self.mesh.addresses() {
-            while let Ok(place) = address.deliveries.try_reserve() {
-                let Some(delivery) = self.shard.poll_delivery(to) else { break };
-                place.send(delivery);
-            }
-            while let Ok(place) = address.requests.try_reserve() {
-                let Some(request) = self.shard.poll_request(to) else { break };
-                place.send(request);
-            }
-        }
-    }
-
-    /// A shard whose mailbox could not take everything.
-    fn congested_with(&self) -> Option<(ShardIndex, Class)> {
-        self.mesh.addresses().find_map(|(to, _)| match self.shard.waiting_for(to) {
-            (0, 0) => None,
-            (_, 0) => Some((to, Class::Requests)),
-            _ => Some((to, Class::Deliveries)),
-        })
+    /// The state machine, and what surrounds it.
+    fn split(&mut self) -> (&mut Shard, Outside<'_>) {
+        let outside = Outside { ring: &mut self.ring, mailbox: &mut self.mailbox, mesh: &self.mesh };
+        (&mut self.shard, outside)
     }
 
     fn count(&mut self, now: Now) {
@@ -280,17 +188,58 @@ impl Floor {
     }
 }
 
-/// A class of messages between shards.
-#[derive(Clone, Copy, Debug)]
-enum Class {
-    Requests,
-    Deliveries,
+/// A shard's surroundings, for as long as a turn takes.
+struct Outside<'a> {
+    ring: &'a mut Ring,
+    mailbox: &'a mut Mailbox,
+    mesh: &'a Mesh,
+}
+
+impl Surroundings for Outside<'_> {
+    fn next_completion(&mut self) -> Option<Completion<'_>> {
+        self.ring.next_completion()
+    }
+
+    fn next_delivery(&mut self) -> Option<Delivery> {
+        self.mailbox.deliveries.try_recv().ok()
+    }
+
+    fn next_request(&mut self) -> Option<Request> {
+        self.mailbox.requests.try_recv().ok()
+    }
+
+    fn has_mail(&self) -> bool {
+        !self.mailbox.deliveries.is_empty() || !self.mailbox.requests.is_empty()
+    }
+
+    fn post_delivery(&mut self, to: ShardIndex, delivery: impl FnOnce() -> Option<Delivery>) -> bool {
+        post(&address(self.mesh, to).deliveries, delivery)
+    }
+
+    fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool {
+        post(&address(self.mesh, to).requests, request)
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        self.ring.submit(submission);
+    }
+}
+
+fn post<T>(to: &Sender<T>, message: impl FnOnce() -> Option<T>) -> bool {
+    let Ok(place) = to.try_reserve() else { return false };
+    message().map(|message| place.send(message)).is_some()
+}
+
+fn address(mesh: &Mesh, to: ShardIndex) -> &Address {
+    let (index, address) = mesh.addresses().nth(usize::from(to.0)).expect("Bug: an unknown shard");
+    debug_assert_eq!(index, to);
+    address
 }
 
 /// Ends when a mailbox that was full has room.
 async fn room_for(mesh: &Mesh, congested: Option<(ShardIndex, Class)>) {
     let Some((to, class)) = congested else { return pending().await };
-    let (_, address) = mesh.addresses().nth(usize::from(to.0)).expect("Bug: an unknown shard");
+    let address = address(mesh, to);
     // An error means that the shard has stopped, and then this one is about to.
     match class {
         Class::Requests => drop(address.requests.reserve().await),

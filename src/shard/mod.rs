@@ -6,7 +6,8 @@
 //! interleaving that it can think of.
 //!
 //! - [`lobby`] is where connections come from: accept, HTTP, upgrade.
-//! - [`floor`] is the event loop that drives a [`Shard`].
+//! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
+//! - [`floor`] is the event loop that does so over a ring and a mesh.
 //! - The rest is the state machine: `arrival` takes connections in, `input` turns received bytes into
 //!   commands, `chat` carries them out, `deliveries` handles what homes and other shards say, `ending`
 //!   brings connections to their end.
@@ -23,7 +24,9 @@ mod input;
 pub mod lobby;
 mod out_queue;
 mod rate;
+pub mod stage;
 mod timers;
+pub mod turn;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -93,7 +96,7 @@ pub struct Settings {
 ///
 /// Drain rule: after each call of a `handle_*` or of [`Shard::admit`], poll submissions until `None`, and
 /// requests and deliveries as far as their receivers have room. [`Shard::handle_turn_end`] is called when
-/// a batch of completions and messages has been handled.
+/// a batch of completions and messages has been handled. [`turn::run`] keeps this rule.
 pub struct Shard {
     settings: Settings,
     directory: Directory,
@@ -234,6 +237,11 @@ impl Shard {
     #[must_use]
     pub fn poll_delivery(&mut self, to: ShardIndex) -> Option<Delivery> {
         self.deliveries[usize::from(to.0)].pop_front()
+    }
+
+    /// All shards, this one included, for which nothing ever waits.
+    pub fn shards(&self) -> impl Iterator<Item = ShardIndex> + use<> {
+        (0..self.directory.shards()).map(ShardIndex)
     }
 
     /// How many requests and deliveries wait for another shard.

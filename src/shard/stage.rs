@@ -1,0 +1,100 @@
+//! The stages of a shutdown, which all shards go through together: one begins when every shard has reached
+//! the one before. So whatever a sender was told is sent has arrived with everyone before anyone is closed.
+//!
+//! Once clients are no longer read, messages between shards only follow from messages. Each stage from
+//! [`Stage::Hushed`] to [`Stage::Settled`] takes them one step further: a shard has reached it when it has
+//! handled what had been posted to it before the stage began, and posted what follows. The longest chain
+//! has four steps, a change of room: leave, left, join, joined. The deliveries at the end of a chain are
+//! taken at the beginning of [`Stage::Draining`].
+
+use super::Shard;
+use super::turn::Surroundings;
+use crate::clock::Now;
+
+/// What the server wants of its shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Serve.
+    #[default]
+    Serving,
+    /// Read no more from clients. Reached when all that they asked for is in its home's mailbox.
+    Hushed,
+    /// Reached when the homes have dealt with it, and their answers are in the members' mailboxes.
+    Answered,
+    /// Reached when whoever has been let go by one room has asked for the next.
+    Moved,
+    /// Reached when these homes, too, have answered.
+    Settled,
+    /// Deliver that, and close everyone. Reached when nobody is left.
+    Draining,
+    /// Return.
+    Stopped,
+}
+
+impl Stage {
+    /// The stage behind this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        match self {
+            Self::Serving => Self::Hushed,
+            Self::Hushed => Self::Answered,
+            Self::Answered => Self::Moved,
+            Self::Moved => Self::Settled,
+            Self::Settled => Self::Draining,
+            Self::Draining | Self::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// How far a shard has come.
+///
+/// A stage is begun, then turns are run, and after each of them [`Progress::poll_reached`] is asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    begun: Stage,
+    /// Invariant: not beyond `begun`. The server may want a stage that this shard has not heard of yet.
+    reached: Stage,
+}
+
+impl Progress {
+    /// The stage that was begun last.
+    #[must_use]
+    pub fn begun(&self) -> Stage {
+        self.begun
+    }
+
+    /// Does what a stage begins with.
+    pub fn begin(&mut self, stage: Stage, shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
+        self.begun = stage;
+        match stage {
+            Stage::Hushed => shard.hush(),
+            Stage::Draining => {
+                while let Some(delivery) = around.next_delivery() {
+                    shard.handle_delivery(delivery, now);
+                }
+                shard.begin_drain(now);
+            }
+            Stage::Serving | Stage::Answered | Stage::Moved | Stage::Settled | Stage::Stopped => {}
+        }
+    }
+
+    /// The stage that has been begun, once, when it is reached.
+    #[must_use]
+    pub fn poll_reached(&mut self, shard: &Shard, around: &impl Surroundings) -> Option<Stage> {
+        if self.reached == self.begun {
+            return None;
+        }
+        let is_reached = match self.begun {
+            Stage::Serving | Stage::Stopped => true,
+            // Of both classes: a request is answered by deliveries, and a delivery may lead to a request.
+            Stage::Hushed | Stage::Answered | Stage::Moved | Stage::Settled => {
+                !around.has_mail() && shard.shards().all(|to| shard.waiting_for(to) == (0, 0))
+            }
+            Stage::Draining => shard.connection_count() == 0,
+        };
+        if is_reached {
+            self.reached = self.begun;
+        }
+        is_reached.then_some(self.begun)
+    }
+}

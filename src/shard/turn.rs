@@ -1,0 +1,124 @@
+//! A turn of a shard: in which order it takes what has come and gives away what follows from it, and when
+//! the next turn is due.
+//!
+//! The floor runs turns over a ring and a mesh, a simulation over models of both; the order is the same,
+//! because it stands here and nowhere else. Nothing in here waits, allocates or knows a descriptor.
+
+use super::Shard;
+use crate::clock::Now;
+use crate::hub::{Delivery, Request, ShardIndex};
+use crate::ring::{Completion, Submission};
+
+/// Messages of one class that are handled in one turn, so that clients have their turn as well.
+const MESSAGES_A_TURN: usize = 1_024;
+
+/// What a turn needs of a shard's surroundings: its ring, its mailbox, and the way to those of others.
+pub trait Surroundings {
+    /// The next thing that the ring reports. Its bytes are lent until the next call.
+    fn next_completion(&mut self) -> Option<Completion<'_>>;
+
+    /// The next delivery in the mailbox.
+    fn next_delivery(&mut self) -> Option<Delivery>;
+
+    /// The next request in the mailbox.
+    fn next_request(&mut self) -> Option<Request>;
+
+    /// True while a delivery or a request is in the mailbox.
+    fn has_mail(&self) -> bool;
+
+    /// Posts a delivery to another shard, and asks for it only when the mailbox there has room. False when
+    /// it has none, or there is no delivery.
+    fn post_delivery(&mut self, to: ShardIndex, delivery: impl FnOnce() -> Option<Delivery>) -> bool;
+
+    /// As [`Surroundings::post_delivery`], for a request.
+    fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool;
+
+    /// Hands a submission to the ring.
+    fn submit(&mut self, submission: Submission);
+}
+
+/// A message of another shard.
+#[derive(Debug)]
+pub enum Message {
+    /// For a room, topic or user of this shard.
+    Request(Request),
+    /// For its members.
+    Delivery(Delivery),
+}
+
+/// A class of messages between shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// [`Message::Request`].
+    Requests,
+    /// [`Message::Delivery`].
+    Deliveries,
+}
+
+/// One turn: collect, step, submit. `first` is the message that has ended the wait for it, if one has.
+///
+/// Newcomers are admitted ahead of it: see [`Shard::admit`].
+pub fn run(shard: &mut Shard, around: &mut impl Surroundings, first: Option<Message>, now: Now) {
+    match first {
+        Some(Message::Request(request)) => shard.handle_request(request, now),
+        Some(Message::Delivery(delivery)) => shard.handle_delivery(delivery, now),
+        None => {}
+    }
+    while let Some(completion) = around.next_completion() {
+        shard.handle_completion(completion, now);
+    }
+    receive_messages(shard, around, now);
+    if shard.next_due_ms().is_some_and(|due_ms| due_ms <= now.monotonic_ms) {
+        shard.handle_tick(now);
+    }
+    // First what waits, so that input that was held back for it can be read.
+    post_messages(shard, around);
+    shard.handle_turn_end(now);
+    post_messages(shard, around);
+    while let Some(submission) = shard.poll_submission() {
+        around.submit(submission);
+    }
+}
+
+/// When the next turn is due though nothing comes from outside: at `now_ms` when there is work left.
+#[must_use]
+pub fn due_ms(shard: &Shard, now_ms: u64) -> Option<u64> {
+    if shard.has_readable_input() { Some(now_ms) } else { shard.next_due_ms() }
+}
+
+/// The mailbox that could not take everything: a turn is due when it has room again.
+#[must_use]
+pub fn congested_with(shard: &Shard) -> Option<(ShardIndex, Class)> {
+    shard.shards().find_map(|to| match shard.waiting_for(to) {
+        (0, 0) => None,
+        (_, 0) => Some((to, Class::Requests)),
+        _ => Some((to, Class::Deliveries)),
+    })
+}
+
+fn receive_messages(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
+    for _ in 0..MESSAGES_A_TURN {
+        let Some(delivery) = around.next_delivery() else { break };
+        shard.handle_delivery(delivery, now);
+    }
+    for _ in 0..MESSAGES_A_TURN {
+        if !shard.accepts_requests() {
+            break;
+        }
+        let Some(request) = around.next_request() else { break };
+        shard.handle_request(request, now);
+    }
+}
+
+/// Posts what waits for other shards, as far as their mailboxes have room.
+fn post_messages(shard: &mut Shard, around: &mut impl Surroundings) {
+    for to in shard.shards() {
+        let (requests, deliveries) = shard.waiting_for(to);
+        if deliveries > 0 {
+            while around.post_delivery(to, || shard.poll_delivery(to)) {}
+        }
+        if requests > 0 {
+            while around.post_request(to, || shard.poll_request(to)) {}
+        }
+    }
+}
