@@ -135,7 +135,9 @@ impl Chat {
                 json!({ "type": "message", "content": content })
             }
             8 | 9 => {
-                let name = format!("N{}-{}", self.client, random.below(1_000));
+                // Never the same twice, so that no two announcements of it are alike.
+                self.sequence += 1;
+                let name = format!("N{}-{}", self.client, self.sequence);
                 self.immediate.push_back(Immediate::NameChanged(name.clone()));
                 json!({ "type": "set_name", "name": format!(" {name}\t") })
             }
@@ -541,6 +543,23 @@ impl Chat {
             ensure!(OneOrder, self.skipped <= self.refused_for_rate, "{answer:?} instead of {next:?}");
         }
         violated!(Protocol, "{answer:?} to nothing")
+    }
+
+    /// It was closed by a shutdown, and has heard everything of its room that anyone has heard.
+    pub(crate) fn check_shut_down(&self, record: &Record) -> Checked {
+        if self.user.is_none() {
+            return Ok(());
+        }
+        ensure!(Settled, self.is_in_room(), "shown {:?} of {} at its end", self.shown, self.room);
+        let last_id = record.last_id(&self.room);
+        ensure!(
+            Settled,
+            self.last_id.is_none_or(|own| own == last_id),
+            "closed at {:?} of {}, others are at {last_id}",
+            self.last_id,
+            self.room
+        );
+        Ok(())
     }
 
     /// Everything that was said has been answered, and every message of the room was seen.

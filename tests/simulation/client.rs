@@ -52,6 +52,7 @@ pub(crate) struct Client {
     /// The code that it has sent, and the one that it has been sent.
     close_sent: Option<u16>,
     close_seen: Option<u16>,
+    is_shut_down: bool,
     /// The close code that its breach of the protocol asks for.
     violation: Option<u16>,
     down_end: Option<DownEnd>,
@@ -82,6 +83,7 @@ impl Client {
             greeted_at: None,
             close_sent: None,
             close_seen: None,
+            is_shut_down: false,
             violation: None,
             down_end: None,
             reader: Reader::default(),
@@ -325,6 +327,7 @@ impl Client {
             (1001, "idle timeout") => {}
             (1001, "server shutting down") => {
                 ensure!(Protocol, scenario.ends_by_drain, "a shutdown that nobody asked for");
+                self.is_shut_down = true;
             }
             _ => {
                 let expected = self.violation.or(self.close_sent);
@@ -341,6 +344,25 @@ impl Client {
             self.close_sent = Some(code);
         }
         Ok(())
+    }
+
+    /// True when it has been shown a room.
+    pub(crate) fn is_welcomed(&self) -> bool {
+        matches!(&self.talk, Talk::Chat(chat) if chat.user.is_some())
+    }
+
+    /// True when the server has closed it to shut down, and it has read all that came before.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.is_shut_down
+    }
+
+    /// Whoever is closed by a shutdown has heard what others were told is sent.
+    pub(crate) fn check_shut_down(&self, record: &Record) -> Checked {
+        match (&self.talk, self.greeted_at) {
+            (Talk::Chat(chat), _) => chat.check_shut_down(record),
+            (Talk::Raw(raw), Some(greeted_at)) => raw.check_topic(greeted_at, record),
+            _ => Ok(()),
+        }
     }
 
     /// Whoever is connected and reads has heard everything.
@@ -368,21 +390,22 @@ impl Client {
                     raw.own_received,
                     raw.sent
                 );
-                for (key, relayed) in &record.relayed {
-                    let is_due = relayed.is_seen && relayed.step > greeted_at && relayed.topic == raw.topic;
-                    ensure!(
-                        OneOrder,
-                        !is_due || raw.seen.contains(key),
-                        "{key:?} is missing, others have it"
-                    );
-                }
-                Ok(())
+                raw.check_topic(greeted_at, record)
             }
         }
     }
 }
 
 impl Raw {
+    /// It has heard everything that anyone has heard of what was said since it came.
+    fn check_topic(&self, greeted_at: u64, record: &Record) -> Checked {
+        for (key, relayed) in &record.relayed {
+            let is_due = relayed.is_seen && relayed.step > greeted_at && relayed.topic == self.topic;
+            ensure!(OneOrder, !is_due || self.seen.contains(key), "{key:?} is missing, others have it");
+        }
+        Ok(())
+    }
+
     fn hear(&mut self, client: usize, is_text: bool, payload: &[u8], record: &mut Record) -> Checked {
         let Some(key) = std::str::from_utf8(payload).ok().and_then(content_key) else {
             violated!(Protocol, "{} bytes that nobody sent", payload.len())

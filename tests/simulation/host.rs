@@ -1,31 +1,30 @@
-//! One shard and what stands around it: its mailbox, its connections' sockets, its turns. A turn is that
-//! of `uproar::shard::floor`, with the scheduler's choice of what has completed or arrived by then; where
-//! the floor would sleep, there is no turn.
+//! One shard and what stands around it: its mailbox, its connections, its turns. A turn is that of
+//! `uproar::shard::turn`, over the scheduler's choice of what has completed or arrived by then; where the
+//! floor would sleep, there is no turn.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use uproar::clock::Now;
 use uproar::connection_id::ConnectionId;
-use uproar::hub::{Delivery, Directory, Request, ShardIndex};
+use uproar::hub::{Delivery, Directory, Event, Request, RoomEvent, ShardIndex};
 use uproar::metrics::ShardMetrics;
-use uproar::ring::{Completion, SendBatch, Submission};
+use uproar::ring::{Completion, Submission};
+use uproar::shard::stage::{Progress, Stage};
+use uproar::shard::turn::{self, Class, Message, Surroundings};
 use uproar::shard::{Arrival, DELIVERIES_WAITING_MAX, REQUESTS_WAITING_MAX, Shard};
 
-use crate::client::{Client, Talk, greeting};
+use crate::client::{Client, greeting};
+use crate::links::{Links, RECEIVES_MAX};
 use crate::random::Random;
-use crate::record::content_key;
+use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::socket::{Completed, RECEIVE_BYTES_MAX};
 use crate::trace::Trace;
-use crate::violation::{Checked, ensure, violated};
-use crate::wire::CLOSE;
+use crate::violation::{Checked, ensure};
 
 /// Input that a connection may have held back: what makes it pause, and what was on its way by then.
-const HELD_BYTES_MAX: usize = 64 * 1024 + 4 * RECEIVE_BYTES_MAX;
-
-/// How long a client may take to answer a close frame or a FIN.
-const ANSWER_MS: u64 = 2_000;
+const HELD_BYTES_MAX: usize = 64 * 1024 + (RECEIVES_MAX + 4) * RECEIVE_BYTES_MAX;
 
 pub(crate) struct Host {
     pub(crate) index: usize,
@@ -34,22 +33,33 @@ pub(crate) struct Host {
     pub(crate) mailbox: Mailbox,
     /// Clients on their way from the lobby.
     pub(crate) admissions: VecDeque<usize>,
-    /// The client in each slot in use.
-    pub(crate) slots: BTreeMap<u32, usize>,
-    /// Clients whose next send begins within a frame.
-    halves: BTreeSet<usize>,
-    /// Clients whose last batch ends with a close frame.
-    being_closed: BTreeSet<usize>,
-    /// By when clients that have been sent a close frame or a FIN must have answered, or be cut off.
-    deadlines: BTreeMap<usize, u64>,
-    /// Where each broadcast is held, by its content.
-    held_at: BTreeMap<Vec<u8>, usize>,
+    pub(crate) links: Links,
+    pub(crate) progress: Progress,
 }
 
 #[derive(Default)]
 pub(crate) struct Mailbox {
     pub(crate) requests: VecDeque<Request>,
     pub(crate) deliveries: VecDeque<Delivery>,
+}
+
+/// The surroundings of a shard during a turn.
+struct Outside<'a, 'b> {
+    mailbox: &'a mut Mailbox,
+    links: &'a mut Links,
+    others: &'a mut [Mailbox],
+    around: &'a mut Around<'b>,
+    /// What completes in this turn.
+    completions: VecDeque<(usize, ConnectionId, Completed)>,
+    /// What the last completion lends.
+    lent: Option<Completed>,
+    /// How many messages have arrived for this turn.
+    deliveries: usize,
+    requests: usize,
+    /// True once this shard has begun to close everyone.
+    is_closing: bool,
+    /// The first violation.
+    outcome: Checked,
 }
 
 /// How a turn chooses among what is possible.
@@ -67,12 +77,15 @@ pub(crate) struct Around<'a> {
     pub(crate) scenario: &'a Scenario,
     pub(crate) random: &'a mut Random,
     pub(crate) trace: &'a mut Trace,
+    pub(crate) record: &'a Record,
     pub(crate) now: Now,
     pub(crate) pace: Pace,
+    /// True once a shard has begun to close everyone.
+    pub(crate) is_draining: bool,
 }
 
 impl Around<'_> {
-    fn chance(&mut self, percent: usize) -> bool {
+    pub(crate) fn chance(&mut self, percent: usize) -> bool {
         self.pace == Pace::Eager || self.random.percent(percent)
     }
 
@@ -85,13 +98,6 @@ impl Around<'_> {
             Pace::Random => 0,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Operation {
-    Receive,
-    Send,
-    Close,
 }
 
 impl Host {
@@ -108,179 +114,97 @@ impl Host {
             metrics,
             mailbox: Mailbox::default(),
             admissions: VecDeque::new(),
-            slots: BTreeMap::new(),
-            halves: BTreeSet::new(),
-            being_closed: BTreeSet::new(),
-            deadlines: BTreeMap::new(),
-            held_at: BTreeMap::new(),
+            links: Links::new(index),
+            progress: Progress::default(),
         }
     }
 
-    /// One turn. False when nothing would have woken the floor.
-    pub(crate) fn turn(&mut self, others: &mut [Mailbox], around: &mut Around<'_>) -> Checked<bool> {
-        let completions = self.choose_completions(around);
+    /// One turn, at the beginning of a stage if one is given. False when nothing would have woken the floor.
+    pub(crate) fn turn(
+        &mut self,
+        stage: Option<Stage>,
+        others: &mut [Mailbox],
+        around: &mut Around<'_>,
+    ) -> Checked<bool> {
+        let completions = self.links.choose_completions(around);
         let deliveries = around.count(self.mailbox.deliveries.len());
         let requests =
             if self.shard.accepts_requests() { around.count(self.mailbox.requests.len()) } else { 0 };
         let admissions = around.count(self.admissions.len());
-        let is_due = self.shard.next_due_ms().is_some_and(|due_ms| due_ms <= around.now.monotonic_ms);
+        let (now, now_ms) = (around.now, around.now.monotonic_ms);
+        let is_due = turn::due_ms(&self.shard, now_ms).is_some_and(|due_ms| due_ms <= now_ms);
         let has_room = self.has_room(others, around.scenario.mailbox_messages_max);
-        if completions.is_empty() && deliveries + requests + admissions == 0 && !is_due && !has_room {
+        let has_arrived = !completions.is_empty() || deliveries + requests + admissions > 0;
+        if stage.is_none() && !has_arrived && !is_due && !has_room {
             return Ok(false);
         }
-        let (shard, due) = (self.index, is_due);
+        let shard = self.index;
         around.trace.note([shard, completions.len(), deliveries + requests], || {
             format!(
-                "shard {shard}: {} completions, {deliveries} deliveries, {requests} requests, \
-                 {admissions} admissions, due: {due}, room: {has_room}",
+                "shard {shard}: {stage:?}, {} completions, {deliveries} deliveries, {requests} requests, \
+                 {admissions} admissions, due: {is_due}, room: {has_room}",
                 completions.len()
             )
         });
-        let now = around.now;
-        for (client, id, completed) in completions {
-            self.complete(client, id, completed, around);
-        }
-        for delivery in self.mailbox.deliveries.drain(..deliveries) {
-            self.shard.handle_delivery(delivery, now);
-        }
-        for _ in 0..requests {
-            if !self.shard.accepts_requests() {
-                break;
-            }
-            let Some(request) = self.mailbox.requests.pop_front() else { break };
-            self.shard.handle_request(request, now);
-        }
         for _ in 0..admissions {
             self.admit(around)?;
         }
-        if self.shard.next_due_ms().is_some_and(|due_ms| due_ms <= now.monotonic_ms) {
-            self.shard.handle_tick(now);
+        let mut outside = Outside {
+            mailbox: &mut self.mailbox,
+            links: &mut self.links,
+            others,
+            around,
+            completions: completions.into(),
+            lent: None,
+            deliveries: usize::MAX,
+            requests,
+            is_closing: self.progress.begun() >= Stage::Draining,
+            outcome: Ok(()),
+        };
+        if let Some(stage) = stage {
+            self.progress.begin(stage, &mut self.shard, &mut outside, now);
         }
-        self.shard.handle_turn_end(now);
+        outside.deliveries = deliveries;
+        outside.is_closing = self.progress.begun() >= Stage::Draining;
+        // Now and then a message is what ends the wait, and comes before what has completed.
+        let first = match outside.around.random.below(4) {
+            0 => outside.next_delivery().map(Message::Delivery),
+            1 if self.shard.accepts_requests() => outside.next_request().map(Message::Request),
+            _ => None,
+        };
+        turn::run(&mut self.shard, &mut outside, first, now);
+        outside.outcome?;
+        self.links.check_deadlines(&self.shard)?;
         self.check_bounds(around)?;
-        self.send_messages(others, around.scenario.mailbox_messages_max);
-        self.submit(around)?;
         Ok(true)
     }
 
-    /// Whether a mailbox that was full has room, for the shard that the floor waits for.
+    /// The stage that this shard has reached since it was last asked.
+    pub(crate) fn poll_reached(&mut self, others: &mut [Mailbox], around: &mut Around<'_>) -> Option<Stage> {
+        let outside = Outside {
+            mailbox: &mut self.mailbox,
+            links: &mut self.links,
+            others,
+            around,
+            completions: VecDeque::new(),
+            lent: None,
+            deliveries: 0,
+            requests: 0,
+            is_closing: false,
+            outcome: Ok(()),
+        };
+        self.progress.poll_reached(&self.shard, &outside)
+    }
+
+    /// Whether the mailbox that the floor waits for has room.
     fn has_room(&self, others: &[Mailbox], messages_max: usize) -> bool {
-        (0..others.len())
-            .find_map(|to| match self.shard.waiting_for(ShardIndex(to as u16)) {
-                (0, 0) => None,
-                (_, 0) => Some(others[to].requests.len() < messages_max),
-                _ => Some(others[to].deliveries.len() < messages_max),
-            })
-            .unwrap_or(false)
-    }
-
-    /// Posts what waits for other shards, as far as their mailboxes have room.
-    fn send_messages(&mut self, others: &mut [Mailbox], messages_max: usize) {
-        for (to, mailbox) in (0..).map(ShardIndex).zip(others) {
-            while mailbox.deliveries.len() < messages_max {
-                let Some(delivery) = self.shard.poll_delivery(to) else { break };
-                mailbox.deliveries.push_back(delivery);
+        turn::congested_with(&self.shard).is_some_and(|(to, class)| {
+            let mailbox = &others[usize::from(to.0)];
+            match class {
+                Class::Requests => mailbox.requests.len() < messages_max,
+                Class::Deliveries => mailbox.deliveries.len() < messages_max,
             }
-            while mailbox.requests.len() < messages_max {
-                let Some(request) = self.shard.poll_request(to) else { break };
-                mailbox.requests.push_back(request);
-            }
-        }
-    }
-
-    /// What the ring reports in this turn: in order for each connection and each direction, in any order
-    /// between them.
-    fn choose_completions(&self, around: &mut Around<'_>) -> Vec<(usize, ConnectionId, Completed)> {
-        let mut operations: Vec<(usize, Operation)> = self
-            .slots
-            .values()
-            .flat_map(|&client| {
-                [Operation::Receive, Operation::Send, Operation::Close].map(|it| (client, it))
-            })
-            .collect();
-        around.random.shuffle(&mut operations);
-        let chances = around.scenario.chances.clone();
-        let mut completions = Vec::new();
-        for (client, operation) in operations {
-            let completed = match operation {
-                Operation::Receive if around.chance(chances.received) => {
-                    let bytes_max = match around.random.below(4) {
-                        _ if around.pace == Pace::Eager => RECEIVE_BYTES_MAX,
-                        0 => 1,
-                        1 => around.random.between(1, 40),
-                        _ => around.random.between(1, RECEIVE_BYTES_MAX),
-                    };
-                    around.clients[client].socket.complete_receive(bytes_max)
-                }
-                Operation::Send => {
-                    if around.pace == Pace::Random && around.random.percent(chances.send_failure) {
-                        around.clients[client].socket.reset();
-                    }
-                    if around.chance(chances.taken) {
-                        let is_short = around.pace == Pace::Random && around.random.percent(chances.short);
-                        around.clients[client].socket.take(is_short, around.random);
-                    }
-                    if around.chance(chances.sent) {
-                        around.clients[client].socket.complete_send()
-                    } else {
-                        None
-                    }
-                }
-                Operation::Close if around.chance(chances.closed) => {
-                    around.clients[client].socket.complete_close()
-                }
-                Operation::Receive | Operation::Close => None,
-            };
-            let id = around.clients[client].socket.id.expect("Bug: a client without a connection in a slot");
-            completions.extend(completed.map(|completed| (client, id, completed)));
-        }
-        completions
-    }
-
-    fn complete(&mut self, client: usize, id: ConnectionId, completed: Completed, around: &mut Around<'_>) {
-        let now = around.now;
-        let number = match &completed {
-            Completed::Received(bytes) => bytes.len(),
-            Completed::Sent(_, Ok(sent)) => *sent,
-            _ => 0,
-        };
-        around.trace.note([self.index, client, number], || match &completed {
-            Completed::Sent(batch, result) => {
-                format!("  {client} ({id}) sent {result:?} of {} frames", batch.frame_count())
-            }
-            Completed::Received(bytes) => format!("  {client} ({id}) received {} bytes", bytes.len()),
-            other => format!("  {client} ({id}) {other:?}"),
-        });
-        let completion = match &completed {
-            Completed::Received(bytes) => Completion::Received(id, bytes),
-            Completed::EndOfStream => Completion::EndOfStream(id),
-            Completed::ReceiveFailed(errno) => {
-                Completion::ReceiveFailed(id, std::io::Error::from_raw_os_error(*errno))
-            }
-            Completed::Closed => {
-                around.clients[client].socket.id = None;
-                self.halves.remove(&client);
-                self.being_closed.remove(&client);
-                self.slots.remove(&id.index);
-                Completion::Closed(id)
-            }
-            Completed::Sent(..) => {
-                let Completed::Sent(batch, result) = completed else { return };
-                if let Ok(sent) = result {
-                    // A send that ends elsewhere than a frame has left one half sent.
-                    if frame_ends(&batch).contains(&sent) {
-                        self.halves.remove(&client);
-                    } else {
-                        self.halves.insert(client);
-                    }
-                    if sent == batch.remaining_bytes() && self.being_closed.contains(&client) {
-                        self.deadlines.entry(client).or_insert(now.monotonic_ms + ANSWER_MS);
-                    }
-                }
-                return self.shard.handle_completion(Completion::Sent(id, batch, result), now);
-            }
-        };
-        self.shard.handle_completion(completion, now);
+        })
     }
 
     fn admit(&mut self, around: &mut Around<'_>) -> Checked {
@@ -289,7 +213,7 @@ impl Host {
         let arrival =
             Arrival { endpoint: client.endpoint(), greeting: greeting(), permit: client.permit.take() };
         let id = self.shard.admit(arrival, around.now);
-        let before = self.slots.insert(id.index, number);
+        let before = self.links.slots.insert(id.index, number);
         ensure!(TerminalCompletion, before.is_none(), "slot {id} of client {before:?} was given to {number}");
         client.socket.id = Some(id);
         around
@@ -303,101 +227,6 @@ impl Host {
                 self.shard.handle_completion(Completion::Received(id, &received), around.now);
             }
         }
-        Ok(())
-    }
-
-    fn submit(&mut self, around: &mut Around<'_>) -> Checked {
-        while let Some(submission) = self.shard.poll_submission() {
-            let id = match &submission {
-                Submission::Send(id, _)
-                | Submission::PauseReceive(id)
-                | Submission::ResumeReceive(id)
-                | Submission::ShutdownWrite(id)
-                | Submission::Close(id, _) => *id,
-            };
-            let Some(&client) = self.slots.get(&id.index) else {
-                violated!(TerminalCompletion, "{submission:.60?} for a free slot")
-            };
-            let own = around.clients[client].socket.id;
-            ensure!(TerminalCompletion, own == Some(id), "{id} is an earlier use of {own:?}'s slot");
-            let number = match &submission {
-                Submission::Send(_, batch) => {
-                    self.check_sharing(client, batch, around)?;
-                    let last = batch.slice(batch.frame_count() - 1);
-                    let is_whole = batch.frame_count() > 1 || !self.halves.contains(&client);
-                    if is_whole && last[0] == 0x80 | CLOSE {
-                        self.being_closed.insert(client);
-                    }
-                    batch.remaining_bytes()
-                }
-                Submission::ShutdownWrite(_) => {
-                    self.deadlines.insert(client, around.now.monotonic_ms + ANSWER_MS);
-                    0
-                }
-                Submission::Close(..) => {
-                    self.deadlines.remove(&client);
-                    0
-                }
-                Submission::PauseReceive(_) | Submission::ResumeReceive(_) => 0,
-            };
-            around.trace.note([self.index, client, number], || match &submission {
-                Submission::Send(_, batch) => {
-                    format!("  {client} ({id}) <- {} frames, {number} bytes", batch.frame_count())
-                }
-                other => format!("  {client} <- {other:?}"),
-            });
-            around.clients[client].socket.submit(submission, around.random)?;
-        }
-        self.check_deadlines()
-    }
-
-    /// Whoever is told to go has two seconds to answer, and a timer that sees to it.
-    fn check_deadlines(&self) -> Checked {
-        let due_ms = self.shard.next_due_ms();
-        for (client, &deadline_ms) in &self.deadlines {
-            let is_seen_to = due_ms.is_some_and(|due_ms| due_ms <= deadline_ms);
-            ensure!(
-                Protocol,
-                is_seen_to,
-                "client {client} must answer by {deadline_ms} ms, looked at {due_ms:?}"
-            );
-        }
-        Ok(())
-    }
-
-    /// Every member on this shard is sent the same bytes at the same address: a broadcast is encoded once
-    /// and held once.
-    fn check_sharing(&mut self, client: usize, batch: &SendBatch, around: &Around<'_>) -> Checked {
-        let is_chat = match around.clients[client].talk {
-            Talk::Chat(_) => true,
-            Talk::Raw(_) => false,
-            Talk::Echo(_) => return Ok(()),
-        };
-        let first = usize::from(self.halves.contains(&client));
-        for index in first..batch.frame_count() {
-            let slice = batch.slice(index);
-            let Some(payload) = payload_begin(slice) else { continue };
-            let is_broadcast = if is_chat {
-                payload.starts_with(br#"{"type":"message","from_id""#)
-            } else {
-                let text = String::from_utf8_lossy(&payload[..payload.len().min(30)]);
-                content_key(&text).is_some()
-            };
-            if is_broadcast {
-                let mut key = slice[..slice.len().min(200)].to_vec();
-                key.extend(slice.len().to_be_bytes());
-                let address = slice.as_ptr().addr();
-                let held = *self.held_at.entry(key).or_insert(address);
-                ensure!(
-                    HeldOnce,
-                    held == address,
-                    "a broadcast of {} bytes is held twice on a shard",
-                    slice.len()
-                );
-            }
-        }
-        let (encoded, broadcasts) = (self.metrics.frames_encoded.get(), self.metrics.broadcasts.get());
-        ensure!(EncodeOnce, encoded <= broadcasts, "{encoded} frames for {broadcasts} broadcasts");
         Ok(())
     }
 
@@ -431,27 +260,88 @@ impl Host {
     }
 }
 
-/// Where each frame of a batch ends, counted from its beginning.
-fn frame_ends(batch: &SendBatch) -> Vec<usize> {
-    (0..batch.frame_count())
-        .scan(0, |end, index| {
-            *end += batch.slice(index).len();
-            Some(*end)
-        })
-        .collect()
+impl Surroundings for Outside<'_, '_> {
+    fn next_completion(&mut self) -> Option<Completion<'_>> {
+        let (client, id, completed) = self.completions.pop_front()?;
+        self.lent = Some(completed);
+        self.links.complete(client, id, &mut self.lent, self.around)
+    }
+
+    fn next_delivery(&mut self) -> Option<Delivery> {
+        self.deliveries = self.deliveries.checked_sub(1)?;
+        let delivery = self.mailbox.deliveries.pop_front()?;
+        if self.outcome.is_ok() && self.is_closing {
+            self.outcome = self.check_late_delivery(&delivery);
+        }
+        Some(delivery)
+    }
+
+    fn next_request(&mut self) -> Option<Request> {
+        self.requests = self.requests.checked_sub(1)?;
+        let request = self.mailbox.requests.pop_front()?;
+        if self.outcome.is_ok() {
+            self.outcome = self.check_request(&request);
+        }
+        Some(request)
+    }
+
+    fn has_mail(&self) -> bool {
+        !self.mailbox.deliveries.is_empty() || !self.mailbox.requests.is_empty()
+    }
+
+    fn post_delivery(&mut self, to: ShardIndex, delivery: impl FnOnce() -> Option<Delivery>) -> bool {
+        let deliveries = &mut self.others[usize::from(to.0)].deliveries;
+        post(deliveries, self.around.scenario.mailbox_messages_max, delivery)
+    }
+
+    fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool {
+        let requests = &mut self.others[usize::from(to.0)].requests;
+        post(requests, self.around.scenario.mailbox_messages_max, request)
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        if self.outcome.is_ok() {
+            self.outcome = self.links.submit(submission, self.around);
+        }
+    }
 }
 
-/// What follows the header of a text or binary frame.
-fn payload_begin(frame: &[u8]) -> Option<&[u8]> {
-    let [first, second, ..] = frame else { return None };
-    if !matches!(first & 0x0f, 1 | 2) {
-        return None;
+impl Outside<'_, '_> {
+    /// Once a shard closes everyone, nothing is left of what clients have asked for. Their going may still
+    /// be announced by shards that serve on, and newcomers arrive until the last moment.
+    fn check_request(&self, request: &Request) -> Checked {
+        let is_late = match request {
+            Request::Join { member, .. } => self.around.record.users.contains_key(&member.user.get()),
+            Request::Leave { reply, .. } => reply.is_some(),
+            Request::Subscribe { .. } | Request::Unsubscribe { .. } => false,
+            _ => true,
+        };
+        ensure!(Settled, !self.around.is_draining || !is_late, "while others are closed, {request:?}");
+        Ok(())
     }
-    frame.get(
-        match second {
-            126 => 4,
-            127 => 10,
-            _ => 2,
-        }..,
-    )
+
+    /// Once a shard closes its members, nothing comes for them but word of comings and goings.
+    fn check_late_delivery(&self, delivery: &Delivery) -> Checked {
+        let is_late = match delivery {
+            Delivery::Joined { to, .. } => {
+                let client = self.links.slots.get(&to.connection.index);
+                client.is_some_and(|&client| self.around.clients[client].is_welcomed())
+            }
+            Delivery::Publish(_, publication) => match &publication.event {
+                Event::Room { event, .. } => matches!(event, RoomEvent::Message(_)),
+                Event::Relay { .. } => true,
+            },
+            Delivery::Subscribed { .. } => false,
+            _ => true,
+        };
+        ensure!(Settled, !is_late, "after everyone was closed, {delivery:?}");
+        Ok(())
+    }
+}
+
+fn post<T>(mailbox: &mut VecDeque<T>, messages_max: usize, message: impl FnOnce() -> Option<T>) -> bool {
+    if mailbox.len() >= messages_max {
+        return false;
+    }
+    message().map(|message| mailbox.push_back(message)).is_some()
 }

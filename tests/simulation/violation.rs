@@ -6,14 +6,16 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Invariant {
     OneOrder,
+    /// And *held once*, which two addresses of one broadcast break as well.
     EncodeOnce,
-    HeldOnce,
     NoWaitingOnTheSlow,
     TerminalCompletion,
     OneLeave,
     EverythingBounded,
     /// What the wire protocol promises beyond the others.
     Protocol,
+    /// A shutdown closes nobody before whatever a sender was told is sent has arrived.
+    Settled,
     /// After everyone has gone, nothing is left of anyone.
     NothingLeft,
     /// The server's own assertions.
@@ -24,13 +26,13 @@ impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OneOrder => "one order",
-            Self::EncodeOnce => "encode once",
-            Self::HeldOnce => "held once",
+            Self::EncodeOnce => "encode once, held once",
             Self::NoWaitingOnTheSlow => "no waiting on the slow",
             Self::TerminalCompletion => "terminal completion",
             Self::OneLeave => "one leave",
             Self::EverythingBounded => "everything bounded",
             Self::Protocol => "protocol",
+            Self::Settled => "settled before closed",
             Self::NothingLeft => "nothing left",
             Self::NoPanic => "no panic",
         })

@@ -7,6 +7,7 @@ use uproar::clock::Now;
 use uproar::hub::Directory;
 use uproar::metrics::{Dialect, EndReason, Metrics};
 use uproar::permit::ClientPlaces;
+use uproar::shard::stage::Stage;
 
 use crate::client::{Client, Talk};
 use crate::host::{Around, Host, Mailbox, Pace};
@@ -23,6 +24,9 @@ const ROUNDS_MAX: usize = 40_000;
 /// Times that a run's end may wait for a timer.
 const TIMERS_MAX: usize = 4_000;
 
+/// Steps in which a stage of a shutdown may take its time; then everything that can happen does.
+const STAGE_STEPS_MAX: usize = 200;
+
 const START_UNIX_SECONDS: u64 = 1_700_000_000;
 
 struct World<'a> {
@@ -34,7 +38,12 @@ struct World<'a> {
     clients: Vec<Client>,
     record: Record,
     now_ms: u64,
-    is_draining: bool,
+    /// Turns so far: each has a second of its own, so that no two of them make broadcasts that are alike.
+    turns: u64,
+    /// Where the server wants its shards to be.
+    stage: Stage,
+    /// How many shards have reached it.
+    reached: usize,
     trace: &'a mut Trace,
 }
 
@@ -66,7 +75,9 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
         clients: Vec::new(),
         record: Record::default(),
         now_ms: 1,
-        is_draining: false,
+        turns: 0,
+        stage: Stage::Serving,
+        reached: 0,
         trace,
     };
     for _ in 0..world.scenario.steps {
@@ -85,7 +96,7 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
 
 impl World<'_> {
     fn now(&self) -> Now {
-        Now { monotonic_ms: self.now_ms, unix_seconds: START_UNIX_SECONDS + self.now_ms / 1_000 }
+        Now { monotonic_ms: self.now_ms, unix_seconds: START_UNIX_SECONDS + self.turns }
     }
 
     /// One choice of the scheduler.
@@ -180,6 +191,12 @@ impl World<'_> {
     }
 
     fn turn(&mut self, index: usize, pace: Pace) -> Checked<bool> {
+        self.turn_in(index, None, pace)
+    }
+
+    /// A turn that begins a stage, if one is given.
+    fn turn_in(&mut self, index: usize, stage: Option<Stage>, pace: Pace) -> Checked<bool> {
+        self.turns += 1;
         let now = self.now();
         // A shard never posts to itself, so its own mailbox may be away meanwhile.
         let mut others: Vec<Mailbox> =
@@ -190,10 +207,16 @@ impl World<'_> {
             scenario: &self.scenario,
             random: &mut self.random,
             trace: self.trace,
+            record: &self.record,
             now,
             pace,
+            is_draining: self.stage >= Stage::Draining,
         };
-        let outcome = self.hosts[index].turn(&mut others, &mut around);
+        let outcome = self.hosts[index].turn(stage, &mut others, &mut around);
+        if let Some(stage) = self.hosts[index].poll_reached(&mut others, &mut around) {
+            self.trace.note([index, 3, self.reached], || format!("shard {index} has reached {stage:?}"));
+            self.reached += 1;
+        }
         for (to, mailbox) in others.into_iter().enumerate() {
             if to != index {
                 self.hosts[to].mailbox = mailbox;
@@ -320,17 +343,7 @@ impl World<'_> {
     /// Everyone goes, by themselves or with the server.
     fn end(&mut self) -> Checked {
         if self.scenario.ends_by_drain {
-            for index in 0..self.hosts.len() {
-                let now = self.now();
-                self.hosts[index].shard.begin_drain(now);
-                self.trace.note([index, 3, 0], || format!("shard {index} drains"));
-                for _ in 0..self.random.below(4) {
-                    self.now_ms += 1;
-                    let other = self.random.below(self.hosts.len());
-                    self.turn(other, Pace::Random)?;
-                }
-            }
-            self.is_draining = true;
+            self.shut_down()?;
         } else {
             for number in 0..self.clients.len() {
                 // Whoever stays without reading or speaking is ended by the idle timeout.
@@ -349,8 +362,69 @@ impl World<'_> {
                 break;
             }
         }
-        let left: Vec<_> = self.hosts.iter().map(|host| host.slots.clone()).collect();
+        let left: Vec<_> = self.hosts.iter().map(|host| host.links.slots.clone()).collect();
         violated!(NothingLeft, "connections stay at {} ms: {left:?}", self.now_ms)
+    }
+
+    /// Takes all shards through the stages while clients go on as before, up to the last one's beginning.
+    /// Each stage begins on each shard at a time of its own.
+    fn shut_down(&mut self) -> Checked {
+        // A change of room is the longest chain of messages, and should be under way.
+        self.scenario.chances.move_room = 80;
+        for _ in 0..self.random.below(60) {
+            self.step()?;
+        }
+        for client in self.clients.iter_mut().filter(|client| client.is_talking()) {
+            client.speak(&mut self.record, &self.scenario, self.trace.step, &mut self.random);
+        }
+        while self.stage < Stage::Draining {
+            self.stage = self.stage.next();
+            self.reached = 0;
+            let patience = self.random.below(STAGE_STEPS_MAX);
+            let mut steps = 0;
+            while self.reached < self.hosts.len() && self.stage < Stage::Draining || !self.has_begun() {
+                if self.random.percent(15) {
+                    self.begin_stage()?;
+                } else if steps < patience {
+                    self.step()?;
+                } else {
+                    let index = self.random.below(self.hosts.len());
+                    self.trace.step += 1;
+                    self.turn(index, Pace::Eager)?;
+                }
+                steps += 1;
+                ensure!(Settled, steps < ROUNDS_MAX, "{:?} is never reached", self.stage);
+            }
+        }
+        Ok(())
+    }
+
+    fn has_begun(&self) -> bool {
+        self.hosts.iter().all(|host| host.progress.begun() == self.stage)
+    }
+
+    /// Tells one of the shards of the stage that it should be in.
+    fn begin_stage(&mut self) -> Checked {
+        let index = self.random.below(self.hosts.len());
+        if self.hosts[index].progress.begun() != self.stage {
+            let stage = self.stage;
+            self.trace.note([index, 3, 0], || format!("shard {index} begins {stage:?}"));
+            self.turn_in(index, Some(stage), Pace::Random)?;
+        }
+        Ok(())
+    }
+
+    /// What a shutdown promises.
+    fn check_shut_down(&self) -> Checked {
+        for client in self.clients.iter().filter(|client| client.is_shut_down()) {
+            client.check_shut_down(&self.record).map_err(|violation| of_client(client.number, violation))?;
+        }
+        for private in self.record.privates.values().filter(|private| private.is_confirmed) {
+            let receiver = self.record.users.get(&private.to).map(|&client| &self.clients[client]);
+            let is_due = receiver.is_some_and(Client::is_shut_down);
+            ensure!(Settled, !is_due || private.received_by.is_some(), "{private:?} has not arrived");
+        }
+        Ok(())
     }
 
     fn check_end(&mut self) -> Checked<Summary> {
@@ -364,7 +438,7 @@ impl World<'_> {
         for host in &self.hosts {
             let metrics = &host.metrics;
             let index = host.index;
-            ensure!(NothingLeft, host.slots.is_empty(), "shard {index} has not let go of a slot");
+            ensure!(NothingLeft, host.links.slots.is_empty(), "shard {index} has not let go of a slot");
             ensure!(NothingLeft, host.shard.queued_bytes() == 0, "bytes are queued for nobody");
             let waiting =
                 (0..self.scenario.shards).map(|to| host.shard.waiting_for(uproar::hub::ShardIndex(to)));
@@ -389,7 +463,7 @@ impl World<'_> {
             summary.evicted += metrics.connections_ended.with(EndReason::SlowConsumer).get();
         }
         ensure!(NothingLeft, self.places.taken() == 0, "{} places are taken", self.places.taken());
-        if !self.is_draining {
+        if self.stage == Stage::Serving {
             for room in self.directory.rooms() {
                 let online = self.directory.online(room);
                 ensure!(OneLeave, online == 0, "{online} are still in {}", self.directory.name(room));
@@ -398,6 +472,7 @@ impl World<'_> {
             ensure!(NothingLeft, homes == self.directory.room_count(), "a topic is left that nobody hears");
         }
         self.record.check_rooms()?;
+        self.check_shut_down()?;
         Ok(summary)
     }
 }
