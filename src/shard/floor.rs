@@ -220,7 +220,7 @@ impl Floor {
         let Admission { socket, peer, endpoint, response, received, permit } = admission;
         let now = self.clock.now();
         let id = self.shard.admit(Arrival { endpoint, greeting: response, permit: Some(permit) }, now);
-        debug!(connection = %id, %peer, "admitted");
+        debug!(shard = self.index.0, connection = %id, %peer, "admitted");
         self.ring.attach(id, socket);
         if !received.is_empty() {
             self.shard.handle_completion(Completion::Received(id, &received), now);
