@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod counts;
 mod http_heads;
 mod http_paths;
 mod metrics;
