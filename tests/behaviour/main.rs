@@ -25,6 +25,7 @@ mod chat_order;
 mod chat_private;
 mod chat_queries;
 mod chat_rooms;
+mod histories;
 mod presence;
 
 mod broadcast;
