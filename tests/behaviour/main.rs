@@ -41,5 +41,7 @@ mod slow_receivers;
 
 mod command_line;
 mod crowds;
+mod logs;
+mod restarts;
 mod settings;
 mod vanishing;
