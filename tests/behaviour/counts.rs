@@ -83,6 +83,7 @@ async fn ends_are_counted_by_their_reason(launch: Launch) {
     let ends = [
         (1, Some(1000), frame(CLOSE, 1000_u16.to_be_bytes())),
         (2, Some(1002), frame(0x3, "")),
+        (6, Some(1002), frame(CLOSE, 999_u16.to_be_bytes())),
         (3, Some(1009), Header::of(TEXT).announcing(65_537)),
         (4, Some(1007), frame(TEXT, b"\xff")),
         (5, None, frame(PONG, "")),
@@ -101,14 +102,14 @@ async fn ends_are_counted_by_their_reason(launch: Launch) {
     assert_eq!(idle.close().await.0, 1001);
     let counts = [
         (r#"uproar_connections_ended_total{reason="closed"}"#, 1),
-        (r#"uproar_connections_ended_total{reason="protocol_error"}"#, 2),
+        (r#"uproar_connections_ended_total{reason="protocol_error"}"#, 8),
         (r#"uproar_connections_ended_total{reason="too_big"}"#, 3),
         (r#"uproar_connections_ended_total{reason="invalid_utf8"}"#, 4),
         (r#"uproar_connections_ended_total{reason="lost"}"#, 5),
         (r#"uproar_connections_ended_total{reason="idle"}"#, 1),
         (r#"uproar_connections_ended_total{reason="slow_consumer"}"#, 0),
         (r#"uproar_connections_ended_total{reason="shutdown"}"#, 0),
-        ("uproar_upgrades_total", 16),
+        ("uproar_upgrades_total", 22),
     ];
     assert_grown(&server, &before, &counts).await;
 }
