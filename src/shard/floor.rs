@@ -115,6 +115,8 @@ impl Floor {
     pub async fn run(mut self) -> io::Result<()> {
         let event = ring::awaitable(self.ring.event_descriptor().try_clone_to_owned()?)?;
         let mut reached = Stage::Serving;
+        // A first turn, so that the metrics tell of an idle shard too.
+        self.turn()?;
         loop {
             match self.wait(&event).await? {
                 Wake::Ring | Wake::Tick | Wake::Room => {}
