@@ -1,4 +1,5 @@
-//! Time as the state machines see it: a value that is handed in, never read.
+//! Time as the state machines see it: a value that is handed in, never read. (The one exception measures
+//! and decides nothing: [`crate::hub::FanOutTimer`].)
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

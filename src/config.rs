@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-/// The room where everybody starts, and the one that the hub dialect speaks in.
+/// The room where everybody starts.
 pub const FIRST_ROOM: &str = "general";
 
 /// The most clients that one process admits.
 ///
-/// A completion's token names a connection by a slab index of 20 bits, and nothing keeps the kernel from
-/// giving all connections to one shard.
+/// As many descriptors as `fs.nr_open` allows a process, unless it was raised.
 pub const CLIENTS_MAX: usize = 1 << 20;
 
 /// The most shards: the number of cores that a `cpu_set_t` can name (CPU_SET(3)).
@@ -63,7 +62,7 @@ pub struct Config {
     ///
     /// Default `None`: as many as the descriptor limit has room for, which `preflight` works out.
     pub max_clients: Option<usize>,
-    /// The longest message in bytes that chat and hub accept; a longer one is answered, not punished.
+    /// The longest message in bytes that chat accepts; a longer one is answered, not punished.
     /// Default 10 KiB: a long paragraph, while a room of thousands still gets through it.
     pub max_message_bytes: usize,
     /// The longest message in bytes that any dialect accepts; a longer one ends the connection (1009).
@@ -75,10 +74,10 @@ pub struct Config {
     /// How long a connection is silent before it is pinged. Default 30 s: below the minute after which
     /// common proxies and address translators forget a connection.
     pub ping_interval: Duration,
-    /// How long a connection may be silent before it is closed. Default 120 s: three pings may get lost.
-    /// Longer than `ping_interval`.
+    /// How long a connection may be silent before it is closed. Default 120 s: a ping and its answer have
+    /// a minute and a half. Longer than `ping_interval`.
     pub idle_timeout: Duration,
-    /// How long a request head, and where there are accounts the sign-in, may take. Default 10 s.
+    /// How long a request head may take. Default 10 s.
     pub handshake_timeout: Duration,
     /// How long a shutdown may take. Default 10 s: within the grace that common supervisors give.
     pub drain_timeout: Duration,
@@ -374,17 +373,6 @@ pub enum AllowedOrigin {
     Origin(String),
 }
 
-impl AllowedOrigin {
-    /// Says whether a request with this `Origin` may pass.
-    #[must_use]
-    pub fn allows(&self, origin: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Origin(allowed) => allowed.eq_ignore_ascii_case(origin),
-        }
-    }
-}
-
 impl fmt::Display for AllowedOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -540,14 +528,5 @@ mod tests {
         for text in ["", "example.com", "https://", "https://a/", "https://a/b", "https://a b"] {
             assert!(parsed(text).unwrap_err().contains("an origin without a path"), "{text}");
         }
-    }
-
-    #[test]
-    fn an_origin_allows_itself_and_any_allows_all() {
-        let allowed: AllowedOrigin = "https://example.com".parse().unwrap();
-        assert!(allowed.allows("https://EXAMPLE.com"));
-        assert!(!allowed.allows("http://example.com"));
-        assert!(!allowed.allows("null"));
-        assert!(AllowedOrigin::Any.allows("null"));
     }
 }

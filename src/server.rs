@@ -35,6 +35,10 @@ use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
 /// can still be given up.
 const NOT_SENT_BYTES_MAX: u32 = 64 * 1024;
 
+/// How long a port that is taken is asked for again, and how often.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
+const LISTEN_PAUSE: Duration = Duration::from_millis(20);
+
 /// How often the end of shards that were told to stop is asked for again.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -173,8 +177,10 @@ fn listen(address: SocketAddr, shards: u16) -> Result<Vec<TcpListener>, ServerEr
     };
     // SO_REUSEPORT would let us join the listeners of another server of the same user. A socket without it
     // finds out whether there is one, and which port is meant when none was given.
-    let probe = socket(address, false).map_err(refused)?;
+    let probe = probe(address).map_err(refused)?;
     let address = probe.local_addr()?.as_socket().unwrap_or(address);
+    // Between here and the next line the port is nobody's: the kernel has no way to let the first socket
+    // share it later.
     drop(probe);
     let mut listeners = Vec::new();
     for _ in 0..shards {
@@ -183,6 +189,22 @@ fn listen(address: SocketAddr, shards: u16) -> Result<Vec<TcpListener>, ServerEr
         listeners.push(socket.into());
     }
     Ok(listeners)
+}
+
+/// Finds out whether an address is free. One that is taken gets a little time: the kernel lets go of the
+/// sockets of a server that was killed only after it has ended its io_uring operations.
+fn probe(address: SocketAddr) -> io::Result<Socket> {
+    let deadline = std::time::Instant::now() + LISTEN_PATIENCE;
+    loop {
+        match socket(address, false) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && std::time::Instant::now() < deadline =>
+            {
+                thread::sleep(LISTEN_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
@@ -398,7 +420,7 @@ impl LobbyServices for Services {
                 self.shard_metrics.lobby_connections.add(1);
             }
             LobbyEvent::Left => self.shard_metrics.lobby_connections.sub(1),
-            LobbyEvent::AcceptFailed => {}
+            LobbyEvent::AcceptFailed => self.shard_metrics.accepts_failed.add(1),
             LobbyEvent::Full => refused(RefusalReason::Full),
             LobbyEvent::Responded(status) => match status {
                 Status::Ok => {}
@@ -407,7 +429,8 @@ impl LobbyServices for Services {
                 Status::NotFound => refused(RefusalReason::NotFound),
                 Status::MethodNotAllowed => refused(RefusalReason::MethodNotAllowed),
                 Status::UpgradeRequired => refused(RefusalReason::UpgradeRequired),
-                Status::ServiceUnavailable => refused(RefusalReason::Draining),
+                Status::ServiceUnavailable if self.metrics.is_draining() => refused(RefusalReason::Draining),
+                Status::ServiceUnavailable => refused(RefusalReason::OutOfDescriptors),
                 Status::RequestTimeout => refused(RefusalReason::HandshakeTimeout),
                 Status::RequestHeaderFieldsTooLarge => refused(RefusalReason::HeadTooLarge),
             },

@@ -142,7 +142,6 @@ const HANDLERS = {
   },
 
   message: (_, event) => said(event),
-  image: (_, event) => said(event),
 
   message_sent({ message_id, room: where }, { timestamp }) {
     const sent = outbox.done();
@@ -209,15 +208,11 @@ const HANDLERS = {
     const refused = outbox.done();
     if (refused && !at("text").value) at("text").value = refused.content;
   },
-
-  kicked: ({ reason }) => notice(`You were removed: ${reason}`, "error"),
-  muted: ({ seconds }) => notice(`You are muted for ${seconds} s.`, "error"),
-  unmuted: () => notice("You are no longer muted."),
 };
 
 // Until we are back where we were, these tell of the room in which the server has put us meanwhile, or of
 // what the history to come will repeat.
-const OF_A_ROOM = new Set(["message", "image", "join", "leave", "user_renamed", "presence"]);
+const OF_A_ROOM = new Set(["message", "join", "leave", "user_renamed", "presence"]);
 
 function receive(data) {
   let event;
@@ -240,11 +235,10 @@ function enter(entered) {
   showRooms();
 }
 
-function said({ message_id, type, from_id, from_name, content, timestamp }) {
+function said({ message_id, from_id, from_name, content, timestamp }) {
   lastId = message_id;
   const kind = ownIds.has(from_id) ? "own" : "";
-  const body = type === "image" ? { link: content.url } : { text: content };
-  line({ who: from_name, timestamp, kind, ...body });
+  line({ who: from_name, timestamp, kind, text: content });
 }
 
 function addMember(id, name) {
@@ -285,19 +279,14 @@ function flush() {
   if (isAtEnd) log.scrollTop = log.scrollHeight;
 }
 
-function lineElement({ who, text, link, timestamp, kind = "", reply }) {
+function lineElement({ who, text, timestamp, kind = "", reply }) {
   const item = element("li", { className: kind });
   if (timestamp) {
     const date = new Date(timestamp * 1000);
     item.append(element("time", { dateTime: date.toISOString(), textContent: clock.format(date) }));
   }
   if (who) item.append(element("span", { className: "who", textContent: who }));
-  if (link && /^https?:/i.test(link)) {
-    // A link, not the picture: looking at the room tells no stranger's server that one is here.
-    item.append(element("a", { href: link, textContent: link, target: "_blank", rel: "noopener noreferrer" }));
-  } else {
-    item.append(String(text ?? link));
-  }
+  item.append(text);
   if (reply) {
     const button = element("button", { type: "button", className: "reply", textContent: "Reply" });
     button.onclick = () => address(...reply);

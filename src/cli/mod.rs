@@ -154,7 +154,7 @@ struct Flags {
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     max_clients: Option<usize>,
 
-    /// Longest message that chat and hub accept; a longer one is refused.
+    /// Longest message that chat accepts; a longer one is refused.
     #[arg(long, value_name = "SIZE", default_value = "10KiB", value_parser = size)]
     max_message: usize,
 

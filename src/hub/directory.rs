@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ShardIndex;
+use crate::config::FIRST_ROOM;
 
 /// A chat room, as its place in the configured list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +44,7 @@ impl Directory {
     /// Without a room `general`, or with more than 65,535 rooms; the configuration refuses both.
     #[must_use]
     pub fn new(names: &[String], shards: u16) -> Self {
-        let general = names.iter().position(|name| name == "general").expect("Bug: no room `general`");
+        let general = names.iter().position(|name| name == FIRST_ROOM).expect("Bug: no room `general`");
         let mut names: Vec<&String> = names.iter().collect();
         let first = names.remove(general);
         names.insert(0, first);

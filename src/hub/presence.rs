@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{PresenceReport, UserId};
+use super::{MemberEntry, PresenceReport, UserId};
 
 /// The least time between two reports of a room.
 const INTERVAL_MS: u64 = 1_000;
@@ -38,8 +38,6 @@ pub(super) struct Presence {
     joined: BTreeMap<UserId, Newcomer>,
     left: BTreeSet<UserId>,
     renamed: BTreeMap<UserId, Arc<str>>,
-    /// How often somebody was shown all members.
-    listings: u64,
     /// True when the numbers have changed although the lists may be empty.
     changed: bool,
     due_ms: Option<u64>,
@@ -51,8 +49,8 @@ struct Newcomer {
     name: Arc<str>,
     /// True when it had gone within the interval as well.
     was_member: bool,
-    /// How often all members had been shown by then.
-    listings_before: u64,
+    /// True once a list of members has shown it to somebody.
+    was_listed: bool,
 }
 
 impl Presence {
@@ -62,7 +60,6 @@ impl Presence {
             joined: BTreeMap::new(),
             left: BTreeSet::new(),
             renamed: BTreeMap::new(),
-            listings: 0,
             changed: false,
             due_ms: None,
         }
@@ -82,17 +79,15 @@ impl Presence {
         // Who went and came back within the interval was there before, but whoever entered in between does
         // not know it, and its name may be another one.
         let was_member = self.left.remove(&user);
-        self.joined.insert(user, Newcomer { name, was_member, listings_before: self.listings });
+        self.joined.insert(user, Newcomer { name, was_member, was_listed: false });
         self.note_change(now_ms);
     }
 
     pub(super) fn note_left(&mut self, user: UserId, now_ms: u64) {
         self.renamed.remove(&user);
         // Whoever has seen the newcomer in a list must hear of its going.
-        let is_unknown = self
-            .joined
-            .remove(&user)
-            .is_some_and(|newcomer| !newcomer.was_member && newcomer.listings_before == self.listings);
+        let is_unknown =
+            self.joined.remove(&user).is_some_and(|newcomer| !newcomer.was_member && !newcomer.was_listed);
         if !is_unknown {
             self.left.insert(user);
         }
@@ -107,9 +102,13 @@ impl Presence {
         self.note_change(now_ms);
     }
 
-    /// Somebody was shown all members, newcomers included.
-    pub(super) fn note_listed(&mut self) {
-        self.listings += 1;
+    /// Somebody was shown members, which may be newcomers: those must hear of their going.
+    pub(super) fn note_listed(&mut self, listed: &[MemberEntry]) {
+        // Ordered by id. Large rooms list the lowest ids, where newcomers are rare, so this finds nobody.
+        let (Some(first), Some(last)) = (listed.first(), listed.last()) else { return };
+        for (user, newcomer) in self.joined.range_mut(first.id..=last.id) {
+            newcomer.was_listed |= listed.binary_search_by_key(user, |member| member.id).is_ok();
+        }
     }
 
     pub(super) fn due_ms(&self) -> Option<u64> {
@@ -158,6 +157,10 @@ mod tests {
         UserId::from_wire(n).unwrap()
     }
 
+    fn entry(n: u64) -> MemberEntry {
+        MemberEntry { id: id(n), name: "a".into(), connected_at: 0 }
+    }
+
     #[test]
     fn who_came_and_went_within_one_interval_is_in_neither_list() {
         let mut presence = Presence::new(PresencePolicy::UpTo(1));
@@ -204,7 +207,7 @@ mod tests {
     fn who_was_listed_before_going_is_reported() {
         let mut presence = Presence::new(PresencePolicy::UpTo(1));
         presence.note_joined(id(1), "a".into(), 0);
-        presence.note_listed();
+        presence.note_listed(&[entry(1)]);
         presence.note_joined(id(2), "b".into(), 10);
         presence.note_left(id(1), 20);
         presence.note_left(id(2), 20);

@@ -61,9 +61,7 @@ impl Room {
         outbox: &mut Outbox,
     ) {
         let members = self.roster.list(user, self.policy.listed_max());
-        if members.total.is_none() {
-            self.presence.note_listed();
-        }
+        self.presence.note_listed(&members.listed);
         let (history, complete) = match after {
             None => (self.history.recent(), None),
             Some(after) => {
@@ -125,9 +123,7 @@ impl Room {
             Some(Page { offset, limit }) => self.roster.page(Page { offset, limit: limit.min(listed_max) }),
             None => self.roster.list(viewer, listed_max),
         };
-        if members.total.is_none() {
-            self.presence.note_listed();
-        }
+        self.presence.note_listed(&members.listed);
         outbox.send(origin.shard, Delivery::Members { to: origin, members });
     }
 

@@ -94,6 +94,8 @@ label! {
         Origin = "origin",
         /// The server is shutting down.
         Draining = "draining",
+        /// The process has no descriptor left.
+        OutOfDescriptors = "out_of_descriptors",
         /// The head or the upgrade is malformed.
         BadRequest = "bad_request",
         /// The path wants an upgrade, or one of another version.

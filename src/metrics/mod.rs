@@ -21,9 +21,6 @@ pub use fan_out::FanOutHistogram;
 pub use labels::{Dialect, EndReason, Label, Labelled, RefusalReason, RoomSizeClass};
 use scrape::Scrape;
 
-/// The content type of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
 /// A handle to all numbers of the process; cloning it copies a pointer or two.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -85,7 +82,7 @@ impl Metrics {
         self.process.started.elapsed()
     }
 
-    /// Everything as Prometheus text, version 0.0.4; see [`CONTENT_TYPE`].
+    /// Everything as Prometheus text, version 0.0.4.
     #[must_use]
     pub fn render(&self, users_online: usize) -> String {
         let mut registry = Registry::with_prefix("uproar");
@@ -109,6 +106,8 @@ impl Metrics {
 pub struct ShardMetrics {
     /// Connections taken from the listener.
     pub connections_accepted: Counter,
+    /// Attempts to accept that failed, for want of descriptors for example.
+    pub accepts_failed: Counter,
     /// Connections in the lobby: accepted, and not yet upgraded or answered.
     pub lobby_connections: Gauge,
     /// Upgrades answered with 101 and admitted.
@@ -121,7 +120,7 @@ pub struct ShardMetrics {
     pub connections_ended: Labelled<Counter, EndReason, { EndReason::ALL.len() }>,
     /// Text and binary messages received, refused ones included.
     pub messages_received: Labelled<Counter, Dialect, { Dialect::ALL.len() }>,
-    /// Messages queued for a connection: one broadcast counts once for each receiver.
+    /// Text and binary messages queued for a connection: one broadcast counts once for each receiver.
     pub messages_delivered: Counter,
     /// Bytes received on upgraded connections, framing included.
     pub received_bytes: Counter,
@@ -135,7 +134,7 @@ pub struct ShardMetrics {
     pub broadcasts: Counter,
     /// Frames encoded; at most one per event and dialect.
     pub frames_encoded: Counter,
-    /// Rooms that have their home on this shard.
+    /// Rooms and topics that have their home on this shard.
     pub rooms: Gauge,
     /// Turns of the floor.
     pub ring_turns: Counter,
@@ -145,7 +144,7 @@ pub struct ShardMetrics {
     pub ring_completions: Counter,
     /// Receives that found no provided buffer and had to be started again.
     pub receive_buffer_shortages: Counter,
-    /// Time to deliver one event to a room's members on this shard.
+    /// Time from a home's publishing to the last member's completed send, wherever the members are.
     pub fan_out: FanOutHistogram,
 }
 

@@ -87,6 +87,12 @@ impl Collector for Scrape {
             metrics.sum(|s| s.connections_accepted.get()),
         )?;
         to.one(
+            "accepts_failed_total",
+            "Attempts to accept that failed",
+            Counter,
+            metrics.sum(|s| s.accepts_failed.get()),
+        )?;
+        to.one(
             "lobby_connections",
             "Connections not yet upgraded or answered",
             Gauge,
@@ -144,10 +150,10 @@ impl Collector for Scrape {
             metrics.sum(|s| s.broadcasts.get()),
         )?;
         to.one("frames_encoded_total", "Frames encoded", Counter, metrics.sum(|s| s.frames_encoded.get()))?;
-        to.one("rooms", "Rooms", Gauge, metrics.sum(|s| s.rooms.get()))?;
+        to.one("rooms", "Rooms and topics", Gauge, metrics.sum(|s| s.rooms.get()))?;
         to.fan_out(
             "fan_out_seconds",
-            "Time to deliver an event to the members on one shard",
+            "Time from publishing a message to its last member's completed send",
             &metrics.shards,
         )?;
 

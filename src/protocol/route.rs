@@ -60,7 +60,8 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
         return Route::Respond(Response::text(Status::ServiceUnavailable, "draining"));
     }
     // "A server MUST respond with a 400 … to any request message that contains more than one Host
-    // header field line" (RFC 9112, 3.2). One without Host is harmless: it has no same origin.
+    // header field line" (RFC 9112, 3.2). The same section asks for a 400 where HTTP/1.1 has no Host; we
+    // are lenient there, since nothing depends on it: such a request has no same origin.
     if head.values("host").count() > 1 {
         return Route::Respond(Response::bad_request("More than one Host"));
     }
@@ -77,7 +78,10 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
     }
     match place {
         Place::Endpoint(Endpoint::Chat) => Route::Page,
-        Place::Endpoint(_) | Place::Hub => Route::Respond(Response::upgrade_required(
+        Place::Hub => {
+            Route::Respond(Response::upgrade_required("Upgrade Required: kept for a dialect to come"))
+        }
+        Place::Endpoint(_) => Route::Respond(Response::upgrade_required(
             "Upgrade Required: connect here with a WebSocket client",
         )),
         Place::Health => Route::Respond(Response::text(Status::Ok, "ok")),

@@ -102,6 +102,8 @@ pub struct Ring {
     /// The buffer that the last completion lent out.
     lent: Option<u16>,
     attached: usize,
+    /// What made a submission impossible.
+    failure: Option<io::Error>,
     counts: Counts,
 }
 
@@ -136,6 +138,7 @@ impl Ring {
             starved: Vec::new(),
             lent: None,
             attached: 0,
+            failure: None,
             counts: Counts::default(),
         })
     }
@@ -212,6 +215,9 @@ impl Ring {
     /// What `io_uring_enter(2)` reports beyond what a later call mends; it means that the ring is unusable.
     pub fn enter(&mut self) -> io::Result<()> {
         self.give_back_lent();
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         self.flush_submissions()?;
         self.collect();
         // What had overflowed is flushed by the next enter, for which there is room now.
@@ -487,7 +493,11 @@ impl Ring {
                 return;
             }
             // The queue is full: let the kernel take it, and make room for what completes meanwhile.
-            self.flush_submissions().expect("io_uring_enter failed on a ring in use");
+            if let Err(error) = self.flush_submissions() {
+                // The ring is unusable, which the next `enter` reports.
+                self.failure = Some(error);
+                return;
+            }
             self.collect();
         }
     }

@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use super::Shard;
 use super::connection::{ChatUser, Connection, RoomMembership, Session, TopicMembership};
-use super::out_queue::Overflow;
 use super::rate::TokenBucket;
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
@@ -43,7 +42,7 @@ impl Shard {
         let connection = Connection::new(session, Frame::new(greeting), permit, limits, now.monotonic_ms);
         let id = self.connections.insert(connection);
         self.schedule(id);
-        self.begin_session(id, now);
+        self.begin_session(id);
         if self.drain.is_some() {
             self.close_for_shutdown(id, now);
         }
@@ -52,9 +51,8 @@ impl Shard {
     }
 
     /// Makes a new connection what it asked to be, or asks its home to.
-    fn begin_session(&mut self, id: ConnectionId, now: Now) {
+    fn begin_session(&mut self, id: ConnectionId) {
         let origin = self.origin(id);
-        let limit_bytes = self.settings.limits.queue_bytes_max;
         let connection = self.connections.at(id.index);
         match &mut connection.session {
             Session::Chat(user) => {
@@ -67,10 +65,10 @@ impl Shard {
                 let home = self.directory.topic_home(&topic);
                 self.request(home, Request::Subscribe { topic, origin });
             }
-            Session::Echo => match connection.greet(limit_bytes) {
-                Ok(()) => self.mark_dirty(id),
-                Err(Overflow) => self.evict(id, now),
-            },
+            Session::Echo => {
+                connection.greet();
+                self.mark_dirty(id);
+            }
         }
     }
 
@@ -83,6 +81,7 @@ impl Shard {
             connected_at: now.unix_seconds,
             bucket: TokenBucket::full(self.settings.limits.rate, now.monotonic_ms),
             membership: RoomMembership::None,
+            awaits_snapshot: false,
             welcomed: false,
         }))
     }

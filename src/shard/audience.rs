@@ -58,7 +58,6 @@ pub(super) fn fan_out(
     dirty: &mut Vec<ConnectionId>,
     frame: &Frame,
     except: Option<ConnectionId>,
-    limit_bytes: usize,
 ) -> FanOut {
     let except = except.map(|id| id.index);
     let mut result = FanOut::default();
@@ -67,7 +66,7 @@ pub(super) fn fan_out(
             continue;
         }
         let connection = connections.at(slot);
-        match connection.out.push(frame.clone(), limit_bytes) {
+        match connection.out.push(frame.clone()) {
             Ok(()) => {
                 result.delivered += 1;
                 if !connection.is_dirty {

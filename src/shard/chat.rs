@@ -95,6 +95,7 @@ impl Shard {
         let RoomMembership::In { room, place } = user.membership else { return Ok(()) };
         let user_id = user.id;
         let request = if to == room {
+            user.awaits_snapshot = true;
             Request::Revisit { room, user: user_id, origin, after }
         } else {
             user.membership = RoomMembership::Leaving { from: room, place, to, after };

@@ -6,10 +6,11 @@ use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
-use super::out_queue::{OutQueue, Overflow};
+use super::out_queue::OutQueue;
 use super::rate::TokenBucket;
 use super::{Deadlines, Limits};
 use crate::frame::Frame;
@@ -79,6 +80,8 @@ pub(super) struct ChatUser {
     pub(super) connected_at: u64,
     pub(super) bucket: TokenBucket,
     pub(super) membership: RoomMembership,
+    /// True while its own room is to be shown to it again.
+    pub(super) awaits_snapshot: bool,
     /// True once `welcome` was sent.
     pub(super) welcomed: bool,
 }
@@ -164,7 +167,7 @@ impl Connection {
             is_listed_as_held: false,
             is_at_end_of_stream: false,
             is_pinged: false,
-            out: OutQueue::default(),
+            out: OutQueue::new(limits.queue_bytes_max),
             last_received_ms: now_ms,
             timer_ms: 0,
             session,
@@ -189,6 +192,11 @@ impl Connection {
             Ok(Message::Text(text)) => Some(Input::Message(MessageKind::Text, text.into())),
             Ok(Message::Binary(bytes)) => Some(Input::Message(MessageKind::Binary, bytes)),
             Ok(Message::Ping(_) | Message::Pong(_)) => Some(Input::Control),
+            Ok(Message::Close(Some(frame))) if is_invalid_close(&frame) => {
+                // Its answer is ours to give, as to every other violation.
+                wire.replies.clear();
+                Some(PROTOCOL_ERROR)
+            }
             Ok(Message::Close(_)) => Some(Input::Close),
             Ok(Message::Frame(_)) => {
                 unreachable!("tungstenite returns raw frames only when asked to write them")
@@ -196,16 +204,20 @@ impl Connection {
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(Error::Capacity(_)) => Some(Input::Violation { code: 1009, reason: "message too big" }),
             Err(Error::Utf8(_)) => Some(Input::Violation { code: 1007, reason: "invalid UTF-8" }),
-            Err(Error::Protocol(_)) => Some(Input::Violation { code: 1002, reason: "protocol error" }),
+            Err(Error::Protocol(_)) => Some(PROTOCOL_ERROR),
             Err(_) => None,
         }
     }
 
-    /// True while its input must wait for an answer from a home.
+    /// True while its input must wait: for an answer from a home, or until a long answer has left.
     pub(super) fn is_awaiting(&self) -> bool {
+        if self.out.is_over_limit() {
+            return true;
+        }
         match &self.session {
             Session::Chat(user) => {
-                matches!(user.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
+                user.awaits_snapshot
+                    || matches!(user.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
             }
             Session::Raw { membership, .. } => *membership == TopicMembership::Joining,
             Session::Echo => false,
@@ -257,12 +269,19 @@ impl Connection {
     }
 
     /// Queues the answer to the upgrade, if that has not been done.
-    pub(super) fn greet(&mut self, limit_bytes: usize) -> Result<(), Overflow> {
-        match mem::take(&mut self.greeting) {
-            Some(greeting) => self.out.push_join(&[greeting], limit_bytes),
-            None => Ok(()),
+    pub(super) fn greet(&mut self) {
+        if let Some(greeting) = self.greeting.take() {
+            self.out.push_join(vec![greeting]);
         }
     }
+}
+
+const PROTOCOL_ERROR: Input = Input::Violation { code: 1002, reason: "protocol error" };
+
+/// True for a close frame with a code that must not be sent (RFC 6455, 7.4): tungstenite puts this one in
+/// its place.
+fn is_invalid_close(frame: &CloseFrame) -> bool {
+    frame.code == CloseCode::Protocol && frame.reason.as_str() == "Protocol violation"
 }
 
 /// What tungstenite reads from and writes to: received bytes, and replies.

@@ -36,7 +36,7 @@ impl Shard {
                 self.push(to.connection, sent, now);
             }
             Delivery::PrivateFailed { to } => self.refuse(to.connection, &Refusal::UserNotFound, now),
-            Delivery::Subscribed { to, topic } => self.handle_subscribed(to.connection, &topic, now),
+            Delivery::Subscribed { to, topic } => self.handle_subscribed(to.connection, &topic),
         }
     }
 
@@ -52,9 +52,7 @@ impl Shard {
                 let place = self.rooms[room.get()].chat.insert(id.index);
                 user.membership = RoomMembership::In { room, place };
             }
-            // A visit of its own room, which it may have asked to leave since.
-            RoomMembership::In { room: own, .. } | RoomMembership::Leaving { from: own, .. }
-                if own == room => {}
+            RoomMembership::In { room: own, .. } if own == room => user.awaits_snapshot = false,
             _ => return,
         }
         let mut frames: Vec<Frame> = greeting.into_iter().collect();
@@ -69,7 +67,8 @@ impl Shard {
         let users = lists.users(&snapshot.members, now);
         let history = lists.history(&snapshot.history, snapshot.complete, now);
         frames.extend([first, users, history].map(Frame::new));
-        self.push_join(id, &frames, now);
+        self.metrics.messages_delivered.add(3);
+        self.push_join(id, frames);
         self.answered.push_back(id);
     }
 
@@ -82,7 +81,7 @@ impl Shard {
         self.request_join(id, to, after);
     }
 
-    fn handle_subscribed(&mut self, id: ConnectionId, topic: &Arc<str>, now: Now) {
+    fn handle_subscribed(&mut self, id: ConnectionId, topic: &Arc<str>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Session::Raw { membership: membership @ TopicMembership::Joining, .. } = &mut connection.session
         else {
@@ -91,7 +90,7 @@ impl Shard {
         let place = self.topics.entry(Arc::clone(topic)).or_default().insert(id.index);
         *membership = TopicMembership::In { place };
         if let Some(greeting) = connection.greeting.take() {
-            self.push_join(id, &[greeting], now);
+            self.push_join(id, vec![greeting]);
         }
         self.answered.push_back(id);
     }
@@ -123,9 +122,8 @@ impl Shard {
         self.metrics.broadcasts.add(1);
         self.metrics.frames_encoded.add(1);
         let frame = Frame::witnessed(bytes, publication);
-        let limit_bytes = self.settings.limits.queue_bytes_max;
         let FanOut { delivered, overflowed } =
-            fan_out(members, &mut self.connections, &mut self.dirty, &frame, own, limit_bytes);
+            fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
         self.metrics.messages_delivered.add(delivered);
         for id in overflowed {
             self.evict(id, now);

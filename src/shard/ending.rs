@@ -9,8 +9,8 @@ use std::io;
 
 use tracing::debug;
 
+use super::Shard;
 use super::connection::{Ending, Phase};
-use super::{Overflow, Shard};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::frame::Frame;
@@ -122,7 +122,6 @@ impl Shard {
         if !self.begin_ending(id, EndReason::SlowConsumer, now, Phase::Closing) {
             return;
         }
-        debug!(connection = %id, "evicted: its send queue is full");
         let connection = self.connections.at(id.index);
         connection.out.truncate(Frame::new(frames::close(1013, "slow consumer")));
         self.mark_dirty(id);
@@ -167,7 +166,7 @@ impl Shard {
 
     /// The connection is broken.
     pub(super) fn handle_lost(&mut self, id: ConnectionId, error: &io::Error, now: Now) {
-        debug!(connection = %id, %error, "connection lost");
+        debug!(shard = self.settings.index.0, connection = %id, %error, "broken");
         if self.connections.get_mut(id).is_some_and(|connection| connection.phase == Phase::Open) {
             self.begin_ending(id, EndReason::Lost, now, Phase::Lingering);
         }
@@ -190,9 +189,14 @@ impl Shard {
                 return;
             }
         };
+        let was_over_limit = connection.out.is_over_limit();
         connection.out.handle_sent(batch, sent);
         self.metrics.sent_bytes.add(sent as u64);
         let is_empty = connection.out.is_empty();
+        if was_over_limit && !connection.out.is_over_limit() {
+            // A long join has left; what came meanwhile may be read.
+            self.answered.push_back(id);
+        }
         match &mut connection.phase {
             Phase::Open => {}
             Phase::Closing(ending) | Phase::Lingering(ending) => {
@@ -237,6 +241,10 @@ impl Shard {
                     let ping = self.ping.clone();
                     self.push_frame(id, ping, now);
                 }
+                // Only who has not read is cut off: a reset takes away what is still on its way.
+                Phase::Closing(_) | Phase::Lingering(_) if connection.out.is_empty() => {
+                    self.end(id, CloseMode::Graceful, EndReason::Lost);
+                }
                 Phase::Closing(_) | Phase::Lingering(_) => self.end(id, CloseMode::Abort, EndReason::Lost),
                 Phase::Ended => {}
             }
@@ -263,10 +271,8 @@ impl Shard {
         };
         connection.phase = phase(ending);
         // Somebody who was not even answered yet is told at least that.
-        if let Err(Overflow) = connection.greet(usize::MAX) {
-            unreachable!("Bug: an unlimited queue was full");
-        }
-        self.metrics.connections_ended.with(reason).add(1);
+        connection.greet();
+        self.note_ended(id, reason);
         self.depart(id);
         self.schedule(id);
         // What was held back no longer has to wait; a close frame may be among it.
@@ -292,14 +298,21 @@ impl Shard {
         }
     }
 
+    fn note_ended(&mut self, id: ConnectionId, reason: EndReason) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        self.metrics.connections_ended.with(reason).add(1);
+        let dialect = connection.session.dialect();
+        debug!(shard = self.settings.index.0, connection = %id, %dialect, %reason, "ended");
+    }
+
     /// Asks the ring to close the connection.
     fn end(&mut self, id: ConnectionId, mode: CloseMode, reason: EndReason) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         match connection.phase {
             Phase::Ended => return,
             Phase::Open => {
-                self.metrics.connections_ended.with(reason).add(1);
                 connection.phase = Phase::Ended;
+                self.note_ended(id, reason);
                 self.depart(id);
             }
             Phase::Closing(_) | Phase::Lingering(_) => connection.phase = Phase::Ended,

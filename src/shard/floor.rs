@@ -82,6 +82,8 @@ impl Floor {
     pub async fn run(mut self) -> io::Result<()> {
         let event = ring::awaitable(self.ring.event_descriptor().try_clone_to_owned()?)?;
         let mut progress = Progress::default();
+        // A first turn, so that the metrics tell of an idle shard too.
+        self.turn(None)?;
         loop {
             let mut message = None;
             match self.wait(&event).await? {
@@ -159,7 +161,7 @@ impl Floor {
         let Admission { socket, peer, endpoint, response, received, permit } = admission;
         let now = self.clock.now();
         let id = self.shard.admit(Arrival { endpoint, greeting: response, permit: Some(permit) }, now);
-        debug!(connection = %id, %peer, "admitted");
+        debug!(shard = self.index.0, connection = %id, %peer, "admitted");
         self.ring.attach(id, socket);
         if !received.is_empty() {
             self.shard.handle_completion(Completion::Received(id, &received), now);

@@ -292,8 +292,7 @@ impl Guest {
 
     /// Gives the socket away. Nothing is under way on it: each read that was begun was waited for.
     fn release(mut self) -> Result<OwnedFd, (Self, io::Error)> {
-        // A frame is small and its reader waits for it, so it must not wait for an acknowledgement.
-        match self.stream.set_nodelay(true).and_then(|()| ring::duplicate(&self.stream)) {
+        match ring::duplicate(&self.stream) {
             Ok(socket) => {
                 self.is_released = true;
                 Ok(socket)

@@ -374,33 +374,27 @@ impl Shard {
         Origin { shard: self.settings.index, connection }
     }
 
-    /// Queues a frame for one connection; it is evicted when the frame does not fit.
+    /// Queues a message for one connection; it is evicted when the message does not fit.
     fn push(&mut self, id: ConnectionId, bytes: Bytes, now: Now) {
-        self.push_frame(id, Frame::new(bytes), now);
+        if self.connections.get_mut(id).is_some_and(|connection| connection.phase == Phase::Open) {
+            self.metrics.messages_delivered.add(1);
+            self.push_frame(id, Frame::new(bytes), now);
+        }
     }
 
     fn push_frame(&mut self, id: ConnectionId, frame: Frame, now: Now) {
-        let limit_bytes = self.settings.limits.queue_bytes_max;
         let Some(connection) = self.connections.get_mut(id) else { return };
-        match connection.out.push(frame, limit_bytes) {
-            Ok(()) => {
-                self.metrics.messages_delivered.add(1);
-                self.mark_dirty(id);
-            }
+        match connection.out.push(frame) {
+            Ok(()) => self.mark_dirty(id),
             Err(Overflow) => self.evict(id, now),
         }
     }
 
     /// Queues what a join sends.
-    fn push_join(&mut self, id: ConnectionId, frames: &[Frame], now: Now) {
-        let limit_bytes = self.settings.limits.queue_bytes_max;
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        match connection.out.push_join(frames, limit_bytes) {
-            Ok(()) => {
-                self.metrics.messages_delivered.add(frames.len() as u64);
-                self.mark_dirty(id);
-            }
-            Err(Overflow) => self.evict(id, now),
+    fn push_join(&mut self, id: ConnectionId, frames: Vec<Frame>) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.out.push_join(frames);
+            self.mark_dirty(id);
         }
     }
 
@@ -421,6 +415,10 @@ impl Shard {
         if due_ms != u64::MAX && (connection.timer_ms == 0 || due_ms < connection.timer_ms) {
             connection.timer_ms = due_ms;
             self.timers.schedule(due_ms, id);
+            let connections = &mut self.connections;
+            self.timers.shrink(2 * connections.len(), |due_ms, id| {
+                connections.get_mut(id).is_some_and(|connection| connection.timer_ms == due_ms)
+            });
         }
     }
 }

@@ -18,15 +18,16 @@ pub(super) struct Overflow;
 /// Invariant: `waiting_bytes` is the sum of what `resumed` and `waiting` hold, and `in_flight_bytes` what
 /// the batch that was handed out last had left to send; their sum never exceeds the limit by more than
 /// `allowance_bytes`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OutQueue {
+    limit_bytes: usize,
     /// The rest of a batch whose send was short; leaves before `waiting`.
     resumed: Option<Box<SendBatch>>,
     waiting: VecDeque<Frame>,
     waiting_bytes: usize,
     /// Not zero exactly while a batch is handed out.
     in_flight_bytes: usize,
-    /// What a join has sent on top of the limit, until the queue has been empty once.
+    /// What a join has sent on top of the limit, until what waits is within the limit again.
     allowance_bytes: usize,
     /// True once a batch was handed out, and with it the answer to the upgrade, which comes first.
     has_begun: bool,
@@ -37,17 +38,32 @@ pub(super) struct OutQueue {
 }
 
 impl OutQueue {
+    /// An empty queue of so many bytes.
+    pub(super) fn new(limit_bytes: usize) -> Self {
+        Self {
+            limit_bytes,
+            resumed: None,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            in_flight_bytes: 0,
+            allowance_bytes: 0,
+            has_begun: false,
+            sealed: false,
+            truncated: false,
+        }
+    }
+
     /// Appends a frame.
     ///
     /// # Errors
     ///
-    /// [`Overflow`] when more than `limit_bytes` would be queued; nothing was appended then.
+    /// [`Overflow`] when more than the limit would be queued; nothing was appended then.
     #[inline]
-    pub(super) fn push(&mut self, frame: Frame, limit_bytes: usize) -> Result<(), Overflow> {
+    pub(super) fn push(&mut self, frame: Frame) -> Result<(), Overflow> {
         if self.sealed {
             return Ok(());
         }
-        if self.queued_bytes() + frame.len() > limit_bytes + self.allowance_bytes {
+        if self.queued_bytes() + frame.len() > self.limit_bytes + self.allowance_bytes {
             return Err(Overflow);
         }
         self.append(frame);
@@ -55,24 +71,24 @@ impl OutQueue {
     }
 
     /// Appends what a join sends, whatever its length: it is not the receiver's fault that a room has a
-    /// long history. Only one such excess is allowed at a time, so a receiver that does not read cannot
-    /// collect them.
-    ///
-    /// # Errors
-    ///
-    /// [`Overflow`] when more than `limit_bytes` was queued already.
-    pub(super) fn push_join(&mut self, frames: &[Frame], limit_bytes: usize) -> Result<(), Overflow> {
+    /// long history. The caller reads nothing more from the peer until that has left (see
+    /// [`OutQueue::is_over_limit`]), so a receiver that does not read cannot collect joins.
+    pub(super) fn push_join(&mut self, frames: Vec<Frame>) {
         if self.sealed {
-            return Ok(());
+            return;
         }
-        if self.queued_bytes() > limit_bytes {
-            return Err(Overflow);
-        }
+        debug_assert!(!self.is_over_limit(), "Bug: a second join while the first is still to be sent");
         self.allowance_bytes = frames.iter().map(Frame::len).sum();
         for frame in frames {
-            self.append(frame.clone());
+            self.append(frame);
         }
-        Ok(())
+        self.end_allowance();
+    }
+
+    /// True while a join has left more waiting than the limit.
+    #[must_use]
+    pub(super) fn is_over_limit(&self) -> bool {
+        self.queued_bytes() > self.limit_bytes
     }
 
     /// Appends the last frame, which always fits: it is small, and there is only one.
@@ -127,9 +143,7 @@ impl OutQueue {
             self.waiting_bytes += rest.remaining_bytes();
             self.resumed = Some(Box::new(rest));
         }
-        if self.is_empty() {
-            self.allowance_bytes = 0;
-        }
+        self.end_allowance();
     }
 
     /// Takes back a batch whose send failed; the connection is lost.
@@ -153,6 +167,12 @@ impl OutQueue {
         self.waiting_bytes + self.in_flight_bytes
     }
 
+    fn end_allowance(&mut self) {
+        if !self.is_over_limit() {
+            self.allowance_bytes = 0;
+        }
+    }
+
     fn append(&mut self, frame: Frame) {
         if !frame.is_empty() {
             self.waiting_bytes += frame.len();
@@ -173,13 +193,13 @@ mod tests {
 
     #[test]
     fn everything_that_waits_leaves_in_one_batch() {
-        let mut queue = OutQueue::default();
+        let mut queue = OutQueue::new(100);
         for len in [10, 20, 30] {
-            queue.push(frame(len), 100).unwrap();
+            queue.push(frame(len)).unwrap();
         }
         let batch = queue.next_batch().unwrap();
         assert_eq!((batch.frame_count(), batch.remaining_bytes()), (3, 60));
-        queue.push(frame(5), 100).unwrap();
+        queue.push(frame(5)).unwrap();
         assert!(queue.next_batch().is_none(), "one batch at a time");
         queue.handle_sent(batch, 60);
         assert_eq!(queue.next_batch().unwrap().remaining_bytes(), 5);
@@ -187,9 +207,9 @@ mod tests {
 
     #[test]
     fn a_short_send_continues_in_the_middle_of_a_frame() {
-        let mut queue = OutQueue::default();
-        queue.push(frame(10), 100).unwrap();
-        queue.push(frame(20), 100).unwrap();
+        let mut queue = OutQueue::new(100);
+        queue.push(frame(10)).unwrap();
+        queue.push(frame(20)).unwrap();
         let batch = queue.next_batch().unwrap();
         queue.handle_sent(batch, 13);
         assert_eq!(queue.queued_bytes(), 17);
@@ -199,35 +219,35 @@ mod tests {
 
     #[test]
     fn the_limit_counts_what_is_under_way_too() {
-        let mut queue = OutQueue::default();
-        queue.push(frame(60), 100).unwrap();
+        let mut queue = OutQueue::new(100);
+        queue.push(frame(60)).unwrap();
         let _batch = queue.next_batch().unwrap();
-        queue.push(frame(40), 100).unwrap();
-        assert_eq!(queue.push(frame(1), 100), Err(Overflow));
+        queue.push(frame(40)).unwrap();
+        assert_eq!(queue.push(frame(1)), Err(Overflow));
     }
 
     #[test]
     fn a_join_may_exceed_the_limit_once() {
-        let mut queue = OutQueue::default();
-        queue.push_join(&[frame(500), frame(500)], 100).unwrap();
-        queue.push(frame(100), 100).unwrap();
-        assert_eq!(queue.push(frame(1), 100), Err(Overflow));
-        assert_eq!(queue.push_join(&[frame(1)], 100), Err(Overflow));
+        let mut queue = OutQueue::new(100);
+        queue.push_join(vec![frame(500), frame(500)]);
+        assert!(queue.is_over_limit());
+        queue.push(frame(100)).unwrap();
+        assert_eq!(queue.push(frame(1)), Err(Overflow));
         let batch = queue.next_batch().unwrap();
         queue.handle_sent(batch, 1100);
-        assert_eq!(queue.push(frame(101), 100), Err(Overflow), "the allowance ends with the queue empty");
+        assert_eq!(queue.push(frame(101)), Err(Overflow), "the allowance has ended with the excess");
     }
 
     #[test]
     fn truncating_keeps_only_the_frame_that_is_half_sent() {
-        let mut queue = OutQueue::default();
+        let mut queue = OutQueue::new(100);
         for _ in 0..3 {
-            queue.push(frame(10), 100).unwrap();
+            queue.push(frame(10)).unwrap();
         }
         let batch = queue.next_batch().unwrap();
-        queue.push(frame(10), 100).unwrap();
+        queue.push(frame(10)).unwrap();
         queue.truncate(frame(4));
-        queue.push(frame(50), 100).unwrap();
+        queue.push(frame(50)).unwrap();
         queue.handle_sent(batch, 12);
         assert_eq!(queue.queued_bytes(), 8 + 4);
         let rest = queue.next_batch().unwrap();
@@ -241,8 +261,8 @@ mod tests {
 
     #[test]
     fn truncating_keeps_the_answer_to_the_upgrade() {
-        let mut queue = OutQueue::default();
-        queue.push_join(&[frame(10), frame(20)], 100).unwrap();
+        let mut queue = OutQueue::new(100);
+        queue.push_join(vec![frame(10), frame(20)]);
         queue.truncate(frame(4));
         assert_eq!(queue.queued_bytes(), 10 + 4);
         let batch = queue.next_batch().unwrap();
@@ -253,9 +273,9 @@ mod tests {
 
     #[test]
     fn a_queue_of_many_frames_leaves_in_batches_that_the_kernel_takes() {
-        let mut queue = OutQueue::default();
+        let mut queue = OutQueue::new(1_000);
         for _ in 0..BATCH_FRAMES_MAX + 1 {
-            queue.push(frame(1), 1000).unwrap();
+            queue.push(frame(1)).unwrap();
         }
         let batch = queue.next_batch().unwrap();
         assert_eq!(batch.frame_count(), BATCH_FRAMES_MAX);

@@ -5,10 +5,13 @@ use std::collections::BinaryHeap;
 
 use crate::connection_id::ConnectionId;
 
+/// Entries beyond those of connections for which it is not worth looking.
+const ENTRIES_FREE: usize = 1_024;
+
 /// When to look at which connection again.
 ///
-/// Entries are never removed before their time: the connection remembers its next deadline, and an entry
-/// of another time is stale. So moving a deadline costs nothing until it comes.
+/// The connection remembers its next deadline, and an entry of another time is stale. So moving a deadline
+/// costs nothing until it comes. Stale entries are removed when they have become the most.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(u64, ConnectionId)>>,
@@ -18,6 +21,18 @@ impl Timers {
     /// Asks to be told of `id` at `due_ms`.
     pub(super) fn schedule(&mut self, due_ms: u64, id: ConnectionId) {
         self.heap.push(Reverse((due_ms, id)));
+    }
+
+    /// Removes what `is_current` does not know any more, once there are more than `entries_max` entries and
+    /// a few: the heap stays within a small factor of the connections, at a constant price for each entry.
+    pub(super) fn shrink(
+        &mut self,
+        entries_max: usize,
+        mut is_current: impl FnMut(u64, ConnectionId) -> bool,
+    ) {
+        if self.heap.len() > entries_max + ENTRIES_FREE {
+            self.heap.retain(|Reverse((due_ms, id))| is_current(*due_ms, *id));
+        }
     }
 
     /// The earliest deadline.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::harness::{CLOSE, Header, Launch, Server, TEXT, Wire, frame, on_one_and_four_shards};
+use crate::harness::{CLOSE, Launch, PING, Server, TEXT, Wire, frame, on_one_and_four_shards};
 
 on_one_and_four_shards! {
     a_close_is_answered_with_its_code_and_the_server_ends_first,
@@ -60,10 +60,13 @@ async fn a_close_that_is_malformed_is_a_protocol_error(launch: Launch) {
     let codes = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535];
     let mut payloads: Vec<Vec<u8>> = codes.map(|code: u16| code.to_be_bytes().to_vec()).into();
     payloads.push(vec![3]);
-    for payload in payloads {
-        let mut wire = connect(&server, "/echo").await;
-        wire.send(frame(CLOSE, &payload)).await;
-        assert_eq!(wire.close().await.0, 1002, "{payload:?}");
+    for path in ["/chat", "/broadcast", "/echo"] {
+        for payload in &payloads {
+            let mut wire = connect(&server, path).await;
+            wire.send(frame(CLOSE, payload)).await;
+            assert_eq!(wire.close().await.0, 1002, "{payload:?} to {path}");
+            wire.end().await;
+        }
     }
     // A reason that is no UTF-8 breaks two rules.
     let mut wire = connect(&server, "/echo").await;
@@ -71,28 +74,43 @@ async fn a_close_that_is_malformed_is_a_protocol_error(launch: Launch) {
     assert!([1002, 1007].contains(&wire.close().await.0));
 }
 
+/// It has two seconds to answer: no less, and not many more.
 async fn a_client_that_does_not_answer_a_close_is_cut_off(launch: Launch) {
-    let server = launch.start();
-    let (mut wire, since) = closed_by_the_server(&server).await;
+    let server = hasty(launch).start();
+    let before = server.sockets();
+    let (mut wire, since) = closed_for_its_silence(&server).await;
+    assert_eq!(server.sockets(), before + 1);
     wire.end().await;
     let waited = since.elapsed();
+    assert!(waited >= Duration::from_millis(1500), "cut off after {waited:?}");
     assert!(waited < Duration::from_secs(4), "cut off after {waited:?}");
+    server.falls_to_sockets(before).await;
 }
 
 async fn a_client_that_answers_a_close_is_ended_at_once(launch: Launch) {
-    let server = launch.start();
-    let (mut wire, since) = closed_by_the_server(&server).await;
-    wire.send(frame(CLOSE, 1009_u16.to_be_bytes())).await;
+    let server = hasty(launch).start();
+    let before = server.sockets();
+    let (mut wire, since) = closed_for_its_silence(&server).await;
+    wire.send(frame(CLOSE, 1001_u16.to_be_bytes())).await;
     wire.end().await;
     let waited = since.elapsed();
-    assert!(waited < Duration::from_millis(1500), "ended after {waited:?}");
+    assert!(waited < Duration::from_secs(1), "ended after {waited:?}");
+    drop(wire);
+    server.falls_to_sockets(before).await;
+    let waited = since.elapsed();
+    assert!(waited < Duration::from_millis(1500), "closed after {waited:?}");
 }
 
-/// A connection that the server has just begun to close, for a message that was too large.
-async fn closed_by_the_server(server: &Server) -> (Wire, Instant) {
+fn hasty(launch: Launch) -> Launch {
+    launch.flag("--ping-interval", "100ms").flag("--idle-timeout", "300ms")
+}
+
+/// A connection that the server has just begun to close, and whose answer it waits for. After most
+/// errors of the peer it would not wait, for it reads no more.
+async fn closed_for_its_silence(server: &Server) -> (Wire, Instant) {
     let mut wire = connect(server, "/echo").await;
-    wire.send(Header::of(TEXT).with(&[b'x'; 65_537])).await;
-    assert_eq!(wire.close().await.0, 1009);
+    assert_eq!(wire.frame().await.unwrap().opcode, PING);
+    assert_eq!(wire.close().await.0, 1001);
     (wire, Instant::now())
 }
 

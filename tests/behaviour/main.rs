@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod counts;
 mod http_heads;
 mod http_paths;
 mod metrics;
@@ -24,6 +25,7 @@ mod chat_order;
 mod chat_private;
 mod chat_queries;
 mod chat_rooms;
+mod histories;
 mod presence;
 
 mod broadcast;
@@ -39,5 +41,7 @@ mod slow_receivers;
 
 mod command_line;
 mod crowds;
+mod logs;
+mod restarts;
 mod settings;
 mod vanishing;

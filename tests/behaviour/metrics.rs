@@ -1,4 +1,5 @@
-//! `/metrics`, read as strictly as Prometheus' text format 0.0.4 is written down.
+//! `/metrics`, read as strictly as Prometheus' text format 0.0.4 is written down. What the numbers
+//! say is the subject of `counts`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -49,7 +50,7 @@ async fn reading_metrics_disturbs_nobody(launch: Launch) {
     assert_eq!(bob.next().await["content"], "still here");
 }
 
-async fn scrape(server: &Server) -> String {
+pub(crate) async fn scrape(server: &Server) -> String {
     let response = answer(server, &request(server, "GET", "/metrics", "")).await;
     assert_eq!(response.status, 200);
     let kind = response.header("content-type").unwrap();

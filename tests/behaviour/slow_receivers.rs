@@ -12,6 +12,7 @@ on_one_and_four_shards! {
     slow_reader_is_evicted_without_delaying_others,
     an_evicted_reader_finds_whole_messages_and_the_reason,
     an_evicted_reader_that_never_reads_is_cut_off,
+    an_evicted_reader_that_reads_on_has_two_seconds_to_answer,
     a_slow_listener_is_evicted_from_a_topic,
     an_echo_that_is_not_read_ends_its_own_connection_alone,
     a_reader_within_its_queue_is_not_evicted,
@@ -71,6 +72,21 @@ async fn an_evicted_reader_that_never_reads_is_cut_off(launch: Launch) {
     // Five seconds, give or take what a tick and a busy machine need.
     let elapsed = start.elapsed();
     assert!((3..8).contains(&elapsed.as_secs()), "cut off after {elapsed:?}");
+}
+
+async fn an_evicted_reader_that_reads_on_has_two_seconds_to_answer(launch: Launch) {
+    let server = narrow(launch).start();
+    let [mut alice, mut bob] = Chat::members(&server).await;
+    let before = server.sockets();
+    let mut slow = slow_member(&server, &mut [&mut alice, &mut bob]).await;
+    talk_until_leave(&mut alice, &mut bob).await;
+    assert_eq!(slow.close().await, (1013, "slow consumer".to_owned()));
+    let start = Instant::now();
+    slow.end().await;
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_millis(1500), "cut off after {waited:?}");
+    assert!(waited < Duration::from_secs(4), "cut off after {waited:?}");
+    server.falls_to_sockets(before).await;
 }
 
 async fn a_slow_listener_is_evicted_from_a_topic(launch: Launch) {
@@ -135,12 +151,12 @@ async fn a_reader_within_its_queue_is_not_evicted(launch: Launch) {
     assert!(slow.text().await.contains("\"end\""));
 }
 
-fn narrow(launch: Launch) -> Launch {
+pub(crate) fn narrow(launch: Launch) -> Launch {
     launch.without_rate_limit().flag("--send-queue", "64KiB").flag("--max-message", "32KiB")
 }
 
 /// A member of the room that reads nothing of what it is sent.
-async fn slow_member(server: &Server, others: &mut [&mut Chat]) -> Wire {
+pub(crate) async fn slow_member(server: &Server, others: &mut [&mut Chat]) -> Wire {
     let mut wire = Wire::connect_narrow(server).await;
     wire.upgrade_to("/chat").await;
     for other in others {
@@ -150,7 +166,7 @@ async fn slow_member(server: &Server, others: &mut [&mut Chat]) -> Wire {
 }
 
 /// One says word after word, each only once the other has heard the last, until someone leaves.
-async fn talk_until_leave(speaker: &mut Chat, listener: &mut Chat) -> (Value, usize) {
+pub(crate) async fn talk_until_leave(speaker: &mut Chat, listener: &mut Chat) -> (Value, usize) {
     let padding = "x".repeat(30_000);
     // The kernel holds a few mebibytes at most; 60 are enough for any.
     for said in 0..2000 {

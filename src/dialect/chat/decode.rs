@@ -134,7 +134,8 @@ fn name(fields: &Map<String, Value>) -> Result<Arc<str>, Refusal> {
 /// A user, as a number or a numeric string.
 fn user(fields: &Map<String, Value>, key: &str) -> Option<UserId> {
     let number = match fields.get(key)? {
-        Value::String(digits) => digits.parse().ok()?,
+        Value::String(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+        Value::String(_) => return None,
         value => value.as_u64()?,
     };
     UserId::from_wire(number)
@@ -183,6 +184,7 @@ mod tests {
             ("-1", None),
             ("1.5", None),
             ("\"x\"", None),
+            ("\"+7\"", None),
             ("[]", None),
         ] {
             let json = format!(r#"{{"type":"private_message","to_id":{to_id},"content":"x"}}"#);

@@ -57,10 +57,14 @@ struct Tail {
 }
 
 impl Lists {
-    /// The `users` message.
+    /// The `users` message, whole or a page.
     #[must_use]
     pub fn users(&mut self, members: &MemberList, now: Now) -> Bytes {
-        let mut content = self.members.of(&members.listed, member).to_owned();
+        let is_page = members.total.is_some() && members.last.is_none();
+        // A page is somebody's own, and must not take the place of what newcomers share.
+        let mut own = Encoded::default();
+        let kept = if is_page { &mut own } else { &mut self.members };
+        let mut content = kept.of(&members.listed, member).to_owned();
         if let Some(last) = &members.last {
             let comma = if content.is_empty() { "" } else { "," };
             write!(content, "{comma}{}", member(last)).expect("Bug: writing to a String failed");

@@ -18,6 +18,7 @@ use super::{PATIENCE, eventually};
 /// A command line in the making.
 #[derive(Clone, Default)]
 pub(crate) struct Launch {
+    address: Option<SocketAddr>,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
 }
@@ -39,6 +40,11 @@ impl Launch {
         self
     }
 
+    /// Listens there instead of on a free port.
+    pub(crate) fn at(self, address: SocketAddr) -> Self {
+        Self { address: Some(address), ..self }
+    }
+
     pub(crate) fn variable(mut self, name: &str, value: impl ToString) -> Self {
         self.variables.push((name.to_owned(), value.to_string()));
         self
@@ -51,8 +57,9 @@ impl Launch {
 
     /// Starts the server, and returns once it has said where it listens.
     pub(crate) fn start(self) -> Server {
+        let listen = self.address.map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
         let mut child = Command::new(env!("CARGO_BIN_EXE_uproar"))
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", &listen])
             .args(&self.arguments)
             .envs(self.variables)
             .stdin(Stdio::null())
@@ -98,6 +105,11 @@ fn keep(
 impl Server {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// All lines that it has printed so far.
+    pub(crate) fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

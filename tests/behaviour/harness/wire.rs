@@ -6,7 +6,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::frame::{CLOSE, Frame, TEXT, take};
+use super::frame::{CLOSE, CONTINUATION, Frame, TEXT, take};
 use super::{Server, within};
 
 pub(crate) struct Wire {
@@ -126,6 +126,20 @@ impl Wire {
         let frame = self.frame().await.expect("a text message");
         assert_eq!((frame.opcode, frame.is_final), (TEXT, true), "{frame:?}");
         String::from_utf8(frame.payload).unwrap()
+    }
+
+    /// The next text message, be it whole or in fragments.
+    pub(crate) async fn whole_text(&mut self) -> String {
+        let mut payload = Vec::new();
+        loop {
+            let frame = self.frame().await.expect("a text message");
+            let expected = if payload.is_empty() { TEXT } else { CONTINUATION };
+            assert_eq!(frame.opcode, expected, "{:?}", String::from_utf8_lossy(&frame.payload));
+            payload.extend(frame.payload);
+            if frame.is_final {
+                return String::from_utf8(payload).unwrap();
+            }
+        }
     }
 
     /// Skips to the close frame, and returns its code and reason.
