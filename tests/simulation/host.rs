@@ -15,7 +15,7 @@ use uproar::shard::turn::{self, Class, Message, Surroundings};
 use uproar::shard::{Arrival, DELIVERIES_WAITING_MAX, REQUESTS_WAITING_MAX, Shard};
 
 use crate::client::{Client, greeting};
-use crate::links::Links;
+use crate::links::{Links, RECEIVES_MAX};
 use crate::random::Random;
 use crate::record::Record;
 use crate::scenario::Scenario;
@@ -24,7 +24,7 @@ use crate::trace::Trace;
 use crate::violation::{Checked, ensure};
 
 /// Input that a connection may have held back: what makes it pause, and what was on its way by then.
-const HELD_BYTES_MAX: usize = 64 * 1024 + 4 * RECEIVE_BYTES_MAX;
+const HELD_BYTES_MAX: usize = 64 * 1024 + (RECEIVES_MAX + 4) * RECEIVE_BYTES_MAX;
 
 pub(crate) struct Host {
     pub(crate) index: usize,

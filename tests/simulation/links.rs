@@ -17,6 +17,9 @@ use crate::wire::CLOSE;
 /// How long a client may take to answer a close frame or a FIN.
 const ANSWER_MS: u64 = 2_000;
 
+/// Receives of one connection in one turn.
+pub(crate) const RECEIVES_MAX: usize = 8;
+
 /// What a broadcast in the chat dialect begins with. Everything else is for one client.
 const BROADCASTS: [&[u8]; 5] = [
     br#"{"type":"message","#,
@@ -67,9 +70,12 @@ impl Links {
         &self,
         around: &mut Around<'_>,
     ) -> Vec<(usize, ConnectionId, Completed)> {
+        // A flood comes with many receives of one connection in one turn.
+        let receives = if around.scenario.chances.flood > 0 { RECEIVES_MAX } else { 1 };
         let mut operations: Vec<(usize, Operation)> = Vec::new();
         for &client in self.slots.values() {
-            operations.extend([Operation::Receive, Operation::Send, Operation::Close].map(|it| (client, it)));
+            operations.extend([(client, Operation::Send), (client, Operation::Close)]);
+            operations.extend(std::iter::repeat_n((client, Operation::Receive), receives));
         }
         around.random.shuffle(&mut operations);
         let chances = around.scenario.chances.clone();
