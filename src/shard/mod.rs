@@ -53,6 +53,7 @@ use timers::Timers;
 pub const REQUESTS_WAITING_MAX: usize = 1_024;
 
 /// Deliveries that may wait for one other shard before requests of other shards are left where they are.
+/// What this shard has asked of itself by then, at most [`REQUESTS_WAITING_MAX`], is still dealt with.
 pub const DELIVERIES_WAITING_MAX: usize = 4_096;
 
 /// What one connection may take.
@@ -260,7 +261,9 @@ impl Shard {
     /// True while input of clients is held back.
     #[must_use]
     pub fn is_congested(&self) -> bool {
+        // What this shard asks of itself becomes deliveries for others just as well.
         self.is_hushed
+            || self.own_requests.len() >= REQUESTS_WAITING_MAX
             || self.requests.iter().any(|waiting| waiting.len() >= REQUESTS_WAITING_MAX)
             || !self.accepts_requests()
     }

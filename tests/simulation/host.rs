@@ -232,14 +232,15 @@ impl Host {
 
     fn check_bounds(&self, around: &Around<'_>) -> Checked {
         let scenario = around.scenario;
-        // Beyond the mark there is what one message, or everyone's coming and going, leads to.
+        // Beyond the mark there is what one message, or everyone's coming and going, leads to; and what a
+        // shard had asked of itself when the mark was reached.
         let excess = 8 + 8 * scenario.arrivals_max;
         for to in (0..scenario.shards).map(ShardIndex) {
             let (requests, deliveries) = self.shard.waiting_for(to);
             ensure!(EverythingBounded, requests <= REQUESTS_WAITING_MAX + excess, "{requests} requests wait");
             ensure!(
                 EverythingBounded,
-                deliveries <= DELIVERIES_WAITING_MAX + excess,
+                deliveries <= DELIVERIES_WAITING_MAX + REQUESTS_WAITING_MAX + excess,
                 "{deliveries} deliveries wait"
             );
         }
