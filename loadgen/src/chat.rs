@@ -303,6 +303,6 @@ mod tests {
         let error = r#"{"type":"error","content":{"message":"Unknown room: a"},"timestamp":1}"#;
         assert_eq!(parse(error), Some(Notice::Error("Unknown room: a".to_owned())));
         assert_eq!(parse("Server is full"), None);
-        assert_eq!(join_room("a\"b"), r#"{"room":"a\"b","type":"join_room"}"#);
+        assert_eq!(join_room("a\"b"), r#"{"type":"join_room","room":"a\"b"}"#);
     }
 }
