@@ -156,7 +156,7 @@ fn a_client_that_the_server_closes_is_reported_with_its_code() {
 
 #[test]
 fn slow_clients_are_expected_to_receive_nothing_and_their_close_is_found() {
-    let server = start(Conduct { close_after: Some(5), ..Conduct::default() });
+    let server = start(Conduct { close_after: Some(20), ..Conduct::default() });
     let output =
         loadgen(server, &["--dialect", "raw", "--slow-clients", "25", "--format", "json", "--allow-loss"]);
     let result = json(&output);
