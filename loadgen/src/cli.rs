@@ -9,9 +9,15 @@ use serde::Serialize;
 use crate::schedule::{Arrivals, Stage, Stages, positive_rate};
 use crate::threshold::Threshold;
 
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok; 1 run-time error, nothing was measured; 2 usage or preflight; 3 INVALID, which outranks \
+99: a threshold is broken. A run that SIGINT or the loss of all clients has ended early is INVALID, and \
+what was measured until then is saved; before measuring has begun, it ends with 1. A second SIGINT ends it \
+at once.";
+
 /// Measures how long a WebSocket broadcast takes to reach each of its receivers.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

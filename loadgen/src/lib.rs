@@ -4,11 +4,15 @@
 //! A run flows downwards through these modules, and imports point the same way:
 //!
 //! ```text
-//! cli → preflight → plan (schedule) → run ──────► results/{text,json,hlog,hgrm}
+//! cli → options → preflight (probe) → plan (schedule, rooms) → find_max
+//!                                       │
+//!                                      run ───────► results/{text,json,csv,hlog,hgrm}
 //!                                      │ ▲                      ▲
-//!                     one thread a core│ │report      merged → assembly (validity, quantiles) → outcome
+//!                     one thread a core│ │report      merged → assembly (validity, threshold) → outcome
 //!                                      ▼ │
-//!                             ring ◄─ worker ─► client (upgrade, frames, chat, payload) ─► measure (truth)
+//!                       churn, crowd ◄─ worker
+//!                               │
+//!                       ring ◄──┴──► client (upgrade, frames, join, chat, presence) ─► measure (truth)
 //! ```
 //!
 //! It is open loop: broadcast k is due at `start + k / rate` whatever the server does, and carries that

@@ -45,7 +45,7 @@ impl Probe {
         let mut response = Vec::new();
         let mut piece = [0; 4096];
         loop {
-            match stream.read(&mut piece).map_err(silent)? {
+            match read(&mut stream, &mut piece).map_err(silent)? {
                 0 => return Err(at("the server closed the connection instead of answering".to_owned())),
                 count => response.extend_from_slice(&piece[..count]),
             }
@@ -110,7 +110,7 @@ impl Probe {
             }
             let mut piece = [0; 4096];
             let late = Instant::now() > deadline;
-            match self.stream.read(&mut piece) {
+            match read(&mut self.stream, &mut piece) {
                 Ok(count) if count > 0 && !late => self.rest.extend_from_slice(&piece[..count]),
                 _ => return Err(at(&self.url, format!("room {room:?} was not joined within 5 s"))),
             }
@@ -129,6 +129,17 @@ impl Probe {
         let _ = self.stream.set_read_timeout(Some(GOODBYE_TIMEOUT));
         let deadline = Instant::now() + GOODBYE_TIMEOUT;
         let mut piece = [0; 4096];
-        while Instant::now() < deadline && self.stream.read(&mut piece).is_ok_and(|count| count > 0) {}
+        while Instant::now() < deadline && read(&mut self.stream, &mut piece).is_ok_and(|count| count > 0) {}
+    }
+}
+
+/// Reads what has come. A ring that was taken down shortly before may interrupt a call that has a timeout,
+/// which the kernel then does not restart (signal(7)).
+fn read(stream: &mut TcpStream, piece: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(piece) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
