@@ -4,11 +4,15 @@
 //! A run flows downwards through these modules, and imports point the same way:
 //!
 //! ```text
-//! cli → preflight → plan (schedule) → run ──────► results/{text,json,hlog,hgrm}
+//! cli → options → preflight (probe) → plan (schedule, rooms) → find_max
+//!                                       │
+//!                                      run ───────► results/{text,json,csv,hlog,hgrm}
 //!                                      │ ▲                      ▲
-//!                     one thread a core│ │report      merged → assembly (validity, quantiles) → outcome
+//!                     one thread a core│ │report      merged → assembly (validity, threshold) → outcome
 //!                                      ▼ │
-//!                             ring ◄─ worker ─► client (upgrade, frames, chat, payload) ─► measure (truth)
+//!                       churn, crowd ◄─ worker
+//!                               │
+//!                       ring ◄──┴──► client (upgrade, frames, join, chat, presence) ─► measure (truth)
 //! ```
 //!
 //! It is open loop: broadcast k is due at `start + k / rate` whatever the server does, and carries that
@@ -20,28 +24,39 @@
 pub mod assembly;
 pub mod busy;
 pub mod chat;
+pub mod churn;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod context;
+pub mod crowd;
 pub mod error;
+pub mod find_max;
 pub mod frames;
+pub mod interrupt;
 pub mod intervals;
+pub mod join;
 pub mod measure;
 pub mod merged;
+pub mod options;
 pub mod outcome;
 pub mod payload;
 pub mod plan;
 pub mod preflight;
+pub mod presence;
+pub mod probe;
 pub mod progress;
 pub mod provenance;
 pub mod quantiles;
 pub mod report;
 pub mod results;
+pub mod rooms;
 pub mod run;
 pub mod schedule;
 pub mod server_process;
 pub mod socket;
 pub mod target;
+pub mod threshold;
 pub mod truth;
 pub mod upgrade;
 pub mod validity;

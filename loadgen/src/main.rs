@@ -3,12 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use loadgen::cli::Cli;
+use loadgen::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let options = Cli::parse().into_run();
-    match loadgen::run::run(&options) {
-        Ok(outcome) => outcome.exit_code(),
+    let ended = match Cli::parse().into_command() {
+        Command::Check(options) => Ok(loadgen::preflight::report(&options)),
+        Command::Run(options) if options.find_max.is_some() => loadgen::find_max::run(&options),
+        Command::Run(options) => loadgen::run::run(&options).map(|outcome| outcome.exit_code()),
+    };
+    match ended {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("loadgen: {error}");
             error.exit_code()

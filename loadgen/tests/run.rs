@@ -2,37 +2,12 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Conduct, start};
-
-/// A short run. The tests share few cores with the server in this very process, so timing gates are not
-/// what they look at.
-fn loadgen(server: SocketAddr, arguments: &[&str]) -> Output {
-    let url = format!("ws://{server}");
-    let short = ["--url", &url, "--duration", "1s", "--warmup", "300ms", "--drain", "1s", "--quiet"];
-    let short_clients = ["--clients", "20", "--rate", "40"];
-    let rest = short_clients.iter().filter(|_| !arguments.contains(&"--clients"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-    command.args(short).args(rest).args(arguments).output().expect("loadgen runs")
-}
-
-fn json(output: &Output) -> Value {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}; stderr: {stderr}"))
-}
-
-/// Names of the gates that failed, other than those that a busy machine may fail.
-fn failed_gates(result: &Value) -> Vec<&str> {
-    let gates = result["validity"]["gates"].as_array().expect("gates");
-    let failed = gates.iter().filter(|gate| gate["passed"] == false);
-    let names = failed.map(|gate| gate["name"].as_str().expect("a name"));
-    names.filter(|name| !["send_lag", "busy"].contains(name)).collect()
-}
+use support::{Conduct, failed_gates, json, loadgen, start};
 
 #[test]
 fn every_dialect_is_measured_and_every_delivery_counted() {
@@ -156,7 +131,7 @@ fn a_client_that_the_server_closes_is_reported_with_its_code() {
 
 #[test]
 fn slow_clients_are_expected_to_receive_nothing_and_their_close_is_found() {
-    let server = start(Conduct { close_after: Some(5), ..Conduct::default() });
+    let server = start(Conduct { close_after: Some(20), ..Conduct::default() });
     let output =
         loadgen(server, &["--dialect", "raw", "--slow-clients", "25", "--format", "json", "--allow-loss"]);
     let result = json(&output);
