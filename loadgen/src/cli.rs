@@ -16,20 +16,20 @@ pub struct Cli {
     run: RunOptions,
 }
 
+/// What to do.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Connects, broadcasts and measures (what happens without a subcommand, too).
-    Run(RunOptions),
+    Run(Box<RunOptions>),
+    /// Shows saved runs on one page that opens offline.
+    Report(ReportOptions),
 }
 
 impl Cli {
-    /// The options of the run that is asked for.
+    /// What is asked for.
     #[must_use]
-    pub fn into_run(self) -> RunOptions {
-        match self.command {
-            Some(Command::Run(options)) => options,
-            None => self.run,
-        }
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or_else(|| Command::Run(Box::new(self.run)))
     }
 }
 
@@ -131,6 +131,17 @@ pub struct RunOptions {
     pub quiet: bool,
 }
 
+/// The options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// Directories that --out has written.
+    #[arg(value_name = "DIR", required = true)]
+    pub directories: Vec<PathBuf>,
+    /// The page to write.
+    #[arg(long, value_name = "FILE")]
+    pub html: PathBuf,
+}
+
 fn positive_rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     let allowed = 0.001..=10_000_000.0;
@@ -152,10 +163,17 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn run(arguments: &[&str]) -> RunOptions {
+        match Cli::try_parse_from(arguments).expect("parses").into_command() {
+            Command::Run(options) => *options,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn run_may_be_left_out() {
         for arguments in [&["loadgen", "--clients", "7"][..], &["loadgen", "run", "--clients", "7"]] {
-            let options = Cli::try_parse_from(arguments).expect("parses").into_run();
+            let options = run(arguments);
             assert_eq!(options.clients, 7);
             assert_eq!(options.dialect, Dialect::Chat);
         }
@@ -163,8 +181,7 @@ mod tests {
 
     #[test]
     fn busy_poll_takes_an_optional_value() {
-        let parse =
-            |argument| Cli::try_parse_from(["loadgen", argument]).expect("parses").into_run().busy_poll;
+        let parse = |argument| run(&["loadgen", argument]).busy_poll;
         assert_eq!(parse("--busy-poll"), Some(true));
         assert_eq!(parse("--busy-poll=false"), Some(false));
         assert_eq!(parse("--quiet"), None);

@@ -3,15 +3,19 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use loadgen::cli::Cli;
+use loadgen::cli::{Cli, Command};
+use loadgen::error::Error;
 
 fn main() -> ExitCode {
-    let options = Cli::parse().into_run();
-    match loadgen::run::run(&options) {
-        Ok(outcome) => outcome.exit_code(),
-        Err(error) => {
-            eprintln!("loadgen: {error}");
-            error.exit_code()
-        }
+    run(Cli::parse().into_command()).unwrap_or_else(|error| {
+        eprintln!("loadgen: {error}");
+        error.exit_code()
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Run(options) => loadgen::run::run(&options).map(|outcome| outcome.exit_code()),
+        Command::Report(options) => loadgen::page::write(&options).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -281,12 +281,15 @@ fn choose_slow(clients: u32, speakers: u32, count: u32, seed: u64) -> Vec<bool> 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::cli::Cli;
+    use crate::cli::{Cli, Command};
     use clap::Parser;
     use std::sync::Arc;
 
     fn options(arguments: &[&str]) -> RunOptions {
-        Cli::try_parse_from([&["loadgen"], arguments].concat()).expect("parses").into_run()
+        match Cli::try_parse_from([&["loadgen"], arguments].concat()).expect("parses").into_command() {
+            Command::Run(options) => *options,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// The plan of a command line, on one thread.
