@@ -4,7 +4,9 @@
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
 
+use super::saved::SavedRun;
 use super::scale::{TimeScale, tick_time};
+use super::tables::badge;
 
 /// Width of a drawing in its own units, which are pixels on a page of full width.
 pub(crate) const WIDTH: f64 = 1040.0;
@@ -45,7 +47,8 @@ pub(crate) struct Stop {
 }
 
 impl Figure {
-    pub(crate) fn render(&self) -> Markup {
+    /// The figure, with the names of the runs where there are several.
+    pub(crate) fn render(&self, runs: &[SavedRun]) -> Markup {
         let [title_id, description_id] = ["title", "desc"].map(|part| format!("{}-{part}", self.id));
         html! {
             figure id=(self.id) {
@@ -62,7 +65,12 @@ impl Figure {
                         script type="application/json" { (PreEscaped(json(&self.readings))) }
                     }
                 }
-                figcaption { (self.caption) }
+                figcaption {
+                    (self.caption)
+                    @if runs.len() > 1 {
+                        ul.legend { @for run in runs { li.(run_class(run.number)) { (badge(run)) " " (run.label) } } }
+                    }
+                }
             }
         }
     }
@@ -92,6 +100,7 @@ pub(crate) fn path(points: &[(f64, f64)]) -> String {
 /// Horizontal lines with times at their left.
 pub(crate) fn time_grid(scale: &TimeScale) -> Markup {
     html! {
+        @for y in scale.ends() { line.grid x1=(LEFT) x2=(RIGHT) y1=(y) y2=(y) {} }
         @for tick in scale.ticks() {
             @let y = round(scale.position(tick));
             line.grid x1=(LEFT) x2=(RIGHT) y1=(y) y2=(y) {}

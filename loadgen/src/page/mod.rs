@@ -121,7 +121,7 @@ fn page(runs: &[SavedRun]) -> Markup {
                 }
                 main {
                     section { (tables::runs(runs)) }
-                    @for figure in figures(runs) { (figure.render()) }
+                    @for figure in figures(runs) { (figure.render(runs)) }
                     section { h2 { "All quantiles" } (tables::quantiles(runs)) }
                     section { h2 { "Gates" } (tables::gates(runs)) }
                     section { h2 { "Counts" } (tables::counts(runs)) }

@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-/// The most ticks at 1, 2 and 5 of every decade; more decades only have one tick each.
-const TICKS_MAX: usize = 12;
+/// How far ticks are apart at least: the height of a label, and the width of one.
+const APART_UPWARDS: f64 = 16.0;
+const APART_ACROSS: f64 = 50.0;
 
 /// A logarithmic axis of times, from a 1, 2 or 5 of a decade to another.
 #[derive(Debug)]
@@ -38,11 +39,18 @@ impl TimeScale {
         self.from + share.clamp(0.0, 1.0) * (self.to - self.from)
     }
 
-    /// The times that get a line and a label.
+    /// Where the axis ends.
+    pub(crate) fn ends(&self) -> [f64; 2] {
+        [self.from, self.to]
+    }
+
+    /// The times that get a line and a label: 1, 2 and 5 of each decade, or 1 where there is no room.
     pub(crate) fn ticks(&self) -> Vec<u64> {
         let within = self.low_ns..=self.high_ns;
         let all: Vec<u64> = steps().filter(|step| within.contains(step)).collect();
-        if all.len() <= TICKS_MAX {
+        let apart = if self.to < self.from { APART_UPWARDS } else { APART_ACROSS };
+        let positions: Vec<_> = all.iter().map(|tick| self.position(*tick)).collect();
+        if positions.windows(2).all(|pair| (pair[1] - pair[0]).abs() >= apart) {
             return all;
         }
         all.into_iter().filter(|step| step.to_string().starts_with('1')).collect()
@@ -127,12 +135,14 @@ mod tests {
         assert_eq!(scale.ticks(), [1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000]);
         assert_eq!((scale.position(1_000_000), scale.position(20_000_000)), (300.0, 0.0));
         assert_eq!(scale.position(1), 300.0);
+        let low = TimeScale::new([1_300_000, 15_700_000].into_iter(), 50.0, 0.0);
+        assert_eq!(low.ticks(), [1_000_000, 10_000_000], "no room for 2 and 5");
     }
 
     #[test]
     fn one_value_or_none_has_an_axis_too() {
-        assert_eq!(TimeScale::new([7].into_iter(), 0.0, 1.0).ticks(), [5, 10, 20, 50]);
-        assert_eq!(TimeScale::new([].into_iter(), 0.0, 1.0).ticks().len(), 4);
+        assert_eq!(TimeScale::new([7].into_iter(), 0.0, 400.0).ticks(), [5, 10, 20, 50]);
+        assert_eq!(TimeScale::new([].into_iter(), 0.0, 400.0).ticks().len(), 4);
         assert_eq!(
             TimeScale::new([60_000_000_000].into_iter(), 0.0, 1.0).position(60_000_000_000).signum(),
             1.0
