@@ -29,16 +29,18 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Connects, broadcasts and measures (what happens without a subcommand, too).
-    Run(RunOptions),
+    Run(Box<RunOptions>),
     /// Looks whether a run with these options could begin, and says what to change.
-    Check(RunOptions),
+    Check(Box<RunOptions>),
+    /// Shows saved runs on one page that opens offline.
+    Report(ReportOptions),
 }
 
 impl Cli {
     /// What is asked for.
     #[must_use]
     pub fn into_command(self) -> Command {
-        self.command.unwrap_or(Command::Run(self.run))
+        self.command.unwrap_or_else(|| Command::Run(Box::new(self.run)))
     }
 }
 
@@ -202,6 +204,17 @@ impl RunOptions {
     }
 }
 
+/// The options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// Directories that --out has written.
+    #[arg(value_name = "DIR", required = true)]
+    pub directories: Vec<PathBuf>,
+    /// The page to write.
+    #[arg(long, value_name = "FILE")]
+    pub html: PathBuf,
+}
+
 fn percentage(text: &str) -> Result<f64, String> {
     let percent: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..100.0).contains(&percent) { Ok(percent) } else { Err("allowed are 0 to below 100".to_owned()) }
@@ -219,7 +232,7 @@ mod tests {
 
     fn run_options(arguments: &[&str]) -> RunOptions {
         match Cli::try_parse_from(arguments).expect("parses").into_command() {
-            Command::Run(options) => options,
+            Command::Run(options) => *options,
             other => panic!("{other:?}"),
         }
     }

@@ -19,6 +19,8 @@
 //! intended time in its payload, so every receiver can tell its latency without sharing anything with
 //! the sender. A thread owns its clients, the ring that serves them and the histograms that they fill;
 //! threads talk to the main thread through a channel, once a second and at the end.
+//!
+//! What a run has saved is read back by `page`, which makes one page of one run or many.
 #![forbid(unsafe_code)]
 
 pub mod assembly;
@@ -40,6 +42,7 @@ pub mod measure;
 pub mod merged;
 pub mod options;
 pub mod outcome;
+pub mod page;
 pub mod payload;
 pub mod plan;
 pub mod preflight;

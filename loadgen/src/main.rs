@@ -4,18 +4,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use loadgen::cli::{Cli, Command};
+use loadgen::error::Error;
+use loadgen::{find_max, page, preflight, run};
 
 fn main() -> ExitCode {
-    let ended = match Cli::parse().into_command() {
-        Command::Check(options) => Ok(loadgen::preflight::report(&options)),
-        Command::Run(options) if options.find_max.is_some() => loadgen::find_max::run(&options),
-        Command::Run(options) => loadgen::run::run(&options).map(|outcome| outcome.exit_code()),
-    };
-    match ended {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("loadgen: {error}");
-            error.exit_code()
-        }
+    carry_out(Cli::parse().into_command()).unwrap_or_else(|error| {
+        eprintln!("loadgen: {error}");
+        error.exit_code()
+    })
+}
+
+fn carry_out(command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Run(options) if options.find_max.is_some() => find_max::run(&options),
+        Command::Run(options) => run::run(&options).map(|outcome| outcome.exit_code()),
+        Command::Check(options) => Ok(preflight::report(&options)),
+        Command::Report(options) => page::write(&options).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -253,7 +253,7 @@ pub(crate) mod tests {
 
     pub(crate) fn options(arguments: &[&str]) -> RunOptions {
         match Cli::try_parse_from([&["loadgen"], arguments].concat()).expect("parses").into_command() {
-            Command::Run(options) => options,
+            Command::Run(options) => *options,
             other => panic!("{other:?}"),
         }
     }
