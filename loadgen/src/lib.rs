@@ -23,6 +23,7 @@ pub mod chat;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod compare;
 pub mod error;
 pub mod frames;
 pub mod intervals;
