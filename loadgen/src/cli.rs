@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::compare::CompareOptions;
+
 /// Measures how long a WebSocket broadcast takes to reach each of its receivers.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
@@ -16,19 +18,28 @@ pub struct Cli {
     run: RunOptions,
 }
 
+/// What is to be done.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Connects, broadcasts and measures (what happens without a subcommand, too).
-    Run(RunOptions),
+    Run(Box<RunOptions>),
+    /// Compares stored runs of two builds; exits with 4 when the second is significantly worse.
+    Compare(Box<CompareOptions>),
 }
 
 impl Cli {
-    /// The options of the run that is asked for.
+    /// What is asked for.
     #[must_use]
-    pub fn into_run(self) -> RunOptions {
-        match self.command {
-            Some(Command::Run(options)) => options,
-            None => self.run,
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or_else(|| Command::Run(Box::new(self.run)))
+    }
+
+    /// The options of the run, when that is what is asked for.
+    #[must_use]
+    pub fn into_run(self) -> Option<RunOptions> {
+        match self.into_command() {
+            Command::Run(options) => Some(*options),
+            Command::Compare(_) => None,
         }
     }
 }
@@ -123,6 +134,10 @@ pub struct RunOptions {
     /// Where to write run.json, run.hlog and run.hgrm; must not hold a run already.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Keep the run as one of a baseline, in $UPROAR_BASELINES/NAME or results/baselines/NAME, to compare
+    /// others with: loadgen compare baseline:NAME vs DIR.
+    #[arg(long, value_name = "NAME")]
+    pub save_baseline: Option<String>,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -155,7 +170,7 @@ mod tests {
     #[test]
     fn run_may_be_left_out() {
         for arguments in [&["loadgen", "--clients", "7"][..], &["loadgen", "run", "--clients", "7"]] {
-            let options = Cli::try_parse_from(arguments).expect("parses").into_run();
+            let options = Cli::try_parse_from(arguments).expect("parses").into_run().expect("a run");
             assert_eq!(options.clients, 7);
             assert_eq!(options.dialect, Dialect::Chat);
         }
@@ -163,8 +178,10 @@ mod tests {
 
     #[test]
     fn busy_poll_takes_an_optional_value() {
-        let parse =
-            |argument| Cli::try_parse_from(["loadgen", argument]).expect("parses").into_run().busy_poll;
+        let parse = |argument| {
+            let cli = Cli::try_parse_from(["loadgen", argument]).expect("parses");
+            cli.into_run().expect("a run").busy_poll
+        };
         assert_eq!(parse("--busy-poll"), Some(true));
         assert_eq!(parse("--busy-poll=false"), Some(false));
         assert_eq!(parse("--quiet"), None);

@@ -11,6 +11,8 @@
 //!                             ring ◄─ worker ─► client (upgrade, frames, chat, payload) ─► measure (truth)
 //! ```
 //!
+//! Beside it stand [`compare`], which judges stored runs, and [`baseline`], which keeps them.
+//!
 //! It is open loop: broadcast k is due at `start + k / rate` whatever the server does, and carries that
 //! intended time in its payload, so every receiver can tell its latency without sharing anything with
 //! the sender. A thread owns its clients, the ring that serves them and the histograms that they fill;
@@ -18,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assembly;
+pub mod baseline;
 pub mod busy;
 pub mod chat;
 pub mod cli;

@@ -286,7 +286,7 @@ pub(crate) mod tests {
     use std::sync::Arc;
 
     fn options(arguments: &[&str]) -> RunOptions {
-        Cli::try_parse_from([&["loadgen"], arguments].concat()).expect("parses").into_run()
+        Cli::try_parse_from([&["loadgen"], arguments].concat()).expect("parses").into_run().expect("a run")
     }
 
     /// The plan of a command line, on one thread.
