@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::ab::AbOptions;
 use crate::compare::CompareOptions;
 
 /// Measures how long a WebSocket broadcast takes to reach each of its receivers.
@@ -25,6 +26,8 @@ pub enum Command {
     Run(Box<RunOptions>),
     /// Compares stored runs of two builds; exits with 4 when the second is significantly worse.
     Compare(Box<CompareOptions>),
+    /// Measures two server commands in turn, each run on a fresh server, and compares them.
+    Ab(Box<AbOptions>),
 }
 
 impl Cli {
@@ -39,7 +42,7 @@ impl Cli {
     pub fn into_run(self) -> Option<RunOptions> {
         match self.into_command() {
             Command::Run(options) => Some(*options),
-            Command::Compare(_) => None,
+            Command::Compare(_) | Command::Ab(_) => None,
         }
     }
 }

@@ -11,7 +11,8 @@
 //!                             ring ◄─ worker ─► client (upgrade, frames, chat, payload) ─► measure (truth)
 //! ```
 //!
-//! Beside it stand [`compare`], which judges stored runs, and [`baseline`], which keeps them.
+//! Beside it stand [`compare`], which judges stored runs, [`baseline`], which keeps them, and [`ab`], which
+//! makes them on fresh servers and compares them.
 //!
 //! It is open loop: broadcast k is due at `start + k / rate` whatever the server does, and carries that
 //! intended time in its payload, so every receiver can tell its latency without sharing anything with
@@ -19,6 +20,7 @@
 //! threads talk to the main thread through a channel, once a second and at the end.
 #![forbid(unsafe_code)]
 
+pub mod ab;
 pub mod assembly;
 pub mod baseline;
 pub mod busy;
@@ -36,6 +38,7 @@ pub mod outcome;
 pub mod payload;
 pub mod plan;
 pub mod preflight;
+pub mod process_group;
 pub mod progress;
 pub mod provenance;
 pub mod quantiles;
@@ -43,6 +46,7 @@ pub mod report;
 pub mod results;
 pub mod run;
 pub mod schedule;
+pub mod server_command;
 pub mod server_process;
 pub mod socket;
 pub mod target;

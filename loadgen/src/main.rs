@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use loadgen::cli::{Cli, Command, RunOptions};
 use loadgen::error::Error;
-use loadgen::{baseline, compare, run};
+use loadgen::{ab, baseline, compare, run};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().into_command() {
         Command::Run(options) => measure(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::Ab(options) => ab::run(&options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("loadgen: {error}");
