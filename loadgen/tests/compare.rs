@@ -248,7 +248,7 @@ fn an_invalid_run_is_refused_with_its_reason_unless_forced() {
 fn what_is_damaged_missing_or_of_another_version_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name);
-    for name in ["good", "version", "json", "short", "garbled", "nothing", "unfinished"] {
+    for name in ["good", "other", "version", "json", "short", "garbled", "nothing", "unfinished"] {
         Fake::default().write(&path(name));
     }
     let edit = |name: &str, change: &dyn Fn(String) -> String| {
@@ -275,7 +275,7 @@ fn what_is_damaged_missing_or_of_another_version_is_named() {
         ("unfinished", "unfinished/run.json is missing: the run did not come to an end"),
         ("empty", "empty: neither it nor a directory in it holds a run"),
         ("absent", "absent: No such file"),
-        ("good ./good", "./good is named twice"),
+        ("other other/../other", "other/../other is named twice on side B"),
     ] {
         for force in ["", " --force"] {
             let output = compare(directory.path(), &format!("good vs {name}{force}"));
@@ -284,6 +284,15 @@ fn what_is_damaged_missing_or_of_another_version_is_named() {
             assert!(output.stdout.is_empty());
         }
     }
+}
+
+#[test]
+fn a_run_is_not_compared_with_itself() {
+    let directory = tempfile::tempdir().expect("a directory");
+    Fake::default().write(&directory.path().join("a"));
+    let output = compare(directory.path(), "a vs ./a");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("a is on both sides"), "{}", stderr(&output));
 }
 
 #[test]

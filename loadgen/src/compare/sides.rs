@@ -95,8 +95,7 @@ pub fn read(place: Place) -> Result<Side, Vec<String>> {
             Err(why) => wrongs.push(why),
             Ok(found) => {
                 for directory in found {
-                    let unique = fs::canonicalize(&directory).unwrap_or_else(|_| directory.clone());
-                    if !seen.insert(unique) {
+                    if !seen.insert(unique(&directory)) {
                         let label = &place.label;
                         wrongs.push(format!("{} is named twice on side {label}", directory.display()));
                         continue;
@@ -110,6 +109,11 @@ pub fn read(place: Place) -> Result<Side, Vec<String>> {
         }
     }
     if wrongs.is_empty() { Ok(Side { label: place.label, runs }) } else { Err(wrongs) }
+}
+
+/// One directory may be named in several ways.
+fn unique(directory: &Path) -> PathBuf {
+    fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned())
 }
 
 /// The directory itself when it holds a run, otherwise those of its subdirectories that do. Hidden ones
@@ -134,7 +138,8 @@ fn find(directory: &Path) -> Result<Vec<PathBuf>, String> {
     }
 }
 
-/// Why the runs should not be compared, each reason in a line: settings that differ, and INVALID runs.
+/// Why the runs should not be compared, each reason in a line: settings that differ, INVALID runs, and runs
+/// that would be compared with themselves.
 #[must_use]
 pub fn objections(sides: &[Side; 2]) -> Vec<String> {
     let runs = || sides.iter().flat_map(|side| &side.runs);
@@ -148,6 +153,12 @@ pub fn objections(sides: &[Side; 2]) -> Vec<String> {
                 .map(|(value, run)| format!("{value} in {}", run.directory.display()))
                 .collect();
             objections.push(format!("the setting {key} differs: {}", values.join(", ")));
+        }
+    }
+    let [a, b] = sides;
+    for run in &a.runs {
+        if b.runs.iter().any(|other| unique(&other.directory) == unique(&run.directory)) {
+            objections.push(format!("{} is on both sides", run.directory.display()));
         }
     }
     for run in runs().filter(|run| !run.document.validity.valid) {
