@@ -6,14 +6,16 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::ab::AbOptions;
+use crate::compare::CompareOptions;
 use crate::schedule::{Arrivals, Stage, Stages, positive_rate};
 use crate::threshold::Threshold;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok; 1 run-time error, nothing was measured; 2 usage or preflight; 3 INVALID, which outranks \
-99: a threshold is broken. A run that SIGINT or the loss of all clients has ended early is INVALID, and \
-what was measured until then is saved; before measuring has begun, it ends with 1. A second SIGINT ends it \
-at once.";
+99: a threshold is broken; and of compare and ab, 4: the second side is significantly worse. A run that \
+SIGINT or the loss of all clients has ended early is INVALID, and what was measured until then is saved; \
+before measuring has begun, it ends with 1. A second SIGINT ends it at once.";
 
 /// Measures how long a WebSocket broadcast takes to reach each of its receivers.
 #[derive(Debug, Parser)]
@@ -33,7 +35,11 @@ pub enum Command {
     /// Looks whether a run with these options could begin, and says what to change.
     Check(Box<RunOptions>),
     /// Shows saved runs on one page that opens offline.
-    Report(ReportOptions),
+    Report(Box<ReportOptions>),
+    /// Compares stored runs of two builds; exits with 4 when the second is significantly worse.
+    Compare(Box<CompareOptions>),
+    /// Measures two server commands in turn, each run on a fresh server, and compares them.
+    Ab(Box<AbOptions>),
 }
 
 impl Cli {
@@ -163,6 +169,10 @@ pub struct RunOptions {
     /// Where to write run.json, run.hlog and run.hgrm; must not hold a run already.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Keep the run as one of a baseline, in $UPROAR_BASELINES/NAME or results/baselines/NAME, to compare
+    /// others with: loadgen compare baseline:NAME vs DIR.
+    #[arg(long, value_name = "NAME", conflicts_with = "find_max")]
+    pub save_baseline: Option<String>,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

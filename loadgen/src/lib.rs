@@ -20,16 +20,21 @@
 //! the sender. A thread owns its clients, the ring that serves them and the histograms that they fill;
 //! threads talk to the main thread through a channel, once a second and at the end.
 //!
-//! What a run has saved is read back by `page`, which makes one page of one run or many.
+//! What a run has saved is read back by [`saved`], for [`page`], which shows one run or many on one page, and
+//! for [`compare`], which judges whether two sets of runs differ. [`baseline`] keeps runs under a name, and
+//! [`ab`] makes them on fresh servers and compares them.
 #![forbid(unsafe_code)]
 
+pub mod ab;
 pub mod assembly;
+pub mod baseline;
 pub mod busy;
 pub mod chat;
 pub mod churn;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod compare;
 pub mod context;
 pub mod crowd;
 pub mod error;
@@ -48,6 +53,7 @@ pub mod plan;
 pub mod preflight;
 pub mod presence;
 pub mod probe;
+pub mod process_group;
 pub mod progress;
 pub mod provenance;
 pub mod quantiles;
@@ -55,7 +61,9 @@ pub mod report;
 pub mod results;
 pub mod rooms;
 pub mod run;
+pub mod saved;
 pub mod schedule;
+pub mod server_command;
 pub mod server_process;
 pub mod socket;
 pub mod target;

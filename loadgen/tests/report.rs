@@ -115,24 +115,24 @@ fn what_cannot_be_read_is_named_and_ends_with_two() {
 
     let whole = fs::read(&hlog).expect("reads");
     fs::write(&hlog, &whole[..whole.len() / 2]).expect("writes");
-    refused("run.hlog: damaged");
+    refused("run.hlog is damaged");
     fs::write(&hlog, [0xff, 0xfe]).expect("writes");
-    refused("run.hlog: cannot be read");
+    refused("run.hlog: stream did not contain valid UTF-8");
     // Without its last latencies the log does not belong to this run.json any more.
     let text = String::from_utf8(whole.clone()).expect("ASCII");
     let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("1.000,")).collect();
     fs::write(&hlog, lines.join("\n") + "\n").expect("writes");
-    refused("run.json 1000");
+    refused("and run.json counts 1000");
     fs::write(&hlog, whole).expect("writes");
 
     let whole = fs::read(&json).expect("reads");
     change_json(&run, |json| json["schema_version"] = 99.into());
-    refused("schema version 99; this loadgen reads version 1");
+    refused("has schema version 99, and this loadgen reads version 1");
     fs::write(&json, &whole).expect("writes");
     change_json(&run, |json| json["latency"] = Value::Null);
-    refused("run.json: damaged");
+    refused("run.json is damaged");
     fs::write(&json, &whole[..whole.len() / 2]).expect("writes");
-    refused("run.json: damaged");
+    refused("run.json is damaged");
     fs::remove_file(&json).expect("removes");
-    refused("run.json: cannot be read");
+    refused("run.json is missing");
 }

@@ -4,10 +4,10 @@
 use hdrhistogram::Histogram;
 use maud::{Markup, html};
 
+use super::ShownRun;
 use super::figure::{
     Figure, LEFT, RIGHT, Readings, Stop, end_labels, foot_grid, path, round, run_class, time_grid,
 };
-use super::saved::SavedRun;
 use super::scale::{TailScale, TimeScale, percent, time};
 use crate::quantiles::{THIN_BELOW, count_beyond, value_at};
 
@@ -44,7 +44,7 @@ const STOPS: [f64; 22] = [
 
 /// One curve.
 pub(crate) struct Curve<'a> {
-    pub(crate) run: &'a SavedRun,
+    pub(crate) run: &'a ShownRun,
     pub(crate) histogram: &'a Histogram<u64>,
     /// The largest value of each broadcast.
     pub(crate) worst: &'a Histogram<u64>,

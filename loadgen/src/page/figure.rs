@@ -4,7 +4,7 @@
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
 
-use super::saved::SavedRun;
+use super::ShownRun;
 use super::scale::{TimeScale, tick_time};
 use super::tables::badge;
 
@@ -48,7 +48,7 @@ pub(crate) struct Stop {
 
 impl Figure {
     /// The figure, with the names of the runs where there are several.
-    pub(crate) fn render(&self, runs: &[SavedRun]) -> Markup {
+    pub(crate) fn render(&self, runs: &[ShownRun]) -> Markup {
         let [title_id, description_id] = ["title", "desc"].map(|part| format!("{}-{part}", self.id));
         html! {
             figure id=(self.id) {

@@ -11,7 +11,6 @@
 mod curves;
 mod figure;
 mod receivers;
-mod saved;
 mod scale;
 mod tables;
 mod timeline;
@@ -19,7 +18,7 @@ mod timeline;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,8 +27,8 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::ReportOptions;
 use crate::error::Error;
+use crate::saved::{Log, RunResult, SavedRun};
 use curves::{Curve, Words};
-use saved::SavedRun;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -60,6 +59,26 @@ const SPREAD: Words = Words {
     values: "broadcasts",
 };
 
+/// A run that the page shows.
+#[derive(Debug)]
+struct ShownRun {
+    /// Its number on the page, from 1.
+    number: usize,
+    /// What it is called: as much of its directory's path as tells it from the others.
+    label: String,
+    /// `run.json`.
+    result: RunResult,
+    /// The histograms.
+    log: Log,
+}
+
+impl ShownRun {
+    fn read(directory: &Path, number: usize, label: String) -> Result<Self, Error> {
+        let SavedRun { result, log, .. } = SavedRun::read(directory).map_err(Error::Usage)?;
+        Ok(Self { number, label, result, log })
+    }
+}
+
 /// Writes the page.
 ///
 /// # Errors
@@ -68,7 +87,7 @@ const SPREAD: Words = Words {
 pub fn write(options: &ReportOptions) -> Result<(), Error> {
     let labels = labels(&options.directories);
     let runs = options.directories.iter().zip(labels).enumerate();
-    let runs = runs.map(|(index, (directory, label))| SavedRun::read(directory, index + 1, label));
+    let runs = runs.map(|(index, (directory, label))| ShownRun::read(directory, index + 1, label));
     let runs: Vec<_> = runs.collect::<Result<_, _>>()?;
     fs::write(&options.html, page(&runs).into_string())
         .map_err(|source| Error::Write { path: options.html.display().to_string(), source })
@@ -93,7 +112,7 @@ fn labels(directories: &[PathBuf]) -> Vec<String> {
         .unwrap_or_else(|| directories.iter().map(|directory| directory.display().to_string()).collect())
 }
 
-fn page(runs: &[SavedRun]) -> Markup {
+fn page(runs: &[ShownRun]) -> Markup {
     let policy = format!(
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{}'",
         STANDARD.encode(Sha256::digest(SCRIPT))
@@ -136,7 +155,7 @@ fn page(runs: &[SavedRun]) -> Markup {
     }
 }
 
-fn heading(runs: &[SavedRun]) -> String {
+fn heading(runs: &[ShownRun]) -> String {
     match runs {
         [run] => format!("Fan-out latency: {}", run.label),
         _ => format!("Fan-out latency: {} runs", runs.len()),
@@ -144,8 +163,8 @@ fn heading(runs: &[SavedRun]) -> String {
 }
 
 /// The load, when all runs had the same.
-fn load(runs: &[SavedRun]) -> String {
-    let load = |run: &SavedRun| {
+fn load(runs: &[ShownRun]) -> String {
+    let load = |run: &ShownRun| {
         let setting = |name| {
             run.result.settings.get(name).map_or("?".to_owned(), |value| match value.as_str() {
                 Some(text) => text.to_owned(),
@@ -168,20 +187,20 @@ fn load(runs: &[SavedRun]) -> String {
     }
 }
 
-fn figures(runs: &[SavedRun]) -> Vec<figure::Figure> {
+fn figures(runs: &[ShownRun]) -> Vec<figure::Figure> {
     let latency: Vec<_> = runs
         .iter()
         .map(|run| Curve {
             run,
-            histogram: &run.log.latency,
-            worst: run.log.tagged.get("complete").unwrap_or(&run.log.latency),
+            histogram: run.log.latency(),
+            worst: run.log.histogram("complete").unwrap_or(run.log.latency()),
             bound_from_ns: run.result.undelivered_from_ns(),
         })
         .collect();
     let spread: Vec<_> = runs
         .iter()
         .filter_map(|run| {
-            let histogram = run.log.tagged.get("spread")?;
+            let histogram = run.log.histogram("spread")?;
             Some(Curve { run, histogram, worst: histogram, bound_from_ns: None })
         })
         .collect();

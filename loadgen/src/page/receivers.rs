@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 
+use super::ShownRun;
 use super::figure::{Figure, LEFT, RIGHT, Readings, foot_grid, round, run_class};
-use super::saved::{Quantile, SavedRun, Summary};
 use super::scale::{TimeScale, percent, tick_time, time};
+use crate::saved::{Quantile, Summary};
 
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 const TOP: f64 = 8.0;
@@ -16,13 +17,13 @@ const PLOT_RIGHT: f64 = RIGHT - 70.0;
 
 /// The rows of one run.
 struct Rows<'a> {
-    run: &'a SavedRun,
+    run: &'a ShownRun,
     /// First and last receiver at each of [`QUANTILES`].
     pairs: Vec<(f64, &'a Quantile, &'a Quantile)>,
 }
 
 /// The figure; `None` when no run has receivers to tell apart, as in echo.
-pub(crate) fn figure(runs: &[SavedRun]) -> Option<Figure> {
+pub(crate) fn figure(runs: &[ShownRun]) -> Option<Figure> {
     let rows: Vec<_> = runs.iter().filter_map(rows_of).collect();
     if rows.is_empty() {
         return None;
@@ -46,7 +47,7 @@ pub(crate) fn figure(runs: &[SavedRun]) -> Option<Figure> {
     })
 }
 
-fn rows_of(run: &SavedRun) -> Option<Rows<'_>> {
+fn rows_of(run: &ShownRun) -> Option<Rows<'_>> {
     let has_values = |summary: &&Summary| summary.count > 0;
     let first = run.result.first.as_ref().filter(has_values)?;
     let last = run.result.complete.as_ref().filter(has_values)?;

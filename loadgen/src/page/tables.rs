@@ -7,18 +7,19 @@ use std::time::{Duration, UNIX_EPOCH};
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
+use super::ShownRun;
 use super::figure::run_class;
-use super::saved::{Gate, Quantile, SavedRun, Summary};
 use super::scale::percent;
 use crate::quantiles::{QUANTILES, THIN_BELOW};
 use crate::results::text::grouped;
+use crate::saved::{Gate, Quantile, Summary};
 use crate::validity::floor_percent;
 
 /// The quantiles of the first table.
 const COLUMNS: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
 /// The runs: legend, latency and verdict.
-pub(crate) fn runs(runs: &[SavedRun]) -> Markup {
+pub(crate) fn runs(runs: &[ShownRun]) -> Markup {
     html! {
         div.scroll {
             table.runs {
@@ -36,7 +37,7 @@ pub(crate) fn runs(runs: &[SavedRun]) -> Markup {
     }
 }
 
-fn run_rows(run: &SavedRun) -> Markup {
+fn run_rows(run: &ShownRun) -> Markup {
     let result = &run.result;
     let reasons: Vec<_> = result.validity.gates.iter().filter(|gate| !gate.passed).collect();
     let shown = format!("shown-{}", run.number);
@@ -70,7 +71,7 @@ fn run_rows(run: &SavedRun) -> Markup {
 }
 
 /// The number of a run in its colour.
-pub(crate) fn badge(run: &SavedRun) -> Markup {
+pub(crate) fn badge(run: &ShownRun) -> Markup {
     html! { span.badge.(run_class(run.number).replace("run ", "of-")) { (run.number) } }
 }
 
@@ -99,7 +100,7 @@ fn milliseconds(ns: u64) -> String {
     format!("{:.3}", ns as f64 / 1e6)
 }
 
-fn notes(runs: &[SavedRun]) -> Markup {
+fn notes(runs: &[ShownRun]) -> Markup {
     let mut quantiles = runs.iter().flat_map(|run| &run.result.latency.quantiles);
     html! {
         @if quantiles.clone().any(|quantile| quantile.thin) {
@@ -112,7 +113,7 @@ fn notes(runs: &[SavedRun]) -> Markup {
 }
 
 /// Every summary of every run.
-pub(crate) fn quantiles(runs: &[SavedRun]) -> Markup {
+pub(crate) fn quantiles(runs: &[ShownRun]) -> Markup {
     html! {
         div.scroll {
             table {
@@ -141,7 +142,7 @@ pub(crate) fn quantiles(runs: &[SavedRun]) -> Markup {
     }
 }
 
-fn summaries(run: &SavedRun) -> Vec<(&'static str, &Summary)> {
+fn summaries(run: &ShownRun) -> Vec<(&'static str, &Summary)> {
     let result = &run.result;
     [
         ("latency: intended → received", Some(&result.latency)),
@@ -157,7 +158,7 @@ fn summaries(run: &SavedRun) -> Vec<(&'static str, &Summary)> {
 }
 
 /// What was measured against each limit.
-pub(crate) fn gates(runs: &[SavedRun]) -> Markup {
+pub(crate) fn gates(runs: &[ShownRun]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr {
@@ -188,7 +189,7 @@ fn limit(gate: &Gate) -> String {
 }
 
 /// Deliveries, mistakes and connections.
-pub(crate) fn counts(runs: &[SavedRun]) -> Markup {
+pub(crate) fn counts(runs: &[ShownRun]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr {
@@ -224,7 +225,7 @@ fn total(counts: &BTreeMap<String, u64>) -> u64 {
 }
 
 /// What the server's processes cost; nothing when none was looked at.
-pub(crate) fn servers(runs: &[SavedRun]) -> Option<Markup> {
+pub(crate) fn servers(runs: &[ShownRun]) -> Option<Markup> {
     let servers: Vec<_> = runs.iter().filter_map(|run| Some((run, run.result.server.as_ref()?))).collect();
     let mebibytes = |bytes: Option<u64>| {
         bytes.map_or("–".to_owned(), |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)))
@@ -251,7 +252,7 @@ pub(crate) fn servers(runs: &[SavedRun]) -> Option<Markup> {
 }
 
 /// Settings, or provenance: what all runs have in common once, and the rest run by run.
-pub(crate) fn facts(runs: &[SavedRun], of_run: fn(&SavedRun) -> Map<String, Value>) -> Markup {
+pub(crate) fn facts(runs: &[ShownRun], of_run: fn(&ShownRun) -> Map<String, Value>) -> Markup {
     let each: Vec<_> = runs.iter().map(|run| (run, of_run(run))).collect();
     let mut names: Vec<&String> = Vec::new();
     for (_, facts) in &each {
@@ -306,12 +307,12 @@ fn quoted(argument: &str) -> String {
 }
 
 /// What was asked for.
-pub(crate) fn settings(run: &SavedRun) -> Map<String, Value> {
+pub(crate) fn settings(run: &ShownRun) -> Map<String, Value> {
     run.result.settings.clone()
 }
 
 /// Where a result comes from, and when.
-pub(crate) fn provenance(run: &SavedRun) -> Map<String, Value> {
+pub(crate) fn provenance(run: &ShownRun) -> Map<String, Value> {
     let mut facts = Map::new();
     let started = UNIX_EPOCH
         .checked_add(Duration::try_from_secs_f64(run.result.started_unix_seconds).unwrap_or_default());

@@ -2,11 +2,12 @@
 
 use maud::{Markup, html};
 
+use super::ShownRun;
 use super::figure::{
     Figure, LEFT, RIGHT, Readings, Stop, end_labels, foot_grid, path, round, run_class, time_grid,
 };
-use super::saved::{Point, SavedRun};
 use super::scale::{TimeScale, seconds_step, time};
+use crate::saved::Point;
 
 const TOP: f64 = 24.0;
 const PANEL: f64 = 128.0;
@@ -21,7 +22,7 @@ const BOTTOM: f64 = TOP + 3.0 * PANEL + 2.0 * GAP;
 const HEIGHT: f64 = BOTTOM + 52.0;
 
 /// The figure.
-pub(crate) fn figure(runs: &[SavedRun]) -> Figure {
+pub(crate) fn figure(runs: &[ShownRun]) -> Figure {
     let end = runs.iter().filter_map(|run| Some(end_of(run.log.timeline.last()?, run))).fold(1.0, f64::max);
     let x = |seconds: f64| LEFT + seconds / end * (RIGHT - LEFT);
     let times: Vec<_> =
@@ -43,21 +44,21 @@ pub(crate) fn figure(runs: &[SavedRun]) -> Figure {
     }
 }
 
-fn end_of(point: &Point, run: &SavedRun) -> f64 {
+fn end_of(point: &Point, run: &ShownRun) -> f64 {
     point.start_seconds + run.log.seconds_per_point as f64
 }
 
-fn middle_of(point: &Point, run: &SavedRun) -> f64 {
+fn middle_of(point: &Point, run: &ShownRun) -> f64 {
     point.start_seconds + run.log.seconds_per_point as f64 / 2.0
 }
 
-fn panel(runs: &[SavedRun], index: usize, value: Value) -> TimeScale {
+fn panel(runs: &[ShownRun], index: usize, value: Value) -> TimeScale {
     let top = TOP + index as f64 * (PANEL + GAP);
     let points = runs.iter().flat_map(|run| &run.log.timeline).filter(|point| point.count > 0);
     TimeScale::new(points.map(value), top + PANEL, top)
 }
 
-fn describe(runs: &[SavedRun]) -> String {
+fn describe(runs: &[ShownRun]) -> String {
     let each = runs.iter().map(|run| {
         let worst = run.log.timeline.iter().max_by_key(|point| point.max_ns);
         let worst = worst.map_or("nothing was received".to_owned(), |point| {
@@ -72,7 +73,7 @@ fn describe(runs: &[SavedRun]) -> String {
     format!("Latency by time of receipt. {}", each.collect::<Vec<_>>().join(" "))
 }
 
-fn caption(runs: &[SavedRun]) -> Markup {
+fn caption(runs: &[ShownRun]) -> Markup {
     let longest = runs.iter().map(|run| run.log.seconds_per_point).max().unwrap_or(1);
     html! {
         "Latency of what was received in each second since measuring began. A gap is a second in which nothing arrived."
@@ -81,7 +82,7 @@ fn caption(runs: &[SavedRun]) -> Markup {
 }
 
 fn drawing(
-    runs: &[SavedRun],
+    runs: &[ShownRun],
     times: &[TimeScale],
     ticks: &[(f64, String)],
     x: &impl Fn(f64) -> f64,
@@ -113,7 +114,7 @@ fn unlabelled(ticks: &[(f64, String)]) -> Vec<(f64, String)> {
 }
 
 /// Lines that end where nothing was received.
-fn pieces(run: &SavedRun, value: Value, scale: &TimeScale, x: &impl Fn(f64) -> f64) -> Vec<Vec<(f64, f64)>> {
+fn pieces(run: &ShownRun, value: Value, scale: &TimeScale, x: &impl Fn(f64) -> f64) -> Vec<Vec<(f64, f64)>> {
     run.log
         .timeline
         .split(|point| point.count == 0)
@@ -126,12 +127,12 @@ fn pieces(run: &SavedRun, value: Value, scale: &TimeScale, x: &impl Fn(f64) -> f
 }
 
 fn ends(
-    runs: &[SavedRun],
+    runs: &[ShownRun],
     value: Value,
     scale: &TimeScale,
     x: &impl Fn(f64) -> f64,
 ) -> Vec<(usize, f64, f64)> {
-    let end = |run: &SavedRun| {
+    let end = |run: &ShownRun| {
         let point = run.log.timeline.last()?;
         Some((run.number, x(middle_of(point, run)), scale.position(value(point))))
     };
@@ -139,7 +140,7 @@ fn ends(
 }
 
 /// One stop for each point of the run that has the most.
-fn stops(runs: &[SavedRun], times: &[TimeScale], x: &impl Fn(f64) -> f64) -> Vec<Stop> {
+fn stops(runs: &[ShownRun], times: &[TimeScale], x: &impl Fn(f64) -> f64) -> Vec<Stop> {
     let Some(longest) = runs.iter().max_by_key(|run| run.log.timeline.len()) else {
         return Vec::new();
     };
@@ -154,7 +155,7 @@ fn stops(runs: &[SavedRun], times: &[TimeScale], x: &impl Fn(f64) -> f64) -> Vec
     longest.log.timeline.iter().map(stop).collect()
 }
 
-fn reading(run: &SavedRun, seconds: f64, times: &[TimeScale]) -> (usize, String, Vec<f64>) {
+fn reading(run: &ShownRun, seconds: f64, times: &[TimeScale]) -> (usize, String, Vec<f64>) {
     let found = run
         .log
         .timeline

@@ -1,4 +1,5 @@
 //! A small WebSocket server for the tests of the binary: honest, unless told to misbehave.
+#![allow(dead_code, reason = "not every test needs everything")]
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
@@ -70,11 +71,16 @@ pub(crate) struct Conduct {
 
 /// Starts a server that lives as long as the test's process.
 pub(crate) fn start(conduct: Conduct) -> SocketAddr {
+    start_on(0, conduct)
+}
+
+/// The same on a certain port.
+pub(crate) fn start_on(port: u16, conduct: Conduct) -> SocketAddr {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+            let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("binds");
             sender.send(listener.local_addr().expect("is bound")).expect("the test listens");
             let hub = Arc::new(Mutex::new(Hub { conduct, ..Hub::default() }));
             loop {
@@ -118,6 +124,11 @@ async fn serve(mut stream: TcpStream, conduct: Conduct, hub: Arc<Mutex<Hub>>) {
     if conduct.is_plain_http {
         let mut head = [0; 1024];
         let _ = stream.read(&mut head).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        return;
+    }
+    let mut start = [0; 12];
+    if stream.peek(&mut start).await.is_ok() && start == *b"GET /healthz" {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         return;
     }

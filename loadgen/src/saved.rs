@@ -1,21 +1,21 @@
 //! Reads a saved run back: `run.json` for what was counted, `run.hlog` for the histograms.
 //!
-//! Both files may come from anywhere. What is damaged, of another version, or does not belong together is
+//! The reports on saved runs, `page` and `compare`, both read here. The files may come from anywhere. What is damaged, of another version, or does not belong together is
 //! refused with the file's name; nothing in them is taken for markup.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry, LogIteratorError};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::error::Error;
 use crate::measure;
 use crate::outcome::SCHEMA_VERSION;
 use crate::quantiles::value_at;
@@ -23,20 +23,24 @@ use crate::quantiles::value_at;
 /// The most points of a timeline: about one for every two pixels. A longer run has several seconds a point.
 const POINTS_MAX: f64 = 400.0;
 
+/// The name under which the intervals without a tag are merged: intended → received, the undelivered
+/// included.
+pub(crate) const LATENCY: &str = "latency";
+/// The histograms that `run.json` counts, by their names in the log.
+const COUNTED: [&str; 4] = [LATENCY, "service", "complete", "spread"];
+
 /// A run that was read back.
 #[derive(Debug)]
-pub(crate) struct SavedRun {
-    /// Its number in the report, from 1.
-    pub(crate) number: usize,
-    /// What it is called: as much of its directory's path as tells it from the others.
-    pub(crate) label: String,
+pub struct SavedRun {
+    /// Where it was read.
+    pub(crate) directory: PathBuf,
     /// `run.json`.
     pub(crate) result: RunResult,
     /// The histograms.
     pub(crate) log: Log,
 }
 
-/// `run.json`, as far as it is reported. Settings and provenance are shown whatever they are.
+/// `run.json`, as far as it is reported or compared. Settings and provenance are taken whatever they are.
 #[derive(Debug, Deserialize)]
 pub(crate) struct RunResult {
     pub(crate) started_unix_seconds: f64,
@@ -85,6 +89,7 @@ pub(crate) struct Deliveries {
     pub(crate) sent: u64,
     pub(crate) expected: u64,
     pub(crate) received: u64,
+    pub(crate) received_in_window: u64,
     pub(crate) reach: f64,
     pub(crate) duplicates: u64,
     pub(crate) disorder: u64,
@@ -113,6 +118,7 @@ pub(crate) struct Quantile {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Server {
+    pub(crate) pid: u32,
     pub(crate) cpu: Cpu,
     pub(crate) window_seconds: f64,
     pub(crate) cpu_us_per_delivery: Option<f64>,
@@ -130,10 +136,8 @@ pub(crate) struct Cpu {
 /// What `run.hlog` holds.
 #[derive(Debug)]
 pub(crate) struct Log {
-    /// Intended → received, the undelivered included.
-    pub(crate) latency: Histogram<u64>,
-    /// The histograms of the whole run, by tag.
-    pub(crate) tagged: BTreeMap<String, Histogram<u64>>,
+    /// The histograms of the whole run, by tag; that without a tag is [`LATENCY`] and always there.
+    merged: BTreeMap<String, Histogram<u64>>,
     /// The latencies by time of receipt, in order.
     pub(crate) timeline: Vec<Point>,
     /// How many seconds a point of the timeline stands for.
@@ -153,30 +157,50 @@ pub(crate) struct Point {
 }
 
 impl SavedRun {
-    /// Reads what is in a directory.
-    pub(crate) fn read(directory: &Path, number: usize, label: String) -> Result<Self, Error> {
+    /// True when a directory holds a run, or what is left of one.
+    pub(crate) fn is_in(directory: &Path) -> bool {
+        ["run.json", "run.hlog"].iter().any(|name| directory.join(name).exists())
+    }
+
+    /// Reads what is in a directory. An error is what is missing, damaged, or of another version, in one
+    /// line that names the file.
+    pub(crate) fn read(directory: &Path) -> Result<Self, String> {
         let result = read_json(&directory.join("run.json"))?;
         let path = directory.join("run.hlog");
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let damaged = |why| format!("{} is damaged: {why}", path.display());
         let seconds = result.seconds("duration_seconds").unwrap_or(0.0);
-        let damaged = |why| Error::Usage(format!("{}: damaged: {why}", path.display()));
-        let mut log = read_text(&path)
-            .and_then(|text| Log::parse(&text, result.latency.undelivered > 0, seconds).map_err(damaged))?;
-        if log.latency.len() != result.latency.count {
-            return Err(damaged(format!(
-                "it holds {} latencies and run.json {}",
-                log.latency.len(),
-                result.latency.count
-            )));
+        let mut log = Log::parse(&text, result.latency.undelivered > 0, seconds).map_err(damaged)?;
+        // A log that lost lines still parses; only the counts show it.
+        for name in COUNTED {
+            let expected = result.summary(name).map_or(0, |summary| summary.count);
+            let found = log.histogram(name).map_or(0, Histogram::len);
+            if expected != found {
+                return Err(damaged(format!(
+                    "it holds {found} values of {name}, and run.json counts {expected}"
+                )));
+            }
         }
         // The drain's seconds after the last delivery say nothing.
         while log.timeline.last().is_some_and(|point| point.count == 0) {
             log.timeline.pop();
         }
-        Ok(Self { number, label, result, log })
+        Ok(Self { directory: directory.to_owned(), result, log })
     }
 }
 
 impl RunResult {
+    /// What is known of one of the histograms that are counted.
+    pub(crate) fn summary(&self, name: &str) -> Option<&Summary> {
+        match name {
+            LATENCY => Some(&self.latency),
+            "service" => Some(&self.service),
+            "complete" => self.complete.as_ref(),
+            "spread" => self.spread.as_ref(),
+            _ => None,
+        }
+    }
+
     /// A setting in seconds.
     pub(crate) fn seconds(&self, name: &str) -> Option<f64> {
         self.settings.get(name)?.as_f64()
@@ -189,78 +213,93 @@ impl RunResult {
     }
 }
 
+impl Validity {
+    /// Why the run is not valid.
+    pub(crate) fn reasons(&self) -> String {
+        let failed = self.gates.iter().filter(|gate| !gate.passed);
+        failed.map(|gate| &*gate.finding).collect::<Vec<_>>().join("; ")
+    }
+}
+
 impl Summary {
     pub(crate) fn quantile(&self, quantile: f64) -> Option<&Quantile> {
         self.quantiles.iter().find(|candidate| candidate.quantile == quantile)
     }
 }
 
-fn read_text(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path)
-        .map_err(|error| Error::Usage(format!("{}: cannot be read: {error}", path.display())))
-}
-
-fn read_json(path: &Path) -> Result<RunResult, Error> {
+fn read_json(path: &Path) -> Result<RunResult, String> {
     #[derive(Deserialize)]
     struct Version {
         schema_version: u32,
     }
-    let text = read_text(path)?;
-    let damaged = |error: serde_json::Error| Error::Usage(format!("{}: damaged: {error}", path.display()));
-    let Version { schema_version } = serde_json::from_str(&text).map_err(damaged)?;
+    let shown = path.display();
+    let text = fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("{shown} is missing: the run did not come to an end"),
+        _ => format!("{shown}: {error}"),
+    })?;
+    // The version first: of another version nothing else is known.
+    let damaged = |error| format!("{shown} is damaged: {error}");
+    let Version { schema_version } = serde_json::from_slice(&text).map_err(damaged)?;
     if schema_version != SCHEMA_VERSION {
-        return Err(Error::Usage(format!(
-            "{}: schema version {schema_version}; this loadgen reads version {SCHEMA_VERSION}",
-            path.display()
-        )));
+        return Err(format!(
+            "{shown} has schema version {schema_version}, and this loadgen reads version {SCHEMA_VERSION}: \
+             measure again, or take the loadgen that wrote it"
+        ));
     }
-    serde_json::from_str(&text).map_err(damaged)
+    serde_json::from_slice(&text).map_err(damaged)
 }
 
 impl Log {
+    /// A histogram of the whole run.
+    pub(crate) fn histogram(&self, name: &str) -> Option<&Histogram<u64>> {
+        self.merged.get(name)
+    }
+
+    /// Intended → received, the undelivered included.
+    pub(crate) fn latency(&self) -> &Histogram<u64> {
+        &self.merged[LATENCY]
+    }
+
     /// Parses the log of a run that was to last so many seconds.
     fn parse(text: &str, last_is_undelivered: bool, seconds: f64) -> Result<Self, String> {
         let seconds_per_point = (seconds / POINTS_MAX).ceil().max(1.0) as u64;
-        let mut log = Self {
-            latency: measure::histogram(),
-            tagged: BTreeMap::new(),
-            timeline: Vec::new(),
-            seconds_per_point,
-        };
+        let mut merged = BTreeMap::from([(LATENCY.to_owned(), measure::histogram())]);
         let mut deserializer = Deserializer::new();
         let mut points = Points::new(seconds_per_point);
         // The undelivered are an interval of their own, the last one, and no part of the timeline.
         let mut held: Option<(f64, Histogram<u64>)> = None;
         for entry in IntervalLogIterator::new(text.as_bytes()) {
-            let entry = entry.map_err(|_| "a line is no interval, tag or remark".to_owned())?;
+            let entry = entry.map_err(|LogIteratorError::ParseError { offset }| {
+                format!("what begins at byte {offset} is no line of an interval log")
+            })?;
             let LogEntry::Interval(interval) = entry else { continue };
-            let histogram = decode(interval.encoded_histogram(), &mut deserializer)?;
-            match interval.tag() {
-                Some(tag) => drop(log.tagged.insert(tag.as_str().to_owned(), histogram)),
-                None => {
-                    log.latency.add(&histogram).map_err(|error| error.to_string())?;
-                    let next = (interval.start_timestamp().as_secs_f64(), histogram);
-                    if let Some((start, histogram)) = held.replace(next) {
-                        points.add(start, &histogram)?;
-                    }
+            let tag = interval.tag();
+            let name = tag.as_ref().map_or(LATENCY, |tag| tag.as_str());
+            let at = |why: String| format!("the {name} interval at {:?}: {why}", interval.start_timestamp());
+            let histogram = decode(interval.encoded_histogram(), &mut deserializer).map_err(at)?;
+            let sum = merged.entry(name.to_owned()).or_insert_with(measure::histogram);
+            sum.add(&histogram).map_err(|error| at(error.to_string()))?;
+            if tag.is_none() {
+                let next = (interval.start_timestamp().as_secs_f64(), histogram);
+                if let Some((start, histogram)) = held.replace(next) {
+                    points.add(start, &histogram)?;
                 }
             }
         }
         if let Some((start, histogram)) = held.filter(|_| !last_is_undelivered) {
             points.add(start, &histogram)?;
         }
-        log.timeline = points.finish();
-        Ok(log)
+        Ok(Self { merged, timeline: points.finish(), seconds_per_point })
     }
 }
 
 fn decode(encoded: &str, deserializer: &mut Deserializer) -> Result<Histogram<u64>, String> {
-    let bytes = STANDARD.decode(encoded).map_err(|error| format!("a histogram: {error}"))?;
+    let bytes = STANDARD.decode(encoded).map_err(|error| error.to_string())?;
     let histogram: Histogram<u64> =
-        deserializer.deserialize(&mut &bytes[..]).map_err(|error| format!("a histogram: {error}"))?;
+        deserializer.deserialize(&mut &bytes[..]).map_err(|error| error.to_string())?;
     let own = measure::histogram();
     if (histogram.low(), histogram.high(), histogram.sigfig()) != (own.low(), own.high(), own.sigfig()) {
-        return Err("a histogram has other bounds than loadgen's".to_owned());
+        return Err("it has other bounds than loadgen's".to_owned());
     }
     Ok(histogram)
 }
@@ -346,7 +385,7 @@ mod tests {
     fn the_undelivered_count_but_are_no_part_of_the_timeline() {
         let text = log_of(&[&[MS, 2 * MS], &[], &[5000 * MS]]);
         let log = Log::parse(&text, true, 2.0).expect("parses");
-        assert_eq!((log.latency.len(), log.timeline.len(), log.tagged["service"].len()), (3, 2, 3));
+        assert_eq!((log.latency().len(), log.timeline.len(), log.merged["service"].len()), (3, 2, 3));
         assert_eq!((log.timeline[0].count, log.timeline[1].count), (2, 0));
         assert_eq!(Log::parse(&text, false, 2.0).expect("parses").timeline.len(), 3);
     }
