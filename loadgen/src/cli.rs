@@ -274,6 +274,7 @@ mod tests {
             &["--stages", "1s:1", "--duration", "1s"],
             &["--stages", "1s:1", "--find-max", "latency.p99<1s"],
             &["--threshold", "latency.p99<1s", "--find-max", "latency.p99<1s"],
+            &["--save-baseline", "x", "--find-max", "latency.p99<1s"],
         ] {
             assert!(
                 Cli::try_parse_from([&["loadgen"], contradiction].concat()).is_err(),
