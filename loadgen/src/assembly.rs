@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::cli::{Dialect, RunOptions};
 use crate::measure::{Counts, Timings};
 use crate::merged::{Merged, Record};
-use crate::outcome::{Connections, Deliveries, Half, Outcome, SCHEMA_VERSION, Server, Settings, Thread};
+use crate::outcome::{
+    Connections, Deliveries, Ending, Half, Outcome, Room, SCHEMA_VERSION, Server, Settings, Thread,
+};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::quantiles::{Summary, Undelivered, value_at};
@@ -26,6 +28,15 @@ pub struct Machine {
     pub watch: Watch,
 }
 
+/// What the outcome says beside the figures.
+#[derive(Debug)]
+pub struct Ended {
+    /// How the run came to its end.
+    pub ending: Ending,
+    /// When measuring began.
+    pub begin: SystemTime,
+}
+
 /// What the server's process had used, and when; `None` where that is not known.
 #[derive(Debug, Default)]
 pub struct Watch {
@@ -41,7 +52,7 @@ pub struct Watch {
     pub cpu_end: Option<CpuTime>,
 }
 
-/// Puts the outcome together. `begin` is when measuring began.
+/// Puts the outcome together.
 #[must_use]
 pub fn outcome(
     merged: &Merged,
@@ -49,11 +60,11 @@ pub fn outcome(
     options: &RunOptions,
     machine: &Machine,
     provenance: Provenance,
-    begin: SystemTime,
+    ended: &Ended,
 ) -> Outcome {
     let plan = record.plan;
     let echo = plan.dialect == Dialect::Echo;
-    let window = plan.schedule.measure_end_ns(0) - plan.schedule.measure_start_ns(0);
+    let window = record.window_ns.end - record.window_ns.start;
     let threads: Vec<_> = record
         .finished
         .iter()
@@ -76,7 +87,10 @@ pub fn outcome(
     let send_lag = Summary::independent(&merged.send_lag, none);
     let per_broadcast =
         |timings: &Timings, undelivered| (!echo).then(|| Summary::independent(timings, undelivered));
-    let halves = record.intervals.halves(options.duration).map(|halves| {
+    // Stages differ by themselves.
+    let measured = Duration::from_nanos(window);
+    let comparable = if options.stages.is_some() { Duration::ZERO } else { measured };
+    let halves = record.intervals.halves(comparable).map(|halves| {
         halves.map(|half| Half {
             received: half.histogram.len(),
             p50_ns: value_at(&half.histogram, 0.5),
@@ -90,12 +104,24 @@ pub fn outcome(
         lost: merge_counts(record.finished.iter().map(|finished| &finished.lost)),
         slow,
         slow_closed: merge_counts(record.finished.iter().map(|finished| &finished.slow_closed)),
+        churn: plan.churn.is_some().then_some(merged.churn),
         tcp: Summary::independent(&merged.openings.tcp, none),
         upgrade: Summary::independent(&merged.openings.upgrade, none),
         join: (plan.dialect == Dialect::Chat).then(|| Summary::independent(&merged.openings.join, none)),
     };
     let server_error = record.finished.iter().find_map(|finished| finished.server_error.clone());
+    let rooms = plan.room_names.iter().zip(&merged.rooms).map(|(name, room)| Room {
+        name: name.clone(),
+        readers: room.readers,
+        expected: room.expected,
+        received: room.received,
+        reach: room.received as f64 / room.expected.max(1) as f64,
+    });
     let evidence = Evidence {
+        ending: ended.ending,
+        measured,
+        duration: Duration::from_nanos(plan.schedule.measure_end_ns(0) - plan.schedule.measure_start_ns(0)),
+        churn: plan.churn.is_some().then_some(merged.churn),
         planned: plan.schedule.measured_count(),
         sent: merged.counts.sent,
         lag_p99_ns: send_lag.value_ns(0.99),
@@ -110,9 +136,12 @@ pub fn outcome(
         shared_cores: machine.shared_cores.clone(),
         remarks: remarks(plan.dialect, &merged.counts, &connections, server_error.as_deref()),
     };
-    Outcome {
+    let mut outcome = Outcome {
         schema_version: SCHEMA_VERSION,
-        started_unix_seconds: begin.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64(),
+        ending: ended.ending,
+        measured_seconds: measured.as_secs_f64(),
+        thresholds: Vec::new(),
+        started_unix_seconds: ended.begin.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64(),
         settings: settings(options, plan, &machine.cores),
         validity: Validity::judge(&evidence),
         connections,
@@ -121,6 +150,7 @@ pub fn outcome(
             expected: merged.expected,
             undelivered: merged.undelivered,
             reach: merged.counts.received as f64 / merged.expected.max(1) as f64,
+            rooms: rooms.collect(),
             counts: merged.counts,
             server_error,
         },
@@ -136,7 +166,9 @@ pub fn outcome(
             .server_pid
             .and_then(|pid| server_cost(pid, &machine.watch, window, merged.counts.received_in_window)),
         provenance,
-    }
+    };
+    outcome.thresholds = options.thresholds.iter().map(|threshold| threshold.judge(&outcome)).collect();
+    outcome
 }
 
 fn server_cost(pid: u32, watch: &Watch, window_ns: u64, deliveries: u64) -> Option<Server> {
@@ -181,6 +213,12 @@ fn remarks(
             grouped(counts.sent)
         ));
     }
+    if let Some(churn) = connections.churn.filter(|churn| churn.skipped > 0) {
+        remarks.push(format!(
+            "{} leaves were skipped, because their clients were still away from the time before",
+            grouped(churn.skipped)
+        ));
+    }
     remarks.extend(server_error.map(|error| format!("the server complained: {error}")));
     remarks
 }
@@ -188,16 +226,20 @@ fn remarks(
 fn settings(options: &RunOptions, plan: &Plan, cores: &[usize]) -> Settings {
     Settings {
         url: options.url.clone(),
-        path: plan.path.clone(),
+        path: plan.paths.join(","),
         dialect: plan.dialect.name(),
-        room: plan.room.clone(),
+        room: plan.room_names.join(","),
+        rooms: plan.rooms.count,
         clients: plan.clients,
-        speakers: plan.speakers,
+        speakers: plan.rooms.senders,
         slow_clients: plan.slow_count(),
-        rate: options.rate,
+        rate: options.mean_rate(),
+        stages: options.stages.as_ref().map(ToString::to_string),
+        arrivals: options.arrivals,
+        churn: options.churn,
         payload_bytes: options.payload,
         warmup_seconds: options.warmup.as_secs_f64(),
-        duration_seconds: options.duration.as_secs_f64(),
+        duration_seconds: options.measured_duration().as_secs_f64(),
         drain_seconds: options.drain.as_secs_f64(),
         connect_rate: options.connect_rate,
         cores: cores.to_vec(),

@@ -6,9 +6,20 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::ab::AbOptions;
+use crate::compare::CompareOptions;
+use crate::schedule::{Arrivals, Stage, Stages, positive_rate};
+use crate::threshold::Threshold;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok; 1 run-time error, nothing was measured; 2 usage or preflight; 3 INVALID, which outranks \
+99: a threshold is broken; and of compare and ab, 4: the second side is significantly worse. A run that \
+SIGINT or the loss of all clients has ended early is INVALID, and what was measured until then is saved; \
+before measuring has begun, it ends with 1. A second SIGINT ends it at once.";
+
 /// Measures how long a WebSocket broadcast takes to reach each of its receivers.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -16,20 +27,26 @@ pub struct Cli {
     run: RunOptions,
 }
 
+/// What is to be done.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Connects, broadcasts and measures (what happens without a subcommand, too).
-    Run(RunOptions),
+    Run(Box<RunOptions>),
+    /// Looks whether a run with these options could begin, and says what to change.
+    Check(Box<RunOptions>),
+    /// Shows saved runs on one page that opens offline.
+    Report(Box<ReportOptions>),
+    /// Compares stored runs of two builds; exits with 4 when the second is significantly worse.
+    Compare(Box<CompareOptions>),
+    /// Measures two server commands in turn, each run on a fresh server, and compares them.
+    Ab(Box<AbOptions>),
 }
 
 impl Cli {
-    /// The options of the run that is asked for.
+    /// What is asked for.
     #[must_use]
-    pub fn into_run(self) -> RunOptions {
-        match self.command {
-            Some(Command::Run(options)) => options,
-            None => self.run,
-        }
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or_else(|| Command::Run(Box::new(self.run)))
     }
 }
 
@@ -64,6 +81,8 @@ pub enum Format {
     Text,
     /// What `run.json` holds.
     Json,
+    /// A line of names and a line of values; times in milliseconds.
+    Csv,
 }
 
 /// The options of one run.
@@ -88,6 +107,32 @@ pub struct RunOptions {
     /// How long to measure.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
+    /// Rates in a row instead of --rate and --duration, such as 30s:10,60s:100.
+    #[arg(long, value_name = "DURATION:RATE,...", conflicts_with_all = ["rate", "duration"])]
+    pub stages: Option<Stages>,
+    /// How broadcasts are spread over time. Default: constant.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Arrivals::Constant, hide_default_value = true)]
+    pub arrivals: Arrivals,
+    /// How many clients speak, in turn. Default: in chat as many as the rate takes, in raw one (both: a
+    /// multiple of the rooms), in echo all.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub senders: Option<u32>,
+    /// Rooms (raw: topics) that the clients are spread over evenly. Each broadcast goes to one of them.
+    /// In chat they must exist: name them all with --room. Topics need no names.
+    #[arg(long, visible_alias = "topics", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rooms: Option<u32>,
+    /// Clients that leave and rejoin, so many a second, from the warm-up to the end of measuring. Away,
+    /// they are expected to receive nothing.
+    #[arg(long, value_name = "R", value_parser = positive_rate)]
+    pub churn: Option<f64>,
+    /// Searches the highest rate at which this holds and the run is valid, such as 'latency.p99<50ms'.
+    /// Starts at --rate and makes at most 16 steps, each a run of its own.
+    #[arg(long, value_name = "CONDITION", conflicts_with_all = ["stages", "thresholds"])]
+    pub find_max: Option<Threshold>,
+    /// A condition on the result, such as 'latency.p99<20ms', 'reach>=99.9%' or 'cpu<5us' (server CPU a
+    /// delivery); may be repeated. Exit code 99 when one is broken.
+    #[arg(long = "threshold", value_name = "CONDITION")]
+    pub thresholds: Vec<Threshold>,
     /// How long to broadcast before measuring begins.
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub warmup: Duration,
@@ -117,12 +162,17 @@ pub struct RunOptions {
     /// Seed of everything random: which clients are slow, masks and keys. Default: another one each time.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// The chat room, or the topic of the raw dialect. Default: general, or loadgen.
-    #[arg(long, visible_alias = "topic", value_name = "NAME")]
-    pub room: Option<String>,
+    /// The chat rooms, or the topics of the raw dialect, separated by commas. Default: general, or
+    /// loadgen. One topic for several --rooms is numbered: loadgen-0 and so on.
+    #[arg(long, visible_alias = "topic", value_name = "NAME,...", value_delimiter = ',')]
+    pub room: Vec<String>,
     /// Where to write run.json, run.hlog and run.hgrm; must not hold a run already.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Keep the run as one of a baseline, in $UPROAR_BASELINES/NAME or results/baselines/NAME, to compare
+    /// others with: loadgen compare baseline:NAME vs DIR.
+    #[arg(long, value_name = "NAME", conflicts_with = "find_max")]
+    pub save_baseline: Option<String>,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -131,10 +181,48 @@ pub struct RunOptions {
     pub quiet: bool,
 }
 
-fn positive_rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    let allowed = 0.001..=10_000_000.0;
-    if allowed.contains(&rate) { Ok(rate) } else { Err("allowed are 0.001 to 10,000,000".to_owned()) }
+impl RunOptions {
+    /// The rates, in a row.
+    #[must_use]
+    pub fn stages(&self) -> Vec<Stage> {
+        let single = || vec![Stage { duration: self.duration, rate: self.rate }];
+        self.stages.as_ref().map_or_else(single, |stages| stages.0.clone())
+    }
+
+    /// How long to measure.
+    #[must_use]
+    pub fn measured_duration(&self) -> Duration {
+        self.stages().iter().map(|stage| stage.duration).sum()
+    }
+
+    /// The highest rate.
+    #[must_use]
+    pub fn peak_rate(&self) -> f64 {
+        self.stages().iter().map(|stage| stage.rate).fold(0.0, f64::max)
+    }
+
+    /// The rate on average.
+    #[must_use]
+    pub fn mean_rate(&self) -> f64 {
+        match &self.stages {
+            None => self.rate,
+            Some(stages) => {
+                let count: f64 = stages.0.iter().map(|stage| stage.rate * stage.duration.as_secs_f64()).sum();
+                count / self.measured_duration().as_secs_f64()
+            }
+        }
+    }
+}
+
+/// The options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// Directories that --out has written.
+    #[arg(value_name = "DIR", required = true)]
+    pub directories: Vec<PathBuf>,
+    /// The page to write.
+    #[arg(long, value_name = "FILE")]
+    pub html: PathBuf,
 }
 
 fn percentage(text: &str) -> Result<f64, String> {
@@ -152,10 +240,17 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn run_options(arguments: &[&str]) -> RunOptions {
+        match Cli::try_parse_from(arguments).expect("parses").into_command() {
+            Command::Run(options) => *options,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn run_may_be_left_out() {
         for arguments in [&["loadgen", "--clients", "7"][..], &["loadgen", "run", "--clients", "7"]] {
-            let options = Cli::try_parse_from(arguments).expect("parses").into_run();
+            let options = run_options(arguments);
             assert_eq!(options.clients, 7);
             assert_eq!(options.dialect, Dialect::Chat);
         }
@@ -163,10 +258,28 @@ mod tests {
 
     #[test]
     fn busy_poll_takes_an_optional_value() {
-        let parse =
-            |argument| Cli::try_parse_from(["loadgen", argument]).expect("parses").into_run().busy_poll;
+        let parse = |argument| run_options(&["loadgen", argument]).busy_poll;
         assert_eq!(parse("--busy-poll"), Some(true));
         assert_eq!(parse("--busy-poll=false"), Some(false));
         assert_eq!(parse("--quiet"), None);
+    }
+
+    #[test]
+    fn stages_stand_for_rate_and_duration() {
+        let options = run_options(&["loadgen", "--stages", "10s:30,20s:60"]);
+        assert_eq!((options.peak_rate(), options.mean_rate()), (60.0, 50.0));
+        assert_eq!(options.measured_duration(), Duration::from_secs(30));
+        for contradiction in [
+            &["--stages", "1s:1", "--rate", "1"][..],
+            &["--stages", "1s:1", "--duration", "1s"],
+            &["--stages", "1s:1", "--find-max", "latency.p99<1s"],
+            &["--threshold", "latency.p99<1s", "--find-max", "latency.p99<1s"],
+            &["--save-baseline", "x", "--find-max", "latency.p99<1s"],
+        ] {
+            assert!(
+                Cli::try_parse_from([&["loadgen"], contradiction].concat()).is_err(),
+                "{contradiction:?}"
+            );
+        }
     }
 }

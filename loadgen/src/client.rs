@@ -8,7 +8,6 @@
 //! yields `None`.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use uproar::frame::Frame;
@@ -16,10 +15,11 @@ use uproar::ring::{BATCH_FRAMES_MAX, SendBatch};
 
 use crate::chat::{self, Decoded, Notice};
 use crate::cli::Dialect;
+use crate::context::Context;
 use crate::frames::{self, Event, Opcode, Reader, Violation};
-use crate::measure::{Recorder, Timings};
+use crate::join::{JoinStep, Progress};
 use crate::payload::{Altered, Stamp};
-use crate::plan::{INITIAL_ROOM, Plan};
+use crate::presence::Presence;
 use crate::upgrade::{self, Refusal};
 
 /// One of so many messages that are none of this run's is parsed whole.
@@ -27,64 +27,6 @@ const OTHER_SAMPLE: u64 = 1024;
 /// The shortest messages are parsed even among the others when the client speaks: acknowledgements and
 /// refusals are all far below this.
 const NOTICE_BYTES_MAX: usize = 512;
-
-/// What all clients of a thread share.
-#[derive(Debug)]
-pub struct Context {
-    /// The run.
-    pub plan: Arc<Plan>,
-    /// What is measured.
-    pub recorder: Recorder,
-    /// How long the beginning took.
-    pub openings: Openings,
-    decoder: chat::Decoder,
-    random: fastrand::Rng,
-    /// The content being written.
-    scratch: Vec<u8>,
-    /// The first error message that the server sent to a client that had joined.
-    pub server_error: Option<String>,
-}
-
-/// How long each client's beginning took, all counted from its connect(2).
-#[derive(Clone, Debug, Default)]
-pub struct Openings {
-    /// Until TCP was connected, seen by the request having left.
-    pub tcp: Timings,
-    /// Until the upgrade was accepted.
-    pub upgrade: Timings,
-    /// Chat: until welcome, users and history had arrived (in the room asked for).
-    pub join: Timings,
-}
-
-impl Openings {
-    /// Adds another thread's.
-    pub fn merge(&mut self, other: &Self) {
-        self.tcp.merge(&other.tcp);
-        self.upgrade.merge(&other.upgrade);
-        self.join.merge(&other.join);
-    }
-}
-
-impl Context {
-    /// What the clients of `thread` share.
-    #[must_use]
-    pub fn new(plan: Arc<Plan>, thread: u32) -> Self {
-        Self {
-            recorder: Recorder::new(Arc::clone(&plan), thread),
-            openings: Openings::default(),
-            decoder: chat::Decoder::new(plan.template.clone()),
-            // Threads differ in their masks and keys, and each is the same again with the same seed.
-            random: fastrand::Rng::with_seed(plan.seed.wrapping_add(u64::from(thread))),
-            scratch: Vec::new(),
-            server_error: None,
-            plan,
-        }
-    }
-
-    fn mask(&mut self) -> [u8; 4] {
-        self.random.u32(..).to_ne_bytes()
-    }
-}
 
 /// How far a client has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,23 +47,6 @@ pub enum Phase {
     Ended,
 }
 
-/// What a joining client awaits, in the order in which it comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JoinStep {
-    /// `welcome`.
-    Welcome,
-    /// `users` of the first room.
-    Users,
-    /// `history` of the first room.
-    History,
-    /// The answer to `join_room`.
-    RoomJoined,
-    /// `users` of the room asked for.
-    RoomUsers,
-    /// `history` of the room asked for.
-    RoomHistory,
-}
-
 /// Why a client failed. What can only come from a server that breaks the rules says so.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -134,6 +59,19 @@ pub enum Failure {
     /// A message of the join was not what the chat dialect prescribes.
     #[error("join: {0}")]
     Join(String),
+}
+
+/// How a client stands to the run: only those who churn are ever anything but present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is to receive what is due.
+    Present,
+    /// It reads what was due before it decided to leave.
+    Leaving,
+    /// It has said goodbye, and its connection ends.
+    Away,
+    /// It connects and joins again.
+    Returning,
 }
 
 /// What waits to be sent.
@@ -153,6 +91,12 @@ pub struct Client {
     pub phase: Phase,
     /// True once it reads what it is sent only to find the server's close.
     pub ignores_broadcasts: bool,
+    /// How it stands to the run.
+    pub standing: Standing,
+    /// What it is to receive.
+    pub presence: Presence,
+    /// How many connections it has had before this one.
+    pub generation: u32,
     /// The code of the server's close frame: 1005 stands for a frame without one (RFC 6455, 7.4.1).
     pub close_code: Option<u16>,
     /// True exactly when a batch is with the kernel.
@@ -181,6 +125,9 @@ impl Client {
             id,
             phase: Phase::Waiting,
             ignores_broadcasts: false,
+            standing: Standing::Present,
+            presence: Presence::default(),
+            generation: 0,
             close_code: None,
             send_under_way: false,
             reader: Reader::default(),
@@ -188,6 +135,17 @@ impl Client {
             last_message_id: 0,
             opening: None,
         }
+    }
+
+    /// Begins anew, as the same client on another connection. What it was present for stays.
+    pub fn renew(&mut self) {
+        *self = Self {
+            standing: Standing::Returning,
+            presence: self.presence,
+            generation: self.generation + 1,
+            last_message_id: self.last_message_id,
+            ..Self::new(self.id)
+        };
     }
 
     /// Which client of the run it is.
@@ -207,7 +165,7 @@ impl Client {
         let mut nonce = [0; 16];
         context.random.fill(&mut nonce);
         let key = upgrade::key(nonce);
-        let request = upgrade::request(&context.plan.authority, &context.plan.path, &key);
+        let request = upgrade::request(&context.plan.authority, context.plan.path_of(self.id), &key);
         self.outgoing.push_back(Outgoing::Encoded(request.into_bytes()));
         self.opening = Some(Box::new(Opening { started_ns: now_ns, key, head: Vec::new() }));
         self.phase = Phase::Connecting;
@@ -316,32 +274,25 @@ impl Client {
         step: JoinStep,
         text: &[u8],
     ) -> Result<(), Failure> {
-        let excerpt = || String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned();
-        let Some(notice) = chat::parse_notice(text) else {
-            return Err(Failure::Join(format!("not what the chat dialect prescribes: {}", excerpt())));
-        };
-        self.phase = Phase::Joining(match (step, notice) {
-            (JoinStep::Welcome, Notice::Welcome) => JoinStep::Users,
-            (JoinStep::Users, Notice::Users) => JoinStep::History,
-            (JoinStep::RoomJoined, Notice::RoomJoined) => JoinStep::RoomUsers,
-            (JoinStep::RoomUsers, Notice::Users) => JoinStep::RoomHistory,
-            (JoinStep::History, Notice::History) if context.plan.room != INITIAL_ROOM => {
-                let join = chat::join_room(&context.plan.room);
+        match step.next(chat::parse_notice(text), context.plan.room_of(self.id)) {
+            Ok(Progress::Await(step)) => self.phase = Phase::Joining(step),
+            Ok(Progress::Ask(join)) => {
                 let frame = frames::encode(Opcode::Text, join.as_bytes(), context.mask());
                 self.outgoing.push_back(Outgoing::Encoded(frame));
-                JoinStep::RoomJoined
+                self.phase = Phase::Joining(JoinStep::RoomJoined);
             }
-            (JoinStep::History | JoinStep::RoomHistory, Notice::History) => {
+            Ok(Progress::Done) => {
                 let opening = self.opening.as_ref().expect("Bug: a join without a beginning");
                 context.openings.join.record(now_ns - opening.started_ns);
                 self.become_ready();
-                return Ok(());
             }
-            // Room events of others may come in between.
-            (step, Notice::Other | Notice::MessageSent(_)) => step,
-            (_, Notice::Error(message)) => return Err(Failure::Join(message)),
-            (step, notice) => return Err(Failure::Join(format!("{notice:?} while awaiting {step:?}"))),
-        });
+            Err(why) => {
+                let excerpt = String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned();
+                return Err(Failure::Join(
+                    why.unwrap_or(format!("not what the chat dialect prescribes: {excerpt}")),
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -351,7 +302,7 @@ impl Client {
         }
         match context.decoder.decode(text) {
             Decoded::Broadcast(message) => {
-                context.recorder.received(self.id, message.stamp, now_ns);
+                self.note_delivery(context, message.stamp, now_ns);
                 context.recorder.message_id(message.stamp.sequence, message.message_id);
                 // Every member of a room sees its messages in the same order, and ids grow.
                 if message.message_id <= self.last_message_id {
@@ -368,12 +319,20 @@ impl Client {
         Ok(())
     }
 
+    fn note_delivery(&mut self, context: &mut Context, stamp: Stamp, now_ns: u64) {
+        if !self.presence.covers(stamp.intended_ns) {
+            context.recorder.counts.outside_presence += 1;
+        } else if context.recorder.received(self.id, stamp, now_ns) {
+            self.presence.heard_count += 1;
+        }
+    }
+
     /// Looks at a message that is no broadcast of this run: closely where it may be for this client
     /// alone, at one in many otherwise.
     fn count_other(&mut self, context: &mut Context, text: &[u8]) {
         let counts = &mut context.recorder.counts;
         counts.other_messages += 1;
-        let speaks = self.id < context.plan.speakers && text.len() <= NOTICE_BYTES_MAX;
+        let speaks = self.id < context.plan.rooms.senders && text.len() <= NOTICE_BYTES_MAX;
         if context.plan.dialect != Dialect::Chat
             || !(speaks || counts.other_messages.is_multiple_of(OTHER_SAMPLE))
         {
@@ -397,7 +356,7 @@ impl Client {
         let counts = &mut context.recorder.counts;
         match context.plan.template.read_binary(payload) {
             Ok(Some(stamp)) if context.plan.dialect != Dialect::Chat => {
-                context.recorder.received(self.id, stamp, now_ns);
+                self.note_delivery(context, stamp, now_ns);
             }
             Ok(_) => counts.other_messages += 1,
             Err(Altered) => counts.altered += 1,
@@ -474,6 +433,8 @@ fn encode(context: &mut Context, outgoing: Outgoing, now_ns: u64) -> Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::Openings;
+    use crate::measure::Timings;
     use crate::plan::tests::plan;
 
     const SECOND: u64 = 1_000_000_000;
@@ -585,5 +546,32 @@ mod tests {
         assert_eq!(client.poll_batch(&mut context, 50).expect("the others").frame_count(), 2);
         let lag = &context.recorder.send_lag.histogram;
         assert_eq!((context.recorder.counts.sent, lag.min(), lag.max()), (3, 5, 30));
+    }
+
+    #[test]
+    fn what_is_due_while_a_client_is_away_does_not_count_even_when_it_arrives() {
+        let mut context = Context::new(plan(&["--dialect", "raw", "--warmup", "0s"]), 0);
+        let mut client = upgraded(&mut context);
+        let deliver = |client: &mut Client, context: &mut Context, sequence: u64, intended_ns: u64| {
+            let mut frame = vec![0x82, 64];
+            let stamp = Stamp { sequence, intended_ns, sent_ns: intended_ns };
+            context.plan.template.put_binary(stamp, &mut frame);
+            client.handle_received(context, 9 * SECOND, &frame).expect("valid");
+        };
+        deliver(&mut client, &mut context, 0, 100);
+        client.presence.end(200);
+        deliver(&mut client, &mut context, 1, 200);
+        deliver(&mut client, &mut context, 2, 199);
+        assert_eq!((context.recorder.counts.received, client.presence.heard_count), (2, 2));
+        client.renew();
+        assert_eq!((client.phase, client.generation, client.id()), (Phase::Waiting, 1, 1));
+        client.phase = Phase::Ready;
+        client.presence = Presence::since(300);
+        context.recorder.rejoined(1, 5);
+        deliver(&mut client, &mut context, 4, 299);
+        deliver(&mut client, &mut context, 5, 300);
+        let counts = context.recorder.counts;
+        assert_eq!((counts.received, counts.outside_presence, counts.disorder), (3, 2, 0));
+        assert_eq!(client.presence.heard_count, 1);
     }
 }

@@ -1,17 +1,37 @@
-//! The `loadgen` binary: parses the command line, runs, and says how it ended by its exit code.
+//! The `loadgen` binary: parses the command line, does what it asks for, and says how it ended by its exit
+//! code.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use loadgen::cli::Cli;
+use loadgen::cli::{Cli, Command, RunOptions};
+use loadgen::error::Error;
+use loadgen::{ab, baseline, compare, find_max, page, preflight, run};
 
 fn main() -> ExitCode {
-    let options = Cli::parse().into_run();
-    match loadgen::run::run(&options) {
-        Ok(outcome) => outcome.exit_code(),
-        Err(error) => {
-            eprintln!("loadgen: {error}");
-            error.exit_code()
-        }
+    carry_out(Cli::parse().into_command()).unwrap_or_else(|error| {
+        eprintln!("loadgen: {error}");
+        error.exit_code()
+    })
+}
+
+fn carry_out(command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Run(options) => measure(&options),
+        Command::Check(options) => Ok(preflight::report(&options)),
+        Command::Report(options) => page::write(&options).map(|()| ExitCode::SUCCESS),
+        Command::Compare(options) => compare::run(&options),
+        Command::Ab(options) => ab::run(&options),
     }
+}
+
+fn measure(options: &RunOptions) -> Result<ExitCode, Error> {
+    if options.find_max.is_some() {
+        return find_max::run(options);
+    }
+    let outcome = match &options.save_baseline {
+        Some(name) => baseline::run(options, name),
+        None => run::run(options),
+    };
+    outcome.map(|outcome| outcome.exit_code())
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::cli::Dialect;
 use crate::payload::Stamp;
 use crate::plan::Plan;
+use crate::rooms::Rooms;
 use crate::truth::{Sequences, Verdict};
 
 /// The largest time that is told apart, in nanoseconds. What takes longer counts as this long.
@@ -71,7 +72,7 @@ pub struct Broadcast {
     pub first_ns: u64,
     /// When the last of them did, if any.
     pub last_ns: u64,
-    /// When it was handed to the kernel, once seen.
+    /// When it was handed to the kernel, once known: to its sender's thread, and by receipt; 0 before.
     pub sent_ns: u64,
     /// The chat server's number for it, once seen; 0 before.
     pub message_id: u64,
@@ -86,9 +87,9 @@ impl Broadcast {
             let unseen = self.received_count == 0;
             self.first_ns = if unseen { other.first_ns } else { self.first_ns.min(other.first_ns) };
             self.last_ns = self.last_ns.max(other.last_ns);
-            self.sent_ns = other.sent_ns;
             self.received_count += other.received_count;
         }
+        self.sent_ns = self.sent_ns.max(other.sent_ns);
         self.message_id = self.message_id.max(other.message_id);
         agree
     }
@@ -109,6 +110,9 @@ pub struct Counts {
     pub disorder: u64,
     /// Broadcasts that reached who should not get them.
     pub misdelivered: u64,
+    /// Deliveries to a client that was about to leave or had only just come, so that they were not
+    /// expected. They are in no other figure.
+    pub outside_presence: u64,
     /// Deliveries that are not what was sent, or not in the shape that the dialect prescribes.
     pub altered: u64,
     /// Chat: messages whose id does not grow, or differs between receivers.
@@ -131,6 +135,7 @@ impl Counts {
             duplicates,
             disorder,
             misdelivered,
+            outside_presence,
             altered,
             id_conflicts,
             acknowledged,
@@ -143,6 +148,7 @@ impl Counts {
         self.duplicates += duplicates;
         self.disorder += disorder;
         self.misdelivered += misdelivered;
+        self.outside_presence += outside_presence;
         self.altered += altered;
         self.id_conflicts += id_conflicts;
         self.acknowledged += acknowledged;
@@ -177,7 +183,7 @@ impl Recorder {
     pub fn new(plan: Arc<Plan>, thread: u32) -> Self {
         let echo = plan.dialect == Dialect::Echo;
         let table_len = if echo { 0 } else { plan.schedule.measured_count() as usize };
-        let speakers_heard = if echo { 1 } else { plan.speakers as usize };
+        let speakers_heard = if echo { 1 } else { plan.rooms.tracks_max() as usize };
         Self {
             interval: Timings::default(),
             service: Timings::default(),
@@ -199,37 +205,50 @@ impl Recorder {
     /// Notes a broadcast that is handed to the kernel.
     pub fn sent(&mut self, stamp: Stamp) {
         self.last_sent_ns = self.last_sent_ns.max(stamp.sent_ns);
-        if self.plan.schedule.measured_index(stamp.sequence).is_some() {
+        if let Some(index) = self.plan.schedule.measured_index(stamp.sequence) {
             self.counts.sent += 1;
             self.send_lag.record(stamp.sent_ns.saturating_sub(stamp.intended_ns));
+            if let Some(broadcast) = self.broadcasts.get_mut(index) {
+                broadcast.sent_ns = stamp.sent_ns;
+            }
         }
     }
 
-    /// Notes that `client` received a broadcast.
-    pub fn received(&mut self, client: u32, stamp: Stamp, now_ns: u64) {
+    /// Notes that `client` rejoined, and is to receive from broadcast `first` on.
+    pub fn rejoined(&mut self, client: u32, first: u64) {
+        let Rooms { senders, .. } = self.plan.rooms;
+        let room = self.plan.rooms.of(client);
+        for track in 0..self.plan.rooms.members(room, senders) {
+            let ordinal = self.plan.rooms.ordinal_before(room, track, first);
+            self.sequences.restart(self.plan.local_index(client), track as usize, ordinal);
+        }
+    }
+
+    /// Notes that `client` received a broadcast. True when it is a delivery that was still to come.
+    pub fn received(&mut self, client: u32, stamp: Stamp, now_ns: u64) -> bool {
         let plan = &*self.plan;
-        let speaker = plan.speaker_of(stamp.sequence);
+        let origin = plan.rooms.origin(stamp.sequence);
+        let in_room = plan.rooms.of(client) == origin.room;
         let (may_hear, track) = match plan.dialect {
-            Dialect::Chat => (client != speaker, speaker as usize),
-            Dialect::Raw => (true, speaker as usize),
-            Dialect::Echo => (client == speaker, 0),
+            Dialect::Chat => (in_room && client != origin.speaker, origin.track),
+            Dialect::Raw => (in_room, origin.track),
+            Dialect::Echo => (client == origin.speaker, 0),
         };
         if !may_hear || stamp.sequence >= plan.schedule.total_count() {
             self.counts.misdelivered += 1;
-            return;
+            return false;
         }
-        let ordinal = (stamp.sequence / u64::from(plan.speakers)) as u32;
-        match self.sequences.note(plan.local_index(client), track, ordinal) {
+        match self.sequences.note(plan.local_index(client), track as usize, origin.ordinal) {
             Verdict::InOrder => {}
             Verdict::Disorder => self.counts.disorder += 1,
             Verdict::Duplicate => {
                 self.counts.duplicates += 1;
-                return;
+                return false;
             }
         }
         self.counts.received_in_window += u64::from(self.window_ns.contains(&now_ns));
         let Some(index) = plan.schedule.measured_index(stamp.sequence) else {
-            return;
+            return true;
         };
         self.counts.received += 1;
         self.interval.record(now_ns.saturating_sub(stamp.intended_ns));
@@ -242,6 +261,7 @@ impl Recorder {
             broadcast.received_count += 1;
             broadcast.last_ns = now_ns;
         }
+        true
     }
 
     /// Notes the id that a chat server gave to a broadcast: all receivers must be told the same one.
@@ -277,12 +297,12 @@ mod tests {
         let mut recorder = Recorder::new(plan(&["--dialect", "raw", "--clients", "2"]), 0);
         let first = recorder.plan.schedule.sequence_of(0);
         for sequence in 0..first {
-            recorder.received(0, stamp(sequence), 5_000);
+            assert!(recorder.received(0, stamp(sequence), 5_000));
         }
         recorder.sent(stamp(first));
-        recorder.received(0, stamp(first), 2_000);
-        recorder.received(1, stamp(first), 3_000);
-        recorder.received(1, stamp(first), 4_000);
+        assert!(recorder.received(0, stamp(first), 2_000));
+        assert!(recorder.received(1, stamp(first), 3_000));
+        assert!(!recorder.received(1, stamp(first), 4_000));
         assert_eq!(recorder.counts.received, 2, "the warm-up and the duplicate do not count");
         assert_eq!(recorder.counts.duplicates, 1);
         assert_eq!(
@@ -304,6 +324,17 @@ mod tests {
         echo.received(0, stamp(1), 2_000);
         echo.received(1, stamp(1), 2_000);
         assert_eq!(echo.counts.misdelivered, 1);
+        let mut rooms = Recorder::new(plan(&["--dialect", "raw", "--clients", "4", "--rooms", "2"]), 0);
+        assert!(rooms.received(3, stamp(1), 2_000));
+        assert!(!rooms.received(2, stamp(1), 2_000), "the other topic's");
+        assert_eq!(rooms.counts.misdelivered, 1);
+    }
+
+    #[test]
+    fn what_is_sent_and_reaches_nobody_is_known_to_be_sent() {
+        let mut recorder = Recorder::new(plan(&["--dialect", "raw", "--warmup", "0s"]), 0);
+        recorder.sent(stamp(2));
+        assert_eq!(recorder.broadcasts[2], Broadcast { sent_ns: 1_400, ..Broadcast::default() });
     }
 
     #[test]

@@ -1,24 +1,30 @@
 //! What all threads have measured together, and what never arrived.
 
 use std::io::{self, Write};
+use std::ops::Range;
 use std::time::Duration;
 
-use crate::client::Openings;
+use crate::churn::Counts as ChurnCounts;
+use crate::cli::Dialect;
+use crate::context::Openings;
 use crate::intervals::Intervals;
 use crate::measure::{Broadcast, Counts, Timings};
 use crate::plan::Plan;
+use crate::presence::expected_counts;
 use crate::quantiles::Undelivered;
 use crate::report::{Connected, Finished};
 use crate::results::hlog::Log;
 use crate::worker::INTERVAL_NS;
 
 /// What the threads have reported about a run that is over.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Record<'a> {
     /// The run.
     pub plan: &'a Plan,
     /// When its warm-up began.
     pub start_ns: u64,
+    /// When measuring began and ended.
+    pub window_ns: Range<u64>,
     /// How connecting went, one for each thread.
     pub connected: &'a [Connected],
     /// What was measured, one for each thread.
@@ -58,8 +64,23 @@ pub struct Merged {
     pub spread: Timings,
     /// How often what happened.
     pub counts: Counts,
+    /// Expected and received in each room; nothing for echo.
+    pub rooms: Vec<RoomDeliveries>,
+    /// How often clients left and rejoined.
+    pub churn: ChurnCounts,
     /// How long the beginnings took.
     pub openings: Openings,
+}
+
+/// The deliveries of one room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoomDeliveries {
+    /// Clients that were ready and read.
+    pub readers: u64,
+    /// Deliveries that what was sent comes to.
+    pub expected: u64,
+    /// Deliveries received.
+    pub received: u64,
 }
 
 impl Merged {
@@ -67,7 +88,7 @@ impl Merged {
     #[must_use]
     pub fn of(record: &Record<'_>) -> Self {
         let plan = record.plan;
-        let mut counts = Counts::default();
+        let (mut counts, mut churn) = (Counts::default(), ChurnCounts::default());
         let (mut service, mut send_lag) = (Timings::default(), Timings::default());
         let (mut drained_ns, mut last_sent_ns) = (0, 0);
         let mut openings = Openings::default();
@@ -75,6 +96,7 @@ impl Merged {
         let mut broadcasts: Vec<Broadcast> = Vec::new();
         for finished in record.finished {
             counts.merge(&finished.counts);
+            churn.merge(&finished.churn);
             service.merge(&finished.service);
             send_lag.merge(&finished.send_lag);
             drained_ns = finished.drained_ns.max(drained_ns);
@@ -84,9 +106,26 @@ impl Merged {
                 counts.id_conflicts += u64::from(!merged.merge(broadcast));
             }
         }
-        let readers = record.connected.iter().map(|connected| connected.readers).sum();
-        let each = plan.deliveries(readers);
-        let expected = counts.sent * each;
+        let mut rooms = vec![RoomDeliveries::default(); plan.rooms.count as usize];
+        for connected in record.connected {
+            rooms.iter_mut().zip(&connected.readers).for_each(|(room, readers)| room.readers += readers);
+        }
+        let readers: Vec<_> = rooms.iter().map(|room| room.readers).collect();
+        let absences = record.finished.iter().flat_map(|finished| &finished.absences);
+        let each = if broadcasts.is_empty() { Vec::new() } else { expected_counts(plan, &readers, absences) };
+        for (index, (broadcast, each)) in broadcasts.iter().zip(&each).enumerate() {
+            let room = &mut rooms[plan.rooms.origin(plan.schedule.sequence_of(index)).room as usize];
+            room.expected += if broadcast.sent_ns == 0 { 0 } else { *each };
+            room.received += u64::from(broadcast.received_count);
+        }
+        if broadcasts.is_empty() {
+            rooms.clear();
+        }
+        let readers = readers.iter().sum();
+        let expected = match plan.dialect {
+            Dialect::Echo => counts.sent,
+            Dialect::Chat | Dialect::Raw => rooms.iter().map(|room| room.expected).sum(),
+        };
         let undelivered = expected.saturating_sub(counts.received);
 
         // Each of the undelivered has been waited for at least this long.
@@ -117,18 +156,21 @@ impl Merged {
             complete_undelivered: Undelivered { count: 0, at_least_ns: plan.drain_ns },
             spread: Timings::default(),
             counts,
+            rooms,
+            churn,
             openings,
         };
-        merged.add_broadcasts(record, &broadcasts, each);
+        merged.add_broadcasts(record, &broadcasts, &each);
         merged
     }
 
-    fn add_broadcasts(&mut self, record: &Record<'_>, broadcasts: &[Broadcast], each: u64) {
+    fn add_broadcasts(&mut self, record: &Record<'_>, broadcasts: &[Broadcast], each: &[u64]) {
         let schedule = &record.plan.schedule;
         let mut unheard = 0;
-        for (index, broadcast) in broadcasts.iter().enumerate() {
+        for (index, (broadcast, &each)) in broadcasts.iter().zip(each).enumerate() {
             if broadcast.received_count == 0 {
-                unheard += 1;
+                // What was never sent, or to nobody, is no broadcast that nobody heard.
+                unheard += u64::from(broadcast.sent_ns != 0 && each > 0);
                 continue;
             }
             let intended_ns = schedule.due_ns(record.start_ns, schedule.sequence_of(index));
@@ -145,9 +187,6 @@ impl Merged {
                 self.service_worst.record(service_ns.max(self.service_undelivered.at_least_ns));
             }
         }
-        // What was never sent is no broadcast that nobody heard.
-        let unsent = schedule.measured_count() - self.counts.sent.min(schedule.measured_count());
-        let unheard = if broadcasts.is_empty() { 0 } else { u64::saturating_sub(unheard, unsent) };
         self.complete_undelivered.count += unheard;
         self.complete.record_many(self.latency_undelivered.at_least_ns, unheard);
         self.service_worst.record_many(self.service_undelivered.at_least_ns, unheard);
@@ -197,8 +236,9 @@ mod tests {
             sent_ns: begin_ns,
             message_id: 0,
         };
+        let unheard = Broadcast { sent_ns: start_ns + 2_000 * MS, ..Broadcast::default() };
         let mut finished = Finished {
-            broadcasts: vec![heard(3, start_ns), heard(2, start_ns + 1_000 * MS), Broadcast::default()],
+            broadcasts: vec![heard(3, start_ns), heard(2, start_ns + 1_000 * MS), unheard],
             drained_ns: start_ns + 8_000 * MS,
             last_sent_ns: start_ns + 2_000 * MS,
             ..Finished::default()
@@ -208,16 +248,18 @@ mod tests {
         latency.record_many(2 * MS, 5);
         let mut intervals = Intervals::new(1);
         intervals.complete.push(latency);
-        let connected = [Connected { readers: 3, ..Connected::default() }];
+        let connected = [Connected { readers: vec![3], ..Connected::default() }];
         let finished = [finished];
         let merged = Merged::of(&Record {
             plan: &plan,
             start_ns,
+            window_ns: start_ns..start_ns + 3_000 * MS,
             connected: &connected,
             finished: &finished,
             intervals: &intervals,
         });
         assert_eq!((merged.expected, merged.undelivered), (9, 4));
+        assert_eq!(merged.rooms, [RoomDeliveries { readers: 3, expected: 9, received: 5 }]);
         assert_eq!(merged.latency_undelivered, Undelivered { count: 4, at_least_ns: 5_000 * MS });
         assert_eq!(merged.latency.histogram.len(), 9);
         assert_eq!(merged.latency.histogram.count_between(4_990 * MS, 5_010 * MS), 4);

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::churn::Counts as ChurnCounts;
 use crate::measure::Counts;
 use crate::provenance::Provenance;
 use crate::quantiles::Summary;
+use crate::schedule::Arrivals;
 use crate::server_process::CpuTime;
+use crate::threshold::Verdict;
 use crate::validity::Validity;
 
 /// The version of the form of `run.json`. It grows when a field changes its meaning or goes.
@@ -23,6 +26,10 @@ pub struct Outcome {
     pub started_unix_seconds: f64,
     /// What was asked for.
     pub settings: Settings,
+    /// How it came to its end.
+    pub ending: Ending,
+    /// How long was measured.
+    pub measured_seconds: f64,
     /// Whether it may be believed.
     pub validity: Validity,
     /// How connecting went.
@@ -43,6 +50,8 @@ pub struct Outcome {
     pub spread: Option<Summary>,
     /// Each half of the measuring time by itself, by time of receipt.
     pub halves: Option<[Half; 2]>,
+    /// The conditions that were to hold.
+    pub thresholds: Vec<Verdict>,
     /// The threads of this process.
     pub threads: Vec<Thread>,
     /// What the server's process cost.
@@ -51,25 +60,45 @@ pub struct Outcome {
     pub provenance: Provenance,
 }
 
+/// How a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// As planned.
+    Complete,
+    /// By SIGINT: what had been measured until then is what there is.
+    Interrupted,
+    /// All clients lost their connections: the server is gone.
+    ServerGone,
+}
+
 /// What was asked for: the options as they took effect.
 #[derive(Debug, Serialize)]
 pub struct Settings {
     /// `--url`.
     pub url: String,
-    /// The path upgraded.
+    /// The path upgraded; several are separated by commas.
     pub path: String,
     /// `--dialect`.
     pub dialect: &'static str,
-    /// `--room`.
+    /// `--room`; several are separated by commas.
     pub room: String,
+    /// `--rooms`.
+    pub rooms: u32,
     /// `--clients`.
     pub clients: u32,
     /// How many of them speak.
     pub speakers: u32,
     /// How many of them stop reading.
     pub slow_clients: u32,
-    /// `--rate`.
+    /// `--rate`, or the mean of `--stages`.
     pub rate: f64,
+    /// `--stages`.
+    pub stages: Option<String>,
+    /// `--arrivals`.
+    pub arrivals: Arrivals,
+    /// `--churn`.
+    pub churn: Option<f64>,
     /// `--payload`.
     pub payload_bytes: usize,
     /// `--warmup`.
@@ -105,6 +134,8 @@ pub struct Connections {
     pub slow: u64,
     /// Those of them that the server closed, by close code; 1006: without a close frame.
     pub slow_closed: BTreeMap<u16, u64>,
+    /// How often clients left and rejoined; nothing without `--churn`.
+    pub churn: Option<ChurnCounts>,
     /// connect(2) → TCP connected, as seen by the request having left.
     pub tcp: Summary,
     /// connect(2) → upgrade accepted.
@@ -124,11 +155,28 @@ pub struct Deliveries {
     pub undelivered: u64,
     /// Received ÷ expected.
     pub reach: f64,
+    /// Each room by itself; not for echo.
+    pub rooms: Vec<Room>,
     /// What was counted.
     #[serde(flatten)]
     pub counts: Counts,
     /// The server's first error message.
     pub server_error: Option<String>,
+}
+
+/// The deliveries of one room or topic.
+#[derive(Debug, Serialize)]
+pub struct Room {
+    /// Its name.
+    pub name: String,
+    /// Clients in it that read.
+    pub readers: u64,
+    /// Deliveries expected.
+    pub expected: u64,
+    /// Deliveries received.
+    pub received: u64,
+    /// Received ÷ expected.
+    pub reach: f64,
 }
 
 /// One half of the measuring time.
@@ -173,9 +221,13 @@ pub struct Server {
 }
 
 impl Outcome {
-    /// 0 when the run is valid, 3 when it is not.
+    /// 3 when the run is not valid, otherwise 99 when a threshold is broken, otherwise 0.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(if self.validity.valid { 0 } else { 3 })
+        ExitCode::from(match (self.validity.valid, self.thresholds.iter().all(|verdict| verdict.passed)) {
+            (false, _) => 3,
+            (true, false) => 99,
+            (true, true) => 0,
+        })
     }
 }

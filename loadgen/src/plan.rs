@@ -2,17 +2,19 @@
 //! before it begins. All threads read the same plan.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 
 use crate::cli::{Dialect, RunOptions};
 use crate::clock::nanoseconds;
 use crate::error::Error;
-use crate::payload::{BINARY_BYTES_MIN, TEXT_BYTES_MIN, Template};
-use crate::schedule::{BROADCASTS_MAX, Schedule};
+use crate::options;
+use crate::payload::Template;
+use crate::rooms::Rooms;
+use crate::schedule::Schedule;
 use crate::target::Target;
 
-/// How often one client speaks in chat, at most: a chat server may limit a client to 50 messages a
-/// second, and a limit that is only just met would be met unevenly.
-pub const CHAT_SPEAKER_RATE_MAX: f64 = 40.0;
+/// The chat room in which every client begins.
+pub const INITIAL_ROOM: &str = "general";
 /// How many clients are on their way at a time when nothing else is asked for: below every usual
 /// listen backlog, so that no SYN is dropped and retried a second later.
 const CONNECTING_MAX: u32 = 512;
@@ -26,18 +28,20 @@ pub struct Plan {
     pub server: SocketAddr,
     /// The `Host` header.
     pub authority: String,
-    /// The path that is upgraded.
-    pub path: String,
-    /// The chat room, or the topic.
-    pub room: String,
+    /// The path that is upgraded for each room: one for all of them, or one each.
+    pub paths: Vec<String>,
+    /// The chat rooms, or the topics.
+    pub room_names: Vec<String>,
     /// How many clients there are.
     pub clients: u32,
-    /// How many of them speak: the clients numbered below this.
-    pub speakers: u32,
+    /// Who is in which room, and who of them speaks.
+    pub rooms: Rooms,
     /// How many threads share the clients.
     pub threads: u32,
     /// Which clients stop reading once they have joined.
     slow: Vec<bool>,
+    /// Who leaves and rejoins, and when.
+    pub churn: Option<Churn>,
     /// When what is due.
     pub schedule: Schedule,
     /// Makes and reads payloads.
@@ -56,8 +60,31 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// What preflight found out, for the plan.
+/// Who leaves and rejoins, and when.
 #[derive(Debug)]
+pub struct Churn {
+    /// Leaves a second.
+    pub rate: f64,
+    /// The clients that leave, in turn.
+    order: Vec<u32>,
+}
+
+impl Churn {
+    /// Who leaves for the `index`-th time.
+    #[must_use]
+    pub fn client(&self, index: u64) -> u32 {
+        self.order[(index % self.order.len() as u64) as usize]
+    }
+
+    /// When that is, when the warm-up begins at `start_ns`.
+    #[must_use]
+    pub fn due_ns(&self, start_ns: u64, index: u64) -> u64 {
+        start_ns + ((index + 1) as f64 * 1e9 / self.rate) as u64
+    }
+}
+
+/// What preflight found out, for the plan.
+#[derive(Clone, Debug)]
 pub struct Findings {
     /// The address of the server.
     pub server: SocketAddr,
@@ -82,21 +109,23 @@ impl Plan {
         seed: u64,
         token: u32,
     ) -> Result<Self, Error> {
-        check(options)?;
-        let speakers = speaker_count(options);
+        options::check(options)?;
+        let rooms = options::rooms(options);
         let Findings { server, sources, threads, busy_poll } = findings;
-        let room = options.room.clone().unwrap_or_else(|| default_room(options.dialect).to_owned());
+        let slow = choose_slow(options.clients, rooms.senders, options::slow_count(options), seed);
+        let leave = |rate| Churn { rate, order: choose_leaving(rooms.senders, &slow, seed) };
         Ok(Self {
             dialect: options.dialect,
             server,
             authority: target.authority.clone(),
-            path: path(options, target),
-            room,
+            paths: options::paths(options, target)?,
+            room_names: options::room_names(options),
             clients: options.clients,
-            speakers,
+            rooms,
             threads,
-            slow: choose_slow(options.clients, speakers, slow_count(options), seed),
-            schedule: Schedule::constant(options.rate, options.warmup, options.duration),
+            churn: options.churn.map(leave),
+            slow,
+            schedule: Schedule::new(options.warmup, &options.stages(), options.arrivals, seed),
             template: Template::new(token, options.payload),
             drain_ns: nanoseconds(options.drain),
             connect_rate: options.connect_rate.map(|rate| rate / f64::from(threads)),
@@ -105,6 +134,18 @@ impl Plan {
             busy_poll,
             seed,
         })
+    }
+
+    /// The path that a client upgrades.
+    #[must_use]
+    pub fn path_of(&self, client: u32) -> &str {
+        &self.paths[self.rooms.of(client) as usize % self.paths.len()]
+    }
+
+    /// The room of a client.
+    #[must_use]
+    pub fn room_of(&self, client: u32) -> &str {
+        &self.room_names[self.rooms.of(client) as usize]
     }
 
     /// The thread that owns a client.
@@ -134,7 +175,7 @@ impl Plan {
     /// Who sends a broadcast.
     #[must_use]
     pub fn speaker_of(&self, sequence: u64) -> u32 {
-        (sequence % u64::from(self.speakers)) as u32
+        self.rooms.origin(sequence).speaker
     }
 
     /// True for a client that stops reading.
@@ -149,122 +190,39 @@ impl Plan {
         self.slow.iter().filter(|slow| **slow).count() as u32
     }
 
-    /// How many deliveries one broadcast comes to when so many clients read.
+    /// How many deliveries one broadcast comes to when so many clients of its room read.
     #[must_use]
     pub fn deliveries(&self, readers: u64) -> u64 {
-        deliveries(self.dialect, readers)
+        options::deliveries(self.dialect, readers)
     }
 
-    /// How many deliveries of measured broadcasts the clients of a thread are to receive.
+    /// How many clients of each room a thread owns that read.
     #[must_use]
-    pub fn expected_on(&self, thread: u32) -> u64 {
-        let readers = (0..self.clients_of(thread))
-            .filter(|&local_index| !self.is_slow(self.client_at(thread, local_index)))
-            .count() as u64;
-        let spoken_here = (0..self.schedule.measured_count() as usize)
-            .filter(|&index| self.thread_of(self.speaker_of(self.schedule.sequence_of(index))) == thread)
-            .count() as u64;
+    pub fn readers_on(&self, thread: u32) -> Vec<u64> {
+        let mut readers = vec![0; self.rooms.count as usize];
+        let clients = (0..self.clients_of(thread)).map(|local_index| self.client_at(thread, local_index));
+        clients
+            .filter(|&client| !self.is_slow(client))
+            .for_each(|client| readers[self.rooms.of(client) as usize] += 1);
+        readers
+    }
+
+    /// How many deliveries of some broadcasts the clients of a thread are to receive when nobody leaves.
+    #[must_use]
+    pub fn expected_on(&self, thread: u32, sequences: Range<u64>) -> u64 {
+        let heard_here: u64 = (0..)
+            .zip(self.readers_on(thread))
+            .map(|(room, readers)| readers * self.rooms.broadcasts(room, sequences.clone()))
+            .sum();
+        let spoken_here = || {
+            sequences.clone().filter(|&sequence| self.thread_of(self.speaker_of(sequence)) == thread).count()
+                as u64
+        };
         match self.dialect {
-            Dialect::Chat => self.schedule.measured_count() * readers - spoken_here,
-            Dialect::Raw => self.schedule.measured_count() * readers,
-            Dialect::Echo => spoken_here,
+            Dialect::Chat => heard_here - spoken_here(),
+            Dialect::Raw => heard_here,
+            Dialect::Echo => spoken_here(),
         }
-    }
-}
-
-/// Refuses options that contradict each other.
-///
-/// # Errors
-///
-/// [`Error::Usage`], naming the option and what is allowed.
-pub fn check(options: &RunOptions) -> Result<(), Error> {
-    let refuse = |why: String| Err(Error::Usage(why));
-    let least = if options.dialect == Dialect::Chat { TEXT_BYTES_MIN } else { BINARY_BYTES_MIN };
-    if !(least..=1 << 20).contains(&options.payload) {
-        let (name, payload) = (options.dialect.name(), options.payload);
-        return refuse(format!("--payload {payload}: {name} takes {least} to 1,048,576 bytes"));
-    }
-    if options.duration.is_zero() {
-        return refuse("--duration 0: there is nothing to measure in no time".to_owned());
-    }
-    let is_plain = |topic: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        !topic.is_empty() && topic.bytes().all(allowed)
-    };
-    if let (Dialect::Raw, Some(topic)) = (options.dialect, &options.room)
-        && !is_plain(topic)
-    {
-        return refuse(format!(
-            "--topic {topic:?}: it is part of a path; letters, digits and -._~ are allowed"
-        ));
-    }
-    let span = options.warmup + options.duration + options.drain;
-    if options.rate * span.as_secs_f64() > BROADCASTS_MAX as f64 || span.as_secs() > 72 * 3600 {
-        return refuse(format!("--rate and --duration: at most {BROADCASTS_MAX} broadcasts in 72 hours"));
-    }
-    let slow = slow_count(options);
-    if options.dialect == Dialect::Echo && slow > 0 {
-        return refuse(
-            "--slow-clients: an echo goes to its sender alone, so nobody waits for the slow".into(),
-        );
-    }
-    let speakers = speaker_count(options);
-    let readers = options.clients - slow;
-    if speakers > readers {
-        return refuse(format!(
-            "--rate {}: needs {speakers} clients that speak ({CHAT_SPEAKER_RATE_MAX} messages a second each, \
-             see --help), and {readers} read",
-            options.rate
-        ));
-    }
-    if deliveries(options.dialect, u64::from(readers)) == 0 {
-        return refuse("--clients: chat needs one that speaks and one that receives".to_owned());
-    }
-    Ok(())
-}
-
-/// How many deliveries one broadcast comes to when so many clients read.
-#[must_use]
-pub fn deliveries(dialect: Dialect, readers: u64) -> u64 {
-    match dialect {
-        Dialect::Chat => readers.saturating_sub(1),
-        Dialect::Raw => readers,
-        Dialect::Echo => 1,
-    }
-}
-
-/// How many clients stop reading.
-#[must_use]
-pub fn slow_count(options: &RunOptions) -> u32 {
-    (f64::from(options.clients) * options.slow_clients / 100.0).round() as u32
-}
-
-/// The path to upgrade.
-#[must_use]
-pub fn path(options: &RunOptions, target: &Target) -> String {
-    let by_dialect = || match options.dialect {
-        Dialect::Chat => "/chat".to_owned(),
-        Dialect::Raw => {
-            format!("/broadcast/{}", options.room.as_deref().unwrap_or(default_room(Dialect::Raw)))
-        }
-        Dialect::Echo => "/echo".to_owned(),
-    };
-    target.path.clone().unwrap_or_else(by_dialect)
-}
-
-/// The room that a chat client is in from the beginning, and the topic that only loadgen uses.
-fn default_room(dialect: Dialect) -> &'static str {
-    if dialect == Dialect::Chat { INITIAL_ROOM } else { "loadgen" }
-}
-
-/// The chat room in which every client begins.
-pub const INITIAL_ROOM: &str = "general";
-
-fn speaker_count(options: &RunOptions) -> u32 {
-    match options.dialect {
-        Dialect::Chat => (options.rate / CHAT_SPEAKER_RATE_MAX).ceil().max(1.0) as u32,
-        Dialect::Raw => 1,
-        Dialect::Echo => options.clients,
     }
 }
 
@@ -278,15 +236,26 @@ fn choose_slow(clients: u32, speakers: u32, count: u32, seed: u64) -> Vec<bool> 
     slow
 }
 
+/// Those who leave in turn: all that neither speak nor are slow.
+fn choose_leaving(speakers: u32, slow: &[bool], seed: u64) -> Vec<u32> {
+    let mut order: Vec<_> = (speakers..slow.len() as u32).filter(|&client| !slow[client as usize]).collect();
+    fastrand::Rng::with_seed(seed).shuffle(&mut order);
+    order
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::cli::Cli;
+    use crate::cli::{Cli, Command};
+    use crate::presence::expected_counts;
     use clap::Parser;
     use std::sync::Arc;
 
-    fn options(arguments: &[&str]) -> RunOptions {
-        Cli::try_parse_from([&["loadgen"], arguments].concat()).expect("parses").into_run()
+    pub(crate) fn options(arguments: &[&str]) -> RunOptions {
+        match Cli::try_parse_from([&["loadgen"], arguments].concat()).expect("parses").into_command() {
+            Command::Run(options) => *options,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// The plan of a command line, on one thread.
@@ -323,38 +292,55 @@ pub(crate) mod tests {
 
     #[test]
     fn threads_expect_together_what_the_run_expects() {
-        for dialect in ["chat", "raw", "echo"] {
-            let slow = if dialect == "echo" { "0" } else { "20" };
-            let plan = plan_on(
-                3,
-                &["--clients", "100", "--dialect", dialect, "--rate", "90", "--slow-clients", slow],
-            );
-            let readers = u64::from(plan.clients - plan.slow_count());
-            let sum: u64 = (0..3).map(|thread| plan.expected_on(thread)).sum();
-            assert_eq!(sum, plan.schedule.measured_count() * plan.deliveries(readers), "{dialect}");
+        for arguments in [
+            &["--slow-clients", "20"][..],
+            &["--slow-clients", "20", "--room", "a,b,c,d", "--senders", "7"],
+            &["--slow-clients", "20", "--dialect", "raw"],
+            &["--dialect", "raw", "--rooms", "7", "--arrivals", "poisson"],
+            &["--dialect", "echo"],
+        ] {
+            let plan = plan_on(3, &[&["--clients", "100", "--rate", "90"], arguments].concat());
+            let sum: u64 = (0..3).map(|thread| plan.expected_on(thread, plan.schedule.measured())).sum();
+            let readers: Vec<u64> = (0..plan.rooms.count as usize)
+                .map(|room| (0..3).map(|thread| plan.readers_on(thread)[room]).sum())
+                .collect();
+            let expected = match plan.dialect {
+                Dialect::Echo => plan.schedule.measured_count(),
+                _ => expected_counts(&plan, &readers, std::iter::empty()).iter().sum(),
+            };
+            assert_eq!(sum, expected, "{arguments:?}");
         }
     }
 
     #[test]
     fn a_high_chat_rate_is_shared_by_several_speakers_and_they_read() {
         let plan = plan(&["--clients", "100", "--rate", "81", "--slow-clients", "97"]);
-        assert_eq!((plan.speakers, plan.slow_count()), (3, 97));
+        assert_eq!((plan.rooms.senders, plan.slow_count()), (3, 97));
         assert!((0..3).all(|speaker| !plan.is_slow(speaker)));
         assert_eq!([0, 1, 2, 3].map(|sequence| plan.speaker_of(sequence)), [0, 1, 2, 0]);
     }
 
     #[test]
-    fn contradictions_are_refused() {
-        for arguments in [
-            &["--payload", "46"][..],
-            &["--payload", "31", "--dialect", "raw"],
-            &["--clients", "1"],
-            &["--clients", "2", "--rate", "81"],
-            &["--duration", "0s"],
-            &["--dialect", "echo", "--slow-clients", "10"],
-            &["--dialect", "raw", "--topic", "a b"],
-        ] {
-            assert!(matches!(check(&options(arguments)), Err(Error::Usage(_))), "{arguments:?}");
-        }
+    fn who_leaves_neither_speaks_nor_is_slow() {
+        let plan = plan(&["--clients", "20", "--rate", "81", "--slow-clients", "50", "--churn", "4"]);
+        let churn = plan.churn.as_ref().expect("asked for");
+        let mut leaving: Vec<_> = (0..7).map(|index| churn.client(index)).collect();
+        assert_eq!(churn.client(7), leaving[0], "and then again");
+        leaving.sort_unstable();
+        let others: Vec<_> = (3..20).filter(|&client| !plan.is_slow(client)).collect();
+        assert_eq!(leaving, others);
+        assert_eq!([0, 1].map(|index| churn.due_ns(10, index)), [250_000_010, 500_000_010]);
+    }
+
+    #[test]
+    fn every_room_has_its_name_and_its_path() {
+        let raw = plan(&["--dialect", "raw", "--rooms", "2", "--topic", "t"]);
+        assert_eq!(
+            [0, 1, 2].map(|client| raw.path_of(client)),
+            ["/broadcast/t-0", "/broadcast/t-1", "/broadcast/t-0"]
+        );
+        let chat = plan(&["--room", "general,tea room"]);
+        assert_eq!([0, 1].map(|client| chat.room_of(client)), ["general", "tea room"]);
+        assert_eq!((chat.path_of(1), chat.rooms.senders), ("/chat", 2));
     }
 }

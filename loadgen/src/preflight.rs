@@ -1,34 +1,33 @@
 //! What must be right before the first connection; each failure names what to change.
+//!
+//! A run stops at the first check that fails; `loadgen check` goes on, as far as the others can be made.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::sched_getaffinity;
 use uproar::ring::{Options, Ring};
 
-use crate::cli::RunOptions;
+use crate::cli::{Dialect, RunOptions};
 use crate::error::Error;
-use crate::frames::{self, Opcode};
-use crate::plan::{self, Findings};
+use crate::options;
+use crate::plan::Findings;
+use crate::probe::Probe;
+use crate::results::text::grouped;
 use crate::server_process::ServerProcess;
 use crate::target::Target;
-use crate::upgrade;
 
 /// Descriptors beside the clients': rings, eventfds, standard streams, files, the probe.
 const OTHER_DESCRIPTORS: u64 = 64;
 /// The share of a source address's ports that is used, so that others find one, too.
 const PORT_SHARE: f64 = 0.9;
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the probe waits for the server to end the connection.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What preflight decides besides the plan's findings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ready {
     /// For the plan.
     pub findings: Findings,
@@ -40,43 +39,130 @@ pub struct Ready {
     pub server: Option<ServerProcess>,
 }
 
+/// The checks so far.
+struct Checklist {
+    /// Go on after a failure.
+    goes_on: bool,
+    /// Each with what was found.
+    done: Vec<(&'static str, Result<String, Error>)>,
+}
+
+impl Checklist {
+    /// Makes a check, unless one has failed and that is the end of it.
+    fn check<T>(
+        &mut self,
+        name: &'static str,
+        check: impl FnOnce() -> Result<(T, String), Error>,
+    ) -> Option<T> {
+        if !self.goes_on && self.done.iter().any(|(_, result)| result.is_err()) {
+            return None;
+        }
+        let (value, result) = match check() {
+            Ok((value, found)) => (Some(value), Ok(found)),
+            Err(error) => (None, Err(error)),
+        };
+        self.done.push((name, result));
+        value
+    }
+}
+
 /// Checks everything, raises the descriptor limit, and upgrades one connection as a probe.
 ///
 /// # Errors
 ///
 /// [`Error::Preflight`] or [`Error::Usage`], with what to change.
 pub fn check(options: &RunOptions, target: &Target) -> Result<Ready, Error> {
-    let allowed = allowed_cores()?;
-    let cores = pinned_cores(options, &allowed)?;
-    let server = server_process(options)?;
+    let mut list = Checklist { goes_on: false, done: Vec::new() };
+    let ready = examine(options, target, &mut list);
+    list.done.into_iter().try_for_each(|(_, result)| result.map(drop))?;
+    Ok(ready.expect("Bug: nothing failed, and nothing is ready"))
+}
+
+/// Makes all checks and prints each with what was found, or what to change. Exit code 0 or 2.
+#[must_use]
+pub fn report(options: &RunOptions) -> ExitCode {
+    let mut list = Checklist { goes_on: true, done: Vec::new() };
+    let consistent = || options::check(options).map(|()| ((), "they agree".to_owned()));
+    let is_consistent = list.check("options", consistent).is_some();
+    let target = list.check("url", || {
+        let target = Target::parse(&options.url)?;
+        let paths = options::paths(options, &target)?.join(", ");
+        Ok((target, paths))
+    });
+    if let (Some(target), true) = (target, is_consistent) {
+        let _ = examine(options, &target, &mut list);
+    }
+    for (name, result) in &list.done {
+        match result {
+            Ok(found) => println!("{name:<12} ok: {found}"),
+            Err(Error::Usage(why) | Error::Preflight(why)) => println!("{name:<12} FAILED: {why}"),
+            Err(error) => println!("{name:<12} FAILED: {error}"),
+        }
+    }
+    let all_passed = list.done.iter().all(|(_, result)| result.is_ok());
+    ExitCode::from(if all_passed { 0 } else { 2 })
+}
+
+fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Option<Ready> {
+    let allowed = list.check("cores", allowed_cores)?;
+    let cores = list.check("pinning", || {
+        let cores = pinned_cores(options, &allowed)?;
+        let found = if cores.is_empty() { "not pinned".to_owned() } else { format!("to {}", joined(&cores)) };
+        Ok((cores, found))
+    });
+    let server = list.check("server pid", || {
+        let server = server_process(options)?;
+        Ok((server, options.server_pid.map_or("not given".to_owned(), |pid| format!("{pid} can be read"))))
+    });
+    list.check("output", || match &options.out {
+        Some(directory) => {
+            check_out(directory).map(|()| ((), format!("{} can be written", directory.display())))
+        }
+        None => Ok(((), "nothing is written".to_owned())),
+    });
+    list.check("descriptors", || {
+        let needed = u64::from(options.clients) + OTHER_DESCRIPTORS;
+        raise_descriptor_limit(needed).map(|()| ((), format!("{} are allowed", grouped(needed))))
+    });
+    list.check("io_uring", || check_ring().map(|()| ((), "can be used".to_owned())));
+    let address = list.check("address", || {
+        let address = target.resolve()?;
+        Ok((address, address.to_string()))
+    })?;
+    let sources = list.check("ports", || {
+        let ports = ephemeral_ports();
+        let sources = sources(address.ip(), options.clients, ports)?;
+        let count = sources.len().max(1);
+        Ok((sources, format!("{} on each of {count} source address(es)", grouped(ports.into()))))
+    });
+    list.check("server", || probe(options, target, address));
+    let (cores, server) = (cores?, server?);
     let own_cores = if cores.is_empty() { &allowed } else { &cores };
     let server_cores = server.map(ServerProcess::cores).unwrap_or_default();
     let shared_cores: Vec<_> = own_cores.iter().copied().filter(|core| server_cores.contains(core)).collect();
-    if let Some(directory) = &options.out {
-        check_out(directory)?;
-    }
-    raise_descriptor_limit(u64::from(options.clients) + OTHER_DESCRIPTORS)?;
-    check_ring()?;
-    let address = target.resolve()?;
-    let sources = sources(address.ip(), options.clients, ephemeral_ports())?;
-    probe(address, target, &plan::path(options, target))?;
     let pinned_alone = !cores.is_empty() && shared_cores.is_empty();
     let findings = Findings {
         server: address,
-        sources,
+        sources: sources?,
         threads: (cores.len() as u32).clamp(1, options.clients),
         busy_poll: options.busy_poll.unwrap_or(pinned_alone),
     };
-    Ok(Ready { findings, cores, shared_cores, server })
+    Some(Ready { findings, cores, shared_cores, server })
+}
+
+fn joined(cores: &[usize]) -> String {
+    cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn preflight(why: impl Into<String>) -> Error {
     Error::Preflight(why.into())
 }
 
-fn allowed_cores() -> Result<Vec<usize>, Error> {
+fn allowed_cores() -> Result<(Vec<usize>, String), Error> {
     let set = sched_getaffinity(None).map_err(|error| preflight(format!("sched_getaffinity: {error}")))?;
-    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+    let cores: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect();
+    let found = format!("{} may be used", joined(&cores));
+    Ok((cores, found))
 }
 
 fn pinned_cores(options: &RunOptions, allowed: &[usize]) -> Result<Vec<usize>, Error> {
@@ -85,7 +171,7 @@ fn pinned_cores(options: &RunOptions, allowed: &[usize]) -> Result<Vec<usize>, E
     };
     let cores = parse_cores(list).map_err(|why| Error::Usage(format!("--cores {list}: {why}")))?;
     if let Some(core) = cores.iter().find(|core| !allowed.contains(core)) {
-        let allowed = allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let allowed = joined(allowed);
         return Err(preflight(format!("--cores {list}: core {core} may not be used; allowed are {allowed}")));
     }
     Ok(cores)
@@ -125,16 +211,18 @@ fn server_process(options: &RunOptions) -> Result<Option<ServerProcess>, Error> 
     ServerProcess::open(pid).map(Some).map_err(failed)
 }
 
+/// The directory exists or is made, holds no result, and can be written to.
 fn check_out(directory: &Path) -> Result<(), Error> {
-    let failed = |error| Error::Write { path: directory.display().to_string(), source: error };
-    fs::create_dir_all(directory).map_err(|error| Error::Usage(failed(error).to_string()))?;
-    for name in ["run.json", "run.hlog", "run.hgrm"] {
+    let shown = directory.display();
+    let unwritable = |error| Error::Usage(format!("--out {shown}: cannot be written: {error}"));
+    fs::create_dir_all(directory).map_err(unwritable)?;
+    for name in ["run.json", "run.hlog", "run.hgrm", "find-max.json"] {
         if directory.join(name).exists() {
-            let directory = directory.display();
-            return Err(Error::Usage(format!("--out {directory}: it holds a {name} already; name another")));
+            return Err(Error::Usage(format!("--out {shown}: it holds a {name} already; name another")));
         }
     }
-    Ok(())
+    let trial = directory.join("run.json.partial");
+    fs::write(&trial, "").and_then(|()| fs::remove_file(&trial)).map_err(unwritable)
 }
 
 fn raise_descriptor_limit(needed: u64) -> Result<(), Error> {
@@ -193,33 +281,18 @@ fn sources(server: IpAddr, clients: u32, ports: u32) -> Result<Vec<Ipv4Addr>, Er
     Ok((0..needed).map(|index| Ipv4Addr::from(0x7f00_0001 + index)).collect())
 }
 
-/// Upgrades one connection, and closes it again.
-fn probe(address: SocketAddr, target: &Target, path: &str) -> Result<(), Error> {
-    let at = |what: String| preflight(format!("ws://{}{path}: {what}", target.authority));
-    let unreachable = |error: io::Error| at(format!("cannot reach the server at {address}: {error}"));
-    let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT).map_err(unreachable)?;
-    stream.set_read_timeout(Some(PROBE_TIMEOUT)).map_err(unreachable)?;
-    let key = upgrade::key(*b"loadgen's probe!");
-    let silent = |error: io::Error| at(format!("no answer to an upgrade within 5 s: {error}"));
-    stream.write_all(upgrade::request(&target.authority, path, &key).as_bytes()).map_err(silent)?;
-    let mut response = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        match stream.read(&mut piece).map_err(silent)? {
-            0 => return Err(at("the server closed the connection instead of answering".to_owned())),
-            count => response.extend_from_slice(&piece[..count]),
-        }
-        if upgrade::check_response(&response, &key).map_err(|why| at(format!("the server {why}")))?.is_some()
-        {
-            break;
-        }
+/// Upgrades one connection, in chat joins the rooms, and closes it again.
+fn probe(options: &RunOptions, target: &Target, address: SocketAddr) -> Result<((), String), Error> {
+    let paths = options::paths(options, target)?;
+    let mut probe = Probe::upgrade(address, target, &paths[0])?;
+    let mut found = "answers an upgrade".to_owned();
+    if options.dialect == Dialect::Chat {
+        let rooms = options::room_names(options);
+        probe.join(&rooms)?;
+        found = format!("answers an upgrade and has {}", rooms.join(", "));
     }
-    // A probe that is not said goodbye to would still be a member when measuring begins.
-    let close = frames::encode(Opcode::Close, &1000_u16.to_be_bytes(), [1, 2, 3, 4]);
-    let _ = stream.write_all(&close);
-    let _ = stream.set_read_timeout(Some(GOODBYE_TIMEOUT));
-    while stream.read(&mut piece).is_ok_and(|count| count > 0) {}
-    Ok(())
+    probe.close();
+    Ok(((), found))
 }
 
 #[cfg(test)]
@@ -249,5 +322,14 @@ mod tests {
         check_out(&directory.path().join("new")).expect("is made");
         fs::write(directory.path().join("run.json"), "{}").expect("writes");
         assert!(check_out(directory.path()).is_err());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_found() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        for unwritable in [&file.path().join("out"), file.path(), Path::new("/proc/self")] {
+            let error = check_out(unwritable).expect_err("cannot be written").to_string();
+            assert!(error.contains("cannot be written"), "{error}");
+        }
     }
 }

@@ -65,6 +65,15 @@ impl Progress {
         }
     }
 
+    /// Something has happened.
+    pub fn say(&mut self, what: &str) {
+        match self {
+            Self::Quiet => {}
+            Self::Lines { .. } => eprintln!("{what}"),
+            Self::Bar(bar) => bar.println(what),
+        }
+    }
+
     /// Nothing follows but the result.
     pub fn finish(&mut self) {
         if let Self::Bar(bar) = self {

@@ -120,7 +120,8 @@ pub fn value_at(histogram: &Histogram<u64>, quantile: f64) -> u64 {
     histogram.value_at_quantile(quantile).min(histogram.max())
 }
 
-fn count_beyond(histogram: &Histogram<u64>, value_ns: u64) -> u64 {
+/// How many values lie beyond the bucket of one.
+pub(crate) fn count_beyond(histogram: &Histogram<u64>, value_ns: u64) -> u64 {
     let beyond = histogram.highest_equivalent(value_ns) + 1;
     if beyond > histogram.high() { 0 } else { histogram.count_between(beyond, histogram.high()) }
 }

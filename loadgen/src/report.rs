@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use crate::client::Openings;
+use crate::churn::Counts as ChurnCounts;
+use crate::context::Openings;
 use crate::measure::{Broadcast, Counts, Timings};
+use crate::presence::Absence;
 
 /// What the main thread tells all workers.
 #[derive(Debug, Default)]
 pub struct Signals {
     /// When the warm-up begins; 0 until that is known.
     pub start_ns: AtomicU64,
+    /// When measuring ends, where that is earlier than planned; 0 while it is not.
+    pub cut_ns: AtomicU64,
     /// True once everybody has finished, or somebody has failed: close and return.
     pub stop: AtomicBool,
 }
@@ -34,6 +38,8 @@ pub enum Report {
         /// Its latencies.
         latency: Box<Timings>,
     },
+    /// Every client of this worker that was to receive anything has lost its connection.
+    Deserted,
     /// Everything is measured.
     Finished(Box<Finished>),
     /// The worker cannot go on.
@@ -43,8 +49,8 @@ pub enum Report {
 /// How connecting went.
 #[derive(Debug, Default)]
 pub struct Connected {
-    /// Clients that are ready, and read.
-    pub readers: u64,
+    /// Clients that are ready, and read, by room.
+    pub readers: Vec<u64>,
     /// Clients that are ready, and have stopped reading.
     pub slow: u64,
     /// How often which failure occurred.
@@ -77,6 +83,10 @@ pub struct Finished {
     /// Slow clients that the server closed, by close code; 1006 stands for one closed without a close
     /// frame (RFC 6455, 7.4.1).
     pub slow_closed: BTreeMap<u16, u64>,
+    /// Who was away from when to when.
+    pub absences: Vec<Absence>,
+    /// How often clients left and rejoined.
+    pub churn: ChurnCounts,
     /// The first error message of the server.
     pub server_error: Option<String>,
 }

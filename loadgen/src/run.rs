@@ -2,6 +2,7 @@
 //! result.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,28 +13,32 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use rustix::thread::CpuSet;
 
-use crate::assembly::{self, Machine, Watch, merge_counts};
+use crate::assembly::{self, Ended, Machine, Watch, merge_counts};
 use crate::cli::{Dialect, Format, RunOptions};
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::intervals::Intervals;
 use crate::measure::Timings;
 use crate::merged::{Merged, Record};
-use crate::outcome::Outcome;
-use crate::plan::{self, Plan};
+use crate::options;
+use crate::outcome::{Ending, Outcome};
+use crate::plan::Plan;
 use crate::preflight::{self, Ready};
 use crate::progress::Progress;
 use crate::provenance::Provenance;
 use crate::report::{Connected, Finished, Report, Signals};
 use crate::results::hlog::Log;
 use crate::results::text::grouped;
-use crate::results::{hgrm, json, text};
+use crate::results::{csv, hgrm, json, text};
 use crate::server_process::ServerProcess;
 use crate::target::Target;
 use crate::worker::Setup;
 
 /// How long before the warm-up the start signal is given: every thread looks for it more often.
 const START_DELAY_NS: u64 = 50_000_000;
+/// How long before measuring ends early that is said: every thread looks for it more often.
+const CUT_DELAY_NS: u64 = 250_000_000;
 /// How often the main thread shows progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
@@ -44,14 +49,48 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// An [`Error`] when there is no result. A result that must not be believed is no error; the outcome
 /// says so.
 pub fn run(options: &RunOptions) -> Result<Outcome, Error> {
-    plan::check(options)?;
-    let target = Target::parse(&options.url)?;
-    announce(options);
-    let ready = preflight::check(options, &target)?;
-    let provenance = Provenance::collect(ready.server);
-    let outcome = Run::start(options, &target, ready)?.finish(options, provenance)?;
+    options::check(options)?;
+    let outcome = Session::prepare(options)?.perform(options)?;
     print(options, &outcome)?;
     Ok(outcome)
+}
+
+/// Everything that stands before a run begins, and may stand for several.
+#[derive(Debug)]
+pub struct Session {
+    target: Target,
+    ready: Ready,
+    provenance: Provenance,
+    interrupt: Interrupt,
+}
+
+impl Session {
+    /// Announces what is to come, and looks whether it can.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] and [`Error::Preflight`].
+    pub fn prepare(options: &RunOptions) -> Result<Self, Error> {
+        let target = Target::parse(&options.url)?;
+        options::paths(options, &target)?;
+        announce(options);
+        let ready = preflight::check(options, &target)?;
+        let provenance = Provenance::collect(ready.server);
+        let interrupt = Interrupt::listen()
+            .map_err(|error| Error::Preflight(format!("cannot listen for SIGINT: {error}")))?;
+        Ok(Self { target, ready, provenance, interrupt })
+    }
+
+    /// Runs and saves.
+    ///
+    /// # Errors
+    ///
+    /// An [`Error`] when there is no result.
+    pub fn perform(&self, options: &RunOptions) -> Result<Outcome, Error> {
+        let interrupt = self.interrupt.clone();
+        let run = Run::start(options, &self.target, self.ready.clone(), interrupt)?;
+        run.finish(options, self.provenance.clone())
+    }
 }
 
 /// The first line, before anything starts: clients × rate = deliveries a second.
@@ -59,35 +98,47 @@ fn announce(options: &RunOptions) {
     if options.quiet {
         return;
     }
-    let readers = u64::from(options.clients - plan::slow_count(options));
-    let deliveries = plan::deliveries(options.dialect, readers);
+    let rooms = options::rooms(options).count;
+    let readers = (options.clients - options::slow_count(options)) as f64 / f64::from(rooms);
+    let deliveries = match options.dialect {
+        Dialect::Chat => readers - 1.0,
+        Dialect::Raw => readers,
+        Dialect::Echo => 1.0,
+    };
+    let about = if readers.fract() == 0.0 { "" } else { "about " };
+    let shown = grouped(deliveries.round() as u64);
     let each = match options.dialect {
-        Dialect::Chat => format!("broadcasts/s, each to the {} others", grouped(deliveries)),
-        Dialect::Raw => format!("broadcasts/s, each to all {}", grouped(deliveries)),
+        Dialect::Chat => format!("broadcasts/s, each to the {about}{shown} others"),
+        Dialect::Raw => format!("broadcasts/s, each to all {about}{shown}"),
         Dialect::Echo => "round trips/s in total".to_owned(),
     };
+    let among = if rooms > 1 { format!(" in {} rooms", grouped(rooms.into())) } else { String::new() };
+    let (rate, up_to) = (options.peak_rate(), if options.stages.is_some() { "up to " } else { "" });
     let line = format!(
-        "{} clients × {} {each} = {} deliveries/s",
+        "{} clients{among} × {up_to}{rate} {each} = {up_to}{} deliveries/s",
         grouped(options.clients.into()),
-        options.rate,
-        grouped((deliveries as f64 * options.rate).round() as u64)
+        grouped((deliveries * rate).round() as u64)
     );
     match options.format {
         Format::Text => println!("{line}"),
-        // Standard output is for the JSON alone.
-        Format::Json => eprintln!("{line}"),
+        // Standard output is for the result alone.
+        Format::Json | Format::Csv => eprintln!("{line}"),
     }
 }
 
 fn print(options: &RunOptions, outcome: &Outcome) -> Result<(), Error> {
+    let failed = |source| Error::Write { path: "standard output".to_owned(), source };
     match options.format {
         Format::Text => print!("{}", text::to_string(outcome)),
-        Format::Json => {
-            let failed = |source| Error::Write { path: "standard output".to_owned(), source };
-            print!("{}", json::to_string(outcome).map_err(failed)?);
-            for reason in outcome.validity.reasons() {
-                eprintln!("INVALID: {reason}");
-            }
+        Format::Json => print!("{}", json::to_string(outcome).map_err(failed)?),
+        Format::Csv => print!("{}", csv::lines(outcome).concat()),
+    }
+    if options.format != Format::Text {
+        for reason in outcome.validity.reasons() {
+            eprintln!("INVALID: {reason}");
+        }
+        for verdict in outcome.thresholds.iter().filter(|verdict| !verdict.passed) {
+            eprintln!("threshold broken: {}", verdict.finding);
         }
     }
     Ok(())
@@ -107,10 +158,29 @@ struct Run {
     intervals: Intervals,
     connected: Vec<Connected>,
     finished: Vec<Finished>,
+    interrupt: Interrupt,
+    /// How many threads have lost all clients that were to receive anything.
+    deserted: usize,
+    ending: Ending,
+    /// When measuring begins and ends, once that is known.
+    window_ns: Range<u64>,
+}
+
+/// What goes on while reports are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stretch {
+    WarmUp,
+    Measuring,
+    Drain,
 }
 
 impl Run {
-    fn start(options: &RunOptions, target: &Target, ready: Ready) -> Result<Self, Error> {
+    fn start(
+        options: &RunOptions,
+        target: &Target,
+        ready: Ready,
+        interrupt: Interrupt,
+    ) -> Result<Self, Error> {
         let Ready { findings, cores, shared_cores, server } = ready;
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
         // Another one even with the same seed: a room may still hold messages of an earlier run.
@@ -137,6 +207,10 @@ impl Run {
             progress: Progress::new(options.quiet),
             connected: Vec::new(),
             finished: Vec::new(),
+            interrupt,
+            deserted: 0,
+            ending: Ending::Complete,
+            window_ns: 0..0,
         };
         run.spawn(&sender)
     }
@@ -179,8 +253,9 @@ impl Run {
         watch.resident_connected = resident();
 
         let start_ns = self.clock.now_ns() + START_DELAY_NS;
-        let window_ns =
-            self.plan.schedule.measure_start_ns(start_ns)..self.plan.schedule.measure_end_ns(start_ns);
+        let schedule = &self.plan.schedule;
+        self.window_ns = schedule.measure_start_ns(start_ns)..schedule.measure_end_ns(start_ns);
+        let window_ns = self.window_ns.clone();
         let begin = SystemTime::now() + Duration::from_nanos(window_ns.start - self.clock.now_ns());
         self.signals.start_ns.store(start_ns, Ordering::Release);
 
@@ -191,13 +266,13 @@ impl Run {
             None => None,
         };
         self.progress.begin("warm-up", (window_ns.start - start_ns) / 1_000_000);
-        self.collect_until(window_ns.start, start_ns, &mut log)?;
+        self.collect(Stretch::WarmUp, start_ns, &mut log)?;
         watch.cpu_start = cpu_time();
         self.progress.begin("measuring", (window_ns.end - window_ns.start) / 1_000_000);
-        self.collect_until(window_ns.end, window_ns.start, &mut log)?;
+        self.collect(Stretch::Measuring, window_ns.start, &mut log)?;
         watch.cpu_end = cpu_time();
         self.progress.begin("drain", self.plan.drain_ns / 1_000_000);
-        self.collect_until(u64::MAX, window_ns.end, &mut log)?;
+        self.collect(Stretch::Drain, self.window_ns.end, &mut log)?;
         self.intervals.finish(&mut log).map_err(hlog_failed)?;
         watch.resident_end = resident();
 
@@ -205,17 +280,19 @@ impl Run {
         let record = Record {
             plan: &self.plan,
             start_ns,
+            window_ns: self.window_ns.clone(),
             connected: &self.connected,
             finished: &self.finished,
             intervals: &self.intervals,
         };
         let merged = Merged::of(&record);
         if let Some(log) = &mut log {
-            merged.log(log, window_ns.end - window_ns.start).map_err(hlog_failed)?;
+            merged.log(log, self.window_ns.end - self.window_ns.start).map_err(hlog_failed)?;
         }
         let cores = self.cores.clone();
         let machine = Machine { cores, shared_cores: self.shared_cores.clone(), watch };
-        let outcome = assembly::outcome(&merged, &record, options, &machine, provenance, begin);
+        let ended = Ended { ending: self.ending, begin };
+        let outcome = assembly::outcome(&merged, &record, options, &machine, provenance, &ended);
         if let Some(directory) = &options.out {
             save(directory, &outcome, &merged.latency)?;
         }
@@ -227,17 +304,21 @@ impl Run {
         self.progress.begin("connecting", clients);
         let mut ready = 0;
         while self.connected.len() < self.threads.len() {
-            match self.reports.recv() {
+            if self.interrupt.is_set() {
+                return Err(Error::Runtime("interrupted before all clients had connected".to_owned()));
+            }
+            match self.reports.recv_timeout(PROGRESS_EVERY) {
                 Ok(Report::Progress { ready: more }) => {
                     ready += u64::from(more);
                     self.progress.advance("connected", ready, clients);
                 }
                 Ok(Report::Connected(connected)) => self.connected.push(*connected),
                 Ok(Report::Failed(why)) => return Err(Error::Runtime(why)),
-                Ok(Report::Interval { .. } | Report::Finished(_)) => {
+                Ok(Report::Interval { .. } | Report::Deserted | Report::Finished(_)) => {
                     unreachable!("Bug: nothing is measured before the start signal")
                 }
-                Err(_) => return Err(Error::Runtime("Bug: all threads of loadgen have gone".to_owned())),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(threads_gone()),
             }
         }
         if self.readers() == 0 {
@@ -249,25 +330,30 @@ impl Run {
         Ok(())
     }
 
-    /// Takes reports until a moment, or (`u64::MAX`) until all threads have finished.
-    fn collect_until<W: std::io::Write>(
+    /// Takes reports until the end of a stretch that began at `since_ns`.
+    fn collect<W: std::io::Write>(
         &mut self,
-        until_ns: u64,
+        stretch: Stretch,
         since_ns: u64,
         log: &mut Option<Log<'_, W>>,
     ) -> Result<(), Error> {
         loop {
+            self.look_for_early_end(stretch)?;
             let now_ns = self.clock.now_ns();
-            let done = if until_ns == u64::MAX {
-                self.finished.len() == self.threads.len()
-            } else {
-                now_ns >= until_ns
+            let until_ns = match stretch {
+                Stretch::WarmUp => self.window_ns.start,
+                Stretch::Measuring => self.window_ns.end,
+                Stretch::Drain if self.finished.len() == self.threads.len() => now_ns,
+                Stretch::Drain => u64::MAX,
             };
-            if done {
+            if now_ns >= until_ns {
                 return Ok(());
             }
             let elapsed_ms = now_ns.saturating_sub(since_ns) / 1_000_000;
-            let total_ms = until_ns.saturating_sub(since_ns) / 1_000_000;
+            let total_ms = match stretch {
+                Stretch::Drain => self.plan.drain_ns / 1_000_000,
+                Stretch::WarmUp | Stretch::Measuring => until_ns.saturating_sub(since_ns) / 1_000_000,
+            };
             self.progress.advance("milliseconds", elapsed_ms, total_ms);
             let timeout = Duration::from_nanos(until_ns - now_ns).min(PROGRESS_EVERY);
             match self.reports.recv_timeout(timeout) {
@@ -276,19 +362,47 @@ impl Run {
                 }
                 Ok(Report::Finished(finished)) => self.finished.push(*finished),
                 Ok(Report::Failed(why)) => return Err(Error::Runtime(why)),
+                Ok(Report::Deserted) => self.deserted += 1,
                 Ok(Report::Progress { .. } | Report::Connected(_)) => {}
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::Runtime("Bug: all threads of loadgen have gone".to_owned()));
-                }
+                Err(RecvTimeoutError::Disconnected) => return Err(threads_gone()),
             }
+        }
+    }
+
+    /// Ends measuring early when there is nobody left to measure, or SIGINT has come.
+    fn look_for_early_end(&mut self, stretch: Stretch) -> Result<(), Error> {
+        let now_ns = self.clock.now_ns();
+        let (ending, cut_ns, why) = if self.deserted == self.threads.len() {
+            (Ending::ServerGone, now_ns, "the server is gone: all clients lost their connections")
+        } else if self.interrupt.is_set() {
+            (Ending::Interrupted, now_ns + CUT_DELAY_NS, "interrupted")
+        } else {
+            return Ok(());
+        };
+        match stretch {
+            Stretch::WarmUp => {
+                Err(Error::Runtime(format!("{why}, before measuring began: there is nothing to save")))
+            }
+            Stretch::Measuring if self.ending == Ending::Complete && cut_ns < self.window_ns.end => {
+                self.ending = ending;
+                self.window_ns.end = cut_ns;
+                self.signals.cut_ns.store(cut_ns, Ordering::Release);
+                self.progress.say(why);
+                Ok(())
+            }
+            Stretch::Measuring | Stretch::Drain => Ok(()),
         }
     }
 
     /// Clients that are ready and read.
     fn readers(&self) -> u64 {
-        self.connected.iter().map(|connected| connected.readers).sum()
+        self.connected.iter().flat_map(|connected| &connected.readers).sum()
     }
+}
+
+fn threads_gone() -> Error {
+    Error::Runtime("Bug: all threads of loadgen have gone".to_owned())
 }
 
 fn save(directory: &Path, outcome: &Outcome, latency: &Timings) -> Result<(), Error> {

@@ -19,7 +19,7 @@ pub enum Verdict {
 
 /// The expected next broadcast of each speaker at each receiver: four bytes a pair.
 ///
-/// Broadcast k is the speaker's k / speakers-th. What is skipped is remembered by name, so that a late
+/// Speakers are told apart by their track, their place among those who speak in the room. What is skipped is remembered by name, so that a late
 /// one can be told from a duplicate; memory for that is only touched when something is wrong.
 #[derive(Debug)]
 pub struct Sequences {
@@ -38,6 +38,11 @@ impl Sequences {
             next: vec![0; receivers * speakers_heard],
             missing: HashSet::new(),
         }
+    }
+
+    /// Makes `ordinal` the next that `receiver` is to hear of a speaker: it was away for those before.
+    pub fn restart(&mut self, receiver: usize, speaker: usize, ordinal: u32) {
+        self.next[receiver * self.tracks_per_receiver + speaker] = ordinal;
     }
 
     /// Notes that `receiver` got the `ordinal`-th broadcast of `speaker`.
@@ -80,6 +85,15 @@ mod tests {
         assert_eq!(note(4), Verdict::InOrder);
         assert_eq!(sequences.note(0, 2, 0), Verdict::InOrder, "receivers are apart");
         assert_eq!(sequences.note(1, 1, 0), Verdict::InOrder, "speakers are apart");
+    }
+
+    #[test]
+    fn what_came_while_a_receiver_was_away_is_not_missing() {
+        let mut sequences = Sequences::new(1, 1);
+        assert_eq!(sequences.note(0, 0, 0), Verdict::InOrder);
+        sequences.restart(0, 0, 5);
+        assert_eq!(sequences.note(0, 0, 5), Verdict::InOrder);
+        assert_eq!(sequences.note(0, 0, 4), Verdict::Duplicate, "nobody waits for it");
     }
 
     proptest! {

@@ -1,6 +1,11 @@
 //! Whether a run may be believed: each gate with its value and its limit.
 
+use std::time::Duration;
+
 use serde::Serialize;
+
+use crate::churn::Counts;
+use crate::outcome::Ending;
 
 /// At least this share of the planned broadcasts was sent.
 pub const SENT_SHARE_MIN: f64 = 0.995;
@@ -42,6 +47,14 @@ pub struct Evidence {
     pub halves_ns: Option<[[u64; 2]; 2]>,
     /// Cores that both this process and the server may run on, where that is known.
     pub shared_cores: Vec<usize>,
+    /// How the run came to its end.
+    pub ending: Ending,
+    /// How long was measured.
+    pub measured: Duration,
+    /// How long was to be measured.
+    pub duration: Duration,
+    /// How often clients left and rejoined, where they were to.
+    pub churn: Option<Counts>,
     /// Findings that are not gates, in words.
     pub remarks: Vec<String>,
 }
@@ -113,7 +126,19 @@ fn gates(evidence: &Evidence) -> Vec<Gate> {
         passed: value <= limit,
         finding,
     };
-    vec![
+    let ended = match evidence.ending {
+        Ending::Complete => "complete",
+        Ending::Interrupted => "interrupted by SIGINT",
+        Ending::ServerGone => "the server is gone: all clients lost their connections",
+    };
+    let (measured, duration) = (evidence.measured.as_secs_f64(), evidence.duration.as_secs_f64());
+    let mut gates = vec![
+        at_least(
+            "finished",
+            if evidence.ending == Ending::Complete { 1.0 } else { (measured / duration).min(0.999_999) },
+            1.0,
+            format!("{ended} after {measured:.1} of {duration:.1} s"),
+        ),
         at_least(
             "sent",
             sent_share,
@@ -148,7 +173,17 @@ fn gates(evidence: &Evidence) -> Vec<Gate> {
         at_least("connected", share(ready, clients), 1.0, format!("{ready} of {clients} clients connected")),
         // One process sends and receives, with one monotonic clock.
         at_most("clocks", 1.0, 1.0, "the clocks of two hosts would be compared".to_owned()),
-    ]
+    ];
+    if let Some(churn) = evidence.churn {
+        let left = churn.left - churn.under_way;
+        gates.push(at_least(
+            "rejoined",
+            if left == 0 { 1.0 } else { share(churn.rejoined, left) },
+            1.0,
+            format!("{} of {left} clients that left are back", churn.rejoined),
+        ));
+    }
+    gates
 }
 
 fn warnings(evidence: &Evidence) -> Vec<String> {
@@ -210,6 +245,10 @@ mod tests {
             ready: 11,
             halves_ns: Some([[100, 200], [120, 300]]),
             shared_cores: Vec::new(),
+            ending: Ending::Complete,
+            measured: Duration::from_secs(10),
+            duration: Duration::from_secs(10),
+            churn: Some(Counts { left: 5, rejoined: 4, under_way: 1, skipped: 0 }),
             remarks: Vec::new(),
         }
     }
@@ -239,6 +278,9 @@ mod tests {
         assert_eq!(failing(|evidence| evidence.busy_shares[0] = 0.951), ["busy"]);
         assert_eq!(failing(|evidence| evidence.received -= 1), ["reach"]);
         assert_eq!(failing(|evidence| evidence.ready = 10), ["connected"]);
+        assert_eq!(failing(|evidence| evidence.ending = Ending::Interrupted), ["finished"]);
+        let one_is_lost = Counts { left: 5, rejoined: 4, under_way: 0, skipped: 0 };
+        assert_eq!(failing(|evidence| evidence.churn = Some(one_is_lost)), ["rejoined"]);
     }
 
     #[test]

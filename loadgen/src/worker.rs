@@ -1,46 +1,40 @@
-//! One thread: its ring, its clients, and the loop that drives them through a run.
+//! One thread: the loop that drives its clients through a run.
 //!
 //! A run is a sequence of stretches (connect, await the start, broadcast, drain, close), each of which
-//! repeats one turn: hand over what is to be sent, enter the ring, handle what has completed. Nothing is
-//! shared with other threads but two atomics by which the main thread says when to start and when to
-//! stop; reports go to it through a channel.
+//! repeats one turn of the crowd. Nothing is shared with other threads but three atomics by which the main
+//! thread says when to start, when to end early, and when to stop; reports go to it through a channel.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
 
 use rustix::thread::CpuSet;
-use uproar::connection_id::ConnectionId;
-use uproar::ring::{CloseMode, Completion, Options, Ring, Submission};
+use uproar::ring::CloseMode;
 
-use crate::busy::{Busy, Turns};
-use crate::client::{Client, Context, Phase};
+use crate::busy::Busy;
+use crate::churn::Churn;
+use crate::client::{Client, Phase};
 use crate::clock::Clock;
+use crate::crowd::Crowd;
 use crate::plan::Plan;
 use crate::report::{Connected, Finished, Report, Signals};
-use crate::socket;
 
-/// A client that is not ready after this long has failed.
-const OPENING_NS_MAX: u64 = 30_000_000_000;
-/// How often clients are looked through for those that take too long.
-const SCAN_NS: u64 = 1_000_000_000;
 /// How many connects one turn makes, so that completions do not wait long: a connect to the same host
 /// runs the whole TCP handshake, some 30 µs.
 const CONNECTS_PER_TURN_MAX: usize = 16;
 /// How long a sleeping thread sleeps at most while the main thread may call.
 const CALL_NS: u64 = 5_000_000;
-/// How long before something is due a sleeping thread starts to poll: sleeps end up to 50 µs late (the
-/// default timer slack, prctl(2)), and later still when the core has gone to a deeper idle state.
-const SPIN_NS: u64 = 150_000;
 /// How long a thread listens after the last delivery that it expects, to notice duplicates.
 const LINGER_NS: u64 = 200_000_000;
 /// How long slow clients may take to read up to the server's close.
 const WAKE_NS_MAX: u64 = 2_000_000_000;
 /// How long the closing handshakes may take.
 const CLOSE_NS_MAX: u64 = 3_000_000_000;
+/// How often a thread says how far connecting has come.
+const PROGRESS_NS: u64 = 1_000_000_000;
 /// The length of an interval of the log.
 pub const INTERVAL_NS: u64 = 1_000_000_000;
 
@@ -91,26 +85,10 @@ impl Drop for LastWords {
 
 struct Worker {
     setup: Setup,
-    ring: Ring,
-    clients: Vec<Client>,
-    context: Context,
-    /// Clients that may have something to send.
-    dirty: Vec<u32>,
-    tally: Tally,
-    turns: Turns,
-    next_scan_ns: u64,
-}
-
-/// How the clients stand.
-#[derive(Default)]
-struct Tally {
-    connecting: usize,
-    ready: usize,
-    /// Ready since the last progress report.
-    unreported: u32,
-    ended: usize,
-    failures: BTreeMap<String, u64>,
-    lost: BTreeMap<String, u64>,
+    crowd: Crowd,
+    churn: Churn,
+    progress_ns: u64,
+    deserted: bool,
 }
 
 impl Worker {
@@ -120,18 +98,9 @@ impl Worker {
             cores.set(core);
             rustix::thread::sched_setaffinity(None, &cores)?;
         }
-        let count = setup.plan.clients_of(setup.thread);
-        let clients = (0..count).map(|index| Client::new(setup.plan.client_at(setup.thread, index)));
-        Ok(Self {
-            ring: Ring::new(Options::default())?,
-            clients: clients.collect(),
-            context: Context::new(Arc::clone(&setup.plan), setup.thread),
-            dirty: Vec::with_capacity(count),
-            tally: Tally::default(),
-            turns: Turns::default(),
-            next_scan_ns: 0,
-            setup,
-        })
+        let signals = Arc::clone(&setup.signals);
+        let crowd = Crowd::new(&setup.plan, setup.thread, setup.clock, signals)?;
+        Ok(Self { crowd, churn: Churn::default(), progress_ns: 0, deserted: false, setup })
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -150,11 +119,14 @@ impl Worker {
     fn connect(&mut self) -> io::Result<()> {
         let begin_ns = self.now_ns();
         let mut next = 0;
-        while self.tally.ready + self.tally.ended < self.clients.len() && !self.is_stopped() {
+        while self.crowd.tally.ready + self.crowd.tally.failed < self.crowd.clients.len()
+            && !self.is_stopped()
+        {
             let now_ns = self.now_ns();
             let mut until_ns = now_ns + CALL_NS;
             for _ in 0..CONNECTS_PER_TURN_MAX {
-                if next == self.clients.len() || self.tally.connecting >= self.setup.plan.connecting_max {
+                let is_full = self.crowd.tally.connecting >= self.setup.plan.connecting_max;
+                if next == self.crowd.clients.len() || is_full {
                     break;
                 }
                 if let Some(rate) = self.setup.plan.connect_rate {
@@ -164,59 +136,33 @@ impl Worker {
                         break;
                     }
                 }
-                self.open(next);
+                self.crowd.open(next);
                 next += 1;
             }
-            self.scan_openings(now_ns);
-            self.turn(until_ns)?;
+            self.crowd.scan_openings(now_ns);
+            if now_ns >= self.progress_ns {
+                self.progress_ns = now_ns + PROGRESS_NS;
+                self.report_progress();
+            }
+            self.crowd.turn(until_ns)?;
         }
         self.report_progress();
-        let slow = self.clients.iter().filter(|client| client.ignores_broadcasts).count();
+        let mut readers = vec![0; self.setup.plan.rooms.count as usize];
+        let mut slow = 0;
+        for client in self.crowd.clients.iter().filter(|client| client.opening_since_ns().is_none()) {
+            match client.ignores_broadcasts {
+                true => slow += 1,
+                false => readers[self.setup.plan.rooms.of(client.id()) as usize] += 1,
+            }
+        }
         let connected = Connected {
-            readers: (self.tally.ready - slow) as u64,
-            slow: slow as u64,
-            failures: std::mem::take(&mut self.tally.failures),
-            openings: std::mem::take(&mut self.context.openings),
+            readers,
+            slow,
+            failures: std::mem::take(&mut self.crowd.tally.failures),
+            openings: std::mem::take(&mut self.crowd.context.openings),
         };
         self.report(Report::Connected(Box::new(connected)));
         Ok(())
-    }
-
-    fn open(&mut self, index: usize) {
-        let id = self.setup.plan.client_at(self.setup.thread, index);
-        let started_ns = self.now_ns();
-        self.tally.connecting += 1;
-        match socket::connecting(&self.setup.plan, id) {
-            Ok(socket) => {
-                self.clients[index].handle_connecting(&mut self.context, started_ns);
-                self.ring.attach(connection(index), socket);
-                self.dirty.push(index as u32);
-            }
-            Err(error) => {
-                self.tally.connecting -= 1;
-                self.tally.ended += 1;
-                self.clients[index].phase = Phase::Ended;
-                *self.tally.failures.entry(format!("connect: {error}")).or_default() += 1;
-            }
-        }
-    }
-
-    /// Gives up clients that take too long to become ready.
-    fn scan_openings(&mut self, now_ns: u64) {
-        if now_ns < self.next_scan_ns {
-            return;
-        }
-        self.next_scan_ns = now_ns + SCAN_NS;
-        self.report_progress();
-        for index in 0..self.clients.len() {
-            let client = &self.clients[index];
-            let late = client
-                .opening_since_ns()
-                .is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > OPENING_NS_MAX);
-            if late && client.phase != Phase::Ended {
-                self.end(index, CloseMode::Abort, "timeout: not ready after 30 s");
-            }
-        }
     }
 
     /// `None` when the run was stopped instead.
@@ -226,45 +172,65 @@ impl Worker {
             if start_ns != 0 {
                 return Ok(Some(start_ns));
             }
-            self.turn(self.now_ns() + CALL_NS)?;
+            self.crowd.turn(self.now_ns() + CALL_NS)?;
         }
         Ok(None)
     }
 
     /// Sends what is due, from the warm-up to the end of measuring, and waits for what is missing then.
     fn measure(&mut self, start_ns: u64) -> io::Result<Measured> {
-        let schedule = &self.setup.plan.schedule;
-        let window_ns = schedule.measure_start_ns(start_ns)..schedule.measure_end_ns(start_ns);
-        let drain_end_ns = window_ns.end + self.setup.plan.drain_ns;
-        self.context.recorder.set_window(window_ns.clone());
-        let expected = self.setup.plan.expected_on(self.setup.thread);
-        let mut intervals = Intervals { begin_ns: window_ns.start, reported_count: 0 };
+        let mut window = Window::new(&self.setup, start_ns);
+        self.crowd.start_ns = start_ns;
+        self.crowd.context.recorder.set_window(window.measured_ns.clone());
+        let mut intervals = Intervals { begin_ns: window.measured_ns.start, reported_count: 0 };
         let mut busy = Busy::default();
         let mut next = self.next_mine(0);
+        let mut expected = None;
         let mut complete_since_ns = None;
         loop {
             if self.is_stopped() {
                 return Err(io::Error::other("stopped because another thread failed"));
             }
             let now_ns = self.now_ns();
-            busy.mark(now_ns, &window_ns, &self.turns);
+            if window.cut(&self.setup) {
+                self.crowd.context.recorder.set_window(window.measured_ns.clone());
+            }
+            let end_ns = window.measured_ns.end;
+            busy.mark(now_ns, &window.measured_ns, &self.crowd.turns);
             self.report_intervals(&mut intervals, now_ns);
-            next = self.queue_due(start_ns, next, now_ns);
-            if now_ns >= window_ns.end {
-                if complete_since_ns.is_none() && self.context.recorder.counts.received >= expected {
+            self.note_desertion();
+            self.churn.step(&mut self.crowd, now_ns, end_ns);
+            next = self.queue_due(start_ns, next, now_ns, end_ns);
+            if now_ns >= end_ns {
+                let expected = *expected.get_or_insert_with(|| window.expected(self));
+                if complete_since_ns.is_none() && self.crowd.context.recorder.counts.received >= expected {
                     complete_since_ns = Some(now_ns);
                 }
                 let lingered = complete_since_ns.is_some_and(|since| now_ns >= since + LINGER_NS);
-                if lingered || now_ns >= drain_end_ns {
+                if lingered || self.deserted || now_ns >= window.drain_end_ns() {
                     self.report_intervals(&mut intervals, u64::MAX);
                     return Ok(Measured { drained_ns: now_ns, busy_ns: busy.total_ns() });
                 }
             }
             let due_ns = next.map(|sequence| self.setup.plan.schedule.due_ns(start_ns, sequence));
-            let edges =
-                [window_ns.start, window_ns.end, drain_end_ns, intervals.end_ns(), now_ns + LINGER_NS];
-            let wake_ns = edges.into_iter().chain(due_ns).filter(|&edge| edge > now_ns).min();
-            self.turn(wake_ns.unwrap_or(now_ns))?;
+            let leave_ns = self.churn.next_due_ns(&self.crowd);
+            let edges = [
+                window.measured_ns.start,
+                end_ns,
+                window.drain_end_ns(),
+                intervals.end_ns(),
+                now_ns + LINGER_NS,
+            ];
+            let wake_ns = edges.into_iter().chain(due_ns).chain(leave_ns).filter(|&edge| edge > now_ns).min();
+            self.crowd.turn(wake_ns.unwrap_or(now_ns))?;
+        }
+    }
+
+    /// Says once that nobody is left to receive anything.
+    fn note_desertion(&mut self) {
+        if !self.deserted && self.crowd.is_deserted() {
+            self.deserted = true;
+            self.report(Report::Deserted);
         }
     }
 
@@ -275,20 +241,19 @@ impl Worker {
         later.find(|&sequence| plan.thread_of(plan.speaker_of(sequence)) == self.setup.thread)
     }
 
-    /// Queues this thread's broadcasts that are due, from `next` on, and returns the next one.
-    fn queue_due(&mut self, start_ns: u64, mut next: Option<u64>, now_ns: u64) -> Option<u64> {
+    /// Queues this thread's broadcasts that are due, from `next` on and before `end_ns`, and returns the
+    /// next one.
+    fn queue_due(&mut self, start_ns: u64, mut next: Option<u64>, now_ns: u64, end_ns: u64) -> Option<u64> {
         while let Some(sequence) = next {
             let plan = &self.setup.plan;
             let due_ns = plan.schedule.due_ns(start_ns, sequence);
             if due_ns > now_ns {
                 break;
             }
-            let speaker = plan.local_index(plan.speaker_of(sequence));
-            // A speaker that is gone says nothing; the gate on sent broadcasts sees it.
-            if self.clients[speaker].phase == Phase::Ready {
-                self.clients[speaker].handle_due(sequence, due_ns);
-                self.dirty.push(speaker as u32);
+            if due_ns >= end_ns {
+                return None;
             }
+            self.crowd.speak(plan.local_index(plan.speaker_of(sequence)), sequence, due_ns);
             next = self.next_mine(sequence + 1);
         }
         next
@@ -297,7 +262,7 @@ impl Worker {
     /// Reports every interval that has ended, and at the end (`u64::MAX`) the one that has not.
     fn report_intervals(&mut self, intervals: &mut Intervals, now_ns: u64) {
         while now_ns >= intervals.end_ns() {
-            let latency = Box::new(self.context.recorder.take_interval());
+            let latency = Box::new(self.crowd.context.recorder.take_interval());
             let (thread, index) = (self.setup.thread, intervals.reported_count);
             self.report(Report::Interval { thread, index, latency });
             intervals.reported_count += 1;
@@ -310,26 +275,24 @@ impl Worker {
     /// Lets slow clients read again, to learn which of them the server has closed, and how.
     fn wake_slow(&mut self) -> io::Result<BTreeMap<u16, u64>> {
         let is_slow = |client: &Client| client.ignores_broadcasts;
-        let slow: Vec<_> = (0..self.clients.len()).filter(|&index| is_slow(&self.clients[index])).collect();
-        for &index in &slow {
-            if self.clients[index].phase != Phase::Ended {
-                self.ring.submit(Submission::ResumeReceive(connection(index)));
-            }
-        }
+        let clients = &self.crowd.clients;
+        let slow: Vec<_> = (0..clients.len()).filter(|&index| is_slow(&clients[index])).collect();
+        slow.iter().for_each(|&index| self.crowd.wake(index));
         let deadline_ns = self.now_ns() + WAKE_NS_MAX;
         let closed = |client: &Client| client.phase == Phase::Ended || client.close_code.is_some();
-        while self.now_ns() < deadline_ns && !slow.iter().all(|&index| closed(&self.clients[index])) {
-            self.turn(self.now_ns() + CALL_NS)?;
+        while self.now_ns() < deadline_ns && !slow.iter().all(|&index| closed(&self.crowd.clients[index])) {
+            self.crowd.turn(self.now_ns() + CALL_NS)?;
         }
         let mut codes = BTreeMap::new();
-        for client in slow.iter().map(|&index| &self.clients[index]).filter(|client| closed(client)) {
+        for client in slow.iter().map(|&index| &self.crowd.clients[index]).filter(|client| closed(client)) {
             *codes.entry(client.close_code.unwrap_or(1006)).or_default() += 1;
         }
         Ok(codes)
     }
 
     fn report_finished(&mut self, measured: &Measured, slow_closed: BTreeMap<u16, u64>) {
-        let recorder = &mut self.context.recorder;
+        let (absences, churn) = std::mem::take(&mut self.churn).finish(&self.crowd);
+        let recorder = &mut self.crowd.context.recorder;
         let finished = Finished {
             thread: self.setup.thread,
             service: std::mem::take(&mut recorder.service),
@@ -339,9 +302,11 @@ impl Worker {
             last_sent_ns: recorder.last_sent_ns,
             drained_ns: measured.drained_ns,
             busy_ns: measured.busy_ns,
-            lost: std::mem::take(&mut self.tally.lost),
+            lost: std::mem::take(&mut self.crowd.tally.lost),
             slow_closed,
-            server_error: self.context.server_error.take(),
+            absences,
+            churn,
+            server_error: self.crowd.context.server_error.take(),
         };
         self.report(Report::Finished(Box::new(finished)));
     }
@@ -349,7 +314,7 @@ impl Worker {
     /// Keeps the connections alive until every thread has finished.
     fn await_stop(&mut self) -> io::Result<()> {
         while !self.is_stopped() {
-            self.turn(self.now_ns() + CALL_NS)?;
+            self.crowd.turn(self.now_ns() + CALL_NS)?;
         }
         Ok(())
     }
@@ -358,141 +323,21 @@ impl Worker {
     /// TIME_WAIT on this side's ports. What the deadline leaves is reset with the ring.
     fn close(mut self) -> io::Result<()> {
         let deadline_ns = self.now_ns() + CLOSE_NS_MAX;
-        for index in 0..self.clients.len() {
-            match self.clients[index].phase {
-                Phase::Joining(_) | Phase::Ready => {
-                    self.clients[index].handle_stop(&mut self.context);
-                    self.dirty.push(index as u32);
-                }
-                Phase::Connecting | Phase::Upgrading => self.end(index, CloseMode::Abort, "stopped"),
+        for index in 0..self.crowd.clients.len() {
+            match self.crowd.clients[index].phase {
+                Phase::Joining(_) | Phase::Ready => self.crowd.stop(index),
+                Phase::Connecting | Phase::Upgrading => self.crowd.end(index, CloseMode::Abort, "stopped"),
                 Phase::Waiting | Phase::Closing | Phase::Ended => {}
             }
         }
-        while self.ring.attached_count() > 0 && self.now_ns() < deadline_ns {
-            self.turn(self.now_ns() + CALL_NS)?;
+        while self.crowd.ring.attached_count() > 0 && self.now_ns() < deadline_ns {
+            self.crowd.turn(self.now_ns() + CALL_NS)?;
         }
         Ok(())
-    }
-
-    /// One turn: hand over what is to be sent, enter the ring, handle what has completed. Sleeps until
-    /// `until_ns` when there is nothing to do.
-    fn turn(&mut self, until_ns: u64) -> io::Result<()> {
-        let mut begin_ns = self.now_ns();
-        let sends = self.submit_sends(begin_ns);
-        let remaining_ns = until_ns.saturating_sub(begin_ns);
-        let may_sleep = !self.setup.plan.busy_poll && remaining_ns > SPIN_NS;
-        if may_sleep && sends == 0 && !self.turns.was_busy {
-            self.ring.wait(Duration::from_nanos(remaining_ns - SPIN_NS))?;
-            begin_ns = self.now_ns();
-        } else {
-            self.ring.enter()?;
-        }
-        // What was collected had arrived by now, however long the handling of it takes.
-        let now_ns = self.now_ns();
-        let handled = self.handle_completions(now_ns);
-        self.turns.note(handled + sends > 0, self.now_ns() - begin_ns);
-        Ok(())
-    }
-
-    /// Hands everything that waits to the ring; tells how many sends that were.
-    fn submit_sends(&mut self, now_ns: u64) -> usize {
-        let mut count = 0;
-        for index in self.dirty.drain(..).map(|index| index as usize) {
-            let client = &mut self.clients[index];
-            if client.phase == Phase::Ended {
-                continue;
-            }
-            if let Some(batch) = client.poll_batch(&mut self.context, now_ns) {
-                self.ring.submit(Submission::Send(connection(index), batch));
-                count += 1;
-            }
-        }
-        count
-    }
-
-    fn handle_completions(&mut self, now_ns: u64) -> usize {
-        let mut count = 0;
-        while let Some(completion) = self.ring.next_completion() {
-            count += 1;
-            let index = match &completion {
-                Completion::Received(id, _)
-                | Completion::EndOfStream(id)
-                | Completion::ReceiveFailed(id, _)
-                | Completion::Sent(id, ..)
-                | Completion::Closed(id) => id.index as usize,
-            };
-            let client = &mut self.clients[index];
-            if client.phase == Phase::Ended {
-                continue;
-            }
-            match completion {
-                Completion::Received(_, bytes) => {
-                    let before = client.phase;
-                    let result = client.handle_received(&mut self.context, now_ns, bytes);
-                    let needs_send = client.has_outgoing();
-                    let became_ready = client.phase == Phase::Ready && before != Phase::Ready;
-                    if needs_send {
-                        self.dirty.push(index as u32);
-                    }
-                    match result {
-                        Ok(()) if became_ready => self.note_ready(index),
-                        Ok(()) => {}
-                        Err(failure) => self.end(index, CloseMode::Abort, &failure.to_string()),
-                    }
-                }
-                Completion::Sent(_, batch, Ok(sent)) => match batch.advance(sent) {
-                    Some(rest) => self.ring.submit(Submission::Send(connection(index), rest)),
-                    None => {
-                        client.handle_sent(&mut self.context, now_ns);
-                        if client.has_outgoing() {
-                            self.dirty.push(index as u32);
-                        }
-                    }
-                },
-                Completion::Sent(_, _, Err(error)) | Completion::ReceiveFailed(_, error) => {
-                    self.end(index, CloseMode::Abort, &error.to_string());
-                }
-                Completion::EndOfStream(_) => {
-                    let code = client.close_code;
-                    let why = code.map_or("closed by the server without a close frame".to_owned(), |code| {
-                        format!("closed by the server with code {code}")
-                    });
-                    self.end(index, CloseMode::Graceful, &why);
-                }
-                Completion::Closed(_) => {}
-            }
-        }
-        count
-    }
-
-    fn note_ready(&mut self, index: usize) {
-        self.tally.connecting -= 1;
-        self.tally.ready += 1;
-        self.tally.unreported += 1;
-        let client = &mut self.clients[index];
-        if self.setup.plan.is_slow(client.id()) {
-            client.ignores_broadcasts = true;
-            self.ring.submit(Submission::PauseReceive(connection(index)));
-        }
-    }
-
-    /// Ends a connection, and counts why, unless that is the end of a run.
-    fn end(&mut self, index: usize, mode: CloseMode, why: &str) {
-        let client = &mut self.clients[index];
-        let was_ready = client.opening_since_ns().is_none();
-        client.phase = Phase::Ended;
-        self.ring.submit(Submission::Close(connection(index), mode));
-        if !was_ready {
-            self.tally.connecting -= 1;
-            self.tally.ended += 1;
-            *self.tally.failures.entry(why.to_owned()).or_default() += 1;
-        } else if !client.ignores_broadcasts && !self.is_stopped() {
-            *self.tally.lost.entry(why.to_owned()).or_default() += 1;
-        }
     }
 
     fn report_progress(&mut self) {
-        let ready = std::mem::take(&mut self.tally.unreported);
+        let ready = std::mem::take(&mut self.crowd.tally.unreported);
         self.report(Report::Progress { ready });
     }
 
@@ -502,11 +347,11 @@ impl Worker {
     }
 
     fn is_stopped(&self) -> bool {
-        self.setup.signals.stop.load(Ordering::Acquire)
+        self.crowd.is_stopped()
     }
 
     fn now_ns(&self) -> u64 {
-        self.setup.clock.now_ns()
+        self.crowd.now_ns()
     }
 }
 
@@ -514,6 +359,44 @@ impl Worker {
 struct Measured {
     drained_ns: u64,
     busy_ns: u64,
+}
+
+/// The time in which deliveries are measured.
+struct Window {
+    start_ns: u64,
+    measured_ns: Range<u64>,
+    drain_ns: u64,
+}
+
+impl Window {
+    fn new(setup: &Setup, start_ns: u64) -> Self {
+        let schedule = &setup.plan.schedule;
+        let measured_ns = schedule.measure_start_ns(start_ns)..schedule.measure_end_ns(start_ns);
+        Self { start_ns, measured_ns, drain_ns: setup.plan.drain_ns }
+    }
+
+    /// Shortens it when the main thread has said so. True when it did.
+    fn cut(&mut self, setup: &Setup) -> bool {
+        let cut_ns = setup.signals.cut_ns.load(Ordering::Acquire);
+        let is_earlier = cut_ns != 0 && cut_ns < self.measured_ns.end;
+        if is_earlier {
+            self.measured_ns.end = cut_ns;
+        }
+        is_earlier
+    }
+
+    fn drain_end_ns(&self) -> u64 {
+        self.measured_ns.end + self.drain_ns
+    }
+
+    /// How many deliveries of what is due within it the clients of a thread are to receive.
+    fn expected(&self, worker: &Worker) -> u64 {
+        let (plan, thread) = (&worker.setup.plan, worker.setup.thread);
+        let measured = plan.schedule.measured();
+        let end = plan.schedule.first_due_from(self.start_ns, self.measured_ns.end);
+        let measured = measured.start..end.clamp(measured.start, measured.end);
+        plan.expected_on(thread, measured.clone()) - worker.churn.spared_count(&worker.crowd, &measured)
+    }
 }
 
 /// The intervals of the log.
@@ -527,9 +410,4 @@ impl Intervals {
     fn end_ns(&self) -> u64 {
         self.begin_ns + (self.reported_count as u64 + 1) * INTERVAL_NS
     }
-}
-
-fn connection(index: usize) -> ConnectionId {
-    // No slot is used twice: a client that is gone stays gone.
-    ConnectionId { index: index as u32, generation: 0 }
 }

@@ -15,13 +15,9 @@ const NS_PER_MS: f64 = 1e6;
 /// What the sink reports.
 pub fn write(mut sink: impl Write, histogram: &Histogram<u64>) -> io::Result<()> {
     writeln!(sink, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)")?;
-    let mut count = 0;
-    for step in histogram.iter_quantiles(TICKS_PER_HALF_DISTANCE) {
-        count += step.count_since_last_iteration();
-        let value = step.value_iterated_to().min(histogram.max()) as f64 / NS_PER_MS;
-        // The quantile iterated to, as HdrHistogram prints it; the last one is 1.
-        let quantile = step.quantile_iterated_to();
-        if quantile < 1.0 {
+    for Row { value_ns, percentile, count } in rows(histogram) {
+        let (value, quantile) = (value_ns as f64 / NS_PER_MS, percentile / 100.0);
+        if percentile < 100.0 {
             writeln!(sink, "{value:12.6} {quantile:2.12} {count:10} {:14.2}", 1.0 / (1.0 - quantile))?;
         } else {
             writeln!(sink, "{value:12.6} {quantile:2.12} {count:10}")?;
@@ -33,6 +29,37 @@ pub fn write(mut sink: impl Write, histogram: &Histogram<u64>) -> io::Result<()>
     writeln!(sink, "#[Max     = {max:12.6}, Total count    = {total:12}]")?;
     // Three significant digits take 2,048 sub-buckets.
     writeln!(sink, "#[Buckets = {:12}, SubBuckets     = {:12}]", histogram.buckets(), 2048)
+}
+
+/// One line of the distribution.
+struct Row {
+    value_ns: u64,
+    /// The percentile iterated to; that of the value may be higher.
+    percentile: f64,
+    /// How many values are at most `value_ns`.
+    count: u64,
+}
+
+/// The rows of HdrHistogram's `PercentileIterator`. The crate's iterator counts in quantiles instead of
+/// percentiles, where 0.1 + 0.1 + 0.1 is more than 0.3 and a row comes out one value too late.
+fn rows(histogram: &Histogram<u64>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let (mut percentile, mut count) = (0.0, 0);
+    for recorded in histogram.iter_recorded() {
+        count += recorded.count_at_value();
+        let value_ns = recorded.value_iterated_to().min(histogram.max());
+        while 100.0 * count as f64 / histogram.len() as f64 >= percentile {
+            rows.push(Row { value_ns, percentile, count });
+            let halvings = (100.0 / (100.0 - percentile)).log2() as i32;
+            percentile += 100.0 / (f64::from(TICKS_PER_HALF_DISTANCE) * 2_f64.powi(halvings + 1));
+            // The largest value has one row by its rank, and one at 100 %.
+            if count == histogram.len() {
+                rows.push(Row { value_ns, percentile: 100.0, count });
+                break;
+            }
+        }
+    }
+    rows
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The interval log grows while the run goes on; the other files are written as soon as there is a
 //! result, before the connections are closed.
 
+pub mod csv;
 pub mod hgrm;
 pub mod hlog;
 pub mod json;

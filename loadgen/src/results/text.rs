@@ -2,13 +2,16 @@
 
 use std::fmt::{self, Write};
 
-use crate::outcome::{Outcome, Server};
+use crate::outcome::{Outcome, Room, Server};
 use crate::quantiles::Summary;
 use crate::validity::floor_percent;
 
 /// The quantiles that fit into a line.
 const COLUMNS: [(f64, &str); 5] =
     [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99")];
+
+/// How many rooms are listed.
+const ROOMS_SHOWN: usize = 8;
 
 /// The result as text.
 #[must_use]
@@ -28,6 +31,10 @@ fn write_all(out: &mut String, outcome: &Outcome) -> fmt::Result {
     }
     if let Some(server) = &outcome.server {
         write_server(out, server, outcome.connections.ready)?;
+    }
+    for verdict in &outcome.thresholds {
+        let held = if verdict.passed { "ok" } else { "BROKEN" };
+        writeln!(out, "threshold {held}: {}", verdict.finding)?;
     }
     for warning in &outcome.validity.warnings {
         writeln!(out, "warning: {warning}")?;
@@ -105,6 +112,9 @@ fn write_deliveries(out: &mut String, outcome: &Outcome) -> fmt::Result {
         grouped(counts.sent),
         grouped(deliveries.broadcasts_planned),
     )?;
+    if deliveries.rooms.len() > 1 {
+        write_rooms(out, &deliveries.rooms)?;
+    }
     let wrongs = [
         ("duplicates", counts.duplicates),
         ("out of order", counts.disorder),
@@ -114,6 +124,25 @@ fn write_deliveries(out: &mut String, outcome: &Outcome) -> fmt::Result {
     ];
     let wrongs = wrongs.map(|(name, count)| format!("{name} {}", grouped(count)));
     writeln!(out, "truth       {}", wrongs.join(", "))
+}
+
+/// Each room, or of many those with the least reach.
+fn write_rooms(out: &mut String, rooms: &[Room]) -> fmt::Result {
+    let mut worst: Vec<_> = rooms.iter().collect();
+    worst.sort_by(|a, b| a.reach.total_cmp(&b.reach));
+    writeln!(out, "rooms       {}, the least reach {} %", rooms.len(), floor_percent(worst[0].reach))?;
+    for room in worst.iter().take(ROOMS_SHOWN) {
+        writeln!(
+            out,
+            "  {}: {} readers, {} of {} (reach {} %)",
+            room.name,
+            grouped(room.readers),
+            grouped(room.received),
+            grouped(room.expected),
+            floor_percent(room.reach)
+        )?;
+    }
+    Ok(())
 }
 
 fn write_connections(out: &mut String, outcome: &Outcome) -> fmt::Result {
@@ -141,6 +170,15 @@ fn write_connections(out: &mut String, outcome: &Outcome) -> fmt::Result {
     }
     for (reason, count) in &connections.lost {
         writeln!(out, "  lost: {} × {reason}", grouped(*count))?;
+    }
+    if let Some(churn) = &connections.churn {
+        writeln!(
+            out,
+            "churn       {} left, {} are back, {} on their way at the end",
+            grouped(churn.left),
+            grouped(churn.rejoined),
+            grouped(churn.under_way)
+        )?;
     }
     if outcome.settings.slow_clients > 0 {
         let closed: u64 = connections.slow_closed.values().sum();

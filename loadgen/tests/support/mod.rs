@@ -1,6 +1,8 @@
 //! A small WebSocket server for the tests of the binary: honest, unless told to misbehave.
+#![allow(dead_code, reason = "not every test needs everything")]
 
 use std::net::SocketAddr;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +16,43 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+/// A short run. The tests share few cores with the server in this very process, so timing gates are not
+/// what they look at.
+pub(crate) fn loadgen(server: SocketAddr, arguments: &[&str]) -> Output {
+    command(server, arguments).output().expect("loadgen runs")
+}
+
+/// The command of a short run, where the arguments do not say otherwise.
+pub(crate) fn command(server: SocketAddr, arguments: &[&str]) -> Command {
+    let url = format!("ws://{server}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["--url", &url, "--drain", "1s", "--quiet"]);
+    let defaults = [("--duration", "1s"), ("--rate", "40"), ("--warmup", "300ms"), ("--clients", "20")];
+    let in_stages = |name| arguments.contains(&"--stages") && ["--duration", "--rate"].contains(&name);
+    for (name, value) in defaults {
+        if !arguments.contains(&name) && !in_stages(name) {
+            command.args([name, value]);
+        }
+    }
+    command.args(arguments);
+    command
+}
+
+pub(crate) fn json(output: &Output) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}; stderr: {stderr}"))
+}
+
+/// Names of the gates that failed, other than those that a busy machine may fail.
+pub(crate) fn failed_gates(result: &Value) -> Vec<&str> {
+    let gates = result["validity"]["gates"].as_array().expect("gates");
+    let failed = gates.iter().filter(|gate| gate["passed"] == false);
+    let names = failed.map(|gate| gate["name"].as_str().expect("a name"));
+    names.filter(|name| !["send_lag", "busy"].contains(name)).collect()
+}
+
+const ROOMS: [&str; 3] = ["general", "random", "gaming"];
 
 /// How the server misbehaves.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,11 +71,16 @@ pub(crate) struct Conduct {
 
 /// Starts a server that lives as long as the test's process.
 pub(crate) fn start(conduct: Conduct) -> SocketAddr {
+    start_on(0, conduct)
+}
+
+/// The same on a certain port.
+pub(crate) fn start_on(port: u16, conduct: Conduct) -> SocketAddr {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+            let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("binds");
             sender.send(listener.local_addr().expect("is bound")).expect("the test listens");
             let hub = Arc::new(Mutex::new(Hub { conduct, ..Hub::default() }));
             loop {
@@ -51,17 +95,18 @@ pub(crate) fn start(conduct: Conduct) -> SocketAddr {
 #[derive(Default)]
 struct Hub {
     conduct: Conduct,
-    members: Vec<(u64, UnboundedSender<Message>)>,
+    /// Who is where: on a topic's path, or in a chat room.
+    members: Vec<(u64, String, UnboundedSender<Message>)>,
     users: u64,
     message_id: u64,
     deliveries: u64,
 }
 
 impl Hub {
-    fn broadcast(&mut self, message: &Message, except: Option<u64>) {
+    fn broadcast(&mut self, message: &Message, place: &str, except: Option<u64>) {
         let Conduct { drop_one_in, repeat_one_in, .. } = self.conduct;
-        for (member, queue) in &self.members {
-            if except == Some(*member) {
+        for (member, at, queue) in &self.members {
+            if except == Some(*member) || at != place {
                 continue;
             }
             self.deliveries += 1;
@@ -79,6 +124,11 @@ async fn serve(mut stream: TcpStream, conduct: Conduct, hub: Arc<Mutex<Hub>>) {
     if conduct.is_plain_http {
         let mut head = [0; 1024];
         let _ = stream.read(&mut head).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        return;
+    }
+    let mut start = [0; 12];
+    if stream.peek(&mut start).await.is_ok() && start == *b"GET /healthz" {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         return;
     }
@@ -103,7 +153,12 @@ async fn serve(mut stream: TcpStream, conduct: Conduct, hub: Arc<Mutex<Hub>>) {
         send(&queue, "users", json!([{"id": user, "name": format!("User{user}"), "connected_at": 1}]));
         send(&queue, "history", json!([]));
     }
-    hub.lock().expect("not poisoned").members.push((user, queue.clone()));
+    let place = match &path[..] {
+        "/chat" => "general".to_owned(),
+        "/echo" => format!("echo of {user}"),
+        topic => topic.to_owned(),
+    };
+    hub.lock().expect("not poisoned").members.push((user, place.clone(), queue.clone()));
     tokio::spawn(async move {
         let mut count = 0;
         while let Some(message) = outgoing.recv().await {
@@ -122,20 +177,13 @@ async fn serve(mut stream: TcpStream, conduct: Conduct, hub: Arc<Mutex<Hub>>) {
     while let Some(Ok(message)) = source.next().await {
         match message {
             Message::Text(text) if is_chat => say(&hub, &queue, user, &text),
-            Message::Text(_) | Message::Binary(_) if path == "/echo" => {
-                let mut hub = hub.lock().expect("not poisoned");
-                let others = std::mem::take(&mut hub.members);
-                hub.members = vec![(user, queue.clone())];
-                hub.broadcast(&message, None);
-                hub.members = others;
-            }
             Message::Text(_) | Message::Binary(_) => {
-                hub.lock().expect("not poisoned").broadcast(&message, None);
+                hub.lock().expect("not poisoned").broadcast(&message, &place, None);
             }
             _ => {}
         }
     }
-    hub.lock().expect("not poisoned").members.retain(|(member, _)| *member != user);
+    hub.lock().expect("not poisoned").members.retain(|(member, ..)| *member != user);
 }
 
 fn say(hub: &Mutex<Hub>, queue: &UnboundedSender<Message>, user: u64, text: &str) {
@@ -148,11 +196,20 @@ fn say(hub: &Mutex<Hub>, queue: &UnboundedSender<Message>, user: u64, text: &str
                 "type": "message", "from_id": user, "from_name": format!("User{user}"),
                 "content": message["content"], "timestamp": 1, "message_id": hub.message_id,
             });
-            let sent = json!({"message_id": hub.message_id, "room": "general"});
-            hub.broadcast(&Message::text(event.to_string()), Some(user));
+            let own = hub.members.iter().find(|(member, ..)| *member == user).expect("a member");
+            let room = own.1.clone();
+            let sent = json!({"message_id": hub.message_id, "room": room});
+            hub.broadcast(&Message::text(event.to_string()), &room, Some(user));
             send(queue, "message_sent", sent);
         }
+        Some("join_room") if !ROOMS.contains(&message["room"].as_str().expect("a room")) => {
+            let unknown = format!("Unknown room: {}", message["room"].as_str().expect("a room"));
+            send(queue, "error", json!({"message": unknown}));
+        }
         Some("join_room") => {
+            let mut hub = hub.lock().expect("not poisoned");
+            let own = hub.members.iter_mut().find(|(member, ..)| *member == user).expect("a member");
+            own.1 = message["room"].as_str().expect("a room").to_owned();
             send(queue, "room_joined", json!({"room": message["room"]}));
             send(queue, "users", json!([]));
             send(queue, "history", json!([]));

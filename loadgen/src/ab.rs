@@ -1,0 +1,325 @@
+//! `loadgen ab`: measures two server commands in turn, each run on a fresh server, and compares them.
+//!
+//! Both are measured in every pair, in random order, so that whatever changes slowly about the machine
+//! meets both alike. A run is made by this very program in a process of its own; its results lie in
+//! `OUT/pair-NN-a` and `OUT/pair-NN-b` from the moment they exist, together with the server's output. Runs
+//! that came out INVALID are moved to `OUT/invalid` and repeated.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Parser};
+use fastrand::Rng;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::cli::{self, Cli, RunOptions};
+use crate::compare::sides::Place;
+use crate::compare::{self, Judging, table};
+use crate::error::Error;
+use crate::quantiles::value_at;
+use crate::saved::SavedRun;
+use crate::server_command::ServerCommand;
+use crate::target::Target;
+
+/// How often a run is made until it is valid. A machine that spoils three in a row spoils the comparison.
+const ATTEMPTS_MAX: u32 = 3;
+/// How often a run is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The exit code of what must not be believed.
+const EXIT_INVALID: u8 = 3;
+/// The exit code of a run that broke a threshold, and is valid.
+const EXIT_THRESHOLD: u8 = 99;
+
+/// The options of `ab`.
+#[derive(Clone, Debug, Args)]
+pub struct AbOptions {
+    /// The command that starts the first server, for sh -c.
+    #[arg(long, value_name = "CMD")]
+    pub a: String,
+    /// The command that starts the second server.
+    #[arg(long, value_name = "CMD", required_unless_present = "aa", conflicts_with = "aa")]
+    pub b: Option<String>,
+    /// Measure the first command against itself: what is called then is called falsely.
+    #[arg(long)]
+    pub aa: bool,
+    /// How often to run each.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub pairs: u32,
+    /// Where to keep the runs; must be empty. Default: results/ab-TIME.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print nothing but the result.
+    #[arg(long)]
+    pub quiet: bool,
+    /// How to judge.
+    #[command(flatten)]
+    pub judging: Judging,
+    /// Options of loadgen run, behind --.
+    #[arg(last = true, value_name = "RUN FLAGS")]
+    pub run_flags: Vec<String>,
+}
+
+/// Measures, compares and prints.
+///
+/// # Errors
+///
+/// An [`Error`] when the measurement cannot be made. Runs that stay INVALID are no error, but exit code 3.
+pub fn run(options: &AbOptions) -> Result<ExitCode, Error> {
+    let run_options = parse_run_flags(&options.run_flags)?;
+    let target = Target::parse(&run_options.url)?;
+    let interrupted = catch_signals()?;
+    let seed = options.judging.seed.unwrap_or_else(|| fastrand::u64(..));
+    let out = make_out(options)?;
+    let bench = Bench { options, run_options, target, out, interrupted };
+    bench.say(&format!(
+        "{} pairs into {} (order and bootstrap: --seed {seed})",
+        options.pairs,
+        bench.out.display()
+    ));
+    let mut directories = [Vec::new(), Vec::new()];
+    let mut rng = Rng::with_seed(seed);
+    for pair in 1..=options.pairs {
+        let mut order = [Arm::A, Arm::B];
+        rng.shuffle(&mut order);
+        for arm in order {
+            match bench.measure(arm, pair)? {
+                Some(directory) => directories[arm as usize].push(directory),
+                None => return Ok(ExitCode::from(EXIT_INVALID)),
+            }
+        }
+    }
+    let [a, b] = directories;
+    let places =
+        [("A", a), ("B", b)].map(|(label, directories)| Place { label: label.to_owned(), directories });
+    let comparison = compare::compare(places, false, &options.judging, seed)?;
+    let path = bench.out.join("compare.json");
+    let failed = |source| Error::Write { path: path.display().to_string(), source };
+    let json = table::json(&comparison).map_err(|error| failed(error.into()))?;
+    fs::write(&path, json).map_err(failed)?;
+    comparison.print(options.judging.format)?;
+    if options.aa {
+        bench.say("A and B were the same command: a difference that is called is a false one");
+    }
+    Ok(comparison.exit_code())
+}
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug)]
+enum Arm {
+    A,
+    B,
+}
+
+impl Arm {
+    fn letter(self) -> char {
+        match self {
+            Self::A => 'a',
+            Self::B => 'b',
+        }
+    }
+}
+
+/// What every run has in common.
+struct Bench<'a> {
+    options: &'a AbOptions,
+    run_options: RunOptions,
+    target: Target,
+    out: PathBuf,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Bench<'_> {
+    /// Runs until the result is valid, and returns its place; `None` when it never was.
+    fn measure(&self, arm: Arm, pair: u32) -> Result<Option<PathBuf>, Error> {
+        let name = format!("pair-{pair:02}-{}", arm.letter());
+        let directory = self.out.join(&name);
+        for attempt in 1..=ATTEMPTS_MAX {
+            make_directory(&directory)?;
+            let code = self.attempt(arm, &directory)?;
+            match code {
+                Some(0 | EXIT_THRESHOLD) => {
+                    let run = SavedRun::read(&directory).map_err(Error::Runtime)?;
+                    let p99 = value_at(run.log.latency(), 0.99);
+                    self.say(&format!("{name}: latency p99 {:.3} ms", p99 as f64 / 1e6));
+                    return Ok(Some(directory));
+                }
+                Some(EXIT_INVALID) => {
+                    let run = SavedRun::read(&directory).map_err(Error::Runtime)?;
+                    let kept = self.out.join("invalid").join(format!("{name}-{attempt}"));
+                    move_directory(&directory, &kept)?;
+                    eprintln!(
+                        "INVALID: {name}, attempt {attempt} of {ATTEMPTS_MAX}: {}",
+                        run.result.validity.reasons()
+                    );
+                }
+                _ => {
+                    let code = code.map_or("a signal".to_owned(), |code| format!("exit code {code}"));
+                    return Err(Error::Runtime(format!(
+                        "{name}: loadgen run ended with {code}; what was measured is in {}",
+                        self.out.display()
+                    )));
+                }
+            }
+        }
+        eprintln!(
+            "INVALID: {name} was INVALID {ATTEMPTS_MAX} times, so nothing is compared; what was measured is in {}",
+            self.out.display()
+        );
+        Ok(None)
+    }
+
+    /// One run on a fresh server; the run's exit code.
+    fn attempt(&self, arm: Arm, directory: &Path) -> Result<Option<u8>, Error> {
+        let command = match (arm, &self.options.b) {
+            (Arm::B, Some(b)) => b,
+            _ => &self.options.a,
+        };
+        let mut server = ServerCommand::start(command, &self.target, &directory.join("server.log"))?;
+        server.await_ready(&self.target, || self.is_interrupted())?;
+        let pid = server.pid();
+        if pid.is_none() {
+            eprintln!(
+                "warning: no process of {command:?} listens itself, so its CPU and memory are not known"
+            );
+        }
+        let code = self.loadgen(pid, directory)?;
+        server.stop()?;
+        Ok(code)
+    }
+
+    fn loadgen(&self, server_pid: Option<u32>, directory: &Path) -> Result<Option<u8>, Error> {
+        let path = directory.join("output.txt");
+        let failed = |source| Error::Write { path: path.display().to_string(), source };
+        let output = File::create(&path).map_err(failed)?;
+        // The program that runs, even when its file was replaced by a build in the meantime.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("run").args(&self.options.run_flags).arg("--out").arg(directory);
+        if let Some(pid) = server_pid {
+            command.arg("--server-pid").arg(pid.to_string());
+        }
+        if !self.run_options.quiet {
+            command.arg("--quiet");
+        }
+        let started = command.stdin(Stdio::null()).stdout(output).spawn();
+        let child = started.map_err(|error| Error::Runtime(format!("cannot start loadgen run: {error}")))?;
+        let mut child = KilledOnDrop(child);
+        loop {
+            if self.is_interrupted() {
+                return Err(Error::Runtime(format!(
+                    "interrupted; what was measured is in {}",
+                    self.out.display()
+                )));
+            }
+            let failed = |error| Error::Runtime(format!("cannot wait for loadgen run: {error}"));
+            if let Some(status) = child.0.try_wait().map_err(failed)? {
+                // A terminal interrupts both: such a run ends by itself, INVALID, and is not to be repeated.
+                if self.is_interrupted() {
+                    continue;
+                }
+                return Ok(status.code().and_then(|code| u8::try_from(code).ok()));
+            }
+            sleep(LOOK_EVERY);
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Acquire)
+    }
+
+    fn say(&self, line: &str) {
+        if !self.options.quiet {
+            // Standard output is for the result alone.
+            eprintln!("{line}");
+        }
+    }
+}
+
+struct KilledOnDrop(Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        // Without effect on what has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Parses the run's options as the run itself will.
+fn parse_run_flags(flags: &[String]) -> Result<RunOptions, Error> {
+    let arguments = ["loadgen", "run"].into_iter().chain(flags.iter().map(String::as_str));
+    let usage = |why: &str| Error::Usage(format!("options behind --: {why}"));
+    let parsed = Cli::try_parse_from(arguments).map_err(|error| usage(error.to_string().trim_end()))?;
+    let cli::Command::Run(options) = parsed.into_command() else {
+        return Err(usage("they are those of loadgen run"));
+    };
+    let own = [
+        ("--out", options.out.is_some(), "ab chooses the place of every run itself (--out before the --)"),
+        ("--server-pid", options.server_pid.is_some(), "ab starts the servers itself"),
+        ("--save-baseline", options.save_baseline.is_some(), "runs of two servers make no baseline"),
+        ("--find-max", options.find_max.is_some(), "a search is many runs, and one is compared"),
+    ];
+    match own.into_iter().find(|(_, given, _)| *given) {
+        Some((name, _, why)) => Err(usage(&format!("{name}: {why}"))),
+        None => Ok(*options),
+    }
+}
+
+/// Notes signals that would otherwise end this process and leave a server behind.
+fn catch_signals() -> Result<Arc<AtomicBool>, Error> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .map_err(|error| Error::Runtime(format!("cannot catch signal {signal}: {error}")))?;
+    }
+    Ok(interrupted)
+}
+
+fn make_out(options: &AbOptions) -> Result<PathBuf, Error> {
+    let default = || {
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        PathBuf::from(format!("results/ab-{}", now.replace([':', '-'], "")))
+    };
+    let out = options.out.clone().unwrap_or_else(default);
+    make_directory(&out)?;
+    let is_empty = fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_none());
+    if !is_empty {
+        return Err(Error::Usage(format!("--out {}: it is not empty; name another", out.display())));
+    }
+    Ok(out)
+}
+
+fn make_directory(directory: &Path) -> Result<(), Error> {
+    fs::create_dir_all(directory)
+        .map_err(|source| Error::Write { path: directory.display().to_string(), source })
+}
+
+fn move_directory(from: &Path, to: &Path) -> Result<(), Error> {
+    to.parent().map_or(Ok(()), make_directory)?;
+    fs::rename(from, to).map_err(|source| Error::Write { path: to.display().to_string(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_ab_sets_itself_are_refused() {
+        let parse = |line: &str| parse_run_flags(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(parse("--clients 7 --url ws://a:1").expect("parses").clients, 7);
+        for wrong in [
+            "--out x",
+            "--server-pid 1",
+            "--save-baseline x",
+            "--find-max latency.p99<1s",
+            "--no-such-option",
+            "compare a vs b",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

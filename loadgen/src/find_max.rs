@@ -1,0 +1,333 @@
+//! `--find-max`: the highest rate at which a condition still holds.
+//!
+//! Every step is a run of its own, connecting included, so that a step that was too much leaves nothing
+//! behind for the next. A step holds when its run is valid and the condition holds.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::cli::{Format, RunOptions};
+use crate::error::Error;
+use crate::options;
+use crate::outcome::{Ending, Outcome, SCHEMA_VERSION};
+use crate::results::csv;
+use crate::results::text::grouped;
+use crate::run::Session;
+use crate::threshold::{Threshold, Verdict};
+use crate::validity::floor_percent;
+
+/// How many runs there are at most.
+pub const STEPS_MAX: u32 = 16;
+/// The search ends when what holds and what does not are this close.
+const RATIO_MIN: f64 = 1.05;
+/// Gates that look at loadgen itself: where one of these fails, it is not the server that has come to its
+/// limit.
+const OWN_GATES: [&str; 3] = ["sent", "send_lag", "busy"];
+
+/// A search for the highest rate that holds: doubles or halves until it has one that does and one that
+/// does not, then bisects. It supposes that what holds at a rate holds at every lower one.
+///
+/// Driving rule: for each rate from [`Search::next`], call [`Search::note`], until `None`.
+#[derive(Clone, Debug)]
+pub struct Search {
+    first: f64,
+    steps: u32,
+    holds: Option<f64>,
+    fails: Option<f64>,
+}
+
+impl Search {
+    /// Begins at a rate.
+    #[must_use]
+    pub fn new(first: f64) -> Self {
+        Self { first: tidy(first), steps: 0, holds: None, fails: None }
+    }
+
+    /// The next rate to try, or the end.
+    #[must_use]
+    pub fn next(&self) -> Option<f64> {
+        if self.steps == STEPS_MAX {
+            return None;
+        }
+        let next = match (self.holds, self.fails) {
+            (None, None) => self.first,
+            (Some(holds), None) => tidy(holds * 2.0),
+            (None, Some(fails)) => tidy(fails / 2.0),
+            (Some(holds), Some(fails)) if fails / holds <= RATIO_MIN => return None,
+            (Some(holds), Some(fails)) => tidy((holds * fails).sqrt()),
+        };
+        let is_new = Some(next) != self.holds && Some(next) != self.fails;
+        (is_new && (0.001..=10_000_000.0).contains(&next)).then_some(next)
+    }
+
+    /// Takes what came of the last rate.
+    pub fn note(&mut self, rate: f64, holds: bool) {
+        self.steps += 1;
+        *(if holds { &mut self.holds } else { &mut self.fails }) = Some(rate);
+    }
+
+    /// The highest rate that held.
+    #[must_use]
+    pub fn found(&self) -> Option<f64> {
+        self.holds
+    }
+}
+
+/// Three significant digits, so that a rate can be typed again.
+fn tidy(rate: f64) -> f64 {
+    format!("{rate:.2e}").parse().expect("Bug: what was formatted parses")
+}
+
+/// What one step came to.
+#[derive(Clone, Debug, Serialize)]
+struct Step {
+    rate: f64,
+    holds: bool,
+    /// Why it does not, where it does not.
+    why: Option<String>,
+    /// True when it is loadgen that has come to its limit, or the options do not go that far.
+    own_limit: bool,
+    verdict: Option<Verdict>,
+    latency_p50_ns: Option<u64>,
+    latency_p99_ns: Option<u64>,
+    reach: Option<f64>,
+    /// Where its results are, below `--out`.
+    directory: Option<String>,
+    #[serde(skip)]
+    csv: Option<[String; 2]>,
+}
+
+/// The result of a search.
+#[derive(Debug, Serialize)]
+struct Found {
+    schema_version: u32,
+    condition: String,
+    /// The highest rate that held, in broadcasts a second.
+    rate: Option<f64>,
+    /// True when nothing higher is known to fail because of the server, so that the rate is a lower bound.
+    at_least: bool,
+    interrupted: bool,
+    /// In the order in which they were made.
+    steps: Vec<Step>,
+}
+
+/// Searches, prints and saves. Exit code 0 when a rate was found; otherwise 99 when the condition was
+/// broken in a valid run, and 3 when no run was valid, or the search was interrupted.
+///
+/// # Errors
+///
+/// An [`Error`] when a step has no result. The results of the steps before it are saved.
+///
+/// # Panics
+///
+/// Without `--find-max`.
+pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
+    let condition = options.find_max.clone().expect("Bug: no condition to search with");
+    options::check(options)?;
+    let session = Session::prepare(options)?;
+    let mut search = Search::new(options.rate);
+    let mut found = Found {
+        schema_version: SCHEMA_VERSION,
+        condition: condition.to_string(),
+        rate: None,
+        at_least: false,
+        interrupted: false,
+        steps: Vec::new(),
+    };
+    while let Some(rate) = search.next()
+        && !found.interrupted
+    {
+        let number = found.steps.len() + 1;
+        if !options.quiet {
+            eprintln!("step {number} (of at most {STEPS_MAX}): {rate} a second");
+        }
+        let directory = options.out.as_ref().map(|_| format!("{number:02}-rate-{rate}"));
+        let step_options = RunOptions {
+            rate,
+            out: options.out.as_ref().zip(directory.as_ref()).map(|(out, name)| out.join(name)),
+            ..options.clone()
+        };
+        let step = match options::check(&step_options) {
+            Err(error) => Step::impossible(rate, &error),
+            Ok(()) => {
+                if let Some(directory) = &step_options.out {
+                    fs::create_dir_all(directory).map_err(|source| write_failed(directory, source))?;
+                }
+                let outcome = session.perform(&step_options)?;
+                found.interrupted = outcome.ending == Ending::Interrupted;
+                Step::of(rate, &condition, &outcome, directory)
+            }
+        };
+        if !options.quiet {
+            eprintln!("  {}", step.why.as_deref().unwrap_or("holds"));
+        }
+        if !found.interrupted {
+            search.note(rate, step.holds);
+        }
+        found.steps.push(step);
+        found.conclude(&search);
+        if let Some(directory) = &options.out {
+            let path = directory.join("find-max.json");
+            fs::write(&path, found.json()).map_err(|source| write_failed(&path, source))?;
+        }
+    }
+    match options.format {
+        Format::Text => print!("{}", found.text()),
+        Format::Json => print!("{}", found.json()),
+        Format::Csv => print!("{}", found.csv()),
+    }
+    Ok(found.exit_code())
+}
+
+fn write_failed(path: &Path, source: std::io::Error) -> Error {
+    Error::Write { path: path.display().to_string(), source }
+}
+
+impl Step {
+    fn of(rate: f64, condition: &Threshold, outcome: &Outcome, directory: Option<String>) -> Self {
+        let verdict = condition.judge(outcome);
+        let invalid = outcome.validity.reasons().next().map(|reason| format!("INVALID: {reason}"));
+        let failed = |gate: &&crate::validity::Gate| !gate.passed;
+        let mut failed = outcome.validity.gates.iter().filter(failed).peekable();
+        let own_limit = failed.peek().is_some() && failed.all(|gate| OWN_GATES.contains(&gate.name));
+        let broken = (!verdict.passed).then(|| verdict.finding.clone());
+        Self {
+            rate,
+            holds: outcome.validity.valid && verdict.passed,
+            why: invalid.or(broken),
+            own_limit,
+            verdict: Some(verdict),
+            latency_p50_ns: Some(outcome.latency.value_ns(0.5)),
+            latency_p99_ns: Some(outcome.latency.value_ns(0.99)),
+            reach: Some(outcome.deliveries.reach),
+            directory,
+            csv: Some(csv::lines(outcome)),
+        }
+    }
+
+    /// A rate that the options do not allow.
+    fn impossible(rate: f64, error: &Error) -> Self {
+        Self {
+            rate,
+            holds: false,
+            why: Some(format!("not tried: {error}")),
+            own_limit: true,
+            verdict: None,
+            latency_p50_ns: None,
+            latency_p99_ns: None,
+            reach: None,
+            directory: None,
+            csv: None,
+        }
+    }
+}
+
+impl Found {
+    /// Takes over how far the search has come.
+    fn conclude(&mut self, search: &Search) {
+        self.rate = search.found();
+        let lowest_failure =
+            self.steps.iter().filter(|step| !step.holds).min_by(|a, b| a.rate.total_cmp(&b.rate));
+        self.at_least = self.interrupted || lowest_failure.is_none_or(|step| step.own_limit);
+    }
+
+    fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("Bug: every field has a form in JSON") + "\n"
+    }
+
+    fn csv(&self) -> String {
+        let lines: Vec<_> = self.steps.iter().filter_map(|step| step.csv.as_ref()).collect();
+        let names = lines.first().map(|[names, _]| names.as_str());
+        names.into_iter().chain(lines.iter().map(|[_, values]| values.as_str())).collect()
+    }
+
+    fn text(&self) -> String {
+        let mut steps: Vec<_> = self.steps.iter().collect();
+        steps.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+        let mut text = format!("{:>12} {:>12} {:>12} {:>12}\n", "rate/s", "p50 ms", "p99 ms", "reach %");
+        let milliseconds =
+            |ns: Option<u64>| ns.map_or("-".to_owned(), |ns| format!("{:.3}", ns as f64 / 1e6));
+        for step in steps {
+            let (p50, p99) = (milliseconds(step.latency_p50_ns), milliseconds(step.latency_p99_ns));
+            let reach = step.reach.map_or("-".to_owned(), floor_percent);
+            let why = step.why.as_deref().unwrap_or("holds");
+            text += &format!("{:>12} {p50:>12} {p99:>12} {reach:>12}  {why}\n", step.rate);
+        }
+        let steps = grouped(self.steps.len() as u64);
+        let condition = &self.condition;
+        text += &match self.rate {
+            Some(rate) if self.at_least => format!(
+                "{condition} holds up to at least {rate} a second: what lies beyond is not known, or beyond \
+                 loadgen's own limits ({steps} steps)\n"
+            ),
+            Some(rate) => format!("{condition} holds up to {rate} a second ({steps} steps)\n"),
+            None => format!("{condition} held at no rate ({steps} steps)\n"),
+        };
+        if self.interrupted {
+            text += "INVALID: interrupted before the search was over\n";
+        }
+        text
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        let was_broken = |step: &Step| step.why.as_ref().is_some_and(|why| !why.starts_with("INVALID"));
+        ExitCode::from(match self.rate {
+            _ if self.interrupted => 3,
+            Some(_) => 0,
+            None if self.steps.iter().any(was_broken) => 99,
+            None => 3,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Latency of a queue: it grows without bounds towards its capacity.
+    fn search(first: f64, capacity: f64, limit_ms: f64) -> (Option<f64>, Vec<f64>) {
+        let latency_ms =
+            |rate: f64| if rate < capacity { 1.0 / (1.0 - rate / capacity) } else { f64::INFINITY };
+        let mut search = Search::new(first);
+        let mut rates = Vec::new();
+        while let Some(rate) = search.next() {
+            rates.push(rate);
+            search.note(rate, latency_ms(rate) < limit_ms);
+        }
+        (search.found(), rates)
+    }
+
+    #[test]
+    fn the_knee_of_a_curve_is_found_from_either_side() {
+        // 10 ms are reached at nine tenths of the capacity.
+        for (first, capacity) in
+            [(5.0, 10.0), (5.0, 1_000.0), (5_000.0, 1_000.0), (900.0, 1_000.0), (1.0, 2_345.6)]
+        {
+            let (found, rates) = search(first, capacity, 10.0);
+            let found = found.expect("some rate holds");
+            let knee = 0.9 * capacity;
+            assert!(found < knee && found * 1.06 > knee, "{first} {capacity}: {found}, {rates:?}");
+            assert!(rates.len() <= STEPS_MAX as usize, "{rates:?}");
+            let mut unique = rates.clone();
+            unique.sort_by(f64::total_cmp);
+            unique.dedup();
+            assert_eq!(unique.len(), rates.len(), "no rate is tried twice: {rates:?}");
+        }
+    }
+
+    #[test]
+    fn a_search_ends_when_everything_or_nothing_holds() {
+        let (found, rates) = search(5.0, f64::INFINITY, 10.0);
+        assert_eq!((found, rates.len()), (rates.last().copied(), 16));
+        let (found, rates) = search(5.0, 1e-9, 10.0);
+        assert!(found.is_none() && rates.len() <= 16);
+    }
+
+    #[test]
+    fn rates_have_three_digits() {
+        assert_eq!([1234.5, 0.012_345, 7.0].map(tidy), [1230.0, 0.0123, 7.0]);
+    }
+}

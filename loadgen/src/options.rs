@@ -1,0 +1,263 @@
+//! What the options come to, and which of them contradict each other: the pure half of a plan, known
+//! before anything is looked at.
+
+use crate::cli::{Dialect, RunOptions};
+use crate::error::Error;
+use crate::payload::{BINARY_BYTES_MIN, TEXT_BYTES_MIN};
+use crate::plan::INITIAL_ROOM;
+use crate::rooms::Rooms;
+use crate::schedule::{Arrivals, BROADCASTS_MAX, POISSON_BROADCASTS_MAX};
+use crate::target::Target;
+use crate::threshold::{Metric, Threshold, Time};
+
+/// How often one client speaks in chat, at most, unless the senders are counted out: a chat server may
+/// limit a client to 50 messages a second, and a limit that is only just met would be met unevenly.
+pub const CHAT_SPEAKER_RATE_MAX: f64 = 40.0;
+
+/// Refuses options that contradict each other.
+///
+/// # Errors
+///
+/// [`Error::Usage`], naming the option and what is allowed.
+pub fn check(options: &RunOptions) -> Result<(), Error> {
+    check_payload_and_time(options)?;
+    check_rooms(options)?;
+    check_members(options)?;
+    options.thresholds.iter().try_for_each(|threshold| check_threshold(options, threshold, "--threshold"))?;
+    match &options.find_max {
+        Some(condition) if !condition.limits_load() => refuse(format!(
+            "--find-max {condition}: give an upper limit of a time or of cpu, or a lower one of reach"
+        )),
+        Some(condition) => check_threshold(options, condition, "--find-max"),
+        None => Ok(()),
+    }
+}
+
+fn refuse<T>(why: impl Into<String>) -> Result<T, Error> {
+    Err(Error::Usage(why.into()))
+}
+
+fn check_payload_and_time(options: &RunOptions) -> Result<(), Error> {
+    let least = if options.dialect == Dialect::Chat { TEXT_BYTES_MIN } else { BINARY_BYTES_MIN };
+    if !(least..=1 << 20).contains(&options.payload) {
+        let (name, payload) = (options.dialect.name(), options.payload);
+        return refuse(format!("--payload {payload}: {name} takes {least} to 1,048,576 bytes"));
+    }
+    let duration = options.measured_duration();
+    if duration.is_zero() {
+        return refuse("--duration 0: there is nothing to measure in no time");
+    }
+    let span = options.warmup.saturating_add(duration).saturating_add(options.drain);
+    let count = options.peak_rate() * options.warmup.as_secs_f64()
+        + options.mean_rate() * (duration + options.drain).as_secs_f64();
+    if count > BROADCASTS_MAX as f64 || span.as_secs() > 72 * 3600 {
+        return refuse(format!("--rate and --duration: at most {BROADCASTS_MAX} broadcasts in 72 hours"));
+    }
+    if options.arrivals == Arrivals::Poisson && count > POISSON_BROADCASTS_MAX as f64 {
+        return refuse(format!("--arrivals poisson: at most {POISSON_BROADCASTS_MAX} broadcasts in a run"));
+    }
+    Ok(())
+}
+
+fn check_rooms(options: &RunOptions) -> Result<(), Error> {
+    let (names, rooms) = (options.room.len() as u32, options.rooms.unwrap_or(1));
+    if options.dialect == Dialect::Echo && (rooms > 1 || names > 0) {
+        return refuse("--rooms and --room: an echo has no room");
+    }
+    if names > 1 && options.rooms.is_some_and(|rooms| rooms != names) {
+        return refuse(format!("--rooms {rooms}: --room names {names}"));
+    }
+    if options.dialect == Dialect::Chat && rooms > names.max(1) {
+        return refuse(format!(
+            "--rooms {rooms}: chat rooms are the server's, so name {rooms} that it has: --room general,..."
+        ));
+    }
+    let mut sorted = options.room.clone();
+    sorted.sort_unstable();
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return refuse(format!("--room: {} is named twice", twice[0]));
+    }
+    if sorted.iter().any(String::is_empty) {
+        return refuse("--room: a name is empty");
+    }
+    let is_plain =
+        |topic: &&String| !topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+    match options.room.iter().find(is_plain) {
+        Some(topic) if options.dialect == Dialect::Raw => {
+            refuse(format!("--topic {topic:?}: it is part of a path; letters, digits and -._~ are allowed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_members(options: &RunOptions) -> Result<(), Error> {
+    let (slow, clients) = (slow_count(options), options.clients);
+    let Rooms { count, senders } = rooms(options);
+    let readers = clients - slow;
+    if options.dialect == Dialect::Echo && slow > 0 {
+        return refuse("--slow-clients: an echo goes to its sender alone, so nobody waits for the slow");
+    }
+    if options.dialect == Dialect::Echo && options.churn.is_some() {
+        return refuse("--churn: an echo goes to its sender alone, so nobody waits for those who leave");
+    }
+    if let Some(asked) = options.senders {
+        if asked < count {
+            return refuse(format!("--senders {asked}: each of the {count} rooms needs one that speaks"));
+        }
+        if asked > readers {
+            return refuse(format!("--senders {asked}: only {readers} clients read, and who speaks must"));
+        }
+    }
+    if senders > readers {
+        return refuse(format!(
+            "--rate {}: needs {senders} clients that speak ({CHAT_SPEAKER_RATE_MAX} messages a second each, \
+             and as many in each of {count} rooms, see --help), and {readers} read",
+            options.peak_rate()
+        ));
+    }
+    if options.dialect == Dialect::Chat && readers < 2 * count {
+        return refuse(format!(
+            "--clients {clients}: each chat room needs one that speaks and one that receives, so at least {} \
+             that read",
+            2 * count
+        ));
+    }
+    if options.churn.is_some() && senders == readers {
+        return refuse("--churn: all clients speak or are slow, and only the others leave");
+    }
+    Ok(())
+}
+
+fn check_threshold(options: &RunOptions, threshold: &Threshold, flag: &str) -> Result<(), Error> {
+    match threshold.metric() {
+        Metric::Cpu if options.server_pid.is_none() => {
+            refuse(format!("{flag} {threshold}: needs --server-pid to know the server's CPU time"))
+        }
+        Metric::Time(Time::First | Time::Complete | Time::Spread, _) if options.dialect == Dialect::Echo => {
+            refuse(format!("{flag} {threshold}: an echo has one receiver; take latency"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How many deliveries one broadcast comes to when so many clients of its room read.
+#[must_use]
+pub fn deliveries(dialect: Dialect, readers: u64) -> u64 {
+    match dialect {
+        Dialect::Chat => readers.saturating_sub(1),
+        Dialect::Raw => readers,
+        Dialect::Echo => 1,
+    }
+}
+
+/// How many clients stop reading.
+#[must_use]
+pub fn slow_count(options: &RunOptions) -> u32 {
+    (f64::from(options.clients) * options.slow_clients / 100.0).round() as u32
+}
+
+/// How many rooms there are, and how many clients speak in them.
+#[must_use]
+pub fn rooms(options: &RunOptions) -> Rooms {
+    let count = options.rooms.unwrap_or(1).max(options.room.len() as u32);
+    let senders = options.senders.unwrap_or_else(|| match options.dialect {
+        Dialect::Chat => {
+            let needed = (options.peak_rate() / CHAT_SPEAKER_RATE_MAX).ceil().max(1.0) as u32;
+            needed.next_multiple_of(count)
+        }
+        Dialect::Raw => count,
+        Dialect::Echo => options.clients,
+    });
+    Rooms { count, senders }
+}
+
+/// The names of the chat rooms or topics: the room that a chat client is in from the beginning, and the
+/// topic that only loadgen uses, where none is given.
+#[must_use]
+pub fn room_names(options: &RunOptions) -> Vec<String> {
+    let count = rooms(options).count;
+    let default = if options.dialect == Dialect::Chat { INITIAL_ROOM } else { "loadgen" };
+    match &options.room[..] {
+        [] | [_] if count > 1 => {
+            let name = options.room.first().map_or(default, String::as_str);
+            (0..count).map(|index| format!("{name}-{index}")).collect()
+        }
+        [] => vec![default.to_owned()],
+        names => names.to_vec(),
+    }
+}
+
+/// The path to upgrade for each room, or one for all.
+///
+/// # Errors
+///
+/// [`Error::Usage`] when the URL names the path of one topic and there are several.
+pub fn paths(options: &RunOptions, target: &Target) -> Result<Vec<String>, Error> {
+    match (&target.path, options.dialect) {
+        (Some(path), Dialect::Raw) if rooms(options).count > 1 => {
+            refuse(format!("--rooms: the URL's path {path} names one topic; leave it out"))
+        }
+        (Some(path), _) => Ok(vec![path.clone()]),
+        (None, Dialect::Chat) => Ok(vec!["/chat".to_owned()]),
+        (None, Dialect::Echo) => Ok(vec!["/echo".to_owned()]),
+        (None, Dialect::Raw) => {
+            Ok(room_names(options).iter().map(|topic| format!("/broadcast/{topic}")).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::options;
+
+    #[test]
+    fn contradictions_are_refused() {
+        for (arguments, why) in [
+            (&["--payload", "46"][..], "--payload"),
+            (&["--payload", "31", "--dialect", "raw"], "--payload"),
+            (&["--clients", "1"], "one that receives"),
+            (&["--clients", "2", "--rate", "81"], "needs 3 clients that speak"),
+            (&["--clients", "5", "--room", "a,b,c"], "at least 6"),
+            (&["--duration", "0s"], "--duration"),
+            (
+                &["--rate", "1000000", "--duration", "1h", "--dialect", "raw", "--arrivals", "poisson"],
+                "poisson",
+            ),
+            (&["--dialect", "echo", "--slow-clients", "10"], "--slow-clients"),
+            (&["--dialect", "echo", "--churn", "1"], "--churn"),
+            (&["--dialect", "echo", "--rooms", "2"], "--rooms"),
+            (&["--dialect", "raw", "--topic", "a b"], "part of a path"),
+            (&["--rooms", "2"], "name 2"),
+            (&["--rooms", "3", "--room", "a,b"], "--room names 2"),
+            (&["--room", "a,b,a"], "a is named twice"),
+            (&["--room", "a,"], "empty"),
+            (&["--room", "a,b", "--senders", "1"], "each of the 2 rooms"),
+            (&["--clients", "4", "--senders", "5"], "--senders 5"),
+            (&["--clients", "4", "--senders", "4", "--churn", "1"], "--churn"),
+            (&["--threshold", "cpu<1us"], "--server-pid"),
+            (&["--dialect", "echo", "--threshold", "spread.p50<1ms"], "one receiver"),
+            (&["--find-max", "latency.p50>1ms"], "upper limit"),
+        ] {
+            match check(&options(arguments)) {
+                Err(Error::Usage(text)) => assert!(text.contains(why), "{arguments:?}: {text}"),
+                other => panic!("{arguments:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_names_one_topic() {
+        let target = Target::parse("ws://a/b").expect("parses");
+        assert!(paths(&options(&["--dialect", "raw", "--rooms", "2"]), &target).is_err());
+        assert_eq!(paths(&options(&["--room", "a,b"]), &target).expect("one"), ["/b"]);
+    }
+
+    #[test]
+    fn every_room_has_as_many_senders() {
+        assert_eq!(rooms(&options(&["--room", "a,b,c", "--rate", "150"])), Rooms { count: 3, senders: 6 });
+        let raw = options(&["--dialect", "raw", "--rooms", "4"]);
+        assert_eq!(rooms(&raw), Rooms { count: 4, senders: 4 });
+        assert_eq!(room_names(&raw), ["loadgen-0", "loadgen-1", "loadgen-2", "loadgen-3"]);
+    }
+}

@@ -1,0 +1,145 @@
+//! One connection before all others: does the server answer an upgrade, and does it have the rooms?
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::chat::{self, Notice};
+use crate::error::Error;
+use crate::frames::{self, Event, Opcode, Reader};
+use crate::join::{JoinStep, Progress};
+use crate::plan::INITIAL_ROOM;
+use crate::target::Target;
+use crate::upgrade;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the probe waits for the server to end the connection.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A server reads masks, and does not care which.
+const MASK: [u8; 4] = [1, 2, 3, 4];
+
+/// A connection that has been upgraded.
+#[derive(Debug)]
+pub struct Probe {
+    stream: TcpStream,
+    /// What came behind the response's head and has not been read.
+    rest: Vec<u8>,
+    url: String,
+}
+
+impl Probe {
+    /// Connects and upgrades.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Preflight`], with what the server did instead.
+    pub fn upgrade(address: SocketAddr, target: &Target, path: &str) -> Result<Self, Error> {
+        let url = format!("ws://{}{path}", target.authority);
+        let at = |what: String| Error::Preflight(format!("{url}: {what}"));
+        let unreachable = |error: io::Error| at(format!("cannot reach the server at {address}: {error}"));
+        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(unreachable)?;
+        stream.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+        let key = upgrade::key(*b"loadgen's probe!");
+        let silent = |error: io::Error| at(format!("no answer to an upgrade within 5 s: {error}"));
+        stream.write_all(upgrade::request(&target.authority, path, &key).as_bytes()).map_err(silent)?;
+        let mut response = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            match read(&mut stream, &mut piece).map_err(silent)? {
+                0 => return Err(at("the server closed the connection instead of answering".to_owned())),
+                count => response.extend_from_slice(&piece[..count]),
+            }
+            let checked = upgrade::check_response(&response, &key);
+            if let Some(head_bytes) = checked.map_err(|why| at(format!("the server {why}")))? {
+                let rest = response.split_off(head_bytes);
+                return Ok(Self { stream, rest, url });
+            }
+        }
+    }
+
+    /// Joins each of the chat rooms in turn.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Preflight`], naming the first room that cannot be joined.
+    pub fn join(&mut self, rooms: &[String]) -> Result<(), Error> {
+        let mut step = JoinStep::Welcome;
+        // The first room is where everybody begins.
+        for room in std::iter::once(INITIAL_ROOM).chain(rooms.iter().map(String::as_str)) {
+            if room == INITIAL_ROOM && step != JoinStep::Welcome {
+                continue;
+            }
+            if step != JoinStep::Welcome {
+                self.send(Opcode::Text, chat::join_room(room).as_bytes())?;
+            }
+            self.await_join(step, room)?;
+            step = JoinStep::RoomJoined;
+        }
+        Ok(())
+    }
+
+    fn await_join(&mut self, mut step: JoinStep, room: &str) -> Result<(), Error> {
+        let deadline = Instant::now() + TIMEOUT;
+        let at = |url: &str, what: String| Error::Preflight(format!("{url}: {what}"));
+        let mut reader = Reader::default();
+        loop {
+            let received = std::mem::take(&mut self.rest);
+            let mut input = &received[..];
+            while let Some(event) =
+                reader.next(&mut input).map_err(|why| at(&self.url, format!("protocol violation: {why}")))?
+            {
+                let Event::Text(text) = event else { continue };
+                let notice = chat::parse_notice(text);
+                if let Some(Notice::Error(answer)) = &notice {
+                    return Err(Error::Preflight(format!(
+                        "--room: the server has no room {room:?} to join ({answer}); name one that it has, or \
+                         start it with that room"
+                    )));
+                }
+                match step.next(notice, INITIAL_ROOM) {
+                    Ok(Progress::Await(next)) => step = next,
+                    Ok(Progress::Ask(_) | Progress::Done) => {
+                        self.rest = input.to_vec();
+                        return Ok(());
+                    }
+                    Err(why) => {
+                        let why = why.unwrap_or_else(|| String::from_utf8_lossy(text).into_owned());
+                        return Err(at(&self.url, format!("room {room:?} cannot be joined: {why}")));
+                    }
+                }
+            }
+            let mut piece = [0; 4096];
+            let late = Instant::now() > deadline;
+            match read(&mut self.stream, &mut piece) {
+                Ok(count) if count > 0 && !late => self.rest.extend_from_slice(&piece[..count]),
+                _ => return Err(at(&self.url, format!("room {room:?} was not joined within 5 s"))),
+            }
+        }
+    }
+
+    fn send(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Error> {
+        let frame = frames::encode(opcode, payload, MASK);
+        self.stream.write_all(&frame).map_err(|error| Error::Preflight(format!("{}: {error}", self.url)))
+    }
+
+    /// Says goodbye and waits for the server to be done with it: a probe that is not would still be a
+    /// member when measuring begins.
+    pub fn close(mut self) {
+        let _ = self.send(Opcode::Close, &1000_u16.to_be_bytes());
+        let _ = self.stream.set_read_timeout(Some(GOODBYE_TIMEOUT));
+        let deadline = Instant::now() + GOODBYE_TIMEOUT;
+        let mut piece = [0; 4096];
+        while Instant::now() < deadline && read(&mut self.stream, &mut piece).is_ok_and(|count| count > 0) {}
+    }
+}
+
+/// Reads what has come. A ring that was taken down shortly before may interrupt a call that has a timeout,
+/// which the kernel then does not restart (signal(7)).
+fn read(stream: &mut TcpStream, piece: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(piece) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

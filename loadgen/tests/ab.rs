@@ -1,0 +1,159 @@
+//! `loadgen ab` and `--save-baseline` with real servers, which are this very test program started again.
+
+mod support;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{Conduct, start_on};
+
+const PORT_VARIABLE: &str = "LOADGEN_TEST_PORT";
+const DROP_VARIABLE: &str = "LOADGEN_TEST_DROP_ONE_IN";
+
+/// Not a test, but the server that the tests let `ab` start. Its deliveries take so long that the lag of a
+/// busy machine is small beside it.
+#[test]
+#[ignore = "a server; it does not end"]
+fn serve() {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let port = number(PORT_VARIABLE).expect("a port") as u16;
+    let conduct = Conduct {
+        delay: Duration::from_millis(60),
+        drop_one_in: number(DROP_VARIABLE),
+        ..Conduct::default()
+    };
+    start_on(port, conduct);
+    std::thread::sleep(Duration::from_secs(120));
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    listener.local_addr().expect("is bound").port()
+}
+
+/// The command of a server. The shell stays, so that the process that serves is its child.
+fn server(port: u16, environment: &str) -> String {
+    let program = std::env::current_exe().expect("it runs");
+    let program = program.display();
+    format!("{PORT_VARIABLE}={port} {environment} '{program}' --ignored --exact serve; true")
+}
+
+fn ab(arguments: &[&str], port: u16, out: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.arg("ab").args(arguments).arg("--out").arg(out);
+    let url = format!("ws://127.0.0.1:{port}");
+    let rest = ["--", "--url", &url, "--dialect", "raw", "--clients", "5", "--rate", "5", "--duration", "1s"];
+    command.args(rest).args(["--warmup", "200ms", "--drain", "1s"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn show(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn assert_nobody_listens(port: u16) {
+    assert!(TcpListener::bind(("127.0.0.1", port)).is_ok(), "a server was left on port {port}");
+}
+
+#[test]
+fn both_servers_are_started_measured_stopped_and_compared() {
+    let (port, directory) = (free_port(), tempfile::tempdir().expect("a directory"));
+    let out = directory.path().join("out");
+    let command = server(port, "");
+    let arguments = ["--a", &command, "--aa", "--pairs", "2", "--seed", "5", "--format", "json"];
+    let output = ab(&arguments, port, &out).output().expect("runs");
+    assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+    let result: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(result["a"]["runs"].as_array().map(Vec::len), Some(2));
+    assert_eq!(result["b"]["runs"].as_array().map(Vec::len), Some(2));
+    assert!(result["metrics"][2]["a"]["median"].as_f64() >= Some(60.0));
+    for name in ["pair-01-a", "pair-01-b", "pair-02-a", "pair-02-b"] {
+        for file in ["run.json", "run.hlog", "server.log", "output.txt"] {
+            assert!(out.join(name).join(file).exists(), "{name}/{file}");
+        }
+        let run = std::fs::read(out.join(name).join("run.json")).expect("reads");
+        let run: Value = serde_json::from_slice(&run).expect("JSON");
+        let resident = run["server"]["resident_end"].as_u64();
+        assert!(resident > Some(3 << 20), "the server is watched, not the shell: {resident:?}");
+    }
+    assert!(out.join("compare.json").exists());
+    assert_nobody_listens(port);
+
+    let again = ab(&arguments, port, &out).output().expect("runs");
+    assert_eq!(again.status.code(), Some(2), "results are not overwritten");
+}
+
+#[test]
+fn runs_that_stay_invalid_end_it_with_three() {
+    let (port, directory) = (free_port(), tempfile::tempdir().expect("a directory"));
+    let command = server(port, &format!("{DROP_VARIABLE}=7"));
+    let output =
+        ab(&["--a", &command, "--aa", "--pairs", "1"], port, directory.path()).output().expect("runs");
+    assert_eq!(output.status.code(), Some(3), "{}", show(&output));
+    let text = show(&output);
+    assert!(text.contains("attempt 3 of 3") && text.contains("was INVALID 3 times"), "{text}");
+    let kept = std::fs::read_dir(directory.path().join("invalid")).expect("is there");
+    assert_eq!(kept.count(), 3);
+    assert_nobody_listens(port);
+}
+
+#[test]
+fn a_server_that_does_not_start_is_quoted() {
+    let (port, directory) = (free_port(), tempfile::tempdir().expect("a directory"));
+    let output =
+        ab(&["--a", "echo 'no such luck'; exit 3", "--aa"], port, directory.path()).output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(show(&output).contains("no such luck"), "{}", show(&output));
+}
+
+#[test]
+fn interrupting_leaves_no_server_behind() {
+    let (port, directory) = (free_port(), tempfile::tempdir().expect("a directory"));
+    let out = directory.path().join("out");
+    let child = ab(&["--a", &server(port, ""), "--aa"], port, &out).spawn().expect("runs");
+    let begin = Instant::now();
+    // The log begins once all clients are connected.
+    while !["a", "b"].iter().any(|arm| out.join(format!("pair-01-{arm}/run.hlog")).exists()) {
+        assert!(begin.elapsed() < Duration::from_secs(30), "the first run begins");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(show(&output).contains("interrupted"), "{}", show(&output));
+    assert_nobody_listens(port);
+}
+
+#[test]
+fn valid_runs_are_added_to_a_baseline_and_invalid_ones_are_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let save = |conduct: Conduct| {
+        let url = format!("ws://{}", start_on(0, conduct));
+        let short = ["--dialect", "raw", "--clients", "5", "--rate", "5", "--duration", "1s"];
+        let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+            .current_dir(directory.path())
+            .env_remove("UPROAR_BASELINES")
+            .args(["run", "--url", &url, "--save-baseline", "v1", "--drain", "1s", "--warmup", "200ms"])
+            .args(short)
+            .output()
+            .expect("loadgen runs");
+        (output.status.code(), show(&output))
+    };
+    let delay = Duration::from_millis(60);
+    let runs = || std::fs::read_dir(directory.path().join("results/baselines/v1")).expect("is there").count();
+    let mut kept = 0;
+    for drop_one_in in [None, Some(5), None] {
+        let (code, text) = save(Conduct { delay, drop_one_in, ..Conduct::default() });
+        kept += usize::from(code == Some(0));
+        assert_eq!(runs(), kept, "{text}");
+        if drop_one_in.is_some() {
+            assert_eq!(code, Some(3), "{text}");
+        }
+    }
+    assert!(kept > 0, "a machine that spoils every run shows nothing");
+}
