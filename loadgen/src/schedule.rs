@@ -231,6 +231,17 @@ impl Schedule {
         low
     }
 
+    /// When work of another kind disturbs the least: half-way between the broadcasts before and after
+    /// `time_ns`, since deliveries follow a broadcast at once.
+    #[must_use]
+    pub fn calm_ns(&self, start_ns: u64, time_ns: u64) -> u64 {
+        let next = self.first_due_from(start_ns, time_ns + 1);
+        let Some(last) = next.checked_sub(1) else { return time_ns };
+        let end_ns = self.measure_end_ns(start_ns);
+        let next_ns = if next == self.total_count() { end_ns } else { self.due_ns(start_ns, next) };
+        self.due_ns(start_ns, last).midpoint(next_ns)
+    }
+
     /// When measuring begins.
     #[must_use]
     pub fn measure_start_ns(&self, start_ns: u64) -> u64 {
@@ -267,6 +278,17 @@ mod tests {
         assert_eq!(schedule.sequence_of(49), 59);
         assert_eq!(schedule.measure_start_ns(0), 2 * SECOND);
         assert_eq!(schedule.measure_end_ns(0), 12 * SECOND);
+    }
+
+    #[test]
+    fn it_is_calm_half_way_between_two_broadcasts() {
+        let schedule = constant(10.0, 0, 1);
+        let at = |milliseconds: u64| 5_000 + milliseconds * 1_000_000;
+        assert_eq!(schedule.calm_ns(5_000, at(300)), at(350));
+        assert_eq!(schedule.calm_ns(5_000, at(399)), at(350));
+        assert_eq!(schedule.calm_ns(5_000, at(400)), at(450));
+        assert_eq!(schedule.calm_ns(5_000, at(900)), at(950), "the last one");
+        assert_eq!(schedule.calm_ns(5_000, 4_000), 4_000, "ahead of the first one");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::churn::Churn;
 use crate::client::{Client, Phase};
 use crate::clock::Clock;
 use crate::crowd::Crowd;
+use crate::measure::Timings;
 use crate::plan::Plan;
 use crate::report::{Connected, Finished, Report, Signals};
 
@@ -182,7 +183,7 @@ impl Worker {
         let mut window = Window::new(&self.setup, start_ns);
         self.crowd.start_ns = start_ns;
         self.crowd.context.recorder.set_window(window.measured_ns.clone());
-        let mut intervals = Intervals { begin_ns: window.measured_ns.start, reported_count: 0 };
+        let mut intervals = Intervals::new(window.measured_ns.start);
         let mut busy = Busy::default();
         let mut next = self.next_mine(0);
         let mut expected = None;
@@ -197,10 +198,17 @@ impl Worker {
             }
             let end_ns = window.measured_ns.end;
             busy.mark(now_ns, &window.measured_ns, &self.crowd.turns);
-            self.report_intervals(&mut intervals, now_ns);
+            self.end_intervals(&mut intervals, now_ns);
             self.note_desertion();
             self.churn.step(&mut self.crowd, now_ns, end_ns);
             next = self.queue_due(start_ns, next, now_ns, end_ns);
+            // A report wakes the main thread, which may take this core from a thread that never sleeps. At the
+            // end of an interval, when with most rates a broadcast is due, that made it 0.5 ms late.
+            let schedule = &self.setup.plan.schedule;
+            let calm_ns = (!intervals.unreported.is_empty()).then(|| schedule.calm_ns(start_ns, now_ns));
+            if calm_ns.is_some_and(|calm_ns| now_ns >= calm_ns) {
+                self.report_intervals(&mut intervals);
+            }
             if now_ns >= end_ns {
                 let expected = *expected.get_or_insert_with(|| window.expected(self));
                 if complete_since_ns.is_none() && self.crowd.context.recorder.counts.received >= expected {
@@ -208,7 +216,8 @@ impl Worker {
                 }
                 let lingered = complete_since_ns.is_some_and(|since| now_ns >= since + LINGER_NS);
                 if lingered || self.deserted || now_ns >= window.drain_end_ns() {
-                    self.report_intervals(&mut intervals, u64::MAX);
+                    self.end_intervals(&mut intervals, u64::MAX);
+                    self.report_intervals(&mut intervals);
                     return Ok(Measured { drained_ns: now_ns, busy_ns: busy.total_ns() });
                 }
             }
@@ -221,7 +230,8 @@ impl Worker {
                 intervals.end_ns(),
                 now_ns + LINGER_NS,
             ];
-            let wake_ns = edges.into_iter().chain(due_ns).chain(leave_ns).filter(|&edge| edge > now_ns).min();
+            let edges = edges.into_iter().chain(due_ns).chain(leave_ns).chain(calm_ns);
+            let wake_ns = edges.filter(|&edge| edge > now_ns).min();
             self.crowd.turn(wake_ns.unwrap_or(now_ns))?;
         }
     }
@@ -259,16 +269,22 @@ impl Worker {
         next
     }
 
-    /// Reports every interval that has ended, and at the end (`u64::MAX`) the one that has not.
-    fn report_intervals(&mut self, intervals: &mut Intervals, now_ns: u64) {
+    /// Ends the intervals that are over, and at the end (`u64::MAX`) the one that is not.
+    fn end_intervals(&mut self, intervals: &mut Intervals, now_ns: u64) {
         while now_ns >= intervals.end_ns() {
-            let latency = Box::new(self.crowd.context.recorder.take_interval());
-            let (thread, index) = (self.setup.thread, intervals.reported_count);
-            self.report(Report::Interval { thread, index, latency });
-            intervals.reported_count += 1;
+            intervals.unreported.push(self.crowd.context.recorder.take_interval());
             if now_ns == u64::MAX {
                 return;
             }
+        }
+    }
+
+    /// Reports the intervals that have ended.
+    fn report_intervals(&self, intervals: &mut Intervals) {
+        for latency in intervals.unreported.drain(..) {
+            let (thread, index) = (self.setup.thread, intervals.reported_count);
+            self.report(Report::Interval { thread, index, latency: Box::new(latency) });
+            intervals.reported_count += 1;
         }
     }
 
@@ -403,11 +419,18 @@ impl Window {
 struct Intervals {
     begin_ns: u64,
     reported_count: usize,
+    /// Those that have ended and are not reported yet, oldest first.
+    unreported: Vec<Timings>,
 }
 
 impl Intervals {
+    fn new(begin_ns: u64) -> Self {
+        Self { begin_ns, reported_count: 0, unreported: Vec::new() }
+    }
+
     /// When the interval that is being recorded ends.
     fn end_ns(&self) -> u64 {
-        self.begin_ns + (self.reported_count as u64 + 1) * INTERVAL_NS
+        let ended_count = self.reported_count + self.unreported.len();
+        self.begin_ns + (ended_count as u64 + 1) * INTERVAL_NS
     }
 }
