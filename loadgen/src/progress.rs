@@ -53,12 +53,22 @@ impl Progress {
         }
     }
 
-    /// The stretch has come to `position`.
-    pub fn advance(&mut self, what: &str, position: u64, total: u64) {
+    /// So many clients of all are connected.
+    pub fn connected(&mut self, ready: u64, clients: u64) {
+        self.advance(ready, || format!("connected: {ready} of {clients}"));
+    }
+
+    /// So much of a stretch's time has passed.
+    pub fn elapsed(&mut self, elapsed_ms: u64, total_ms: u64) {
+        let seconds = |milliseconds| milliseconds as f64 / 1e3;
+        self.advance(elapsed_ms, || format!("{:.1} s of {:.1} s", seconds(elapsed_ms), seconds(total_ms)));
+    }
+
+    fn advance(&mut self, position: u64, line: impl FnOnce() -> String) {
         match self {
             Self::Lines { last } if last.elapsed() >= LINE_EVERY => {
                 *last = Instant::now();
-                eprintln!("{what}: {position} of {total}");
+                eprintln!("{}", line());
             }
             Self::Quiet | Self::Lines { .. } => {}
             Self::Bar(bar) => bar.set_position(position),

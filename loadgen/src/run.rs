@@ -310,7 +310,7 @@ impl Run {
             match self.reports.recv_timeout(PROGRESS_EVERY) {
                 Ok(Report::Progress { ready: more }) => {
                     ready += u64::from(more);
-                    self.progress.advance("connected", ready, clients);
+                    self.progress.connected(ready, clients);
                 }
                 Ok(Report::Connected(connected)) => self.connected.push(*connected),
                 Ok(Report::Failed(why)) => return Err(Error::Runtime(why)),
@@ -354,7 +354,7 @@ impl Run {
                 Stretch::Drain => self.plan.drain_ns / 1_000_000,
                 Stretch::WarmUp | Stretch::Measuring => until_ns.saturating_sub(since_ns) / 1_000_000,
             };
-            self.progress.advance("milliseconds", elapsed_ms, total_ms);
+            self.progress.elapsed(elapsed_ms, total_ms);
             let timeout = Duration::from_nanos(until_ns - now_ns).min(PROGRESS_EVERY);
             match self.reports.recv_timeout(timeout) {
                 Ok(Report::Interval { index, latency, .. }) => {
