@@ -1,5 +1,5 @@
-//! Why a TLS connection cannot go on: what the peer did, which the words call "it", apart from what failed
-//! here.
+//! Why a TLS connection cannot go on: what the peer did, in words that follow "the server" or "the client",
+//! apart from what failed here.
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError};
 
@@ -9,16 +9,16 @@ use super::INCOMPLETE_BYTES_MAX;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
     /// What came is no TLS record.
-    #[error("it does not speak TLS")]
+    #[error("does not speak TLS")]
     NotTls,
     /// The certificate leads to none of the trusted ones.
-    #[error("its certificate comes from none of the trusted authorities")]
+    #[error("has a certificate from none of the trusted authorities")]
     UnknownAuthority,
     /// The certificate is one of an authority (`CA:TRUE`), which may sign others and not serve.
-    #[error("its certificate is an authority's own (CA:TRUE), which must not be a server's")]
+    #[error("has the certificate of an authority (CA:TRUE), which may sign others and not serve")]
     AuthorityAsServer,
     /// The certificate is another name's.
-    #[error("its certificate is not for {expected}, but for {presented}")]
+    #[error("has a certificate for {presented}, and not for {expected}")]
     WrongName {
         /// The name that was asked for.
         expected: String,
@@ -26,28 +26,28 @@ pub enum Error {
         presented: String,
     },
     /// The certificate is not valid any more.
-    #[error("its certificate has expired")]
+    #[error("has a certificate that has expired")]
     Expired,
     /// The certificate is not valid yet.
-    #[error("its certificate is not valid yet")]
+    #[error("has a certificate that is not valid yet")]
     NotYetValid,
     /// The certificate cannot be accepted for another reason.
-    #[error("its certificate cannot be accepted: {0}")]
+    #[error("has a certificate that cannot be accepted: {0}")]
     Certificate(CertificateError),
     /// The peer ended the connection with an alert (RFC 8446, section 6.2).
-    #[error("it answered with the TLS alert {0:?}")]
+    #[error("answered with the TLS alert {0:?}")]
     Alert(AlertDescription),
     /// More came than [`INCOMPLETE_BYTES_MAX`] before anything in it was complete.
-    #[error("it sent a handshake message in more than {INCOMPLETE_BYTES_MAX} bytes")]
+    #[error("sent a handshake message in more than {INCOMPLETE_BYTES_MAX} bytes")]
     Oversized,
     /// TCP ended without the end of TLS, so what came may have been cut off (RFC 8446, section 6.1).
-    #[error("it ended the connection in the middle of TLS")]
+    #[error("ended the connection in the middle of TLS")]
     Truncated,
     /// The peer broke the protocol in another way, or has nothing in common with us.
-    #[error("it does not follow TLS: {0}")]
+    #[error("broke TLS: {0}")]
     Violation(rustls::Error),
     /// It is not the peer's doing.
-    #[error("TLS failed here: {0}")]
+    #[error("cannot be spoken to, because TLS failed on this side: {0}")]
     Own(rustls::Error),
 }
 

@@ -211,6 +211,12 @@ impl TlsStream {
         Ok(())
     }
 
+    /// True when [`TlsStream::poll_transmit`] has something to yield.
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
     /// What is to be transmitted now.
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {

@@ -287,7 +287,7 @@ fn certificates_are_refused_by_name() {
     assert!(error.is_certificate());
     assert_eq!(
         error.to_string(),
-        "its certificate is not for chat.example, but for DnsName(\"other.example\")"
+        "has a certificate for DnsName(\"other.example\"), and not for chat.example"
     );
     let ca = authority.server(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     assert_eq!(refusal(&client, &ca)[0], Error::AuthorityAsServer);
