@@ -51,7 +51,11 @@ impl Probe {
         let mut piece = [0; 4096];
         loop {
             match stream.read(&mut piece).map_err(silent)? {
-                0 => return Err(at("the server closed the connection instead of answering".to_owned())),
+                0 => {
+                    let hint =
+                        if security.is_none() { "; if it speaks TLS, write wss:// in --url" } else { "" };
+                    return Err(at(format!("the server closed the connection instead of answering{hint}")));
+                }
                 count => response.extend_from_slice(&piece[..count]),
             }
             let checked = upgrade::check_response(&response, &key);
