@@ -23,6 +23,7 @@ use crate::compare::{self, Judging, table};
 use crate::error::Error;
 use crate::quantiles::value_at;
 use crate::saved::SavedRun;
+use crate::security::Security;
 use crate::server_command::ServerCommand;
 use crate::target::Target;
 
@@ -72,10 +73,11 @@ pub struct AbOptions {
 pub fn run(options: &AbOptions) -> Result<ExitCode, Error> {
     let run_options = parse_run_flags(&options.run_flags)?;
     let target = Target::parse(&run_options.url)?;
+    let security = Security::of(&run_options, &target)?;
     let interrupted = catch_signals()?;
     let seed = options.judging.seed.unwrap_or_else(|| fastrand::u64(..));
     let out = make_out(options)?;
-    let bench = Bench { options, run_options, target, out, interrupted };
+    let bench = Bench { options, run_options, target, security, out, interrupted };
     bench.say(&format!(
         "{} pairs into {} (order and bootstrap: --seed {seed})",
         options.pairs,
@@ -129,6 +131,7 @@ struct Bench<'a> {
     options: &'a AbOptions,
     run_options: RunOptions,
     target: Target,
+    security: Option<Security>,
     out: PathBuf,
     interrupted: Arc<AtomicBool>,
 }
@@ -180,7 +183,7 @@ impl Bench<'_> {
             _ => &self.options.a,
         };
         let mut server = ServerCommand::start(command, &self.target, &directory.join("server.log"))?;
-        server.await_ready(&self.target, || self.is_interrupted())?;
+        server.await_ready(&self.target, self.security.as_ref(), || self.is_interrupted())?;
         let pid = server.pid();
         if pid.is_none() {
             eprintln!(

@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::quantiles::{Summary, Undelivered, value_at};
 use crate::results::text::grouped;
+use crate::security::{Security, Tls};
 use crate::server_process::CpuTime;
 use crate::validity::{Evidence, Validity};
 
@@ -106,6 +107,7 @@ pub fn outcome(
         slow_closed: merge_counts(record.finished.iter().map(|finished| &finished.slow_closed)),
         churn: plan.churn.is_some().then_some(merged.churn),
         tcp: Summary::independent(&merged.openings.tcp, none),
+        tls: plan.security.is_some().then(|| Summary::independent(&merged.openings.tls, none)),
         upgrade: Summary::independent(&merged.openings.upgrade, none),
         join: (plan.dialect == Dialect::Chat).then(|| Summary::independent(&merged.openings.join, none)),
     };
@@ -134,7 +136,7 @@ pub fn outcome(
         ready: connections.ready,
         halves_ns: halves.as_ref().map(|halves| halves.each_ref().map(|half| [half.p50_ns, half.p99_ns])),
         shared_cores: machine.shared_cores.clone(),
-        remarks: remarks(plan.dialect, &merged.counts, &connections, server_error.as_deref()),
+        remarks: remarks(plan, &merged.counts, &connections, server_error.as_deref()),
     };
     let mut outcome = Outcome {
         schema_version: SCHEMA_VERSION,
@@ -188,7 +190,7 @@ fn server_cost(pid: u32, watch: &Watch, window_ns: u64, deliveries: u64) -> Opti
 
 /// What is wrong and no gate: each in words.
 fn remarks(
-    dialect: Dialect,
+    plan: &Plan,
     counts: &Counts,
     connections: &Connections,
     server_error: Option<&str>,
@@ -206,7 +208,7 @@ fn remarks(
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{} {what}", grouped(count)))
         .collect();
-    if dialect == Dialect::Chat && counts.acknowledged < counts.sent {
+    if plan.dialect == Dialect::Chat && counts.acknowledged < counts.sent {
         remarks.push(format!(
             "{} of {} messages were acknowledged to their speaker",
             grouped(counts.acknowledged),
@@ -219,6 +221,9 @@ fn remarks(
             grouped(churn.skipped)
         ));
     }
+    if plan.security.as_ref().map(Security::tls) == Some(Tls::Unverified) {
+        remarks.push("the server's certificate was not verified (--tls-insecure)".to_owned());
+    }
     remarks.extend(server_error.map(|error| format!("the server complained: {error}")));
     remarks
 }
@@ -226,6 +231,7 @@ fn remarks(
 fn settings(options: &RunOptions, plan: &Plan, cores: &[usize]) -> Settings {
     Settings {
         url: options.url.clone(),
+        tls: plan.security.as_ref().map(Security::tls),
         path: plan.paths.join(","),
         dialect: plan.dialect.name(),
         room: plan.room_names.join(","),

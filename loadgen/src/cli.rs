@@ -88,9 +88,16 @@ pub enum Format {
 /// The options of one run.
 #[derive(Clone, Debug, Args)]
 pub struct RunOptions {
-    /// The server; the dialect chooses the path unless the URL has one.
+    /// The server, over TLS with wss://; the dialect chooses the path unless the URL has one.
     #[arg(long, default_value = "ws://127.0.0.1:8080")]
     pub url: String,
+    /// For a wss:// URL: trust the certificates in this PEM file, and those that they have signed, instead of
+    /// the authorities that the system trusts.
+    #[arg(long, value_name = "FILE", conflicts_with = "tls_insecure")]
+    pub tls_ca: Option<PathBuf>,
+    /// For a wss:// URL: take any certificate. The result says so.
+    #[arg(long)]
+    pub tls_insecure: bool,
     /// How many clients to connect.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub clients: u32,

@@ -20,6 +20,7 @@ use crate::frames::{self, Event, Opcode, Reader, Violation};
 use crate::join::{JoinStep, Progress};
 use crate::payload::{Altered, Stamp};
 use crate::presence::Presence;
+use crate::security::TlsFailure;
 use crate::upgrade::{self, Refusal};
 
 /// One of so many messages that are none of this run's is parsed whole.
@@ -33,9 +34,9 @@ const NOTICE_BYTES_MAX: usize = 512;
 pub enum Phase {
     /// Not begun.
     Waiting,
-    /// The request has not left, so TCP is not known to be connected.
+    /// Nothing has left, so TCP is not known to be connected.
     Connecting,
-    /// The response to the request is awaited.
+    /// The response to the request is awaited, and before that the TLS handshake, where there is one.
     Upgrading,
     /// Chat: a message of the join is awaited.
     Joining(JoinStep),
@@ -53,6 +54,9 @@ pub enum Failure {
     /// The upgrade was refused.
     #[error("the server {0}")]
     Refused(#[from] Refusal),
+    /// TLS failed.
+    #[error(transparent)]
+    Tls(#[from] TlsFailure),
     /// A frame broke RFC 6455.
     #[error("protocol violation: {0}")]
     Violation(#[from] Violation),
@@ -180,10 +184,11 @@ impl Client {
     /// Notes that the batch last polled has left entirely.
     pub fn handle_sent(&mut self, context: &mut Context, now_ns: u64) {
         self.send_under_way = false;
-        self.note_connected(context, now_ns);
+        self.handle_connected(context, now_ns);
     }
 
-    fn note_connected(&mut self, context: &mut Context, now_ns: u64) {
+    /// Notes that TCP is connected, since something has left or come. Without effect when that was known.
+    pub fn handle_connected(&mut self, context: &mut Context, now_ns: u64) {
         if let (Phase::Connecting, Some(opening)) = (self.phase, &self.opening) {
             context.openings.tcp.record(now_ns - opening.started_ns);
             self.phase = Phase::Upgrading;
@@ -203,7 +208,7 @@ impl Client {
     ) -> Result<(), Failure> {
         if matches!(self.phase, Phase::Connecting | Phase::Upgrading) {
             // The response may overtake the completion of the request's send.
-            self.note_connected(context, now_ns);
+            self.handle_connected(context, now_ns);
             return self.handle_response(context, now_ns, bytes);
         }
         self.handle_frames(context, now_ns, bytes)
@@ -490,7 +495,7 @@ mod tests {
         client.handle_received(&mut context, 6 * SECOND, &server_text(join)).expect("skipped");
         client.handle_received(&mut context, 6 * SECOND, &server_text(HISTORY)).expect("valid");
         assert_eq!(client.phase, Phase::Ready);
-        let Openings { tcp, upgrade, join } = &context.openings;
+        let Openings { tcp, upgrade, join, .. } = &context.openings;
         let seconds = |timings: &Timings| (timings.histogram.mean() / 1e9).round();
         assert_eq!((seconds(tcp), seconds(upgrade), seconds(join)), (1.0, 2.0, 5.0));
     }

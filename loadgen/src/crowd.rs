@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use uproar::connection_id::ConnectionId;
+use uproar::protocol::tls::Error;
 use uproar::ring::{CloseMode, Completion, Options, Ring, Submission};
 
 use crate::busy::Turns;
@@ -21,7 +22,9 @@ use crate::context::Context;
 use crate::plan::Plan;
 use crate::presence::Presence;
 use crate::report::Signals;
+use crate::security::TlsFailure;
 use crate::socket;
+use crate::transport::Transport;
 
 /// A client that is not ready after this long has failed.
 const OPENING_NS_MAX: u64 = 30_000_000_000;
@@ -40,6 +43,8 @@ pub struct Crowd {
     pub ring: Ring,
     /// All of them, by local index.
     pub clients: Vec<Client>,
+    /// What lies between them and their sockets.
+    transport: Transport,
     /// What they share.
     pub context: Context,
     /// How they stand.
@@ -89,6 +94,7 @@ impl Crowd {
         Ok(Self {
             ring: Ring::new(Options::default())?,
             clients: (0..count).map(|index| Client::new(plan.client_at(thread, index))).collect(),
+            transport: Transport::new(plan.security.as_ref(), count),
             context: Context::new(Arc::clone(plan), thread),
             tally: Tally::default(),
             turns: Turns::default(),
@@ -118,6 +124,11 @@ impl Crowd {
     fn connect(&mut self, index: usize) {
         let started_ns = self.now_ns();
         let client = &mut self.clients[index];
+        if let Err(failure) = self.transport.open(index) {
+            client.phase = Phase::Ended;
+            self.note_end(index, true, &failure.to_string());
+            return;
+        }
         match socket::connecting(&self.context.plan, client.id()) {
             Ok(socket) => {
                 client.handle_connecting(&mut self.context, started_ns);
@@ -193,16 +204,23 @@ impl Crowd {
     /// Hands everything that waits to the ring; tells how many sends that were.
     fn submit_sends(&mut self, now_ns: u64) -> usize {
         let mut count = 0;
-        for index in self.dirty.drain(..).map(|index| index as usize) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for index in dirty.drain(..).map(|index| index as usize) {
             let client = &mut self.clients[index];
             if client.phase == Phase::Ended {
                 continue;
             }
-            if let Some(batch) = client.poll_batch(&mut self.context, now_ns) {
-                self.ring.submit(Submission::Send(connection(index, client), batch));
-                count += 1;
+            match self.transport.poll_batch(index, client, &mut self.context, now_ns) {
+                Ok(Some(batch)) => {
+                    self.ring.submit(Submission::Send(connection(index, client), batch));
+                    count += 1;
+                }
+                Ok(None) => {}
+                Err(failure) => self.end(index, CloseMode::Abort, &failure.to_string()),
             }
         }
+        // Its room is kept; nothing becomes dirty by being sent.
+        self.dirty = dirty;
         count
     }
 
@@ -228,8 +246,9 @@ impl Crowd {
             match completion {
                 Completion::Received(_, bytes) => {
                     let before = client.phase;
-                    let result = client.handle_received(&mut self.context, now_ns, bytes);
-                    let needs_send = client.has_outgoing();
+                    let context = &mut self.context;
+                    let result = self.transport.handle_received(index, client, context, now_ns, bytes);
+                    let needs_send = self.transport.has_outgoing(index, client);
                     let became_ready = client.phase == Phase::Ready && before != Phase::Ready;
                     if needs_send {
                         self.dirty.push(index as u32);
@@ -243,20 +262,27 @@ impl Crowd {
                 Completion::Sent(_, batch, Ok(sent)) => match batch.advance(sent) {
                     Some(rest) => self.ring.submit(Submission::Send(connection(index, client), rest)),
                     None => {
-                        client.handle_sent(&mut self.context, now_ns);
-                        if client.has_outgoing() {
+                        self.transport.handle_sent(index, client, &mut self.context, now_ns);
+                        if self.transport.has_outgoing(index, client) {
                             self.dirty.push(index as u32);
                         }
                     }
                 },
                 Completion::Sent(_, _, Err(error)) | Completion::ReceiveFailed(_, error) => {
-                    self.end(index, CloseMode::Abort, &error.to_string());
+                    let why = match self.transport.is_handshaking(index, client) {
+                        true => format!("the server did not complete the TLS handshake: {error}"),
+                        false => error.to_string(),
+                    };
+                    self.end(index, CloseMode::Abort, &why);
                 }
                 Completion::EndOfStream(_) => {
-                    let code = client.close_code;
-                    let why = code.map_or("closed by the server without a close frame".to_owned(), |code| {
-                        format!("closed by the server with code {code}")
-                    });
+                    let why = match client.close_code {
+                        Some(code) => format!("closed by the server with code {code}"),
+                        None if self.transport.is_handshaking(index, client) => {
+                            TlsFailure::from(Error::Truncated).to_string()
+                        }
+                        None => "closed by the server without a close frame".to_owned(),
+                    };
                     self.end(index, CloseMode::Graceful, &why);
                 }
                 Completion::Closed(_) => unreachable!("Bug: handled above"),

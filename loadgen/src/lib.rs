@@ -4,7 +4,7 @@
 //! A run flows downwards through these modules, and imports point the same way:
 //!
 //! ```text
-//! cli → options → preflight (probe) → plan (schedule, rooms) → find_max
+//! cli → options → preflight (security, probe) → plan (schedule, rooms) → find_max
 //!                                       │
 //!                                      run ───────► results/{text,json,csv,hlog,hgrm}
 //!                                      │ ▲                      ▲
@@ -12,7 +12,7 @@
 //!                                      ▼ │
 //!                       churn, crowd ◄─ worker
 //!                               │
-//!                       ring ◄──┴──► client (upgrade, frames, join, chat, presence) ─► measure (truth)
+//!     ring, transport (TLS) ◄───┴──► client (upgrade, frames, join, chat, presence) ─► measure (truth)
 //! ```
 //!
 //! It is open loop: broadcast k is due at `start + k / rate` whatever the server does, and carries that
@@ -63,12 +63,15 @@ pub mod rooms;
 pub mod run;
 pub mod saved;
 pub mod schedule;
+pub mod security;
 pub mod server_command;
 pub mod server_process;
 pub mod socket;
 pub mod target;
 pub mod threshold;
+pub mod transport;
 pub mod truth;
 pub mod upgrade;
 pub mod validity;
+pub mod wire;
 pub mod worker;

@@ -10,6 +10,7 @@ use crate::measure::Counts;
 use crate::provenance::Provenance;
 use crate::quantiles::Summary;
 use crate::schedule::Arrivals;
+use crate::security::Tls;
 use crate::server_process::CpuTime;
 use crate::threshold::Verdict;
 use crate::validity::Validity;
@@ -77,6 +78,8 @@ pub enum Ending {
 pub struct Settings {
     /// `--url`.
     pub url: String,
+    /// Over TLS, whether the server's certificate was looked at; otherwise nothing.
+    pub tls: Option<Tls>,
     /// The path upgraded; several are separated by commas.
     pub path: String,
     /// `--dialect`.
@@ -138,6 +141,8 @@ pub struct Connections {
     pub churn: Option<ChurnCounts>,
     /// connect(2) → TCP connected, as seen by the request having left.
     pub tcp: Summary,
+    /// Until the TLS handshake was complete, where there is one.
+    pub tls: Option<Summary>,
     /// connect(2) → upgrade accepted.
     pub upgrade: Summary,
     /// connect(2) → welcome, users and history received; chat only.

@@ -11,6 +11,7 @@ use crate::options;
 use crate::payload::Template;
 use crate::rooms::Rooms;
 use crate::schedule::Schedule;
+use crate::security::Security;
 use crate::target::Target;
 
 /// The chat room in which every client begins.
@@ -26,6 +27,8 @@ pub struct Plan {
     pub dialect: Dialect,
     /// Where the server is.
     pub server: SocketAddr,
+    /// How connections are secured, if they are.
+    pub security: Option<Security>,
     /// The `Host` header.
     pub authority: String,
     /// The path that is upgraded for each room: one for all of them, or one each.
@@ -88,6 +91,8 @@ impl Churn {
 pub struct Findings {
     /// The address of the server.
     pub server: SocketAddr,
+    /// How connections are secured, if they are.
+    pub security: Option<Security>,
     /// Source addresses to take in turn.
     pub sources: Vec<Ipv4Addr>,
     /// How many threads there are.
@@ -111,12 +116,13 @@ impl Plan {
     ) -> Result<Self, Error> {
         options::check(options)?;
         let rooms = options::rooms(options);
-        let Findings { server, sources, threads, busy_poll } = findings;
+        let Findings { server, security, sources, threads, busy_poll } = findings;
         let slow = choose_slow(options.clients, rooms.senders, options::slow_count(options), seed);
         let leave = |rate| Churn { rate, order: choose_leaving(rooms.senders, &slow, seed) };
         Ok(Self {
             dialect: options.dialect,
             server,
+            security,
             authority: target.authority.clone(),
             paths: options::paths(options, target)?,
             room_names: options::room_names(options),
@@ -266,8 +272,13 @@ pub(crate) mod tests {
     fn plan_on(threads: u32, arguments: &[&str]) -> Arc<Plan> {
         let options = options(arguments);
         let target = Target::parse(&options.url).expect("parses");
-        let findings =
-            Findings { server: ([127, 0, 0, 1], 1).into(), sources: Vec::new(), threads, busy_poll: false };
+        let findings = Findings {
+            server: ([127, 0, 0, 1], 1).into(),
+            security: None,
+            sources: Vec::new(),
+            threads,
+            busy_poll: false,
+        };
         Arc::new(Plan::new(&options, &target, findings, 1, 2).expect("consistent"))
     }
 

@@ -18,6 +18,7 @@ use crate::options;
 use crate::plan::Findings;
 use crate::probe::Probe;
 use crate::results::text::grouped;
+use crate::security::Security;
 use crate::server_process::ServerProcess;
 use crate::target::Target;
 
@@ -129,13 +130,19 @@ fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Optio
         let address = target.resolve()?;
         Ok((address, address.to_string()))
     })?;
+    let security = list.check("tls", || {
+        let security = Security::of(options, target)?;
+        let found = security.as_ref().map_or("not asked for".to_owned(), Security::description);
+        Ok((security, found))
+    });
     let sources = list.check("ports", || {
         let ports = ephemeral_ports();
         let sources = sources(address.ip(), options.clients, ports)?;
         let count = sources.len().max(1);
         Ok((sources, format!("{} on each of {count} source address(es)", grouped(ports.into()))))
     });
-    list.check("server", || probe(options, target, address));
+    let security = security?;
+    list.check("server", || probe(options, target, address, security.as_ref()));
     let (cores, server) = (cores?, server?);
     let own_cores = if cores.is_empty() { &allowed } else { &cores };
     let server_cores = server.map(ServerProcess::cores).unwrap_or_default();
@@ -143,6 +150,7 @@ fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Optio
     let pinned_alone = !cores.is_empty() && shared_cores.is_empty();
     let findings = Findings {
         server: address,
+        security,
         sources: sources?,
         threads: (cores.len() as u32).clamp(1, options.clients),
         busy_poll: options.busy_poll.unwrap_or(pinned_alone),
@@ -282,14 +290,20 @@ fn sources(server: IpAddr, clients: u32, ports: u32) -> Result<Vec<Ipv4Addr>, Er
 }
 
 /// Upgrades one connection, in chat joins the rooms, and closes it again.
-fn probe(options: &RunOptions, target: &Target, address: SocketAddr) -> Result<((), String), Error> {
+fn probe(
+    options: &RunOptions,
+    target: &Target,
+    address: SocketAddr,
+    security: Option<&Security>,
+) -> Result<((), String), Error> {
     let paths = options::paths(options, target)?;
-    let mut probe = Probe::upgrade(address, target, &paths[0])?;
-    let mut found = "answers an upgrade".to_owned();
+    let mut probe = Probe::upgrade(address, target, &paths[0], security)?;
+    let over = probe.agreed().map_or(String::new(), |agreed| format!(" over {agreed}"));
+    let mut found = format!("answers an upgrade{over}");
     if options.dialect == Dialect::Chat {
         let rooms = options::room_names(options);
         probe.join(&rooms)?;
-        found = format!("answers an upgrade and has {}", rooms.join(", "));
+        found = format!("{found} and has {}", rooms.join(", "));
     }
     probe.close();
     Ok(((), found))

@@ -1,7 +1,7 @@
 //! One connection before all others: does the server answer an upgrade, and does it have the rooms?
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::chat::{self, Notice};
@@ -9,8 +9,10 @@ use crate::error::Error;
 use crate::frames::{self, Event, Opcode, Reader};
 use crate::join::{JoinStep, Progress};
 use crate::plan::INITIAL_ROOM;
+use crate::security::Security;
 use crate::target::Target;
 use crate::upgrade;
+use crate::wire::Wire;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the probe waits for the server to end the connection.
@@ -21,7 +23,7 @@ const MASK: [u8; 4] = [1, 2, 3, 4];
 /// A connection that has been upgraded.
 #[derive(Debug)]
 pub struct Probe {
-    stream: TcpStream,
+    stream: Wire,
     /// What came behind the response's head and has not been read.
     rest: Vec<u8>,
     url: String,
@@ -33,20 +35,27 @@ impl Probe {
     /// # Errors
     ///
     /// [`Error::Preflight`], with what the server did instead.
-    pub fn upgrade(address: SocketAddr, target: &Target, path: &str) -> Result<Self, Error> {
-        let url = format!("ws://{}{path}", target.authority);
+    pub fn upgrade(
+        address: SocketAddr,
+        target: &Target,
+        path: &str,
+        security: Option<&Security>,
+    ) -> Result<Self, Error> {
+        let url = target.url_of(path);
         let at = |what: String| Error::Preflight(format!("{url}: {what}"));
-        let unreachable = |error: io::Error| at(format!("cannot reach the server at {address}: {error}"));
-        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(unreachable)?;
-        stream.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+        let mut stream = Wire::connect(address, TIMEOUT, security).map_err(|error| at(error.to_string()))?;
         let key = upgrade::key(*b"loadgen's probe!");
         let silent = |error: io::Error| at(format!("no answer to an upgrade within 5 s: {error}"));
         stream.write_all(upgrade::request(&target.authority, path, &key).as_bytes()).map_err(silent)?;
         let mut response = Vec::new();
         let mut piece = [0; 4096];
         loop {
-            match read(&mut stream, &mut piece).map_err(silent)? {
-                0 => return Err(at("the server closed the connection instead of answering".to_owned())),
+            match stream.read(&mut piece).map_err(silent)? {
+                0 => {
+                    let hint =
+                        if security.is_none() { "; if it speaks TLS, write wss:// in --url" } else { "" };
+                    return Err(at(format!("the server closed the connection instead of answering{hint}")));
+                }
                 count => response.extend_from_slice(&piece[..count]),
             }
             let checked = upgrade::check_response(&response, &key);
@@ -55,6 +64,12 @@ impl Probe {
                 return Ok(Self { stream, rest, url });
             }
         }
+    }
+
+    /// The version and the cipher suite of TLS, where there is TLS.
+    #[must_use]
+    pub fn agreed(&self) -> Option<String> {
+        self.stream.agreed()
     }
 
     /// Joins each of the chat rooms in turn.
@@ -110,7 +125,7 @@ impl Probe {
             }
             let mut piece = [0; 4096];
             let late = Instant::now() > deadline;
-            match read(&mut self.stream, &mut piece) {
+            match self.stream.read(&mut piece) {
                 Ok(count) if count > 0 && !late => self.rest.extend_from_slice(&piece[..count]),
                 _ => return Err(at(&self.url, format!("room {room:?} was not joined within 5 s"))),
             }
@@ -126,20 +141,9 @@ impl Probe {
     /// member when measuring begins.
     pub fn close(mut self) {
         let _ = self.send(Opcode::Close, &1000_u16.to_be_bytes());
-        let _ = self.stream.set_read_timeout(Some(GOODBYE_TIMEOUT));
+        let _ = self.stream.set_read_timeout(GOODBYE_TIMEOUT);
         let deadline = Instant::now() + GOODBYE_TIMEOUT;
         let mut piece = [0; 4096];
-        while Instant::now() < deadline && read(&mut self.stream, &mut piece).is_ok_and(|count| count > 0) {}
-    }
-}
-
-/// Reads what has come. A ring that was taken down shortly before may interrupt a call that has a timeout,
-/// which the kernel then does not restart (signal(7)).
-fn read(stream: &mut TcpStream, piece: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match stream.read(piece) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
+        while Instant::now() < deadline && self.stream.read(&mut piece).is_ok_and(|count| count > 0) {}
     }
 }

@@ -13,7 +13,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::Error;
 use crate::process_group::{listener, members};
+use crate::security::Security;
 use crate::target::Target;
+use crate::wire::{ConnectError, Wire};
 
 /// How long a server may take until it answers.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -71,7 +73,12 @@ impl ServerCommand {
     /// # Errors
     ///
     /// [`Error::Runtime`] when it ends instead, does not answer in time, or when `is_interrupted`.
-    pub fn await_ready(&mut self, target: &Target, is_interrupted: impl Fn() -> bool) -> Result<(), Error> {
+    pub fn await_ready(
+        &mut self,
+        target: &Target,
+        security: Option<&Security>,
+        is_interrupted: impl Fn() -> bool,
+    ) -> Result<(), Error> {
         let begin = Instant::now();
         loop {
             if is_interrupted() {
@@ -80,11 +87,19 @@ impl ServerCommand {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(self.not_ready(&format!("ended with {status}")));
             }
-            if health(self.address, &target.authority).is_ok_and(|status| status < 500) {
-                return Ok(());
-            }
+            let answer = match health(self.address, &target.authority, security) {
+                Ok(..500) => return Ok(()),
+                // It serves, and waiting does not change what it is.
+                Err(Unanswered::Connect(ConnectError::Tls(failure))) if failure.is_final() => {
+                    return Err(self.not_ready(&format!("cannot be measured: {failure}")));
+                }
+                Ok(status) => format!("it answered {status}"),
+                Err(unanswered) => unanswered.to_string(),
+            };
             if begin.elapsed() > READY_TIMEOUT {
-                let why = format!("does not answer /healthz on {} within {READY_TIMEOUT:?}", self.address);
+                let address = self.address;
+                let why =
+                    format!("is not ready on {address} after {READY_TIMEOUT:?} (GET /healthz: {answer})");
                 return Err(self.not_ready(&why));
             }
             sleep(LOOK_EVERY);
@@ -151,15 +166,24 @@ impl Drop for ServerCommand {
     }
 }
 
+/// Why the server's state is not known.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Read(#[from] io::Error),
+}
+
 /// The status with which the server answers.
-fn health(address: SocketAddr, authority: &str) -> io::Result<u16> {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+fn health(address: SocketAddr, authority: &str, security: Option<&Security>) -> Result<u16, Unanswered> {
+    let mut stream = Wire::connect(address, ANSWER_TIMEOUT, security)?;
     write!(stream, "GET /healthz HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
     // "HTTP/1.1 200" is all that is needed.
     let mut start = [0; 12];
     stream.read_exact(&mut start)?;
-    parse_status(&start).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no HTTP"))
+    let no_http = || io::Error::new(io::ErrorKind::InvalidData, "no HTTP");
+    parse_status(&start).ok_or_else(|| no_http().into())
 }
 
 fn parse_status(start: &[u8]) -> Option<u16> {
@@ -216,7 +240,7 @@ mod tests {
         let log = directory.path().join("server.log");
         let target = free_target();
         let mut server = ServerCommand::start("echo no such luck; exit 7", &target, &log).expect("starts");
-        let error = server.await_ready(&target, || false).expect_err("it ends").to_string();
+        let error = server.await_ready(&target, None, || false).expect_err("it ends").to_string();
         assert!(error.contains("no such luck") && error.contains('7'), "{error}");
     }
 

@@ -19,6 +19,9 @@ pub enum Refusal {
         /// The reason phrase.
         reason: String,
     },
+    /// The response is a TLS record.
+    #[error("answered in TLS: write wss:// in --url")]
+    Tls,
     /// The response is no HTTP/1.1 response.
     #[error("answered what is not HTTP: {0}")]
     Malformed(String),
@@ -49,6 +52,10 @@ pub fn request(authority: &str, path: &str, key: &str) -> String {
 ///
 /// A [`Refusal`].
 pub fn check_response(bytes: &[u8], key: &str) -> Result<Option<usize>, Refusal> {
+    // No response begins like an alert or a handshake message (RFC 8446, section 5.1).
+    if let [21 | 22, ..] = bytes {
+        return Err(Refusal::Tls);
+    }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let malformed = |error: httparse::Error| Refusal::Malformed(error.to_string());
@@ -113,6 +120,7 @@ mod tests {
         assert_eq!(refused(&ACCEPTED.replace(", Upgrade", "")), Refusal::Header("Connection"));
         let extension = ACCEPTED.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x\r\n\r\n");
         assert_eq!(refused(&extension), Refusal::Header("Sec-WebSocket-Extensions"));
+        assert_eq!(refused("\x15\x03\x03\x00\x02\x02\x16"), Refusal::Tls);
         assert!(matches!(refused("SSH-2.0-x\r\n\r\n"), Refusal::Malformed(_)));
     }
 }

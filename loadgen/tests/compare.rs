@@ -61,7 +61,7 @@ impl Fake<'_> {
         };
         let target = Target::parse(&options.url).expect("parses");
         let server = ([127, 0, 0, 1], 8080).into();
-        let findings = Findings { server, sources: Vec::new(), threads: 1, busy_poll: false };
+        let findings = Findings { server, security: None, sources: Vec::new(), threads: 1, busy_poll: false };
         let plan = Plan::new(&options, &target, findings, fastrand::u64(..), 1).expect("a plan");
 
         let count = plan.schedule.measured_count();

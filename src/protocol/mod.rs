@@ -3,9 +3,10 @@
 //! Nothing here reads, writes, waits or looks at a clock, so the same code serves the lobby, the floor and
 //! the tests. A request passes through in one direction: [`head`] says where it ends and what it says,
 //! [`route`] decides on it, [`response`] puts the answer into bytes. [`frames`] encodes what is sent once
-//! the connection is a WebSocket.
+//! the connection is a WebSocket, and [`tls`] stands below all of it where the bytes are encrypted.
 
 pub mod frames;
 pub mod head;
 pub mod response;
 pub mod route;
+pub mod tls;

@@ -155,6 +155,7 @@ fn write_connections(out: &mut String, outcome: &Outcome) -> fmt::Result {
     )?;
     let rows = [
         ("tcp", Some(&connections.tcp)),
+        ("tls", connections.tls.as_ref()),
         ("upgrade", Some(&connections.upgrade)),
         ("join", connections.join.as_ref()),
     ];

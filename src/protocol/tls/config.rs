@@ -1,0 +1,236 @@
+//! What all TLS connections of one kind share, made of PEM files: a server's certificate and key, and whom a
+//! client trusts.
+//!
+//! Both sides speak TLS 1.2 and 1.3 and offer HTTP/1.1 by ALPN, which is what a WebSocket is upgraded from.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error as RustlsError, RootCertStore, ServerConfig, SignatureScheme,
+};
+
+/// The protocol that both sides offer (RFC 7301, section 6).
+const APPLICATION_PROTOCOL: &[u8] = b"http/1.1";
+
+/// Whose certificates a client accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that lead to an authority which the system trusts.
+    System,
+    /// Those that lead to a certificate in this PEM file, and no others.
+    File(PathBuf),
+    /// Anybody's: encrypted, but nobody knows with whom. For tests and measuring.
+    Anyone,
+}
+
+/// What a client does with sessions of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// The last 256 are kept and resumed, which is much cheaper for both sides.
+    Resumed,
+    /// Each connection begins anew, as those of so many different clients do.
+    Fresh,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file can be read, and what it should hold is not there.
+    #[error("{} holds no {what} in PEM form, which would begin with -----BEGIN", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+    },
+    /// What a file holds cannot be understood.
+    #[error("{} holds a {what} that cannot be used: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The key is not that of the certificate.
+    #[error(
+        "the key in {} does not belong to the first certificate in {}, which must be the server's own",
+        key.display(),
+        certificates.display()
+    )]
+    KeyMismatch {
+        /// The file with the certificates.
+        certificates: PathBuf,
+        /// The file with the key.
+        key: PathBuf,
+    },
+    /// The system trusts nobody.
+    #[error("the system has no certificates of authorities to trust ({0}): install ca-certificates")]
+    NoAuthorities(String),
+    /// The cryptography cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(RustlsError),
+}
+
+const CERTIFICATE: &str = "certificate";
+const KEY: &str = "private key";
+
+/// A server's configuration: the chain in `certificates`, the server's own first, with its key (PKCS #8, PKCS
+/// #1 or SEC 1). Clients resume their sessions by tickets, so shards need not share what they remember; the
+/// key of the tickets is another one every six hours.
+///
+/// # Errors
+///
+/// A [`ConfigError`] that names the file.
+pub fn server(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>, ConfigError> {
+    let chain = read_certificates(certificates)?;
+    let pem = read(key)?;
+    let private_key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => ConfigError::Missing { path: key.into(), what: KEY },
+        other => ConfigError::Damaged { path: key.into(), what: KEY, why: other.to_string() },
+    })?;
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(ConfigError::Setup)?
+        .with_no_client_auth();
+    let mut config = builder.with_single_cert(chain, private_key).map_err(|error| match error {
+        RustlsError::InconsistentKeys(_) => {
+            ConfigError::KeyMismatch { certificates: certificates.into(), key: key.into() }
+        }
+        RustlsError::InvalidCertificate(why) => {
+            ConfigError::Damaged { path: certificates.into(), what: CERTIFICATE, why: why.to_string() }
+        }
+        other => ConfigError::Damaged { path: key.into(), what: KEY, why: other.to_string() },
+    })?;
+    config.alpn_protocols = vec![APPLICATION_PROTOCOL.to_vec()];
+    config.ticketer = ring::Ticketer::new().map_err(ConfigError::Setup)?;
+    Ok(Arc::new(config))
+}
+
+/// A client's configuration.
+///
+/// # Errors
+///
+/// A [`ConfigError`] that names the file, or says that the system trusts nobody.
+pub fn client(trust: &Trust, sessions: Sessions) -> Result<Arc<ClientConfig>, ConfigError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(ConfigError::Setup)?;
+    let builder = match trust {
+        Trust::System => builder.with_root_certificates(system_authorities()?),
+        Trust::File(path) => builder.with_root_certificates(authorities_in(path)?),
+        Trust::Anyone => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
+        }
+    };
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![APPLICATION_PROTOCOL.to_vec()];
+    if sessions == Sessions::Fresh {
+        config.resumption = Resumption::disabled();
+    }
+    Ok(Arc::new(config))
+}
+
+/// ring needs nothing but a C compiler to build; aws-lc, the other provider of rustls, takes minutes.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    fs::read(path).map_err(|source| ConfigError::Read { path: path.into(), source })
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let pem = read(path)?;
+    let damaged = |error: rustls::pki_types::pem::Error| ConfigError::Damaged {
+        path: path.into(),
+        what: CERTIFICATE,
+        why: error.to_string(),
+    };
+    let certificates =
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(damaged)?;
+    match certificates.is_empty() {
+        true => Err(ConfigError::Missing { path: path.into(), what: CERTIFICATE }),
+        false => Ok(certificates),
+    }
+}
+
+fn authorities_in(path: &Path) -> Result<RootCertStore, ConfigError> {
+    let mut authorities = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        authorities.add(certificate).map_err(|error| ConfigError::Damaged {
+            path: path.into(),
+            what: CERTIFICATE,
+            why: error.to_string(),
+        })?;
+    }
+    Ok(authorities)
+}
+
+fn system_authorities() -> Result<RootCertStore, ConfigError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut authorities = RootCertStore::empty();
+    // Systems have some old certificates that nothing can be done with; the others are enough.
+    let _ = authorities.add_parsable_certificates(found.certs);
+    if authorities.is_empty() {
+        let why = found.errors.first().map_or("nothing was found".to_owned(), ToString::to_string);
+        return Err(ConfigError::NoAuthorities(why));
+    }
+    Ok(authorities)
+}
+
+/// Accepts every certificate, but only from who has its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, RustlsError> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, RustlsError> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, RustlsError> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
