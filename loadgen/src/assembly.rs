@@ -166,6 +166,7 @@ pub fn outcome(
             .server_pid
             .and_then(|pid| server_cost(pid, &machine.watch, window, merged.counts.received_in_window)),
         provenance,
+        unsaved: None,
     };
     outcome.thresholds = options.thresholds.iter().map(|threshold| threshold.judge(&outcome)).collect();
     outcome

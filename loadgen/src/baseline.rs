@@ -112,7 +112,9 @@ pub fn run(options: &RunOptions, name: &str) -> Result<Outcome, Error> {
     let mut options = options.clone();
     let written = options.out.get_or_insert_with(|| slot.directory().to_owned()).clone();
     let outcome = crate::run::run(&options)?;
-    if outcome.validity.valid {
+    if outcome.unsaved.is_some() {
+        eprintln!("what could not be saved is not added to the baseline {name}");
+    } else if outcome.validity.valid {
         let place = slot.keep(&written)?;
         if !options.quiet {
             eprintln!("saved as {}", place.display());

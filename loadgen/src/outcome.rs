@@ -58,6 +58,9 @@ pub struct Outcome {
     pub server: Option<Server>,
     /// Where this comes from.
     pub provenance: Provenance,
+    /// What of it could not be written to `--out`, and why.
+    #[serde(skip)]
+    pub unsaved: Option<String>,
 }
 
 /// How a run came to its end.
@@ -221,13 +224,15 @@ pub struct Server {
 }
 
 impl Outcome {
-    /// 3 when the run is not valid, otherwise 99 when a threshold is broken, otherwise 0.
+    /// 3 when the run is not valid, otherwise 1 when it could not be saved, otherwise 99 when a threshold is
+    /// broken, otherwise 0.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match (self.validity.valid, self.thresholds.iter().all(|verdict| verdict.passed)) {
-            (false, _) => 3,
-            (true, false) => 99,
-            (true, true) => 0,
+        ExitCode::from(match self {
+            Self { validity, .. } if !validity.valid => 3,
+            Self { unsaved: Some(_), .. } => 1,
+            Self { thresholds, .. } if thresholds.iter().any(|verdict| !verdict.passed) => 99,
+            _ => 0,
         })
     }
 }

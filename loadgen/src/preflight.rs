@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::options;
 use crate::plan::Findings;
 use crate::probe::Probe;
+use crate::results;
 use crate::results::text::grouped;
 use crate::server_process::ServerProcess;
 use crate::target::Target;
@@ -79,8 +80,11 @@ pub fn check(options: &RunOptions, target: &Target) -> Result<Ready, Error> {
 }
 
 /// Makes all checks and prints each with what was found, or what to change. Exit code 0 or 2.
-#[must_use]
-pub fn report(options: &RunOptions) -> ExitCode {
+///
+/// # Errors
+///
+/// [`Error::Write`] when it cannot be printed.
+pub fn report(options: &RunOptions) -> Result<ExitCode, Error> {
     let mut list = Checklist { goes_on: true, done: Vec::new() };
     let consistent = || options::check(options).map(|()| ((), "they agree".to_owned()));
     let is_consistent = list.check("options", consistent).is_some();
@@ -93,14 +97,14 @@ pub fn report(options: &RunOptions) -> ExitCode {
         let _ = examine(options, &target, &mut list);
     }
     for (name, result) in &list.done {
-        match result {
-            Ok(found) => println!("{name:<12} ok: {found}"),
-            Err(Error::Usage(why) | Error::Preflight(why)) => println!("{name:<12} FAILED: {why}"),
-            Err(error) => println!("{name:<12} FAILED: {error}"),
-        }
+        results::print(&match result {
+            Ok(found) => format!("{name:<12} ok: {found}\n"),
+            Err(Error::Usage(why) | Error::Preflight(why)) => format!("{name:<12} FAILED: {why}\n"),
+            Err(error) => format!("{name:<12} FAILED: {error}\n"),
+        })?;
     }
     let all_passed = list.done.iter().all(|(_, result)| result.is_ok());
-    ExitCode::from(if all_passed { 0 } else { 2 })
+    Ok(ExitCode::from(if all_passed { 0 } else { 2 }))
 }
 
 fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Option<Ready> {

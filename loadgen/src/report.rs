@@ -39,7 +39,10 @@ pub enum Report {
         latency: Box<Timings>,
     },
     /// Every client of this worker that was to receive anything has lost its connection.
-    Deserted,
+    Deserted {
+        /// Why, with how often.
+        lost: BTreeMap<String, u64>,
+    },
     /// Everything is measured.
     Finished(Box<Finished>),
     /// The worker cannot go on.

@@ -129,7 +129,7 @@ fn gates(evidence: &Evidence) -> Vec<Gate> {
     let ended = match evidence.ending {
         Ending::Complete => "complete",
         Ending::Interrupted => "interrupted by SIGINT",
-        Ending::ServerGone => "the server is gone: all clients lost their connections",
+        Ending::ServerGone => "all clients lost their connections",
     };
     let (measured, duration) = (evidence.measured.as_secs_f64(), evidence.duration.as_secs_f64());
     let mut gates = vec![

@@ -230,7 +230,9 @@ impl Worker {
     fn note_desertion(&mut self) {
         if !self.deserted && self.crowd.is_deserted() {
             self.deserted = true;
-            self.report(Report::Deserted);
+            let tally = &self.crowd.tally;
+            let lost = if tally.lost.is_empty() { &tally.failures } else { &tally.lost };
+            self.report(Report::Deserted { lost: lost.clone() });
         }
     }
 
