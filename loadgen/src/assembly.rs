@@ -14,8 +14,9 @@ use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::quantiles::{Summary, Undelivered, value_at};
 use crate::results::text::grouped;
+use crate::send_lag::SendLag;
 use crate::server_process::CpuTime;
-use crate::validity::{Evidence, Validity};
+use crate::validity::{Evidence, LAG_SHARE_MAX, Validity};
 
 /// Where the run took place.
 #[derive(Debug, Default)]
@@ -124,7 +125,7 @@ pub fn outcome(
         churn: plan.churn.is_some().then_some(merged.churn),
         planned: plan.schedule.measured_count(),
         sent: merged.counts.sent,
-        lag_p99_ns: send_lag.value_ns(0.99),
+        lag: SendLag::of(&merged.send_lag.histogram, (latency.value_ns(0.5) as f64 * LAG_SHARE_MAX) as u64),
         latency_p50_ns: latency.value_ns(0.5),
         busy_shares: threads.iter().map(|thread| thread.busy_share).collect(),
         expected: merged.expected,
@@ -201,6 +202,11 @@ fn remarks(
         (counts.altered, "messages were not what was sent, or not what the dialect prescribes"),
         (counts.id_conflicts, "message ids did not grow, or differed between receivers"),
         (connections.lost.values().sum(), "clients were lost after they had connected"),
+        // In chat there are others by nature: joins, acknowledgements, presence.
+        (
+            if dialect == Dialect::Chat { 0 } else { counts.other_messages },
+            "messages were none of this run's; does somebody else use the topic?",
+        ),
     ];
     let mut remarks: Vec<_> = wrongs
         .into_iter()

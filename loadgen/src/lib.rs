@@ -63,6 +63,7 @@ pub mod rooms;
 pub mod run;
 pub mod saved;
 pub mod schedule;
+pub mod send_lag;
 pub mod server_command;
 pub mod server_process;
 pub mod socket;
