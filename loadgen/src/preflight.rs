@@ -15,7 +15,7 @@ use uproar::ring::{Options, Ring};
 use crate::cli::{Dialect, RunOptions};
 use crate::error::Error;
 use crate::options;
-use crate::plan::Findings;
+use crate::plan::{CONNECTING_MAX, Findings};
 use crate::probe::Probe;
 use crate::results;
 use crate::results::text::grouped;
@@ -139,6 +139,9 @@ fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Optio
         let count = sources.len().max(1);
         Ok((sources, format!("{} on each of {count} source address(es)", grouped(ports.into()))))
     });
+    list.check("backlog", || check_backlog(options, address.ip(), somaxconn()));
+    let threads = cores.as_ref().map_or(1, |cores| cores.len().max(1));
+    list.check("memory", || check_memory(options, threads, available_bytes()));
     list.check("server", || probe(options, target, address));
     let (cores, server) = (cores?, server?);
     let own_cores = if cores.is_empty() { &allowed } else { &cores };
@@ -285,10 +288,62 @@ fn sources(server: IpAddr, clients: u32, ports: u32) -> Result<Vec<Ipv4Addr>, Er
     Ok((0..needed).map(|index| Ipv4Addr::from(0x7f00_0001 + index)).collect())
 }
 
+/// The longest queue of connections that nobody has accepted yet, which every listener on this host is held
+/// to (listen(2)).
+fn somaxconn() -> Option<u32> {
+    fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?.trim().parse().ok()
+}
+
+/// A SYN that finds the queue full is dropped and sent again a second later, and connecting would take
+/// seconds that are not the server's. Of another host nothing is known.
+fn check_backlog(
+    options: &RunOptions,
+    server: IpAddr,
+    somaxconn: Option<u32>,
+) -> Result<((), String), Error> {
+    let connecting = CONNECTING_MAX.min(options.clients);
+    match somaxconn {
+        _ if !server.is_loopback() => Ok(((), "of another host, not known".to_owned())),
+        None => Ok(((), "not known".to_owned())),
+        Some(longest) if longest < connecting && options.connect_rate.is_none() => Err(preflight(format!(
+            "{connecting} clients connect at a time, and a backlog holds {longest} at most: raise it (sysctl -w \
+             net.core.somaxconn=4096, and restart the server), or pace them (--connect-rate)"
+        ))),
+        Some(longest) => Ok(((), format!("at most {longest}"))),
+    }
+}
+
+/// What the kernel could give without swapping.
+fn available_bytes() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+fn check_memory(options: &RunOptions, threads: usize, available: Option<u64>) -> Result<((), String), Error> {
+    let needed = options::memory_bytes(options, threads);
+    let mebibytes = |bytes: u64| grouped(bytes >> 20);
+    match available {
+        Some(available) if available < needed => Err(preflight(format!(
+            "about {} MiB are needed for every broadcast, and for every speaker that a client hears, and {} MiB are \
+             available: lower --rate or --duration, or --clients or --senders",
+            mebibytes(needed),
+            mebibytes(available)
+        ))),
+        _ => Ok(((), format!("about {} MiB are needed", mebibytes(needed)))),
+    }
+}
+
 /// Upgrades one connection, in chat joins the rooms, and closes it again.
 fn probe(options: &RunOptions, target: &Target, address: SocketAddr) -> Result<((), String), Error> {
     let paths = options::paths(options, target)?;
-    let mut probe = Probe::upgrade(address, target, &paths[0])?;
+    let mut probe = Probe::upgrade(address, target, &paths[0]).map_err(|error| match error {
+        Error::Preflight(why) => preflight(format!(
+            "{why}; is it up, and are --url and --dialect {} right?",
+            options.dialect.name()
+        )),
+        other => other,
+    })?;
     let mut found = "answers an upgrade".to_owned();
     if options.dialect == Dialect::Chat {
         let rooms = options::room_names(options);
@@ -302,6 +357,7 @@ fn probe(options: &RunOptions, target: &Target, address: SocketAddr) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::tests::options;
 
     #[test]
     fn cores_are_listed_singly_and_in_ranges() {
@@ -318,6 +374,27 @@ mod tests {
         let three: Vec<Ipv4Addr> = [1, 2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last)).into();
         assert_eq!(sources(loopback, 2000, 1000).expect("loopback"), three);
         assert!(sources(IpAddr::from([10, 0, 0, 1]), 2000, 1000).is_err());
+    }
+
+    #[test]
+    fn a_backlog_that_is_shorter_than_what_connects_at_a_time_is_found() {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let check = |line: &[&str], ip, longest| check_backlog(&options(line), ip, longest).is_ok();
+        assert!(!check(&["--clients", "1000"], loopback, Some(128)));
+        assert!(check(&["--clients", "1000", "--connect-rate", "100"], loopback, Some(128)));
+        assert!(check(&["--clients", "1000"], loopback, Some(4096)));
+        assert!(check(&["--clients", "100"], loopback, Some(128)));
+        assert!(check(&["--clients", "1000"], IpAddr::from([10, 0, 0, 1]), Some(128)));
+        assert!(check(&["--clients", "1000"], loopback, None));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_found_before_it_is_tried() {
+        let gibibyte = Some(1 << 30);
+        let check = |line: &[&str]| check_memory(&options(line), 1, gibibyte).is_ok();
+        assert!(check(&["--clients", "10000", "--duration", "1h"]));
+        assert!(!check(&["--dialect", "raw", "--rate", "10000", "--duration", "72h"]));
+        assert!(!check(&["--dialect", "raw", "--clients", "100000", "--senders", "100000"]));
     }
 
     #[test]
