@@ -16,7 +16,7 @@ use crate::outcome::Outcome;
 const PLACE_VARIABLE: &str = "UPROAR_BASELINES";
 const PLACE: &str = "results/baselines";
 /// What a run consists of.
-const FILES: [&str; 3] = ["run.json", "run.hlog", "run.hgrm"];
+pub(crate) const FILES: [&str; 3] = ["run.json", "run.hlog", "run.hgrm"];
 /// How many runs a baseline holds at most; a comparison takes no more.
 const RUNS_MAX: u32 = 100;
 

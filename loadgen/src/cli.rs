@@ -222,7 +222,7 @@ impl RunOptions {
 /// The options of `report`.
 #[derive(Debug, Args)]
 pub struct ReportOptions {
-    /// Directories that --out has written.
+    /// Directories that --out has written, or that hold several of them.
     #[arg(value_name = "DIR", required = true)]
     pub directories: Vec<PathBuf>,
     /// The page to write.

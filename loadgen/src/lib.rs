@@ -67,6 +67,7 @@ pub mod send_lag;
 pub mod server_command;
 pub mod server_process;
 pub mod socket;
+pub mod stages;
 pub mod target;
 pub mod threshold;
 pub mod truth;

@@ -48,6 +48,8 @@ pub struct Outcome {
     pub complete: Option<Summary>,
     /// First → last receiver, one value for each broadcast that reached all of them; not for echo.
     pub spread: Option<Summary>,
+    /// Each stage by itself, by when a broadcast was due; empty when there is one rate.
+    pub stages: Vec<StageOutcome>,
     /// Each half of the measuring time by itself, by time of receipt.
     pub halves: Option<[Half; 2]>,
     /// The conditions that were to hold.
@@ -180,6 +182,29 @@ pub struct Room {
     pub received: u64,
     /// Received ÷ expected.
     pub reach: f64,
+}
+
+/// What one stage came to.
+#[derive(Debug, Serialize)]
+pub struct StageOutcome {
+    /// How long it was to last.
+    pub duration_seconds: f64,
+    /// Broadcasts a second.
+    pub rate: f64,
+    /// Broadcasts planned.
+    pub broadcasts_planned: u64,
+    /// Broadcasts handed to the kernel.
+    pub sent: u64,
+    /// Deliveries expected of those.
+    pub expected: u64,
+    /// Deliveries received.
+    pub received: u64,
+    /// Received ÷ expected.
+    pub reach: f64,
+    /// Intended → received.
+    pub latency: Summary,
+    /// Intended → actual send.
+    pub send_lag: Summary,
 }
 
 /// One half of the measuring time.

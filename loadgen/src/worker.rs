@@ -300,6 +300,7 @@ impl Worker {
             service: std::mem::take(&mut recorder.service),
             send_lag: std::mem::take(&mut recorder.send_lag),
             broadcasts: std::mem::take(&mut recorder.broadcasts),
+            stages: std::mem::take(&mut recorder.stages),
             counts: recorder.counts,
             last_sent_ns: recorder.last_sent_ns,
             drained_ns: measured.drained_ns,
