@@ -8,14 +8,17 @@ use crate::cli::{Dialect, RunOptions};
 use crate::measure::{Counts, Timings};
 use crate::merged::{Merged, Record};
 use crate::outcome::{
-    Connections, Deliveries, Ending, Half, Outcome, Room, SCHEMA_VERSION, Server, Settings, Thread,
+    Connections, Deliveries, Ending, Half, Outcome, Room, SCHEMA_VERSION, Server, Settings, StageOutcome,
+    Thread,
 };
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::quantiles::{Summary, Undelivered, value_at};
 use crate::results::text::grouped;
+use crate::schedule::Stage;
 use crate::security::{Security, Tls};
 use crate::server_process::CpuTime;
+use crate::stages::MergedStage;
 use crate::validity::{Evidence, Validity};
 
 /// Where the run took place.
@@ -162,15 +165,31 @@ pub fn outcome(
         first: per_broadcast(&merged.first, none),
         complete: per_broadcast(&merged.complete, merged.complete_undelivered),
         spread: per_broadcast(&merged.spread, none),
+        stages: options.stages().iter().zip(&merged.stages).map(stage).collect(),
         halves,
         threads,
         server: options
             .server_pid
             .and_then(|pid| server_cost(pid, &machine.watch, window, merged.counts.received_in_window)),
         provenance,
+        unsaved: None,
     };
     outcome.thresholds = options.thresholds.iter().map(|threshold| threshold.judge(&outcome)).collect();
     outcome
+}
+
+fn stage((asked, merged): (&Stage, &MergedStage)) -> StageOutcome {
+    StageOutcome {
+        duration_seconds: asked.duration.as_secs_f64(),
+        rate: asked.rate,
+        broadcasts_planned: merged.planned,
+        sent: merged.send_lag.histogram.len(),
+        expected: merged.expected,
+        received: merged.received,
+        reach: merged.received as f64 / merged.expected.max(1) as f64,
+        latency: Summary::new(&merged.latency, merged.undelivered, &merged.worst.histogram),
+        send_lag: Summary::independent(&merged.send_lag, Undelivered::default()),
+    }
 }
 
 fn server_cost(pid: u32, watch: &Watch, window_ns: u64, deliveries: u64) -> Option<Server> {
@@ -202,6 +221,11 @@ fn remarks(
         (counts.altered, "messages were not what was sent, or not what the dialect prescribes"),
         (counts.id_conflicts, "message ids did not grow, or differed between receivers"),
         (connections.lost.values().sum(), "clients were lost after they had connected"),
+        // In chat there are others by nature: joins, acknowledgements, presence.
+        (
+            if plan.dialect == Dialect::Chat { 0 } else { counts.other_messages },
+            "messages were none of this run's; does somebody else use the topic?",
+        ),
     ];
     let mut remarks: Vec<_> = wrongs
         .into_iter()

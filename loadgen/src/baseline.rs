@@ -16,7 +16,7 @@ use crate::outcome::Outcome;
 const PLACE_VARIABLE: &str = "UPROAR_BASELINES";
 const PLACE: &str = "results/baselines";
 /// What a run consists of.
-const FILES: [&str; 3] = ["run.json", "run.hlog", "run.hgrm"];
+pub(crate) const FILES: [&str; 3] = ["run.json", "run.hlog", "run.hgrm"];
 /// How many runs a baseline holds at most; a comparison takes no more.
 const RUNS_MAX: u32 = 100;
 
@@ -112,7 +112,9 @@ pub fn run(options: &RunOptions, name: &str) -> Result<Outcome, Error> {
     let mut options = options.clone();
     let written = options.out.get_or_insert_with(|| slot.directory().to_owned()).clone();
     let outcome = crate::run::run(&options)?;
-    if outcome.validity.valid {
+    if outcome.unsaved.is_some() {
+        eprintln!("what could not be saved is not added to the baseline {name}");
+    } else if outcome.validity.valid {
         let place = slot.keep(&written)?;
         if !options.quiet {
             eprintln!("saved as {}", place.display());

@@ -11,7 +11,11 @@ use crate::compare::CompareOptions;
 use crate::schedule::{Arrivals, Stage, Stages, positive_rate};
 use crate::threshold::Threshold;
 
-const EXIT_CODES: &str = "\
+const GATES_AND_EXIT_CODES: &str = "\
+A run is INVALID when fewer than 99.5 % of the planned broadcasts were sent; send lag p99 exceeds 10 % of \
+latency p50; a thread was processing for over 95 % of its time; a delivery \
+is missing, unless --allow-loss; not all clients connected or came back; or it ended early.
+
 Exit codes: 0 ok; 1 run-time error, nothing was measured; 2 usage or preflight; 3 INVALID, which outranks \
 99: a threshold is broken; and of compare and ab, 4: the second side is significantly worse. A run that \
 SIGINT or the loss of all clients has ended early is INVALID, and what was measured until then is saved; \
@@ -19,7 +23,7 @@ before measuring has begun, it ends with 1. A second SIGINT ends it at once.";
 
 /// Measures how long a WebSocket broadcast takes to reach each of its receivers.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = GATES_AND_EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -224,7 +228,7 @@ impl RunOptions {
 /// The options of `report`.
 #[derive(Debug, Args)]
 pub struct ReportOptions {
-    /// Directories that --out has written.
+    /// Directories that --out has written, or that hold several of them.
     #[arg(value_name = "DIR", required = true)]
     pub directories: Vec<PathBuf>,
     /// The page to write.

@@ -4,6 +4,7 @@
 //! behind for the next. A step holds when its run is valid and the condition holds.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,8 +14,8 @@ use crate::cli::{Format, RunOptions};
 use crate::error::Error;
 use crate::options;
 use crate::outcome::{Ending, Outcome, SCHEMA_VERSION};
-use crate::results::csv;
 use crate::results::text::grouped;
+use crate::results::{self, csv};
 use crate::run::Session;
 use crate::threshold::{Threshold, Verdict};
 use crate::validity::floor_percent;
@@ -112,6 +113,9 @@ struct Found {
     interrupted: bool,
     /// In the order in which they were made.
     steps: Vec<Step>,
+    /// Why results could not be saved. The search goes on, and what it finds is printed.
+    #[serde(skip)]
+    unsaved: Option<String>,
 }
 
 /// Searches, prints and saves. Exit code 0 when a rate was found; otherwise 99 when the condition was
@@ -136,6 +140,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
         at_least: false,
         interrupted: false,
         steps: Vec::new(),
+        unsaved: None,
     };
     while let Some(rate) = search.next()
         && !found.interrupted
@@ -154,10 +159,13 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
             Err(error) => Step::impossible(rate, &error),
             Ok(()) => {
                 if let Some(directory) = &step_options.out {
-                    fs::create_dir_all(directory).map_err(|source| write_failed(directory, source))?;
+                    found.note_unsaved(fs::create_dir_all(directory), directory);
                 }
                 let outcome = session.perform(&step_options)?;
                 found.interrupted = outcome.ending == Ending::Interrupted;
+                if let Some(why) = &outcome.unsaved {
+                    found.unsaved.get_or_insert_with(|| why.clone());
+                }
                 Step::of(rate, &condition, &outcome, directory)
             }
         };
@@ -171,19 +179,18 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
         found.conclude(&search);
         if let Some(directory) = &options.out {
             let path = directory.join("find-max.json");
-            fs::write(&path, found.json()).map_err(|source| write_failed(&path, source))?;
+            found.note_unsaved(fs::write(&path, found.json()), &path);
         }
     }
-    match options.format {
-        Format::Text => print!("{}", found.text()),
-        Format::Json => print!("{}", found.json()),
-        Format::Csv => print!("{}", found.csv()),
+    results::print(&match options.format {
+        Format::Text => found.text(),
+        Format::Json => found.json(),
+        Format::Csv => found.csv(),
+    })?;
+    if let Some(why) = &found.unsaved {
+        eprintln!("loadgen: {why}; what is printed here is all that is left of it");
     }
     Ok(found.exit_code())
-}
-
-fn write_failed(path: &Path, source: std::io::Error) -> Error {
-    Error::Write { path: path.display().to_string(), source }
 }
 
 impl Step {
@@ -226,6 +233,12 @@ impl Step {
 }
 
 impl Found {
+    fn note_unsaved(&mut self, written: io::Result<()>, path: &Path) {
+        if let Err(error) = written {
+            self.unsaved.get_or_insert_with(|| format!("cannot write {}: {error}", path.display()));
+        }
+    }
+
     /// Takes over how far the search has come.
     fn conclude(&mut self, search: &Search) {
         self.rate = search.found();
@@ -276,6 +289,7 @@ impl Found {
         let was_broken = |step: &Step| step.why.as_ref().is_some_and(|why| !why.starts_with("INVALID"));
         ExitCode::from(match self.rate {
             _ if self.interrupted => 3,
+            Some(_) if self.unsaved.is_some() => 1,
             Some(_) => 0,
             None if self.steps.iter().any(was_broken) => 99,
             None => 3,

@@ -54,10 +54,11 @@ impl Intervals {
     ///
     /// When the log cannot be written.
     pub fn finish<W: Write>(&mut self, log: &mut Option<Log<'_, W>>) -> io::Result<()> {
+        let mut result = Ok(());
         for (index, (merged, _)) in std::mem::take(&mut self.pending) {
-            Self::complete(&mut self.complete, index, merged, log)?;
+            result = result.and(Self::complete(&mut self.complete, index, merged, log));
         }
-        Ok(())
+        result
     }
 
     fn complete<W: Write>(
@@ -66,12 +67,11 @@ impl Intervals {
         merged: Timings,
         log: &mut Option<Log<'_, W>>,
     ) -> io::Result<()> {
-        if let Some(log) = log {
-            let length = Duration::from_nanos(INTERVAL_NS);
-            log.interval(&merged.histogram, length * index as u32, length)?;
-        }
+        // Kept first: a log that cannot be written must not cost what was measured.
         complete.push(merged);
-        Ok(())
+        let (Some(log), Some(merged)) = (log, complete.last()) else { return Ok(()) };
+        let length = Duration::from_nanos(INTERVAL_NS);
+        log.interval(&merged.histogram, length * index as u32, length)
     }
 
     /// The two halves of the whole seconds of the measuring time.

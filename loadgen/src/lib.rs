@@ -67,6 +67,7 @@ pub mod security;
 pub mod server_command;
 pub mod server_process;
 pub mod socket;
+pub mod stages;
 pub mod target;
 pub mod threshold;
 pub mod transport;

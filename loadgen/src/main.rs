@@ -18,7 +18,7 @@ fn main() -> ExitCode {
 fn carry_out(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Run(options) => measure(&options),
-        Command::Check(options) => Ok(preflight::report(&options)),
+        Command::Check(options) => preflight::report(&options),
         Command::Report(options) => page::write(&options).map(|()| ExitCode::SUCCESS),
         Command::Compare(options) => compare::run(&options),
         Command::Ab(options) => ab::run(&options),

@@ -12,6 +12,7 @@ use crate::cli::Dialect;
 use crate::payload::Stamp;
 use crate::plan::Plan;
 use crate::rooms::Rooms;
+use crate::stages::StageTimings;
 use crate::truth::{Sequences, Verdict};
 
 /// The largest time that is told apart, in nanoseconds. What takes longer counts as this long.
@@ -169,6 +170,8 @@ pub struct Recorder {
     pub send_lag: Timings,
     /// One for each measured broadcast; none in the echo dialect, where a broadcast is one delivery.
     pub broadcasts: Vec<Broadcast>,
+    /// Each stage by itself, when there are several.
+    pub stages: Vec<StageTimings>,
     /// How often what happened.
     pub counts: Counts,
     /// When the last broadcast was handed to the kernel.
@@ -183,12 +186,14 @@ impl Recorder {
     pub fn new(plan: Arc<Plan>, thread: u32) -> Self {
         let echo = plan.dialect == Dialect::Echo;
         let table_len = if echo { 0 } else { plan.schedule.measured_count() as usize };
+        let stage_count = plan.schedule.stages().len();
         let speakers_heard = if echo { 1 } else { plan.rooms.tracks_max() as usize };
         Self {
             interval: Timings::default(),
             service: Timings::default(),
             send_lag: Timings::default(),
             broadcasts: vec![Broadcast::default(); table_len],
+            stages: vec![StageTimings::default(); if stage_count > 1 { stage_count } else { 0 }],
             counts: Counts::default(),
             last_sent_ns: 0,
             sequences: Sequences::new(plan.clients_of(thread), speakers_heard),
@@ -207,7 +212,11 @@ impl Recorder {
         self.last_sent_ns = self.last_sent_ns.max(stamp.sent_ns);
         if let Some(index) = self.plan.schedule.measured_index(stamp.sequence) {
             self.counts.sent += 1;
-            self.send_lag.record(stamp.sent_ns.saturating_sub(stamp.intended_ns));
+            let lag_ns = stamp.sent_ns.saturating_sub(stamp.intended_ns);
+            self.send_lag.record(lag_ns);
+            if !self.stages.is_empty() {
+                self.stages[self.plan.schedule.stage_of(index)].send_lag.record(lag_ns);
+            }
             if let Some(broadcast) = self.broadcasts.get_mut(index) {
                 broadcast.sent_ns = stamp.sent_ns;
             }
@@ -251,7 +260,11 @@ impl Recorder {
             return true;
         };
         self.counts.received += 1;
-        self.interval.record(now_ns.saturating_sub(stamp.intended_ns));
+        let latency_ns = now_ns.saturating_sub(stamp.intended_ns);
+        self.interval.record(latency_ns);
+        if !self.stages.is_empty() {
+            self.stages[plan.schedule.stage_of(index)].latency.record(latency_ns);
+        }
         self.service.record(now_ns.saturating_sub(stamp.sent_ns));
         if let Some(broadcast) = self.broadcasts.get_mut(index) {
             if broadcast.received_count == 0 {

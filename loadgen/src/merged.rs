@@ -14,6 +14,7 @@ use crate::presence::expected_counts;
 use crate::quantiles::Undelivered;
 use crate::report::{Connected, Finished};
 use crate::results::hlog::Log;
+use crate::stages::{Broadcasts, MergedStage};
 use crate::worker::INTERVAL_NS;
 
 /// What the threads have reported about a run that is over.
@@ -62,6 +63,8 @@ pub struct Merged {
     pub complete_undelivered: Undelivered,
     /// First → last receiver, where all have received.
     pub spread: Timings,
+    /// Each stage by itself, when there are several.
+    pub stages: Vec<MergedStage>,
     /// How often what happened.
     pub counts: Counts,
     /// Expected and received in each room; nothing for echo.
@@ -155,12 +158,14 @@ impl Merged {
             complete: Timings::default(),
             complete_undelivered: Undelivered { count: 0, at_least_ns: plan.drain_ns },
             spread: Timings::default(),
+            stages: Vec::new(),
             counts,
             rooms,
             churn,
             openings,
         };
         merged.add_broadcasts(record, &broadcasts, &each);
+        merged.add_stages(record, Broadcasts { known: &broadcasts, each: &each });
         merged
     }
 
@@ -192,6 +197,19 @@ impl Merged {
         self.service_worst.record_many(self.service_undelivered.at_least_ns, unheard);
     }
 
+    fn add_stages(&mut self, record: &Record<'_>, broadcasts: Broadcasts<'_>) {
+        let schedule = &record.plan.schedule;
+        let due_ns = |index| schedule.due_ns(record.start_ns, schedule.sequence_of(index));
+        for (stage, span) in schedule.stages().iter().enumerate() {
+            let mut recorded = record.finished.iter().filter_map(|finished| finished.stages.get(stage));
+            let Some(mut timings) = recorded.next().cloned() else { continue };
+            recorded.for_each(|other| timings.merge(other));
+            let waited_ns = self.latency_undelivered.at_least_ns;
+            let dialect = record.plan.dialect;
+            self.stages.push(MergedStage::of(dialect, span, timings, broadcasts, due_ns, waited_ns));
+        }
+    }
+
     /// Logs the undelivered, and the histograms of the whole run.
     ///
     /// # Errors
@@ -211,7 +229,10 @@ impl Merged {
         if !self.complete.histogram.is_empty() {
             named.extend([("first", &self.first), ("complete", &self.complete), ("spread", &self.spread)]);
         }
-        named.into_iter().try_for_each(|(name, timings)| log.tagged(name, &timings.histogram, window))
+        named.into_iter().try_for_each(|(name, timings)| log.tagged(name, &timings.histogram, window))?;
+        (1..).zip(&self.stages).try_for_each(|(number, stage)| {
+            log.tagged(&format!("stage-{number}"), &stage.latency.histogram, window)
+        })
     }
 }
 

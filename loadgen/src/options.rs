@@ -1,8 +1,11 @@
 //! What the options come to, and which of them contradict each other: the pure half of a plan, known
 //! before anything is looked at.
 
+use std::time::Duration;
+
 use crate::cli::{Dialect, RunOptions};
 use crate::error::Error;
+use crate::measure::{Broadcast, TIME_NS_MAX};
 use crate::payload::{BINARY_BYTES_MIN, TEXT_BYTES_MIN};
 use crate::plan::INITIAL_ROOM;
 use crate::rooms::Rooms;
@@ -13,6 +16,11 @@ use crate::threshold::{Metric, Threshold, Time};
 /// How often one client speaks in chat, at most, unless the senders are counted out: a chat server may
 /// limit a client to 50 messages a second, and a limit that is only just met would be met unevenly.
 pub const CHAT_SPEAKER_RATE_MAX: f64 = 40.0;
+
+/// What is under way when measuring ends takes some time in any case.
+const DRAIN_MIN: Duration = Duration::from_millis(1);
+/// What is undelivered counts as the time waited, and that is recorded in a histogram.
+const DRAIN_MAX: Duration = Duration::from_nanos(TIME_NS_MAX);
 
 /// Refuses options that contradict each other.
 ///
@@ -46,6 +54,20 @@ fn check_payload_and_time(options: &RunOptions) -> Result<(), Error> {
     let duration = options.measured_duration();
     if duration.is_zero() {
         return refuse("--duration 0: there is nothing to measure in no time");
+    }
+    if let Some(short) = options.stages().iter().find(|stage| stage.count() == 0) {
+        // Of --stages, which parses them, each has one.
+        return refuse(format!(
+            "--duration {}: too short for a single broadcast at --rate {}",
+            humantime::format_duration(short.duration),
+            short.rate
+        ));
+    }
+    if !(DRAIN_MIN..=DRAIN_MAX).contains(&options.drain) {
+        return refuse(format!(
+            "--drain {}: allowed are 1ms to 60s: in no time nothing arrives, and times are told apart up to 60 s",
+            humantime::format_duration(options.drain)
+        ));
     }
     let span = options.warmup.saturating_add(duration).saturating_add(options.drain);
     let count = options.peak_rate() * options.warmup.as_secs_f64()
@@ -94,6 +116,9 @@ fn check_members(options: &RunOptions) -> Result<(), Error> {
     let (slow, clients) = (slow_count(options), options.clients);
     let Rooms { count, senders } = rooms(options);
     let readers = clients - slow;
+    if options.slow_clients > 0.0 && slow == 0 {
+        return refuse(format!("--slow-clients {}: of {clients} clients that is none", options.slow_clients));
+    }
     if options.dialect == Dialect::Echo && slow > 0 {
         return refuse("--slow-clients: an echo goes to its sender alone, so nobody waits for the slow");
     }
@@ -150,6 +175,22 @@ pub fn deliveries(dialect: Dialect, readers: u64) -> u64 {
     }
 }
 
+/// About how much memory a run takes where that grows with its options: the table of broadcasts (of each
+/// thread, and merged), what each client has heard of each speaker, and the clients.
+#[must_use]
+pub fn memory_bytes(options: &RunOptions, threads: usize) -> u64 {
+    const CLIENT_BYTES: u64 = 2048;
+    let (count, clients) = (rooms(options), u64::from(options.clients));
+    let broadcasts = (options.mean_rate() * options.measured_duration().as_secs_f64()).ceil() as u64;
+    let (tables, speakers_heard) = match options.dialect {
+        Dialect::Echo => (0, 1),
+        Dialect::Chat | Dialect::Raw => (threads as u64 + 1, u64::from(count.tracks_max())),
+    };
+    broadcasts * tables * size_of::<Broadcast>() as u64
+        + clients * speakers_heard * size_of::<u32>() as u64
+        + clients * CLIENT_BYTES
+}
+
 /// How many clients stop reading.
 #[must_use]
 pub fn slow_count(options: &RunOptions) -> u32 {
@@ -194,8 +235,8 @@ pub fn room_names(options: &RunOptions) -> Vec<String> {
 /// [`Error::Usage`] when the URL names the path of one topic and there are several.
 pub fn paths(options: &RunOptions, target: &Target) -> Result<Vec<String>, Error> {
     match (&target.path, options.dialect) {
-        (Some(path), Dialect::Raw) if rooms(options).count > 1 => {
-            refuse(format!("--rooms: the URL's path {path} names one topic; leave it out"))
+        (Some(path), Dialect::Raw) if rooms(options).count > 1 || !options.room.is_empty() => {
+            refuse(format!("--rooms and --topic: the URL's path {path} names the topic; leave it out"))
         }
         (Some(path), _) => Ok(vec![path.clone()]),
         (None, Dialect::Chat) => Ok(vec!["/chat".to_owned()]),
@@ -220,6 +261,10 @@ mod tests {
             (&["--clients", "2", "--rate", "81"], "needs 3 clients that speak"),
             (&["--clients", "5", "--room", "a,b,c"], "at least 6"),
             (&["--duration", "0s"], "--duration"),
+            (&["--duration", "300ms", "--rate", "1"], "too short for a single broadcast"),
+            (&["--drain", "0s"], "--drain"),
+            (&["--drain", "61s"], "--drain 1m 1s: allowed are 1ms to 60s"),
+            (&["--clients", "10", "--slow-clients", "1"], "of 10 clients that is none"),
             (
                 &["--rate", "1000000", "--duration", "1h", "--dialect", "raw", "--arrivals", "poisson"],
                 "poisson",
@@ -249,7 +294,10 @@ mod tests {
     #[test]
     fn a_path_names_one_topic() {
         let target = Target::parse("ws://a/b").expect("parses");
-        assert!(paths(&options(&["--dialect", "raw", "--rooms", "2"]), &target).is_err());
+        for contradiction in [["--rooms", "2"], ["--topic", "t"]] {
+            let options = options(&[&["--dialect", "raw"], &contradiction[..]].concat());
+            assert!(paths(&options, &target).is_err(), "{contradiction:?}");
+        }
         assert_eq!(paths(&options(&["--room", "a,b"]), &target).expect("one"), ["/b"]);
     }
 

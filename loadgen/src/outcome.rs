@@ -49,6 +49,8 @@ pub struct Outcome {
     pub complete: Option<Summary>,
     /// First → last receiver, one value for each broadcast that reached all of them; not for echo.
     pub spread: Option<Summary>,
+    /// Each stage by itself, by when a broadcast was due; empty when there is one rate.
+    pub stages: Vec<StageOutcome>,
     /// Each half of the measuring time by itself, by time of receipt.
     pub halves: Option<[Half; 2]>,
     /// The conditions that were to hold.
@@ -59,6 +61,9 @@ pub struct Outcome {
     pub server: Option<Server>,
     /// Where this comes from.
     pub provenance: Provenance,
+    /// What of it could not be written to `--out`, and why.
+    #[serde(skip)]
+    pub unsaved: Option<String>,
 }
 
 /// How a run came to its end.
@@ -184,6 +189,29 @@ pub struct Room {
     pub reach: f64,
 }
 
+/// What one stage came to.
+#[derive(Debug, Serialize)]
+pub struct StageOutcome {
+    /// How long it was to last.
+    pub duration_seconds: f64,
+    /// Broadcasts a second.
+    pub rate: f64,
+    /// Broadcasts planned.
+    pub broadcasts_planned: u64,
+    /// Broadcasts handed to the kernel.
+    pub sent: u64,
+    /// Deliveries expected of those.
+    pub expected: u64,
+    /// Deliveries received.
+    pub received: u64,
+    /// Received ÷ expected.
+    pub reach: f64,
+    /// Intended → received.
+    pub latency: Summary,
+    /// Intended → actual send.
+    pub send_lag: Summary,
+}
+
 /// One half of the measuring time.
 #[derive(Debug, Serialize)]
 pub struct Half {
@@ -226,13 +254,15 @@ pub struct Server {
 }
 
 impl Outcome {
-    /// 3 when the run is not valid, otherwise 99 when a threshold is broken, otherwise 0.
+    /// 3 when the run is not valid, otherwise 1 when it could not be saved, otherwise 99 when a threshold is
+    /// broken, otherwise 0.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match (self.validity.valid, self.thresholds.iter().all(|verdict| verdict.passed)) {
-            (false, _) => 3,
-            (true, false) => 99,
-            (true, true) => 0,
+        ExitCode::from(match self {
+            Self { validity, .. } if !validity.valid => 3,
+            Self { unsaved: Some(_), .. } => 1,
+            Self { thresholds, .. } if thresholds.iter().any(|verdict| !verdict.passed) => 99,
+            _ => 0,
         })
     }
 }

@@ -18,7 +18,7 @@ use crate::target::Target;
 pub const INITIAL_ROOM: &str = "general";
 /// How many clients are on their way at a time when nothing else is asked for: below every usual
 /// listen backlog, so that no SYN is dropped and retried a second later.
-const CONNECTING_MAX: u32 = 512;
+pub const CONNECTING_MAX: u32 = 512;
 
 /// A run, decided.
 #[derive(Debug)]

@@ -15,8 +15,9 @@ use uproar::ring::{Options, Ring};
 use crate::cli::{Dialect, RunOptions};
 use crate::error::Error;
 use crate::options;
-use crate::plan::Findings;
+use crate::plan::{CONNECTING_MAX, Findings};
 use crate::probe::Probe;
+use crate::results;
 use crate::results::text::grouped;
 use crate::security::Security;
 use crate::server_process::ServerProcess;
@@ -80,8 +81,11 @@ pub fn check(options: &RunOptions, target: &Target) -> Result<Ready, Error> {
 }
 
 /// Makes all checks and prints each with what was found, or what to change. Exit code 0 or 2.
-#[must_use]
-pub fn report(options: &RunOptions) -> ExitCode {
+///
+/// # Errors
+///
+/// [`Error::Write`] when it cannot be printed.
+pub fn report(options: &RunOptions) -> Result<ExitCode, Error> {
     let mut list = Checklist { goes_on: true, done: Vec::new() };
     let consistent = || options::check(options).map(|()| ((), "they agree".to_owned()));
     let is_consistent = list.check("options", consistent).is_some();
@@ -94,14 +98,14 @@ pub fn report(options: &RunOptions) -> ExitCode {
         let _ = examine(options, &target, &mut list);
     }
     for (name, result) in &list.done {
-        match result {
-            Ok(found) => println!("{name:<12} ok: {found}"),
-            Err(Error::Usage(why) | Error::Preflight(why)) => println!("{name:<12} FAILED: {why}"),
-            Err(error) => println!("{name:<12} FAILED: {error}"),
-        }
+        results::print(&match result {
+            Ok(found) => format!("{name:<12} ok: {found}\n"),
+            Err(Error::Usage(why) | Error::Preflight(why)) => format!("{name:<12} FAILED: {why}\n"),
+            Err(error) => format!("{name:<12} FAILED: {error}\n"),
+        })?;
     }
     let all_passed = list.done.iter().all(|(_, result)| result.is_ok());
-    ExitCode::from(if all_passed { 0 } else { 2 })
+    Ok(ExitCode::from(if all_passed { 0 } else { 2 }))
 }
 
 fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Option<Ready> {
@@ -141,6 +145,9 @@ fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Optio
         let count = sources.len().max(1);
         Ok((sources, format!("{} on each of {count} source address(es)", grouped(ports.into()))))
     });
+    list.check("backlog", || check_backlog(options, address.ip(), somaxconn()));
+    let threads = cores.as_ref().map_or(1, |cores| cores.len().max(1));
+    list.check("memory", || check_memory(options, threads, available_bytes()));
     let security = security?;
     list.check("server", || probe(options, target, address, security.as_ref()));
     let (cores, server) = (cores?, server?);
@@ -289,6 +296,52 @@ fn sources(server: IpAddr, clients: u32, ports: u32) -> Result<Vec<Ipv4Addr>, Er
     Ok((0..needed).map(|index| Ipv4Addr::from(0x7f00_0001 + index)).collect())
 }
 
+/// The longest queue of connections that nobody has accepted yet, which every listener on this host is held
+/// to (listen(2)).
+fn somaxconn() -> Option<u32> {
+    fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?.trim().parse().ok()
+}
+
+/// A SYN that finds the queue full is dropped and sent again a second later, and connecting would take
+/// seconds that are not the server's. Of another host nothing is known.
+fn check_backlog(
+    options: &RunOptions,
+    server: IpAddr,
+    somaxconn: Option<u32>,
+) -> Result<((), String), Error> {
+    let connecting = CONNECTING_MAX.min(options.clients);
+    match somaxconn {
+        _ if !server.is_loopback() => Ok(((), "of another host, not known".to_owned())),
+        None => Ok(((), "not known".to_owned())),
+        Some(longest) if longest < connecting && options.connect_rate.is_none() => Err(preflight(format!(
+            "{connecting} clients connect at a time, and a backlog holds {longest} at most: raise it (sysctl -w \
+             net.core.somaxconn=4096, and restart the server), or pace them (--connect-rate)"
+        ))),
+        Some(longest) => Ok(((), format!("at most {longest}"))),
+    }
+}
+
+/// What the kernel could give without swapping.
+fn available_bytes() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+fn check_memory(options: &RunOptions, threads: usize, available: Option<u64>) -> Result<((), String), Error> {
+    let needed = options::memory_bytes(options, threads);
+    let mebibytes = |bytes: u64| grouped(bytes >> 20);
+    match available {
+        Some(available) if available < needed => Err(preflight(format!(
+            "about {} MiB are needed for every broadcast, and for every speaker that a client hears, and {} MiB are \
+             available: lower --rate or --duration, or --clients or --senders",
+            mebibytes(needed),
+            mebibytes(available)
+        ))),
+        _ => Ok(((), format!("about {} MiB are needed", mebibytes(needed)))),
+    }
+}
+
 /// Upgrades one connection, in chat joins the rooms, and closes it again.
 fn probe(
     options: &RunOptions,
@@ -297,7 +350,14 @@ fn probe(
     security: Option<&Security>,
 ) -> Result<((), String), Error> {
     let paths = options::paths(options, target)?;
-    let mut probe = Probe::upgrade(address, target, &paths[0], security)?;
+    let upgraded = Probe::upgrade(address, target, &paths[0], security).map_err(|error| match error {
+        Error::Preflight(why) => preflight(format!(
+            "{why}; is it up, and are --url and --dialect {} right?",
+            options.dialect.name()
+        )),
+        other => other,
+    });
+    let mut probe = upgraded?;
     let over = probe.agreed().map_or(String::new(), |agreed| format!(" over {agreed}"));
     let mut found = format!("answers an upgrade{over}");
     if options.dialect == Dialect::Chat {
@@ -312,6 +372,7 @@ fn probe(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::tests::options;
 
     #[test]
     fn cores_are_listed_singly_and_in_ranges() {
@@ -328,6 +389,27 @@ mod tests {
         let three: Vec<Ipv4Addr> = [1, 2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last)).into();
         assert_eq!(sources(loopback, 2000, 1000).expect("loopback"), three);
         assert!(sources(IpAddr::from([10, 0, 0, 1]), 2000, 1000).is_err());
+    }
+
+    #[test]
+    fn a_backlog_that_is_shorter_than_what_connects_at_a_time_is_found() {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let check = |line: &[&str], ip, longest| check_backlog(&options(line), ip, longest).is_ok();
+        assert!(!check(&["--clients", "1000"], loopback, Some(128)));
+        assert!(check(&["--clients", "1000", "--connect-rate", "100"], loopback, Some(128)));
+        assert!(check(&["--clients", "1000"], loopback, Some(4096)));
+        assert!(check(&["--clients", "100"], loopback, Some(128)));
+        assert!(check(&["--clients", "1000"], IpAddr::from([10, 0, 0, 1]), Some(128)));
+        assert!(check(&["--clients", "1000"], loopback, None));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_found_before_it_is_tried() {
+        let gibibyte = Some(1 << 30);
+        let check = |line: &[&str]| check_memory(&options(line), 1, gibibyte).is_ok();
+        assert!(check(&["--clients", "10000", "--duration", "1h"]));
+        assert!(!check(&["--dialect", "raw", "--rate", "10000", "--duration", "72h"]));
+        assert!(!check(&["--dialect", "raw", "--clients", "100000", "--senders", "100000"]));
     }
 
     #[test]

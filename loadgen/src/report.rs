@@ -7,6 +7,7 @@ use crate::churn::Counts as ChurnCounts;
 use crate::context::Openings;
 use crate::measure::{Broadcast, Counts, Timings};
 use crate::presence::Absence;
+use crate::stages::StageTimings;
 
 /// What the main thread tells all workers.
 #[derive(Debug, Default)]
@@ -39,7 +40,10 @@ pub enum Report {
         latency: Box<Timings>,
     },
     /// Every client of this worker that was to receive anything has lost its connection.
-    Deserted,
+    Deserted {
+        /// Why, with how often.
+        lost: BTreeMap<String, u64>,
+    },
     /// Everything is measured.
     Finished(Box<Finished>),
     /// The worker cannot go on.
@@ -70,6 +74,8 @@ pub struct Finished {
     pub send_lag: Timings,
     /// One for each measured broadcast.
     pub broadcasts: Vec<Broadcast>,
+    /// Each stage by itself, when there are several.
+    pub stages: Vec<StageTimings>,
     /// How often what happened.
     pub counts: Counts,
     /// When the last broadcast was handed to the kernel.

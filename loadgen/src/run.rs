@@ -1,9 +1,9 @@
 //! A run from the main thread's point of view: preflight, threads, the start signal, the reports, the
 //! result.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -19,7 +19,6 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::intervals::Intervals;
-use crate::measure::Timings;
 use crate::merged::{Merged, Record};
 use crate::options;
 use crate::outcome::{Ending, Outcome};
@@ -28,9 +27,10 @@ use crate::preflight::{self, Ready};
 use crate::progress::Progress;
 use crate::provenance::Provenance;
 use crate::report::{Connected, Finished, Report, Signals};
+use crate::results::directory::OutDirectory;
 use crate::results::hlog::Log;
 use crate::results::text::grouped;
-use crate::results::{csv, hgrm, json, text};
+use crate::results::{self, csv, json, text};
 use crate::server_process::ServerProcess;
 use crate::target::Target;
 use crate::worker::Setup;
@@ -52,6 +52,9 @@ pub fn run(options: &RunOptions) -> Result<Outcome, Error> {
     options::check(options)?;
     let outcome = Session::prepare(options)?.perform(options)?;
     print(options, &outcome)?;
+    if let Some(why) = &outcome.unsaved {
+        eprintln!("loadgen: {why}; what is printed here is all that is left of it");
+    }
     Ok(outcome)
 }
 
@@ -73,7 +76,7 @@ impl Session {
     pub fn prepare(options: &RunOptions) -> Result<Self, Error> {
         let target = Target::parse(&options.url)?;
         options::paths(options, &target)?;
-        announce(options);
+        announce(options)?;
         let ready = preflight::check(options, &target)?;
         let provenance = Provenance::collect(ready.server);
         let interrupt = Interrupt::listen()
@@ -94,9 +97,9 @@ impl Session {
 }
 
 /// The first line, before anything starts: clients × rate = deliveries a second.
-fn announce(options: &RunOptions) {
+fn announce(options: &RunOptions) -> Result<(), Error> {
     if options.quiet {
-        return;
+        return Ok(());
     }
     let rooms = options::rooms(options).count;
     let readers = (options.clients - options::slow_count(options)) as f64 / f64::from(rooms);
@@ -115,23 +118,24 @@ fn announce(options: &RunOptions) {
     let among = if rooms > 1 { format!(" in {} rooms", grouped(rooms.into())) } else { String::new() };
     let (rate, up_to) = (options.peak_rate(), if options.stages.is_some() { "up to " } else { "" });
     let line = format!(
-        "{} clients{among} × {up_to}{rate} {each} = {up_to}{} deliveries/s",
+        "{} clients{among} × {up_to}{rate} {each} = {up_to}{} deliveries/s\n",
         grouped(options.clients.into()),
         grouped((deliveries * rate).round() as u64)
     );
     match options.format {
-        Format::Text => println!("{line}"),
+        Format::Text => results::print(&line)?,
         // Standard output is for the result alone.
-        Format::Json | Format::Csv => eprintln!("{line}"),
+        Format::Json | Format::Csv => eprint!("{line}"),
     }
+    Ok(())
 }
 
 fn print(options: &RunOptions, outcome: &Outcome) -> Result<(), Error> {
     let failed = |source| Error::Write { path: "standard output".to_owned(), source };
     match options.format {
-        Format::Text => print!("{}", text::to_string(outcome)),
-        Format::Json => print!("{}", json::to_string(outcome).map_err(failed)?),
-        Format::Csv => print!("{}", csv::lines(outcome).concat()),
+        Format::Text => results::print(&text::to_string(outcome))?,
+        Format::Json => results::print(&json::to_string(outcome).map_err(failed)?)?,
+        Format::Csv => results::print(&csv::lines(outcome).concat())?,
     }
     if options.format != Format::Text {
         for reason in outcome.validity.reasons() {
@@ -161,6 +165,12 @@ struct Run {
     interrupt: Interrupt,
     /// How many threads have lost all clients that were to receive anything.
     deserted: usize,
+    /// Why those were lost.
+    lost: BTreeMap<String, u64>,
+    /// Where results are saved.
+    out: OutDirectory,
+    /// True once SIGINT has been answered.
+    interrupt_answered: bool,
     ending: Ending,
     /// When measuring begins and ends, once that is known.
     window_ns: Range<u64>,
@@ -209,6 +219,9 @@ impl Run {
             finished: Vec::new(),
             interrupt,
             deserted: 0,
+            lost: BTreeMap::new(),
+            out: OutDirectory::new(options.out.clone()),
+            interrupt_answered: false,
             ending: Ending::Complete,
             window_ns: 0..0,
         };
@@ -259,21 +272,22 @@ impl Run {
         let begin = SystemTime::now() + Duration::from_nanos(window_ns.start - self.clock.now_ns());
         self.signals.start_ns.store(start_ns, Ordering::Release);
 
-        let mut file = create(options.out.as_deref(), "run.hlog")?;
-        let mut serializer = V2DeflateSerializer::new();
-        let mut log = match &mut file {
-            Some(file) => Some(Log::begin(file, &mut serializer, begin).map_err(hlog_failed)?),
-            None => None,
-        };
         self.progress.begin("warm-up", (window_ns.start - start_ns) / 1_000_000);
-        self.collect(Stretch::WarmUp, start_ns, &mut log)?;
+        self.collect(Stretch::WarmUp, start_ns, &mut None)?;
         watch.cpu_start = cpu_time();
+        // Now, so that a run that never comes to measuring leaves no file behind.
+        let mut file = self.out.create("run.hlog");
+        let mut serializer = V2DeflateSerializer::new();
+        let begun = file.as_mut().map(|file| Log::begin(file, &mut serializer, begin));
+        let mut log = begun.and_then(|begun| self.out.note("run.hlog", begun));
         self.progress.begin("measuring", (window_ns.end - window_ns.start) / 1_000_000);
         self.collect(Stretch::Measuring, window_ns.start, &mut log)?;
         watch.cpu_end = cpu_time();
         self.progress.begin("drain", self.plan.drain_ns / 1_000_000);
         self.collect(Stretch::Drain, self.window_ns.end, &mut log)?;
-        self.intervals.finish(&mut log).map_err(hlog_failed)?;
+        if self.out.note("run.hlog", self.intervals.finish(&mut log)).is_none() {
+            log = None;
+        }
         watch.resident_end = resident();
 
         self.finished.sort_by_key(|finished| finished.thread);
@@ -286,16 +300,16 @@ impl Run {
             intervals: &self.intervals,
         };
         let merged = Merged::of(&record);
+        let measured_ns = self.window_ns.end - self.window_ns.start;
         if let Some(log) = &mut log {
-            merged.log(log, self.window_ns.end - self.window_ns.start).map_err(hlog_failed)?;
+            self.out.note("run.hlog", merged.log(log, measured_ns));
         }
         let cores = self.cores.clone();
         let machine = Machine { cores, shared_cores: self.shared_cores.clone(), watch };
         let ended = Ended { ending: self.ending, begin };
-        let outcome = assembly::outcome(&merged, &record, options, &machine, provenance, &ended);
-        if let Some(directory) = &options.out {
-            save(directory, &outcome, &merged.latency)?;
-        }
+        let mut outcome = assembly::outcome(&merged, &record, options, &machine, provenance, &ended);
+        self.out.save(&outcome, &merged.latency);
+        outcome.unsaved = std::mem::take(&mut self.out).into_failure();
         Ok(outcome)
     }
 
@@ -314,7 +328,7 @@ impl Run {
                 }
                 Ok(Report::Connected(connected)) => self.connected.push(*connected),
                 Ok(Report::Failed(why)) => return Err(Error::Runtime(why)),
-                Ok(Report::Interval { .. } | Report::Deserted | Report::Finished(_)) => {
+                Ok(Report::Interval { .. } | Report::Deserted { .. } | Report::Finished(_)) => {
                     unreachable!("Bug: nothing is measured before the start signal")
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -323,19 +337,18 @@ impl Run {
         }
         if self.readers() == 0 {
             let failures = merge_counts(self.connected.iter().map(|connected| &connected.failures));
-            let most = failures.iter().max_by_key(|(_, count)| **count);
-            let why = most.map_or(String::new(), |(why, count)| format!(": {count} × {why}"));
-            return Err(Error::Runtime(format!("no client could connect{why}")));
+            let why = most_common(&failures).unwrap_or("all of them are slow".to_owned());
+            return Err(Error::Runtime(format!("no client could connect: {why}")));
         }
         Ok(())
     }
 
     /// Takes reports until the end of a stretch that began at `since_ns`.
-    fn collect<W: std::io::Write>(
+    fn collect(
         &mut self,
         stretch: Stretch,
         since_ns: u64,
-        log: &mut Option<Log<'_, W>>,
+        log: &mut Option<Log<'_, File>>,
     ) -> Result<(), Error> {
         loop {
             self.look_for_early_end(stretch)?;
@@ -358,11 +371,17 @@ impl Run {
             let timeout = Duration::from_nanos(until_ns - now_ns).min(PROGRESS_EVERY);
             match self.reports.recv_timeout(timeout) {
                 Ok(Report::Interval { index, latency, .. }) => {
-                    self.intervals.add(index, &latency, log).map_err(hlog_failed)?;
+                    if self.out.note("run.hlog", self.intervals.add(index, &latency, log)).is_none() {
+                        self.progress.say("run.hlog cannot be written any more; the run goes on without it");
+                        *log = None;
+                    }
                 }
                 Ok(Report::Finished(finished)) => self.finished.push(*finished),
                 Ok(Report::Failed(why)) => return Err(Error::Runtime(why)),
-                Ok(Report::Deserted) => self.deserted += 1,
+                Ok(Report::Deserted { lost }) => {
+                    self.deserted += 1;
+                    self.lost = merge_counts([&self.lost, &lost].into_iter());
+                }
                 Ok(Report::Progress { .. } | Report::Connected(_)) => {}
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(threads_gone()),
@@ -374,9 +393,10 @@ impl Run {
     fn look_for_early_end(&mut self, stretch: Stretch) -> Result<(), Error> {
         let now_ns = self.clock.now_ns();
         let (ending, cut_ns, why) = if self.deserted == self.threads.len() {
-            (Ending::ServerGone, now_ns, "the server is gone: all clients lost their connections")
+            let why = most_common(&self.lost).unwrap_or_default();
+            (Ending::ServerGone, now_ns, format!("all clients lost their connections ({why})"))
         } else if self.interrupt.is_set() {
-            (Ending::Interrupted, now_ns + CUT_DELAY_NS, "interrupted")
+            (Ending::Interrupted, now_ns + CUT_DELAY_NS, "interrupted".to_owned())
         } else {
             return Ok(());
         };
@@ -386,9 +406,19 @@ impl Run {
             }
             Stretch::Measuring if self.ending == Ending::Complete && cut_ns < self.window_ns.end => {
                 self.ending = ending;
+                self.interrupt_answered = ending == Ending::Interrupted;
                 self.window_ns.end = cut_ns;
                 self.signals.cut_ns.store(cut_ns, Ordering::Release);
-                self.progress.say(why);
+                self.progress.say(&why);
+                Ok(())
+            }
+            Stretch::Drain if self.interrupt.is_set() && !self.interrupt_answered => {
+                self.interrupt_answered = true;
+                let seconds = self.plan.drain_ns as f64 / 1e9;
+                self.progress.say(&format!(
+                    "interrupted, but all is measured: the result comes once what is missing has arrived, or \
+                     {seconds} s are over; SIGINT again discards it"
+                ));
                 Ok(())
             }
             Stretch::Measuring | Stretch::Drain => Ok(()),
@@ -405,22 +435,8 @@ fn threads_gone() -> Error {
     Error::Runtime("Bug: all threads of loadgen have gone".to_owned())
 }
 
-fn save(directory: &Path, outcome: &Outcome, latency: &Timings) -> Result<(), Error> {
-    let failed =
-        |name: &str, source| Error::Write { path: directory.join(name).display().to_string(), source };
-    json::write(&directory.join("run.json"), outcome).map_err(|error| failed("run.json", error))?;
-    let Some(file) = create(Some(directory), "run.hgrm")? else { return Ok(()) };
-    hgrm::write(std::io::BufWriter::new(file), &latency.histogram).map_err(|error| failed("run.hgrm", error))
-}
-
-fn create(directory: Option<&Path>, name: &str) -> Result<Option<File>, Error> {
-    let Some(path) = directory.map(|directory| directory.join(name)) else {
-        return Ok(None);
-    };
-    let failed = |source| Error::Write { path: path.display().to_string(), source };
-    File::create(&path).map(Some).map_err(failed)
-}
-
-fn hlog_failed(source: std::io::Error) -> Error {
-    Error::Write { path: "run.hlog".to_owned(), source }
+/// The reason that occurred most often, with its count.
+fn most_common(reasons: &BTreeMap<String, u64>) -> Option<String> {
+    let (why, count) = reasons.iter().max_by_key(|(_, count)| **count)?;
+    Some(format!("{count} × {why}"))
 }

@@ -54,6 +54,8 @@ pub(crate) struct RunResult {
     pub(crate) first: Option<Summary>,
     pub(crate) complete: Option<Summary>,
     pub(crate) spread: Option<Summary>,
+    #[serde(default)]
+    pub(crate) stages: Vec<Stage>,
     pub(crate) server: Option<Server>,
     pub(crate) provenance: Map<String, Value>,
 }
@@ -96,6 +98,17 @@ pub(crate) struct Deliveries {
     pub(crate) misdelivered: u64,
     pub(crate) altered: u64,
     pub(crate) id_conflicts: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Stage {
+    pub(crate) duration_seconds: f64,
+    pub(crate) rate: f64,
+    pub(crate) broadcasts_planned: u64,
+    pub(crate) sent: u64,
+    pub(crate) expected: u64,
+    pub(crate) reach: f64,
+    pub(crate) latency: Summary,
 }
 
 #[derive(Debug, Deserialize)]
@@ -160,6 +173,28 @@ impl SavedRun {
     /// True when a directory holds a run, or what is left of one.
     pub(crate) fn is_in(directory: &Path) -> bool {
         ["run.json", "run.hlog"].iter().any(|name| directory.join(name).exists())
+    }
+
+    /// The directory itself when it holds a run, otherwise those of its subdirectories that do. Hidden ones
+    /// are left out: they hold what is being written.
+    pub(crate) fn find(directory: &Path) -> Result<Vec<PathBuf>, String> {
+        if Self::is_in(directory) {
+            return Ok(vec![directory.to_owned()]);
+        }
+        let failed = |error| format!("{}: {error}", directory.display());
+        let mut found = Vec::new();
+        for entry in fs::read_dir(directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if !hidden && Self::is_in(&entry.path()) {
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        match found.is_empty() {
+            true => Err(format!("{}: neither it nor a directory in it holds a run", directory.display())),
+            false => Ok(found),
+        }
     }
 
     /// Reads what is in a directory. An error is what is missing, damaged, or of another version, in one

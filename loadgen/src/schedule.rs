@@ -15,6 +15,8 @@ use serde::Serialize;
 
 /// The most broadcasts of one run: sequence numbers travel as eight hexadecimal digits.
 pub const BROADCASTS_MAX: u64 = u32::MAX as u64;
+/// The most stages of a run: each has histograms of its own on every thread, half a megabyte together.
+const STAGES_MAX: usize = 100;
 /// The most broadcasts of a run with random arrivals: their times are kept, eight bytes each (400 MB).
 pub const POISSON_BROADCASTS_MAX: u64 = 50_000_000;
 
@@ -68,6 +70,10 @@ impl FromStr for Stages {
                 _ => Ok(stage),
             }
         };
+        let count = text.split(',').count();
+        if count > STAGES_MAX {
+            return Err(format!("{count} stages: at most {STAGES_MAX} are allowed"));
+        }
         text.split(',').map(stage).collect::<Result<_, _>>().map(Self)
     }
 }
@@ -101,6 +107,8 @@ pub struct Schedule {
     warmup_count: u64,
     measured_count: u64,
     measured_ns: Range<u64>,
+    /// For each stage, the place of the first measured broadcast behind it.
+    stage_ends: Vec<usize>,
     /// The due times where they are random.
     random_ns: Option<Vec<u64>>,
 }
@@ -137,17 +145,21 @@ impl Schedule {
             warmup_count,
             measured_count: units as u64 - warmup_count,
             measured_ns: 0..0,
+            stage_ends: Vec::new(),
             random_ns: None,
         };
+        let begins = schedule.segments[1..].iter().map(|segment| segment.begin_units);
+        let end_units: Vec<f64> = begins.skip(1).chain([units]).collect();
+        schedule.stage_ends = end_units.iter().map(|&units| units as usize - warmup_count as usize).collect();
         schedule.measured_ns = schedule.time_ns(warmup_count as f64)..schedule.time_ns(units);
         if arrivals == Arrivals::Poisson {
-            schedule.randomise(units, seed);
+            schedule.randomise(units, &end_units, seed);
         }
         schedule
     }
 
     /// Replaces even distances by exponential ones. At least one broadcast is measured.
-    fn randomise(&mut self, end_units: f64, seed: u64) {
+    fn randomise(&mut self, end_units: f64, stage_end_units: &[f64], seed: u64) {
         let mut random = fastrand::Rng::with_seed(seed);
         let begin_units = self.warmup_count as f64;
         // In (0, 1], so that its logarithm is finite.
@@ -163,6 +175,8 @@ impl Schedule {
         }
         self.warmup_count = arrivals.partition_point(|&units| units < begin_units) as u64;
         self.measured_count = arrivals.len() as u64 - self.warmup_count;
+        let behind = |end: &f64| arrivals.partition_point(|units| units < end) - self.warmup_count as usize;
+        self.stage_ends = stage_end_units.iter().map(behind).collect();
         let floor = |units: f64| if units < begin_units { 0 } else { self.measured_ns.start };
         self.random_ns = Some(arrivals.iter().map(|&units| self.time_ns(units).max(floor(units))).collect());
     }
@@ -197,6 +211,19 @@ impl Schedule {
     pub fn measured_index(&self, sequence: u64) -> Option<usize> {
         let index = sequence.checked_sub(self.warmup_count)?;
         (index < self.measured_count).then_some(index as usize)
+    }
+
+    /// The places of each stage's broadcasts among the measured ones.
+    #[must_use]
+    pub fn stages(&self) -> Vec<Range<usize>> {
+        let begins = std::iter::once(&0).chain(&self.stage_ends);
+        begins.zip(&self.stage_ends).map(|(begin, end)| *begin..*end).collect()
+    }
+
+    /// The stage of a measured broadcast.
+    #[must_use]
+    pub fn stage_of(&self, measured_index: usize) -> usize {
+        self.stage_ends.partition_point(|&end| end <= measured_index)
     }
 
     /// The sequence number of a measured broadcast.
@@ -312,6 +339,8 @@ mod tests {
         assert_eq!((due(20), due(21), due(69)), (3 * SECOND, 3_010_000_000, 3_490_000_000));
         assert_eq!((due(70), due(71)), (3_500_000_000, 4_500_000_000));
         assert_eq!(schedule.measure_end_ns(0), 63_500_000_000);
+        assert_eq!(schedule.stages(), [0..20, 20..70, 70..130]);
+        assert_eq!([0, 19, 20, 69, 70, 129].map(|index| schedule.stage_of(index)), [0, 0, 1, 1, 2, 2]);
     }
 
     #[test]
@@ -319,6 +348,8 @@ mod tests {
         for wrong in ["", "30s", "30s:", ":10", "30s:0", "30s:a", "1s:0.1", "30s:1,", "30:1"] {
             assert!(wrong.parse::<Stages>().is_err(), "{wrong}");
         }
+        assert!(["1s:5"; STAGES_MAX].join(",").parse::<Stages>().is_ok());
+        assert!(["1s:5"; STAGES_MAX + 1].join(",").parse::<Stages>().is_err());
     }
 
     #[test]
@@ -365,6 +396,7 @@ mod tests {
         let early = schedule.first_due_from(0, 10 * SECOND);
         assert!((60..140).contains(&early), "{early}");
         assert!((9_600..10_400).contains(&(schedule.total_count() - early)));
+        assert_eq!(schedule.stages(), [0..early as usize, early as usize..schedule.total_count() as usize]);
         let rare = Stage { duration: Duration::from_secs(1), rate: 0.001 };
         for seed in 0..20 {
             let schedule = Schedule::new(Duration::from_secs(60), &[rare], Arrivals::Poisson, seed);

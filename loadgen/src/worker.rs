@@ -240,7 +240,9 @@ impl Worker {
     fn note_desertion(&mut self) {
         if !self.deserted && self.crowd.is_deserted() {
             self.deserted = true;
-            self.report(Report::Deserted);
+            let tally = &self.crowd.tally;
+            let lost = if tally.lost.is_empty() { &tally.failures } else { &tally.lost };
+            self.report(Report::Deserted { lost: lost.clone() });
         }
     }
 
@@ -314,6 +316,7 @@ impl Worker {
             service: std::mem::take(&mut recorder.service),
             send_lag: std::mem::take(&mut recorder.send_lag),
             broadcasts: std::mem::take(&mut recorder.broadcasts),
+            stages: std::mem::take(&mut recorder.stages),
             counts: recorder.counts,
             last_sent_ns: recorder.last_sent_ns,
             drained_ns: measured.drained_ns,

@@ -25,10 +25,14 @@ mod tests {
     /// statsmodels 0.15.0, `multipletests([...], method='holm')[1]`.
     #[test]
     fn the_adjusted_values_are_those_of_statsmodels() {
-        let adjusted = adjust(&[0.01, 0.04, 0.03, 0.005, 0.6, 0.02]);
-        let expected = [0.05, 0.09, 0.09, 0.03, 0.6, 0.08];
-        for (adjusted, expected) in adjusted.iter().zip(expected) {
-            assert!((adjusted - expected).abs() < 1e-12, "{adjusted} instead of {expected}");
+        for (p_values, expected) in [
+            (&[0.01, 0.04, 0.03, 0.005, 0.6, 0.02][..], &[0.05, 0.09, 0.09, 0.03, 0.6, 0.08][..]),
+            // Equal ones, and products beyond 1.
+            (&[0.02, 0.02, 0.9, 1.0, 0.04, 0.001, 0.049, 0.3], &[0.14, 0.14, 1.0, 1.0, 0.2, 0.008, 0.2, 0.9]),
+        ] {
+            for (adjusted, expected) in adjust(p_values).iter().zip(expected) {
+                assert!((adjusted - expected).abs() < 1e-12, "{adjusted} instead of {expected}");
+            }
         }
     }
 

@@ -112,26 +112,32 @@ mod tests {
         assert_close(p_value(&a, &b), 33.0 / 1287.0);
     }
 
-    /// Critical values of U for a two-sided test at 0.05, from the usual table (Siegel, Nonparametric
-    /// Statistics, 1956, table K; after Auble, 1953).
+    /// For sides of so many values: the largest U that is significant at 0.05, its p value, and that of the
+    /// next U. scipy 1.17.1, `mannwhitneyu(a, b, alternative='two-sided', method='exact')` on samples without
+    /// ties that have these U.
+    const CRITICAL: [(usize, usize, usize, f64, f64); 11] = [
+        (5, 5, 2, 0.031_746_031_746_031_744, 0.055_555_555_555_555_55),
+        (5, 8, 6, 0.045_066_045_066_045_07, 0.065_268_065_268_065_28),
+        (6, 6, 5, 0.041_125_541_125_541_13, 0.064_935_064_935_064_93),
+        (6, 12, 14, 0.041_478_129_713_423_836, 0.052_898_082_309_848_02),
+        (7, 9, 12, 0.041_783_216_783_216_79, 0.054_895_104_895_104_8),
+        (8, 8, 13, 0.049_883_449_883_449_88, 0.064_957_264_957_264_95),
+        (8, 12, 22, 0.047_344_605_858_537_75, 0.057_378_740_970_072_24),
+        (10, 10, 23, 0.043_257_052_544_978_23, 0.052_425_902_271_103_5),
+        (12, 15, 49, 0.046_866_346_139_465_005, 0.052_857_995_865_130_08),
+        (15, 15, 64, 0.045_333_899_097_922_65, 0.050_222_373_333_457_1),
+        (20, 20, 127, 0.049_090_325_189_372_44, 0.052_399_521_872_849_72),
+    ];
+
     #[test]
-    fn the_published_critical_values_are_critical() {
-        let published = [
-            (5, 5, 2),
-            (5, 8, 6),
-            (6, 6, 5),
-            (8, 8, 13),
-            (8, 12, 22),
-            (10, 10, 23),
-            (15, 15, 64),
-            (20, 20, 127),
-        ];
-        for (smaller, larger, critical_u) in published {
+    fn what_is_critical_for_scipy_is_critical_here() {
+        for (smaller, larger, critical_u, p_critical, p_next) in CRITICAL {
             let ranks: Vec<_> = (1..=smaller + larger).map(|rank| 2 * rank).collect();
             // U is the rank sum less the smallest possible one.
             let p = |u: usize| p_of_rank_sum(&ranks, smaller, 2 * u + smaller * (smaller + 1));
-            assert!(p(critical_u) <= 0.05, "{smaller} and {larger}: U {critical_u}");
-            assert!(p(critical_u + 1) > 0.05, "{smaller} and {larger}: U {}", critical_u + 1);
+            assert_close(p(critical_u), p_critical);
+            assert_close(p(critical_u + 1), p_next);
+            assert!(p_critical <= 0.05 && p_next > 0.05, "{smaller} and {larger}");
         }
     }
 

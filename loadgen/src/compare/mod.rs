@@ -24,6 +24,7 @@ use crate::compare::samples::{METRICS, Samples};
 use crate::compare::sides::{Place, Side};
 use crate::compare::verdict::{Criteria, Finding, Verdict};
 use crate::error::Error;
+use crate::results;
 
 /// The most runs of a side. Counting the ways to deal out ranks takes the fourth power of it: 2 × 100 runs
 /// take 100 × 40,000 sums for each of 200 ranks, a few seconds in all.
@@ -122,9 +123,9 @@ impl Comparison {
             source: source.into(),
         };
         match format {
-            TableFormat::Text => print!("{}", table::text(self)),
-            TableFormat::Json => print!("{}", table::json(self).map_err(failed)?),
-            TableFormat::Csv => print!("{}", table::csv(self)),
+            TableFormat::Text => results::print(&table::text(self))?,
+            TableFormat::Json => results::print(&table::json(self).map_err(failed)?)?,
+            TableFormat::Csv => results::print(&table::csv(self))?,
         }
         if format != TableFormat::Text {
             // Standard output is for the data alone.

@@ -91,7 +91,7 @@ pub fn read(place: Place) -> Result<Side, Vec<String>> {
     let (mut runs, mut wrongs) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
     for directory in &place.directories {
-        match find(directory) {
+        match SavedRun::find(directory) {
             Err(why) => wrongs.push(why),
             Ok(found) => {
                 for directory in found {
@@ -114,28 +114,6 @@ pub fn read(place: Place) -> Result<Side, Vec<String>> {
 /// One directory may be named in several ways.
 fn unique(directory: &Path) -> PathBuf {
     fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned())
-}
-
-/// The directory itself when it holds a run, otherwise those of its subdirectories that do. Hidden ones
-/// are left out: they hold what is being written.
-fn find(directory: &Path) -> Result<Vec<PathBuf>, String> {
-    if SavedRun::is_in(directory) {
-        return Ok(vec![directory.to_owned()]);
-    }
-    let failed = |error| format!("{}: {error}", directory.display());
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if !hidden && SavedRun::is_in(&entry.path()) {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    match found.is_empty() {
-        true => Err(format!("{}: neither it nor a directory in it holds a run", directory.display())),
-        false => Ok(found),
-    }
 }
 
 /// Why the runs should not be compared, each reason in a line: settings that differ, INVALID runs, and runs

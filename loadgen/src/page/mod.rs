@@ -25,6 +25,7 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
+use crate::baseline;
 use crate::cli::ReportOptions;
 use crate::error::Error;
 use crate::saved::{Log, RunResult, SavedRun};
@@ -85,12 +86,23 @@ impl ShownRun {
 ///
 /// [`Error::Usage`] when a run cannot be read, [`Error::Write`] when the page cannot be written.
 pub fn write(options: &ReportOptions) -> Result<(), Error> {
-    let labels = labels(&options.directories);
-    let runs = options.directories.iter().zip(labels).enumerate();
+    let found = options.directories.iter().map(|directory| SavedRun::find(directory));
+    let directories = found.collect::<Result<Vec<_>, _>>().map_err(Error::Usage)?.concat();
+    if is_of_a_run(&options.html) {
+        let html = options.html.display();
+        return Err(Error::Usage(format!("--html {html}: a run's own file would be lost; name another")));
+    }
+    let labels = labels(&directories);
+    let runs = directories.iter().zip(labels).enumerate();
     let runs = runs.map(|(index, (directory, label))| ShownRun::read(directory, index + 1, label));
     let runs: Vec<_> = runs.collect::<Result<_, _>>()?;
     fs::write(&options.html, page(&runs).into_string())
         .map_err(|source| Error::Write { path: options.html.display().to_string(), source })
+}
+
+/// True for a file that a run consists of.
+fn is_of_a_run(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| baseline::FILES.iter().any(|own| name == *own))
 }
 
 /// As many of the last components of each path as tell all of them apart.
@@ -142,6 +154,7 @@ fn page(runs: &[ShownRun]) -> Markup {
                     section { (tables::runs(runs)) }
                     @for figure in figures(runs) { (figure.render(runs)) }
                     section { h2 { "All quantiles" } (tables::quantiles(runs)) }
+                    @if let Some(stages) = tables::stages(runs) { section { h2 { "Stages" } (stages) } }
                     section { h2 { "Gates" } (tables::gates(runs)) }
                     section { h2 { "Counts" } (tables::counts(runs)) }
                     @if let Some(servers) = tables::servers(runs) { section { h2 { "Server" } (servers) } }

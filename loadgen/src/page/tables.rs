@@ -157,6 +157,34 @@ fn summaries(run: &ShownRun) -> Vec<(&'static str, &Summary)> {
     .collect()
 }
 
+/// Each stage by itself; nothing when no run had several.
+pub(crate) fn stages(runs: &[ShownRun]) -> Option<Markup> {
+    let in_stages: Vec<_> = runs.iter().filter(|run| !run.result.stages.is_empty()).collect();
+    (!in_stages.is_empty()).then(|| html! {
+        div.scroll { table {
+            caption { "Latency of the broadcasts that were due in each stage, in milliseconds" }
+            thead { tr {
+                th scope="col" { "Run" } th.number scope="col" { "s" } th.number scope="col" { "broadcasts/s" }
+                @for quantile in COLUMNS { th.number scope="col" { (percent(quantile)) } }
+                th.number scope="col" { "max" } th.number scope="col" { "sent" } th.number scope="col" { "reach, %" }
+            } }
+            @for run in in_stages { tbody {
+                @for (index, stage) in run.result.stages.iter().enumerate() { tr {
+                    @if index == 0 {
+                        th scope="rowgroup" rowspan=(run.result.stages.len()) { (badge(run)) " " (run.label) }
+                    }
+                    td.number { (stage.duration_seconds) }
+                    td.number { (stage.rate) }
+                    @for quantile in COLUMNS { (value(stage.latency.quantile(quantile))) }
+                    td.number { (maximum(&stage.latency)) }
+                    td.number { (of(stage.sent, stage.broadcasts_planned)) }
+                    td.number { @if stage.expected == 0 { "–" } @else { (floor_percent(stage.reach)) } }
+                } }
+            } }
+        } }
+    })
+}
+
 /// What was measured against each limit.
 pub(crate) fn gates(runs: &[ShownRun]) -> Markup {
     html! {

@@ -28,7 +28,9 @@ pub fn write(mut sink: impl Write, histogram: &Histogram<u64>) -> io::Result<()>
     let (max, total) = (histogram.max() as f64 / NS_PER_MS, histogram.len());
     writeln!(sink, "#[Max     = {max:12.6}, Total count    = {total:12}]")?;
     // Three significant digits take 2,048 sub-buckets.
-    writeln!(sink, "#[Buckets = {:12}, SubBuckets     = {:12}]", histogram.buckets(), 2048)
+    writeln!(sink, "#[Buckets = {:12}, SubBuckets     = {:12}]", histogram.buckets(), 2048)?;
+    // A buffer that is dropped would keep its failure to itself.
+    sink.flush()
 }
 
 /// One line of the distribution.

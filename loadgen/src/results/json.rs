@@ -21,6 +21,9 @@ pub fn to_string(outcome: &Outcome) -> io::Result<String> {
 /// What the file system reports.
 pub fn write(path: &Path, outcome: &Outcome) -> io::Result<()> {
     let temporary = path.with_extension("json.partial");
-    std::fs::write(&temporary, to_string(outcome)?)?;
-    std::fs::rename(temporary, path)
+    let written = std::fs::write(&temporary, to_string(outcome)?);
+    written.and_then(|()| std::fs::rename(&temporary, path)).inspect_err(|_| {
+        // Of no use to anybody; that it cannot be removed either would say nothing new.
+        let _ = std::fs::remove_file(&temporary);
+    })
 }

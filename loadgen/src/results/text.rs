@@ -1,8 +1,9 @@
 //! The result for people.
 
 use std::fmt::{self, Write};
+use std::time::Duration;
 
-use crate::outcome::{Outcome, Room, Server};
+use crate::outcome::{Outcome, Room, Server, StageOutcome};
 use crate::quantiles::Summary;
 use crate::validity::floor_percent;
 
@@ -71,11 +72,35 @@ fn write_table(out: &mut String, outcome: &Outcome) -> fmt::Result {
         }
         writeln!(out, "{:>12}", milliseconds(summary.max_ns))?;
     }
+    write_stages(out, &outcome.stages, &mut marks)?;
     if marks.0 {
         writeln!(out, "* thin: fewer than 10 broadcasts reach beyond it")?;
     }
     if marks.1 {
         writeln!(out, "≥ what would lie beyond never arrived; it counts as the time waited")?;
+    }
+    Ok(())
+}
+
+/// A line for each stage: its latencies, and what it sent and reached.
+fn write_stages(out: &mut String, stages: &[StageOutcome], marks: &mut (bool, bool)) -> fmt::Result {
+    if stages.is_empty() {
+        return Ok(());
+    }
+    write!(out, "{:<22}", "latency by stage")?;
+    for (_, name) in COLUMNS {
+        write!(out, "{name:>13}")?;
+    }
+    writeln!(out, "{:>12}{:>16}{:>11}", "max", "sent", "reach %")?;
+    for stage in stages {
+        let duration = humantime::format_duration(Duration::from_secs_f64(stage.duration_seconds));
+        write!(out, "{:<22}", format!("{duration} at {}/s", stage.rate))?;
+        for (quantile, _) in COLUMNS {
+            write_quantile(out, &stage.latency, quantile, marks)?;
+        }
+        let sent = format!("{} of {}", grouped(stage.sent), grouped(stage.broadcasts_planned));
+        let reach = if stage.expected == 0 { "-".to_owned() } else { floor_percent(stage.reach) };
+        writeln!(out, "{:>12}{sent:>16}{reach:>11}", milliseconds(stage.latency.max_ns))?;
     }
     Ok(())
 }
