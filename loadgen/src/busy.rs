@@ -11,7 +11,7 @@ pub struct Turns {
     /// True exactly when the last turn sent or handled something.
     pub was_busy: bool,
     /// When the last turn ended, or the sleep within this one.
-    since_ns: u64,
+    pub since_ns: u64,
     /// Wall time of turns with something to do.
     busy_ns: u64,
     /// Wall time of turns without.
