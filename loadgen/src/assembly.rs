@@ -104,6 +104,7 @@ pub fn outcome(
     let slow: u64 = record.connected.iter().map(|connected| connected.slow).sum();
     let connections = Connections {
         ready: merged.readers + slow,
+        seconds: record.connected_ns as f64 / 1e9,
         failures: merge_counts(record.connected.iter().map(|connected| &connected.failures)),
         lost: merge_counts(record.finished.iter().map(|finished| &finished.lost)),
         slow,

@@ -3,19 +3,31 @@
 use rustix::time::{ClockId, clock_gettime};
 
 /// What the turns of a thread came to since it began.
+///
+/// A turn reaches from the end of the one before it, so that looking at the clock and at the schedule between
+/// two polls that find nothing is idle time, too: only a sleep is no part of any turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Turns {
     /// True exactly when the last turn sent or handled something.
     pub was_busy: bool,
-    /// Wall time of turns with something to do, without the sleep before.
+    /// When the last turn ended, or the sleep within this one.
+    pub since_ns: u64,
+    /// Wall time of turns with something to do.
     busy_ns: u64,
     /// Wall time of turns without.
     idle_ns: u64,
 }
 
 impl Turns {
-    /// Notes a turn.
-    pub fn note(&mut self, was_busy: bool, duration_ns: u64) {
+    /// Notes that the turn under way has slept until `now_ns`.
+    pub fn note_slept(&mut self, now_ns: u64) {
+        self.since_ns = now_ns;
+    }
+
+    /// Notes that a turn ended at `now_ns`.
+    pub fn note(&mut self, was_busy: bool, now_ns: u64) {
+        let duration_ns = now_ns - self.since_ns;
+        self.since_ns = now_ns;
         self.was_busy = was_busy;
         if was_busy {
             self.busy_ns += duration_ns;
@@ -73,19 +85,32 @@ fn thread_cpu_ns() -> u64 {
 mod tests {
     use super::*;
 
+    const S: u64 = 1_000_000_000;
+
     #[test]
     fn only_turns_with_something_to_do_count_and_only_while_measuring() {
         let (mut turns, mut busy) = (Turns::default(), Busy::default());
-        let window_ns = 100..200;
-        turns.note(true, 1_000_000_000_000);
-        busy.mark(99, &window_ns, &turns);
-        busy.mark(100, &window_ns, &turns);
-        turns.note(true, 30_000_000_000);
+        let window_ns = 100 * S..200 * S;
+        turns.note(true, 99 * S);
+        busy.mark(99 * S, &window_ns, &turns);
+        busy.mark(100 * S, &window_ns, &turns);
+        turns.note(true, 129 * S);
         // More than the CPU time of this test, so that only the wall time of its turns is left.
-        turns.note(false, 70_000_000_000);
-        busy.mark(200, &window_ns, &turns);
-        turns.note(true, 5_000_000_000);
-        busy.mark(201, &window_ns, &turns);
-        assert_eq!(busy.total_ns(), 30_000_000_000);
+        turns.note(false, 200 * S);
+        busy.mark(200 * S, &window_ns, &turns);
+        turns.note(true, 205 * S);
+        busy.mark(205 * S, &window_ns, &turns);
+        assert_eq!(busy.total_ns(), 30 * S);
+    }
+
+    #[test]
+    fn time_belongs_to_the_turn_that_it_ends_in_unless_it_was_slept() {
+        let mut turns = Turns::default();
+        turns.note(false, 10);
+        turns.note(true, 17);
+        turns.note_slept(100);
+        turns.note(true, 103);
+        turns.note(false, 104);
+        assert_eq!((turns.busy_ns, turns.idle_ns), (10, 11));
     }
 }

@@ -184,20 +184,20 @@ impl Crowd {
     /// One turn: hand over what is to be sent, enter the ring, handle what has completed. Sleeps until
     /// `until_ns` when there is nothing to do.
     pub fn turn(&mut self, until_ns: u64) -> io::Result<()> {
-        let mut begin_ns = self.now_ns();
-        let sends = self.submit_sends(begin_ns);
-        let remaining_ns = until_ns.saturating_sub(begin_ns);
-        let may_sleep = !self.context.plan.busy_poll && remaining_ns > SPIN_NS;
-        if may_sleep && sends == 0 && !self.turns.was_busy {
-            self.ring.wait(Duration::from_nanos(remaining_ns - SPIN_NS))?;
-            begin_ns = self.now_ns();
+        let sends = if self.dirty.is_empty() { 0 } else { self.submit_sends(self.now_ns()) };
+        let may_sleep = !self.context.plan.busy_poll && sends == 0 && !self.turns.was_busy;
+        let sleep_ns = if may_sleep { until_ns.saturating_sub(self.now_ns()) } else { 0 };
+        if sleep_ns > SPIN_NS {
+            self.ring.wait(Duration::from_nanos(sleep_ns - SPIN_NS))?;
+            self.turns.note_slept(self.now_ns());
         } else {
             self.ring.enter()?;
         }
         // What was collected had arrived by now, however long the handling of it takes.
         let now_ns = self.now_ns();
         let handled = self.handle_completions(now_ns);
-        self.turns.note(handled + sends > 0, self.now_ns() - begin_ns);
+        let end_ns = if handled == 0 { now_ns } else { self.now_ns() };
+        self.turns.note(handled + sends > 0, end_ns);
         Ok(())
     }
 

@@ -22,6 +22,8 @@ use crate::worker::INTERVAL_NS;
 pub struct Record<'a> {
     /// The run.
     pub plan: &'a Plan,
+    /// When every client was ready or had failed, since connecting began.
+    pub connected_ns: u64,
     /// When its warm-up began.
     pub start_ns: u64,
     /// When measuring began and ended.
@@ -273,6 +275,7 @@ mod tests {
         let finished = [finished];
         let merged = Merged::of(&Record {
             plan: &plan,
+            connected_ns: MS,
             start_ns,
             window_ns: start_ns..start_ns + 3_000 * MS,
             connected: &connected,

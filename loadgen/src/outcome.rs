@@ -134,6 +134,8 @@ pub struct Settings {
 pub struct Connections {
     /// Clients that became ready, the slow included.
     pub ready: u64,
+    /// How long it took until the last of them was, from the first connect(2).
+    pub seconds: f64,
     /// Clients that did not, by reason.
     pub failures: BTreeMap<String, u64>,
     /// Clients lost after they had become ready, by reason.

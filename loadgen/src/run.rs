@@ -262,7 +262,9 @@ impl Run {
         let resident = || server.and_then(ServerProcess::resident_bytes);
         let cpu_time = || server.and_then(|server| server.cpu_time().ok());
         let mut watch = Watch { resident_before_connect: resident(), ..Watch::default() };
+        // The clock was started to connect.
         self.await_connected()?;
+        let connected_ns = self.clock.now_ns();
         watch.resident_connected = resident();
 
         let start_ns = self.clock.now_ns() + START_DELAY_NS;
@@ -293,6 +295,7 @@ impl Run {
         self.finished.sort_by_key(|finished| finished.thread);
         let record = Record {
             plan: &self.plan,
+            connected_ns,
             start_ns,
             window_ns: self.window_ns.clone(),
             connected: &self.connected,

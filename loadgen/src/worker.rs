@@ -185,14 +185,15 @@ impl Worker {
         self.crowd.context.recorder.set_window(window.measured_ns.clone());
         let mut intervals = Intervals::new(window.measured_ns.start);
         let mut busy = Busy::default();
-        let mut next = self.next_mine(0);
+        let mut next = self.next_due(start_ns, 0);
         let mut expected = None;
         let mut complete_since_ns = None;
         loop {
             if self.is_stopped() {
                 return Err(io::Error::other("stopped because another thread failed"));
             }
-            let now_ns = self.now_ns();
+            // The end of the last turn, which was a moment ago: a poll that finds nothing reads the clock once.
+            let now_ns = self.crowd.turns.since_ns;
             if window.cut(&self.setup) {
                 self.crowd.context.recorder.set_window(window.measured_ns.clone());
             }
@@ -221,7 +222,7 @@ impl Worker {
                     return Ok(Measured { drained_ns: now_ns, busy_ns: busy.total_ns() });
                 }
             }
-            let due_ns = next.map(|sequence| self.setup.plan.schedule.due_ns(start_ns, sequence));
+            let due_ns = next.map(|due| due.at_ns);
             let leave_ns = self.churn.next_due_ns(&self.crowd);
             let edges = [
                 window.measured_ns.start,
@@ -247,26 +248,27 @@ impl Worker {
     }
 
     /// The first broadcast from `sequence` on that a client of this thread speaks.
-    fn next_mine(&self, sequence: u64) -> Option<u64> {
+    fn next_due(&self, start_ns: u64, sequence: u64) -> Option<Due> {
         let plan = &self.setup.plan;
         let mut later = sequence..plan.schedule.total_count();
-        later.find(|&sequence| plan.thread_of(plan.speaker_of(sequence)) == self.setup.thread)
+        let sequence =
+            later.find(|&sequence| plan.thread_of(plan.speaker_of(sequence)) == self.setup.thread)?;
+        Some(Due { sequence, at_ns: plan.schedule.due_ns(start_ns, sequence) })
     }
 
     /// Queues this thread's broadcasts that are due, from `next` on and before `end_ns`, and returns the
     /// next one.
-    fn queue_due(&mut self, start_ns: u64, mut next: Option<u64>, now_ns: u64, end_ns: u64) -> Option<u64> {
-        while let Some(sequence) = next {
-            let plan = &self.setup.plan;
-            let due_ns = plan.schedule.due_ns(start_ns, sequence);
-            if due_ns > now_ns {
+    fn queue_due(&mut self, start_ns: u64, mut next: Option<Due>, now_ns: u64, end_ns: u64) -> Option<Due> {
+        while let Some(Due { sequence, at_ns }) = next {
+            if at_ns > now_ns {
                 break;
             }
-            if due_ns >= end_ns {
+            if at_ns >= end_ns {
                 return None;
             }
-            self.crowd.speak(plan.local_index(plan.speaker_of(sequence)), sequence, due_ns);
-            next = self.next_mine(sequence + 1);
+            let plan = &self.setup.plan;
+            self.crowd.speak(plan.local_index(plan.speaker_of(sequence)), sequence, at_ns);
+            next = self.next_due(start_ns, sequence + 1);
         }
         next
     }
@@ -372,6 +374,13 @@ impl Worker {
     fn now_ns(&self) -> u64 {
         self.crowd.now_ns()
     }
+}
+
+/// A broadcast to come.
+#[derive(Clone, Copy)]
+struct Due {
+    sequence: u64,
+    at_ns: u64,
 }
 
 /// How measuring went.

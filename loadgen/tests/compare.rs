@@ -102,6 +102,7 @@ impl Fake<'_> {
         }
         let record = Record {
             plan: &plan,
+            connected_ns: MS,
             start_ns: START_NS,
             window_ns: START_NS..START_NS + plan.schedule.due_ns(0, count),
             connected: &[Connected { readers: vec![CLIENTS], ..Connected::default() }],

@@ -174,9 +174,10 @@ fn write_connections(out: &mut String, outcome: &Outcome) -> fmt::Result {
     let connections = &outcome.connections;
     write!(
         out,
-        "connects    {} of {}",
+        "connects    {} of {} in {:.1} s",
         grouped(connections.ready),
-        grouped(outcome.settings.clients.into())
+        grouped(outcome.settings.clients.into()),
+        connections.seconds
     )?;
     let rows = [
         ("tcp", Some(&connections.tcp)),
