@@ -4,3 +4,14 @@
 //! dialect receives. Nothing here knows who a message is for.
 
 pub mod chat;
+pub mod name;
+mod refusal;
+
+pub use refusal::Refusal;
+
+/// A dialect whose connections are users: they have names, and are members of rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserDialect {
+    /// See [`chat`].
+    Chat,
+}

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use super::Shard;
-use super::connection::{ChatUser, Connection, RoomMembership, Session, TopicMembership};
-use super::rate::TokenBucket;
+use super::connection::{Connection, Session, TopicMembership};
+use super::user::{RoomMembership, User};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
+use crate::dialect::UserDialect;
 use crate::frame::Frame;
 use crate::hub::{Request, RoomIndex, UserId};
 use crate::permit::ClientPermit;
@@ -30,7 +31,7 @@ impl Shard {
     pub fn admit(&mut self, arrival: Arrival, now: Now) -> ConnectionId {
         let Arrival { endpoint, greeting, permit } = arrival;
         let session = match endpoint {
-            Endpoint::Chat => self.chat_session(now),
+            Endpoint::Chat => self.user_session(UserDialect::Chat, now),
             Endpoint::Raw { topic } => {
                 Session::Raw { topic: topic.into(), membership: TopicMembership::None }
             }
@@ -55,10 +56,12 @@ impl Shard {
         let origin = self.origin(id);
         let connection = self.connections.at(id.index);
         match &mut connection.session {
-            Session::Chat(user) => {
-                user.membership = RoomMembership::Joining(RoomIndex::GENERAL);
-                self.request_join(id, RoomIndex::GENERAL, None);
-            }
+            Session::User(user) => match user.dialect {
+                UserDialect::Chat => {
+                    user.membership = RoomMembership::Joining(RoomIndex::GENERAL);
+                    self.request_join(id, RoomIndex::GENERAL, None);
+                }
+            },
             Session::Raw { topic, membership } => {
                 *membership = TopicMembership::Joining;
                 let topic = topic.clone();
@@ -72,17 +75,9 @@ impl Shard {
         }
     }
 
-    fn chat_session(&mut self, now: Now) -> Session {
+    fn user_session(&mut self, dialect: UserDialect, now: Now) -> Session {
         let id = UserId::nth(self.users_admitted, self.settings.index, self.directory.shards());
         self.users_admitted += 1;
-        Session::Chat(Box::new(ChatUser {
-            id,
-            name: format!("User{id}").into(),
-            connected_at: now.unix_seconds,
-            bucket: TokenBucket::full(self.settings.limits.rate, now.monotonic_ms),
-            membership: RoomMembership::None,
-            awaits_snapshot: false,
-            welcomed: false,
-        }))
+        Session::User(Box::new(User::new(id, dialect, self.settings.limits.rate, now)))
     }
 }

@@ -1,53 +1,32 @@
-//! Users of the chat dialect: their coming, and what they ask for.
+//! What users of the chat dialect ask for.
 
 use super::Shard;
-use super::connection::RoomMembership;
+use super::user::RoomMembership;
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
-use crate::dialect::chat::{self, Command, Direct, Refusal, Stats};
-use crate::hub::{Delivery, Member, MessageId, Private, Request, RoomIndex};
+use crate::dialect::Refusal;
+use crate::dialect::chat::{self, Command, Direct, Stats};
+use crate::hub::{MessageId, Private, Request};
 use crate::protocol::frames::MessageKind;
 
 impl Shard {
-    pub(super) fn request_join(&mut self, id: ConnectionId, room: RoomIndex, after: Option<MessageId>) {
-        let origin = self.origin(id);
-        let Some(user) = self.connections.chat_user(id) else { return };
-        let (user, name, connected_at) = (user.id, user.name.clone(), user.connected_at);
-        let member = Member { user, name, connected_at, origin };
-        self.request(self.directory.home(room), Request::Join { room, member, after });
-    }
-
+    /// Takes what a chat client has said.
     pub(super) fn handle_chat_message(
         &mut self,
         id: ConnectionId,
         kind: MessageKind,
         payload: &[u8],
         now: Now,
-    ) {
-        let limits = self.settings.limits;
-        let Some(user) = self.connections.chat_user(id) else { return };
-        let command = if user.bucket.take(limits.rate, now.monotonic_ms) {
-            chat::decode(kind, payload, limits.message_bytes_max)
-        } else {
-            Err(Refusal::TooMany)
-        };
-        let outcome = match command {
-            Ok(None) => Ok(()),
-            Ok(Some(command)) => self.carry_out(id, command, now),
-            Err(refusal) => Err(refusal),
-        };
-        if let Err(refusal) = outcome {
-            self.refuse(id, &refusal, now);
+    ) -> Result<(), Refusal> {
+        match chat::decode(kind, payload, self.settings.limits.message_bytes_max)? {
+            Some(command) => self.carry_out(id, command, now),
+            None => Ok(()),
         }
-    }
-
-    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: &Refusal, now: Now) {
-        self.push(id, chat::direct(&Direct::Error { message: refusal.to_string() }, now), now);
     }
 
     fn carry_out(&mut self, id: ConnectionId, command: Command, now: Now) -> Result<(), Refusal> {
         let origin = self.origin(id);
-        let Some(user) = self.connections.chat_user(id) else { return Ok(()) };
+        let Some(user) = self.connections.user(id) else { return Ok(()) };
         let (user_id, name) = (user.id, user.name.clone());
         // Input is read only while the user is in a room, so there is one.
         let RoomMembership::In { room, .. } = user.membership else { return Ok(()) };
@@ -91,7 +70,7 @@ impl Shard {
     fn change_room(&mut self, id: ConnectionId, to: &str, after: Option<MessageId>) -> Result<(), Refusal> {
         let to = self.directory.find(to).ok_or_else(|| Refusal::UnknownRoom(to.to_owned()))?;
         let origin = self.origin(id);
-        let Some(user) = self.connections.chat_user(id) else { return Ok(()) };
+        let Some(user) = self.connections.user(id) else { return Ok(()) };
         let RoomMembership::In { room, place } = user.membership else { return Ok(()) };
         let user_id = user.id;
         let request = if to == room {
@@ -103,21 +82,5 @@ impl Shard {
         };
         self.request(self.directory.home(room), request);
         Ok(())
-    }
-
-    /// Gives a private message to the user that it is for, who is one of this shard's if anyone's.
-    pub(super) fn receive_private(&mut self, private: Private, now: Now) {
-        let Private { from, from_name, origin, to, content } = private;
-        let receiver = self.users.get(&to).copied();
-        let receiver = receiver.and_then(|id| Some((id, self.connections.chat_user(id)?.name.clone())));
-        let Some((id, receiver_name)) = receiver else {
-            self.reply(origin.shard, Delivery::PrivateFailed { to: origin });
-            return;
-        };
-        if content.is_empty() {
-            return;
-        }
-        self.push(id, chat::private_message(from, &from_name, &content, now), now);
-        self.reply(origin.shard, Delivery::PrivateSent { to: origin, receiver: to, receiver_name, content });
     }
 }

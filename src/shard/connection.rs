@@ -11,10 +11,10 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext}
 use tungstenite::{Error, Message};
 
 use super::out_queue::OutQueue;
-use super::rate::TokenBucket;
+use super::user::User;
 use super::{Deadlines, Limits};
+use crate::dialect::UserDialect;
 use crate::frame::Frame;
-use crate::hub::{MessageId, RoomIndex, UserId};
 use crate::metrics::Dialect;
 use crate::permit::ClientPermit;
 use crate::protocol::frames::MessageKind;
@@ -54,8 +54,8 @@ pub(super) struct Ending {
 /// What a connection is to the hub.
 #[derive(Debug)]
 pub(super) enum Session {
-    /// A user of the chat dialect.
-    Chat(Box<ChatUser>),
+    /// A user, with a name and in a room.
+    User(Box<User>),
     /// On a topic.
     Raw { topic: Arc<str>, membership: TopicMembership },
     /// Talks to itself.
@@ -65,38 +65,13 @@ pub(super) enum Session {
 impl Session {
     pub(super) fn dialect(&self) -> Dialect {
         match self {
-            Self::Chat(_) => Dialect::Chat,
+            Self::User(user) => match user.dialect {
+                UserDialect::Chat => Dialect::Chat,
+            },
             Self::Raw { .. } => Dialect::Raw,
             Self::Echo => Dialect::Echo,
         }
     }
-}
-
-/// A user who speaks the chat dialect.
-#[derive(Debug)]
-pub(super) struct ChatUser {
-    pub(super) id: UserId,
-    pub(super) name: Arc<str>,
-    pub(super) connected_at: u64,
-    pub(super) bucket: TokenBucket,
-    pub(super) membership: RoomMembership,
-    /// True while its own room is to be shown to it again.
-    pub(super) awaits_snapshot: bool,
-    /// True once `welcome` was sent.
-    pub(super) welcomed: bool,
-}
-
-/// Which room a user is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RoomMembership {
-    /// In none, and in none any more.
-    None,
-    /// The home has been asked, and has not answered yet.
-    Joining(RoomIndex),
-    /// In this one, at this place of the shard's list of members.
-    In { room: RoomIndex, place: u32 },
-    /// Still in `from`, whose home was told; `to` is asked once it has answered.
-    Leaving { from: RoomIndex, place: u32, to: RoomIndex, after: Option<MessageId> },
 }
 
 /// Whether a raw connection is on its topic.
@@ -215,10 +190,7 @@ impl Connection {
             return true;
         }
         match &self.session {
-            Session::Chat(user) => {
-                user.awaits_snapshot
-                    || matches!(user.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
-            }
+            Session::User(user) => user.is_awaiting(),
             Session::Raw { membership, .. } => *membership == TopicMembership::Joining,
             Session::Echo => false,
         }

@@ -2,7 +2,8 @@
 
 use slab::Slab;
 
-use super::connection::{ChatUser, Connection, Session};
+use super::connection::{Connection, Session};
+use super::user::User;
 use crate::connection_id::ConnectionId;
 
 /// A shard's connections by [`ConnectionId`].
@@ -56,9 +57,9 @@ impl Connections {
     }
 
     /// The user behind a connection, if it has one.
-    pub(super) fn chat_user(&mut self, id: ConnectionId) -> Option<&mut ChatUser> {
+    pub(super) fn user(&mut self, id: ConnectionId) -> Option<&mut User> {
         match &mut self.get_mut(id)?.session {
-            Session::Chat(user) => Some(user),
+            Session::User(user) => Some(user),
             Session::Raw { .. } | Session::Echo => None,
         }
     }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::audience::{FanOut, fan_out};
-use super::connection::{RoomMembership, Session, TopicMembership};
+use super::connection::{Session, TopicMembership};
+use super::user::RoomMembership;
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
-use crate::dialect::chat::{self, Direct, Refusal, Stats};
+use crate::dialect::Refusal;
+use crate::dialect::chat::{self, Direct, Stats};
 use crate::frame::Frame;
 use crate::hub::{Audience, Delivery, Event, Publication, Request, RoomEvent, RoomIndex, Snapshot};
 use crate::protocol::frames;
@@ -21,7 +23,7 @@ impl Shard {
             Delivery::Left { to } => self.handle_left(to.connection),
             Delivery::Publish(audience, publication) => self.publish(&audience, publication, now),
             Delivery::Members { to, members } => {
-                let Some(user) = self.connections.chat_user(to.connection) else { return };
+                let Some(user) = self.connections.user(to.connection) else { return };
                 // It may have asked to leave since; the list was asked for before.
                 let (RoomMembership::In { room, .. } | RoomMembership::Leaving { from: room, .. }) =
                     user.membership
@@ -45,7 +47,7 @@ impl Shard {
         // The connection may have ended while the answer was on its way; its leave followed the join.
         let Some(connection) = self.connections.get_mut(id) else { return };
         let greeting = connection.greeting.take();
-        let Session::Chat(user) = &mut connection.session else { return };
+        let Session::User(user) = &mut connection.session else { return };
         let name = self.directory.name(room);
         match user.membership {
             RoomMembership::Joining(asked) if asked == room => {
@@ -74,7 +76,7 @@ impl Shard {
 
     /// The old room's home has let go; the new one is asked.
     fn handle_left(&mut self, id: ConnectionId) {
-        let Some(user) = self.connections.chat_user(id) else { return };
+        let Some(user) = self.connections.user(id) else { return };
         let RoomMembership::Leaving { from, place, to, after } = user.membership else { return };
         user.membership = RoomMembership::Joining(to);
         self.remove_from_room(id, from, place);
@@ -133,7 +135,7 @@ impl Shard {
     /// Takes a connection out of the members of a room.
     pub(super) fn remove_from_room(&mut self, id: ConnectionId, room: RoomIndex, place: u32) {
         if let Some(moved) = self.rooms[room.get()].chat.remove(place, id.index)
-            && let Session::Chat(user) = &mut self.connections.at(moved).session
+            && let Session::User(user) = &mut self.connections.at(moved).session
             && let RoomMembership::In { place: its, .. } | RoomMembership::Leaving { place: its, .. } =
                 &mut user.membership
         {
@@ -164,7 +166,7 @@ impl Shard {
         let index = self.settings.index;
         let Some(connection) = self.connections.get_mut(id) else { return };
         match &mut connection.session {
-            Session::Chat(user) => {
+            Session::User(user) => {
                 let user_id = user.id;
                 let membership = std::mem::replace(&mut user.membership, RoomMembership::None);
                 self.users.remove(&user_id);

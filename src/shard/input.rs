@@ -108,7 +108,7 @@ impl Shard {
                 let home = self.directory.topic_home(&topic);
                 self.request(home, Request::Relay { topic, kind, payload });
             }
-            Session::Chat(_) => self.handle_chat_message(id, kind, &payload, now),
+            Session::User(_) => self.handle_user_message(id, kind, &payload, now),
         }
     }
 }

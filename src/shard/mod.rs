@@ -9,7 +9,7 @@
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
 //! - [`floor`] is the event loop that does so over a ring and a mesh.
 //! - The rest is the state machine: `arrival` takes connections in, `input` turns received bytes into
-//!   commands, `chat` carries them out, `deliveries` handles what homes and other shards say, `ending`
+//!   commands, `user` and `chat` carry them out, `deliveries` handles what homes and other shards say, `ending`
 //!   brings connections to their end.
 
 mod arrival;
@@ -27,6 +27,7 @@ mod rate;
 pub mod stage;
 mod timers;
 pub mod turn;
+mod user;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

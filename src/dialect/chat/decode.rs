@@ -3,13 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use thiserror::Error;
 
+use crate::dialect::{Refusal, name};
 use crate::hub::{MessageId, Page, UserId};
 use crate::protocol::frames::MessageKind;
-
-/// The most characters (Unicode scalar values) of a name.
-const NAME_CHARACTERS_MAX: usize = 20;
 
 /// A command, its fields checked as far as they can be without knowing the room.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
@@ -31,32 +28,6 @@ pub enum Command {
     GetRooms,
     /// Enter a room, and be told what was said there since.
     Resume { room: String, after: MessageId },
-}
-
-/// Why a message had no effect, in the words that its sender gets.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Refusal {
-    /// Not JSON, not an object, no type, or a field of the wrong type.
-    #[error("Invalid message format")]
-    InvalidFormat,
-    /// A type that this dialect does not have.
-    #[error("Unknown message type: {0}")]
-    UnknownType(String),
-    /// Over the message limit.
-    #[error("Message too large")]
-    TooLarge,
-    /// Over the rate.
-    #[error("Too many messages")]
-    TooMany,
-    /// Not a name.
-    #[error("Invalid name (1-20 characters required)")]
-    InvalidName,
-    /// Nobody there.
-    #[error("User not found or offline")]
-    UserNotFound,
-    /// No such room.
-    #[error("Unknown room: {0}")]
-    UnknownRoom(String),
 }
 
 /// Decodes one message. `Ok(None)` is a message that is ignored without an answer.
@@ -125,10 +96,7 @@ fn number(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, Refus
 }
 
 fn name(fields: &Map<String, Value>) -> Result<Arc<str>, Refusal> {
-    let name = fields.get("name").and_then(Value::as_str).ok_or(Refusal::InvalidName)?.trim();
-    let is_valid =
-        (1..=NAME_CHARACTERS_MAX).contains(&name.chars().count()) && !name.contains(char::is_control);
-    is_valid.then(|| name.into()).ok_or(Refusal::InvalidName)
+    fields.get("name").and_then(Value::as_str).and_then(name::parse).ok_or(Refusal::InvalidName)
 }
 
 /// A user, as a number or a numeric string.

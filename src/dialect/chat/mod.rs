@@ -4,6 +4,6 @@ mod decode;
 mod encode;
 mod lists;
 
-pub use decode::{Command, Refusal, decode};
+pub use decode::{Command, decode};
 pub use encode::{Direct, Stats, direct, message_sent, private_message, private_message_sent, room_event};
 pub use lists::Lists;

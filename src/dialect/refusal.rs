@@ -1,0 +1,29 @@
+//! Why a message of a user had no effect.
+
+use thiserror::Error;
+
+/// Why a message had no effect, in the words that its sender gets.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not JSON, not an object, no type, or a field of the wrong type.
+    #[error("Invalid message format")]
+    InvalidFormat,
+    /// A type that this dialect does not have.
+    #[error("Unknown message type: {0}")]
+    UnknownType(String),
+    /// Over the message limit.
+    #[error("Message too large")]
+    TooLarge,
+    /// Over the rate.
+    #[error("Too many messages")]
+    TooMany,
+    /// Not a name.
+    #[error("Invalid name (1-20 characters required)")]
+    InvalidName,
+    /// Nobody there.
+    #[error("User not found or offline")]
+    UserNotFound,
+    /// No such room.
+    #[error("Unknown room: {0}")]
+    UnknownRoom(String),
+}

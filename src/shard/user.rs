@@ -1,0 +1,123 @@
+//! Users, of whatever dialect: what a shard knows of one of its own, and what they have in common.
+
+use std::sync::Arc;
+
+use super::Shard;
+use super::rate::{Rate, TokenBucket};
+use crate::clock::Now;
+use crate::connection_id::ConnectionId;
+use crate::dialect::chat::{self, Direct};
+use crate::dialect::{Refusal, UserDialect};
+use crate::hub::{Delivery, Member, MessageId, Private, Request, RoomIndex, UserId};
+use crate::protocol::frames::MessageKind;
+
+/// A user.
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) id: UserId,
+    pub(super) dialect: UserDialect,
+    pub(super) name: Arc<str>,
+    pub(super) connected_at: u64,
+    pub(super) bucket: TokenBucket,
+    pub(super) membership: RoomMembership,
+    /// True while its own room is to be shown to it again.
+    pub(super) awaits_snapshot: bool,
+    /// True once `welcome` was sent.
+    pub(super) welcomed: bool,
+}
+
+impl User {
+    /// A user of whom nobody has heard yet.
+    pub(super) fn new(id: UserId, dialect: UserDialect, rate: Rate, now: Now) -> Self {
+        Self {
+            id,
+            dialect,
+            name: format!("User{id}").into(),
+            connected_at: now.unix_seconds,
+            bucket: TokenBucket::full(rate, now.monotonic_ms),
+            membership: RoomMembership::None,
+            awaits_snapshot: false,
+            welcomed: false,
+        }
+    }
+
+    /// True while what it has sent must wait for an answer from a home.
+    pub(super) fn is_awaiting(&self) -> bool {
+        self.awaits_snapshot
+            || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
+    }
+}
+
+/// Which room a user is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RoomMembership {
+    /// In none, and in none any more.
+    None,
+    /// The home has been asked, and has not answered yet.
+    Joining(RoomIndex),
+    /// In this one, at this place of the shard's list of members.
+    In { room: RoomIndex, place: u32 },
+    /// Still in `from`, whose home was told; `to` is asked once it has answered.
+    Leaving { from: RoomIndex, place: u32, to: RoomIndex, after: Option<MessageId> },
+}
+
+impl Shard {
+    pub(super) fn request_join(&mut self, id: ConnectionId, room: RoomIndex, after: Option<MessageId>) {
+        let origin = self.origin(id);
+        let Some(user) = self.connections.user(id) else { return };
+        let (user, name, connected_at) = (user.id, user.name.clone(), user.connected_at);
+        let member = Member { user, name, connected_at, origin };
+        self.request(self.directory.home(room), Request::Join { room, member, after });
+    }
+
+    /// Takes what a user has said, and answers when it has no effect.
+    pub(super) fn handle_user_message(
+        &mut self,
+        id: ConnectionId,
+        kind: MessageKind,
+        payload: &[u8],
+        now: Now,
+    ) {
+        let rate = self.settings.limits.rate;
+        let Some(user) = self.connections.user(id) else { return };
+        let outcome = if !user.bucket.take(rate, now.monotonic_ms) {
+            Err(Refusal::TooMany)
+        } else {
+            match user.dialect {
+                UserDialect::Chat => self.handle_chat_message(id, kind, payload, now),
+            }
+        };
+        if let Err(refusal) = outcome {
+            self.refuse(id, &refusal, now);
+        }
+    }
+
+    /// Tells a user why something had no effect.
+    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: &Refusal, now: Now) {
+        let Some(user) = self.connections.user(id) else { return };
+        let message = match user.dialect {
+            UserDialect::Chat => chat::direct(&Direct::Error { message: refusal.to_string() }, now),
+        };
+        self.push(id, message, now);
+    }
+
+    /// Gives a private message to the user that it is for, who is one of this shard's if anyone's.
+    pub(super) fn receive_private(&mut self, private: Private, now: Now) {
+        let Private { from, from_name, origin, to, content } = private;
+        let receiver = self.users.get(&to).copied();
+        let receiver = receiver.and_then(|id| Some((id, self.connections.user(id)?)));
+        let Some((id, &mut User { dialect, ref name, .. })) = receiver else {
+            self.reply(origin.shard, Delivery::PrivateFailed { to: origin });
+            return;
+        };
+        let receiver_name = Arc::clone(name);
+        if content.is_empty() {
+            return;
+        }
+        let message = match dialect {
+            UserDialect::Chat => chat::private_message(from, &from_name, &content, now),
+        };
+        self.push(id, message, now);
+        self.reply(origin.shard, Delivery::PrivateSent { to: origin, receiver: to, receiver_name, content });
+    }
+}
