@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// The rooms; clients cannot add any. Default general, random, gaming. [`FIRST_ROOM`] is among them.
     pub rooms: Vec<String>,
+    /// The directory of what outlives the process. Default `None`: everything is in memory.
+    pub data: Option<PathBuf>,
     /// How many messages a room keeps for those who join. Default 100. 0 keeps none.
     pub history: usize,
     /// How joins and leaves are announced. Default [`Presence::Auto`].
@@ -119,6 +122,7 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
             rooms: [FIRST_ROOM, "random", "gaming"].map(String::from).to_vec(),
+            data: None,
             history: 100,
             presence: Presence::Auto,
             presence_limit: 500,
@@ -145,6 +149,9 @@ impl Config {
         self.validate_sizes()?;
         self.validate_durations()?;
         self.validate_rooms()?;
+        if self.data.as_ref().is_some_and(|data| data.as_os_str().is_empty()) {
+            return refuse("data", String::new(), "a directory that is there already");
+        }
         within("history", self.history, 0, HISTORY_MAX, number)?;
         within("presence-limit", self.presence_limit, 1, PRESENCE_LIMIT_MAX, number)?;
         within("rate", self.rate, 0, RATE_MAX, number)?;
@@ -472,6 +479,10 @@ mod tests {
             (
                 refusal(|c| c.idle_timeout = secs(30)),
                 "invalid value '30s' for idle-timeout: allowed is longer than ping-interval, which is 30s",
+            ),
+            (
+                refusal(|c| c.data = Some(PathBuf::new())),
+                "invalid value '' for data: allowed is a directory that is there already",
             ),
             (refusal(|c| c.history = 10_001), "invalid value '10001' for history: allowed is 0 to 10000"),
             (

@@ -73,3 +73,4 @@ pub mod protocol;
 pub mod ring;
 pub mod server;
 pub mod shard;
+pub mod storage;

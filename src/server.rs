@@ -29,6 +29,7 @@ use crate::shard::floor::{self, Floor};
 use crate::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
 use crate::shard::stage::Stage;
 use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
+use crate::storage::{DataDirectory, DirectoryError};
 
 /// Unsent bytes that the kernel takes for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)). The rest stays in
 /// the out-queue, where a broadcast is held once for everyone, and where what a slow receiver has missed
@@ -52,6 +53,9 @@ pub enum ServerError {
     /// A shard's thread could not be started or has failed.
     #[error("shard {shard} failed: {source}")]
     Shard { shard: u16, source: io::Error },
+    /// The directory for what outlives the process cannot be used.
+    #[error(transparent)]
+    Data(#[from] DirectoryError),
     /// Signals or threads could not be set up.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -78,6 +82,8 @@ pub fn run(
         // This thread only waits, but not on a core that was left to somebody else.
         pin(cores)?;
     }
+    // Held until every shard has ended.
+    let _data = config.data.as_deref().map(DataDirectory::lock).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(config, capacity, announce))
 }

@@ -186,6 +186,10 @@ struct Flags {
     #[arg(long, value_name = "NAMES", default_value = "general,random,gaming")]
     rooms: RoomList,
 
+    /// Directory, which must exist, for what outlives the process [default: all in memory].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
     /// Messages that a room keeps for those who join.
     #[arg(long, value_name = "N", default_value = "100", value_parser = number::<usize>)]
     history: usize,
@@ -238,6 +242,7 @@ impl Flags {
             handshake_timeout: self.handshake_timeout,
             drain_timeout: self.drain_timeout,
             rooms: self.rooms.0,
+            data: self.data,
             history: self.history,
             presence: self.presence,
             presence_limit: self.presence_limit,

@@ -93,6 +93,29 @@ async fn a_port_held_by_another_uproar_is_busy_as_well() {
     assert_busy(&first.address().to_string()).await;
 }
 
+/// Two servers that wrote the same files would give out the same ids.
+#[tokio::test]
+async fn a_data_directory_has_one_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let first = Launch::with_shards(1).flag("--data", path).start();
+    let refused = run(&["--listen", "127.0.0.1:0", "--shards", "1", "--data", path], &[]).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    let said = format!("the directory {path} is used by another uproar");
+    assert!(refused.stderr.contains(&said), "{}", refused.stderr);
+    drop(first);
+    Launch::with_shards(1).flag("--data", path).start();
+}
+
+#[tokio::test]
+async fn a_data_directory_that_is_not_there_is_refused() {
+    let refused = run(&["--listen", "127.0.0.1:0", "--shards", "1", "--data", "/no/such/place"], &[]).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    let said = "there is no directory /no/such/place; create it";
+    assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    assert_refused(&run(&["--data="], &[]).await, "data", "", "");
+}
+
 #[tokio::test]
 async fn check_prints_its_checks_and_succeeds() {
     let checked = run(&["check"], &[]).await;
@@ -120,6 +143,7 @@ async fn help_names_every_flag() {
         "handshake-timeout",
         "drain-timeout",
         "rooms",
+        "data",
         "history",
         "presence",
         "presence-limit",

@@ -1,0 +1,9 @@
+//! What outlives the process: the directory that `--data` names, and the SQLite files in it.
+//!
+//! It knows how files are opened, and nothing of what is kept in them. No shard ever waits for one.
+
+mod database;
+mod directory;
+
+pub use database::{DatabaseError, Schema, open};
+pub use directory::{DataDirectory, DirectoryError};
