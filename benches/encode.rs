@@ -7,7 +7,9 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use uproar::clock::Now;
 use uproar::dialect::chat::{self, Lists};
-use uproar::hub::{MemberEntry, MemberList, MessageId, PresenceReport, RoomEvent, RoomMessage, UserId};
+use uproar::hub::{
+    Content, MemberEntry, MemberList, MessageId, PresenceReport, RoomEvent, RoomMessage, UserId,
+};
 use uproar::protocol::frames::{self, MessageKind};
 
 const NOW: Now = Now { monotonic_ms: 1_000, unix_seconds: 1_700_000_000 };
@@ -25,7 +27,7 @@ fn message(id: u64, content_bytes: usize) -> Arc<RoomMessage> {
         id: MessageId(id),
         from: user(7),
         from_name: name(7),
-        content: "x".repeat(content_bytes),
+        content: Content::Text("x".repeat(content_bytes)),
         timestamp: NOW.unix_seconds,
     })
 }

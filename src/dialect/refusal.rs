@@ -20,6 +20,12 @@ pub enum Refusal {
     /// Not a name.
     #[error("Invalid name (1-20 characters required)")]
     InvalidName,
+    /// Not an address of the web.
+    #[error("Invalid image URL")]
+    InvalidImageUrl,
+    /// Not among the messages that the room keeps.
+    #[error("Unknown message: {0}")]
+    UnknownMessage(String),
     /// Nobody there.
     #[error("User not found or offline")]
     UserNotFound,

@@ -20,9 +20,18 @@ pub struct RoomMessage {
     /// The name under which it was said.
     pub from_name: Arc<str>,
     /// What was said.
-    pub content: String,
+    pub content: Content,
     /// When, in Unix seconds.
     pub timestamp: u64,
+}
+
+/// What a message of a room holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Words; never empty.
+    Text(String),
+    /// The address of an image, http or https, which the server never looks at.
+    Image(String),
 }
 
 /// A member as others see it.
@@ -71,6 +80,8 @@ pub enum RoomEvent {
     Left { user: UserId, name: Arc<str>, users_online: usize },
     /// Somebody is called otherwise now.
     Renamed { user: UserId, old_name: Arc<str>, new_name: Arc<str> },
+    /// Somebody has begun to write, or has stopped.
+    Typing { user: UserId, name: Arc<str>, is_typing: bool },
     /// Who came, went and was renamed in a room too large to say so one by one.
     Presence(PresenceReport),
 }

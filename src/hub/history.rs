@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{MessageId, RoomMessage, UserId};
+use super::{Content, MessageId, RoomMessage, UserId};
 
 /// The messages of one room, in memory.
 ///
@@ -28,7 +28,7 @@ impl History {
         &mut self,
         from: UserId,
         from_name: Arc<str>,
-        content: String,
+        content: Content,
         timestamp: u64,
     ) -> Arc<RoomMessage> {
         self.last_id.0 += 1;
@@ -49,6 +49,12 @@ impl History {
         Arc::clone(self.recent.get_or_insert_with(|| self.kept.iter().cloned().collect()))
     }
 
+    /// The kept message of this id.
+    pub(super) fn find(&self, id: MessageId) -> Option<&Arc<RoomMessage>> {
+        let place = self.kept.binary_search_by_key(&id, |message| message.id).ok()?;
+        self.kept.get(place)
+    }
+
     /// The kept messages behind `after`, oldest first, and whether they are all that there were. An id that
     /// was never given out belongs to another life of the server, and nobody knows what was said since.
     pub(super) fn after(&self, after: MessageId) -> (Arc<[Arc<RoomMessage>]>, bool) {
@@ -62,17 +68,23 @@ impl History {
 mod tests {
     use super::*;
 
+    fn text(text: &str) -> Content {
+        Content::Text(text.to_owned())
+    }
+
     #[test]
     fn ids_have_no_gaps_and_only_the_last_messages_are_kept() {
         let mut history = History::new(3);
         assert!(history.recent().is_empty());
         let user = UserId::from_wire(1).unwrap();
         for n in 1..=5 {
-            let message = history.append(user, "a".into(), n.to_string(), n);
+            let message = history.append(user, "a".into(), text(&n.to_string()), n);
             assert_eq!(message.id, MessageId(n));
         }
         let kept: Vec<u64> = history.recent().iter().map(|message| message.id.0).collect();
         assert_eq!(kept, [3, 4, 5]);
+        let found = |id| history.find(MessageId(id)).map(|message| message.id.0);
+        assert_eq!([0, 2, 3, 5, 6, u64::MAX].map(found), [None, None, Some(3), Some(5), None, None]);
     }
 
     #[test]
@@ -81,7 +93,7 @@ mod tests {
         assert!(history.after(MessageId(0)).1);
         let user = UserId::from_wire(1).unwrap();
         for n in 1..=5 {
-            history.append(user, "a".into(), n.to_string(), n);
+            history.append(user, "a".into(), text(&n.to_string()), n);
         }
         let after = |id| {
             let (messages, complete) = history.after(MessageId(id));
@@ -100,8 +112,8 @@ mod tests {
     fn a_room_without_history_still_numbers() {
         let mut history = History::new(0);
         let user = UserId::from_wire(1).unwrap();
-        history.append(user, "a".into(), "x".into(), 0);
-        assert_eq!(history.append(user, "a".into(), "y".into(), 0).id, MessageId(2));
+        history.append(user, "a".into(), text("x"), 0);
+        assert_eq!(history.append(user, "a".into(), text("y"), 0).id, MessageId(2));
         assert!(history.recent().is_empty());
     }
 }

@@ -91,6 +91,12 @@ impl Homes {
             Request::Say { room, user, name, origin, content } => {
                 home(&mut self.rooms, room).say(user, name, origin, content, now, outbox);
             }
+            Request::Typing { room, user, name, origin, is_typing } => {
+                home(&mut self.rooms, room).note_typing(user, name, origin, is_typing, now, outbox);
+            }
+            Request::Read { room, user, origin, message } => {
+                home(&mut self.rooms, room).read(user, origin, message, now, outbox);
+            }
             Request::ListMembers { room, user, origin, page } => {
                 home(&mut self.rooms, room).list(user, origin, page, outbox);
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::event::{MemberList, Origin, Publication, Snapshot};
+use super::event::{Content, MemberList, Origin, Publication, Snapshot};
 use super::{MessageId, RoomIndex, ShardIndex, UserId};
 use crate::protocol::frames::MessageKind;
 
@@ -63,7 +63,12 @@ pub enum Request {
     /// Be called otherwise.
     Rename { room: RoomIndex, user: UserId, new_name: Arc<str>, origin: Origin },
     /// Say something.
-    Say { room: RoomIndex, user: UserId, name: Arc<str>, origin: Origin, content: String },
+    Say { room: RoomIndex, user: UserId, name: Arc<str>, origin: Origin, content: Content },
+    /// Begin to write, or stop.
+    Typing { room: RoomIndex, user: UserId, name: Arc<str>, origin: Origin, is_typing: bool },
+    /// Have read a message. Its author is told with [`Delivery::Read`]; answered with
+    /// [`Delivery::ReadFailed`] when the room does not keep such a message.
+    Read { room: RoomIndex, user: UserId, origin: Origin, message: MessageId },
     /// List the members. Answered with [`Delivery::Members`].
     ListMembers { room: RoomIndex, user: UserId, origin: Origin, page: Option<Page> },
     /// Speak to one user, wherever. Answered with [`Delivery::PrivateSent`] or [`Delivery::PrivateFailed`].
@@ -92,6 +97,10 @@ pub enum Delivery {
     PrivateSent { to: Origin, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
     /// There is no such receiver.
     PrivateFailed { to: Origin },
+    /// To a message's author, wherever it is by now: somebody has read it, at this time in Unix seconds.
+    Read { author: UserId, message: MessageId, reader: UserId, read_at: u64 },
+    /// There is no such message.
+    ReadFailed { to: Origin, message: MessageId },
     /// This connection hears the topic from now on.
     Subscribed { to: Origin, topic: Arc<str> },
 }

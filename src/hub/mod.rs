@@ -23,8 +23,8 @@ use serde::Serialize;
 
 pub use directory::{Directory, RoomIndex};
 pub use event::{
-    Event, FanOutTimer, MemberEntry, MemberList, Origin, PresenceReport, Publication, RoomEvent, RoomMessage,
-    Snapshot,
+    Content, Event, FanOutTimer, MemberEntry, MemberList, Origin, PresenceReport, Publication, RoomEvent,
+    RoomMessage, Snapshot,
 };
 pub use homes::{Homes, Settings};
 pub use message::{Audience, Delivery, Member, Page, Private, Request};

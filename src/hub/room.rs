@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::event::{Event, FanOutTimer, Origin, Publication, RoomEvent, Snapshot};
+use super::event::{Content, Event, FanOutTimer, Origin, Publication, RoomEvent, Snapshot};
 use super::history::History;
 use super::homes::Outbox;
 use super::presence::Presence;
@@ -109,12 +109,43 @@ impl Room {
         user: UserId,
         name: Arc<str>,
         origin: Origin,
-        content: String,
+        content: Content,
         now: Now,
         outbox: &mut Outbox,
     ) {
         let message = self.history.append(user, name, content, now.unix_seconds);
         self.publish(RoomEvent::Message(message), Some(origin), now, outbox);
+    }
+
+    pub(super) fn note_typing(
+        &mut self,
+        user: UserId,
+        name: Arc<str>,
+        origin: Origin,
+        is_typing: bool,
+        now: Now,
+        outbox: &mut Outbox,
+    ) {
+        self.publish(RoomEvent::Typing { user, name, is_typing }, Some(origin), now, outbox);
+    }
+
+    /// Passes on to a message's author that somebody has read it.
+    pub(super) fn read(
+        &mut self,
+        reader: UserId,
+        origin: Origin,
+        id: MessageId,
+        now: Now,
+        outbox: &mut Outbox,
+    ) {
+        match self.history.find(id) {
+            Some(message) => {
+                let read =
+                    Delivery::Read { author: message.from, message: id, reader, read_at: now.unix_seconds };
+                outbox.send(message.from.shard(self.directory.shards()), read);
+            }
+            None => outbox.send(origin.shard, Delivery::ReadFailed { to: origin, message: id }),
+        }
     }
 
     pub(super) fn list(&mut self, viewer: UserId, origin: Origin, page: Option<Page>, outbox: &mut Outbox) {

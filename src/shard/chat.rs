@@ -35,6 +35,12 @@ impl Shard {
             Command::Say(content) => {
                 self.request(home, Request::Say { room, user: user_id, name, origin, content });
             }
+            Command::Typing(is_typing) => {
+                self.request(home, Request::Typing { room, user: user_id, name, origin, is_typing });
+            }
+            Command::Read(message) => {
+                self.request(home, Request::Read { room, user: user_id, origin, message });
+            }
             Command::SetName(new_name) => {
                 user.name = new_name.clone();
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };

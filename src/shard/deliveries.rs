@@ -8,8 +8,8 @@ use super::connection::{Session, TopicMembership};
 use super::user::RoomMembership;
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
-use crate::dialect::Refusal;
 use crate::dialect::chat::{self, Direct, Stats};
+use crate::dialect::{Refusal, UserDialect};
 use crate::frame::Frame;
 use crate::hub::{Audience, Delivery, Event, Publication, Request, RoomEvent, RoomIndex, Snapshot};
 use crate::protocol::frames;
@@ -38,6 +38,15 @@ impl Shard {
                 self.push(to.connection, sent, now);
             }
             Delivery::PrivateFailed { to } => self.refuse(to.connection, &Refusal::UserNotFound, now),
+            Delivery::Read { author, message, reader, read_at } => {
+                let Some(&id) = self.users.get(&author) else { return };
+                if self.connections.user(id).is_some_and(|user| user.dialect == UserDialect::Chat) {
+                    self.push(id, chat::direct(&Direct::MessageRead { message, reader, read_at }, now), now);
+                }
+            }
+            Delivery::ReadFailed { to, message } => {
+                self.refuse(to.connection, &Refusal::UnknownMessage(message.0.to_string()), now);
+            }
             Delivery::Subscribed { to, topic } => self.handle_subscribed(to.connection, &topic),
         }
     }

@@ -17,6 +17,7 @@ mod upgrades;
 
 mod chat_connecting;
 mod chat_format;
+mod chat_images;
 mod chat_leaving;
 mod chat_limits;
 mod chat_messages;
@@ -24,6 +25,8 @@ mod chat_names;
 mod chat_order;
 mod chat_private;
 mod chat_queries;
+mod chat_receipts;
+mod chat_resume;
 mod chat_rooms;
 mod histories;
 mod presence;

@@ -5,15 +5,22 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::dialect::{Refusal, name};
-use crate::hub::{MessageId, Page, UserId};
+use crate::hub::{Content, MessageId, Page, UserId};
 use crate::protocol::frames::MessageKind;
+
+/// The most characters of an image's address.
+const URL_CHARACTERS_MAX: usize = 2_048;
 
 /// A command, its fields checked as far as they can be without knowing the room.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Say something to the room.
-    Say(String),
+    /// Say something to the room, or show it an image.
+    Say(Content),
+    /// Tell the room that one has begun to write, or has stopped.
+    Typing(bool),
+    /// Tell a message's author that one has read it.
+    Read(MessageId),
     /// Be called otherwise.
     SetName(Arc<str>),
     /// Say something to one user. `None` when what was named cannot be a user.
@@ -54,7 +61,10 @@ pub fn decode(
         return Err(Refusal::InvalidFormat);
     };
     match kind.as_str() {
-        "message" => Ok(text(&fields, "content")?.filter(|content| !content.is_empty()).map(Command::Say)),
+        "message" => {
+            let content = text(&fields, "content")?.filter(|content| !content.is_empty());
+            Ok(content.map(|content| Command::Say(Content::Text(content))))
+        }
         "set_name" => name(&fields).map(|name| Some(Command::SetName(name))),
         "private_message" => {
             let content = text(&fields, "content")?.unwrap_or_default();
@@ -65,6 +75,24 @@ pub fn decode(
         "join_room" => match text(&fields, "room")? {
             Some(room) => Ok(Some(Command::JoinRoom(room))),
             None => Err(Refusal::InvalidFormat),
+        },
+        "image" => match fields.get("url") {
+            Some(Value::String(url)) if is_image_url(url) => {
+                Ok(Some(Command::Say(Content::Image(url.clone()))))
+            }
+            _ => Err(Refusal::InvalidImageUrl),
+        },
+        "typing" => match fields.get("is_typing") {
+            Some(Value::Bool(is_typing)) => Ok(Some(Command::Typing(*is_typing))),
+            _ => Err(Refusal::InvalidFormat),
+        },
+        "read" => match fields.get("message_id") {
+            // No room keeps a message with a fraction or a sign.
+            Some(Value::Number(number)) => match number.as_u64() {
+                Some(id) => Ok(Some(Command::Read(MessageId(id)))),
+                None => Err(Refusal::UnknownMessage(number.to_string())),
+            },
+            _ => Err(Refusal::InvalidFormat),
         },
         "get_rooms" => Ok(Some(Command::GetRooms)),
         "resume" => match (text(&fields, "room")?, fields.get("after").and_then(Value::as_u64)) {
@@ -82,6 +110,17 @@ fn text(fields: &Map<String, Value>, key: &str) -> Result<Option<String>, Refusa
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(Refusal::InvalidFormat),
     }
+}
+
+/// True for an address of the web, as far as it matters to the server: http or https, something behind it,
+/// and nothing that an address cannot hold (RFC 3986, section 2) and another program might stumble over.
+fn is_image_url(url: &str) -> bool {
+    let rest = url
+        .split_once("://")
+        .filter(|(scheme, _)| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)));
+    rest.is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('/'))
+        && url.chars().count() <= URL_CHARACTERS_MAX
+        && !url.contains(|c: char| c.is_control() || c.is_whitespace())
 }
 
 /// A number that may be missing.
@@ -128,7 +167,7 @@ mod tests {
 
     #[test]
     fn each_command_is_understood() {
-        let say = |content: &str| Ok(Some(Command::Say(content.into())));
+        let say = |content: &str| Ok(Some(Command::Say(Content::Text(content.into()))));
         assert_eq!(text(r#"{"type":"message","content":"hi","more":1}"#), say("hi"));
         assert_eq!(text(r#"{"type":"message","content":"a","content":"b"}"#), say("b"));
         assert_eq!(text(r#"{"type":"message","content":""}"#), Ok(None));
@@ -141,6 +180,55 @@ mod tests {
         let resume = Command::Resume { room: "a".into(), after: MessageId(7) };
         assert_eq!(text(r#"{"type":"resume","room":"a","after":7}"#), Ok(Some(resume)));
         assert_eq!(text(r#"{"type":"join_room","room":"a"}"#), Ok(Some(Command::JoinRoom("a".into()))));
+    }
+
+    #[test]
+    fn an_image_has_an_address_of_the_web() {
+        let longest = format!("https://a/{}", "ü".repeat(URL_CHARACTERS_MAX - 10));
+        for (url, is_good) in [
+            ("http://a/b.png", true),
+            ("HTTPS://a", true),
+            ("https://a/?q=<script>#你", true),
+            (&longest, true),
+            (&format!("{longest}x"), false),
+            ("", false),
+            ("http", false),
+            ("http://", false),
+            ("https:///a", false),
+            ("//a/b.png", false),
+            ("ftp://a", false),
+            ("javascript:alert(1)//http://a", false),
+            ("javascript://http://a", false),
+            ("data:image/png;base64,AAAA", false),
+            (" http://a", false),
+            ("http://a\n", false),
+            ("http://a b", false),
+        ] {
+            let json = serde_json::json!({ "type": "image", "url": url }).to_string();
+            let expected = if is_good {
+                Ok(Some(Command::Say(Content::Image(url.to_owned()))))
+            } else {
+                Err(Refusal::InvalidImageUrl)
+            };
+            assert_eq!(text(&json), expected, "{url}");
+        }
+        for bad in [r#"{"type":"image"}"#, r#"{"type":"image","url":7}"#, r#"{"type":"image","url":null}"#] {
+            assert_eq!(text(bad), Err(Refusal::InvalidImageUrl), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_a_number() {
+        let read = |json: &str| text(&format!(r#"{{"type":"read","message_id":{json}}}"#));
+        assert_eq!(read("7"), Ok(Some(Command::Read(MessageId(7)))));
+        for unknown in ["-1", "1.5", "1e+30"] {
+            assert_eq!(read(unknown), Err(Refusal::UnknownMessage(unknown.to_owned())));
+        }
+        assert_eq!(read("\"7\""), Err(Refusal::InvalidFormat));
+        assert_eq!(text(r#"{"type":"read"}"#), Err(Refusal::InvalidFormat));
+        assert_eq!(text(r#"{"type":"typing","is_typing":true}"#), Ok(Some(Command::Typing(true))));
+        assert_eq!(text(r#"{"type":"typing","is_typing":1}"#), Err(Refusal::InvalidFormat));
+        assert_eq!(text(r#"{"type":"typing"}"#), Err(Refusal::InvalidFormat));
     }
 
     #[test]
@@ -211,7 +299,7 @@ mod tests {
         #[test]
         fn a_message_is_taken_as_it_was_said(content in ".+") {
             let json = serde_json::json!({"type": "message", "content": content}).to_string();
-            prop_assert_eq!(decode(MessageKind::Text, json.as_bytes(), usize::MAX), Ok(Some(Command::Say(content))));
+            prop_assert_eq!(decode(MessageKind::Text, json.as_bytes(), usize::MAX), Ok(Some(Command::Say(Content::Text(content)))));
         }
     }
 }

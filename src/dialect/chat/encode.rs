@@ -7,6 +7,7 @@ use chrono::TimeZone;
 use serde::Serialize;
 use serde_json::json;
 
+use super::content::{Shown, kind_of};
 use crate::clock::Now;
 use crate::hub::{MessageId, PresenceReport, RoomEvent, UserId};
 use crate::protocol::frames::{self, MessageKind};
@@ -49,6 +50,8 @@ pub enum Direct<'a> {
     RoomJoined { room: &'a str },
     /// Every room and how many are in it.
     Rooms(Vec<(&'a str, usize)>),
+    /// Somebody has read one of the user's messages, at this time in Unix seconds.
+    MessageRead { message: MessageId, reader: UserId, read_at: u64 },
 }
 
 /// Encodes what is said to one connection.
@@ -71,6 +74,9 @@ pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
         Direct::Rooms(rooms) => {
             let rooms = rooms.iter().map(|(room, online)| json!({ "room": room, "users_online": online }));
             ("rooms", rooms.collect())
+        }
+        Direct::MessageRead { message, reader, read_at } => {
+            ("message_read", json!({ "message_id": message, "read_by": reader, "read_at": read_at }))
         }
     };
     text(&json!({ "type": kind, "content": content, "timestamp": now.unix_seconds }))
@@ -107,10 +113,10 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
     };
     match event {
         RoomEvent::Message(message) => text(&Room {
-            kind: "message",
+            kind: kind_of(&message.content),
             from_id: message.from.get(),
             from_name: &message.from_name,
-            content: &message.content,
+            content: Shown(&message.content),
             timestamp,
             message_id: Some(message.id),
         }),
@@ -127,6 +133,10 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
         RoomEvent::Renamed { user, old_name, new_name } => {
             let content = json!({ "user_id": user, "old_name": old_name, "new_name": new_name });
             by_user("user_renamed", *user, new_name, content)
+        }
+        RoomEvent::Typing { user, name, is_typing } => {
+            let content = json!({ "user_id": user, "user_name": name, "is_typing": is_typing });
+            by_user("typing", *user, name, content)
         }
         RoomEvent::Presence(PresenceReport { users_online, joined, left, renamed, truncated }) => {
             let named = |users: &[(UserId, Arc<str>)]| -> serde_json::Value {
@@ -167,7 +177,7 @@ fn text(message: &impl Serialize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::RoomMessage;
+    use crate::hub::{Content, RoomMessage};
 
     const NOW: Now = Now { monotonic_ms: 61_500, unix_seconds: 1_700_000_000 };
 
@@ -183,7 +193,7 @@ mod tests {
             id: MessageId(7),
             from: UserId::from_wire(3).unwrap(),
             from_name: "Ann".into(),
-            content: "a \"b\"\n你".into(),
+            content: Content::Text("a \"b\"\n你".into()),
             timestamp: 9,
         };
         let frame = room_event(&RoomEvent::Message(Arc::new(message)), "general", 9);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
+use super::content::{Shown, kind_of};
 use crate::clock::Now;
 use crate::hub::{MemberEntry, MemberList, RoomMessage};
 use crate::protocol::frames::{self, MessageKind};
@@ -79,8 +80,8 @@ impl Lists {
         let kept = if complete.is_some() { &mut own } else { &mut self.history };
         let content = kept.of(history, |message| {
             json!({
-                "message_id": message.id, "type": "message", "sender": message.from_name,
-                "from_id": message.from, "content": message.content, "timestamp": message.timestamp,
+                "message_id": message.id, "type": kind_of(&message.content), "sender": message.from_name,
+                "from_id": message.from, "content": Shown(&message.content), "timestamp": message.timestamp,
             })
         });
         list("history", content, Tail { timestamp: now.unix_seconds, total: None, complete })
@@ -101,7 +102,7 @@ fn list(kind: &str, content: &str, tail: Tail) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{MessageId, UserId};
+    use crate::hub::{Content, MessageId, UserId};
 
     const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 5 };
 
@@ -140,7 +141,7 @@ mod tests {
             id: MessageId(4),
             from: UserId::from_wire(2).unwrap(),
             from_name: "Ann".into(),
-            content: "hi".into(),
+            content: Content::Text("hi".into()),
             timestamp: 3,
         };
         let kept = json!({

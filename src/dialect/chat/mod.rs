@@ -1,5 +1,6 @@
 //! The chat dialect: JSON objects in text messages.
 
+mod content;
 mod decode;
 mod encode;
 mod lists;
