@@ -56,6 +56,7 @@
 //! when the shutdown that the signals ask for is complete. Other parts stand on their own too: [`ring::Ring`]
 //! serves sockets of any protocol, and the load generator uses it for its clients.
 
+pub mod accounts;
 pub mod cli;
 pub mod clock;
 pub mod config;

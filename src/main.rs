@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use uproar::cli::{self, Command};
 use uproar::config::{Config, Placement};
 use uproar::preflight::{self, Capacity};
-use uproar::{logging, server};
+use uproar::{accounts, logging, server};
 
 /// What is wrong with the machine or the command line; nothing was served.
 const EXIT_PREFLIGHT: u8 = 2;
@@ -21,6 +21,15 @@ fn main() -> ExitCode {
         }
     };
     let config = invocation.config;
+    if let Command::User { command, data } = &invocation.command {
+        return match accounts::run(command, data, &mut std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let report = preflight::run(&config);
     if invocation.command == Command::Check {
         print!("{report}");

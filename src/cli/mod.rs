@@ -6,6 +6,7 @@
 //! value was written. Nothing here touches the process: arguments and environment are passed in.
 
 mod layers;
+mod user;
 mod values;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use tracing::level_filters::LevelFilter;
 
+use crate::accounts::UserCommand;
 use crate::config::{Config, LogFormat, Placement, Presence};
 use layers::Settings;
 use values::{CoreList, OriginList, RoomList, address, duration, level, number, shards, size};
@@ -31,12 +33,19 @@ pub struct Invocation {
 }
 
 /// The commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Run the server; what no command at all means.
     Serve,
     /// Run the preflight alone and print what to change.
     Check,
+    /// Change or show the accounts in a directory.
+    User {
+        /// What to do.
+        command: UserCommand,
+        /// The directory, as `--data` names it.
+        data: PathBuf,
+    },
 }
 
 /// Why there is no [`Invocation`].
@@ -66,6 +75,9 @@ pub enum UsageError {
     /// Two settings of one place exclude each other.
     #[error("{0} and {1} cannot be used together: name the cores, or say how many shards to run unpinned")]
     Conflict(String, String),
+    /// Accounts are kept in a directory, and none was named.
+    #[error("uproar user needs --data DIR, the directory in which the server keeps its accounts")]
+    NoData,
 }
 
 impl UsageError {
@@ -101,9 +113,21 @@ pub fn parse(
     args: impl IntoIterator<Item = impl Into<OsString>>,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Invocation, UsageError> {
-    let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    parse_all(args.into_iter().map(Into::into).collect(), &environment)
+}
+
+fn parse_all(
+    mut args: Vec<OsString>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Invocation, UsageError> {
     if args.is_empty() {
         args.push("uproar".into());
+    }
+    if args.get(1).is_some_and(|first| first == "user") {
+        let (command, rest) = user::parse(&args[2..])?;
+        let config = parse_all([args.swap_remove(0)].into_iter().chain(rest).collect(), environment)?.config;
+        let data = config.data.clone().ok_or(UsageError::NoData)?;
+        return Ok(Invocation { command: Command::User { command, data }, config });
     }
     let given = Flags::command().try_get_matches_from(&args)?;
     let mut settings = Settings::given(&given);
@@ -112,8 +136,8 @@ pub fn parse(
 
     // Before the command line's own arguments, since those may end with `--`.
     args.splice(1..1, settings.arguments());
-    let flags = Flags::from_arg_matches(&Flags::command().try_get_matches_from(args)?)?;
-    let command = flags.command.unwrap_or(Command::Serve);
+    let mut flags = Flags::from_arg_matches(&Flags::command().try_get_matches_from(args)?)?;
+    let command = flags.command.take().unwrap_or(Command::Serve);
     let config = flags.into_config();
     config.validate().map_err(|refusal| settings.blame(refusal))?;
     Ok(Invocation { command, config })
@@ -131,7 +155,8 @@ pub fn parse(
 )]
 struct Flags {
     /// `check`: only look whether this machine can run the server, and print what to change.
-    #[arg(value_name = "check")]
+    /// `user`: manage accounts, see `uproar user --help`.
+    #[arg(value_name = "check|user")]
     command: Option<Command>,
 
     /// TOML file to read settings from; its keys are the flags' names.

@@ -49,7 +49,62 @@ fn check_is_a_command_before_and_behind_the_flags() {
     }
     let invocation = parse_in(&["--", "check"], &[("UPROAR_RATE", "8")]).unwrap();
     assert_eq!(invocation.command, Command::Check);
-    assert!(refusal(&["chekc"], &[]).contains("the only command is check"));
+    assert!(refusal(&["chekc"], &[]).contains("the commands are check and user"));
+}
+
+#[test]
+fn accounts_are_managed_in_the_directory_that_any_place_names() {
+    let (_file, path) = file("data = \"/from/file\"\n");
+    for (args, variables, command, data) in [
+        (
+            &["user", "add", " Ann ", "--admin", "--data", "/flag"][..],
+            &[("UPROAR_DATA", "/variable")][..],
+            UserCommand::Add { name: "Ann".into(), is_admin: true },
+            "/flag",
+        ),
+        (
+            &["user", "--data=/flag", "add", "--", "-x"],
+            &[],
+            UserCommand::Add { name: "-x".into(), is_admin: false },
+            "/flag",
+        ),
+        (&["user", "list"], &[("UPROAR_DATA", "/variable")], UserCommand::List, "/variable"),
+        (
+            &["user", "passwd", "Ann", "--config", &path],
+            &[],
+            UserCommand::Passwd { name: "Ann".into() },
+            "/from/file",
+        ),
+        (
+            &["user", "remove", "Ann"],
+            &[("UPROAR_CONFIG", &*path)],
+            UserCommand::Remove { name: "Ann".into() },
+            "/from/file",
+        ),
+    ] {
+        let invocation = parse_in(args, variables).unwrap();
+        assert_eq!(invocation.command, Command::User { command, data: data.into() });
+    }
+}
+
+#[test]
+fn what_is_no_command_about_an_account_is_refused() {
+    assert!(refusal(&["user", "list"], &[]).contains("uproar user needs --data DIR"));
+    assert!(refusal(&["--history=1", "user"], &[]).contains("the command user stands first"));
+    for (args, wanted) in [
+        (&["user"][..], "Usage: uproar user"),
+        (&["user", "add"], "<NAME>"),
+        (&["user", "add", "Ann", "secret"], "unexpected argument 'secret'"),
+        (&["user", "add", "Ann", "--password=secret"], "unexpected argument"),
+        (&["user", "dance"], "unrecognized subcommand 'dance'"),
+        (&["user", "add", "x23456789012345678901"], "allowed are 1 to 20 characters"),
+        (&["user", "add", "a\tb"], "none a control character"),
+        (&["user", "list", "--data="], "value is required"),
+    ] {
+        let said = refusal(args, &[]);
+        assert!(said.contains(wanted), "{args:?}: {said}");
+    }
+    assert_eq!(parse_in(&["user", "add", "--help"], &[]).unwrap_err().exit_code(), 0);
 }
 
 #[test]

@@ -17,7 +17,8 @@ impl FromStr for Command {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "check" => Ok(Self::Check),
-            _ => Err("the only command is check; without one, the server starts".into()),
+            "user" => Err("the command user stands first, its settings behind it".into()),
+            _ => Err("the commands are check and user; without one, the server starts".into()),
         }
     }
 }

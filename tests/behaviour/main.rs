@@ -42,6 +42,7 @@ mod rates;
 mod shutdown;
 mod slow_receivers;
 
+mod accounts_command;
 mod command_line;
 mod crowds;
 mod logs;

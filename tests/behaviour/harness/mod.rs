@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub(crate) use chat::{Chat, take_timestamp};
 pub(crate) use envelope::{direct, error, from, from_system};
 pub(crate) use frame::{BINARY, CLOSE, CONTINUATION, Header, PING, PONG, TEXT, frame, part};
-pub(crate) use server::{Finished, Launch, Server, run};
+pub(crate) use server::{Finished, Launch, Server, run, run_with_input};
 pub(crate) use socket::Socket;
 pub(crate) use wire::{Response, Wire, request, upgrade_request};
 

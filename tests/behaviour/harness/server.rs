@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 
 use super::{PATIENCE, eventually};
@@ -188,11 +189,26 @@ pub(crate) struct Finished {
 
 /// Runs the binary to its end.
 pub(crate) async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
+    finish(arguments, variables, "").await
+}
+
+/// Runs the binary to its end, with `input` as all that it can read.
+pub(crate) async fn run_with_input(arguments: &[&str], input: &str) -> Finished {
+    finish(arguments, &[], input).await
+}
+
+async fn finish(arguments: &[&str], variables: &[(&str, &str)], input: &str) -> Finished {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_uproar"));
-    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(arguments).envs(variables.iter().copied()).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let name = format!("end of uproar {arguments:?}");
-    let output = super::within(&name, command.output()).await;
-    let output = output.expect("the binary starts");
+    let output = super::within(&name, async {
+        let mut child = command.spawn().expect("the binary starts");
+        // Fails when it has ended without reading.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
+        child.wait_with_output().await
+    });
+    let output = output.await.expect("the binary has run");
     Finished {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),

@@ -1,0 +1,13 @@
+//! Accounts: who may sign in, by which password, and who of them is an admin.
+//!
+//! They are kept in `accounts.db` under `--data`, which `uproar user` changes while the server runs: each
+//! sign-in reads the file, so a change counts from the next one on. Names are the caller's business; here
+//! they are compared byte by byte.
+
+mod command;
+mod password;
+mod store;
+
+pub use command::{CommandError, UserCommand, run};
+pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
+pub use store::{Account, AccountError, Accounts};

@@ -1,0 +1,194 @@
+//! The file of accounts.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use thiserror::Error;
+
+use crate::storage::{self, DatabaseError, Schema};
+
+/// The file under `--data`.
+const FILE: &str = "accounts.db";
+
+const SCHEMA: Schema = Schema {
+    // "Upac" in ASCII.
+    application_id: 0x5570_6163,
+    steps: &["CREATE TABLE accounts (
+                  name TEXT NOT NULL PRIMARY KEY,
+                  password_hash TEXT NOT NULL,
+                  is_admin INTEGER NOT NULL CHECK (is_admin IN (0, 1))
+              ) STRICT, WITHOUT ROWID"],
+};
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The name to sign in with.
+    pub name: String,
+    /// The hash of its password, as a PHC string.
+    pub password_hash: String,
+    /// Whether it may kick and mute.
+    pub is_admin: bool,
+}
+
+/// Why something could not be done to an account.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+#[derive(Debug, Error)]
+pub enum AccountError {
+    /// The file cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// There is one of that name.
+    #[error("there is an account named {name} already; uproar user passwd changes its password")]
+    Exists { name: String },
+    /// There is none of that name.
+    #[error("there is no account named {name}; uproar user list shows all of them")]
+    Absent { name: String },
+}
+
+/// The accounts under one `--data`. Several processes may have them open.
+#[derive(Debug)]
+pub struct Accounts {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Accounts {
+    /// Opens the accounts in a directory, which must exist. Without a file there are none yet.
+    ///
+    /// # Errors
+    ///
+    /// When the file is damaged, newer than this program, another program's, or cannot be written.
+    pub fn open(directory: &Path) -> Result<Self, AccountError> {
+        let path = directory.join(FILE);
+        let connection = storage::open(&path, &SCHEMA)?;
+        Ok(Self { connection, path })
+    }
+
+    /// Adds an account.
+    ///
+    /// # Errors
+    ///
+    /// When there is one of that name, or the file cannot be written.
+    pub fn add(&self, account: &Account) -> Result<(), AccountError> {
+        let Account { name, password_hash, is_admin } = account;
+        let sql = "INSERT INTO accounts (name, password_hash, is_admin) VALUES (?1, ?2, ?3)";
+        match self.connection.execute(sql, params![name, password_hash, is_admin]) {
+            Ok(_) => Ok(()),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                Err(AccountError::Exists { name: name.clone() })
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Removes an account. Whoever has signed in with it stays.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name, or the file cannot be written.
+    pub fn remove(&self, name: &str) -> Result<(), AccountError> {
+        self.change(name, "DELETE FROM accounts WHERE name = ?1", params![name])
+    }
+
+    /// Gives an account another password.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name, or the file cannot be written.
+    pub fn set_password_hash(&self, name: &str, password_hash: &str) -> Result<(), AccountError> {
+        let sql = "UPDATE accounts SET password_hash = ?2 WHERE name = ?1";
+        self.change(name, sql, params![name, password_hash])
+    }
+
+    /// The account of that name, as it is in the file now.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn find(&self, name: &str) -> Result<Option<Account>, AccountError> {
+        self.connection
+            .prepare_cached("SELECT name, password_hash, is_admin FROM accounts WHERE name = ?1")
+            .and_then(|mut statement| statement.query_row([name], account).optional())
+            .map_err(|error| self.failed(error))
+    }
+
+    /// All accounts, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn list(&self) -> Result<Vec<Account>, AccountError> {
+        self.connection
+            .prepare("SELECT name, password_hash, is_admin FROM accounts ORDER BY name")
+            .and_then(|mut statement| statement.query_map([], account)?.collect())
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Whether there are none.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn is_empty(&self) -> Result<bool, AccountError> {
+        let sql = "SELECT NOT EXISTS (SELECT * FROM accounts)";
+        self.connection.query_row(sql, [], |row| row.get(0)).map_err(|error| self.failed(error))
+    }
+
+    fn change(&self, name: &str, sql: &str, values: &[&dyn rusqlite::ToSql]) -> Result<(), AccountError> {
+        match self.connection.execute(sql, values) {
+            Ok(0) => Err(AccountError::Absent { name: name.to_owned() }),
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> AccountError {
+        DatabaseError::new(&self.path, error).into()
+    }
+}
+
+fn account(row: &rusqlite::Row<'_>) -> rusqlite::Result<Account> {
+    Ok(Account { name: row.get(0)?, password_hash: row.get(1)?, is_admin: row.get(2)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str, is_admin: bool) -> Account {
+        Account { name: name.to_owned(), password_hash: format!("hash of {name}"), is_admin }
+    }
+
+    #[test]
+    fn what_one_process_changes_another_finds_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let server = Accounts::open(directory.path()).unwrap();
+        let command = Accounts::open(directory.path()).unwrap();
+        assert!(server.is_empty().unwrap());
+        command.add(&named("Ben", false)).unwrap();
+        command.add(&named("Ann", true)).unwrap();
+        assert!(!server.is_empty().unwrap());
+        assert_eq!(server.find("Ann").unwrap(), Some(named("Ann", true)));
+        assert_eq!(server.find("ann").unwrap(), None);
+        assert_eq!(server.list().unwrap(), [named("Ann", true), named("Ben", false)]);
+        command.set_password_hash("Ann", "another").unwrap();
+        assert_eq!(server.find("Ann").unwrap().unwrap().password_hash, "another");
+        command.remove("Ann").unwrap();
+        assert_eq!(server.find("Ann").unwrap(), None);
+    }
+
+    #[test]
+    fn a_name_is_there_once_and_an_absent_one_is_said_to_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let accounts = Accounts::open(directory.path()).unwrap();
+        accounts.add(&named("Ann", false)).unwrap();
+        let twice = accounts.add(&named("Ann", true)).unwrap_err().to_string();
+        assert!(twice.starts_with("there is an account named Ann already"), "{twice}");
+        assert_eq!(accounts.find("Ann").unwrap(), Some(named("Ann", false)));
+        for absent in [accounts.remove("Ben"), accounts.set_password_hash("Ben", "x")] {
+            let said = absent.unwrap_err().to_string();
+            assert!(said.starts_with("there is no account named Ben"), "{said}");
+        }
+    }
+}

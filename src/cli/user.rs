@@ -1,0 +1,91 @@
+//! The command line of `uproar user`: a command about an account, and the directory that it is in.
+//!
+//! The directory is a setting like any other, so it may stand in the environment or in the file too. What
+//! is left of the command line is therefore handed on as that of a server.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use super::UsageError;
+use crate::accounts::UserCommand;
+use crate::dialect::name;
+
+/// Manage the accounts with which users sign in. A server may be running.
+#[derive(Debug, Parser)]
+#[command(
+    bin_name = "uproar user",
+    disable_help_subcommand = true,
+    after_help = "A password is asked for at the terminal, or read as one line from standard input."
+)]
+struct UserFlags {
+    #[command(subcommand)]
+    command: Action,
+
+    /// The server's directory for what outlives the process.
+    #[arg(long, value_name = "DIR", global = true)]
+    data: Option<PathBuf>,
+
+    /// TOML file to read settings from, data among them.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Add an account.
+    Add {
+        /// The name to sign in with.
+        #[arg(value_parser = account_name)]
+        name: String,
+        /// Let it kick and mute.
+        #[arg(long)]
+        admin: bool,
+    },
+    /// Remove an account; whoever is signed in with it stays.
+    Remove {
+        /// Its name.
+        #[arg(value_parser = account_name)]
+        name: String,
+    },
+    /// List all accounts, and whether they are admins.
+    List,
+    /// Change an account's password.
+    Passwd {
+        /// Its name.
+        #[arg(value_parser = account_name)]
+        name: String,
+    },
+}
+
+/// Reads the arguments behind `uproar user`. What comes with the command is the rest, for a server.
+pub(super) fn parse(args: &[OsString]) -> Result<(UserCommand, Vec<OsString>), UsageError> {
+    let program = OsString::from("uproar user");
+    let UserFlags { command, data, config } = UserFlags::try_parse_from([&program].into_iter().chain(args))?;
+    let command = match command {
+        Action::Add { name, admin } => UserCommand::Add { name, is_admin: admin },
+        Action::Remove { name } => UserCommand::Remove { name },
+        Action::List => UserCommand::List,
+        Action::Passwd { name } => UserCommand::Passwd { name },
+    };
+    let settings = [("--data", data), ("--config", config)];
+    let rest = settings.into_iter().filter_map(|(flag, value)| Some([flag.into(), value?.into_os_string()]));
+    Ok((command, rest.flatten().collect()))
+}
+
+fn account_name(text: &str) -> Result<String, String> {
+    let name = name::parse(text);
+    name.map(|name| (*name).to_owned())
+        .ok_or_else(|| "allowed are 1 to 20 characters, none a control character".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        <UserFlags as clap::CommandFactory>::command().debug_assert();
+    }
+}
