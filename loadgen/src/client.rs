@@ -11,23 +11,29 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use uproar::frame::Frame;
+use uproar::protocol::frames::{self, Event, Opcode, Reader, Role, Violation};
+use uproar::protocol::upgrade::{self, Refusal};
 use uproar::ring::{BATCH_FRAMES_MAX, SendBatch};
 
 use crate::chat::{self, Decoded, Notice};
 use crate::cli::Dialect;
 use crate::context::Context;
-use crate::frames::{self, Event, Opcode, Reader, Violation};
 use crate::join::{JoinStep, Progress};
 use crate::payload::{Altered, Stamp};
 use crate::presence::Presence;
 use crate::security::TlsFailure;
-use crate::upgrade::{self, Refusal};
 
 /// One of so many messages that are none of this run's is parsed whole.
 const OTHER_SAMPLE: u64 = 1024;
 /// The shortest messages are parsed even among the others when the client speaks: acknowledgements and
 /// refusals are all far below this.
 const NOTICE_BYTES_MAX: usize = 512;
+
+/// The longest message that is taken from a server.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// What is offered to a server.
+pub(crate) const NO_SUBPROTOCOLS: &[&str] = &[];
 
 /// How far a client has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +58,7 @@ pub enum Phase {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The upgrade was refused.
-    #[error("the server {0}")]
+    #[error("{}", refused(.0))]
     Refused(#[from] Refusal),
     /// TLS failed.
     #[error(transparent)]
@@ -63,6 +69,12 @@ pub enum Failure {
     /// A message of the join was not what the chat dialect prescribes.
     #[error("join: {0}")]
     Join(String),
+}
+
+/// What a refused upgrade says, and what to do about it.
+pub(crate) fn refused(refusal: &Refusal) -> String {
+    let advice = if *refusal == Refusal::Tls { ": write wss:// in --url" } else { "" };
+    format!("the server {refusal}{advice}")
 }
 
 /// How a client stands to the run: only those who churn are ever anything but present.
@@ -134,7 +146,7 @@ impl Client {
             generation: 0,
             close_code: None,
             send_under_way: false,
-            reader: Reader::default(),
+            reader: Reader::new(Role::Client, MESSAGE_BYTES_MAX),
             outgoing: VecDeque::new(),
             last_message_id: 0,
             opening: None,
@@ -169,7 +181,7 @@ impl Client {
         let mut nonce = [0; 16];
         context.random.fill(&mut nonce);
         let key = upgrade::key(nonce);
-        let request = upgrade::request(&context.plan.authority, context.plan.path_of(self.id), &key);
+        let request = upgrade::request(&context.plan.authority, context.plan.path_of(self.id), &key, []);
         self.outgoing.push_back(Outgoing::Encoded(request.into_bytes()));
         self.opening = Some(Box::new(Opening { started_ns: now_ns, key, head: Vec::new() }));
         self.phase = Phase::Connecting;
@@ -218,7 +230,7 @@ impl Client {
         let opening = self.opening.as_mut().expect("Bug: an upgrade without a beginning");
         let earlier_bytes = opening.head.len();
         opening.head.extend_from_slice(bytes);
-        let Some(head_bytes) = upgrade::check_response(&opening.head, &opening.key)? else {
+        let Some(accepted) = upgrade::check_response(&opening.head, &opening.key, NO_SUBPROTOCOLS)? else {
             return Ok(());
         };
         context.openings.upgrade.record(now_ns - opening.started_ns);
@@ -226,7 +238,7 @@ impl Client {
             Dialect::Chat => self.phase = Phase::Joining(JoinStep::Welcome),
             Dialect::Raw | Dialect::Echo => self.become_ready(),
         }
-        self.handle_frames(context, now_ns, &bytes[head_bytes - earlier_bytes..])
+        self.handle_frames(context, now_ns, &bytes[accepted.head_bytes - earlier_bytes..])
     }
 
     fn become_ready(&mut self) {
@@ -236,35 +248,28 @@ impl Client {
 
     fn handle_frames(&mut self, context: &mut Context, now_ns: u64, bytes: &[u8]) -> Result<(), Failure> {
         let mut input = bytes;
-        // Taken out for the loop, because an event borrows from it while the client changes.
-        let mut reader = std::mem::take(&mut self.reader);
         while self.close_code.is_none()
-            && let Some(event) = reader.next(&mut input)?
+            && let Some(event) = self.reader.next(&mut input)?
         {
             match event {
-                Event::Text(text) => self.handle_text(context, now_ns, text)?,
-                Event::Binary(payload) => self.handle_binary(context, now_ns, payload),
+                Event::Text(text) => self.handle_text(context, now_ns, text.as_bytes())?,
+                Event::Binary(payload) => self.handle_binary(context, now_ns, &payload),
                 Event::Ping(payload) => {
-                    let pong = frames::encode(Opcode::Pong, payload, context.mask());
+                    let pong = frames::frame(Opcode::Pong, &payload, Some(context.mask()));
                     self.outgoing.push_back(Outgoing::Encoded(pong));
                 }
-                Event::Pong => {}
-                Event::Close(code) => self.handle_close(context, code),
+                Event::Pong(_) => {}
+                Event::Close(close) => self.handle_close(context, close.map(|close| close.code)),
             }
         }
-        self.reader = reader;
         Ok(())
     }
 
     fn handle_text(&mut self, context: &mut Context, now_ns: u64, text: &[u8]) -> Result<(), Failure> {
         match (context.plan.dialect, self.phase) {
-            (Dialect::Chat, Phase::Joining(step)) => {
-                frames::check_utf8(text)?;
-                self.handle_join(context, now_ns, step, text)
-            }
+            (Dialect::Chat, Phase::Joining(step)) => self.handle_join(context, now_ns, step, text),
             (Dialect::Chat, _) => self.handle_room(context, now_ns, text),
             (Dialect::Raw | Dialect::Echo, _) => {
-                frames::check_utf8(text)?;
                 // A binary message must come back as a binary one.
                 self.count_other(context, text);
                 Ok(())
@@ -282,7 +287,7 @@ impl Client {
         match step.next(chat::parse_notice(text), context.plan.room_of(self.id)) {
             Ok(Progress::Await(step)) => self.phase = Phase::Joining(step),
             Ok(Progress::Ask(join)) => {
-                let frame = frames::encode(Opcode::Text, join.as_bytes(), context.mask());
+                let frame = frames::frame(Opcode::Text, join.as_bytes(), Some(context.mask()));
                 self.outgoing.push_back(Outgoing::Encoded(frame));
                 self.phase = Phase::Joining(JoinStep::RoomJoined);
             }
@@ -317,7 +322,6 @@ impl Client {
             }
             Decoded::Altered => context.recorder.counts.altered += 1,
             Decoded::Other => {
-                frames::check_utf8(text)?;
                 self.count_other(context, text);
             }
         }
@@ -386,7 +390,7 @@ impl Client {
     fn queue_close(&mut self, context: &mut Context, code: Option<u16>) {
         let body = code.map(u16::to_be_bytes);
         let body = body.as_ref().map_or(&[][..], |body| &body[..]);
-        let frame = frames::encode(Opcode::Close, body, context.mask());
+        let frame = frames::frame(Opcode::Close, body, Some(context.mask()));
         self.outgoing.push_back(Outgoing::Encoded(frame));
         self.phase = Phase::Closing;
     }
@@ -425,10 +429,10 @@ fn encode(context: &mut Context, outgoing: Outgoing, now_ns: u64) -> Frame {
             recorder.sent(stamp);
             if plan.dialect == Dialect::Chat {
                 chat::put_message(|content| plan.template.put_text(stamp, content), scratch);
-                frames::encode(Opcode::Text, scratch, mask)
+                frames::frame(Opcode::Text, scratch, Some(mask))
             } else {
                 plan.template.put_binary(stamp, scratch);
-                frames::encode(Opcode::Binary, scratch, mask)
+                frames::frame(Opcode::Binary, scratch, Some(mask))
             }
         }
     };

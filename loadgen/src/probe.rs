@@ -4,14 +4,16 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use uproar::protocol::frames::{self, Event, Opcode, Reader, Role};
+use uproar::protocol::upgrade;
+
 use crate::chat::{self, Notice};
+use crate::client::{MESSAGE_BYTES_MAX, NO_SUBPROTOCOLS, refused};
 use crate::error::Error;
-use crate::frames::{self, Event, Opcode, Reader};
 use crate::join::{JoinStep, Progress};
 use crate::plan::INITIAL_ROOM;
 use crate::security::Security;
 use crate::target::Target;
-use crate::upgrade;
 use crate::wire::Wire;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +48,7 @@ impl Probe {
         let mut stream = Wire::connect(address, TIMEOUT, security).map_err(|error| at(error.to_string()))?;
         let key = upgrade::key(*b"loadgen's probe!");
         let silent = |error: io::Error| at(format!("no answer to an upgrade within 5 s: {error}"));
-        stream.write_all(upgrade::request(&target.authority, path, &key).as_bytes()).map_err(silent)?;
+        stream.write_all(upgrade::request(&target.authority, path, &key, []).as_bytes()).map_err(silent)?;
         let mut response = Vec::new();
         let mut piece = [0; 4096];
         loop {
@@ -58,9 +60,9 @@ impl Probe {
                 }
                 count => response.extend_from_slice(&piece[..count]),
             }
-            let checked = upgrade::check_response(&response, &key);
-            if let Some(head_bytes) = checked.map_err(|why| at(format!("the server {why}")))? {
-                let rest = response.split_off(head_bytes);
+            let checked = upgrade::check_response(&response, &key, NO_SUBPROTOCOLS);
+            if let Some(accepted) = checked.map_err(|why| at(refused(&why)))? {
+                let rest = response.split_off(accepted.head_bytes);
                 return Ok(Self { stream, rest, url });
             }
         }
@@ -96,7 +98,7 @@ impl Probe {
     fn await_join(&mut self, mut step: JoinStep, room: &str) -> Result<(), Error> {
         let deadline = Instant::now() + TIMEOUT;
         let at = |url: &str, what: String| Error::Preflight(format!("{url}: {what}"));
-        let mut reader = Reader::default();
+        let mut reader = Reader::new(Role::Client, MESSAGE_BYTES_MAX);
         loop {
             let received = std::mem::take(&mut self.rest);
             let mut input = &received[..];
@@ -104,7 +106,7 @@ impl Probe {
                 reader.next(&mut input).map_err(|why| at(&self.url, format!("protocol violation: {why}")))?
             {
                 let Event::Text(text) = event else { continue };
-                let notice = chat::parse_notice(text);
+                let notice = chat::parse_notice(text.as_bytes());
                 if let Some(Notice::Error(answer)) = &notice {
                     return Err(Error::Preflight(format!(
                         "--room: the server has no room {room:?} to join ({answer}); name one that it has, or \
@@ -118,7 +120,7 @@ impl Probe {
                         return Ok(());
                     }
                     Err(why) => {
-                        let why = why.unwrap_or_else(|| String::from_utf8_lossy(text).into_owned());
+                        let why = why.unwrap_or_else(|| text.into_owned());
                         return Err(at(&self.url, format!("room {room:?} cannot be joined: {why}")));
                     }
                 }
@@ -133,7 +135,7 @@ impl Probe {
     }
 
     fn send(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Error> {
-        let frame = frames::encode(opcode, payload, MASK);
+        let frame = frames::frame(opcode, payload, Some(MASK));
         self.stream.write_all(&frame).map_err(|error| Error::Preflight(format!("{}: {error}", self.url)))
     }
 

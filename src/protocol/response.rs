@@ -1,10 +1,9 @@
-//! Answers: complete HTTP responses, and the one that opens a WebSocket.
+//! Answers: complete HTTP responses. The one that opens a WebSocket is in [`super::upgrade`].
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use tungstenite::handshake::derive_accept_key;
 
 /// The status codes that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,18 +134,6 @@ impl Response {
     }
 }
 
-/// The 101 that answers this key; behind it the connection speaks WebSocket.
-#[must_use]
-pub fn switching_protocols(key: &str) -> Bytes {
-    Bytes::from(format!(
-        "HTTP/1.1 101 Switching Protocols\r\n\
-         Connection: Upgrade\r\n\
-         Upgrade: websocket\r\n\
-         Sec-WebSocket-Accept: {}\r\n\r\n",
-        derive_accept_key(key.as_bytes()),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,16 +155,5 @@ mod tests {
         let without = response.encode(false);
         assert_eq!(with_body.strip_suffix(b"a hint"), Some(without.as_slice()));
         assert!(without.ends_with(b"\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"));
-    }
-
-    #[test]
-    fn the_key_of_the_standard_gets_the_accept_of_the_standard() {
-        // RFC 6455, 1.3.
-        let bytes = switching_protocols("dGhlIHNhbXBsZSBub25jZQ==");
-        assert_eq!(
-            bytes,
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-        );
     }
 }

@@ -8,7 +8,8 @@
 use bytes::Bytes;
 
 use super::head::{Head, HeadError};
-use super::response::{Response, Status, switching_protocols};
+use super::response::{Response, Status};
+use super::upgrade;
 
 /// Which dialect an upgraded connection is to speak, as its path says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,42 +131,13 @@ fn not_found() -> Route {
     Route::Respond(Response::text(Status::NotFound, Status::NotFound.reason()))
 }
 
-/// Looks at an upgrade as RFC 6455, 4.2.1 lays down: the 101 for it, or the refusal.
+/// The 101 for an upgrade, or the refusal.
 fn accept(head: &Head<'_>, policy: Policy<'_>) -> Result<Bytes, Response> {
-    if head.method != "GET" {
-        return Err(Response::bad_request("An upgrade is a GET"));
-    }
-    // "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request" (RFC
-    // 9110, 7.8). The client expects a WebSocket, though, so it is told instead of getting a page.
-    if head.minor_version == 0 {
-        return Err(Response::bad_request("An upgrade needs HTTP/1.1"));
-    }
-    if !head.lists("connection", "upgrade") {
-        return Err(Response::bad_request("An upgrade needs Connection: upgrade"));
-    }
-    // What follows the head is read as frames, and a body would be mistaken for them.
-    if head.announces_body() {
-        return Err(Response::bad_request("An upgrade has no body"));
-    }
-    if head.only_value("sec-websocket-version") != Some("13") {
-        return Err(Response::upgrade_required("Sec-WebSocket-Version must be 13"));
-    }
-    let Some(key) = head.only_value("sec-websocket-key").filter(|key| is_key(key)) else {
-        return Err(Response::bad_request("Sec-WebSocket-Key must be 16 bytes in base64"));
-    };
+    let key = upgrade::check_request(head)?;
     if !head.values("origin").all(|origin| is_allowed(origin, head, policy.allowed_origins)) {
         return Err(Response::text(Status::Forbidden, "Forbidden origin"));
     }
-    Ok(switching_protocols(key))
-}
-
-/// True for the base64 of 16 bytes. The four bits to spare in the last digit may be anything: clients
-/// with a made-up key are about, and nothing depends on those bits.
-fn is_key(key: &str) -> bool {
-    key.strip_suffix("==").is_some_and(|digits| {
-        digits.len() == 22
-            && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
-    })
+    Ok(upgrade::accepted(key, None))
 }
 
 /// True when a page of this origin may connect.

@@ -1,14 +1,10 @@
 //! One established connection, without its socket: the WebSocket state, the out-queue, and how far its
 //! life has come.
 
-use std::io::{self, Read, Write};
 use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
-use tungstenite::{Error, Message};
 
 use super::out_queue::OutQueue;
 use super::user::User;
@@ -17,11 +13,7 @@ use crate::dialect::UserDialect;
 use crate::frame::Frame;
 use crate::metrics::Dialect;
 use crate::permit::ClientPermit;
-use crate::protocol::frames::MessageKind;
-
-/// tungstenite's receive buffer, allocated for every connection; longer frames make it grow. Most chat
-/// messages fit, and an idle connection stays small.
-const READ_BUFFER_BYTES: usize = 128;
+use crate::protocol::frames::{self, Event, MessageKind, Opcode, Reader, Role};
 
 /// Input that may be held back before receiving is paused.
 const HELD_BYTES_MAX: usize = 64 * 1024;
@@ -114,7 +106,7 @@ pub(super) struct Connection {
     /// When the timers look at this connection next; entries of another time are stale.
     pub(super) timer_ms: u64,
     pub(super) session: Session,
-    socket: WebSocketContext,
+    reader: Reader,
     /// Received and not yet read, because an answer is awaited or the mesh is congested.
     held: Vec<u8>,
     /// The answer to the upgrade, until the connection is what was asked for.
@@ -130,11 +122,6 @@ impl Connection {
         limits: &Limits,
         now_ms: u64,
     ) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER_BYTES)
-            .write_buffer_size(0)
-            .max_frame_size(Some(limits.frame_bytes_max))
-            .max_message_size(Some(limits.frame_bytes_max));
         Self {
             phase: Phase::Open,
             is_dirty: false,
@@ -146,7 +133,7 @@ impl Connection {
             last_received_ms: now_ms,
             timer_ms: 0,
             session,
-            socket: WebSocketContext::new(Role::Server, Some(config)),
+            reader: Reader::new(Role::Server, limits.frame_bytes_max),
             held: Vec::new(),
             greeting: Some(greeting),
             _permit: permit,
@@ -158,30 +145,29 @@ impl Connection {
     ///
     /// Drain rule: call it until `None`; what it has taken by then is kept for the next bytes.
     pub(super) fn poll_input(&mut self, input: &mut &[u8], replies: &mut Vec<Frame>) -> Option<Input> {
-        let mut wire = Wire { input, replies };
-        let read = self.socket.read(&mut wire);
-        // A ping's answer is queued within tungstenite until the next call.
-        let flushed = self.socket.flush(&mut wire);
-        debug_assert!(!matches!(flushed, Err(Error::WriteBufferFull(_))));
-        match read {
-            Ok(Message::Text(text)) => Some(Input::Message(MessageKind::Text, text.into())),
-            Ok(Message::Binary(bytes)) => Some(Input::Message(MessageKind::Binary, bytes)),
-            Ok(Message::Ping(_) | Message::Pong(_)) => Some(Input::Control),
-            Ok(Message::Close(Some(frame))) if is_invalid_close(&frame) => {
-                // Its answer is ours to give, as to every other violation.
-                wire.replies.clear();
-                Some(PROTOCOL_ERROR)
+        Some(match self.reader.next(input) {
+            Ok(event) => match event? {
+                Event::Text(text) => Input::Message(MessageKind::Text, text.into_owned().into()),
+                Event::Binary(bytes) => Input::Message(MessageKind::Binary, bytes.into_owned().into()),
+                Event::Ping(payload) => {
+                    replies.push(Frame::new(frames::frame(Opcode::Pong, &payload, None).into()));
+                    Input::Control
+                }
+                Event::Pong(_) => Input::Control,
+                Event::Close(close) => {
+                    // RFC 6455, 5.5.1: the answer typically echoes the code. To ours no answer is due.
+                    if self.phase == Phase::Open {
+                        let code = close.map(|close| close.code.to_be_bytes());
+                        let code = code.as_ref().map_or(&[][..], |code| code);
+                        replies.push(Frame::new(frames::frame(Opcode::Close, code, None).into()));
+                    }
+                    Input::Close
+                }
+            },
+            Err(violation) => {
+                Input::Violation { code: violation.close_code(), reason: violation.close_reason() }
             }
-            Ok(Message::Close(_)) => Some(Input::Close),
-            Ok(Message::Frame(_)) => {
-                unreachable!("tungstenite returns raw frames only when asked to write them")
-            }
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(Error::Capacity(_)) => Some(Input::Violation { code: 1009, reason: "message too big" }),
-            Err(Error::Utf8(_)) => Some(Input::Violation { code: 1007, reason: "invalid UTF-8" }),
-            Err(Error::Protocol(_)) => Some(PROTOCOL_ERROR),
-            Err(_) => None,
-        }
+        })
     }
 
     /// True while its input must wait: for an answer from a home, or until a long answer has left.
@@ -245,42 +231,5 @@ impl Connection {
         if let Some(greeting) = self.greeting.take() {
             self.out.push_join(vec![greeting]);
         }
-    }
-}
-
-const PROTOCOL_ERROR: Input = Input::Violation { code: 1002, reason: "protocol error" };
-
-/// True for a close frame with a code that must not be sent (RFC 6455, 7.4): tungstenite puts this one in
-/// its place.
-fn is_invalid_close(frame: &CloseFrame) -> bool {
-    frame.code == CloseCode::Protocol && frame.reason.as_str() == "Protocol violation"
-}
-
-/// What tungstenite reads from and writes to: received bytes, and replies.
-struct Wire<'a, 'b> {
-    input: &'a mut &'b [u8],
-    replies: &'a mut Vec<Frame>,
-}
-
-impl Read for Wire<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let (now, later) = self.input.split_at(buffer.len().min(self.input.len()));
-        buffer[..now.len()].copy_from_slice(now);
-        *self.input = later;
-        Ok(now.len())
-    }
-}
-
-impl Write for Wire<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.replies.push(Frame::new(Bytes::copy_from_slice(bytes)));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

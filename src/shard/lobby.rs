@@ -25,11 +25,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpListener, TcpStream};
-use tungstenite::protocol::frame::CloseFrame;
-use tungstenite::protocol::frame::Frame;
-use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 
 use crate::permit::ClientPermit;
+use crate::protocol::frames::{self, MessageKind};
 use crate::protocol::head::{HEAD_BYTES_MAX, parse};
 use crate::protocol::response::{Response, Status};
 use crate::protocol::route::{Endpoint, Policy, Route, route};
@@ -232,13 +230,8 @@ impl Lobby {
 
 /// The whole conversation with a client for whom there is no place.
 fn server_is_full(switching_protocols: &[u8]) -> Vec<u8> {
-    let mut bytes = switching_protocols.to_vec();
-    let close = CloseFrame { code: CloseCode::Again, reason: "".into() };
-    for frame in [Frame::message("Server is full", OpCode::Data(Data::Text), true), Frame::close(Some(close))]
-    {
-        frame.format(&mut bytes).expect("Bug: writing to a vector failed");
-    }
-    bytes
+    let message = frames::message(MessageKind::Text, b"Server is full");
+    [switching_protocols, &message, &frames::close(1013, "")].concat()
 }
 
 /// A deadline has passed.

@@ -1,0 +1,47 @@
+//! WebSocket frames of both sides (RFC 6455, section 5): what is received becomes messages, messages become
+//! what is sent.
+//!
+//! [`Reader`] takes bytes as they arrive and yields whole messages and control frames; it refuses whatever the
+//! standard forbids, by name ([`Violation`]). The functions of this module encode. A server and a client
+//! differ in one thing, the mask: see [`Role`].
+
+mod assembly;
+mod encode;
+mod header;
+mod reader;
+mod violation;
+
+pub use encode::{
+    CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, FRAGMENT_BYTES, append_close, append_control, append_message,
+    close, frame, message, ping,
+};
+pub use header::Opcode;
+pub use reader::{Close, Event, Reader, Unfinished};
+pub use violation::Violation;
+
+/// On which side of a connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Reads masked frames, and sends none (RFC 6455, section 5.1).
+    Server,
+    /// Sends masked frames, and reads none.
+    Client,
+}
+
+/// What kind of message a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKind {
+    /// UTF-8.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+impl MessageKind {
+    fn opcode(self) -> Opcode {
+        match self {
+            Self::Text => Opcode::Text,
+            Self::Binary => Opcode::Binary,
+        }
+    }
+}
