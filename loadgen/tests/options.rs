@@ -214,7 +214,7 @@ fn a_server_that_goes_away_is_named_and_what_was_measured_is_saved() {
     assert!(begin.elapsed() < Duration::from_secs(30), "it does not go on without a server");
     assert_eq!(output.status.code(), Some(3));
     let text = stdout(&output);
-    assert!(text.contains("INVALID: all clients lost their connections after"), "{text}");
+    assert!(text.contains("INVALID: the server is gone: all clients lost their connections after"), "{text}");
     let result = read(&directory.path().join("run.json"));
     assert_eq!(result["ending"], "server_gone");
     assert!(result["deliveries"]["received"].as_u64() > Some(100));

@@ -59,6 +59,12 @@ fn protocol_errors() -> Vec<(String, Vec<u8>)> {
             [part(TEXT, "x"), frame(CONTINUATION, "y"), frame(CONTINUATION, "z")].concat(),
         ),
     ];
+    for (short, length) in
+        [(126, vec![0, 125]), (127, vec![0, 0, 0, 0, 0, 0, 255, 255]), (127, vec![128, 0, 0, 0, 0, 0, 0, 0])]
+    {
+        let header = [&[0x81, 0x80 | short][..], &length, b"mask"].concat();
+        errors.push((format!("a length written as {length:?}"), header));
+    }
     for reserved in 1..=7 {
         let header = Header { reserved, ..text };
         errors.push((format!("reserved bits {reserved:03b}"), header.with(b"x")));
