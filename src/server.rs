@@ -287,6 +287,7 @@ fn settings(config: &Config, index: ShardIndex) -> Settings {
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
         rooms: hub::Settings {
+            names_max: config.presence_limit,
             presence: match config.presence {
                 Presence::Auto => PresencePolicy::UpTo(config.presence_limit),
                 Presence::Exact => PresencePolicy::Exact,

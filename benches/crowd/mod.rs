@@ -43,7 +43,7 @@ impl Crowd {
                 idle_timeout_ms: 120_000,
                 drain_timeout_ms: 10_000,
             },
-            rooms: hub::Settings { presence: PresencePolicy::UpTo(500), history: 100 },
+            rooms: hub::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
         let metrics = Metrics::new(1, ClientPlaces::new(count)).shard(0);
@@ -51,7 +51,8 @@ impl Crowd {
         let mut crowd = Self { shard, ids: Vec::with_capacity(count), sends: Vec::with_capacity(count) };
         for _ in 0..count {
             let greeting = Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
-            let arrival = Arrival { endpoint: endpoint.clone(), greeting, permit: None };
+            let peer = ([127, 0, 0, 1], 40_000).into();
+            let arrival = Arrival { endpoint: endpoint.clone(), peer, greeting, permit: None };
             let id = crowd.shard.admit(arrival, NOW);
             crowd.ids.push(id);
             crowd.settle();

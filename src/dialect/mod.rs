@@ -4,6 +4,8 @@
 //! dialect receives. Nothing here knows who a message is for.
 
 pub mod chat;
+mod encoded;
+pub mod hub;
 pub mod name;
 mod refusal;
 
@@ -14,4 +16,6 @@ pub use refusal::Refusal;
 pub enum UserDialect {
     /// See [`chat`].
     Chat,
+    /// See [`hub`].
+    Hub,
 }

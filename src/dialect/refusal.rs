@@ -26,6 +26,12 @@ pub enum Refusal {
     /// Not among the messages that the room keeps.
     #[error("Unknown message: {0}")]
     UnknownMessage(String),
+    /// A second name for one connection.
+    #[error("You are logged in already")]
+    LoggedInAlready,
+    /// Only for those who have logged in.
+    #[error("Log in first")]
+    NotLoggedIn,
     /// Nobody there.
     #[error("User not found or offline")]
     UserNotFound,

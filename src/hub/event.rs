@@ -110,8 +110,9 @@ impl PresenceReport {
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Event {
-    /// Something that happened in a room.
-    Room { room: RoomIndex, event: RoomEvent, timestamp: u64 },
+    /// Something that happened in a room; `names` has the members whose names are told with it, by id, where
+    /// somebody wants them ([`super::Member::wants_names`]).
+    Room { room: RoomIndex, event: RoomEvent, names: Option<Arc<[MemberEntry]>>, timestamp: u64 },
     /// A message of a topic, passed on as it came.
     Relay { topic: Arc<str>, kind: MessageKind, payload: Bytes },
 }

@@ -14,6 +14,8 @@ use crate::metrics::ShardMetrics;
 pub struct Settings {
     /// How presence is announced.
     pub presence: PresencePolicy,
+    /// The most names that are told with an event.
+    pub names_max: usize,
     /// Messages that a room keeps.
     pub history: usize,
 }
@@ -100,6 +102,7 @@ impl Homes {
             Request::ListMembers { room, user, origin, page } => {
                 home(&mut self.rooms, room).list(user, origin, page, outbox);
             }
+            Request::ListNames { room, origin } => home(&mut self.rooms, room).list_names(origin, outbox),
             Request::Subscribe { topic, origin } => {
                 let shards = self.directory.shards();
                 self.topics

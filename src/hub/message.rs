@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::event::{Content, MemberList, Origin, Publication, Snapshot};
+use super::event::{Content, MemberEntry, MemberList, Origin, Publication, Snapshot};
 use super::{MessageId, RoomIndex, ShardIndex, UserId};
 use crate::protocol::frames::MessageKind;
 
@@ -24,6 +24,8 @@ pub struct Member {
     pub connected_at: u64,
     /// Through which connection.
     pub origin: Origin,
+    /// True for one who is told the names of all with whatever happens, as [`super::Event::Room`] then has them.
+    pub wants_names: bool,
 }
 
 /// Part of a member list.
@@ -71,6 +73,8 @@ pub enum Request {
     Read { room: RoomIndex, user: UserId, origin: Origin, message: MessageId },
     /// List the members. Answered with [`Delivery::Members`].
     ListMembers { room: RoomIndex, user: UserId, origin: Origin, page: Option<Page> },
+    /// List the names in a room, in which one need not be. Answered with [`Delivery::Names`].
+    ListNames { room: RoomIndex, origin: Origin },
     /// Speak to one user, wherever. Answered with [`Delivery::PrivateSent`] or [`Delivery::PrivateFailed`].
     Private(Private),
     /// Hear a topic. Answered with [`Delivery::Subscribed`].
@@ -93,6 +97,10 @@ pub enum Delivery {
     Publish(Audience, Arc<Publication>),
     /// The members that were asked for.
     Members { to: Origin, members: MemberList },
+    /// The members whose names were asked for.
+    Names { to: Origin, names: Arc<[MemberEntry]> },
+    /// The new name of one who wants names, when the room is too large for an announcement.
+    Renamed { to: Origin, old_name: Arc<str>, new_name: Arc<str>, names: Arc<[MemberEntry]> },
     /// A private message has reached the receiver's connection.
     PrivateSent { to: Origin, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
     /// There is no such receiver.

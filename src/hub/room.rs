@@ -20,6 +20,7 @@ use crate::clock::Now;
 pub(super) struct Room {
     index: RoomIndex,
     policy: PresencePolicy,
+    names_max: usize,
     directory: Directory,
     roster: Roster,
     history: History,
@@ -31,6 +32,7 @@ impl Room {
         Self {
             index,
             policy: settings.presence,
+            names_max: settings.names_max,
             directory: directory.clone(),
             roster: Roster::new(directory.shards()),
             history: History::new(settings.history),
@@ -39,8 +41,8 @@ impl Room {
     }
 
     pub(super) fn join(&mut self, member: Member, after: Option<MessageId>, now: Now, outbox: &mut Outbox) {
-        let Member { user, name, connected_at, origin } = member;
-        let is_new = self.roster.insert(user, Arc::clone(&name), connected_at, origin.shard);
+        let is_new = self.roster.insert(&member);
+        let Member { user, name, origin, .. } = member;
         assert!(is_new, "Bug: user {user} joined a room twice");
         self.count();
         self.revisit(user, origin, after, outbox);
@@ -60,7 +62,12 @@ impl Room {
         after: Option<MessageId>,
         outbox: &mut Outbox,
     ) {
-        let members = self.roster.list(user, self.policy.listed_max());
+        let listed_max = if self.roster.wants_names(user) {
+            self.names_max.min(self.policy.listed_max())
+        } else {
+            self.policy.listed_max()
+        };
+        let members = self.roster.list(user, listed_max);
         self.presence.note_listed(&members.listed);
         let (history, complete) = match after {
             None => (self.history.recent(), None),
@@ -98,6 +105,11 @@ impl Room {
         let old_name = self.roster.rename(user, Arc::clone(&new_name));
         let old_name = old_name.expect("Bug: somebody was renamed in a room without being in it");
         if self.presence.is_summed_up(self.roster.len()) {
+            if self.roster.wants_names(user) {
+                let names = self.roster.named(self.names_max);
+                let new_name = Arc::clone(&new_name);
+                outbox.send(origin.shard, Delivery::Renamed { to: origin, old_name, new_name, names });
+            }
             self.presence.note_renamed(user, new_name, now.monotonic_ms);
         } else {
             self.publish(RoomEvent::Renamed { user, old_name, new_name }, Some(origin), now, outbox);
@@ -158,6 +170,11 @@ impl Room {
         outbox.send(origin.shard, Delivery::Members { to: origin, members });
     }
 
+    pub(super) fn list_names(&mut self, origin: Origin, outbox: &mut Outbox) {
+        let names = self.roster.named(self.names_max);
+        outbox.send(origin.shard, Delivery::Names { to: origin, names });
+    }
+
     pub(super) fn next_due_ms(&self) -> Option<u64> {
         self.presence.due_ms()
     }
@@ -171,7 +188,15 @@ impl Room {
     fn publish(&mut self, event: RoomEvent, origin: Option<Origin>, now: Now, outbox: &mut Outbox) {
         let timer = matches!(event, RoomEvent::Message(_))
             .then(|| FanOutTimer::start(self.roster.len(), Arc::clone(outbox.metrics())));
-        let event = Event::Room { room: self.index, event, timestamp: now.unix_seconds };
+        let is_told_with_names = match event {
+            RoomEvent::Typing { .. } | RoomEvent::Presence(_) => false,
+            RoomEvent::Message(_)
+            | RoomEvent::Joined { .. }
+            | RoomEvent::Left { .. }
+            | RoomEvent::Renamed { .. } => self.roster.is_any_wanting_names(),
+        };
+        let names = is_told_with_names.then(|| self.roster.named(self.names_max));
+        let event = Event::Room { room: self.index, event, names, timestamp: now.unix_seconds };
         let publication = Arc::new(Publication { event, origin, timer });
         for shard in self.roster.shards() {
             outbox.send(shard, Delivery::Publish(Audience::Room(self.index), Arc::clone(&publication)));

@@ -4,27 +4,42 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::event::{MemberEntry, MemberList};
-use super::{Page, ShardIndex, UserId};
+use super::{Member, Origin, Page, ShardIndex, UserId};
 
 /// The members of one room, by id, and how many of them each shard has.
 #[derive(Debug)]
 pub(super) struct Roster {
     members: BTreeMap<UserId, Entry>,
     by_shard: Vec<usize>,
-    /// The members with the lowest ids that were listed last, while that is still true.
-    lowest: Option<Arc<[MemberEntry]>>,
+    /// How many members want names.
+    wanting_names: usize,
+    /// What lists of members begin with.
+    listed: Lowest,
+    /// Whose names are told.
+    named: Lowest,
 }
+
+/// The members with the lowest ids that were asked for last, while that is still true.
+#[derive(Debug, Default)]
+struct Lowest(Option<Arc<[MemberEntry]>>);
 
 #[derive(Debug)]
 struct Entry {
     name: Arc<str>,
     connected_at: u64,
     shard: ShardIndex,
+    wants_names: bool,
 }
 
 impl Roster {
     pub(super) fn new(shards: u16) -> Self {
-        Self { members: BTreeMap::new(), by_shard: vec![0; usize::from(shards)], lowest: None }
+        Self {
+            members: BTreeMap::new(),
+            by_shard: vec![0; usize::from(shards)],
+            wanting_names: 0,
+            listed: Lowest::default(),
+            named: Lowest::default(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -37,26 +52,34 @@ impl Roster {
     }
 
     /// Adds a member; false when it was one already.
-    pub(super) fn insert(
-        &mut self,
-        id: UserId,
-        name: Arc<str>,
-        connected_at: u64,
-        shard: ShardIndex,
-    ) -> bool {
-        if self.members.insert(id, Entry { name, connected_at, shard }).is_some() {
+    pub(super) fn insert(&mut self, member: &Member) -> bool {
+        let &Member { user, ref name, connected_at, origin: Origin { shard, .. }, wants_names } = member;
+        let entry = Entry { name: Arc::clone(name), connected_at, shard, wants_names };
+        if self.members.insert(user, entry).is_some() {
             return false;
         }
         self.by_shard[usize::from(shard.0)] += 1;
-        self.forget_if_listed(id);
+        self.wanting_names += usize::from(wants_names);
+        self.forget(user);
         true
+    }
+
+    /// True while somebody is there who wants names.
+    pub(super) fn is_any_wanting_names(&self) -> bool {
+        self.wanting_names > 0
+    }
+
+    /// Whether a member wants names.
+    pub(super) fn wants_names(&self, id: UserId) -> bool {
+        self.members.get(&id).is_some_and(|entry| entry.wants_names)
     }
 
     /// Removes a member and tells its name.
     pub(super) fn remove(&mut self, id: UserId) -> Option<Arc<str>> {
         let entry = self.members.remove(&id)?;
         self.by_shard[usize::from(entry.shard.0)] -= 1;
-        self.forget_if_listed(id);
+        self.wanting_names -= usize::from(entry.wants_names);
+        self.forget(id);
         Some(entry.name)
     }
 
@@ -64,7 +87,7 @@ impl Roster {
     pub(super) fn rename(&mut self, id: UserId, new_name: Arc<str>) -> Option<Arc<str>> {
         let entry = self.members.get_mut(&id)?;
         let old_name = std::mem::replace(&mut entry.name, new_name);
-        self.forget_if_listed(id);
+        self.forget(id);
         Some(old_name)
     }
 
@@ -72,12 +95,13 @@ impl Roster {
     /// the last place.
     pub(super) fn list(&mut self, viewer: UserId, listed_max: usize) -> MemberList {
         if self.len() <= listed_max {
-            return MemberList { listed: self.lowest(self.len()), last: None, total: None };
+            let listed = self.listed.of(&self.members, self.len());
+            return MemberList { listed, last: None, total: None };
         }
         let total = Some(self.len());
         let last = self.entry(viewer);
         let others = listed_max - usize::from(last.is_some());
-        let mut listed = self.lowest(others);
+        let mut listed = self.listed.of(&self.members, others);
         if listed.iter().any(|member| member.id == viewer) {
             // Rare: somebody who has been connected for long comes back into a large room.
             listed = self.entries().filter(|member| member.id != viewer).take(others).collect();
@@ -91,22 +115,14 @@ impl Roster {
         MemberList { listed, last: None, total: Some(self.len()) }
     }
 
-    fn lowest(&mut self, count: usize) -> Arc<[MemberEntry]> {
-        match &self.lowest {
-            Some(lowest) if lowest.len() == count => Arc::clone(lowest),
-            _ => {
-                let lowest: Arc<[_]> = self.entries().take(count).collect();
-                Arc::clone(self.lowest.insert(lowest))
-            }
-        }
+    /// The members whose names are told: those with the lowest ids, at most `names_max`.
+    pub(super) fn named(&mut self, names_max: usize) -> Arc<[MemberEntry]> {
+        self.named.of(&self.members, self.len().min(names_max))
     }
 
-    /// A change beyond the last listed member leaves the list as it was. Otherwise 10,000 newcomers would
-    /// each have it made anew.
-    fn forget_if_listed(&mut self, id: UserId) {
-        if self.lowest.as_ref().is_some_and(|lowest| lowest.last().is_none_or(|last| id <= last.id)) {
-            self.lowest = None;
-        }
+    fn forget(&mut self, id: UserId) {
+        self.listed.forget(id);
+        self.named.forget(id);
     }
 
     fn entry(&self, id: UserId) -> Option<MemberEntry> {
@@ -115,26 +131,54 @@ impl Roster {
     }
 
     fn entries(&self) -> impl Iterator<Item = MemberEntry> {
-        self.members.iter().map(|(&id, entry)| MemberEntry {
-            id,
-            name: Arc::clone(&entry.name),
-            connected_at: entry.connected_at,
-        })
+        entries(&self.members)
     }
+}
+
+impl Lowest {
+    fn of(&mut self, members: &BTreeMap<UserId, Entry>, count: usize) -> Arc<[MemberEntry]> {
+        match &self.0 {
+            Some(lowest) if lowest.len() == count => Arc::clone(lowest),
+            _ => Arc::clone(self.0.insert(entries(members).take(count).collect())),
+        }
+    }
+
+    /// A change beyond the last of them leaves the list as it was. Otherwise 10,000 newcomers would each
+    /// have it made anew.
+    fn forget(&mut self, id: UserId) {
+        if self.0.as_ref().is_some_and(|lowest| lowest.last().is_none_or(|last| id <= last.id)) {
+            self.0 = None;
+        }
+    }
+}
+
+fn entries(members: &BTreeMap<UserId, Entry>) -> impl Iterator<Item = MemberEntry> {
+    members.iter().map(|(&id, entry)| MemberEntry {
+        id,
+        name: Arc::clone(&entry.name),
+        connected_at: entry.connected_at,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection_id::ConnectionId;
 
     fn id(n: u64) -> UserId {
         UserId::from_wire(n).unwrap()
     }
 
+    fn member(n: u64, wants_names: bool) -> Member {
+        let connection = ConnectionId { index: n as u32, generation: 0 };
+        let origin = Origin { shard: ShardIndex((n % 2) as u16), connection };
+        Member { user: id(n), name: format!("User{n}").into(), connected_at: n, origin, wants_names }
+    }
+
     fn roster(ids: impl IntoIterator<Item = u64>) -> Roster {
         let mut roster = Roster::new(2);
         for n in ids {
-            assert!(roster.insert(id(n), format!("User{n}").into(), n, ShardIndex((n % 2) as u16)));
+            assert!(roster.insert(&member(n, false)));
         }
         roster
     }
@@ -162,7 +206,7 @@ mod tests {
     fn the_list_is_shared_until_one_of_the_listed_changes() {
         let mut roster = roster(1..=10);
         let before = roster.list(id(10), 4).listed;
-        roster.insert(id(11), "late".into(), 0, ShardIndex(0));
+        roster.insert(&member(11, false));
         roster.remove(id(7));
         assert!(Arc::ptr_eq(&before, &roster.list(id(11), 4).listed));
         roster.rename(id(2), "other".into());
@@ -175,12 +219,26 @@ mod tests {
     fn growing_and_shrinking_over_the_limit_never_serves_an_old_list() {
         let mut roster = roster(1..=3);
         assert_eq!(ids(&roster.list(id(3), 3)).len(), 3);
-        roster.insert(id(4), "d".into(), 0, ShardIndex(0));
+        roster.insert(&member(4, false));
         assert_eq!(ids(&roster.list(id(4), 3)), [1, 2, 4].map(id));
         roster.remove(id(2));
         assert_eq!(ids(&roster.list(id(4), 3)), [1, 3, 4].map(id));
         roster.remove(id(1));
         assert_eq!(ids(&roster.list(id(4), 3)), [3, 4].map(id));
+    }
+
+    #[test]
+    fn names_are_told_while_somebody_wants_them() {
+        let mut roster = roster(1..=4);
+        assert!(!roster.is_any_wanting_names());
+        roster.insert(&member(5, true));
+        assert!(roster.is_any_wanting_names() && roster.wants_names(id(5)) && !roster.wants_names(id(4)));
+        let named = roster.named(3);
+        assert_eq!(named.iter().map(|member| member.id).collect::<Vec<_>>(), [1, 2, 3].map(id));
+        assert_eq!(ids(&roster.list(id(5), 4)), [1, 2, 3, 5].map(id));
+        assert!(Arc::ptr_eq(&named, &roster.named(3)), "lists do not take their place");
+        roster.remove(id(5));
+        assert!(!roster.is_any_wanting_names());
     }
 
     #[test]

@@ -78,6 +78,8 @@ label! {
     Dialect as "dialect" {
         /// JSON messages with rooms, names and history.
         Chat = "chat",
+        /// JSON messages of one form, in the room `general`.
+        Hub = "hub",
         /// Messages that go unchanged to everybody on a topic.
         Raw = "raw",
         /// Messages that come back unchanged.

@@ -16,6 +16,8 @@ use super::upgrade;
 pub enum Endpoint {
     /// `/` and `/chat`.
     Chat,
+    /// `/ws`.
+    Hub,
     /// `/broadcast` and below.
     Raw {
         /// What follows `/broadcast/`, byte for byte: it is a name, so percent-encoding is not undone
@@ -79,9 +81,6 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
     }
     match place {
         Place::Endpoint(Endpoint::Chat) => Route::Page,
-        Place::Hub => {
-            Route::Respond(Response::upgrade_required("Upgrade Required: kept for a dialect to come"))
-        }
         Place::Endpoint(_) => Route::Respond(Response::upgrade_required(
             "Upgrade Required: connect here with a WebSocket client",
         )),
@@ -104,8 +103,6 @@ impl From<HeadError> for Response {
 /// What there is at a path.
 enum Place {
     Endpoint(Endpoint),
-    /// The hub dialect's path.
-    Hub,
     Health,
     Metrics,
 }
@@ -114,7 +111,7 @@ impl Place {
     fn of(path: &str) -> Option<Self> {
         Some(match path {
             "/" | "/chat" => Self::Endpoint(Endpoint::Chat),
-            "/ws" => Self::Hub,
+            "/ws" => Self::Endpoint(Endpoint::Hub),
             "/broadcast" => Self::Endpoint(Endpoint::Raw { topic: String::new() }),
             "/echo" => Self::Endpoint(Endpoint::Echo),
             "/healthz" => Self::Health,
@@ -228,7 +225,7 @@ mod tests {
         for (path, expected) in [
             ("/", Some(Endpoint::Chat)),
             ("/chat?x", Some(Endpoint::Chat)),
-            ("/ws", None),
+            ("/ws", Some(Endpoint::Hub)),
             ("/broadcast", raw("")),
             ("/broadcast/", raw("")),
             ("/broadcast?topic", raw("")),

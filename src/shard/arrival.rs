@@ -1,5 +1,7 @@
 //! How a connection comes to a shard: from an upgrade to a user, a listener of a topic, or an echo.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use super::Shard;
@@ -18,6 +20,8 @@ use crate::protocol::route::Endpoint;
 pub struct Arrival {
     /// What it asked for.
     pub endpoint: Endpoint,
+    /// Who is at the other end.
+    pub peer: SocketAddr,
     /// The answer to the upgrade. It leaves when the connection is what it asked for, so a client that has
     /// been answered misses nothing that happens afterwards.
     pub greeting: Bytes,
@@ -29,9 +33,10 @@ impl Shard {
     /// Takes a connection in. Its socket is to be attached to the ring under this id, and what was received
     /// behind the upgrade request is then a first [`crate::ring::Completion::Received`].
     pub fn admit(&mut self, arrival: Arrival, now: Now) -> ConnectionId {
-        let Arrival { endpoint, greeting, permit } = arrival;
+        let Arrival { endpoint, peer, greeting, permit } = arrival;
         let session = match endpoint {
-            Endpoint::Chat => self.user_session(UserDialect::Chat, now),
+            Endpoint::Chat => self.user_session(UserDialect::Chat, peer, now),
+            Endpoint::Hub => self.user_session(UserDialect::Hub, peer, now),
             Endpoint::Raw { topic } => {
                 Session::Raw { topic: topic.into(), membership: TopicMembership::None }
             }
@@ -61,6 +66,7 @@ impl Shard {
                     user.membership = RoomMembership::Joining(RoomIndex::GENERAL);
                     self.request_join(id, RoomIndex::GENERAL, None);
                 }
+                UserDialect::Hub => self.request_names(id),
             },
             Session::Raw { topic, membership } => {
                 *membership = TopicMembership::Joining;
@@ -75,9 +81,9 @@ impl Shard {
         }
     }
 
-    fn user_session(&mut self, dialect: UserDialect, now: Now) -> Session {
+    fn user_session(&mut self, dialect: UserDialect, peer: SocketAddr, now: Now) -> Session {
         let id = UserId::nth(self.users_admitted, self.settings.index, self.directory.shards());
         self.users_admitted += 1;
-        Session::User(Box::new(User::new(id, dialect, self.settings.limits.rate, now)))
+        Session::User(Box::new(User::new(id, dialect, peer, self.settings.limits.rate, now)))
     }
 }

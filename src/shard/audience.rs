@@ -3,7 +3,7 @@
 use super::connections::Connections;
 use super::out_queue::Overflow;
 use crate::connection_id::ConnectionId;
-use crate::dialect::chat;
+use crate::dialect::{UserDialect, chat, hub};
 use crate::frame::Frame;
 
 /// The local members of a room or topic: slots of the slab, in no particular order.
@@ -12,13 +12,27 @@ pub(super) struct Members {
     slots: Vec<u32>,
 }
 
-/// A chat room as one shard sees it.
+/// A room as one shard sees it.
 #[derive(Debug, Default)]
 pub(super) struct LocalRoom {
     /// Those who speak the chat dialect.
     pub(super) chat: Members,
+    /// Those who speak the hub dialect.
+    pub(super) hub: Members,
     /// What was last encoded for newcomers.
     pub(super) lists: chat::Lists,
+    /// What hub members are told of the room with everything.
+    pub(super) names: hub::Names,
+}
+
+impl LocalRoom {
+    /// Those who speak a dialect.
+    pub(super) fn members(&mut self, dialect: UserDialect) -> &mut Members {
+        match dialect {
+            UserDialect::Chat => &mut self.chat,
+            UserDialect::Hub => &mut self.hub,
+        }
+    }
 }
 
 impl Members {

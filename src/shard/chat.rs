@@ -83,7 +83,7 @@ impl Shard {
             user.awaits_snapshot = true;
             Request::Revisit { room, user: user_id, origin, after }
         } else {
-            user.membership = RoomMembership::Leaving { from: room, place, to, after };
+            user.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
             Request::Leave { room, user: user_id, reply: Some(origin) }
         };
         self.request(self.directory.home(room), request);

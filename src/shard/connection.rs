@@ -59,6 +59,7 @@ impl Session {
         match self {
             Self::User(user) => match user.dialect {
                 UserDialect::Chat => Dialect::Chat,
+                UserDialect::Hub => Dialect::Hub,
             },
             Self::Raw { .. } => Dialect::Raw,
             Self::Echo => Dialect::Echo,
@@ -210,11 +211,23 @@ impl Connection {
         self.held.len()
     }
 
+    /// Since when the idle timeout counts: for hub clients only messages end a silence, for others
+    /// whatever comes.
+    pub(super) fn silent_since_ms(&self) -> u64 {
+        match &self.session {
+            // What is held back has been said, though nobody has read it.
+            Session::User(user) if user.dialect == UserDialect::Hub && self.held.is_empty() => {
+                user.last_message_ms
+            }
+            _ => self.last_received_ms,
+        }
+    }
+
     /// When the timers should look at this connection.
     pub(super) fn due_ms(&self, deadlines: &Deadlines) -> u64 {
         match self.phase {
             Phase::Open => {
-                let idle_ms = self.last_received_ms + deadlines.idle_timeout_ms;
+                let idle_ms = self.silent_since_ms() + deadlines.idle_timeout_ms;
                 if self.is_pinged {
                     idle_ms
                 } else {

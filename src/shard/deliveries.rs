@@ -9,9 +9,10 @@ use super::user::RoomMembership;
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct, Stats};
-use crate::dialect::{Refusal, UserDialect};
+use crate::dialect::{Refusal, UserDialect, hub};
 use crate::frame::Frame;
 use crate::hub::{Audience, Delivery, Event, Publication, Request, RoomEvent, RoomIndex, Snapshot};
+use crate::metrics::EndReason;
 use crate::protocol::frames;
 
 impl Shard {
@@ -20,7 +21,7 @@ impl Shard {
             Delivery::Joined { to, room, snapshot } => {
                 self.handle_joined(to.connection, room, &snapshot, now)
             }
-            Delivery::Left { to } => self.handle_left(to.connection),
+            Delivery::Left { to } => self.handle_left(to.connection, now),
             Delivery::Publish(audience, publication) => self.publish(&audience, publication, now),
             Delivery::Members { to, members } => {
                 let Some(user) = self.connections.user(to.connection) else { return };
@@ -32,6 +33,12 @@ impl Shard {
                 };
                 let users = self.rooms[room.get()].lists.users(&members, now);
                 self.push(to.connection, users, now);
+            }
+            Delivery::Names { to, names } => self.handle_names(to.connection, &names, now),
+            Delivery::Renamed { to, old_name, new_name, names } => {
+                self.names_mut().update(&names);
+                let renamed = hub::renamed(&old_name, &new_name, self.names());
+                self.push(to.connection, renamed, now);
             }
             Delivery::PrivateSent { to, receiver, receiver_name, content } => {
                 let sent = chat::private_message_sent(receiver, &receiver_name, &content, now);
@@ -60,11 +67,21 @@ impl Shard {
         let name = self.directory.name(room);
         match user.membership {
             RoomMembership::Joining(asked) if asked == room => {
-                let place = self.rooms[room.get()].chat.insert(id.index);
+                let place = self.rooms[room.get()].members(user.dialect).insert(id.index);
                 user.membership = RoomMembership::In { room, place };
             }
             RoomMembership::In { room: own, .. } if own == room => user.awaits_snapshot = false,
             _ => return,
+        }
+        if user.dialect == UserDialect::Hub {
+            user.welcomed = true;
+            self.users.insert(user.id, id);
+            let names = &mut self.rooms[room.get()].names;
+            names.update(&snapshot.members.listed);
+            let login = hub::login(&user.name, names, snapshot.members.last.as_ref());
+            self.push(id, login, now);
+            self.answered.push_back(id);
+            return;
         }
         let mut frames: Vec<Frame> = greeting.into_iter().collect();
         let first = if std::mem::replace(&mut user.welcomed, true) {
@@ -83,13 +100,16 @@ impl Shard {
         self.answered.push_back(id);
     }
 
-    /// The old room's home has let go; the new one is asked.
-    fn handle_left(&mut self, id: ConnectionId) {
+    /// The old room's home has let go; the new one is asked, if there is one.
+    fn handle_left(&mut self, id: ConnectionId, now: Now) {
         let Some(user) = self.connections.user(id) else { return };
         let RoomMembership::Leaving { from, place, to, after } = user.membership else { return };
-        user.membership = RoomMembership::Joining(to);
+        user.membership = to.map_or(RoomMembership::None, RoomMembership::Joining);
         self.remove_from_room(id, from, place);
-        self.request_join(id, to, after);
+        match to {
+            Some(to) => self.request_join(id, to, after),
+            None => self.close(id, 1000, "", EndReason::Closed, now),
+        }
     }
 
     fn handle_subscribed(&mut self, id: ConnectionId, topic: &Arc<str>) {
@@ -107,34 +127,61 @@ impl Shard {
     }
 
     /// Tells every member on this shard.
-    ///
-    /// Invariant *encode once*: one encoding for each dialect that has members here.
     fn publish(&mut self, audience: &Audience, publication: Arc<Publication>, now: Now) {
         let own = publication.origin.filter(|origin| origin.shard == self.settings.index);
         let own = own.map(|origin| origin.connection);
-        let (members, bytes) = match (&publication.event, audience) {
-            (Event::Room { room, event, timestamp }, Audience::Room(_)) => {
-                let name = self.directory.name(*room).clone();
-                if let (Some(own), RoomEvent::Message(message)) = (own, event) {
-                    self.push(own, chat::message_sent(message.id, &name, *timestamp), now);
-                }
-                let members = &self.rooms[room.get()].chat;
-                if members.is_empty() {
-                    return;
-                }
-                (members, chat::room_event(event, &name, *timestamp))
-            }
+        match (&publication.event, audience) {
+            (Event::Room { .. }, Audience::Room(_)) => self.publish_in_room(&publication, own, now),
             (Event::Relay { topic, kind, payload }, Audience::Topic(_)) => {
-                let Some(members) = self.topics.get(topic) else { return };
-                (members, frames::message(*kind, payload))
+                if let Some(members) = self.topics.get(topic) {
+                    let frame =
+                        Frame::witnessed(frames::message(*kind, payload), Arc::clone(&publication) as _);
+                    self.metrics.broadcasts.add(1);
+                    self.metrics.frames_encoded.add(1);
+                    let result = fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
+                    self.end_fan_out(result, now);
+                }
             }
             _ => unreachable!("Bug: an event was published to an audience that cannot hear it"),
-        };
-        self.metrics.broadcasts.add(1);
-        self.metrics.frames_encoded.add(1);
-        let frame = Frame::witnessed(bytes, publication);
-        let FanOut { delivered, overflowed } =
-            fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
+        }
+    }
+
+    /// Invariant *encode once*: one encoding for each dialect that has members here.
+    fn publish_in_room(&mut self, publication: &Arc<Publication>, own: Option<ConnectionId>, now: Now) {
+        let Event::Room { room, event, names, timestamp } = &publication.event else { return };
+        let name = self.directory.name(*room).clone();
+        if let (Some(own), RoomEvent::Message(message)) = (own, event)
+            && self.connections.user(own).is_some_and(|user| user.dialect == UserDialect::Chat)
+        {
+            self.push(own, chat::message_sent(message.id, &name, *timestamp), now);
+        }
+        let local = &mut self.rooms[room.get()];
+        if let Some(names) = names
+            && !local.hub.is_empty()
+        {
+            local.names.update(names);
+        }
+        let for_chat = (!local.chat.is_empty()).then(|| chat::room_event(event, &name, *timestamp));
+        let for_hub = (!local.hub.is_empty()).then(|| hub::room_event(event, &local.names)).flatten();
+        // A hub client hears its own words and its own new name like everyone, but not of its coming, which
+        // it was told before, and its going.
+        let own_in_hub = own.filter(|_| matches!(event, RoomEvent::Joined { .. } | RoomEvent::Left { .. }));
+        if for_chat.is_some() || for_hub.is_some() {
+            self.metrics.broadcasts.add(1);
+        }
+        for (dialect, bytes, own) in
+            [(UserDialect::Chat, for_chat, own), (UserDialect::Hub, for_hub, own_in_hub)]
+        {
+            let Some(bytes) = bytes else { continue };
+            self.metrics.frames_encoded.add(1);
+            let frame = Frame::witnessed(bytes, Arc::clone(publication) as _);
+            let members = self.rooms[room.get()].members(dialect);
+            let result = fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
+            self.end_fan_out(result, now);
+        }
+    }
+
+    fn end_fan_out(&mut self, FanOut { delivered, overflowed }: FanOut, now: Now) {
         self.metrics.messages_delivered.add(delivered);
         for id in overflowed {
             self.evict(id, now);
@@ -143,7 +190,9 @@ impl Shard {
 
     /// Takes a connection out of the members of a room.
     pub(super) fn remove_from_room(&mut self, id: ConnectionId, room: RoomIndex, place: u32) {
-        if let Some(moved) = self.rooms[room.get()].chat.remove(place, id.index)
+        let Some(user) = self.connections.user(id) else { return };
+        let dialect = user.dialect;
+        if let Some(moved) = self.rooms[room.get()].members(dialect).remove(place, id.index)
             && let Session::User(user) = &mut self.connections.at(moved).session
             && let RoomMembership::In { place: its, .. } | RoomMembership::Leaving { place: its, .. } =
                 &mut user.membership

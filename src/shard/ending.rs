@@ -13,6 +13,7 @@ use super::Shard;
 use super::connection::{Ending, Phase};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
+use crate::dialect::UserDialect;
 use crate::frame::Frame;
 use crate::metrics::EndReason;
 use crate::protocol::frames;
@@ -228,9 +229,9 @@ impl Shard {
         if connection.due_ms(&deadlines) <= now.monotonic_ms {
             match connection.phase {
                 Phase::Open
-                    if connection.last_received_ms + deadlines.idle_timeout_ms <= now.monotonic_ms =>
+                    if connection.silent_since_ms() + deadlines.idle_timeout_ms <= now.monotonic_ms =>
                 {
-                    self.close(id, 1001, "idle timeout", EndReason::Idle, now);
+                    self.close_silent(id, now);
                 }
                 Phase::Open => {
                     connection.is_pinged = true;
@@ -250,6 +251,15 @@ impl Shard {
             }
         }
         self.schedule(id);
+    }
+
+    /// Closes a connection that has been silent for the idle timeout.
+    fn close_silent(&mut self, id: ConnectionId, now: Now) {
+        if self.connections.user(id).is_some_and(|user| user.dialect == UserDialect::Hub) {
+            self.close_silent_hub(id, now);
+        } else {
+            self.close(id, 1001, "idle timeout", EndReason::Idle, now);
+        }
     }
 
     /// Takes a connection out of what it was part of. False when it was ending already.

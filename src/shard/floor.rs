@@ -160,7 +160,7 @@ impl Floor {
     fn admit(&mut self, admission: Admission) {
         let Admission { socket, peer, endpoint, response, received, permit } = admission;
         let now = self.clock.now();
-        let id = self.shard.admit(Arrival { endpoint, greeting: response, permit: Some(permit) }, now);
+        let id = self.shard.admit(Arrival { endpoint, peer, greeting: response, permit: Some(permit) }, now);
         debug!(shard = self.index.0, connection = %id, %peer, "admitted");
         self.ring.attach(id, socket);
         if !received.is_empty() {

@@ -9,7 +9,7 @@
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
 //! - [`floor`] is the event loop that does so over a ring and a mesh.
 //! - The rest is the state machine: `arrival` takes connections in, `input` turns received bytes into
-//!   commands, `user` and `chat` carry them out, `deliveries` handles what homes and other shards say, `ending`
+//!   commands, `user`, `chat` and `hub_user` carry them out, `deliveries` handles what homes and other shards say, `ending`
 //!   brings connections to their end.
 
 mod arrival;
@@ -20,6 +20,7 @@ mod connections;
 mod deliveries;
 mod ending;
 pub mod floor;
+mod hub_user;
 mod input;
 pub mod lobby;
 mod out_queue;

@@ -1,5 +1,6 @@
 //! Users, of whatever dialect: what a shard knows of one of its own, and what they have in common.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Shard;
@@ -7,7 +8,7 @@ use super::rate::{Rate, TokenBucket};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct};
-use crate::dialect::{Refusal, UserDialect};
+use crate::dialect::{Refusal, UserDialect, hub};
 use crate::hub::{Delivery, Member, MessageId, Private, Request, RoomIndex, UserId};
 use crate::protocol::frames::MessageKind;
 
@@ -16,25 +17,30 @@ use crate::protocol::frames::MessageKind;
 pub(super) struct User {
     pub(super) id: UserId,
     pub(super) dialect: UserDialect,
+    pub(super) peer: SocketAddr,
     pub(super) name: Arc<str>,
     pub(super) connected_at: u64,
     pub(super) bucket: TokenBucket,
+    /// When it last sent a message, whatever it was worth.
+    pub(super) last_message_ms: u64,
     pub(super) membership: RoomMembership,
-    /// True while its own room is to be shown to it again.
+    /// True while its own room, or the names in it, are to be shown to it.
     pub(super) awaits_snapshot: bool,
-    /// True once `welcome` was sent.
+    /// True once it was shown a room for the first time.
     pub(super) welcomed: bool,
 }
 
 impl User {
     /// A user of whom nobody has heard yet.
-    pub(super) fn new(id: UserId, dialect: UserDialect, rate: Rate, now: Now) -> Self {
+    pub(super) fn new(id: UserId, dialect: UserDialect, peer: SocketAddr, rate: Rate, now: Now) -> Self {
         Self {
             id,
             dialect,
+            peer,
             name: format!("User{id}").into(),
             connected_at: now.unix_seconds,
             bucket: TokenBucket::full(rate, now.monotonic_ms),
+            last_message_ms: now.monotonic_ms,
             membership: RoomMembership::None,
             awaits_snapshot: false,
             welcomed: false,
@@ -57,16 +63,19 @@ pub(super) enum RoomMembership {
     Joining(RoomIndex),
     /// In this one, at this place of the shard's list of members.
     In { room: RoomIndex, place: u32 },
-    /// Still in `from`, whose home was told; `to` is asked once it has answered.
-    Leaving { from: RoomIndex, place: u32, to: RoomIndex, after: Option<MessageId> },
+    /// Still in `from`, whose home was told. Once it has answered, `to` is asked, or, without one, the
+    /// connection is closed.
+    Leaving { from: RoomIndex, place: u32, to: Option<RoomIndex>, after: Option<MessageId> },
 }
 
 impl Shard {
     pub(super) fn request_join(&mut self, id: ConnectionId, room: RoomIndex, after: Option<MessageId>) {
         let origin = self.origin(id);
         let Some(user) = self.connections.user(id) else { return };
-        let (user, name, connected_at) = (user.id, user.name.clone(), user.connected_at);
-        let member = Member { user, name, connected_at, origin };
+        let &mut User { id: user, dialect, ref name, connected_at, .. } = user;
+        let name = Arc::clone(name);
+        let wants_names = dialect == UserDialect::Hub;
+        let member = Member { user, name, connected_at, origin, wants_names };
         self.request(self.directory.home(room), Request::Join { room, member, after });
     }
 
@@ -80,11 +89,13 @@ impl Shard {
     ) {
         let rate = self.settings.limits.rate;
         let Some(user) = self.connections.user(id) else { return };
+        user.last_message_ms = now.monotonic_ms;
         let outcome = if !user.bucket.take(rate, now.monotonic_ms) {
             Err(Refusal::TooMany)
         } else {
             match user.dialect {
                 UserDialect::Chat => self.handle_chat_message(id, kind, payload, now),
+                UserDialect::Hub => self.handle_hub_message(id, kind, payload, now),
             }
         };
         if let Err(refusal) = outcome {
@@ -97,6 +108,7 @@ impl Shard {
         let Some(user) = self.connections.user(id) else { return };
         let message = match user.dialect {
             UserDialect::Chat => chat::direct(&Direct::Error { message: refusal.to_string() }, now),
+            UserDialect::Hub => hub::system(&refusal.to_string(), self.names()),
         };
         self.push(id, message, now);
     }
@@ -116,6 +128,7 @@ impl Shard {
         }
         let message = match dialect {
             UserDialect::Chat => chat::private_message(from, &from_name, &content, now),
+            UserDialect::Hub => hub::message(&from_name, &content, self.names()),
         };
         self.push(id, message, now);
         self.reply(origin.shard, Delivery::PrivateSent { to: origin, receiver: to, receiver_name, content });

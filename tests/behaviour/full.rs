@@ -13,7 +13,7 @@ on_one_and_four_shards! {
 async fn one_too_many_is_told_so_and_closed(launch: Launch) {
     let server = launch.flag("--max-clients", 2).start();
     let _inside = (Chat::enter(&server).await, Socket::listeners(&server, "/broadcast", 1).await);
-    for path in ["/", "/chat", "/broadcast", "/echo"] {
+    for path in ["/", "/chat", "/ws", "/broadcast", "/echo"] {
         for _ in 0..5 {
             let mut socket = Socket::connect(&server, path).await;
             assert_eq!(socket.text().await, "Server is full");

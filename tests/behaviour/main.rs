@@ -31,6 +31,12 @@ mod chat_rooms;
 mod histories;
 mod presence;
 
+mod hub_connecting;
+mod hub_leaving;
+mod hub_refusals;
+mod hub_talking;
+mod hub_with_chat;
+
 mod broadcast;
 mod echo;
 

@@ -18,7 +18,7 @@ const DIALECTS: [&str; 3] = ["/chat", "/broadcast", "/echo"];
 
 async fn a_ping_is_answered_with_its_payload(launch: Launch) {
     let server = launch.start();
-    for path in DIALECTS {
+    for path in DIALECTS.into_iter().chain(["/ws"]) {
         let mut wire = connect(&server, path).await;
         for payload in [&b""[..], b"hello", &[0xff; 125]] {
             wire.send(frame(PING, payload)).await;
@@ -83,6 +83,9 @@ fn hurried(launch: Launch) -> Launch {
 /// A connection that has been told what a newcomer is told.
 async fn connect(server: &Server, path: &str) -> Wire {
     let mut wire = Wire::upgrade(server, path).await;
+    if path == "/ws" {
+        assert!(wire.text().await.contains("\"handshake\""));
+    }
     if path == "/chat" {
         for kind in ["welcome", "users", "history"] {
             assert!(wire.text().await.contains(&format!("{kind:?}")));

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use std::net::SocketAddr;
+
 use uproar::permit::ClientPermit;
 use uproar::protocol::route::Endpoint;
 
@@ -89,6 +91,11 @@ impl Client {
             reader: Reader::default(),
             pongs_awaited: VecDeque::new(),
         }
+    }
+
+    /// An address that no other client has.
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], 40_000 + self.number as u16).into()
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {

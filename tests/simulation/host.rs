@@ -210,8 +210,12 @@ impl Host {
     fn admit(&mut self, around: &mut Around<'_>) -> Checked {
         let Some(number) = self.admissions.pop_front() else { return Ok(()) };
         let client = &mut around.clients[number];
-        let arrival =
-            Arrival { endpoint: client.endpoint(), greeting: greeting(), permit: client.permit.take() };
+        let arrival = Arrival {
+            endpoint: client.endpoint(),
+            peer: client.address(),
+            greeting: greeting(),
+            permit: client.permit.take(),
+        };
         let id = self.shard.admit(arrival, around.now);
         let before = self.links.slots.insert(id.index, number);
         ensure!(TerminalCompletion, before.is_none(), "slot {id} of client {before:?} was given to {number}");

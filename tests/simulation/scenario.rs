@@ -117,7 +117,11 @@ impl Scenario {
             index: ShardIndex(index),
             limits: self.limits,
             deadlines: self.deadlines,
-            rooms: hub::Settings { presence: self.presence, history: self.history },
+            rooms: hub::Settings {
+                presence: self.presence,
+                names_max: self.names_max(),
+                history: self.history,
+            },
         }
     }
 
@@ -127,6 +131,14 @@ impl Scenario {
             PresencePolicy::Exact => true,
             PresencePolicy::UpTo(limit) => limit > self.clients_max * 4,
             PresencePolicy::Count(_) => false,
+        }
+    }
+
+    /// The most names that hub clients are told.
+    pub(crate) fn names_max(&self) -> usize {
+        match self.presence {
+            PresencePolicy::UpTo(limit) | PresencePolicy::Count(limit) => limit,
+            PresencePolicy::Exact => 3,
         }
     }
 

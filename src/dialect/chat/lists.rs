@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::content::{Shown, kind_of};
 use crate::clock::Now;
+use crate::dialect::encoded::Encoded;
 use crate::hub::{MemberEntry, MemberList, RoomMessage};
 use crate::protocol::frames::{self, MessageKind};
 
@@ -17,34 +18,6 @@ use crate::protocol::frames::{self, MessageKind};
 pub struct Lists {
     members: Encoded<MemberEntry>,
     history: Encoded<Arc<RoomMessage>>,
-}
-
-/// A list, and its entries as JSON with commas between them.
-#[derive(Debug)]
-struct Encoded<T> {
-    source: Option<Arc<[T]>>,
-    json: String,
-}
-
-impl<T> Default for Encoded<T> {
-    fn default() -> Self {
-        Self { source: None, json: String::new() }
-    }
-}
-
-impl<T> Encoded<T> {
-    fn of(&mut self, source: &Arc<[T]>, encode: impl Fn(&T) -> serde_json::Value) -> &str {
-        // The source is kept, so another list cannot have its address.
-        if !self.source.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, source)) {
-            self.json.clear();
-            for (index, entry) in source.iter().enumerate() {
-                let comma = if index == 0 { "" } else { "," };
-                write!(self.json, "{comma}{}", encode(entry)).expect("Bug: writing to a String failed");
-            }
-            self.source = Some(Arc::clone(source));
-        }
-        &self.json
-    }
 }
 
 /// A direct message around a list that is encoded already.

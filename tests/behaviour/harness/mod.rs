@@ -7,6 +7,7 @@
 mod chat;
 mod envelope;
 mod frame;
+mod hub;
 mod server;
 mod socket;
 mod wire;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub(crate) use chat::{Chat, take_timestamp};
 pub(crate) use envelope::{direct, error, from, from_system};
 pub(crate) use frame::{BINARY, CLOSE, CONTINUATION, Header, PING, PONG, TEXT, frame, part};
+pub(crate) use hub::{Hub, from_hub, hub_beside, line};
 pub(crate) use server::{Finished, Launch, Server, run, run_with_input};
 pub(crate) use socket::Socket;
 pub(crate) use wire::{Response, Wire, request, upgrade_request};

@@ -1,7 +1,9 @@
 //! A client that decides about each byte, and about how the connection ends.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::Value;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -53,6 +55,11 @@ impl Wire {
     pub(crate) async fn upgrade_to(&mut self, path: &str) {
         self.send(upgrade_request(path)).await;
         assert_eq!(self.head().await.status, 101);
+    }
+
+    /// The address and port that the server sees.
+    pub(crate) fn local_address(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -126,6 +133,12 @@ impl Wire {
         let frame = self.frame().await.expect("a text message");
         assert_eq!((frame.opcode, frame.is_final), (TEXT, true), "{frame:?}");
         String::from_utf8(frame.payload).unwrap()
+    }
+
+    /// The next frame, which must be a text message that is JSON.
+    pub(crate) async fn json(&mut self) -> Value {
+        let text = self.text().await;
+        serde_json::from_str(&text).expect(&text)
     }
 
     /// The next text message, be it whole or in fragments.

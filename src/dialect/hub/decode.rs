@@ -1,0 +1,137 @@
+//! What a hub client asks for.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::dialect::{Refusal, name};
+use crate::protocol::frames::MessageKind;
+
+/// A command, its fields checked as far as they can be without knowing whether its sender has logged in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Enter the room under this name.
+    Login(Arc<str>),
+    /// Say something; never empty.
+    Say(String),
+    /// Be called otherwise.
+    Rename(Arc<str>),
+    /// List who is there.
+    Who,
+    /// Go.
+    Logout,
+}
+
+/// Decodes one message. `Ok(None)` is a message that is ignored without an answer.
+///
+/// # Errors
+///
+/// The [`Refusal`] to answer with.
+pub fn decode(
+    kind: MessageKind,
+    payload: &[u8],
+    message_bytes_max: usize,
+) -> Result<Option<Command>, Refusal> {
+    if payload.len() > message_bytes_max {
+        return Err(Refusal::TooLarge);
+    }
+    if kind == MessageKind::Binary {
+        return Err(Refusal::InvalidFormat);
+    }
+    let Ok(Value::Object(fields)) = serde_json::from_slice(payload) else {
+        return Err(Refusal::InvalidFormat);
+    };
+    let Some(Value::String(kind)) = fields.get("type") else {
+        return Err(Refusal::InvalidFormat);
+    };
+    match kind.as_str() {
+        "login" => name(&fields).map(|name| Some(Command::Login(name))),
+        "user" => match fields.get("content") {
+            None => Ok(None),
+            Some(Value::String(content)) => said(content),
+            Some(_) => Err(Refusal::InvalidFormat),
+        },
+        "rename" => name(&fields).map(|name| Some(Command::Rename(name))),
+        "who" => Ok(Some(Command::Who)),
+        "logout" => Ok(Some(Command::Logout)),
+        unknown => Err(Refusal::UnknownType(unknown.to_owned())),
+    }
+}
+
+/// What somebody has said: words, or one of the commands that can be typed like words.
+fn said(content: &str) -> Result<Option<Command>, Refusal> {
+    if content.trim() == r"\who" {
+        return Ok(Some(Command::Who));
+    }
+    if let Some(rest) = content.trim_start().strip_prefix(r"\rename")
+        && (rest.is_empty() || rest.starts_with(char::is_whitespace))
+    {
+        let name = name::parse(rest).ok_or(Refusal::InvalidName)?;
+        return Ok(Some(Command::Rename(name)));
+    }
+    Ok((!content.is_empty()).then(|| Command::Say(content.to_owned())))
+}
+
+fn name(fields: &Map<String, Value>) -> Result<Arc<str>, Refusal> {
+    fields.get("content").and_then(Value::as_str).and_then(name::parse).ok_or(Refusal::InvalidName)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(json: &str) -> Result<Option<Command>, Refusal> {
+        decode(MessageKind::Text, json.as_bytes(), 10_240)
+    }
+
+    fn user(content: &str) -> Result<Option<Command>, Refusal> {
+        text(&serde_json::json!({ "type": "user", "content": content }).to_string())
+    }
+
+    #[test]
+    fn each_command_is_understood() {
+        let whole = r#"{"ip":"","user":"x","from":"y","type":"login","content":" Ann ","user_list":[]}"#;
+        assert_eq!(text(whole), Ok(Some(Command::Login("Ann".into()))));
+        assert_eq!(text(r#"{"type":"rename","content":"Ben"}"#), Ok(Some(Command::Rename("Ben".into()))));
+        assert_eq!(text(r#"{"type":"who"}"#), Ok(Some(Command::Who)));
+        assert_eq!(text(r#"{"type":"logout"}"#), Ok(Some(Command::Logout)));
+        assert_eq!(text(r#"{"type":"user"}"#), Ok(None));
+        assert_eq!(user(""), Ok(None));
+        assert_eq!(user(" "), Ok(Some(Command::Say(" ".into()))));
+    }
+
+    #[test]
+    fn commands_can_be_typed_like_words() {
+        assert_eq!(user(r"\who"), Ok(Some(Command::Who)));
+        assert_eq!(user("\\who\n"), Ok(Some(Command::Who)));
+        assert_eq!(user(r"\rename Ann B"), Ok(Some(Command::Rename("Ann B".into()))));
+        assert_eq!(user(r"\rename"), Err(Refusal::InvalidName));
+        assert_eq!(user(&format!(r"\rename {}", "x".repeat(21))), Err(Refusal::InvalidName));
+        for words in [r"\whoever", r"\who is there", r"\renamed", r"\", r"say \who", r"\dance", r"\\who"] {
+            assert_eq!(user(words), Ok(Some(Command::Say(words.into()))));
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused_in_the_right_words() {
+        for bad in ["", "x", "[]", "{}", r#"{"type":1}"#, r#"{"type":"user","content":1}"#] {
+            assert_eq!(text(bad), Err(Refusal::InvalidFormat), "{bad}");
+        }
+        for bad in [r#"{"type":"login"}"#, r#"{"type":"login","content":7}"#, r#"{"type":"rename"}"#] {
+            assert_eq!(text(bad), Err(Refusal::InvalidName), "{bad}");
+        }
+        assert_eq!(decode(MessageKind::Binary, b"{}", 10), Err(Refusal::InvalidFormat));
+        assert_eq!(decode(MessageKind::Text, b"{}", 1), Err(Refusal::TooLarge));
+        assert_eq!(text(r#"{"type":"message"}"#), Err(Refusal::UnknownType("message".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_arrives_makes_it_panic(payload: Vec<u8>, text: bool) {
+            let kind = if text { MessageKind::Text } else { MessageKind::Binary };
+            let _ = decode(kind, &payload, 10_240);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What a hub client is told: one object with always the same keys.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::dialect::encoded::Encoded;
+use crate::hub::{Content, MemberEntry, RoomEvent};
+use crate::protocol::frames::{self, MessageKind};
+
+/// The names in a room as they were told last: every message carries them.
+#[derive(Debug, Default)]
+pub struct Names(Encoded<MemberEntry>);
+
+impl Names {
+    /// Takes over a newer list.
+    pub fn update(&mut self, members: &Arc<[MemberEntry]>) {
+        self.0.of(members, |member| json!(member.name));
+    }
+
+    /// All of them as words, as a `who` is answered.
+    fn in_words(&self) -> String {
+        let names = self.0.source().into_iter().flat_map(|members| members.iter());
+        names.map(|member| &*member.name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Every key but the list of names, which is encoded already.
+#[derive(Serialize)]
+struct Line<'a> {
+    ip: &'a str,
+    user: &'a str,
+    from: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    content: &'a str,
+}
+
+/// The first thing that a connection hears: its own address and port, which nobody else is ever told.
+#[must_use]
+pub fn handshake(address: SocketAddr, names: &Names) -> Bytes {
+    let ip = address.to_string();
+    encode(&Line { ip: &ip, user: "", from: "", kind: "handshake", content: "" }, names.0.json())
+}
+
+/// Tells a newcomer that it is one; `last` is itself, when the room is too large for its name to be among
+/// the others.
+#[must_use]
+pub fn login(name: &str, names: &Names, last: Option<&MemberEntry>) -> Bytes {
+    let line = Line { ip: "", user: name, from: name, kind: "login", content: name };
+    match last {
+        None => encode(&line, names.0.json()),
+        Some(last) => {
+            let comma = if names.0.json().is_empty() { "" } else { "," };
+            encode(&line, &format!("{}{comma}{}", names.0.json(), json!(last.name)))
+        }
+    }
+}
+
+/// Something that a user has said, to everyone or to one alone.
+#[must_use]
+pub fn message(from: &str, content: &str, names: &Names) -> Bytes {
+    encode(&Line { ip: "", user: from, from, kind: "user", content }, names.0.json())
+}
+
+/// Something that the server itself has to say.
+#[must_use]
+pub fn system(content: &str, names: &Names) -> Bytes {
+    encode(&Line { ip: "", user: "", from: "", kind: "system", content }, names.0.json())
+}
+
+/// Answers a `who`.
+#[must_use]
+pub fn names_told(names: &Names) -> Bytes {
+    system(&names.in_words(), names)
+}
+
+/// Says that somebody is called otherwise.
+#[must_use]
+pub fn renamed(old_name: &str, new_name: &str, names: &Names) -> Bytes {
+    system(&format!("{old_name} 改名为 {new_name}"), names)
+}
+
+/// Encodes what happened in a room; `None` for what this dialect has no words for.
+#[must_use]
+pub fn room_event(event: &RoomEvent, names: &Names) -> Option<Bytes> {
+    let announced = |kind, name: &str| {
+        encode(&Line { ip: "", user: name, from: name, kind, content: name }, names.0.json())
+    };
+    match event {
+        RoomEvent::Message(said) => {
+            let (Content::Text(content) | Content::Image(content)) = &said.content;
+            Some(message(&said.from_name, content, names))
+        }
+        RoomEvent::Joined { name, .. } => Some(announced("login", name)),
+        RoomEvent::Left { name, .. } => Some(announced("logout", name)),
+        RoomEvent::Renamed { old_name, new_name, .. } => Some(renamed(old_name, new_name, names)),
+        RoomEvent::Typing { .. } | RoomEvent::Presence(_) => None,
+    }
+}
+
+fn encode(line: &Line<'_>, names: &str) -> Bytes {
+    let mut json = serde_json::to_string(line).expect("Bug: a line is always JSON");
+    // The line is an object with at least one field; without its brace it goes on.
+    json.truncate(json.len() - 1);
+    json.push_str(r#","user_list":["#);
+    json.push_str(names);
+    json.push_str("]}");
+    frames::message(MessageKind::Text, json.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{MessageId, RoomMessage, UserId};
+
+    fn entry(n: u64, name: &str) -> MemberEntry {
+        MemberEntry { id: UserId::from_wire(n).unwrap(), name: name.into(), connected_at: 0 }
+    }
+
+    fn names() -> Names {
+        let mut names = Names::default();
+        names.update(&Arc::from([entry(1, "A\"nn"), entry(2, "你")]));
+        names
+    }
+
+    fn text(frame: &[u8]) -> &str {
+        let header = if frame[1] < 126 { 2 } else { 4 };
+        std::str::from_utf8(&frame[header..]).unwrap()
+    }
+
+    #[test]
+    fn every_message_has_all_keys_in_their_order() {
+        let expected =
+            r#"{"ip":"","user":"","from":"","type":"system","content":"x\n","user_list":["A\"nn","你"]}"#;
+        assert_eq!(text(&system("x\n", &names())), expected);
+        let expected =
+            r#"{"ip":"[::1]:80","user":"","from":"","type":"handshake","content":"","user_list":[]}"#;
+        let address = "[::1]:80".parse().unwrap();
+        assert_eq!(text(&handshake(address, &Names::default())), expected);
+    }
+
+    #[test]
+    fn an_image_is_told_by_its_address() {
+        let said = RoomMessage {
+            id: MessageId(1),
+            from: UserId::from_wire(2).unwrap(),
+            from_name: "你".into(),
+            content: Content::Image("http://a".into()),
+            timestamp: 9,
+        };
+        let expected = r#"{"ip":"","user":"你","from":"你","type":"user","content":"http://a","user_list":["A\"nn","你"]}"#;
+        assert_eq!(text(&room_event(&RoomEvent::Message(Arc::new(said)), &names()).unwrap()), expected);
+    }
+
+    #[test]
+    fn who_is_answered_in_words_and_as_a_list() {
+        let expected = r#"{"ip":"","user":"","from":"","type":"system","content":"A\"nn, 你","user_list":["A\"nn","你"]}"#;
+        assert_eq!(text(&names_told(&names())), expected);
+    }
+
+    #[test]
+    fn a_newcomer_of_a_large_room_stands_last_in_its_list() {
+        let last = entry(9, "z");
+        let expected =
+            r#"{"ip":"","user":"z","from":"z","type":"login","content":"z","user_list":["A\"nn","你","z"]}"#;
+        assert_eq!(text(&login("z", &names(), Some(&last))), expected);
+        let expected = r#"{"ip":"","user":"z","from":"z","type":"login","content":"z","user_list":["z"]}"#;
+        assert_eq!(text(&login("z", &Names::default(), Some(&last))), expected);
+    }
+}

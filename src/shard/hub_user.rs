@@ -1,0 +1,124 @@
+//! What users of the hub dialect ask for, all of it in the room `general`.
+
+use std::sync::Arc;
+
+use super::Shard;
+use super::user::RoomMembership;
+use crate::clock::Now;
+use crate::connection_id::ConnectionId;
+use crate::dialect::Refusal;
+use crate::dialect::hub::{self, Command, Names};
+use crate::frame::Frame;
+use crate::hub::{Content, MemberEntry, Request, RoomIndex};
+use crate::metrics::EndReason;
+use crate::protocol::frames::MessageKind;
+
+impl Shard {
+    /// Takes what a hub client has said.
+    pub(super) fn handle_hub_message(
+        &mut self,
+        id: ConnectionId,
+        kind: MessageKind,
+        payload: &[u8],
+        now: Now,
+    ) -> Result<(), Refusal> {
+        match hub::decode(kind, payload, self.settings.limits.message_bytes_max)? {
+            Some(command) => self.carry_out_for_hub(id, command, now),
+            None => Ok(()),
+        }
+    }
+
+    fn carry_out_for_hub(&mut self, id: ConnectionId, command: Command, now: Now) -> Result<(), Refusal> {
+        let origin = self.origin(id);
+        let room = RoomIndex::GENERAL;
+        let home = self.directory.home(room);
+        let Some(user) = self.connections.user(id) else { return Ok(()) };
+        // Input is read only while no answer is awaited, so it is in the room or was never there.
+        let place = match user.membership {
+            RoomMembership::In { place, .. } => Some(place),
+            _ => None,
+        };
+        let is_logged_in = place.is_some();
+        match command {
+            Command::Login(_) if is_logged_in => return Err(Refusal::LoggedInAlready),
+            Command::Login(name) => {
+                user.name = name;
+                user.membership = RoomMembership::Joining(room);
+                self.request_join(id, room, None);
+            }
+            Command::Say(content) if is_logged_in => {
+                let (user, name) = (user.id, Arc::clone(&user.name));
+                let content = Content::Text(content);
+                self.request(home, Request::Say { room, user, name, origin, content });
+            }
+            Command::Say(_) => {}
+            Command::Rename(_) if !is_logged_in => return Err(Refusal::NotLoggedIn),
+            Command::Rename(new_name) => {
+                user.name = Arc::clone(&new_name);
+                let user = user.id;
+                self.request(home, Request::Rename { room, user, new_name, origin });
+            }
+            Command::Who => self.request_names(id),
+            Command::Logout => match place {
+                // What it said before is still on its way to it.
+                Some(place) => {
+                    user.membership = RoomMembership::Leaving { from: room, place, to: None, after: None };
+                    let user = user.id;
+                    self.request(home, Request::Leave { room, user, reply: Some(origin) });
+                }
+                None => self.close(id, 1000, "", EndReason::Closed, now),
+            },
+        }
+        Ok(())
+    }
+
+    /// Asks who is in the room: for the handshake, and later for a `who`.
+    pub(super) fn request_names(&mut self, id: ConnectionId) {
+        let origin = self.origin(id);
+        let room = RoomIndex::GENERAL;
+        let Some(user) = self.connections.user(id) else { return };
+        user.awaits_snapshot = true;
+        self.request(self.directory.home(room), Request::ListNames { room, origin });
+    }
+
+    /// The home's answer to that.
+    pub(super) fn handle_names(&mut self, id: ConnectionId, listed: &Arc<[MemberEntry]>, now: Now) {
+        self.names_mut().update(listed);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let greeting = connection.greeting.take();
+        let Some(user) = self.connections.user(id) else { return };
+        user.awaits_snapshot = false;
+        match greeting {
+            Some(greeting) => {
+                let handshake = hub::handshake(user.peer, self.names());
+                self.metrics.messages_delivered.add(1);
+                self.push_join(id, vec![greeting, Frame::new(handshake)]);
+            }
+            None => {
+                let told = hub::names_told(self.names());
+                self.push(id, told, now);
+            }
+        }
+        self.answered.push_back(id);
+    }
+
+    /// The names in the room as this shard was told them last.
+    pub(super) fn names(&self) -> &Names {
+        &self.rooms[RoomIndex::GENERAL.get()].names
+    }
+
+    pub(super) fn names_mut(&mut self) -> &mut Names {
+        &mut self.rooms[RoomIndex::GENERAL.get()].names
+    }
+
+    /// Sends a hub client away that has said nothing for the idle timeout.
+    pub(super) fn close_silent_hub(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        // Nothing may come before the answer to the upgrade.
+        connection.greet();
+        let reason = "idle timeout";
+        let told = hub::system(reason, self.names());
+        self.push(id, told, now);
+        self.close(id, 1008, reason, EndReason::Idle, now);
+    }
+}
