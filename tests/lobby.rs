@@ -20,7 +20,11 @@ fn every_row_of_the_table_is_answered_completely() {
         ("GET /healthz HTTP/1.1\r\n\r\n", "200 OK", "ok"),
         ("GET /metrics HTTP/1.1\r\n\r\n", "200 OK", "uproar_connections 0\n"),
         ("GET /nowhere HTTP/1.1\r\n\r\n", "404 Not Found", "Not Found"),
-        ("GET /ws HTTP/1.1\r\n\r\n", "426 Upgrade Required", "Upgrade Required: kept for a dialect to come"),
+        (
+            "GET /ws HTTP/1.1\r\n\r\n",
+            "426 Upgrade Required",
+            "Upgrade Required: connect here with a WebSocket client",
+        ),
         (
             "POST /chat HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
             "405 Method Not Allowed",
