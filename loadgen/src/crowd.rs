@@ -245,18 +245,18 @@ impl Crowd {
             }
             match completion {
                 Completion::Received(_, bytes) => {
-                    let before = client.phase;
+                    let was_opening = client.opening_since_ns().is_some();
                     let context = &mut self.context;
                     let result = self.transport.handle_received(index, client, context, now_ns, bytes);
-                    let needs_send = self.transport.has_outgoing(index, client);
-                    let became_ready = client.phase == Phase::Ready && before != Phase::Ready;
-                    if needs_send {
+                    if self.transport.has_outgoing(index, client) {
                         self.dirty.push(index as u32);
                     }
-                    match result {
-                        Ok(()) if became_ready => self.note_ready(index, now_ns),
-                        Ok(()) => {}
-                        Err(failure) => self.end(index, CloseMode::Abort, &failure.to_string()),
+                    // What made it ready may also hold what ends it.
+                    if was_opening && client.opening_since_ns().is_none() {
+                        self.note_ready(index, now_ns);
+                    }
+                    if let Err(failure) = result {
+                        self.end(index, CloseMode::Abort, &failure.to_string());
                     }
                 }
                 Completion::Sent(_, batch, Ok(sent)) => match batch.advance(sent) {

@@ -1,6 +1,6 @@
 //! One connection before all others: does the server answer an upgrade, and does it have the rooms?
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -47,12 +47,23 @@ impl Probe {
         let at = |what: String| Error::Preflight(format!("{url}: {what}"));
         let mut stream = Wire::connect(address, TIMEOUT, security).map_err(|error| at(error.to_string()))?;
         let key = upgrade::key(*b"loadgen's probe!");
-        let silent = |error: io::Error| at(format!("no answer to an upgrade within 5 s: {error}"));
+        let silent = |error: io::Error| match error.kind() {
+            // What a read that timed out says depends on the system (SO_RCVTIMEO in socket(7)).
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                at("no answer to an upgrade within 5 s".to_owned())
+            }
+            _ => at(format!("no answer to an upgrade: {error}")),
+        };
         stream.write_all(upgrade::request(&target.authority, path, &key, []).as_bytes()).map_err(silent)?;
         let mut response = Vec::new();
         let mut piece = [0; 4096];
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            match stream.read(&mut piece).map_err(silent)? {
+            let received = stream.read(&mut piece).map_err(silent)?;
+            if Instant::now() > deadline {
+                return Err(silent(ErrorKind::TimedOut.into()));
+            }
+            match received {
                 0 => {
                     let hint =
                         if security.is_none() { "; if it speaks TLS, write wss:// in --url" } else { "" };
