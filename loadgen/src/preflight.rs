@@ -350,14 +350,7 @@ fn probe(
     security: Option<&Security>,
 ) -> Result<((), String), Error> {
     let paths = options::paths(options, target)?;
-    let upgraded = Probe::upgrade(address, target, &paths[0], security).map_err(|error| match error {
-        Error::Preflight(why) => preflight(format!(
-            "{why}; is it up, and are --url and --dialect {} right?",
-            options.dialect.name()
-        )),
-        other => other,
-    });
-    let mut probe = upgraded?;
+    let mut probe = Probe::upgrade(address, target, &paths[0], security)?;
     let over = probe.agreed().map_or(String::new(), |agreed| format!(" over {agreed}"));
     let mut found = format!("answers an upgrade{over}");
     if options.dialect == Dialect::Chat {

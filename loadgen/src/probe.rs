@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use uproar::protocol::frames::{self, Event, Opcode, Reader, Role};
-use uproar::protocol::upgrade;
+use uproar::protocol::upgrade::{self, Refusal};
 
 use crate::chat::{self, Notice};
 use crate::client::{MESSAGE_BYTES_MAX, NO_SUBPROTOCOLS, refused};
@@ -14,7 +14,7 @@ use crate::join::{JoinStep, Progress};
 use crate::plan::INITIAL_ROOM;
 use crate::security::Security;
 use crate::target::Target;
-use crate::wire::Wire;
+use crate::wire::{ConnectError, Wire};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the probe waits for the server to end the connection.
@@ -44,8 +44,14 @@ impl Probe {
         security: Option<&Security>,
     ) -> Result<Self, Error> {
         let url = target.url_of(path);
-        let at = |what: String| Error::Preflight(format!("{url}: {what}"));
-        let mut stream = Wire::connect(address, TIMEOUT, security).map_err(|error| at(error.to_string()))?;
+        let failed = |why: String| Error::Preflight(format!("{url}: {why}"));
+        let at = |what: String| failed(format!("{what}; is it up, and are --url and --dialect right?"));
+        let connected = Wire::connect(address, TIMEOUT, security);
+        let mut stream = connected.map_err(|error| match error {
+            ConnectError::Unreachable(..) => at(error.to_string()),
+            // What to do about TLS it says itself.
+            ConnectError::Tls(_) | ConnectError::Handshake(_) => failed(error.to_string()),
+        })?;
         let key = upgrade::key(*b"loadgen's probe!");
         let silent = |error: io::Error| match error.kind() {
             // What a read that timed out says depends on the system (SO_RCVTIMEO in socket(7)).
@@ -72,7 +78,11 @@ impl Probe {
                 count => response.extend_from_slice(&piece[..count]),
             }
             let checked = upgrade::check_response(&response, &key, NO_SUBPROTOCOLS);
-            if let Some(accepted) = checked.map_err(|why| at(refused(&why)))? {
+            let refusal = |why: Refusal| match why {
+                Refusal::Tls => failed(refused(&why)),
+                _ => at(refused(&why)),
+            };
+            if let Some(accepted) = checked.map_err(refusal)? {
                 let rest = response.split_off(accepted.head_bytes);
                 return Ok(Self { stream, rest, url });
             }

@@ -103,7 +103,10 @@ fn said(output: &Output) -> String {
 #[test]
 fn a_server_that_answers_otherwise_is_named_before_the_run() {
     let answers: [(&[u8], &str); 7] = [
-        (b"HTTP/1.1 302 Found\r\nLocation: http://localhost/\r\n\r\n", "answered 302 Found instead of 101"),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: http://localhost/\r\n\r\n",
+            "answered 302 with a redirect to http://localhost/, which is not followed",
+        ),
         (
             b"HTTP/1.1 503 Service Unavailable\r\n\r\ndraining",
             "answered 503 Service Unavailable instead of 101",
@@ -123,7 +126,7 @@ fn a_server_that_answers_otherwise_is_named_before_the_run() {
         let text = said(&output);
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(
-            text.contains(what) && text.contains("is it up, and are --url and --dialect raw right?"),
+            text.contains(what) && text.contains("is it up, and are --url and --dialect right?"),
             "{text}"
         );
         assert!(!text.contains('\x1b'), "what a server sends is not shown raw: {text:?}");
