@@ -150,7 +150,7 @@ fn a_server_that_never_finishes_its_answer_is_not_waited_for() {
     });
     let output = run(endless, &["--dialect", "raw"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("a head over 16 KiB"), "{}", said(&output));
+    assert!(said(&output).contains("a head over 16384 bytes"), "{}", said(&output));
 
     // One byte at a time, each in time, is not in time.
     let dripping = start(|_, mut stream| {
