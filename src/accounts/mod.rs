@@ -4,10 +4,13 @@
 //! sign-in reads the file, so a change counts from the next one on. Names are the caller's business; here
 //! they are compared byte by byte.
 
+mod attempts;
 mod command;
 mod password;
 mod store;
+mod verifier;
 
 pub use command::{CommandError, UserCommand, run};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
 pub use store::{Account, AccountError, Accounts};
+pub use verifier::{Attempt, Credentials, Verdict, Verifier};

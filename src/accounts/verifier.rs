@@ -1,0 +1,278 @@
+//! Where passwords are verified: a thread of its own, since a hash takes as long as tens of thousands of
+//! messages.
+//!
+//! Attempts come through one bounded queue from all shards, and are judged in order. A name that nobody has
+//! costs as much time as a wrong password, so the time does not tell which names there are.
+
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+use std::{fmt, io};
+
+use tracing::{error, warn};
+
+use super::attempts::Attempts;
+use super::{Accounts, Password};
+
+/// Attempts that may wait, five seconds' worth at 20 ms each. Whoever finds the queue full is told so.
+const QUEUE_ATTEMPTS_MAX: usize = 256;
+
+/// How nice the thread is (setpriority(2)): where a core is short, its share is a tenth of a shard's.
+const NICENESS: i32 = 10;
+
+/// A name and a password, as somebody has sent them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The name, which may be anything.
+    pub username: String,
+    /// The password.
+    pub password: Password,
+}
+
+impl fmt::Debug for Credentials {
+    /// People type passwords into the wrong field, so the name is not shown either.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+/// Somebody wants to sign in.
+#[derive(Debug)]
+pub struct Attempt<T> {
+    /// Comes back with the verdict.
+    pub ticket: T,
+    /// From where.
+    pub address: IpAddr,
+    /// As whom.
+    pub credentials: Credentials,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is somebody with an account.
+    Granted {
+        /// The account's name.
+        name: Arc<str>,
+        /// Whether it may kick and mute.
+        is_admin: bool,
+    },
+    /// The name or the password is wrong, or the address was wrong too often.
+    Denied,
+    /// Too many wait for theirs, or the accounts cannot be read.
+    Unavailable,
+}
+
+/// The way to the thread. It ends when the last handle is dropped.
+#[derive(Debug)]
+pub struct Verifier<T> {
+    queue: SyncSender<Attempt<T>>,
+}
+
+impl<T> Clone for Verifier<T> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+impl<T: Send + 'static> Verifier<T> {
+    /// Starts the thread. `answer` is called on it with each verdict; while it blocks, others wait. When it
+    /// breaks, nobody listens any more, and the thread ends.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for a thread, or no password can be hashed.
+    pub fn start(
+        accounts: Accounts,
+        answer: impl FnMut(T, Verdict) -> ControlFlow<()> + Send + 'static,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        let nobodys_hash = Password::new("nobody's".to_owned()).hash().map_err(io::Error::other)?;
+        let judge = Judge { accounts, attempts: Attempts::default(), nobodys_hash, started: Instant::now() };
+        let (queue, attempts) = sync_channel(QUEUE_ATTEMPTS_MAX);
+        let thread = thread::Builder::new().name("verifier".to_owned());
+        let thread = thread.spawn(move || judge.run(&attempts, answer))?;
+        Ok((Self { queue }, thread))
+    }
+
+    /// Hands an attempt over; its verdict follows. False when too many wait already, or the thread has
+    /// ended: then no verdict follows.
+    #[must_use]
+    pub fn submit(&self, attempt: Attempt<T>) -> bool {
+        match self.queue.try_send(attempt) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+/// What the thread has.
+struct Judge {
+    accounts: Accounts,
+    attempts: Attempts,
+    /// What a password is compared with when nobody has the name.
+    nobodys_hash: String,
+    started: Instant,
+}
+
+impl Judge {
+    fn run<T>(mut self, queue: &Receiver<Attempt<T>>, mut answer: impl FnMut(T, Verdict) -> ControlFlow<()>) {
+        // Of all threads, Linux takes this one alone to be meant (setpriority(2), "C library/kernel
+        // differences"). Without it passwords are verified all the same.
+        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+            warn!(%error, "the verifier of passwords runs at the priority of the shards");
+        }
+        while let Ok(Attempt { ticket, address, credentials }) = queue.recv() {
+            let now_ms = self.started.elapsed().as_millis() as u64;
+            let verdict = self.judge(address, &credentials, now_ms);
+            if answer(ticket, verdict).is_break() {
+                return;
+            }
+        }
+    }
+
+    fn judge(&mut self, address: IpAddr, credentials: &Credentials, now_ms: u64) -> Verdict {
+        if !self.attempts.allow(address, now_ms) {
+            return Verdict::Denied;
+        }
+        let account = match self.accounts.find(&credentials.username) {
+            Ok(account) => account,
+            Err(error) => {
+                error!("nobody can sign in: {error}");
+                return Verdict::Unavailable;
+            }
+        };
+        let hash = account.as_ref().map_or(&self.nobodys_hash, |account| &account.password_hash);
+        let is_behind = credentials.password.is_behind(hash);
+        match account {
+            Some(account) if is_behind == Some(true) => {
+                Verdict::Granted { name: account.name.into(), is_admin: account.is_admin }
+            }
+            Some(account) if is_behind.is_none() => {
+                let name = account.name;
+                error!("the password of {name:?} is not readable; set it with uproar user passwd");
+                Verdict::Unavailable
+            }
+            _ => {
+                self.attempts.note_failure(address, now_ms);
+                Verdict::Denied
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::super::{Account, attempts};
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn credentials(username: &str, password: &str) -> Credentials {
+        Credentials { username: username.to_owned(), password: Password::new(password.to_owned()) }
+    }
+
+    fn judge(directory: &tempfile::TempDir) -> Judge {
+        let accounts = Accounts::open(directory.path()).unwrap();
+        let password_hash = Password::new("secret".to_owned()).hash().unwrap();
+        accounts.add(&Account { name: "Ann".into(), password_hash, is_admin: true }).unwrap();
+        Judge {
+            accounts,
+            attempts: Attempts::default(),
+            nobodys_hash: Password::new("nobody's".to_owned()).hash().unwrap(),
+            started: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn the_right_pair_alone_is_granted() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut judge = judge(&directory);
+        let granted = Verdict::Granted { name: "Ann".into(), is_admin: true };
+        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), granted);
+        for (username, password) in [("Ann", "Secret"), ("ann", "secret"), ("Ben", "nobody's"), ("", "")] {
+            assert_eq!(judge.judge(HERE, &credentials(username, password), 0), Verdict::Denied);
+        }
+    }
+
+    #[test]
+    fn a_change_counts_from_the_next_attempt_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut judge = judge(&directory);
+        let beside = Accounts::open(directory.path()).unwrap();
+        beside.set_password_hash("Ann", &Password::new("new".to_owned()).hash().unwrap()).unwrap();
+        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Denied);
+        assert!(matches!(judge.judge(HERE, &credentials("Ann", "new"), 0), Verdict::Granted { .. }));
+        beside.remove("Ann").unwrap();
+        assert_eq!(judge.judge(HERE, &credentials("Ann", "new"), 0), Verdict::Denied);
+    }
+
+    #[test]
+    fn who_was_wrong_too_often_is_not_listened_to_for_a_while() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut judge = judge(&directory);
+        for _ in 0..attempts::FAILURES_MAX {
+            assert!(matches!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Granted { .. }));
+            assert_eq!(judge.judge(HERE, &credentials("Ann", "guess"), 0), Verdict::Denied);
+        }
+        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Denied);
+        let elsewhere = IpAddr::from([192, 0, 2, 1]);
+        let right = credentials("Ann", "secret");
+        assert!(matches!(judge.judge(elsewhere, &right, 0), Verdict::Granted { .. }));
+        let later_ms = attempts::FORGIVEN_AFTER_MS;
+        assert!(matches!(judge.judge(HERE, &right, later_ms), Verdict::Granted { .. }));
+    }
+
+    #[test]
+    fn accounts_that_cannot_be_read_are_nobodys_fault() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut judge = judge(&directory);
+        judge.accounts.set_password_hash("Ann", "no hash").unwrap();
+        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Unavailable);
+        let beside = rusqlite::Connection::open(directory.path().join("accounts.db")).unwrap();
+        beside.execute_batch("DROP TABLE accounts").unwrap();
+        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Unavailable);
+    }
+
+    #[test]
+    fn a_full_queue_says_so_and_the_rest_is_answered_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let Judge { accounts, .. } = judge(&directory);
+        let (answer, answers) = mpsc::channel();
+        let (hold, held) = mpsc::channel::<()>();
+        let (verifier, thread) = Verifier::start(accounts, move |ticket, verdict| {
+            // The first answer waits until the queue is full behind it.
+            let _ = held.recv();
+            answer.send((ticket, verdict)).unwrap();
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        let attempt = |ticket| Attempt { ticket, address: HERE, credentials: credentials("Ben", "guess") };
+        let taken = (0..).take_while(|&ticket| verifier.clone().submit(attempt(ticket))).count();
+        // One more when the thread has taken the first already.
+        assert!((QUEUE_ATTEMPTS_MAX..=QUEUE_ATTEMPTS_MAX + 1).contains(&taken), "{taken}");
+        drop(hold);
+        for ticket in 0..taken {
+            let verdict = answers.recv_timeout(Duration::from_secs(60)).unwrap();
+            assert_eq!(verdict, (ticket, Verdict::Denied));
+        }
+        drop(verifier);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn the_thread_ends_when_nobody_listens() {
+        let directory = tempfile::tempdir().unwrap();
+        let Judge { accounts, .. } = judge(&directory);
+        let (verifier, thread) = Verifier::start(accounts, |(), _| ControlFlow::Break(())).unwrap();
+        let credentials = credentials("Ben", "guess");
+        assert!(verifier.submit(Attempt { ticket: (), address: HERE, credentials: credentials.clone() }));
+        thread.join().unwrap();
+        assert!(!verifier.submit(Attempt { ticket: (), address: HERE, credentials }));
+    }
+}
