@@ -78,7 +78,8 @@ pub struct Config {
     /// How long a connection may be silent before it is closed. Default 120 s: a ping and its answer have
     /// a minute and a half. Longer than `ping_interval`.
     pub idle_timeout: Duration,
-    /// How long a request head may take. Default 10 s.
+    /// How long a request head may take, and where [`Auth::Required`] is set, how long signing in. Default
+    /// 10 s.
     pub handshake_timeout: Duration,
     /// How long a shutdown may take. Default 10 s: within the grace that common supervisors give.
     pub drain_timeout: Duration,
@@ -86,6 +87,8 @@ pub struct Config {
     pub rooms: Vec<String>,
     /// The directory of what outlives the process. Default `None`: everything is in memory.
     pub data: Option<PathBuf>,
+    /// Who may speak. Default [`Auth::Off`].
+    pub auth: Auth,
     /// How many messages a room keeps for those who join. Default 100. 0 keeps none.
     pub history: usize,
     /// How joins and leaves are announced. Default [`Presence::Auto`].
@@ -123,6 +126,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(10),
             rooms: [FIRST_ROOM, "random", "gaming"].map(String::from).to_vec(),
             data: None,
+            auth: Auth::Off,
             history: 100,
             presence: Presence::Auto,
             presence_limit: 500,
@@ -151,6 +155,9 @@ impl Config {
         self.validate_rooms()?;
         if self.data.as_ref().is_some_and(|data| data.as_os_str().is_empty()) {
             return refuse("data", String::new(), "a directory that is there already");
+        }
+        if self.auth == Auth::Required && self.data.is_none() {
+            return refuse("auth", "required".into(), "off; or required, with --data for the accounts");
         }
         within("history", self.history, 0, HISTORY_MAX, number)?;
         within("presence-limit", self.presence_limit, 1, PRESENCE_LIMIT_MAX, number)?;
@@ -349,6 +356,28 @@ impl FromStr for Presence {
     }
 }
 
+/// Whether users must sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Everybody may speak, under any name; who has an account may sign in.
+    Off,
+    /// Only those with an account may speak, in the chat dialect alone, since the others have no way to
+    /// sign in.
+    Required,
+}
+
+impl FromStr for Auth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "required" => Ok(Self::Required),
+            _ => Err("allowed is off or required".into()),
+        }
+    }
+}
+
 /// What the log looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -483,6 +512,10 @@ mod tests {
             (
                 refusal(|c| c.data = Some(PathBuf::new())),
                 "invalid value '' for data: allowed is a directory that is there already",
+            ),
+            (
+                refusal(|c| c.auth = Auth::Required),
+                "invalid value 'required' for auth: allowed is off; or required, with --data for the accounts",
             ),
             (refusal(|c| c.history = 10_001), "invalid value '10001' for history: allowed is 0 to 10000"),
             (

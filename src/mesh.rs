@@ -27,6 +27,10 @@ pub struct Address {
     pub deliveries: Sender<Delivery>,
 }
 
+/// A shard has ended, and takes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardStopped;
+
 /// Every shard's address.
 #[derive(Clone, Debug)]
 pub struct Mesh(Vec<Address>);
@@ -44,6 +48,17 @@ impl Mesh {
             })
             .unzip();
         (Self(addresses), mailboxes)
+    }
+
+    /// Posts a delivery from a thread that is no shard's, and waits until there is room for it. Deliveries
+    /// are always taken, so there will be.
+    ///
+    /// # Errors
+    ///
+    /// When the shard has ended.
+    pub fn deliver(&self, to: ShardIndex, delivery: Delivery) -> Result<(), ShardStopped> {
+        let address = self.0.get(usize::from(to.0)).expect("Bug: an unknown shard");
+        address.deliveries.blocking_send(delivery).map_err(|_| ShardStopped)
     }
 
     /// Every shard and its address.

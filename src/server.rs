@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -15,10 +17,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
+use crate::accounts::{AccountError, Accounts, Verifier};
 use crate::clock::Clock;
-use crate::config::{AllowedOrigin, Config, Placement, Presence};
-use crate::hub::{self, Directory, PresencePolicy, ShardIndex};
-use crate::mesh::{Mailbox, Mesh};
+use crate::config::{AllowedOrigin, Auth, Config, Placement, Presence};
+use crate::hub::{self, Delivery, Directory, Origin, PresencePolicy, ShardIndex};
+use crate::mesh::{Mailbox, Mesh, ShardStopped};
 use crate::metrics::{Metrics, RefusalReason, ShardMetrics};
 use crate::page;
 use crate::permit::{ClientPermit, ClientPlaces};
@@ -56,6 +59,16 @@ pub enum ServerError {
     /// The directory for what outlives the process cannot be used.
     #[error(transparent)]
     Data(#[from] DirectoryError),
+    /// The accounts cannot be used.
+    #[error(transparent)]
+    Accounts(#[from] AccountError),
+    /// Everybody must sign in, and nobody can.
+    #[error(
+        "--auth required, but there is no account in {}; add one with: uproar user add NAME --admin --data {}",
+        data.display(),
+        data.display()
+    )]
+    NoAccounts { data: PathBuf },
     /// Signals or threads could not be set up.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -242,6 +255,7 @@ fn spawn(
     let directory = Directory::new(&config.rooms, shards);
     let (mesh, mailboxes) = Mesh::new(shards);
     let clock = Clock::start();
+    let verifier = start_verifier(config, &mesh)?;
     let mut threads = Vec::new();
     for ((index, listener), mailbox) in (0..).zip(listeners).zip(mailboxes) {
         let start = ShardStart {
@@ -258,6 +272,7 @@ fn spawn(
             metrics: metrics.clone(),
             mesh: mesh.clone(),
             mailbox,
+            verifier: verifier.clone(),
             listener,
             clock,
             stage: stage.clone(),
@@ -268,6 +283,23 @@ fn spawn(
         threads.push(thread.spawn(move || start.run()).map_err(failed)?);
     }
     Ok(threads)
+}
+
+/// Starts the thread that verifies passwords, where there can be accounts. Nobody joins it: it ends behind
+/// the last shard, when it is done with the hash that it is at.
+fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<Origin>>, ServerError> {
+    let Some(data) = &config.data else { return Ok(None) };
+    let accounts = Accounts::open(data)?;
+    if config.auth == Auth::Required && accounts.is_empty()? {
+        return Err(ServerError::NoAccounts { data: data.clone() });
+    }
+    let mesh = mesh.clone();
+    let answer = move |to: Origin, verdict| match mesh.deliver(to.shard, Delivery::Judged { to, verdict }) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(ShardStopped) => ControlFlow::Break(()),
+    };
+    let (verifier, _) = Verifier::start(accounts, answer)?;
+    Ok(Some(verifier))
 }
 
 /// A shard's part of the configuration.
@@ -286,6 +318,7 @@ fn settings(config: &Config, index: ShardIndex) -> Settings {
             idle_timeout_ms: milliseconds(config.idle_timeout),
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
+        sign_in_timeout_ms: (config.auth == Auth::Required).then(|| milliseconds(config.handshake_timeout)),
         rooms: hub::Settings {
             names_max: config.presence_limit,
             presence: match config.presence {
@@ -319,6 +352,7 @@ struct ShardStart {
     metrics: Metrics,
     mesh: Mesh,
     mailbox: Mailbox,
+    verifier: Option<Verifier<Origin>>,
     listener: TcpListener,
     clock: Clock,
     stage: watch::Receiver<Stage>,
@@ -348,6 +382,7 @@ impl ShardStart {
         let (admit, admissions) = mpsc::unbounded_channel();
         let services = Services {
             allowed_origins: self.config.allow_origins.iter().map(AllowedOrigin::to_string).collect(),
+            requires_sign_in: self.config.auth == Auth::Required,
             directory: self.directory.clone(),
             places: self.places,
             metrics: self.metrics,
@@ -366,6 +401,7 @@ impl ShardStart {
             ring: Ring::new(ring::Options::default())?,
             mailbox: self.mailbox,
             mesh: self.mesh,
+            verifier: self.verifier,
             admissions,
             stage: self.stage,
             reached: Box::new(move |stage| {
@@ -386,6 +422,7 @@ impl ShardStart {
 /// What a shard's lobby needs of the rest.
 struct Services {
     allowed_origins: Vec<String>,
+    requires_sign_in: bool,
     directory: Directory,
     places: ClientPlaces,
     metrics: Metrics,
@@ -400,6 +437,10 @@ impl LobbyServices for Services {
 
     fn allowed_origins(&self) -> &[String] {
         &self.allowed_origins
+    }
+
+    fn requires_sign_in(&self) -> bool {
+        self.requires_sign_in
     }
 
     fn page(&self, host: Option<&str>) -> Response {
@@ -429,6 +470,7 @@ impl LobbyServices for Services {
             LobbyEvent::Left => self.shard_metrics.lobby_connections.sub(1),
             LobbyEvent::AcceptFailed => self.shard_metrics.accepts_failed.add(1),
             LobbyEvent::Full => refused(RefusalReason::Full),
+            LobbyEvent::SignInRequired => refused(RefusalReason::SignInRequired),
             LobbyEvent::Responded(status) => match status {
                 Status::Ok => {}
                 Status::BadRequest => refused(RefusalReason::BadRequest),

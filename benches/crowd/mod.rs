@@ -43,6 +43,7 @@ impl Crowd {
                 idle_timeout_ms: 120_000,
                 drain_timeout_ms: 10_000,
             },
+            sign_in_timeout_ms: None,
             rooms: hub::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);

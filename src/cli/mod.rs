@@ -19,7 +19,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use tracing::level_filters::LevelFilter;
 
 use crate::accounts::UserCommand;
-use crate::config::{Config, LogFormat, Placement, Presence};
+use crate::config::{Auth, Config, LogFormat, Placement, Presence};
 use layers::Settings;
 use values::{CoreList, OriginList, RoomList, address, duration, level, number, shards, size};
 
@@ -199,7 +199,7 @@ struct Flags {
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     idle_timeout: Duration,
 
-    /// Time to send a whole request head.
+    /// Time to send a whole request head, and to sign in where that is required.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     handshake_timeout: Duration,
 
@@ -214,6 +214,10 @@ struct Flags {
     /// Directory, which must exist, for what outlives the process [default: all in memory].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+
+    /// Whether users must sign in with an account of `uproar user`: off or required.
+    #[arg(long, value_name = "WHETHER", default_value = "off")]
+    auth: Auth,
 
     /// Messages that a room keeps for those who join.
     #[arg(long, value_name = "N", default_value = "100", value_parser = number::<usize>)]
@@ -268,6 +272,7 @@ impl Flags {
             drain_timeout: self.drain_timeout,
             rooms: self.rooms.0,
             data: self.data,
+            auth: self.auth,
             history: self.history,
             presence: self.presence,
             presence_limit: self.presence_limit,

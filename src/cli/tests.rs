@@ -122,6 +122,7 @@ fn every_flag_reaches_the_configuration() {
         "--drain-timeout=4s",
         "--rooms=general,tea room",
         "--data=/srv/uproar",
+        "--auth=required",
         "--history=5",
         "--presence=count",
         "--presence-limit=6",
@@ -145,6 +146,7 @@ fn every_flag_reaches_the_configuration() {
         drain_timeout: Duration::from_secs(4),
         rooms: vec!["general".into(), "tea room".into()],
         data: Some("/srv/uproar".into()),
+        auth: Auth::Required,
         history: 5,
         presence: Presence::Count,
         presence_limit: 6,
@@ -243,6 +245,7 @@ fn an_error_names_the_place_where_the_value_was_written() {
         ("cores = \"3-1\"", "'3-1' for cores in PATH: allowed is cores and ranges of them, such as 0,2-3"),
         ("shards = 0", "'0' for shards in PATH: allowed is 1 to 1024"),
         ("listen = 8080", "'8080' for listen in PATH: allowed is an address and a port"),
+        ("auth = \"maybe\"", "'maybe' for auth in PATH: allowed is off or required"),
         ("log = \"xml\"", "'xml' for log in PATH: allowed is text or json"),
     ] {
         let (_file, path) = file(text);

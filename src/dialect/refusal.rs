@@ -35,6 +35,12 @@ pub enum Refusal {
     /// Nobody there.
     #[error("User not found or offline")]
     UserNotFound,
+    /// Only for those who have signed in.
+    #[error("Authentication required")]
+    AuthenticationRequired,
+    /// The server has too many to verify, or cannot read its accounts.
+    #[error("Authentication is not possible at the moment, try again later")]
+    SignInUnavailable,
     /// No such room.
     #[error("Unknown room: {0}")]
     UnknownRoom(String),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::event::{Content, MemberEntry, MemberList, Origin, Publication, Snapshot};
 use super::{MessageId, RoomIndex, ShardIndex, UserId};
+use crate::accounts::Verdict;
 use crate::protocol::frames::MessageKind;
 
 /// A user who enters a room, and where to answer.
@@ -85,7 +86,7 @@ pub enum Request {
     Relay { topic: Arc<str>, kind: MessageKind, payload: Bytes },
 }
 
-/// From a home, or another user's shard, to a member's shard.
+/// From a home, another user's shard or the verifier of passwords, to a member's shard.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Delivery {
@@ -109,6 +110,8 @@ pub enum Delivery {
     Read { author: UserId, message: MessageId, reader: UserId, read_at: u64 },
     /// There is no such message.
     ReadFailed { to: Origin, message: MessageId },
+    /// An attempt to sign in was verified.
+    Judged { to: Origin, verdict: Verdict },
     /// This connection hears the topic from now on.
     Subscribed { to: Origin, topic: Arc<str> },
 }

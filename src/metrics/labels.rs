@@ -94,6 +94,8 @@ label! {
         Full = "full",
         /// The origin is not allowed.
         Origin = "origin",
+        /// Signing in is required, and the dialect has no way to.
+        SignInRequired = "sign_in_required",
         /// The server is shutting down.
         Draining = "draining",
         /// The process has no descriptor left.
@@ -130,8 +132,22 @@ label! {
         TooBig = "too_big",
         /// Text was not UTF-8.
         InvalidUtf8 = "invalid_utf8",
+        /// It did not sign in in time, or with a wrong name or password.
+        Unauthenticated = "unauthenticated",
         /// The server shut down.
         Shutdown = "shutdown",
+    }
+}
+
+label! {
+    /// What became of an attempt to sign in.
+    SignInOutcome as "outcome" {
+        /// It was somebody with an account.
+        Granted = "granted",
+        /// The name or the password was wrong, or the address was wrong too often.
+        Denied = "denied",
+        /// Too many waited, or the accounts could not be read.
+        Unavailable = "unavailable",
     }
 }
 

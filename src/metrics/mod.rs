@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 
 use crate::permit::ClientPlaces;
 pub use fan_out::FanOutHistogram;
-pub use labels::{Dialect, EndReason, Label, Labelled, RefusalReason, RoomSizeClass};
+pub use labels::{Dialect, EndReason, Label, Labelled, RefusalReason, RoomSizeClass, SignInOutcome};
 use scrape::Scrape;
 
 /// A handle to all numbers of the process; cloning it copies a pointer or two.
@@ -118,6 +118,8 @@ pub struct ShardMetrics {
     pub connections: Labelled<Gauge, Dialect, { Dialect::ALL.len() }>,
     /// Upgraded connections that came to an end.
     pub connections_ended: Labelled<Counter, EndReason, { EndReason::ALL.len() }>,
+    /// Attempts to sign in that were answered.
+    pub sign_ins: Labelled<Counter, SignInOutcome, { SignInOutcome::ALL.len() }>,
     /// Text and binary messages received, refused ones included.
     pub messages_received: Labelled<Counter, Dialect, { Dialect::ALL.len() }>,
     /// Text and binary messages queued for a connection: one broadcast counts once for each receiver.

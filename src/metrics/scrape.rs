@@ -109,6 +109,10 @@ impl Collector for Scrape {
             metrics.sum(|s| s.connections_ended.with(reason).get())
         })?;
 
+        to.each("sign_ins_total", "Attempts to sign in", Counter, |outcome| {
+            metrics.sum(|s| s.sign_ins.with(outcome).get())
+        })?;
+
         to.each("messages_received_total", "Messages received", Counter, |dialect| {
             metrics.sum(|s| s.messages_received.with(dialect).get())
         })?;

@@ -3,7 +3,7 @@
 //! The first refusal that applies is the answer, in this order: draining (503), a path that there is
 //! not (404), then for plain requests the method (405), and for upgrades what makes them an upgrade at
 //! all (400), the version (426, before the key, since another version may have other keys), the key
-//! (400) and last the origin (403).
+//! (400), the origin (403) and last whether one can sign in there (403).
 
 use bytes::Bytes;
 
@@ -44,6 +44,8 @@ pub enum Route {
     },
     /// Answer with this.
     Respond(Response),
+    /// Answer with this, because the dialect has no way to sign in, and that is required.
+    SignInRequired(Response),
 }
 
 /// What the decision depends on besides the request.
@@ -54,6 +56,8 @@ pub struct Policy<'a> {
     pub allowed_origins: &'a [String],
     /// True from the moment when the server begins to shut down.
     pub draining: bool,
+    /// True where users must sign in, for which only the chat dialect has a way.
+    pub requires_sign_in: bool,
 }
 
 /// Decides on a request.
@@ -72,6 +76,10 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
     if head.lists("upgrade", "websocket") {
         let Place::Endpoint(endpoint) = place else { return not_found() };
         return match accept(head, policy) {
+            Ok(_) if policy.requires_sign_in && endpoint != Endpoint::Chat => {
+                let hint = "Users must sign in here, for which only the chat dialect (/chat) has a way";
+                Route::SignInRequired(Response::text(Status::Forbidden, hint))
+            }
             Ok(response) => Route::Upgrade { endpoint, response },
             Err(refusal) => Route::Respond(refusal),
         };
@@ -161,7 +169,7 @@ mod tests {
     use crate::protocol::head::parse;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-    const OPEN: Policy<'_> = Policy { allowed_origins: &[], draining: false };
+    const OPEN: Policy<'_> = Policy { allowed_origins: &[], draining: false, requires_sign_in: false };
 
     fn decide(received: &str, policy: Policy<'_>) -> Route {
         route(&parse(received.as_bytes()).expect("readable").expect("complete"), policy)
@@ -180,7 +188,7 @@ mod tests {
         match decide(received, policy) {
             Route::Page | Route::Metrics => 200,
             Route::Upgrade { .. } => 101,
-            Route::Respond(response) => response.status().code(),
+            Route::Respond(response) | Route::SignInRequired(response) => response.status().code(),
         }
     }
 
@@ -304,6 +312,20 @@ mod tests {
         assert_eq!(status(&version_good, OPEN), 400);
         let key_good = version_good.replace("short", KEY);
         assert_eq!(status(&key_good, OPEN), 403);
+    }
+
+    #[test]
+    fn where_users_must_sign_in_they_are_let_in_where_they_can() {
+        let strict = Policy { requires_sign_in: true, ..OPEN };
+        for path in ["/", "/chat"] {
+            assert_eq!(status(&upgrade(path), strict), 101, "{path}");
+        }
+        for path in ["/ws", "/broadcast", "/broadcast/news", "/echo"] {
+            assert!(matches!(decide(&upgrade(path), strict), Route::SignInRequired(_)), "{path}");
+            assert_eq!(status(&upgrade(path), strict), 403, "{path}");
+            assert_eq!(status(&upgrade(path).replace("Version: 13", "Version: 7"), strict), 426, "{path}");
+            assert_eq!(status(&format!("GET {path} HTTP/1.1\r\n\r\n"), strict), 426, "{path}");
+        }
     }
 
     #[test]

@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use super::Shard;
 use super::connection::{Connection, Session, TopicMembership};
-use super::user::{RoomMembership, User};
+use super::user::{Standing, User};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::UserDialect;
 use crate::frame::Frame;
-use crate::hub::{Request, RoomIndex, UserId};
+use crate::hub::{Request, UserId};
 use crate::permit::ClientPermit;
 use crate::protocol::route::Endpoint;
 
@@ -62,11 +62,12 @@ impl Shard {
         let connection = self.connections.at(id.index);
         match &mut connection.session {
             Session::User(user) => match user.dialect {
-                UserDialect::Chat => {
-                    user.membership = RoomMembership::Joining(RoomIndex::GENERAL);
-                    self.request_join(id, RoomIndex::GENERAL, None);
+                UserDialect::Chat if matches!(user.standing, Standing::Stranger { .. }) => {
+                    connection.greet();
+                    self.mark_dirty(id);
                 }
                 UserDialect::Hub => self.request_names(id),
+                UserDialect::Chat => self.enter(id),
             },
             Session::Raw { topic, membership } => {
                 *membership = TopicMembership::Joining;
@@ -84,6 +85,10 @@ impl Shard {
     fn user_session(&mut self, dialect: UserDialect, peer: SocketAddr, now: Now) -> Session {
         let id = UserId::nth(self.users_admitted, self.settings.index, self.directory.shards());
         self.users_admitted += 1;
-        Session::User(Box::new(User::new(id, dialect, peer, self.settings.limits.rate, now)))
+        let mut user = User::new(id, dialect, peer, self.settings.limits.rate, now);
+        if let Some(timeout_ms) = self.settings.sign_in_timeout_ms {
+            user.standing = Standing::Stranger { until_ms: now.monotonic_ms + timeout_ms };
+        }
+        Session::User(Box::new(user))
     }
 }

@@ -1,7 +1,7 @@
 //! What users of the chat dialect ask for.
 
 use super::Shard;
-use super::user::RoomMembership;
+use super::user::{RoomMembership, Standing};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::Refusal;
@@ -18,9 +18,17 @@ impl Shard {
         payload: &[u8],
         now: Now,
     ) -> Result<(), Refusal> {
-        match chat::decode(kind, payload, self.settings.limits.message_bytes_max)? {
-            Some(command) => self.carry_out(id, command, now),
-            None => Ok(()),
+        let Some(user) = self.connections.user(id) else { return Ok(()) };
+        let is_stranger = matches!(user.standing, Standing::Stranger { .. });
+        match chat::decode(kind, payload, self.settings.limits.message_bytes_max) {
+            Ok(Some(Command::Auth(credentials))) => {
+                self.sign_in(id, credentials.ok_or(Refusal::InvalidFormat)?);
+                Ok(())
+            }
+            _ if is_stranger => Err(Refusal::AuthenticationRequired),
+            Ok(Some(command)) => self.carry_out(id, command, now),
+            Ok(None) => Ok(()),
+            Err(refusal) => Err(refusal),
         }
     }
 
@@ -63,6 +71,7 @@ impl Shard {
             }
             Command::JoinRoom(to) => self.change_room(id, &to, None)?,
             Command::Resume { room, after } => self.change_room(id, &room, Some(after))?,
+            Command::Auth(_) => unreachable!("Bug: signing in needs no room"),
             Command::GetRooms => {
                 let directory = self.directory.clone();
                 let rooms = directory.rooms().map(|room| (&**directory.name(room), directory.online(room)));

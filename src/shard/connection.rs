@@ -228,14 +228,20 @@ impl Connection {
         match self.phase {
             Phase::Open => {
                 let idle_ms = self.silent_since_ms() + deadlines.idle_timeout_ms;
-                if self.is_pinged {
-                    idle_ms
-                } else {
-                    idle_ms.min(self.last_received_ms + deadlines.ping_interval_ms)
-                }
+                let ping_ms = self.last_received_ms + deadlines.ping_interval_ms;
+                let due_ms = if self.is_pinged { idle_ms } else { idle_ms.min(ping_ms) };
+                due_ms.min(self.sign_in_due_ms())
             }
             Phase::Closing(ending) | Phase::Lingering(ending) => ending.patience_ms.min(ending.last_ms),
             Phase::Ended => u64::MAX,
+        }
+    }
+
+    /// When its time to sign in is over. It stands still while the verifier is at it.
+    pub(super) fn sign_in_due_ms(&self) -> u64 {
+        match &self.session {
+            Session::User(user) => user.sign_in_due_ms(),
+            Session::Raw { .. } | Session::Echo => u64::MAX,
         }
     }
 

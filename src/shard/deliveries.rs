@@ -54,6 +54,7 @@ impl Shard {
             Delivery::ReadFailed { to, message } => {
                 self.refuse(to.connection, &Refusal::UnknownMessage(message.0.to_string()), now);
             }
+            Delivery::Judged { to, verdict } => self.handle_verdict(to.connection, verdict, now),
             Delivery::Subscribed { to, topic } => self.handle_subscribed(to.connection, &topic),
         }
     }

@@ -233,6 +233,9 @@ impl Shard {
                 {
                     self.close_silent(id, now);
                 }
+                Phase::Open if connection.sign_in_due_ms() <= now.monotonic_ms => {
+                    self.close(id, 1008, "Authentication required", EndReason::Unauthenticated, now);
+                }
                 Phase::Open => {
                     connection.is_pinged = true;
                     // Nothing may come before the answer to the upgrade.

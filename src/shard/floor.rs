@@ -20,8 +20,9 @@ use super::lobby::Admission;
 use super::stage::{Progress, Stage};
 use super::turn::{self, Class, Message, Surroundings};
 use super::{Arrival, Shard};
+use crate::accounts::{Attempt, Verdict, Verifier};
 use crate::clock::{Clock, Now};
-use crate::hub::{Delivery, Request, ShardIndex};
+use crate::hub::{Delivery, Origin, Request, ShardIndex};
 use crate::mesh::{Address, Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
 use crate::ring::{self, Completion, Ring, Submission};
@@ -48,6 +49,8 @@ pub struct Floor {
     pub mailbox: Mailbox,
     /// Where to reach them.
     pub mesh: Mesh,
+    /// Who verifies passwords; nobody where there are no accounts.
+    pub verifier: Option<Verifier<Origin>>,
     /// Connections from the lobby. The lobby's own limit bounds them.
     pub admissions: UnboundedReceiver<Admission>,
     /// What the server wants.
@@ -170,7 +173,12 @@ impl Floor {
 
     /// The state machine, and what surrounds it.
     fn split(&mut self) -> (&mut Shard, Outside<'_>) {
-        let outside = Outside { ring: &mut self.ring, mailbox: &mut self.mailbox, mesh: &self.mesh };
+        let outside = Outside {
+            ring: &mut self.ring,
+            mailbox: &mut self.mailbox,
+            mesh: &self.mesh,
+            verifier: self.verifier.as_ref(),
+        };
         (&mut self.shard, outside)
     }
 
@@ -195,6 +203,7 @@ struct Outside<'a> {
     ring: &'a mut Ring,
     mailbox: &'a mut Mailbox,
     mesh: &'a Mesh,
+    verifier: Option<&'a Verifier<Origin>>,
 }
 
 impl Surroundings for Outside<'_> {
@@ -220,6 +229,14 @@ impl Surroundings for Outside<'_> {
 
     fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool {
         post(&address(self.mesh, to).requests, request)
+    }
+
+    fn verify(&mut self, attempt: Attempt<Origin>) -> Option<Verdict> {
+        match self.verifier {
+            // Without accounts every pair is wrong.
+            None => Some(Verdict::Denied),
+            Some(verifier) => (!verifier.submit(attempt)).then_some(Verdict::Unavailable),
+        }
     }
 
     fn submit(&mut self, submission: Submission) {

@@ -59,6 +59,8 @@ pub trait LobbyServices {
     fn is_draining(&self) -> bool;
     /// Origins whose pages may connect; see [`Policy::allowed_origins`].
     fn allowed_origins(&self) -> &[String];
+    /// Whether users must sign in; see [`Policy::requires_sign_in`].
+    fn requires_sign_in(&self) -> bool;
     /// The web client, for a browser that calls this server by the name `host`.
     fn page(&self, host: Option<&str>) -> Response;
     /// The metrics, as Prometheus reads them.
@@ -84,6 +86,8 @@ pub enum LobbyEvent {
     Responded(Status),
     /// An upgrade was refused because all places are taken.
     Full,
+    /// An upgrade was refused because its dialect has no way to sign in.
+    SignInRequired,
 }
 
 /// A connection on its way from the lobby to the floor.
@@ -160,6 +164,7 @@ impl Lobby {
                     let policy = Policy {
                         allowed_origins: self.services.allowed_origins(),
                         draining: self.services.is_draining(),
+                        requires_sign_in: self.services.requires_sign_in(),
                     };
                     let response = match route(&head, policy) {
                         Route::Upgrade { endpoint, response } => {
@@ -170,6 +175,10 @@ impl Lobby {
                         Route::Page => self.services.page(head.only_value("host")),
                         Route::Metrics => Response::metrics(self.services.metrics_text()),
                         Route::Respond(response) => response,
+                        Route::SignInRequired(response) => {
+                            self.services.note(LobbyEvent::SignInRequired);
+                            return guest.finish(response.encode(true)).await;
+                        }
                     };
                     return self.respond(guest, &response, head.wants_body()).await;
                 }

@@ -9,7 +9,8 @@
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
 //! - [`floor`] is the event loop that does so over a ring and a mesh.
 //! - The rest is the state machine: `arrival` takes connections in, `input` turns received bytes into
-//!   commands, `user`, `chat` and `hub_user` carry them out, `deliveries` handles what homes and other shards say, `ending`
+//!   commands, `user`, `sign_in`, `chat` and `hub_user` carry them out, `deliveries` handles what homes and
+//!   other shards say, `ending`
 //!   brings connections to their end.
 
 mod arrival;
@@ -25,6 +26,7 @@ mod input;
 pub mod lobby;
 mod out_queue;
 mod rate;
+mod sign_in;
 pub mod stage;
 mod timers;
 pub mod turn;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::accounts::Attempt;
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::frame::Frame;
@@ -91,13 +94,15 @@ pub struct Settings {
     pub limits: Limits,
     /// How long it may be silent.
     pub deadlines: Deadlines,
+    /// The time in which a chat client must have signed in; `None` where it need not.
+    pub sign_in_timeout_ms: Option<u64>,
     /// What rooms are like.
     pub rooms: hub::Settings,
 }
 
 /// The state machine of one shard.
 ///
-/// Drain rule: after each call of a `handle_*` or of [`Shard::admit`], poll submissions until `None`, and
+/// Drain rule: after each call of a `handle_*` or of [`Shard::admit`], poll attempts and submissions until `None`, and
 /// requests and deliveries as far as their receivers have room. [`Shard::handle_turn_end`] is called when
 /// a batch of completions and messages has been handled. [`turn::run`] keeps this rule.
 pub struct Shard {
@@ -118,6 +123,8 @@ pub struct Shard {
     /// Connections whose input was held back for an answer that has come.
     answered: VecDeque<ConnectionId>,
     submissions: VecDeque<Submission>,
+    /// Attempts to sign in, at most one of each connection, on their way to the verifier.
+    attempts: VecDeque<Attempt<Origin>>,
     /// What this shard says to itself.
     own_requests: VecDeque<Request>,
     own_deliveries: VecDeque<Delivery>,
@@ -151,6 +158,7 @@ impl Shard {
             held: VecDeque::new(),
             answered: VecDeque::new(),
             submissions: VecDeque::new(),
+            attempts: VecDeque::new(),
             own_requests: VecDeque::new(),
             own_deliveries: VecDeque::new(),
             requests: std::iter::repeat_with(VecDeque::new).take(shards).collect(),

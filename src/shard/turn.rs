@@ -5,8 +5,9 @@
 //! because it stands here and nowhere else. Nothing in here waits, allocates or knows a descriptor.
 
 use super::Shard;
+use crate::accounts::{Attempt, Verdict};
 use crate::clock::Now;
-use crate::hub::{Delivery, Request, ShardIndex};
+use crate::hub::{Delivery, Origin, Request, ShardIndex};
 use crate::ring::{Completion, Submission};
 
 /// Messages of one class that are handled in one turn, so that clients have their turn as well.
@@ -32,6 +33,9 @@ pub trait Surroundings {
 
     /// As [`Surroundings::post_delivery`], for a request.
     fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool;
+
+    /// Has a name and a password verified. The verdict follows as a delivery, unless there is one at once.
+    fn verify(&mut self, attempt: Attempt<Origin>) -> Option<Verdict>;
 
     /// Hands a submission to the ring.
     fn submit(&mut self, submission: Submission);
@@ -74,6 +78,12 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, first: Option<Mess
     // First what waits, so that input that was held back for it can be read.
     post_messages(shard, around);
     shard.handle_turn_end(now);
+    while let Some(attempt) = shard.poll_attempt() {
+        let to = attempt.ticket;
+        if let Some(verdict) = around.verify(attempt) {
+            shard.handle_delivery(Delivery::Judged { to, verdict }, now);
+        }
+    }
     post_messages(shard, around);
     while let Some(submission) = shard.poll_submission() {
         around.submit(submission);

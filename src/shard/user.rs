@@ -28,6 +28,9 @@ pub(super) struct User {
     pub(super) awaits_snapshot: bool,
     /// True once it was shown a room for the first time.
     pub(super) welcomed: bool,
+    pub(super) standing: Standing,
+    /// True while the verifier has its name and password.
+    pub(super) awaits_verdict: bool,
 }
 
 impl User {
@@ -44,14 +47,36 @@ impl User {
             membership: RoomMembership::None,
             awaits_snapshot: false,
             welcomed: false,
+            standing: Standing::Guest,
+            awaits_verdict: false,
         }
     }
 
-    /// True while what it has sent must wait for an answer from a home.
+    /// True while what it has sent must wait for an answer from a home or from the verifier.
     pub(super) fn is_awaiting(&self) -> bool {
         self.awaits_snapshot
+            || self.awaits_verdict
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
     }
+
+    /// When its time to sign in is over.
+    pub(super) fn sign_in_due_ms(&self) -> u64 {
+        match self.standing {
+            Standing::Stranger { until_ms } if !self.awaits_verdict => until_ms,
+            Standing::Stranger { .. } | Standing::Guest | Standing::SignedIn { .. } => u64::MAX,
+        }
+    }
+}
+
+/// Who a user is known to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nobody, and it must sign in by this time before it may do anything else.
+    Stranger { until_ms: u64 },
+    /// Whoever it says it is.
+    Guest,
+    /// Somebody with an account.
+    SignedIn { is_admin: bool },
 }
 
 /// Which room a user is in.

@@ -54,4 +54,5 @@ mod crowds;
 mod logs;
 mod restarts;
 mod settings;
+mod sign_in;
 mod vanishing;

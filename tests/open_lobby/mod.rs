@@ -56,6 +56,9 @@ impl LobbyServices for Services {
     fn allowed_origins(&self) -> &[String] {
         &[]
     }
+    fn requires_sign_in(&self) -> bool {
+        false
+    }
     fn page(&self, _host: Option<&str>) -> Response {
         Response::new(Status::Ok, "text/html", PAGE.into())
     }

@@ -5,9 +5,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use uproar::accounts::{Attempt, Verdict};
 use uproar::clock::Now;
 use uproar::connection_id::ConnectionId;
-use uproar::hub::{Delivery, Directory, Event, Request, RoomEvent, ShardIndex};
+use uproar::hub::{Delivery, Directory, Event, Origin, Request, RoomEvent, ShardIndex};
 use uproar::metrics::ShardMetrics;
 use uproar::ring::{Completion, Submission};
 use uproar::shard::stage::{Progress, Stage};
@@ -302,6 +303,10 @@ impl Surroundings for Outside<'_, '_> {
     fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool {
         let requests = &mut self.others[usize::from(to.0)].requests;
         post(requests, self.around.scenario.mailbox_messages_max, request)
+    }
+
+    fn verify(&mut self, _: Attempt<Origin>) -> Option<Verdict> {
+        Some(Verdict::Denied)
     }
 
     fn submit(&mut self, submission: Submission) {

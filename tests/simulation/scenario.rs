@@ -122,6 +122,7 @@ impl Scenario {
                 names_max: self.names_max(),
                 history: self.history,
             },
+            sign_in_timeout_ms: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::accounts::{Credentials, Password};
 use crate::dialect::{Refusal, name};
 use crate::hub::{Content, MessageId, Page, UserId};
 use crate::protocol::frames::MessageKind;
@@ -35,6 +36,8 @@ pub enum Command {
     GetRooms,
     /// Enter a room, and be told what was said there since.
     Resume { room: String, after: MessageId },
+    /// Sign in. `None` when the message lacks a name or a password: even then it is an attempt.
+    Auth(Option<Credentials>),
 }
 
 /// Decodes one message. `Ok(None)` is a message that is ignored without an answer.
@@ -94,6 +97,7 @@ pub fn decode(
             },
             _ => Err(Refusal::InvalidFormat),
         },
+        "auth" => Ok(Some(Command::Auth(credentials(&fields)))),
         "get_rooms" => Ok(Some(Command::GetRooms)),
         "resume" => match (text(&fields, "room")?, fields.get("after").and_then(Value::as_u64)) {
             (Some(room), Some(after)) => Ok(Some(Command::Resume { room, after: MessageId(after) })),
@@ -136,6 +140,13 @@ fn number(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, Refus
 
 fn name(fields: &Map<String, Value>) -> Result<Arc<str>, Refusal> {
     fields.get("name").and_then(Value::as_str).and_then(name::parse).ok_or(Refusal::InvalidName)
+}
+
+/// A name and a password. The name is trimmed as that of the account was.
+fn credentials(fields: &Map<String, Value>) -> Option<Credentials> {
+    let text = |key| fields.get(key).and_then(Value::as_str);
+    let username = text("username")?.trim().to_owned();
+    Some(Credentials { username, password: Password::new(text("password")?.to_owned()) })
 }
 
 /// A user, as a number or a numeric string.
@@ -229,6 +240,25 @@ mod tests {
         assert_eq!(text(r#"{"type":"typing","is_typing":true}"#), Ok(Some(Command::Typing(true))));
         assert_eq!(text(r#"{"type":"typing","is_typing":1}"#), Err(Refusal::InvalidFormat));
         assert_eq!(text(r#"{"type":"typing"}"#), Err(Refusal::InvalidFormat));
+    }
+
+    #[test]
+    fn a_name_and_a_password_sign_in() {
+        let auth = |json: &str| match text(json) {
+            Ok(Some(Command::Auth(credentials))) => credentials,
+            other => panic!("{other:?}"),
+        };
+        let wanted = Credentials { username: "Ann".into(), password: Password::new(" s ".into()) };
+        assert_eq!(auth(r#"{"type":"auth","username":" Ann\u3000","password":" s "}"#), Some(wanted));
+        for bad in [
+            r#"{"type":"auth"}"#,
+            r#"{"type":"auth","username":"Ann"}"#,
+            r#"{"type":"auth","password":"s"}"#,
+            r#"{"type":"auth","username":7,"password":"s"}"#,
+            r#"{"type":"auth","username":"Ann","password":null}"#,
+        ] {
+            assert_eq!(auth(bad), None, "{bad}");
+        }
     }
 
     #[test]

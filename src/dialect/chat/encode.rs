@@ -52,6 +52,8 @@ pub enum Direct<'a> {
     Rooms(Vec<(&'a str, usize)>),
     /// Somebody has read one of the user's messages, at this time in Unix seconds.
     MessageRead { message: MessageId, reader: UserId, read_at: u64 },
+    /// The user has signed in, and is called so now.
+    AuthSuccess { name: &'a str, is_admin: bool },
 }
 
 /// Encodes what is said to one connection.
@@ -77,6 +79,9 @@ pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
         }
         Direct::MessageRead { message, reader, read_at } => {
             ("message_read", json!({ "message_id": message, "read_by": reader, "read_at": read_at }))
+        }
+        Direct::AuthSuccess { name, is_admin } => {
+            ("auth_success", json!({ "user_name": name, "is_admin": is_admin }))
         }
     };
     text(&json!({ "type": kind, "content": content, "timestamp": now.unix_seconds }))

@@ -4,6 +4,7 @@
 //! tokio-tungstenite, [`Wire`] speaks raw bytes. Nothing here waits without a bound, and nothing
 //! waits for time to pass where it can wait for an event.
 
+mod accounts;
 mod chat;
 mod envelope;
 mod frame;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+pub(crate) use accounts::{AccountFile, password_of};
 pub(crate) use chat::{Chat, take_timestamp};
 pub(crate) use envelope::{direct, error, from, from_system};
 pub(crate) use frame::{BINARY, CLOSE, CONTINUATION, Header, PING, PONG, TEXT, frame, part};
