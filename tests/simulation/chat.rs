@@ -9,12 +9,21 @@ use crate::record::{Private, Record, Said, content_key};
 use crate::scenario::{CONTENT_BYTES_MAX, Scenario};
 use crate::violation::{Checked, ensure, violated};
 
+/// Where all images are.
+const IMAGES: &str = "http://images/";
+
 /// Answers that come in the room's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Ordered {
     MessageSent(String),
-    Users { limit: Option<usize> },
-    RoomJoined(String),
+    Users {
+        limit: Option<usize>,
+    },
+    /// With the id that it has resumed after, if it has.
+    RoomJoined {
+        room: String,
+        after: Option<u64>,
+    },
 }
 
 /// Answers that come in the order of what they answer.
@@ -55,6 +64,12 @@ pub(crate) struct Chat {
     refused_for_rate: usize,
     /// Answers that never came, which only the rate limit excuses.
     skipped: usize,
+    /// The id behind which the history that comes next begins.
+    resumed_after: Option<u64>,
+    /// What was written of one's writing, which has no answer.
+    typings: usize,
+    /// Readings that may be left without an answer.
+    reads_open: Vec<u64>,
     /// The last private message from each user.
     privates_from: BTreeMap<u64, usize>,
     pub(crate) rooms_told: Option<BTreeMap<String, u64>>,
@@ -78,6 +93,9 @@ impl Chat {
             privates_empty: 0,
             refused_for_rate: 0,
             skipped: 0,
+            resumed_after: None,
+            typings: 0,
+            reads_open: Vec::new(),
             privates_from: BTreeMap::new(),
             rooms_told: None,
         }
@@ -123,12 +141,39 @@ impl Chat {
     pub(crate) fn speak(&mut self, record: &mut Record, scenario: &Scenario, random: &mut Random) -> String {
         if random.percent(scenario.chances.move_room) {
             let room = random.pick(&scenario.rooms).clone();
-            self.ordered.push_back(Ordered::RoomJoined(room.clone()));
-            return json!({ "type": "join_room", "room": room }).to_string();
+            let after = random.percent(40).then(|| self.some_id(&room, record, random));
+            self.ordered.push_back(Ordered::RoomJoined { room: room.clone(), after });
+            let message = match after {
+                Some(after) => json!({ "type": "resume", "room": room, "after": after }),
+                None => json!({ "type": "join_room", "room": room }),
+            };
+            return message.to_string();
         }
         let error =
             |chat: &mut Self, message: &str| chat.immediate.push_back(Immediate::Error(message.to_owned()));
-        let message = match random.below(20) {
+        let message = match random.below(25) {
+            20 | 21 => {
+                self.sequence += 1;
+                let url = format!("{IMAGES}{}/{}", self.client, self.sequence);
+                self.ordered
+                    .push_back(Ordered::MessageSent(format!("{}/{} image", self.client, self.sequence)));
+                json!({ "type": "image", "url": url })
+            }
+            22 => {
+                self.typings += 1;
+                json!({ "type": "typing", "is_typing": random.percent(50) })
+            }
+            23 => {
+                let room = self.room.clone();
+                let id = self.some_id(&room, record, random);
+                self.reads_open.push(id);
+                record.reads.insert((self.client, id));
+                json!({ "type": "read", "message_id": id })
+            }
+            24 => {
+                error(self, "Invalid image URL");
+                json!({ "type": "image", "url": "javascript:alert(1)" })
+            }
             0..=7 => {
                 let content = self.content(random);
                 self.ordered.push_back(Ordered::MessageSent(content.clone()));
@@ -185,6 +230,16 @@ impl Chat {
         message.to_string()
     }
 
+    /// An id that a room may have given out, and sometimes one that it has not.
+    fn some_id(&self, room: &str, record: &Record, random: &mut Random) -> u64 {
+        let last = record.last_id(room);
+        match random.below(4) {
+            0 => 0,
+            1 => last + random.below(3) as u64,
+            _ => last.saturating_sub(random.below(8) as u64),
+        }
+    }
+
     fn speak_privately(&mut self, record: &mut Record, random: &mut Random) -> String {
         let known: Vec<u64> = record.users.keys().copied().chain([0, 1_000_000]).collect();
         let to = *random.pick(&known);
@@ -212,10 +267,16 @@ impl Chat {
         match kind {
             "welcome" => self.hear_welcome(content, record),
             "users" => self.hear_users(&message, scenario),
-            "history" => self.hear_history(content, record, scenario),
+            "history" => self.hear_history(&message, record, scenario),
             "room_joined" => {
                 let room = text_of(content, "room")?;
-                self.take_ordered(&Ordered::RoomJoined(room.clone()))?;
+                self.skip_ordered(
+                    |answer| matches!(answer, Ordered::RoomJoined { room: asked, .. } if *asked == room),
+                )?;
+                let Some(Ordered::RoomJoined { after, .. }) = self.ordered.pop_front() else {
+                    violated!(Protocol, "room_joined for nothing")
+                };
+                self.resumed_after = after;
                 ensure!(OneOrder, self.shown == Shown::All, "room_joined before the room before was shown");
                 if room != self.room {
                     self.last_id = None;
@@ -225,7 +286,8 @@ impl Chat {
                 Ok(())
             }
             "message_sent" => self.hear_message_sent(content, record),
-            "message" | "join" | "leave" | "user_renamed" | "presence" => {
+            "message_read" => self.hear_reading(content, record, scenario),
+            "message" | "image" | "typing" | "join" | "leave" | "user_renamed" | "presence" => {
                 ensure!(OneOrder, self.shown == Shown::All, "{kind} of a room before its history");
                 self.hear_room(kind, &message, record, scenario)
             }
@@ -238,6 +300,14 @@ impl Chat {
                         Ok(())
                     }
                     "User not found or offline" => self.end_private(),
+                    _ if error.starts_with("Unknown message: ") => {
+                        let place = self.reads_open.iter().position(|id| error.ends_with(&format!(" {id}")));
+                        let Some(place) = place else {
+                            violated!(Protocol, "{error}, which was not asked for")
+                        };
+                        self.reads_open.remove(place);
+                        Ok(())
+                    }
                     _ => self.take_immediate(&Immediate::Error(error)),
                 }
             }
@@ -331,7 +401,18 @@ impl Chat {
         Ok(())
     }
 
-    fn hear_history(&mut self, content: &Value, record: &mut Record, scenario: &Scenario) -> Checked {
+    fn hear_history(&mut self, message: &Value, record: &mut Record, scenario: &Scenario) -> Checked {
+        let content = &message["content"];
+        let resumed_after = self.resumed_after.take();
+        let complete = message.get("complete").and_then(Value::as_bool);
+        if !scenario.is_rate_limited() {
+            // Otherwise it is not known which of several requests was dropped.
+            ensure!(
+                Protocol,
+                complete.is_some() == resumed_after.is_some(),
+                "complete: {complete:?} after {resumed_after:?}"
+            );
+        }
         ensure!(OneOrder, self.shown == Shown::Users, "a history that is no part of a snapshot");
         self.shown = Shown::All;
         let kept = content.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -348,9 +429,13 @@ impl Chat {
             let said = Said {
                 from: number_of(message, "from_id")?,
                 name: text_of(message, "sender")?,
-                content: text_of(message, "content")?,
+                content: content_of(message)?,
             };
             record.see_message(&self.room, id, said)?;
+        }
+        if let Some(complete) = complete {
+            let after = resumed_after.filter(|_| !scenario.is_rate_limited());
+            return self.check_resumed(kept, after, complete, scenario);
         }
         if let Some(last) = before {
             let len = scenario.history.min(last as usize);
@@ -361,6 +446,58 @@ impl Chat {
             ensure!(OneOrder, last == own, "the same room again: at {last} and not at {own}");
         }
         self.last_id = last.or(self.last_id);
+        Ok(())
+    }
+
+    /// What was kept behind an id, and whether that is all that there was.
+    fn check_resumed(
+        &mut self,
+        kept: &[Value],
+        after: Option<u64>,
+        complete: bool,
+        scenario: &Scenario,
+    ) -> Checked {
+        let first = kept.first().and_then(|message| message["message_id"].as_u64());
+        let last = kept.last().and_then(|message| message["message_id"].as_u64());
+        if let (Some(last), Some(own)) = (last, self.last_id) {
+            ensure!(OneOrder, last == own, "the same room again: at {last} and not at {own}");
+        }
+        let Some(after) = after else {
+            self.last_id = last.or(self.last_id);
+            return Ok(());
+        };
+        if let (Some(first), Some(last)) = (first, last) {
+            ensure!(OneOrder, first > after, "{first} was asked to be behind {after}");
+            let behind = (last - after) as usize;
+            let len = behind.min(scenario.history);
+            ensure!(
+                OneOrder,
+                kept.len() == len,
+                "{} of {len} messages behind {after} up to {last}",
+                kept.len()
+            );
+            ensure!(
+                OneOrder,
+                complete == (behind == len),
+                "complete: {complete}, {len} of {behind} are kept"
+            );
+        } else if let Some(own) = self.last_id {
+            // Nothing behind it, nothing kept, or an id that the room has never given out.
+            ensure!(OneOrder, complete == (after == own), "complete: {complete} behind {after} at {own}");
+        }
+        self.last_id = last.or(complete.then_some(after)).or(self.last_id);
+        Ok(())
+    }
+
+    /// Somebody has read one of its messages.
+    fn hear_reading(&self, content: &Value, record: &Record, scenario: &Scenario) -> Checked {
+        let (id, reader) = (number_of(content, "message_id")?, number_of(content, "read_by")?);
+        ensure!(Protocol, content["read_at"].is_u64(), "no time of reading: {content}");
+        // Somebody that does not read its own welcome is known to nobody.
+        let is_asked = record.users.get(&reader).is_none_or(|&client| record.reads.contains(&(client, id)));
+        ensure!(Protocol, is_asked, "user {reader} has not read {id}");
+        let own = self.user.unwrap_or(0);
+        ensure!(Protocol, record.may_be_author(own, id, scenario.rooms.len()), "{id} is somebody else's");
         Ok(())
     }
 
@@ -420,14 +557,10 @@ impl Chat {
             ensure!(OneOrder, *room == *self.room, "{kind} of {room} in {}", self.room);
         }
         match kind {
-            "message" => {
+            "message" | "image" => {
                 let id = number_of(message, "message_id")?;
                 self.follow(id)?;
-                let said = Said {
-                    from,
-                    name: text_of(message, "from_name")?,
-                    content: text_of(message, "content")?,
-                };
+                let said = Said { from, name: text_of(message, "from_name")?, content: content_of(message)? };
                 if is_exact {
                     let name = self.roster.get(&from);
                     ensure!(
@@ -438,6 +571,12 @@ impl Chat {
                     );
                 }
                 record.see_message(&self.room, id, said)?;
+            }
+            "typing" => {
+                let (user, name) = (number_of(content, "user_id")?, text_of(content, "user_name")?);
+                ensure!(OneOrder, user == from && content["is_typing"].is_boolean(), "{message}");
+                let known = self.roster.get(&user);
+                ensure!(OneOrder, !is_exact || known == Some(&name), "{name} writes, who is {known:?} here");
             }
             "join" => {
                 let (user, name) = (number_of(content, "user_id")?, text_of(content, "user_name")?);
@@ -528,12 +667,6 @@ impl Chat {
         Ok(())
     }
 
-    fn take_ordered(&mut self, answer: &Ordered) -> Checked {
-        self.skip_ordered(|next| next == answer)?;
-        self.ordered.pop_front();
-        Ok(())
-    }
-
     fn take_immediate(&mut self, answer: &Immediate) -> Checked {
         while let Some(next) = self.immediate.pop_front() {
             if next == *answer {
@@ -569,7 +702,7 @@ impl Chat {
         let (least, most) = (self.refused_for_rate, self.refused_for_rate);
         ensure!(
             NoWaitingOnTheSlow,
-            open <= most && open + self.privates_empty >= least,
+            open <= most && open + self.privates_empty + self.reads_open.len() + self.typings >= least,
             "{open} answers have not come, {most} were refused: {:?} {:?} {} private",
             self.ordered.iter().take(3).collect::<Vec<_>>(),
             self.immediate.iter().take(3).collect::<Vec<_>>(),
@@ -584,6 +717,15 @@ impl Chat {
             self.room
         );
         Ok(())
+    }
+}
+
+/// What a message or a kept message holds. An image's address stands for who has sent it.
+fn content_of(message: &Value) -> Checked<String> {
+    match message["content"]["url"].as_str().map(|url| url.strip_prefix(IMAGES)) {
+        None => text_of(message, "content"),
+        Some(Some(key)) if message["type"] == "image" => Ok(format!("{key} image")),
+        Some(_) => violated!(Protocol, "an image that nobody has sent: {message}"),
     }
 }
 

@@ -1,7 +1,6 @@
 //! One client, whatever it speaks: its socket, its habits, and how far its life has come.
 
 use std::collections::{BTreeSet, VecDeque};
-
 use std::net::SocketAddr;
 
 use uproar::permit::ClientPermit;

@@ -338,7 +338,9 @@ impl Outside<'_, '_> {
                 client.is_some_and(|&client| self.around.clients[client].is_welcomed())
             }
             Delivery::Publish(_, publication) => match &publication.event {
-                Event::Room { event, .. } => matches!(event, RoomEvent::Message(_)),
+                Event::Room { event, .. } => {
+                    matches!(event, RoomEvent::Message(_) | RoomEvent::Typing { .. })
+                }
                 Event::Relay { .. } => true,
             },
             Delivery::Subscribed { .. } => false,

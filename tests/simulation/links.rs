@@ -21,8 +21,10 @@ const ANSWER_MS: u64 = 2_000;
 pub(crate) const RECEIVES_MAX: usize = 8;
 
 /// What a broadcast in the chat dialect begins with. Everything else is for one client.
-const BROADCASTS: [&[u8]; 5] = [
+const BROADCASTS: [&[u8]; 7] = [
     br#"{"type":"message","#,
+    br#"{"type":"image","#,
+    br#"{"type":"typing","#,
     br#"{"type":"join","#,
     br#"{"type":"leave","#,
     br#"{"type":"user_renamed","#,

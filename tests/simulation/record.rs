@@ -1,6 +1,6 @@
 //! What all clients together have seen, against which each one's view is held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::violation::{Checked, ensure, violated};
 
@@ -46,6 +46,8 @@ pub(crate) struct Record {
     /// Which client a user is.
     pub(crate) users: BTreeMap<u64, usize>,
     pub(crate) privates: BTreeMap<String, Private>,
+    /// Which client has said that it has read which id, in whatever room.
+    pub(crate) reads: BTreeSet<(usize, u64)>,
     pub(crate) relayed: BTreeMap<RelayKey, Relayed>,
 }
 
@@ -70,6 +72,12 @@ impl Record {
 
     pub(crate) fn last_id(&self, room: &str) -> u64 {
         self.last_ids.get(room).copied().unwrap_or(0)
+    }
+
+    /// False when this id was seen in each of so many rooms, and from others in all of them.
+    pub(crate) fn may_be_author(&self, user: u64, id: u64, rooms: usize) -> bool {
+        let seen: Vec<_> = self.rooms.iter().filter(|((_, seen), _)| *seen == id).collect();
+        seen.len() < rooms || seen.iter().any(|(_, said)| said.from == user)
     }
 
     /// Each client's messages stand in the rooms in the order in which it sent them, each of them once.
