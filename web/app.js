@@ -57,6 +57,6 @@ openDrawer(null);
 onChosen(closeDrawers);
 onMember(open);
 onPerson(open);
-listen("current", () => matchMedia("(hover: hover)").matches && at("text").focus());
+listen("current", () => matchMedia("(pointer: coarse)").matches || at("text").focus());
 setInterval(session.askRooms, ROOMS_EVERY_MS);
 session.begin();

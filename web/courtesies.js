@@ -27,7 +27,7 @@ export function typed(hasText) {
   const isRoom = conversations.current === session.joined;
   if (!hasText || !isRoom) return stop();
   typingTimer = setTimeout(stop, TYPING_AGAIN_MS);
-  if (!isAmongFew() || performance.now() - toldTyping < TYPING_AGAIN_MS) return;
+  if (!isAmongFew() || (toldTyping && performance.now() - toldTyping < TYPING_AGAIN_MS)) return;
   toldTyping = performance.now();
   send({ type: "typing", is_typing: true });
 }
@@ -48,8 +48,9 @@ listen("typing", (id, name, isTyping) => {
 listen("entry", (conversation, { fromId }) => {
   if (conversation === session.joined && typing.delete(fromId)) showTyping();
 });
-listen("rooms", () => {
+listen("joined", () => {
   typing.clear();
+  unmarked.clear();
   showTyping();
 });
 listen("current", () => showTyping());
@@ -72,7 +73,6 @@ listen("entry", (conversation, { id, fromId, isOwn }) => {
   markRead();
 });
 listen("conversations", markRead);
-listen("cleared", () => unmarked.clear());
 
 function markRead() {
   if (unmarked.size) readTimer ||= setTimeout(sendMarks, READ_MS);

@@ -20,7 +20,7 @@ function ask(name, title, parts, submitWords, accept) {
   const error = element("p", { className: "error", role: "alert" });
   const form = element("form", {},
     element("header", {}, element("h2", { id: "dialog-title" }, title), close),
-    ...parts, error, element("button", { className: "primary" }, submitWords));
+    ...parts, error, element("button", { className: "primary", autofocus: !parts.some((part) => part.querySelector("[autofocus]")) }, submitWords));
   form.onsubmit = (event) => {
     event.preventDefault();
     error.textContent = "";
@@ -43,7 +43,9 @@ function say(name, text) {
 }
 
 // A click beside the window is one on the dialog itself.
-dialog.onclick = ({ target }) => target === dialog && dialog.close();
+dialog.onclick = ({ target }) => {
+  if (target === dialog) dialog.close();
+};
 dialog.onclose = () => (purpose = "");
 
 function signIn(error) {
@@ -96,6 +98,7 @@ export function openPerson(id, name) {
   const isAdmin = session.me.isAdmin;
   const parts = isAdmin ? [heading, ...adminParts(id)] : [heading];
   ask("person", "", parts, words("writeTo"), () => {
+    dialog.close(); // gives the focus back, and the conversation takes it
     conversations.show(conversations.privately(id, name));
     return true;
   });

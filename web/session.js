@@ -138,7 +138,10 @@ function arrive(name) {
   location.replace(`#${new URLSearchParams({ room: name })}`);
   const wasShown = conversations.current === joined || !conversations.current;
   joined = entered;
-  if (isNew) roster.reset();
+  if (isNew) {
+    roster.reset();
+    emit("joined");
+  }
   emit("rooms");
   if (wasShown || !arrivals[0]?.isReturn) show(entered);
 }

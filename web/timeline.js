@@ -24,7 +24,7 @@ export function onPerson(open) {
   openPerson = open;
 }
 
-const paint = oncePerFrame(() => {
+function flush() {
   const shown = fresh.splice(0);
   log.querySelector(".hello")?.remove();
   for (const entry of shown) append(entry);
@@ -33,7 +33,9 @@ const paint = oncePerFrame(() => {
   if (isAtEnd) toEnd();
   announce(shown.filter(({ isUnread }) => isUnread));
   showPill();
-});
+}
+
+const paint = oncePerFrame(flush);
 
 function append(entry) {
   const line = nodes.get(entry) ?? element("li");
@@ -227,6 +229,8 @@ listen("entry", (conversation, entry) => {
   paint();
 });
 listen("changed", (conversation, entry) => {
+  // An own message may have to move between others, which must be there then.
+  if (entry.isOwn && conversation === conversations.current && fresh.length) flush();
   const line = nodes.get(entry);
   if (conversation !== conversations.current || !line?.isConnected) return;
   fill(line, entry);

@@ -1,0 +1,182 @@
+//! People who talk with one another.
+
+use fantoccini::key::Key;
+use serde_json::json;
+
+use crate::browser::{Browser, Kind, stage};
+use crate::harness::{Chat, Launch};
+use crate::tell;
+
+#[tokio::test]
+async fn two_people_talk() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(2).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let bob = Browser::enter(Kind::DESKTOP, &server).await;
+    ann.until("text('#subtitle') === '2 people here' && all('.member').length === 2").await;
+    ann.write("#text", "Hello, Bob").await;
+    ann.press(Key::Enter).await;
+    bob.has_heard(&["Hello, Bob"]).await;
+    ann.until("all('[data-state=sent]').length === 1").await;
+    bob.say("Hello, Ann\nhow are you?").await;
+    ann.has_heard(&["Hello, Bob", "Hello, Ann\nhow are you?"]).await;
+    // Both see the room's order, and whoever comes later finds it.
+    bob.has_heard(&["Hello, Bob", "Hello, Ann\nhow are you?"]).await;
+    drop(bob);
+    ann.until("text('#subtitle') === '1 person here'").await;
+    let late = Browser::enter(Kind::DESKTOP, &server).await;
+    late.has_heard(&["Hello, Bob", "Hello, Ann\nhow are you?"]).await;
+}
+
+#[tokio::test]
+async fn a_private_talk_stays_between_two() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    ann.be_called("Ann").await;
+    let [mut bob, mut cid] = Chat::members(&server).await;
+    bob.say(json!({"type": "set_name", "name": "Bob"})).await;
+    bob.until("name_changed").await;
+    let ann_id = ann.see("Number(all('.member')[0].dataset.id)").await;
+    bob.say(json!({"type": "private_message", "to_id": ann_id, "content": "psst"})).await;
+    // It does not take the room's place on the screen, but says that it is there.
+    ann.until("text('#private .unread') === '1' && document.title.startsWith('(1)')").await;
+    assert_eq!(ann.see("text('#title')").await, "general");
+    ann.choose("Bob").await;
+    ann.has_heard(&["psst"]).await;
+    ann.until("!document.querySelector('#private .unread')").await;
+    ann.say("yes?").await;
+    ann.until("all('.own[data-state=sent]').length === 1").await;
+    assert_eq!(bob.until("private_message").await["content"], "yes?");
+    // The room goes on beside it.
+    tell(&mut cid, "to everyone").await;
+    ann.until("text('#rooms .unread') === '1'").await;
+    ann.choose("general").await;
+    ann.has_heard(&["to everyone"]).await;
+    // And a talk begins with a choice in the list.
+    ann.choose_member("User3").await;
+    ann.choose("Private message").await;
+    ann.say("only you").await;
+    assert_eq!(cid.until("private_message").await["content"], "only you");
+}
+
+#[tokio::test]
+async fn whoever_is_gone_cannot_be_written_to_and_that_is_said() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let [bob] = Chat::members(&server).await;
+    ann.choose_member("User2").await;
+    ann.choose("Private message").await;
+    bob.leave().await;
+    ann.until("text('#members-count') === '1'").await;
+    ann.say("are you there?").await;
+    ann.until("text('[data-state=failed] .mark').includes('User not found or offline')").await;
+    // Trying again is possible, and as vain.
+    ann.choose("Try again").await;
+    ann.until("all('[data-state=failed]').length === 1").await;
+    ann.has_heard(&["are you there?"]).await;
+}
+
+#[tokio::test]
+async fn rooms_have_counts_and_are_left_and_entered() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(2).flag("--rooms", "general,tea").start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let [mut bob, mut cid] = Chat::members(&server).await;
+    tell(&mut bob, "before").await;
+    bob.move_to("tea").await;
+    tell(&mut bob, "tea?").await;
+    ann.has_heard(&["before"]).await;
+    ann.choose("tea").await;
+    ann.until("text('#title') === 'tea' && text('#subtitle') === '2 people here'").await;
+    ann.has_heard(&["tea?"]).await;
+    ann.say("please").await;
+    assert_eq!(bob.until("message").await["content"], "please");
+    ann.until("text('#rooms li:first-child .size') === '1'").await;
+    // Back in the first room everything is there once, with what was said meanwhile.
+    tell(&mut cid, "meanwhile").await;
+    ann.choose("general").await;
+    ann.has_heard(&["before", "meanwhile"]).await;
+    ann.until("text('#title') === 'general'").await;
+}
+
+#[tokio::test]
+async fn a_new_name_is_everybodys_to_see_and_a_bad_one_is_refused() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let [mut bob] = Chat::members(&server).await;
+    ann.be_called("Ann 安").await;
+    assert_eq!(bob.until("user_renamed").await["content"]["new_name"], "Ann 安");
+    bob.say(json!({"type": "set_name", "name": "Bob"})).await;
+    ann.until("text('.renamed') === 'User2 is now Bob'").await;
+    ann.until("all('.member .name').map((one) => one.textContent).join() === 'Ann 安,Bob'").await;
+    ann.click("#me").await;
+    ann.run("document.querySelector('dialog input').value = arguments[0];", "x".repeat(21)).await;
+    ann.choose("Save").await;
+    ann.until("text('dialog .error') === '1 to 20 characters'").await;
+    ann.press(Key::Escape).await;
+    ann.until("!at('dialog').open && text('#me .name') === 'Ann 安'").await;
+    // The name is there again after the page was loaded anew.
+    ann.visit(&format!("http://{}/chat", server.address())).await;
+    ann.until("text('#me .name') === 'Ann 安'").await;
+}
+
+#[tokio::test]
+async fn an_image_is_fetched_only_when_asked_for() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let [mut bob] = Chat::members(&server).await;
+    let url = format!("http://{}/no-image.png", server.address());
+    bob.say(json!({"type": "image", "url": url})).await;
+    ann.until("all('.picture button').length === 1").await;
+    assert_eq!(ann.see("all('.picture img').length").await, 0);
+    assert_eq!(ann.see("text('.picture .address')").await, server.address().to_string());
+    ann.choose("Show image").await;
+    ann.until("text('.picture').includes('The image cannot be loaded')").await;
+    // Her own she sends through a window.
+    ann.click("#add-image").await;
+    ann.write("dialog input", "https://localhost/cat.png").await;
+    ann.press(Key::Enter).await;
+    assert_eq!(bob.until("image").await["content"], json!({"url": "https://localhost/cat.png"}));
+    ann.until("all('.image.own[data-state=sent]').length === 1").await;
+}
+
+#[tokio::test]
+async fn one_sees_who_is_typing_and_who_has_read() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let [mut bob] = Chat::members(&server).await;
+    bob.say(json!({"type": "typing", "is_typing": true})).await;
+    ann.until("text('#typing') === 'User2 is typing…'").await;
+    let id = tell(&mut bob, "there").await;
+    ann.until("text('#typing') === ''").await;
+    // What is on the screen has been read.
+    let read = bob.until("message_read").await;
+    assert_eq!(read["content"]["message_id"], id);
+    ann.write("#text", "w").await;
+    assert_eq!(bob.until("typing").await["content"]["is_typing"], true);
+    ann.press(Key::Enter).await;
+    assert_eq!(bob.until("typing").await["content"]["is_typing"], false);
+    let id = bob.until("message").await["message_id"].clone();
+    bob.say(json!({"type": "read", "message_id": id})).await;
+    ann.until("document.querySelector('.own .mark').title === 'Read by 1'").await;
+}
+
+#[tokio::test]
+async fn an_emoji_is_chosen_by_keyboard() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    ann.write("#text", "hi ").await;
+    ann.click("#open-emoji").await;
+    ann.until("document.activeElement.parentElement === at('emoji')").await;
+    ann.press(Key::Right).await;
+    ann.press(Key::Enter).await;
+    ann.until("at('text').value === 'hi 😃' && document.activeElement === at('text')").await;
+    ann.press(Key::Enter).await;
+    ann.has_heard(&["hi 😃"]).await;
+}

@@ -1,0 +1,111 @@
+//! Lines that break, and servers that start anew.
+
+use serde_json::json;
+
+use crate::browser::{Browser, Kind, stage};
+use crate::harness::{Chat, Launch};
+use crate::line::Line;
+use crate::tell;
+
+#[tokio::test]
+async fn after_a_broken_line_nothing_is_missed_and_nothing_doubled() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(2).start();
+    let line = Line::to(server.address()).await;
+    let ann = Browser::open(Kind::DESKTOP).await;
+    ann.visit(&format!("http://{}/", line.address)).await;
+    ann.is_ready().await;
+    let [mut bob] = Chat::members(&server).await;
+    tell(&mut bob, "one").await;
+    ann.say("two").await;
+    ann.has_heard(&["one", "two"]).await;
+    bob.until("message").await;
+    for round in 0..3 {
+        line.cut();
+        ann.until("at('state').dataset.state === 'lost'").await;
+        tell(&mut bob, &format!("missed {round}")).await;
+        // What is written meanwhile waits.
+        ann.say(&format!("waiting {round}")).await;
+        ann.until("all('[data-state=waiting]').length === 1").await;
+        line.mend();
+        ann.click("#reconnect").await;
+        ann.until("all('[data-state=waiting], [data-state=sending]').length === 0").await;
+    }
+    let all = ["one", "two", "missed 0", "waiting 0", "missed 1", "waiting 1", "missed 2", "waiting 2"];
+    ann.has_heard(&all).await;
+    // The room has each of them once, and in the order in which she sees them.
+    let mut late = Chat::connect(&server).await;
+    let history = late.until("history").await;
+    let kept: Vec<_> = history["content"].as_array().unwrap().iter().map(|kept| &kept["content"]).collect();
+    assert_eq!(json!(kept), json!(all));
+    assert_eq!(ann.see("all('.notice').at(-1).textContent").await, "Connected again. Nothing was missed.");
+}
+
+#[tokio::test]
+async fn what_is_no_longer_kept_is_owned_up_to() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).flag("--history", 2).start();
+    let line = Line::to(server.address()).await;
+    let ann = Browser::open(Kind::DESKTOP).await;
+    ann.visit(&format!("http://{}/", line.address)).await;
+    ann.is_ready().await;
+    let [mut bob] = Chat::members(&server).await;
+    tell(&mut bob, "one").await;
+    ann.has_heard(&["one"]).await;
+    line.cut();
+    ann.until("at('state').dataset.state === 'lost'").await;
+    for text in ["two", "three", "four", "five"] {
+        tell(&mut bob, text).await;
+    }
+    line.mend();
+    ann.click("#reconnect").await;
+    ann.has_heard(&["one", "four", "five"]).await;
+    ann.until("all('.notice.bad').at(-1).textContent === 'Some messages in between are no longer kept.'")
+        .await;
+}
+
+#[tokio::test]
+async fn a_page_comes_back_to_a_server_that_started_anew() {
+    let _stage = stage().await;
+    let launch = Launch::with_shards(1);
+    let server = launch.clone().start();
+    let address = server.address();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    ann.be_called("Ann").await;
+    let [mut bob] = Chat::members(&server).await;
+    tell(&mut bob, "before").await;
+    ann.choose_member("User2").await;
+    ann.choose("Private message").await;
+    ann.say("to you").await;
+    bob.until("private_message").await;
+    // The next server must not be taken for this one: their starts are told apart in whole seconds.
+    ann.run("window.seen = performance.now();", json!(null)).await;
+    ann.until("performance.now() - window.seen > 3000").await;
+    drop(server);
+    ann.until("at('state').dataset.state === 'lost'").await;
+    let server = launch.at(address).start();
+    ann.is_ready().await;
+    // She has her name and her room again, and is told that what she sees is all there is.
+    ann.until("text('#me .name') === 'Ann'").await;
+    let [mut other, mut bob] = Chat::members(&server).await;
+    // Whoever has the id now is not the one she talked to.
+    ann.until("at('text').disabled && !at('barrier').hidden").await;
+    ann.choose("general").await;
+    ann.until("text('.notice.bad').includes('started anew')").await;
+    ann.say("after").await;
+    assert_eq!(bob.until("message").await["content"], "after");
+    tell(&mut other, "indeed").await;
+    ann.has_heard(&["before", "after", "indeed"]).await;
+}
+
+#[tokio::test]
+async fn a_full_server_is_named_and_tried_again() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).flag("--max-clients", 1).start();
+    let [bob] = Chat::members(&server).await;
+    let ann = Browser::open(Kind::DESKTOP).await;
+    ann.visit(&format!("http://{}/", server.address())).await;
+    ann.until("text('#state') === 'The server is full. Trying again…'").await;
+    bob.leave().await;
+    ann.is_ready().await;
+}
