@@ -75,3 +75,4 @@ pub mod ring;
 pub mod server;
 pub mod shard;
 pub mod storage;
+pub mod websocket;

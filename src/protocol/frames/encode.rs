@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::header::{HEADER_BYTES_MAX, Mask};
-use super::reader::may_be_sent;
+use super::reader::is_close_code;
 use super::{MessageKind, Opcode};
 
 /// Messages of this many bytes and more leave in fragments of this size, so that receivers with a small
@@ -47,7 +47,7 @@ pub fn close(code: u16, reason: &str) -> Bytes {
 #[must_use]
 pub fn frame(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(payload.len() + HEADER_BYTES_MAX);
-    append(&mut encoded, opcode, true, payload, mask);
+    append_frame(&mut encoded, opcode, true, payload, mask);
     encoded
 }
 
@@ -60,15 +60,26 @@ pub fn append_message(
     mut mask: impl FnMut() -> Option<[u8; 4]>,
 ) {
     encoded.reserve(encoded_bytes_max(payload));
-    let mut opcode = kind.opcode();
-    let mut rest = payload;
-    // A message of a whole number of fragments has an empty one at its end.
-    while let Some((fragment, after)) = rest.split_at_checked(FRAGMENT_BYTES) {
-        append(encoded, opcode, false, fragment, mask());
-        opcode = Opcode::Continuation;
-        rest = after;
+    for (opcode, is_final, fragment) in fragments(kind, payload) {
+        append_frame(encoded, opcode, is_final, fragment, mask());
     }
-    append(encoded, opcode, true, rest, mask());
+}
+
+/// The frames that a message leaves in: one, or fragments of [`FRAGMENT_BYTES`] and what is left. Each is told
+/// by its opcode, whether it is the last, and its payload.
+pub fn fragments(kind: MessageKind, payload: &[u8]) -> impl Iterator<Item = (Opcode, bool, &[u8])> {
+    let mut next = Some((kind.opcode(), payload));
+    std::iter::from_fn(move || {
+        let (opcode, rest) = next.take()?;
+        // A message of a whole number of fragments has an empty one at its end.
+        Some(match rest.split_at_checked(FRAGMENT_BYTES) {
+            Some((fragment, after)) => {
+                next = Some((Opcode::Continuation, after));
+                (opcode, false, fragment)
+            }
+            None => (opcode, true, rest),
+        })
+    })
 }
 
 /// Appends a ping or a pong.
@@ -78,7 +89,7 @@ pub fn append_message(
 /// When the payload is over [`CONTROL_BYTES_MAX`].
 pub fn append_control(encoded: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
     assert!(payload.len() <= CONTROL_BYTES_MAX, "a control frame of {} bytes", payload.len());
-    append(encoded, opcode, true, payload, mask);
+    append_frame(encoded, opcode, true, payload, mask);
 }
 
 /// Appends a close.
@@ -87,7 +98,7 @@ pub fn append_control(encoded: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mas
 ///
 /// As [`close`] does.
 pub fn append_close(encoded: &mut Vec<u8>, code: u16, reason: &str, mask: Option<[u8; 4]>) {
-    assert!(may_be_sent(code), "a close with the code {code}");
+    assert!(is_close_code(code), "a close with the code {code}");
     let payload = [&code.to_be_bytes(), reason.as_bytes()].concat();
     append_control(encoded, Opcode::Close, &payload, mask);
 }
@@ -96,7 +107,14 @@ fn encoded_bytes_max(payload: &[u8]) -> usize {
     payload.len() + HEADER_BYTES_MAX * (1 + payload.len() / FRAGMENT_BYTES)
 }
 
-fn append(encoded: &mut Vec<u8>, opcode: Opcode, is_final: bool, payload: &[u8], mask: Option<[u8; 4]>) {
+/// Appends one frame.
+pub fn append_frame(
+    encoded: &mut Vec<u8>,
+    opcode: Opcode,
+    is_final: bool,
+    payload: &[u8],
+    mask: Option<[u8; 4]>,
+) {
     encoded.push(opcode as u8 | if is_final { 0x80 } else { 0 });
     let mask_bit = if mask.is_some() { 0x80 } else { 0 };
     match payload.len() {

@@ -12,11 +12,11 @@ mod reader;
 mod violation;
 
 pub use encode::{
-    CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, FRAGMENT_BYTES, append_close, append_control, append_message,
-    close, frame, message, ping,
+    CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, FRAGMENT_BYTES, append_close, append_control, append_frame,
+    append_message, close, fragments, frame, message, ping,
 };
 pub use header::Opcode;
-pub use reader::{Close, Event, Reader, Unfinished};
+pub use reader::{Close, Event, Reader, Unfinished, is_close_code};
 pub use violation::Violation;
 
 /// On which side of a connection we are.

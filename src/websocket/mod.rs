@@ -1,0 +1,66 @@
+//! WebSockets for coroutines on tokio-uring, with and without TLS: a server, a client, and a socket that is the
+//! same for both.
+//!
+//! Everything that is said follows RFC 6455 to the letter, from [`crate::protocol`], which this module shares
+//! with the server's floor; here it meets sockets, tasks and time. A task for each connection is what is easiest
+//! to write and to read; the floor is for those who need ten thousand connections at the price of a few hundred
+//! bytes each.
+//!
+//! - [`listen`] serves, [`upgrade`] makes a socket of a request in a program that serves HTTP by itself;
+//! - [`connect`] connects, [`Reconnecting`] does so again and again;
+//! - a [`Socket`] reads, and writes through as many [`Writer`]s as there are tasks that have something to say.
+//!
+//! All of it belongs to the thread of one runtime, and nothing in it is `Send`.
+//!
+//! ```
+//! use uproar::websocket::{ConnectOptions, ListenOptions, Message, connect, listen};
+//!
+//! tokio_uring::start(async {
+//!     let server = listen("127.0.0.1:0", ListenOptions::default(), |mut socket| async move {
+//!         while let Ok(Some(Message::Text(text))) = socket.read().await {
+//!             if socket.write(text.to_uppercase()).await.is_err() {
+//!                 break;
+//!             }
+//!         }
+//!     })?;
+//!     let url = format!("ws://{}/", server.local_addr());
+//!     let mut socket = connect(&url, &ConnectOptions::default()).await?;
+//!     socket.write("hello").await?;
+//!     assert_eq!(socket.read().await?, Some(Message::text("HELLO")));
+//!     socket.close(1000, "").await?;
+//!     Ok::<(), Box<dyn std::error::Error>>(())
+//! })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod connect;
+mod error;
+mod link;
+mod listen;
+mod message;
+mod options;
+mod random;
+mod reconnect;
+mod socket;
+mod stream;
+mod upgrade;
+mod writer;
+
+pub use connect::{ConnectOptions, connect};
+pub use error::{ConnectError, Failure, ListenError, ReadError, WriteError};
+pub use listen::{Gate, ListenOptions, OpenSockets, Server, Verdict, listen};
+pub use message::{Close, Message};
+pub use options::{Heartbeat, Options};
+pub use reconnect::{Backoff, Reconnecting};
+pub use socket::Socket;
+pub use stream::Stream;
+pub use upgrade::{NotUpgraded, receive_head, upgrade};
+pub use writer::Writer;
+
+pub use crate::protocol::frames::{Unfinished, Violation};
+pub use crate::protocol::head::{Head, parse as parse_head};
+pub use crate::protocol::response::{Response, Status};
+pub use crate::protocol::tls::config::{
+    ConfigError, Sessions, Trust, client as client_tls, server as server_tls,
+};
+pub use crate::protocol::upgrade::Refusal;

@@ -1,0 +1,212 @@
+//! The half of a socket that writes. There may be many of them.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::error::{Failure, WriteError};
+use super::link::Link;
+use super::message::{Close, Message};
+use super::random;
+use crate::protocol::frames::{
+    CONTROL_BYTES_MAX, MessageKind, Opcode, Role, append_close, append_control, append_frame, fragments,
+    is_close_code,
+};
+
+/// The most that a header adds to a frame.
+const HEADER_BYTES_MAX: usize = 14;
+
+/// Writes to a socket, from any task of its thread. Clones write to the same socket; their messages never mix.
+///
+/// It does not keep the connection: that ends with the [`Socket`](super::Socket), and writers are refused from
+/// then on.
+#[derive(Clone, Debug)]
+pub struct Writer(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    link: Rc<Link>,
+    role: Role,
+    queue_bytes_max: usize,
+    /// How long a writer waits for a peer that takes nothing.
+    patience: Option<Duration>,
+    /// True once a close was queued.
+    has_closed: Cell<bool>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        link: Rc<Link>,
+        role: Role,
+        queue_bytes_max: usize,
+        patience: Option<Duration>,
+    ) -> Self {
+        Self(Rc::new(Shared { link, role, queue_bytes_max, patience, has_closed: Cell::new(false) }))
+    }
+
+    /// Queues a message, and waits for that only while too much is queued already
+    /// ([`Options::queue_bytes_max`](super::Options::queue_bytes_max)): a slow peer holds back who writes to it,
+    /// and nobody else. Text and binary of 64 KiB and more leave in fragments of that size, between which pings
+    /// and pongs have their turn.
+    ///
+    /// It can be dropped while it waits: then nothing was queued.
+    ///
+    /// # Errors
+    ///
+    /// A [`WriteError`]; nothing was queued.
+    pub async fn write(&self, message: impl Into<Message>) -> Result<(), WriteError> {
+        match message.into() {
+            Message::Text(text) => self.data(MessageKind::Text, text.as_bytes()).await,
+            Message::Binary(bytes) => self.data(MessageKind::Binary, &bytes).await,
+            Message::Ping(payload) => self.control(Opcode::Ping, &payload).await,
+            Message::Pong(payload) => self.control(Opcode::Pong, &payload).await,
+            Message::Close(close) => self.close(close.as_ref()),
+        }
+    }
+
+    /// As [`Writer::write`], of a text that is borrowed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Writer::write`].
+    pub async fn text(&self, text: &str) -> Result<(), WriteError> {
+        self.data(MessageKind::Text, text.as_bytes()).await
+    }
+
+    /// As [`Writer::write`], of bytes that are borrowed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Writer::write`].
+    pub async fn binary(&self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.data(MessageKind::Binary, bytes).await
+    }
+
+    /// Waits until everything that was queued is with the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Failed`].
+    pub async fn flush(&self) -> Result<(), WriteError> {
+        Ok(self.0.link.sent().await?)
+    }
+
+    async fn data(&self, kind: MessageKind, payload: &[u8]) -> Result<(), WriteError> {
+        self.has_room().await?;
+        {
+            let mut outgoing = self.0.link.outgoing.borrow_mut();
+            for (opcode, is_final, fragment) in fragments(kind, payload) {
+                let piece = outgoing.piece_for(fragment.len() + HEADER_BYTES_MAX);
+                let before = piece.len();
+                append_frame(piece, opcode, is_final, fragment, self.mask());
+                let added = piece.len() - before;
+                outgoing.bytes += added;
+            }
+        }
+        self.0.link.start_sending();
+        Ok(())
+    }
+
+    async fn control(&self, opcode: Opcode, payload: &[u8]) -> Result<(), WriteError> {
+        if payload.len() > CONTROL_BYTES_MAX {
+            return Err(WriteError::ControlTooLong { bytes: payload.len() });
+        }
+        self.has_room().await?;
+        append_control(&mut self.0.link.outgoing.borrow_mut().urgent, opcode, payload, self.mask());
+        self.0.link.start_sending();
+        Ok(())
+    }
+
+    /// Answers a ping. "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to
+    /// previous Ping frame(s), the endpoint MAY elect to send a Pong frame for only the most recently processed
+    /// Ping frame" (RFC 6455, section 5.5.3): answers that nobody reads do not pile up.
+    pub(super) fn answer(&self, payload: &[u8]) {
+        if self.0.has_closed.get() {
+            return;
+        }
+        {
+            let mut outgoing = self.0.link.outgoing.borrow_mut();
+            if outgoing.urgent.len() >= self.0.queue_bytes_max {
+                return;
+            }
+            append_control(&mut outgoing.urgent, Opcode::Pong, payload, self.mask());
+        }
+        self.0.link.start_sending();
+    }
+
+    /// Queues a ping unless one is waiting already.
+    pub(super) fn ping(&self) {
+        if self.0.has_closed.get() {
+            return;
+        }
+        {
+            let mut outgoing = self.0.link.outgoing.borrow_mut();
+            if !outgoing.urgent.is_empty() {
+                return;
+            }
+            append_control(&mut outgoing.urgent, Opcode::Ping, &[], self.mask());
+        }
+        self.0.link.start_sending();
+    }
+
+    /// Queues a close, behind everything else.
+    pub(super) fn close(&self, close: Option<&Close>) -> Result<(), WriteError> {
+        if let Some(Close { code, reason }) = close {
+            if !is_close_code(*code) {
+                return Err(WriteError::CloseCode(*code));
+            }
+            if reason.len() + 2 > CONTROL_BYTES_MAX {
+                return Err(WriteError::ControlTooLong { bytes: reason.len() + 2 });
+            }
+        }
+        self.is_usable()?;
+        self.0.has_closed.set(true);
+        let mut frame = Vec::new();
+        match close {
+            Some(Close { code, reason }) => append_close(&mut frame, *code, reason, self.mask()),
+            None => append_control(&mut frame, Opcode::Close, &[], self.mask()),
+        }
+        self.0.link.push(&frame);
+        Ok(())
+    }
+
+    /// True once a close was queued.
+    pub(super) fn has_closed(&self) -> bool {
+        self.0.has_closed.get()
+    }
+
+    fn is_usable(&self) -> Result<(), WriteError> {
+        if let Some(failure) = &self.0.link.outgoing.borrow().failure {
+            return Err(failure.clone().into());
+        }
+        if self.0.has_closed.get() { Err(WriteError::Closed) } else { Ok(()) }
+    }
+
+    /// Waits until less is queued than may be.
+    async fn has_room(&self) -> Result<(), WriteError> {
+        loop {
+            self.is_usable()?;
+            {
+                let outgoing = self.0.link.outgoing.borrow();
+                if outgoing.bytes + outgoing.urgent.len() < self.0.queue_bytes_max {
+                    return Ok(());
+                }
+            }
+            // Nothing else runs between the look at the queue and this, so no progress is missed.
+            let progress = self.0.link.progress.notified();
+            let Some(patience) = self.0.patience else {
+                progress.await;
+                continue;
+            };
+            if timeout(patience, progress).await.is_err() {
+                self.0.link.fail(Failure::Silent(patience));
+            }
+        }
+    }
+
+    fn mask(&self) -> Option<[u8; 4]> {
+        (self.0.role == Role::Client).then(random::bytes)
+    }
+}

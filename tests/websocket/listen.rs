@@ -1,0 +1,193 @@
+//! Servers: addresses, gates, subprotocols, HTTP on the same port, and how they close.
+
+use std::time::Duration;
+
+use tokio_uring::net::TcpListener;
+use uproar::websocket::{
+    ConnectError, ConnectOptions, ListenOptions, Message, OpenSockets, Refusal, Response, Status, Stream,
+    Verdict, connect, listen, receive_head, upgrade,
+};
+
+use crate::harness::{REQUEST, RawClient, beside, connected, echo, echo_server, run, url};
+
+#[test]
+fn addresses_are_taken_in_every_form() {
+    run(async {
+        for (address, reached) in [
+            ("127.0.0.1:0", "127.0.0.1"),
+            ("[::1]:0", "[::1]"),
+            ("localhost:0", "localhost"),
+            (":0", "127.0.0.1"),
+        ] {
+            let server = listen(address, ListenOptions::default(), echo).unwrap();
+            let url = format!("ws://{reached}:{}/", server.local_addr().port());
+            let mut socket = connect(&url, &ConnectOptions::default()).await.unwrap();
+            socket.write(address).await.unwrap();
+            assert_eq!(socket.read().await.unwrap(), Some(Message::text(address)));
+        }
+        for address in ["127.0.0.1", ":", ":65536", "nowhere.invalid:1", ""] {
+            let error = listen(address, ListenOptions::default(), echo).unwrap_err().to_string();
+            assert!(error.contains(&format!("{address:?} is no address to listen on")), "{error}");
+        }
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let holder = std::net::TcpListener::bind(taken).unwrap();
+        let error = listen(&taken.to_string(), ListenOptions::default(), echo).unwrap_err().to_string();
+        assert!(error.contains(&format!("cannot listen on {taken}: Address already in use")), "{error}");
+        drop(holder);
+    });
+}
+
+#[test]
+fn a_gate_decides_by_path_origin_and_field() {
+    run(async {
+        let options = ListenOptions::default().with_gate(|head| {
+            if head.path() == "/page" {
+                return Verdict::Respond(Response::text(Status::Ok, "a page"));
+            }
+            let is_ours = head.only_value("origin").is_none_or(|origin| origin == "https://ours");
+            match (head.path(), is_ours, head.only_value("authorization")) {
+                ("/chat", true, Some("Bearer token")) => Verdict::Upgrade,
+                ("/chat", ..) => Verdict::Respond(Response::text(Status::Forbidden, "no")),
+                _ => Verdict::Respond(Response::text(Status::NotFound, "nowhere")),
+            }
+        });
+        let server = echo_server(options);
+        let status = async |path: &str, fields: &[(&str, &str)]| {
+            let fields =
+                fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let options = ConnectOptions { fields, ..ConnectOptions::default() };
+            match connect(&format!("ws://{}{path}", server.local_addr()), &options).await {
+                Ok(socket) => {
+                    assert_eq!(socket.target(), path);
+                    101
+                }
+                Err(ConnectError::Refused(Refusal::Status { status, .. })) => status,
+                Err(other) => panic!("{other}"),
+            }
+        };
+        let token = ("Authorization", "Bearer token");
+        assert_eq!(status("/chat", &[token]).await, 101);
+        assert_eq!(status("/chat", &[token, ("Origin", "https://ours")]).await, 101);
+        assert_eq!(status("/chat", &[token, ("Origin", "https://theirs")]).await, 403);
+        assert_eq!(status("/chat", &[]).await, 403);
+        assert_eq!(status("/nowhere", &[token]).await, 404);
+        let address = server.local_addr();
+        let page = beside(move || {
+            let mut client = RawClient::connect(address);
+            client.send("GET /page HTTP/1.1\r\nHost: here\r\n\r\n");
+            String::from_utf8(client.read_to_end()).unwrap()
+        })
+        .await;
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.ends_with("\r\n\r\na page"), "{page}");
+    });
+}
+
+#[test]
+fn the_first_common_subprotocol_of_the_server_is_agreed_on() {
+    run(async {
+        let subprotocols = ["two", "three"].map(str::to_owned).to_vec();
+        let server = listen(
+            "127.0.0.1:0",
+            ListenOptions { subprotocols, ..Default::default() },
+            |socket| async move {
+                socket.write(format!("{:?}", socket.subprotocol())).await.unwrap();
+            },
+        )
+        .unwrap();
+        for (offered, agreed) in [
+            (&["one", "three", "two"][..], Some("two")),
+            (&["three"], Some("three")),
+            (&["one"], None),
+            (&[], None),
+        ] {
+            let subprotocols = offered.iter().map(|name| (*name).to_owned()).collect();
+            let options = ConnectOptions { subprotocols, ..ConnectOptions::default() };
+            let mut socket = connect(&url(&server), &options).await.unwrap();
+            assert_eq!(socket.subprotocol(), agreed);
+            assert_eq!(socket.read().await.unwrap(), Some(Message::text(format!("{agreed:?}"))));
+            assert!(socket.peer_address() == server.local_addr() && socket.tls().is_none());
+        }
+    });
+}
+
+#[test]
+fn a_program_that_serves_http_itself_can_upgrade() {
+    run(async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::from_std(listener);
+        tokio_uring::spawn(async move {
+            loop {
+                let (tcp, peer) = listener.accept().await.unwrap();
+                let mut stream = Stream::plain(tcp, peer).unwrap();
+                if receive_head(&mut stream).await.unwrap().is_ok() {
+                    match upgrade(stream, &["json"], &Default::default()) {
+                        Ok(socket) => echo(socket).await,
+                        Err(refused) => refused.stream.respond(&refused.response, true).await.unwrap(),
+                    }
+                }
+            }
+        });
+        beside(move || {
+            // The first frame comes with the request.
+            let mut client = RawClient::connect(address);
+            client.send([REQUEST.as_bytes(), b"\x81\x82\0\0\0\0hi"].concat());
+            assert!(client.read_head().starts_with("HTTP/1.1 101 "));
+            assert_eq!(&client.read_exact::<4>(), b"\x81\x02hi");
+            drop(client);
+            let mut client = RawClient::connect(address);
+            client.send("GET / HTTP/1.1\r\nHost: here\r\n\r\n");
+            assert!(client.read_head().starts_with("HTTP/1.1 426 Upgrade Required\r\n"));
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_server_that_closes_lets_open_sockets_finish_or_closes_them() {
+    run(async {
+        let server = echo_server(ListenOptions::default());
+        let (address, mut socket) = (server.local_addr(), connected(&server).await);
+        let finishing = tokio_uring::spawn(server.close(OpenSockets::Finish, Duration::from_secs(10)));
+        socket.write("still served").await.unwrap();
+        assert_eq!(socket.read().await.unwrap(), Some(Message::text("still served")));
+        let refused = connect(&format!("ws://{address}"), &ConnectOptions::default()).await;
+        assert!(matches!(refused, Err(ConnectError::Unreachable { .. })), "{refused:?}");
+        socket.close(1000, "").await.unwrap();
+        assert_eq!(finishing.await.unwrap(), 0);
+
+        let server = echo_server(ListenOptions::default());
+        let mut socket = connected(&server).await;
+        let closing = tokio_uring::spawn(server.close(OpenSockets::Close, Duration::from_secs(10)));
+        assert_eq!(socket.read().await.unwrap(), Some(Message::close(1001, "server shutting down")));
+        assert_eq!(closing.await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn who_does_not_leave_in_time_is_cut_off() {
+    run(async {
+        let server = echo_server(ListenOptions::default());
+        let address = server.local_addr();
+        let client = beside(move || RawClient::upgraded(address)).await;
+        assert_eq!(server.connections(), 1);
+        assert_eq!(server.close(OpenSockets::Finish, Duration::from_millis(50)).await, 1);
+        assert_eq!(beside(move || { client }.read_to_end()).await, b"");
+    });
+}
+
+#[test]
+fn a_handler_that_panics_takes_nobody_with_it() {
+    run(async {
+        let server = listen("127.0.0.1:0", ListenOptions::default(), |mut socket| async move {
+            assert_ne!(socket.read().await.unwrap(), Some(Message::text("panic")));
+            socket.write("fine").await.unwrap();
+        })
+        .unwrap();
+        let (mut bad, mut good) = (connected(&server).await, connected(&server).await);
+        bad.write("panic").await.unwrap();
+        assert!(bad.read().await.is_err());
+        good.write("go on").await.unwrap();
+        assert_eq!(good.read().await.unwrap(), Some(Message::text("fine")));
+    });
+}
