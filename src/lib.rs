@@ -53,7 +53,10 @@
 //! ```
 //!
 //! It takes over SIGINT and SIGTERM, keeps the calling thread on the cores of the configuration, and returns
-//! when the shutdown that the signals ask for is complete. Other parts stand on their own too: [`ring::Ring`]
+//! when the shutdown that the signals ask for is complete.
+//!
+//! [`websocket`] is a library of its own: WebSockets for coroutines on tokio-uring, with [`protocol`] below it
+//! and nothing of the chat. Other parts stand on their own too: [`ring::Ring`]
 //! serves sockets of any protocol, and the load generator uses it for its clients.
 
 pub mod accounts;
