@@ -10,7 +10,7 @@ use crate::scenario::{CONTENT_BYTES_MAX, Scenario};
 use crate::violation::{Checked, ensure, violated};
 
 /// Where all images are.
-const IMAGES: &str = "http://images/";
+pub(crate) const IMAGES: &str = "http://images/";
 
 /// Answers that come in the room's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,7 +241,9 @@ impl Chat {
     }
 
     fn speak_privately(&mut self, record: &mut Record, random: &mut Random) -> String {
-        let known: Vec<u64> = record.users.keys().copied().chain([0, 1_000_000]).collect();
+        // Members of the hub dialect are known from the room alone.
+        let known = record.users.keys().chain(self.roster.keys()).copied();
+        let known: Vec<u64> = known.chain([0, 1_000_000]).collect();
         let to = *random.pick(&known);
         let to_id = if random.percent(50) { json!(to) } else { json!(to.to_string()) };
         if random.percent(10) {

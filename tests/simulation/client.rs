@@ -7,6 +7,7 @@ use uproar::permit::ClientPermit;
 use uproar::protocol::route::Endpoint;
 
 use crate::chat::Chat;
+use crate::hub::Hub;
 use crate::random::Random;
 use crate::record::{Record, RelayKey, content_key};
 use crate::scenario::Scenario;
@@ -18,6 +19,7 @@ use crate::wire::{self, BINARY, CLOSE, CONTINUATION, Incoming, PING, PONG, Reade
 #[derive(Debug)]
 pub(crate) enum Talk {
     Chat(Box<Chat>),
+    Hub(Box<Hub>),
     Raw(Raw),
     Echo(Echo),
 }
@@ -54,6 +56,8 @@ pub(crate) struct Client {
     close_sent: Option<u16>,
     close_seen: Option<u16>,
     is_shut_down: bool,
+    /// True once it has said that it goes, and waits for the server's close.
+    has_logged_out: bool,
     /// The close code that its breach of the protocol asks for.
     violation: Option<u16>,
     down_end: Option<DownEnd>,
@@ -63,8 +67,9 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn draw(number: usize, scenario: &Scenario, random: &mut Random) -> Self {
-        let talk = match random.below(10) {
+        let talk = match random.below(13) {
             0..=5 => Talk::Chat(Box::new(Chat::new(number))),
+            10..=12 => Talk::Hub(Box::new(Hub::new(number, address(number).to_string()))),
             6..=8 => Talk::Raw(Raw {
                 topic: random.pick(&scenario.topics).clone(),
                 sent: 0,
@@ -85,6 +90,7 @@ impl Client {
             close_sent: None,
             close_seen: None,
             is_shut_down: false,
+            has_logged_out: false,
             violation: None,
             down_end: None,
             reader: Reader::default(),
@@ -94,12 +100,13 @@ impl Client {
 
     /// An address that no other client has.
     pub(crate) fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], 40_000 + self.number as u16).into()
+        address(self.number)
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
         match &self.talk {
             Talk::Chat(_) => Endpoint::Chat,
+            Talk::Hub(_) => Endpoint::Hub,
             Talk::Raw(raw) => Endpoint::Raw { topic: raw.topic.clone() },
             Talk::Echo(_) => Endpoint::Echo,
         }
@@ -108,6 +115,7 @@ impl Client {
     /// True while it neither has said farewell nor been shown the door.
     pub(crate) fn is_talking(&self) -> bool {
         self.close_sent.is_none()
+            && !self.has_logged_out
             && self.violation.is_none()
             && !self.socket.up_fin
             && !self.socket.is_reset
@@ -157,6 +165,11 @@ impl Client {
                 let text = chat.speak(record, scenario, random);
                 self.write_message(TEXT, text.as_bytes(), random);
             }
+            Talk::Hub(hub) => {
+                if let Some(text) = hub.speak(scenario, random) {
+                    self.write_message(TEXT, text.as_bytes(), random);
+                }
+            }
             Talk::Raw(_) => {
                 let len = match random.below(20) {
                     0 => random.below(scenario.limits.frame_bytes_max - 40),
@@ -204,7 +217,7 @@ impl Client {
                     self.write_message(TEXT, text.as_bytes(), random);
                 }
                 Talk::Raw(_) => self.relay(0, record, step, random),
-                Talk::Echo(_) => return,
+                Talk::Hub(_) | Talk::Echo(_) => return,
             }
         }
     }
@@ -217,6 +230,11 @@ impl Client {
                     self.write_message(TEXT, text.as_bytes(), random);
                 }
             }
+            Talk::Hub(hub) => {
+                for text in hub.probe() {
+                    self.write_message(TEXT, text.as_bytes(), random);
+                }
+            }
             Talk::Raw(_) => self.relay(0, record, step, random),
             Talk::Echo(_) => {}
         }
@@ -225,6 +243,12 @@ impl Client {
 
     /// Ends its part of the connection, one way or another.
     pub(crate) fn leave(&mut self, random: &mut Random) {
+        if matches!(self.talk, Talk::Hub(_)) && random.percent(40) {
+            // The rate limit may drop it; then its silence ends the connection.
+            self.write_message(TEXT, br#"{"type":"logout"}"#, random);
+            self.has_logged_out = true;
+            return;
+        }
         match random.below(4) {
             0 | 1 => {
                 let code: u16 = *random.pick(&[1000, 1001, 3000]);
@@ -312,11 +336,12 @@ impl Client {
             Incoming::Close(code, reason) => self.hear_close(code, &reason, scenario, random)?,
             Incoming::Text(text) => match &mut self.talk {
                 Talk::Chat(chat) => chat.hear(&text, record, scenario)?,
+                Talk::Hub(hub) => hub.hear(&text, record, scenario)?,
                 Talk::Raw(raw) => raw.hear(self.number, true, text.as_bytes(), record)?,
                 Talk::Echo(echo) => echo.hear(&Incoming::Text(text))?,
             },
             Incoming::Binary(bytes) => match &mut self.talk {
-                Talk::Chat(_) => violated!(Protocol, "a binary message to a chat client"),
+                Talk::Chat(_) | Talk::Hub(_) => violated!(Protocol, "a binary message to a user"),
                 Talk::Raw(raw) => raw.hear(self.number, false, &bytes, record)?,
                 Talk::Echo(echo) => echo.hear(&Incoming::Binary(bytes))?,
             },
@@ -330,7 +355,14 @@ impl Client {
             (1013, "slow consumer") => {
                 ensure!(EverythingBounded, !scenario.is_queue_ample(), "evicted although its queue had room");
             }
-            (1001, "idle timeout") => {}
+            (1001, "idle timeout") => {
+                ensure!(Protocol, !matches!(self.talk, Talk::Hub(_)), "a hub client is closed with 1001");
+            }
+            (1008, "idle timeout") => {
+                let is_told = matches!(&self.talk, Talk::Hub(hub) if hub.is_told_of_silence);
+                ensure!(Protocol, is_told, "sent away for its silence without a word");
+            }
+            (1000, "") if self.has_logged_out => {}
             (1001, "server shutting down") => {
                 ensure!(Protocol, scenario.ends_by_drain, "a shutdown that nobody asked for");
                 self.is_shut_down = true;
@@ -366,6 +398,7 @@ impl Client {
     pub(crate) fn check_shut_down(&self, record: &Record) -> Checked {
         match (&self.talk, self.greeted_at) {
             (Talk::Chat(chat), _) => chat.check_shut_down(record),
+            (Talk::Hub(hub), _) => hub.check_order(record),
             (Talk::Raw(raw), Some(greeted_at)) => raw.check_topic(greeted_at, record),
             _ => Ok(()),
         }
@@ -384,6 +417,7 @@ impl Client {
         };
         match &self.talk {
             Talk::Chat(chat) => chat.check_at_rest(record),
+            Talk::Hub(hub) => hub.check_at_rest(record),
             Talk::Echo(echo) => {
                 ensure!(NoWaitingOnTheSlow, echo.awaited.is_empty(), "{} echoes missing", echo.awaited.len());
                 Ok(())
@@ -442,6 +476,10 @@ impl Echo {
         );
         Ok(())
     }
+}
+
+fn address(number: usize) -> SocketAddr {
+    ([127, 0, 0, 1], 40_000 + number as u16).into()
 }
 
 /// The first bytes of a connection, as the lobby hands them over.

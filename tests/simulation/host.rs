@@ -323,7 +323,8 @@ impl Outside<'_, '_> {
         let is_late = match request {
             Request::Join { member, .. } => self.around.record.users.contains_key(&member.user.get()),
             Request::Leave { reply, .. } => reply.is_some(),
-            Request::Subscribe { .. } | Request::Unsubscribe { .. } => false,
+            // Newcomers of the hub dialect ask for names, and are let go without having been anywhere.
+            Request::Subscribe { .. } | Request::Unsubscribe { .. } | Request::ListNames { .. } => false,
             _ => true,
         };
         ensure!(Settled, !self.around.is_draining || !is_late, "while others are closed, {request:?}");
@@ -343,7 +344,7 @@ impl Outside<'_, '_> {
                 }
                 Event::Relay { .. } => true,
             },
-            Delivery::Subscribed { .. } => false,
+            Delivery::Subscribed { .. } | Delivery::Names { .. } => false,
             _ => true,
         };
         ensure!(Settled, !is_late, "after everyone was closed, {delivery:?}");

@@ -3,7 +3,7 @@
 //!
 //! A scenario is drawn from the seed ([`scenario`]); a scheduler ([`world`]) chooses what happens next;
 //! each shard takes the floor's turns ([`host`]) over a model of ring and network ([`links`], [`socket`]);
-//! clients ([`client`], [`chat`]) are written against the protocol and share no code with the server;
+//! clients ([`client`], [`chat`], [`hub`]) are written against the protocol and share no code with the server;
 //! what they see is held against what all have seen ([`record`]).
 //!
 //! `UPROAR_SIMULATION_SEED=N` replays one seed and prints every event. `UPROAR_SIMULATION_SEEDS=COUNT`,
@@ -12,6 +12,7 @@
 mod chat;
 mod client;
 mod host;
+mod hub;
 mod links;
 mod random;
 mod record;

@@ -74,6 +74,12 @@ impl Record {
         self.last_ids.get(room).copied().unwrap_or(0)
     }
 
+    /// The id under which somebody has seen this message of the room `general`.
+    pub(crate) fn id_in_general(&self, key: RelayKey) -> Option<u64> {
+        let of_room = self.rooms.range(("general".to_owned(), 0)..=("general".to_owned(), u64::MAX));
+        of_room.into_iter().find(|(_, said)| content_key(&said.content) == Some(key)).map(|((_, id), _)| *id)
+    }
+
     /// False when this id was seen in each of so many rooms, and from others in all of them.
     pub(crate) fn may_be_author(&self, user: u64, id: u64, rooms: usize) -> bool {
         let seen: Vec<_> = self.rooms.iter().filter(|((_, seen), _)| *seen == id).collect();

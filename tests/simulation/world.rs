@@ -298,8 +298,20 @@ impl World<'_> {
         let mut members: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         // Connections of which it is not known where they are: they do not read.
         let mut hidden = 0;
+        let mut in_hub = 0;
         for client in &self.clients {
-            let Talk::Chat(chat) = &client.talk else { continue };
+            let chat = match &client.talk {
+                Talk::Chat(chat) => chat,
+                Talk::Hub(hub) if client.is_faithful() && !hub.is_logging_in() => {
+                    in_hub += usize::from(hub.is_in_room());
+                    continue;
+                }
+                Talk::Hub(_) => {
+                    hidden += usize::from(!client.is_gone());
+                    continue;
+                }
+                Talk::Raw(_) | Talk::Echo(_) => continue,
+            };
             match chat.user {
                 Some(user) if client.is_faithful() && chat.is_in_room() => {
                     members.entry(&chat.room).or_default().push(user);
@@ -312,9 +324,10 @@ impl World<'_> {
             let name = &**self.directory.name(room);
             let there = members.get(name).map(Vec::as_slice).unwrap_or_default();
             let online = self.directory.online(room);
+            let known = there.len() + if name == "general" { in_hub } else { 0 };
             ensure!(
                 OneLeave,
-                (there.len()..=there.len() + hidden).contains(&online),
+                (known..=known + hidden).contains(&online),
                 "{online} are in {name}, {there:?} and up to {hidden} more should be"
             );
             for &user in there {
