@@ -35,6 +35,12 @@ pub enum Refusal {
     /// Nobody there.
     #[error("User not found or offline")]
     UserNotFound,
+    /// Only for admins.
+    #[error("Permission denied")]
+    PermissionDenied,
+    /// An admin has forbidden it for a while.
+    #[error("You are muted")]
+    Muted,
     /// Only for those who have signed in.
     #[error("Authentication required")]
     AuthenticationRequired,

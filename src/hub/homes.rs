@@ -74,7 +74,7 @@ impl Homes {
     ///
     /// # Panics
     ///
-    /// On a [`Request::Private`], which is for a shard and not for a home.
+    /// On a [`Request::Private`] and a [`Request::Moderate`], which are for a shard and not for a home.
     pub fn handle_request(&mut self, request: Request, now: Now) {
         let outbox = &mut self.outbox;
         match request {
@@ -124,7 +124,9 @@ impl Homes {
                     entry.relay(&topic, kind, payload, outbox);
                 }
             }
-            Request::Private(_) => unreachable!("Bug: a private message reached a home"),
+            Request::Private(_) | Request::Moderate(_) => {
+                unreachable!("Bug: what is for a user reached a home")
+            }
         }
     }
 

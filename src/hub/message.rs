@@ -53,6 +53,48 @@ pub struct Private {
     pub content: Arc<str>,
 }
 
+/// What an admin has done to a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Sent away.
+    Kick {
+        /// What the user is told; not empty.
+        reason: Option<String>,
+    },
+    /// May say nothing for a while.
+    Mute {
+        /// For how long.
+        seconds: u32,
+    },
+    /// May speak again.
+    Unmute,
+}
+
+impl Measure {
+    /// What it is called in the log.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Kick { .. } => "kick",
+            Self::Mute { .. } => "mute",
+            Self::Unmute => "unmute",
+        }
+    }
+}
+
+/// From an admin, about a user.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The admin.
+    pub by: UserId,
+    /// The admin's connection.
+    pub origin: Origin,
+    /// The user.
+    pub target: UserId,
+    /// What is to be done.
+    pub measure: Measure,
+}
+
 /// From a member's shard to the home of a room or topic, or to another user's shard.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
@@ -76,8 +118,10 @@ pub enum Request {
     ListMembers { room: RoomIndex, user: UserId, origin: Origin, page: Option<Page> },
     /// List the names in a room, in which one need not be. Answered with [`Delivery::Names`].
     ListNames { room: RoomIndex, origin: Origin },
-    /// Speak to one user, wherever. Answered with [`Delivery::PrivateSent`] or [`Delivery::PrivateFailed`].
+    /// Speak to one user, wherever. Answered with [`Delivery::PrivateSent`] or [`Delivery::UserNotFound`].
     Private(Private),
+    /// Do something to one user, wherever. Answered with [`Delivery::UserNotFound`] if it cannot be done.
+    Moderate(Order),
     /// Hear a topic. Answered with [`Delivery::Subscribed`].
     Subscribe { topic: Arc<str>, origin: Origin },
     /// Stop hearing a topic.
@@ -104,8 +148,8 @@ pub enum Delivery {
     Renamed { to: Origin, old_name: Arc<str>, new_name: Arc<str>, names: Arc<[MemberEntry]> },
     /// A private message has reached the receiver's connection.
     PrivateSent { to: Origin, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
-    /// There is no such receiver.
-    PrivateFailed { to: Origin },
+    /// There is no such user as a private message or an order was about.
+    UserNotFound { to: Origin },
     /// To a message's author, wherever it is by now: somebody has read it, at this time in Unix seconds.
     Read { author: UserId, message: MessageId, reader: UserId, read_at: u64 },
     /// There is no such message.

@@ -27,7 +27,7 @@ pub use event::{
     RoomMessage, Snapshot,
 };
 pub use homes::{Homes, Settings};
-pub use message::{Audience, Delivery, Member, Page, Private, Request};
+pub use message::{Audience, Delivery, Measure, Member, Order, Page, Private, Request};
 pub use presence::PresencePolicy;
 
 /// A user, for as long as the server runs. Never 0, which stands for the system itself.

@@ -134,6 +134,8 @@ label! {
         InvalidUtf8 = "invalid_utf8",
         /// It did not sign in in time, or with a wrong name or password.
         Unauthenticated = "unauthenticated",
+        /// An admin sent it away.
+        Kicked = "kicked",
         /// The server shut down.
         Shutdown = "shutdown",
     }

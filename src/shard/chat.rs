@@ -40,6 +40,7 @@ impl Shard {
         let RoomMembership::In { room, .. } = user.membership else { return Ok(()) };
         let home = self.directory.home(room);
         match command {
+            Command::Say(_) | Command::Private { .. } if user.is_muted(now) => return Err(Refusal::Muted),
             Command::Say(content) => {
                 self.request(home, Request::Say { room, user: user_id, name, origin, content });
             }
@@ -62,6 +63,7 @@ impl Shard {
                 let private = Private { from: user_id, from_name: name, origin, to, content: content.into() };
                 self.request(to.shard(self.directory.shards()), Request::Private(private));
             }
+            Command::Moderate { target, measure } => self.order(id, target, measure)?,
             Command::GetUsers(page) => {
                 self.request(home, Request::ListMembers { room, user: user_id, origin, page });
             }

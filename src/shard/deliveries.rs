@@ -44,7 +44,7 @@ impl Shard {
                 let sent = chat::private_message_sent(receiver, &receiver_name, &content, now);
                 self.push(to.connection, sent, now);
             }
-            Delivery::PrivateFailed { to } => self.refuse(to.connection, &Refusal::UserNotFound, now),
+            Delivery::UserNotFound { to } => self.refuse(to.connection, &Refusal::UserNotFound, now),
             Delivery::Read { author, message, reader, read_at } => {
                 let Some(&id) = self.users.get(&author) else { return };
                 if self.connections.user(id).is_some_and(|user| user.dialect == UserDialect::Chat) {

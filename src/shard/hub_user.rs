@@ -46,6 +46,7 @@ impl Shard {
                 user.membership = RoomMembership::Joining(room);
                 self.request_join(id, room, None);
             }
+            Command::Say(_) if user.is_muted(now) => return Err(Refusal::Muted),
             Command::Say(content) if is_logged_in => {
                 let (user, name) = (user.id, Arc::clone(&user.name));
                 let content = Content::Text(content);

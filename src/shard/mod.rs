@@ -9,7 +9,7 @@
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
 //! - [`floor`] is the event loop that does so over a ring and a mesh.
 //! - The rest is the state machine: `arrival` takes connections in, `input` turns received bytes into
-//!   commands, `user`, `sign_in`, `chat` and `hub_user` carry them out, `deliveries` handles what homes and
+//!   commands, `user`, `sign_in`, `moderation`, `chat` and `hub_user` carry them out, `deliveries` handles what homes and
 //!   other shards say, `ending`
 //!   brings connections to their end.
 
@@ -24,6 +24,7 @@ pub mod floor;
 mod hub_user;
 mod input;
 pub mod lobby;
+mod moderation;
 mod out_queue;
 mod rate;
 mod sign_in;
@@ -357,6 +358,7 @@ impl Shard {
             } else if let Some(request) = self.own_requests.pop_front() {
                 match request {
                     Request::Private(private) => self.receive_private(private, now),
+                    Request::Moderate(order) => self.moderate(order, now),
                     request => self.homes.handle_request(request, now),
                 }
             } else if let Some(id) = self.answered.pop_front() {

@@ -31,6 +31,8 @@ pub(super) struct User {
     pub(super) standing: Standing,
     /// True while the verifier has its name and password.
     pub(super) awaits_verdict: bool,
+    /// Until when it may say nothing.
+    pub(super) muted_until_ms: u64,
 }
 
 impl User {
@@ -49,6 +51,7 @@ impl User {
             welcomed: false,
             standing: Standing::Guest,
             awaits_verdict: false,
+            muted_until_ms: 0,
         }
     }
 
@@ -57,6 +60,11 @@ impl User {
         self.awaits_snapshot
             || self.awaits_verdict
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
+    }
+
+    /// Whether an admin has forbidden it to speak.
+    pub(super) fn is_muted(&self, now: Now) -> bool {
+        now.monotonic_ms < self.muted_until_ms
     }
 
     /// When its time to sign in is over.
@@ -144,7 +152,7 @@ impl Shard {
         let receiver = self.users.get(&to).copied();
         let receiver = receiver.and_then(|id| Some((id, self.connections.user(id)?)));
         let Some((id, &mut User { dialect, ref name, .. })) = receiver else {
-            self.reply(origin.shard, Delivery::PrivateFailed { to: origin });
+            self.reply(origin.shard, Delivery::UserNotFound { to: origin });
             return;
         };
         let receiver_name = Arc::clone(name);

@@ -21,6 +21,7 @@ mod chat_images;
 mod chat_leaving;
 mod chat_limits;
 mod chat_messages;
+mod chat_moderation;
 mod chat_names;
 mod chat_order;
 mod chat_private;

@@ -6,11 +6,14 @@ use serde_json::{Map, Value};
 
 use crate::accounts::{Credentials, Password};
 use crate::dialect::{Refusal, name};
-use crate::hub::{Content, MessageId, Page, UserId};
+use crate::hub::{Content, Measure, MessageId, Page, UserId};
 use crate::protocol::frames::MessageKind;
 
 /// The most characters of an image's address.
 const URL_CHARACTERS_MAX: usize = 2_048;
+
+/// The longest that somebody can be muted: a year, beyond which a removed account says it better.
+const MUTE_SECONDS_MAX: u32 = 31_536_000;
 
 /// A command, its fields checked as far as they can be without knowing the room.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
@@ -38,6 +41,8 @@ pub enum Command {
     Resume { room: String, after: MessageId },
     /// Sign in. `None` when the message lacks a name or a password: even then it is an attempt.
     Auth(Option<Credentials>),
+    /// Do something to a user, as an admin. `None` when what was named cannot be a user.
+    Moderate { target: Option<UserId>, measure: Measure },
 }
 
 /// Decodes one message. `Ok(None)` is a message that is ignored without an answer.
@@ -97,6 +102,18 @@ pub fn decode(
             },
             _ => Err(Refusal::InvalidFormat),
         },
+        "kick" => {
+            let reason = text(&fields, "reason")?.filter(|reason| !reason.is_empty());
+            Ok(Some(moderate(&fields, Measure::Kick { reason })))
+        }
+        "mute" => {
+            let seconds = fields.get("seconds").and_then(Value::as_u64).and_then(|it| u32::try_from(it).ok());
+            match seconds.filter(|seconds| (1..=MUTE_SECONDS_MAX).contains(seconds)) {
+                Some(seconds) => Ok(Some(moderate(&fields, Measure::Mute { seconds }))),
+                None => Err(Refusal::InvalidFormat),
+            }
+        }
+        "unmute" => Ok(Some(moderate(&fields, Measure::Unmute))),
         "auth" => Ok(Some(Command::Auth(credentials(&fields)))),
         "get_rooms" => Ok(Some(Command::GetRooms)),
         "resume" => match (text(&fields, "room")?, fields.get("after").and_then(Value::as_u64)) {
@@ -140,6 +157,10 @@ fn number(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, Refus
 
 fn name(fields: &Map<String, Value>) -> Result<Arc<str>, Refusal> {
     fields.get("name").and_then(Value::as_str).and_then(name::parse).ok_or(Refusal::InvalidName)
+}
+
+fn moderate(fields: &Map<String, Value>, measure: Measure) -> Command {
+    Command::Moderate { target: user(fields, "target_id"), measure }
 }
 
 /// A name and a password. The name is trimmed as that of the account was.
@@ -259,6 +280,28 @@ mod tests {
         ] {
             assert_eq!(auth(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_admins_do_has_a_user_and_a_measure() {
+        let target = UserId::from_wire(7);
+        let moderate = |measure| Ok(Some(Command::Moderate { target, measure }));
+        let kick = |reason: Option<&str>| moderate(Measure::Kick { reason: reason.map(str::to_owned) });
+        assert_eq!(text(r#"{"type":"kick","target_id":7}"#), kick(None));
+        assert_eq!(text(r#"{"type":"kick","target_id":"7","reason":""}"#), kick(None));
+        assert_eq!(text(r#"{"type":"kick","target_id":7,"reason":"spam"}"#), kick(Some("spam")));
+        assert_eq!(text(r#"{"type":"unmute","target_id":7}"#), moderate(Measure::Unmute));
+        let nobody = Command::Moderate { target: None, measure: Measure::Unmute };
+        assert_eq!(text(r#"{"type":"unmute","target_id":[7]}"#), Ok(Some(nobody)));
+        let mute = |seconds: &str| text(&format!(r#"{{"type":"mute","target_id":7,"seconds":{seconds}}}"#));
+        for seconds in [1, 31_536_000] {
+            assert_eq!(mute(&seconds.to_string()), moderate(Measure::Mute { seconds }));
+        }
+        for bad in ["0", "-1", "1.5", "31536001", "4294967297", "1e99", "\"1\"", "null", "[1]", "true"] {
+            assert_eq!(mute(bad), Err(Refusal::InvalidFormat), "{bad}");
+        }
+        assert_eq!(text(r#"{"type":"mute","target_id":7}"#), Err(Refusal::InvalidFormat));
+        assert_eq!(text(r#"{"type":"kick","target_id":7,"reason":5}"#), Err(Refusal::InvalidFormat));
     }
 
     #[test]

@@ -54,6 +54,12 @@ pub enum Direct<'a> {
     MessageRead { message: MessageId, reader: UserId, read_at: u64 },
     /// The user has signed in, and is called so now.
     AuthSuccess { name: &'a str, is_admin: bool },
+    /// The user is about to be closed by an admin.
+    Kicked { reason: &'a str },
+    /// The user may say nothing for so long.
+    Muted { seconds: u32 },
+    /// The user may speak again.
+    Unmuted,
 }
 
 /// Encodes what is said to one connection.
@@ -83,6 +89,9 @@ pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
         Direct::AuthSuccess { name, is_admin } => {
             ("auth_success", json!({ "user_name": name, "is_admin": is_admin }))
         }
+        Direct::Kicked { reason } => ("kicked", json!({ "reason": reason })),
+        Direct::Muted { seconds } => ("muted", json!({ "seconds": seconds })),
+        Direct::Unmuted => ("unmuted", json!({})),
     };
     text(&json!({ "type": kind, "content": content, "timestamp": now.unix_seconds }))
 }

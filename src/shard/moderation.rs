@@ -1,0 +1,79 @@
+//! What admins do to users: kick, mute, unmute. An order goes to the shard of the user that it is about,
+//! whatever room and dialect that user is in.
+
+use tracing::info;
+
+use super::Shard;
+use super::user::Standing;
+use crate::clock::Now;
+use crate::connection_id::ConnectionId;
+use crate::dialect::chat::{self, Direct};
+use crate::dialect::{Refusal, UserDialect, hub};
+use crate::hub::{Delivery, Measure, Order, Request, UserId};
+use crate::metrics::EndReason;
+
+/// What a kicked user is told when the admin has given no reason.
+const REASON: &str = "Kicked by admin";
+
+impl Shard {
+    /// Sends an admin's order to the shard of the user that it is about.
+    pub(super) fn order(
+        &mut self,
+        id: ConnectionId,
+        target: Option<UserId>,
+        measure: Measure,
+    ) -> Result<(), Refusal> {
+        let origin = self.origin(id);
+        let Some(user) = self.connections.user(id) else { return Ok(()) };
+        if user.standing != (Standing::SignedIn { is_admin: true }) {
+            return Err(Refusal::PermissionDenied);
+        }
+        let by = user.id;
+        let target = target.ok_or(Refusal::UserNotFound)?;
+        let order = Order { by, origin, target, measure };
+        self.request(target.shard(self.directory.shards()), Request::Moderate(order));
+        Ok(())
+    }
+
+    /// Carries out an order on the user that it is about, who is one of this shard's if anyone's.
+    pub(super) fn moderate(&mut self, order: Order, now: Now) {
+        let Order { by, origin, target, measure } = order;
+        let found = self.users.get(&target).copied();
+        let Some((id, user)) = found.and_then(|id| Some((id, self.connections.user(id)?))) else {
+            self.reply(origin.shard, Delivery::UserNotFound { to: origin });
+            return;
+        };
+        match &measure {
+            Measure::Kick { .. } => {}
+            Measure::Mute { seconds } => {
+                user.muted_until_ms = now.monotonic_ms + u64::from(*seconds) * 1_000;
+            }
+            Measure::Unmute => user.muted_until_ms = 0,
+        }
+        info!(user = %target, %by, measure = measure.name(), "moderated");
+        let told = match user.dialect {
+            UserDialect::Chat => chat::direct(&in_chat(&measure), now),
+            UserDialect::Hub => hub::system(&in_hub(&measure), self.names()),
+        };
+        self.push(id, told, now);
+        if matches!(measure, Measure::Kick { .. }) {
+            self.close(id, 1008, "kicked", EndReason::Kicked, now);
+        }
+    }
+}
+
+fn in_chat(measure: &Measure) -> Direct<'_> {
+    match measure {
+        Measure::Kick { reason } => Direct::Kicked { reason: reason.as_deref().unwrap_or(REASON) },
+        Measure::Mute { seconds } => Direct::Muted { seconds: *seconds },
+        Measure::Unmute => Direct::Unmuted,
+    }
+}
+
+fn in_hub(measure: &Measure) -> String {
+    match measure {
+        Measure::Kick { reason } => reason.as_deref().unwrap_or(REASON).to_owned(),
+        Measure::Mute { seconds } => format!("You are muted for {seconds} s"),
+        Measure::Unmute => "You are no longer muted".to_owned(),
+    }
+}
