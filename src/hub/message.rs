@@ -2,8 +2,9 @@
 //!
 //! There are two classes, and the difference keeps the mesh from locking up. Handling a [`Delivery`] sends
 //! something to clients, and to other shards at most one thing for each connection: the next step of a
-//! change of room, or the leave of one that was evicted. So deliveries are always drained. Handling a
-//! [`Request`] sends deliveries to everyone, so requests may have to wait for room.
+//! change of room, what follows from having signed in, or the leave of one that was evicted. So deliveries
+//! are always drained. Handling a [`Request`] sends deliveries to everyone, so requests may have to wait
+//! for room.
 
 use std::sync::Arc;
 
