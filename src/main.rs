@@ -68,13 +68,17 @@ fn announce(config: &Config, capacity: Capacity, address: SocketAddr) {
         0 => "no limit".to_owned(),
         rate => format!("{rate} messages a second, bursts of {}", config.burst),
     };
+    let history = match &config.data {
+        Some(data) => format!("kept in {}", data.display()),
+        None => "in memory: gone when the server ends, see --data".to_owned(),
+    };
     let text = format!(
         "uproar {} listening on http://{address}\n  \
            shards   {shards}\n  \
            clients  at most {}, and {} that have not upgraded yet\n  \
            message  at most {} bytes, frame {}, send queue {}\n  \
            rate     {rate}\n  \
-           history  {} messages a room, in memory\n",
+           history  {} messages a room, {history}\n",
         env!("CARGO_PKG_VERSION"),
         capacity.max_clients,
         capacity.lobby_max,

@@ -1,5 +1,6 @@
 //! The server: preflight, listeners, one thread for each shard, signals, drain.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::ops::ControlFlow;
@@ -20,7 +21,7 @@ use tracing::{error, info, warn};
 use crate::accounts::{AccountError, Accounts, Verifier};
 use crate::clock::Clock;
 use crate::config::{AllowedOrigin, Auth, Config, Placement, Presence};
-use crate::hub::{self, Delivery, Directory, Origin, PresencePolicy, ShardIndex};
+use crate::hub::{self, Delivery, Directory, Origin, PresencePolicy, Restored, ShardIndex};
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
 use crate::metrics::{Metrics, RefusalReason, ShardMetrics};
 use crate::page;
@@ -32,7 +33,9 @@ use crate::shard::floor::{self, Floor};
 use crate::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
 use crate::shard::stage::Stage;
 use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
-use crate::storage::{DataDirectory, DirectoryError};
+use crate::storage::{
+    DataDirectory, DatabaseError, DirectoryError, HISTORY_FILE, HistoryFile, HistoryWriter, StorageLink,
+};
 
 /// Unsent bytes that the kernel takes for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)). The rest stays in
 /// the out-queue, where a broadcast is held once for everyone, and where what a slow receiver has missed
@@ -69,6 +72,12 @@ pub enum ServerError {
         data.display()
     )]
     NoAccounts { data: PathBuf },
+    /// What is in it cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The thread that writes to it has failed.
+    #[error("the storage has failed: its thread has panicked")]
+    Storage,
     /// Signals or threads could not be set up.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -78,7 +87,7 @@ pub enum ServerError {
 enum Report {
     Ready,
     Reached(Stage),
-    Ended(u16, io::Result<()>),
+    Ended(Result<(), ServerError>),
 }
 
 /// Runs the server until it is told to stop. `announce` is called once, when every shard is listening.
@@ -96,27 +105,53 @@ pub fn run(
         pin(cores)?;
     }
     // Held until every shard has ended.
-    let _data = config.data.as_deref().map(DataDirectory::lock).transpose()?;
+    let data = config.data.as_deref().map(DataDirectory::lock).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(config, capacity, announce))
+    runtime.block_on(serve(config, capacity, data.as_ref(), announce))
 }
 
 async fn serve(
     config: &Config,
     capacity: Capacity,
+    data: Option<&DataDirectory>,
     announce: impl FnOnce(SocketAddr),
 ) -> Result<(), ServerError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let shards = shard_count(&config.placement);
+    let directory = Directory::new(&config.rooms, shards);
+    // Ahead of the listeners, so that nobody is let in whose words could not be kept.
+    let history = data
+        .map(|data| HistoryFile::open(&data.path().join(HISTORY_FILE), &directory, config.history))
+        .transpose()?;
     let listeners = listen(config.listen, shards)?;
     let address = listeners[0].local_addr()?;
     let (stage, stage_seen) = watch::channel(Stage::Serving);
     let (report, mut reports) = mpsc::unbounded_channel();
     let places = ClientPlaces::new(capacity.max_clients);
     let metrics = Metrics::new(usize::from(shards), places.clone());
-    let threads = spawn(config, capacity.lobby_max, listeners, &places, &metrics, &stage_seen, &report)?;
-    drop(report);
+    let common = Common {
+        config: config.clone(),
+        lobby_max: capacity.lobby_max,
+        directory,
+        places,
+        metrics: metrics.clone(),
+        clock: Clock::start(),
+        stage: stage_seen,
+        report,
+    };
+    let mut threads = Vec::new();
+    let (restored, links) = match history {
+        None => (None, Vec::new()),
+        Some((file, restored)) => {
+            let (thread, links) = spawn_storage(file, &common)?;
+            threads.push(thread);
+            (Some(restored), links)
+        }
+    };
+    threads.extend(spawn_shards(&common, listeners, restored.as_ref(), links)?);
+    // The last report is that of the last thread.
+    drop(common);
 
     let mut waiting_for_ready = shards;
     let mut waiting_for_reached = shards;
@@ -149,8 +184,8 @@ async fn serve(
                         }
                     }
                     Some(Report::Reached(_)) => {}
-                    Some(Report::Ended(shard, Err(source))) => break Err(ServerError::Shard { shard, source }),
-                    Some(Report::Ended(_, Ok(()))) => {}
+                    Some(Report::Ended(Err(error))) => break Err(error),
+                    Some(Report::Ended(Ok(()))) => {}
                     None => break Ok(()),
                 }
                 continue;
@@ -167,7 +202,7 @@ async fn serve(
     };
     if outcome.is_ok() {
         for thread in threads {
-            thread.join().map_err(|_| io::Error::other("a shard's thread has panicked"))?;
+            thread.join().map_err(|_| io::Error::other("a thread has panicked"))?;
         }
     }
     outcome
@@ -241,42 +276,44 @@ fn socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Starts the thread that writes to the disk. It ends when every shard has let go of its link.
+fn spawn_storage(
+    file: HistoryFile,
+    common: &Common,
+) -> Result<(JoinHandle<()>, Vec<StorageLink>), ServerError> {
+    let metrics = Arc::clone(common.metrics.storage());
+    let (writer, links) = HistoryWriter::new(file, &common.directory, metrics);
+    let ending = Ending { report: common.report.clone(), outcome: Err(ServerError::Storage) };
+    let thread = thread::Builder::new().name("storage".to_owned());
+    let thread = thread.spawn(move || ending.finish(writer.run().map_err(ServerError::from)))?;
+    Ok((thread, links))
+}
+
 /// Starts a thread for each shard.
-fn spawn(
-    config: &Config,
-    lobby_max: usize,
+fn spawn_shards(
+    common: &Common,
     listeners: Vec<TcpListener>,
-    places: &ClientPlaces,
-    metrics: &Metrics,
-    stage: &watch::Receiver<Stage>,
-    report: &mpsc::UnboundedSender<Report>,
+    restored: Option<&Restored>,
+    storage: Vec<StorageLink>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
-    let shards = listeners.len() as u16;
-    let directory = Directory::new(&config.rooms, shards);
-    let (mesh, mailboxes) = Mesh::new(shards);
-    let clock = Clock::start();
-    let verifier = start_verifier(config, &mesh)?;
+    let (mesh, mailboxes) = Mesh::new(common.directory.shards());
+    let verifier = start_verifier(&common.config, &mesh)?;
+    let mut storage = storage.into_iter();
     let mut threads = Vec::new();
     for ((index, listener), mailbox) in (0..).zip(listeners).zip(mailboxes) {
         let start = ShardStart {
             index: ShardIndex(index),
-            core: match &config.placement {
+            core: match &common.config.placement {
                 Placement::Pinned(cores) => Some(cores[usize::from(index)]),
                 Placement::Unpinned(_) => None,
             },
-            settings: settings(config, ShardIndex(index)),
-            lobby_max: (lobby_max / usize::from(shards)).max(1),
-            config: config.clone(),
-            directory: directory.clone(),
-            places: places.clone(),
-            metrics: metrics.clone(),
+            common: common.clone(),
             mesh: mesh.clone(),
             mailbox,
             verifier: verifier.clone(),
             listener,
-            clock,
-            stage: stage.clone(),
-            report: report.clone(),
+            restored: restored.cloned(),
+            storage: storage.next(),
         };
         let thread = thread::Builder::new().name(format!("shard-{index}"));
         let failed = |source| ServerError::Shard { shard: index, source };
@@ -340,78 +377,105 @@ fn pin(cores: &[usize]) -> io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
-/// What a shard's thread takes with it.
-struct ShardStart {
-    index: ShardIndex,
-    core: Option<usize>,
-    settings: Settings,
-    lobby_max: usize,
+/// What all threads are started with.
+#[derive(Clone)]
+struct Common {
     config: Config,
+    lobby_max: usize,
     directory: Directory,
     places: ClientPlaces,
     metrics: Metrics,
-    mesh: Mesh,
-    mailbox: Mailbox,
-    verifier: Option<Verifier<Origin>>,
-    listener: TcpListener,
     clock: Clock,
     stage: watch::Receiver<Stage>,
     report: mpsc::UnboundedSender<Report>,
 }
 
+/// Tells the main thread that one has ended, however it has.
+struct Ending {
+    report: mpsc::UnboundedSender<Report>,
+    outcome: Result<(), ServerError>,
+}
+
+impl Ending {
+    fn finish(mut self, outcome: Result<(), ServerError>) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let outcome = std::mem::replace(&mut self.outcome, Ok(()));
+        // Fails when the main thread has given up already.
+        let _ = self.report.send(Report::Ended(outcome));
+    }
+}
+
+/// What a shard's thread takes with it.
+struct ShardStart {
+    index: ShardIndex,
+    core: Option<usize>,
+    common: Common,
+    mesh: Mesh,
+    mailbox: Mailbox,
+    verifier: Option<Verifier<Origin>>,
+    listener: TcpListener,
+    restored: Option<Restored>,
+    storage: Option<StorageLink>,
+}
+
 impl ShardStart {
     fn run(self) {
-        /// Tells the main thread that this one has ended, however it has.
-        struct Ending(u16, mpsc::UnboundedSender<Report>, Option<io::Result<()>>);
-        impl Drop for Ending {
-            fn drop(&mut self) {
-                let outcome =
-                    self.2.take().unwrap_or_else(|| Err(io::Error::other("its thread has panicked")));
-                // Fails when the main thread has given up already.
-                let _ = self.1.send(Report::Ended(self.0, outcome));
-            }
-        }
-        let mut ending = Ending(self.index.0, self.report.clone(), None);
+        let shard = self.index.0;
+        let failed = |source| ServerError::Shard { shard, source };
+        let panicked = failed(io::Error::other("its thread has panicked"));
+        let ending = Ending { report: self.common.report.clone(), outcome: Err(panicked) };
         let pinned = self.core.map_or(Ok(()), |core| pin(&[core]));
-        let outcome = pinned.and_then(|()| tokio_uring::start(self.serve()));
-        ending.2 = Some(outcome);
+        ending.finish(pinned.and_then(|()| tokio_uring::start(self.serve())).map_err(failed));
     }
 
     async fn serve(self) -> io::Result<()> {
-        let shard_metrics = self.metrics.shard(usize::from(self.index.0));
+        let Common { config, lobby_max, directory, places, metrics, clock, stage, report } = self.common;
+        let shard_metrics = metrics.shard(usize::from(self.index.0));
         let (admit, admissions) = mpsc::unbounded_channel();
         let services = Services {
-            allowed_origins: self.config.allow_origins.iter().map(AllowedOrigin::to_string).collect(),
-            requires_sign_in: self.config.auth == Auth::Required,
-            directory: self.directory.clone(),
-            places: self.places,
-            metrics: self.metrics,
+            allowed_origins: config.allow_origins.iter().map(AllowedOrigin::to_string).collect(),
+            requires_sign_in: config.auth == Auth::Required,
+            directory: directory.clone(),
+            places,
+            metrics,
             shard_metrics: Arc::clone(&shard_metrics),
             admit,
         };
         let lobby = Lobby {
             services: Rc::new(services),
-            handshake_timeout: self.config.handshake_timeout,
-            connections_max: self.lobby_max,
+            handshake_timeout: config.handshake_timeout,
+            connections_max: (lobby_max / usize::from(directory.shards())).max(1),
         };
-        let report = self.report.clone();
+        let mut shard = Shard::new(settings(&config, self.index), &directory, Arc::clone(&shard_metrics));
+        if let Some(restored) = &self.restored {
+            shard.restore(restored);
+        }
+        let reached = report.clone();
         let floor = Floor {
-            shard: Shard::new(self.settings, &self.directory, Arc::clone(&shard_metrics)),
+            shard,
             index: self.index,
             ring: Ring::new(ring::Options::default())?,
             mailbox: self.mailbox,
             mesh: self.mesh,
             verifier: self.verifier,
+            storage: self.storage,
+            receipts: VecDeque::new(),
             admissions,
-            stage: self.stage,
+            stage,
             reached: Box::new(move |stage| {
-                let _ = report.send(Report::Reached(stage));
+                let _ = reached.send(Report::Reached(stage));
             }),
-            clock: self.clock,
+            clock,
             metrics: shard_metrics,
             tally: floor::Tally::default(),
         };
-        let _ = self.report.send(Report::Ready);
+        let _ = report.send(Report::Ready);
+        drop(report);
         tokio::select! {
             outcome = floor.run() => outcome,
             outcome = lobby.serve(self.listener) => match outcome? {},

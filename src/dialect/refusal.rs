@@ -47,6 +47,9 @@ pub enum Refusal {
     /// The server has too many to verify, or cannot read its accounts.
     #[error("Authentication is not possible at the moment, try again later")]
     SignInUnavailable,
+    /// The disk does not take it.
+    #[error("Message could not be stored")]
+    NotStored,
     /// No such room.
     #[error("Unknown room: {0}")]
     UnknownRoom(String),

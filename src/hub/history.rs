@@ -1,47 +1,129 @@
-//! A room's memory: it numbers messages and keeps the last of them.
+//! A room's memory: it numbers messages, keeps the last of them, and knows which are not durable yet.
 
 use std::collections::VecDeque;
+use std::collections::vec_deque::Drain;
 use std::sync::Arc;
 
-use super::{Content, MessageId, RoomMessage, UserId};
+use super::{Content, MessageId, Origin, RestoredRoom, RoomMessage, UserId};
 
-/// The messages of one room, in memory.
+/// The messages of one room.
 ///
-/// This is all that a room asks of its storage: give the next message its place, and say which were the
-/// last ones.
+/// This is all that a room asks of its storage: give the next message its place, say which were the last
+/// ones, and who waits for which of them to be durable.
+///
+/// Invariant: the messages of `kept` from `kept_from` on have ids without gaps, up to `last_id`.
 #[derive(Debug)]
 pub(super) struct History {
     kept: VecDeque<Arc<RoomMessage>>,
     kept_max: usize,
     last_id: MessageId,
+    /// The first message behind which, itself included, none is missing.
+    kept_from: MessageId,
+    /// `None` where memory is all there is.
+    storage: Option<Storage>,
     /// What `recent` returned last, while it is still true.
     recent: Option<Arc<[Arc<RoomMessage>]>>,
 }
 
+/// How far the storage has come.
+#[derive(Debug)]
+struct Storage {
+    /// The last id that may be given out.
+    reserved: MessageId,
+    /// Messages on their way to the disk, and who said them.
+    unanswered: VecDeque<(MessageId, Origin)>,
+}
+
 impl History {
+    /// An empty one that is kept in memory alone.
     pub(super) fn new(kept_max: usize) -> Self {
-        Self { kept: VecDeque::new(), kept_max, last_id: MessageId(0), recent: None }
+        Self {
+            kept: VecDeque::new(),
+            kept_max,
+            last_id: MessageId(0),
+            kept_from: MessageId(1),
+            storage: None,
+            recent: None,
+        }
     }
 
-    /// Gives a message the next id and keeps it.
+    /// Goes on where an earlier life of the server has ended, and is durable from now on.
+    pub(super) fn restore(&mut self, restored: RestoredRoom) {
+        let RestoredRoom { kept, last_id, kept_from, reserved } = restored;
+        assert!(kept.len() <= self.kept_max && kept.last().is_none_or(|last| last.id <= last_id));
+        assert!(last_id <= reserved && kept_from.0 <= last_id.0 + 1);
+        let storage = Some(Storage { reserved, unanswered: VecDeque::new() });
+        *self = Self { kept: kept.into(), last_id, kept_from, storage, ..Self::new(self.kept_max) };
+    }
+
+    /// True when messages are to be written to the disk.
+    pub(super) fn is_durable(&self) -> bool {
+        self.storage.is_some()
+    }
+
+    /// Gives a message the next id and keeps it. `None` while no id is reserved: nothing can be written.
+    ///
+    /// Invariant *no id twice*: an id is given out only when it will not be after a crash.
     pub(super) fn append(
         &mut self,
         from: UserId,
         from_name: Arc<str>,
+        origin: Origin,
         content: Content,
         timestamp: u64,
-    ) -> Arc<RoomMessage> {
-        self.last_id.0 += 1;
-        let message = Arc::new(RoomMessage { id: self.last_id, from, from_name, content, timestamp });
-        self.recent = None;
-        if self.kept_max > 0 {
-            if self.kept.len() == self.kept_max {
-                self.kept.pop_front();
+    ) -> Option<Arc<RoomMessage>> {
+        let id = MessageId(self.last_id.0 + 1);
+        if let Some(storage) = &mut self.storage {
+            if id > storage.reserved {
+                return None;
             }
-            self.kept.push_back(Arc::clone(&message));
+            storage.unanswered.push_back((id, origin));
         }
-        debug_assert!(self.kept.iter().zip(self.kept.iter().skip(1)).all(|(a, b)| a.id.0 + 1 == b.id.0));
-        message
+        self.last_id = id;
+        let message = Arc::new(RoomMessage { id, from, from_name, content, timestamp });
+        self.recent = None;
+        self.kept.push_back(Arc::clone(&message));
+        if self.kept.len() > self.kept_max
+            && let Some(forgotten) = self.kept.pop_front()
+        {
+            self.kept_from = self.kept_from.max(MessageId(forgotten.id.0 + 1));
+        }
+        debug_assert!(self.is_gapless());
+        Some(message)
+    }
+
+    /// The messages up to `through` are on the disk. Says which those are that were not before, and who said
+    /// them.
+    pub(super) fn handle_kept(&mut self, through: MessageId) -> Drain<'_, (MessageId, Origin)> {
+        let storage = self.storage.as_mut().expect("Bug: a receipt for a room in memory");
+        let count = storage.unanswered.partition_point(|(id, _)| *id <= through);
+        storage.unanswered.drain(..count)
+    }
+
+    /// As [`History::handle_kept`], for messages that could not be written. They are kept no longer: their
+    /// authors are told so, and a newcomer should not be shown what the next start will not know.
+    pub(super) fn handle_lost(&mut self, through: MessageId) -> Drain<'_, (MessageId, Origin)> {
+        self.recent = None;
+        self.kept_from = self.kept_from.max(MessageId(through.0 + 1));
+        let storage = self.storage.as_ref().expect("Bug: a receipt for a room in memory");
+        if let Some(&(first, _)) = storage.unanswered.front() {
+            self.kept.retain(|message| message.id < first || message.id > through);
+        }
+        self.handle_kept(through)
+    }
+
+    /// Ids up to `reserved` may be given out.
+    pub(super) fn reserve(&mut self, reserved: MessageId) {
+        let storage = self.storage.as_mut().expect("Bug: a reservation for a room in memory");
+        assert!(reserved >= self.last_id, "Bug: {reserved:?} is reserved and {:?} given out", self.last_id);
+        storage.reserved = reserved;
+    }
+
+    /// No id may be given out any more, until the next reservation.
+    pub(super) fn withdraw(&mut self) {
+        if let Some(storage) = &mut self.storage {
+            storage.reserved = self.last_id;
+        }
     }
 
     /// The kept messages, oldest first.
@@ -58,31 +140,66 @@ impl History {
     /// The kept messages behind `after`, oldest first, and whether they are all that there were. An id that
     /// was never given out belongs to another life of the server, and nobody knows what was said since.
     pub(super) fn after(&self, after: MessageId) -> (Arc<[Arc<RoomMessage>]>, bool) {
-        let first_kept = self.last_id.0 + 1 - self.kept.len() as u64;
-        let complete = after <= self.last_id && after.0 + 1 >= first_kept;
+        let complete = after <= self.last_id && after.0 + 1 >= self.kept_from.0;
         (self.kept.iter().filter(|message| message.id > after).cloned().collect(), complete)
+    }
+
+    fn is_gapless(&self) -> bool {
+        let gapless = self.kept.iter().skip_while(|message| message.id < self.kept_from);
+        gapless.zip(self.kept_from.0..).all(|(message, id)| message.id.0 == id)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection_id::ConnectionId;
+    use crate::hub::ShardIndex;
 
-    fn text(text: &str) -> Content {
-        Content::Text(text.to_owned())
+    fn origin(connection: u32) -> Origin {
+        Origin { shard: ShardIndex(0), connection: ConnectionId { index: connection, generation: 0 } }
+    }
+
+    fn try_append(history: &mut History, n: u64) -> Option<Arc<RoomMessage>> {
+        let user = UserId::from_wire(1).unwrap();
+        history.append(user, "a".into(), origin(n as u32), Content::Text(n.to_string()), n)
+    }
+
+    fn append(history: &mut History, n: u64) -> Arc<RoomMessage> {
+        try_append(history, n).unwrap()
+    }
+
+    fn ids(messages: &[Arc<RoomMessage>]) -> Vec<u64> {
+        messages.iter().map(|message| message.id.0).collect()
+    }
+
+    /// A room of which `kept` is on the disk.
+    fn restored(kept: &[u64], last_id: u64, kept_from: u64, reserved: u64) -> History {
+        let mut history = History::new(3);
+        let mut earlier = History::new(100);
+        let kept = kept.iter().map(|&id| {
+            earlier.last_id.0 = id - 1;
+            earlier.kept_from.0 = id;
+            append(&mut earlier, id)
+        });
+        history.restore(RestoredRoom {
+            kept: kept.collect(),
+            last_id: MessageId(last_id),
+            kept_from: MessageId(kept_from),
+            reserved: MessageId(reserved),
+        });
+        history
     }
 
     #[test]
     fn ids_have_no_gaps_and_only_the_last_messages_are_kept() {
         let mut history = History::new(3);
         assert!(history.recent().is_empty());
-        let user = UserId::from_wire(1).unwrap();
         for n in 1..=5 {
-            let message = history.append(user, "a".into(), text(&n.to_string()), n);
+            let message = append(&mut history, n);
             assert_eq!(message.id, MessageId(n));
         }
-        let kept: Vec<u64> = history.recent().iter().map(|message| message.id.0).collect();
-        assert_eq!(kept, [3, 4, 5]);
+        assert_eq!(ids(&history.recent()), [3, 4, 5]);
         let found = |id| history.find(MessageId(id)).map(|message| message.id.0);
         assert_eq!([0, 2, 3, 5, 6, u64::MAX].map(found), [None, None, Some(3), Some(5), None, None]);
     }
@@ -91,13 +208,12 @@ mod tests {
     fn who_comes_back_is_told_whether_anything_is_missing() {
         let mut history = History::new(3);
         assert!(history.after(MessageId(0)).1);
-        let user = UserId::from_wire(1).unwrap();
         for n in 1..=5 {
-            history.append(user, "a".into(), text(&n.to_string()), n);
+            append(&mut history, n);
         }
         let after = |id| {
             let (messages, complete) = history.after(MessageId(id));
-            (messages.iter().map(|message| message.id.0).collect::<Vec<_>>(), complete)
+            (ids(&messages), complete)
         };
         assert_eq!(after(0), (vec![3, 4, 5], false));
         assert_eq!(after(1), (vec![3, 4, 5], false));
@@ -111,9 +227,59 @@ mod tests {
     #[test]
     fn a_room_without_history_still_numbers() {
         let mut history = History::new(0);
-        let user = UserId::from_wire(1).unwrap();
-        history.append(user, "a".into(), text("x"), 0);
-        assert_eq!(history.append(user, "a".into(), text("y"), 0).id, MessageId(2));
+        append(&mut history, 1);
+        assert_eq!(append(&mut history, 2).id, MessageId(2));
         assert!(history.recent().is_empty());
+    }
+
+    #[test]
+    fn after_a_crash_ids_go_on_behind_all_that_were_reserved_and_the_gap_is_told() {
+        let mut history = restored(&[6, 7, 8], 100, 101, 200);
+        assert_eq!(append(&mut history, 1).id, MessageId(101));
+        assert_eq!(ids(&history.recent()), [7, 8, 101]);
+        for (after, expected, is_complete) in
+            [(6, vec![7, 8, 101], false), (99, vec![101], false), (100, vec![101], true), (101, vec![], true)]
+        {
+            let (messages, complete) = history.after(MessageId(after));
+            assert_eq!((ids(&messages), complete), (expected, is_complete), "after {after}");
+        }
+    }
+
+    #[test]
+    fn no_id_is_given_out_that_is_not_reserved() {
+        let mut history = restored(&[], 0, 1, 2);
+        append(&mut history, 1);
+        append(&mut history, 2);
+        assert!(try_append(&mut history, 3).is_none());
+        history.reserve(MessageId(10));
+        assert_eq!(append(&mut history, 3).id, MessageId(3));
+        history.withdraw();
+        assert!(try_append(&mut history, 4).is_none());
+        history.reserve(MessageId(20));
+        assert_eq!(append(&mut history, 4).id, MessageId(4));
+    }
+
+    #[test]
+    fn receipts_name_the_authors_in_order_and_each_once() {
+        let mut history = restored(&[], 0, 1, 10);
+        (1..=3).for_each(|n| drop(append(&mut history, n)));
+        let kept: Vec<_> = history.handle_kept(MessageId(2)).collect();
+        assert_eq!(kept, [(MessageId(1), origin(1)), (MessageId(2), origin(2))]);
+        let kept: Vec<_> = history.handle_kept(MessageId(3)).collect();
+        assert_eq!(kept, [(MessageId(3), origin(3))]);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_forgotten_and_the_gap_is_told() {
+        let mut history = restored(&[], 0, 1, 10);
+        (1..=3).for_each(|n| drop(append(&mut history, n)));
+        history.handle_kept(MessageId(1));
+        assert_eq!(ids(&history.recent()), [1, 2, 3]);
+        let lost: Vec<_> = history.handle_lost(MessageId(2)).collect();
+        assert_eq!(lost, [(MessageId(2), origin(2))]);
+        assert_eq!(ids(&history.recent()), [1, 3]);
+        assert!(!history.after(MessageId(1)).1);
+        let (messages, complete) = history.after(MessageId(2));
+        assert_eq!((ids(&messages), complete), (vec![3], true));
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::room::Room;
 use super::topic::Topic;
-use super::{Delivery, Directory, PresencePolicy, Request, RoomIndex, ShardIndex};
+use super::{
+    Delivery, Directory, PresencePolicy, Receipt, Request, RestoredRoom, RoomIndex, ShardIndex, Write,
+};
 use crate::clock::Now;
 use crate::metrics::ShardMetrics;
 
@@ -20,16 +22,29 @@ pub struct Settings {
     pub history: usize,
 }
 
-/// Deliveries on their way out of a home, in order.
+/// What is on its way out of a home, in order.
 #[derive(Debug)]
 pub(super) struct Outbox {
     deliveries: VecDeque<(ShardIndex, Delivery)>,
+    writes: VecDeque<Write>,
+    /// Writes without a receipt, those that are still in here included.
+    writes_unanswered: usize,
     metrics: Arc<ShardMetrics>,
 }
 
 impl Outbox {
     pub(super) fn send(&mut self, to: ShardIndex, delivery: Delivery) {
         self.deliveries.push_back((to, delivery));
+    }
+
+    pub(super) fn write(&mut self, write: Write) {
+        self.writes.push_back(write);
+        self.writes_unanswered += 1;
+    }
+
+    pub(super) fn note_answered(&mut self) {
+        self.writes_unanswered =
+            self.writes_unanswered.checked_sub(1).expect("Bug: more receipts than writes");
     }
 
     pub(super) fn metrics(&self) -> &Arc<ShardMetrics> {
@@ -39,7 +54,7 @@ impl Outbox {
 
 /// A shard's rooms and topics.
 ///
-/// Drain rule: after every `handle_*`, poll deliveries until `None`.
+/// Drain rule: after every `handle_*`, poll deliveries and writes until `None`.
 #[derive(Debug)]
 pub struct Homes {
     directory: Directory,
@@ -66,7 +81,12 @@ impl Homes {
             directory: directory.clone(),
             rooms: directory.rooms().map(room).collect(),
             topics: HashMap::new(),
-            outbox: Outbox { deliveries: VecDeque::new(), metrics },
+            outbox: Outbox {
+                deliveries: VecDeque::new(),
+                writes: VecDeque::new(),
+                writes_unanswered: 0,
+                metrics,
+            },
         }
     }
 
@@ -130,6 +150,27 @@ impl Homes {
         }
     }
 
+    /// Goes on where an earlier life of the server has ended. From now on messages are to be written, and a
+    /// sender is told that one was sent only when it is durable.
+    pub fn restore(&mut self, rooms: &[RestoredRoom]) {
+        for (room, restored) in self.rooms.iter_mut().zip(rooms) {
+            if let Some(room) = room {
+                room.restore(restored.clone());
+            }
+        }
+    }
+
+    /// Takes what the storage says of writes.
+    pub fn handle_receipt(&mut self, receipt: Receipt) {
+        let outbox = &mut self.outbox;
+        match receipt {
+            Receipt::Kept(room, through) => home(&mut self.rooms, room).handle_kept(through, outbox),
+            Receipt::Lost(room, through) => home(&mut self.rooms, room).handle_lost(through, outbox),
+            Receipt::Reserved(room, reserved) => home(&mut self.rooms, room).reserve(reserved),
+            Receipt::Withdrawn => self.rooms.iter_mut().flatten().for_each(Room::withdraw),
+        }
+    }
+
     /// Lets time pass: presence reports that are due go out.
     pub fn handle_tick(&mut self, now: Now) {
         for room in self.rooms.iter_mut().flatten() {
@@ -147,6 +188,18 @@ impl Homes {
     #[must_use]
     pub fn poll_delivery(&mut self) -> Option<(ShardIndex, Delivery)> {
         self.outbox.deliveries.pop_front()
+    }
+
+    /// The next message for the storage. It is to be on its way before anyone can see what was published.
+    #[must_use]
+    pub fn poll_write(&mut self) -> Option<Write> {
+        self.outbox.writes.pop_front()
+    }
+
+    /// How many writes have had no receipt yet.
+    #[must_use]
+    pub fn writes_unanswered(&self) -> usize {
+        self.outbox.writes_unanswered
     }
 
     /// True when [`Homes::poll_delivery`] has something.

@@ -96,6 +96,15 @@ pub struct Order {
     pub measure: Measure,
 }
 
+/// Where a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// In which room.
+    pub room: RoomIndex,
+    /// At which place of its order.
+    pub id: MessageId,
+}
+
 /// From a member's shard to the home of a room or topic, or to another user's shard.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
@@ -141,6 +150,12 @@ pub enum Delivery {
     Left { to: Origin },
     /// To every member on this shard.
     Publish(Audience, Arc<Publication>),
+    /// This connection's message, which was published before, is durable now.
+    Kept { to: Origin, place: Place },
+    /// This connection's message was published, but could not be stored, and is not kept.
+    Lost { to: Origin, place: Place },
+    /// This connection's message was not published, because it could not have been stored.
+    NotStored { to: Origin },
     /// The members that were asked for.
     Members { to: Origin, members: MemberList },
     /// The members whose names were asked for.

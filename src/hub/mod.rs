@@ -11,6 +11,7 @@ mod directory;
 mod event;
 mod history;
 mod homes;
+mod keeping;
 mod message;
 mod presence;
 mod room;
@@ -27,7 +28,8 @@ pub use event::{
     RoomMessage, Snapshot,
 };
 pub use homes::{Homes, Settings};
-pub use message::{Audience, Delivery, Measure, Member, Order, Page, Private, Request};
+pub use keeping::{Receipt, Restored, RestoredRoom, WRITES_UNANSWERED_MAX, Write};
+pub use message::{Audience, Delivery, Measure, Member, Order, Page, Place, Private, Request};
 pub use presence::PresencePolicy;
 
 /// A user, for as long as the server runs. Never 0, which stands for the system itself.
@@ -35,7 +37,7 @@ pub use presence::PresencePolicy;
 #[serde(transparent)]
 pub struct UserId(u64);
 
-/// A message of a room: 1, 2, 3 …, without gaps.
+/// A message of a room: 1, 2, 3 …, without gaps while the server runs and its storage works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct MessageId(pub u64);
@@ -43,6 +45,11 @@ pub struct MessageId(pub u64);
 /// One shard of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardIndex(pub u16);
+
+impl MessageId {
+    /// The highest id: beyond it, a client's numbers would no longer be exact.
+    pub const MAX: Self = Self((1 << 53) - 1);
+}
 
 impl UserId {
     /// The `count`-th user (from 0) that `shard` of `shards` has admitted. A user's id tells its shard, so

@@ -8,7 +8,8 @@ use super::homes::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
 use super::{
-    Audience, Delivery, Directory, Member, MessageId, Page, PresencePolicy, RoomIndex, Settings, UserId,
+    Audience, Delivery, Directory, Member, MessageId, Page, Place, PresencePolicy, RestoredRoom, RoomIndex,
+    Settings, UserId, Write,
 };
 use crate::clock::Now;
 
@@ -125,7 +126,14 @@ impl Room {
         now: Now,
         outbox: &mut Outbox,
     ) {
-        let message = self.history.append(user, name, content, now.unix_seconds);
+        let Some(message) = self.history.append(user, name, origin, content, now.unix_seconds) else {
+            outbox.send(origin.shard, Delivery::NotStored { to: origin });
+            return;
+        };
+        if self.history.is_durable() {
+            outbox.write(Write { room: self.index, message: Arc::clone(&message) });
+        }
+        // Members do not wait for the disk.
         self.publish(RoomEvent::Message(message), Some(origin), now, outbox);
     }
 
@@ -158,6 +166,35 @@ impl Room {
             }
             None => outbox.send(origin.shard, Delivery::ReadFailed { to: origin, message: id }),
         }
+    }
+
+    pub(super) fn restore(&mut self, restored: RestoredRoom) {
+        self.history.restore(restored);
+    }
+
+    /// Invariant *durable before acknowledged*: this is the only place that tells a sender so.
+    pub(super) fn handle_kept(&mut self, through: MessageId, outbox: &mut Outbox) {
+        let room = self.index;
+        for (id, to) in self.history.handle_kept(through) {
+            outbox.note_answered();
+            outbox.send(to.shard, Delivery::Kept { to, place: Place { room, id } });
+        }
+    }
+
+    pub(super) fn handle_lost(&mut self, through: MessageId, outbox: &mut Outbox) {
+        let room = self.index;
+        for (id, to) in self.history.handle_lost(through) {
+            outbox.note_answered();
+            outbox.send(to.shard, Delivery::Lost { to, place: Place { room, id } });
+        }
+    }
+
+    pub(super) fn reserve(&mut self, reserved: MessageId) {
+        self.history.reserve(reserved);
+    }
+
+    pub(super) fn withdraw(&mut self) {
+        self.history.withdraw();
     }
 
     pub(super) fn list(&mut self, viewer: UserId, origin: Origin, page: Option<Page>, outbox: &mut Outbox) {

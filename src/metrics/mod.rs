@@ -5,6 +5,7 @@
 //! snapshot of all of them at one instant. The hot path adds once per batch, not once per message.
 //! [`Metrics`] adds the few numbers that belong to the whole process.
 
+mod durations;
 mod fan_out;
 mod labels;
 mod scrape;
@@ -17,6 +18,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 use crate::permit::ClientPlaces;
+pub use durations::DurationHistogram;
 pub use fan_out::FanOutHistogram;
 pub use labels::{Dialect, EndReason, Label, Labelled, RefusalReason, RoomSizeClass, SignInOutcome};
 use scrape::Scrape;
@@ -25,6 +27,7 @@ use scrape::Scrape;
 #[derive(Clone, Debug)]
 pub struct Metrics {
     shards: Arc<[Arc<ShardMetrics>]>,
+    storage: Arc<StorageMetrics>,
     process: Arc<Process>,
 }
 
@@ -41,6 +44,7 @@ impl Metrics {
     pub fn new(shards: usize, places: ClientPlaces) -> Self {
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
+            storage: Arc::default(),
             process: Arc::new(Process {
                 started: Instant::now(),
                 places,
@@ -57,6 +61,12 @@ impl Metrics {
     #[must_use]
     pub fn shard(&self, index: usize) -> Arc<ShardMetrics> {
         Arc::clone(&self.shards[index])
+    }
+
+    /// The numbers that the storage writes; all zero where there is none.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<StorageMetrics> {
+        &self.storage
     }
 
     /// How many clients are admitted, over all shards.
@@ -132,6 +142,8 @@ pub struct ShardMetrics {
     pub queued_bytes: Gauge,
     /// Messages from other shards that wait in this shard's mailbox.
     pub mailbox_messages: Gauge,
+    /// Messages that this shard's rooms have given to the storage, and that it has not answered.
+    pub writes_unanswered: Gauge,
     /// Events that this shard delivered to a room's members on it.
     pub broadcasts: Counter,
     /// Frames encoded; at most one per event and dialect.
@@ -148,6 +160,21 @@ pub struct ShardMetrics {
     pub receive_buffer_shortages: Counter,
     /// Time from a home's publishing to the last member's completed send, wherever the members are.
     pub fan_out: FanOutHistogram,
+}
+
+/// The numbers of the storage thread.
+#[derive(Debug, Default)]
+pub struct StorageMetrics {
+    /// 1 while messages can be written, 0 while they cannot, or are not to be.
+    pub is_durable: Gauge,
+    /// Messages that are on the disk.
+    pub messages_kept: Counter,
+    /// Messages that members have seen, and that could not be written.
+    pub messages_lost: Counter,
+    /// Attempts to write that failed.
+    pub failures: Counter,
+    /// How long batches took, from the first statement until they were on the disk.
+    pub commits: DurationHistogram,
 }
 
 /// A number that only grows, and that one thread writes.

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::{FanOutHistogram, Label, Metrics, RoomSizeClass, ShardMetrics};
+use super::{DurationHistogram, Label, Metrics, RoomSizeClass, ShardMetrics};
 
 /// Writes families by hand: the crate's own counters are OpenMetrics, whose TYPE line leaves out the
 /// `_total` that a sample has. To a reader of version 0.0.4 the two would be different families.
@@ -38,26 +37,34 @@ impl Families<'_> {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
         for class in RoomSizeClass::ALL {
             let series = || shards.iter().map(|shard| shard.fan_out.series.with(*class));
-            let bounds = FanOutHistogram::BOUNDS_NS.iter().map(|ns| *ns as f64 / 1e9);
-            let buckets: Vec<(f64, u64)> = bounds
-                .chain([f64::INFINITY])
-                .enumerate()
-                .map(|(bucket, bound)| {
-                    (bound, series().map(|series| series.counts[bucket].load(Relaxed)).sum())
-                })
-                .collect();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            let sum_ns: u64 = series().map(|series| series.sum_ns.load(Relaxed)).sum();
             let labels = [(RoomSizeClass::NAME, class.as_str())];
-            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
-                sum_ns as f64 / 1e9,
-                count,
-                &buckets,
-                None,
-            )?;
+            histogram(family.encode_family(&labels)?, series)?;
         }
         Ok(())
     }
+
+    fn durations(&mut self, name: &str, help: &str, durations: &DurationHistogram) -> fmt::Result {
+        let family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        histogram(family, || std::iter::once(durations))
+    }
+}
+
+/// Writes the sum of histograms.
+fn histogram<'a, I: Iterator<Item = &'a DurationHistogram>>(
+    mut to: MetricEncoder<'_>,
+    series: impl Fn() -> I,
+) -> fmt::Result {
+    let mut buckets: Vec<(f64, u64)> =
+        DurationHistogram::BOUNDS_NS.iter().map(|ns| (*ns as f64 / 1e9, 0)).collect();
+    buckets.push((f64::INFINITY, 0));
+    for durations in series() {
+        for ((_, sum), count) in buckets.iter_mut().zip(durations.counts()) {
+            *sum += count;
+        }
+    }
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    let sum = series().map(DurationHistogram::sum_seconds).sum();
+    to.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
 }
 
 /// One scrape: the numbers, and what was read elsewhere for it.
@@ -159,6 +166,33 @@ impl Collector for Scrape {
             "fan_out_seconds",
             "Time from publishing a message to its last member's completed send",
             &metrics.shards,
+        )?;
+
+        let storage = metrics.storage();
+        to.one(
+            "storage_durable",
+            "1 while messages are written to the disk",
+            Gauge,
+            storage.is_durable.get(),
+        )?;
+        to.one(
+            "storage_waiting_messages",
+            "Messages on their way to the disk",
+            Gauge,
+            metrics.sum(|s| s.writes_unanswered.get()),
+        )?;
+        to.one("storage_messages_total", "Messages written", Counter, storage.messages_kept.get())?;
+        to.one(
+            "storage_messages_lost_total",
+            "Messages that could not be written, though members had seen them",
+            Counter,
+            storage.messages_lost.get(),
+        )?;
+        to.one("storage_failures_total", "Batches and retries that failed", Counter, storage.failures.get())?;
+        to.durations(
+            "storage_commit_seconds",
+            "Time to write a batch of messages and have it on the disk",
+            &storage.commits,
         )?;
 
         to.one("ring_turns_total", "Turns of the event loops", Counter, metrics.sum(|s| s.ring_turns.get()))?;

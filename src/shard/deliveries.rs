@@ -11,7 +11,7 @@ use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{Refusal, UserDialect, hub};
 use crate::frame::Frame;
-use crate::hub::{Audience, Delivery, Event, Publication, Request, RoomEvent, RoomIndex, Snapshot};
+use crate::hub::{Audience, Delivery, Event, Place, Publication, Request, RoomEvent, RoomIndex, Snapshot};
 use crate::metrics::EndReason;
 use crate::protocol::frames;
 
@@ -40,6 +40,9 @@ impl Shard {
                 let renamed = hub::renamed(&old_name, &new_name, self.names());
                 self.push(to.connection, renamed, now);
             }
+            Delivery::Kept { to, place } => self.handle_kept_message(to.connection, place),
+            Delivery::Lost { to, place } => self.handle_lost_message(to.connection, place, now),
+            Delivery::NotStored { to } => self.refuse(to.connection, &Refusal::NotStored, now),
             Delivery::PrivateSent { to, receiver, receiver_name, content } => {
                 let sent = chat::private_message_sent(receiver, &receiver_name, &content, now);
                 self.push(to.connection, sent, now);
@@ -154,7 +157,7 @@ impl Shard {
         if let (Some(own), RoomEvent::Message(message)) = (own, event)
             && self.connections.user(own).is_some_and(|user| user.dialect == UserDialect::Chat)
         {
-            self.push(own, chat::message_sent(message.id, &name, *timestamp), now);
+            self.acknowledge(own, Place { room: *room, id: message.id }, *timestamp, now);
         }
         let local = &mut self.rooms[room.get()];
         if let Some(names) = names

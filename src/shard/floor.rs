@@ -4,10 +4,12 @@
 //! steps the [`Shard`], and submits what it asks for, all at once. Nothing in here decides anything; it
 //! moves values between the ring, the mesh, the lobby and the state machine.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -22,10 +24,11 @@ use super::turn::{self, Class, Message, Surroundings};
 use super::{Arrival, Shard};
 use crate::accounts::{Attempt, Verdict, Verifier};
 use crate::clock::{Clock, Now};
-use crate::hub::{Delivery, Origin, Request, ShardIndex};
+use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
 use crate::mesh::{Address, Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
 use crate::ring::{self, Completion, Ring, Submission};
+use crate::storage::StorageLink;
 
 /// How often the queues are added up: it looks at every connection, which is too much for every turn.
 const QUEUES_EVERY_MS: u64 = 1_000;
@@ -51,6 +54,10 @@ pub struct Floor {
     pub mesh: Mesh,
     /// Who verifies passwords; nobody where there are no accounts.
     pub verifier: Option<Verifier<Origin>>,
+    /// The storage, where there is one.
+    pub storage: Option<StorageLink>,
+    /// What it has said, and has not had its turn.
+    pub receipts: VecDeque<Receipt>,
     /// Connections from the lobby. The lobby's own limit bounds them.
     pub admissions: UnboundedReceiver<Admission>,
     /// What the server wants.
@@ -69,6 +76,7 @@ pub struct Floor {
 enum Wake {
     Ring,
     Message(Message),
+    Receipts(Vec<Receipt>),
     Admission(Admission),
     /// A full mailbox has room again.
     Room,
@@ -92,6 +100,7 @@ impl Floor {
             match self.wait(&event).await? {
                 Wake::Ring | Wake::Tick | Wake::Room => {}
                 Wake::Message(first) => message = Some(first),
+                Wake::Receipts(receipts) => self.receipts.extend(receipts),
                 Wake::Admission(admission) => self.admit(admission),
                 Wake::Stage(Stage::Stopped) => return Ok(()),
                 Wake::Stage(stage) => self.begin(stage, &mut progress),
@@ -150,6 +159,7 @@ impl Floor {
                 ready?.clear_ready();
                 Ok(Wake::Ring)
             }
+            Some(receipts) = receipts_from(&mut self.storage) => Ok(Wake::Receipts(receipts)),
             Some(delivery) = self.mailbox.deliveries.recv() => Ok(Wake::Message(Message::Delivery(delivery))),
             Some(request) = self.mailbox.requests.recv(), if self.shard.accepts_requests() => {
                 Ok(Wake::Message(Message::Request(request)))
@@ -178,6 +188,8 @@ impl Floor {
             mailbox: &mut self.mailbox,
             mesh: &self.mesh,
             verifier: self.verifier.as_ref(),
+            storage: &mut self.storage,
+            receipts: &mut self.receipts,
         };
         (&mut self.shard, outside)
     }
@@ -193,6 +205,7 @@ impl Floor {
             self.tally.next_ms = now.monotonic_ms + QUEUES_EVERY_MS;
             self.metrics.queued_bytes.set(self.shard.queued_bytes());
         }
+        self.metrics.writes_unanswered.set(self.shard.writes_unanswered());
         self.metrics.rooms.set(self.shard.room_count());
         self.metrics.mailbox_messages.set(self.mailbox.requests.len() + self.mailbox.deliveries.len());
     }
@@ -204,11 +217,32 @@ struct Outside<'a> {
     mailbox: &'a mut Mailbox,
     mesh: &'a Mesh,
     verifier: Option<&'a Verifier<Origin>>,
+    storage: &'a mut Option<StorageLink>,
+    receipts: &'a mut VecDeque<Receipt>,
 }
 
 impl Surroundings for Outside<'_> {
     fn next_completion(&mut self) -> Option<Completion<'_>> {
         self.ring.next_completion()
+    }
+
+    fn next_receipt(&mut self) -> Option<Receipt> {
+        if self.receipts.is_empty()
+            && let Some(storage) = self.storage
+            && let Ok(receipts) = storage.receipts.try_recv()
+        {
+            self.receipts.extend(receipts);
+        }
+        self.receipts.pop_front()
+    }
+
+    fn write(&mut self, write: Write) {
+        let storage = self.storage.as_ref().expect("Bug: a write without a storage");
+        match storage.writes.try_send(write) {
+            // One that has ended takes the server with it: the main thread is about to end this one.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => unreachable!("Bug: more writes than a shard may have unanswered"),
+        }
     }
 
     fn next_delivery(&mut self) -> Option<Delivery> {
@@ -253,6 +287,14 @@ fn address(mesh: &Mesh, to: ShardIndex) -> &Address {
     let (index, address) = mesh.addresses().nth(usize::from(to.0)).expect("Bug: an unknown shard");
     debug_assert_eq!(index, to);
     address
+}
+
+/// What the storage says next; never, where there is none.
+async fn receipts_from(storage: &mut Option<StorageLink>) -> Option<Vec<Receipt>> {
+    match storage {
+        Some(storage) => storage.receipts.recv().await,
+        None => pending().await,
+    }
 }
 
 /// Ends when a mailbox that was full has room.

@@ -9,10 +9,11 @@
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
 //! - [`floor`] is the event loop that does so over a ring and a mesh.
 //! - The rest is the state machine: `arrival` takes connections in, `input` turns received bytes into
-//!   commands, `user`, `sign_in`, `moderation`, `chat` and `hub_user` carry them out, `deliveries` handles what homes and
-//!   other shards say, `ending`
+//!   commands, `user`, `sign_in`, `moderation`, `chat` and `hub_user` carry them out, `deliveries` handles
+//!   what homes and other shards say, `acknowledgement` tells senders what became of their messages, `ending`
 //!   brings connections to their end.
 
+mod acknowledgement;
 mod arrival;
 mod audience;
 mod chat;
@@ -42,7 +43,10 @@ use crate::accounts::Attempt;
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::frame::Frame;
-use crate::hub::{self, Delivery, Directory, Homes, Origin, Request, ShardIndex, UserId};
+use crate::hub::{
+    self, Delivery, Directory, Homes, Origin, Receipt, Request, Restored, ShardIndex, UserId,
+    WRITES_UNANSWERED_MAX, Write,
+};
 use crate::metrics::ShardMetrics;
 use crate::protocol::frames;
 use crate::ring::{Completion, Submission};
@@ -126,6 +130,8 @@ pub struct Shard {
     submissions: VecDeque<Submission>,
     /// Attempts to sign in, at most one of each connection, on their way to the verifier.
     attempts: VecDeque<Attempt<Origin>>,
+    /// True when messages are acknowledged only once they are on the disk.
+    is_durable: bool,
     /// What this shard says to itself.
     own_requests: VecDeque<Request>,
     own_deliveries: VecDeque<Delivery>,
@@ -160,6 +166,7 @@ impl Shard {
             answered: VecDeque::new(),
             submissions: VecDeque::new(),
             attempts: VecDeque::new(),
+            is_durable: false,
             own_requests: VecDeque::new(),
             own_deliveries: VecDeque::new(),
             requests: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
@@ -168,6 +175,21 @@ impl Shard {
             drain: None,
             ping: Frame::new(frames::ping()),
             metrics,
+        }
+    }
+
+    /// Goes on where an earlier life of the server has ended. From now on, what [`Shard::poll_write`] yields
+    /// is to be written, and answered with [`Shard::handle_receipt`].
+    ///
+    /// # Panics
+    ///
+    /// When somebody is here already.
+    pub fn restore(&mut self, restored: &Restored) {
+        assert!(self.users_admitted == 0, "Bug: users came before the history");
+        self.is_durable = true;
+        self.homes.restore(&restored.rooms);
+        if let Some(last_author) = restored.last_author {
+            self.users_admitted = last_author.get().div_ceil(u64::from(self.directory.shards()));
         }
     }
 
@@ -192,6 +214,12 @@ impl Shard {
     /// Takes a delivery of another shard.
     pub fn handle_delivery(&mut self, delivery: Delivery, now: Now) {
         self.own_deliveries.push_back(delivery);
+        self.settle(now);
+    }
+
+    /// Takes what the storage says of this shard's writes.
+    pub fn handle_receipt(&mut self, receipt: Receipt, now: Now) {
+        self.homes.handle_receipt(receipt);
         self.settle(now);
     }
 
@@ -239,6 +267,19 @@ impl Shard {
         None
     }
 
+    /// The next message for the storage. Writes are to be on their way before anything else leaves the
+    /// shard: what somebody has seen must not be forgotten while the server stops.
+    #[must_use]
+    pub fn poll_write(&mut self) -> Option<Write> {
+        self.homes.poll_write()
+    }
+
+    /// How many writes have not been answered with a receipt.
+    #[must_use]
+    pub fn writes_unanswered(&self) -> usize {
+        self.homes.writes_unanswered()
+    }
+
     /// The next request for another shard.
     #[must_use]
     pub fn poll_request(&mut self, to: ShardIndex) -> Option<Request> {
@@ -263,10 +304,11 @@ impl Shard {
     }
 
     /// False while requests of other shards should be left in the mailbox, because what they lead to has
-    /// no room. Deliveries are always welcome.
+    /// no room, with other shards or with the storage. Deliveries and receipts are always welcome.
     #[must_use]
     pub fn accepts_requests(&self) -> bool {
-        self.deliveries.iter().all(|waiting| waiting.len() < DELIVERIES_WAITING_MAX)
+        self.homes.writes_unanswered() < WRITES_UNANSWERED_MAX
+            && self.deliveries.iter().all(|waiting| waiting.len() < DELIVERIES_WAITING_MAX)
     }
 
     /// True while input of clients is held back.

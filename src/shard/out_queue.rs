@@ -7,15 +7,33 @@ use std::collections::VecDeque;
 use std::mem;
 
 use crate::frame::Frame;
+use crate::hub::Place;
 use crate::ring::{BATCH_FRAMES_MAX, SendBatch};
 
 /// The answer to a frame that no longer fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overflow;
 
+/// What waits behind the first gate, the gate included.
+#[derive(Debug)]
+enum Gated {
+    /// Goes when everything before it has gone.
+    Frame(Frame),
+    /// An answer that must not leave before the storage has spoken; what is behind it in the room's order
+    /// stays behind it.
+    Gate(Place, Frame),
+}
+
+impl Gated {
+    fn len(&self) -> usize {
+        let (Self::Frame(frame) | Self::Gate(_, frame)) = self;
+        frame.len()
+    }
+}
+
 /// A bounded queue of frames.
 ///
-/// Invariant: `waiting_bytes` is the sum of what `resumed` and `waiting` hold, and `in_flight_bytes` what
+/// Invariant: `waiting_bytes` is the sum of what `resumed`, `waiting` and `gated` hold, and `in_flight_bytes` what
 /// the batch that was handed out last had left to send; their sum never exceeds the limit by more than
 /// `allowance_bytes`.
 #[derive(Debug)]
@@ -24,6 +42,9 @@ pub(super) struct OutQueue {
     /// The rest of a batch whose send was short; leaves before `waiting`.
     resumed: Option<Box<SendBatch>>,
     waiting: VecDeque<Frame>,
+    /// Begins with a gate, if there is any.
+    #[expect(clippy::box_collection, reason = "an idle connection, which has none, stays small")]
+    gated: Option<Box<VecDeque<Gated>>>,
     waiting_bytes: usize,
     /// Not zero exactly while a batch is handed out.
     in_flight_bytes: usize,
@@ -44,6 +65,7 @@ impl OutQueue {
             limit_bytes,
             resumed: None,
             waiting: VecDeque::new(),
+            gated: None,
             waiting_bytes: 0,
             in_flight_bytes: 0,
             allowance_bytes: 0,
@@ -63,11 +85,46 @@ impl OutQueue {
         if self.sealed {
             return Ok(());
         }
-        if self.queued_bytes() + frame.len() > self.limit_bytes + self.allowance_bytes {
-            return Err(Overflow);
-        }
+        self.find_room(&frame)?;
         self.append(frame);
         Ok(())
+    }
+
+    /// Appends an answer that leaves, and lets leave what is queued behind it, when [`OutQueue::open`] is
+    /// called for its place. It counts from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Overflow`], as for [`OutQueue::push`].
+    pub(super) fn push_gate(&mut self, place: Place, answer: Frame) -> Result<(), Overflow> {
+        if self.sealed {
+            return Ok(());
+        }
+        self.find_room(&answer)?;
+        self.waiting_bytes += answer.len();
+        self.gated.get_or_insert_default().push_back(Gated::Gate(place, answer));
+        Ok(())
+    }
+
+    /// Opens the gate of a place; another answer, if there is one, takes the place of the one in it. False
+    /// when there is no such gate any more.
+    pub(super) fn open(&mut self, place: Place, other: Option<Frame>) -> bool {
+        let Some(gated) = &mut self.gated else { return false };
+        let gate = gated.iter_mut().find(|gated| matches!(gated, Gated::Gate(its, _) if *its == place));
+        let Some(gate) = gate else { return false };
+        let before = gate.len();
+        let (Gated::Frame(answer) | Gated::Gate(_, answer)) = gate;
+        *gate = Gated::Frame(other.unwrap_or_else(|| answer.clone()));
+        self.waiting_bytes = self.waiting_bytes - before + gate.len();
+        while let Some(Gated::Frame(_)) = gated.front()
+            && let Some(Gated::Frame(frame)) = gated.pop_front()
+        {
+            self.waiting.push_back(frame);
+        }
+        if gated.is_empty() {
+            self.gated = None;
+        }
+        true
     }
 
     /// Appends what a join sends, whatever its length: it is not the receiver's fault that a room has a
@@ -104,6 +161,7 @@ impl OutQueue {
     /// been sent, the answer to the upgrade stays: without it the peer would not understand the last frame.
     pub(super) fn truncate(&mut self, last: Frame) {
         self.waiting.truncate(usize::from(!self.has_begun));
+        self.gated = None;
         self.resumed = self.resumed.take().and_then(|batch| batch.half_sent()).map(Box::new);
         self.waiting_bytes = self.resumed.as_ref().map_or(0, |batch| batch.remaining_bytes());
         self.waiting_bytes += self.waiting.iter().map(Frame::len).sum::<usize>();
@@ -150,6 +208,7 @@ impl OutQueue {
     pub(super) fn handle_failed(&mut self, _batch: SendBatch) {
         self.in_flight_bytes = 0;
         self.waiting.clear();
+        self.gated = None;
         self.resumed = None;
         self.waiting_bytes = 0;
         self.sealed = true;
@@ -173,10 +232,19 @@ impl OutQueue {
         }
     }
 
+    fn find_room(&self, frame: &Frame) -> Result<(), Overflow> {
+        let is_within = self.queued_bytes() + frame.len() <= self.limit_bytes + self.allowance_bytes;
+        is_within.then_some(()).ok_or(Overflow)
+    }
+
     fn append(&mut self, frame: Frame) {
-        if !frame.is_empty() {
-            self.waiting_bytes += frame.len();
-            self.waiting.push_back(frame);
+        if frame.is_empty() {
+            return;
+        }
+        self.waiting_bytes += frame.len();
+        match &mut self.gated {
+            None => self.waiting.push_back(frame),
+            Some(gated) => gated.push_back(Gated::Frame(frame)),
         }
     }
 }

@@ -86,6 +86,12 @@ impl Progress {
         }
         let is_reached = match self.begun {
             Stage::Serving | Stage::Stopped => true,
+            // What was published must be durable, and its sender told so, as well.
+            Stage::Hushed | Stage::Answered | Stage::Moved | Stage::Settled
+                if shard.writes_unanswered() > 0 =>
+            {
+                false
+            }
             // Of both classes: a request is answered by deliveries, and a delivery may lead to a request.
             Stage::Hushed | Stage::Answered | Stage::Moved | Stage::Settled => {
                 !around.has_mail() && shard.shards().all(|to| shard.waiting_for(to) == (0, 0))

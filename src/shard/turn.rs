@@ -7,7 +7,7 @@
 use super::Shard;
 use crate::accounts::{Attempt, Verdict};
 use crate::clock::Now;
-use crate::hub::{Delivery, Origin, Request, ShardIndex};
+use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
 use crate::ring::{Completion, Submission};
 
 /// Messages of one class that are handled in one turn, so that clients have their turn as well.
@@ -17,6 +17,14 @@ const MESSAGES_A_TURN: usize = 1_024;
 pub trait Surroundings {
     /// The next thing that the ring reports. Its bytes are lent until the next call.
     fn next_completion(&mut self) -> Option<Completion<'_>>;
+
+    /// The next thing that the storage says of this shard's writes.
+    fn next_receipt(&mut self) -> Option<Receipt>;
+
+    /// Gives a message to the storage, which has room for it: see [`WRITES_UNANSWERED_MAX`].
+    ///
+    /// [`WRITES_UNANSWERED_MAX`]: crate::hub::WRITES_UNANSWERED_MAX
+    fn write(&mut self, write: Write);
 
     /// The next delivery in the mailbox.
     fn next_delivery(&mut self) -> Option<Delivery>;
@@ -71,10 +79,15 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, first: Option<Mess
     while let Some(completion) = around.next_completion() {
         shard.handle_completion(completion, now);
     }
+    while let Some(receipt) = around.next_receipt() {
+        shard.handle_receipt(receipt, now);
+    }
     receive_messages(shard, around, now);
     if shard.next_due_ms().is_some_and(|due_ms| due_ms <= now.monotonic_ms) {
         shard.handle_tick(now);
     }
+    // Before anyone can see what was published: see `Shard::poll_write`.
+    write_messages(shard, around);
     // First what waits, so that input that was held back for it can be read.
     post_messages(shard, around);
     shard.handle_turn_end(now);
@@ -84,6 +97,7 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, first: Option<Mess
             shard.handle_delivery(Delivery::Judged { to, verdict }, now);
         }
     }
+    write_messages(shard, around);
     post_messages(shard, around);
     while let Some(submission) = shard.poll_submission() {
         around.submit(submission);
@@ -117,6 +131,12 @@ fn receive_messages(shard: &mut Shard, around: &mut impl Surroundings, now: Now)
         }
         let Some(request) = around.next_request() else { break };
         shard.handle_request(request, now);
+    }
+}
+
+fn write_messages(shard: &mut Shard, around: &mut impl Surroundings) {
+    while let Some(write) = shard.poll_write() {
+        around.write(write);
     }
 }
 

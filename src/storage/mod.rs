@@ -4,6 +4,10 @@
 
 mod database;
 mod directory;
+mod history;
+mod writer;
 
 pub use database::{DatabaseError, Schema, open};
 pub use directory::{DataDirectory, DirectoryError};
+pub use history::{HISTORY_FILE, HistoryFile};
+pub use writer::{HistoryWriter, StorageLink};

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    AccountFile, Chat, Hub, Launch, Server, direct, error, eventually, hub_beside, on_one_and_four_shards,
-    password_of,
+    AccountFile, Chat, Hub, Launch, Server, direct, error, eventually, hub_beside,
+    on_one_and_four_shards_only, password_of,
 };
 
-on_one_and_four_shards! {
+on_one_and_four_shards_only! {
     a_kicked_user_is_told_why_and_closed,
     users_of_other_rooms_are_kicked_and_muted,
     hub_members_are_kicked_and_muted_in_their_own_words,

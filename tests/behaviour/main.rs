@@ -52,6 +52,7 @@ mod slow_receivers;
 mod accounts_command;
 mod command_line;
 mod crowds;
+mod durability;
 mod logs;
 mod restarts;
 mod settings;

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    AccountFile, Chat, Launch, Server, Wire, direct, error, from, on_one_and_four_shards, password_of,
+    AccountFile, Chat, Launch, Server, Wire, direct, error, from, on_one_and_four_shards_only, password_of,
     request, run, upgrade_request,
 };
 
-on_one_and_four_shards! {
+on_one_and_four_shards_only! {
     who_signs_in_where_it_is_required_then_hears_what_a_newcomer_hears,
     before_signing_in_everything_else_is_refused,
     strangers_are_in_no_room_and_are_no_users,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use uproar::accounts::{Attempt, Verdict};
 use uproar::clock::Now;
 use uproar::connection_id::ConnectionId;
-use uproar::hub::{Delivery, Directory, Event, Origin, Request, RoomEvent, ShardIndex};
+use uproar::hub::{Delivery, Directory, Event, Origin, Receipt, Request, RoomEvent, ShardIndex, Write};
 use uproar::metrics::ShardMetrics;
 use uproar::ring::{Completion, Submission};
 use uproar::shard::stage::{Progress, Stage};
@@ -271,6 +271,14 @@ impl Surroundings for Outside<'_, '_> {
         let (client, id, completed) = self.completions.pop_front()?;
         self.lent = Some(completed);
         self.links.complete(client, id, &mut self.lent, self.around)
+    }
+
+    fn next_receipt(&mut self) -> Option<Receipt> {
+        None
+    }
+
+    fn write(&mut self, write: Write) {
+        unreachable!("{write:?} without a storage")
     }
 
     fn next_delivery(&mut self) -> Option<Delivery> {

@@ -48,8 +48,17 @@ pub(crate) async fn eventually(name: &str, mut question: impl AsyncFnMut() -> bo
     }
 }
 
-/// Lists the behaviours of a file; each becomes a test on one shard and a test on four.
+/// Lists the behaviours of a file; each becomes a test on one shard and a test on four, with everything in
+/// memory and with a directory for what outlives the process.
 macro_rules! on_one_and_four_shards {
+    ($($behaviour:ident),+ $(,)?) => {
+        $crate::harness::on_one_and_four_shards_only! { $($behaviour),+ }
+        $crate::harness::on_one_and_four_shards_with_data! { $($behaviour),+ }
+    };
+}
+
+/// As [`on_one_and_four_shards`], for behaviours that bring such a directory themselves.
+macro_rules! on_one_and_four_shards_only {
     ($($behaviour:ident),+ $(,)?) => {
         mod on_one_shard {
             $(#[tokio::test]
@@ -65,4 +74,22 @@ macro_rules! on_one_and_four_shards {
         }
     };
 }
-pub(crate) use on_one_and_four_shards;
+
+/// As [`on_one_and_four_shards`], for behaviours that only a server with such a directory has.
+macro_rules! on_one_and_four_shards_with_data {
+    ($($behaviour:ident),+ $(,)?) => {
+        mod on_one_shard_with_data {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour($crate::harness::Launch::with_shards(1).durable()).await;
+            })+
+        }
+        mod on_four_shards_with_data {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour($crate::harness::Launch::with_shards(4).durable()).await;
+            })+
+        }
+    };
+}
+pub(crate) use {on_one_and_four_shards, on_one_and_four_shards_only, on_one_and_four_shards_with_data};

@@ -4,17 +4,22 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 
 use super::{PATIENCE, eventually};
+
+/// What a file may grow to where files are small: some messages of the longest kind.
+const SMALL_FILE_KIB: usize = 200;
 
 /// A command line in the making.
 #[derive(Clone, Default)]
@@ -22,6 +27,8 @@ pub(crate) struct Launch {
     address: Option<SocketAddr>,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
+    data: Option<Arc<TempDir>>,
+    has_small_files: bool,
 }
 
 /// A running server. It is killed when dropped, and its output is printed when its test fails.
@@ -29,6 +36,8 @@ pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
     output: Arc<Mutex<String>>,
+    /// Stays while the server may write to it.
+    _data: Option<Arc<TempDir>>,
 }
 
 impl Launch {
@@ -39,6 +48,24 @@ impl Launch {
     pub(crate) fn flag(mut self, name: &str, value: impl ToString) -> Self {
         self.arguments.extend([name.to_owned(), value.to_string()]);
         self
+    }
+
+    /// Gives it a new directory for what outlives the process. Servers that are started one after another
+    /// from clones of this have it in common.
+    pub(crate) fn durable(self) -> Self {
+        let data = tempfile::tempdir().expect("a directory");
+        let launch = self.flag("--data", data.path().display());
+        Self { data: Some(Arc::new(data)), ..launch }
+    }
+
+    /// That directory.
+    pub(crate) fn data(&self) -> &Path {
+        self.data.as_ref().expect("a durable launch").path()
+    }
+
+    /// Lets it write no file beyond [`SMALL_FILE_KIB`]: to the server it looks like a full disk.
+    pub(crate) fn with_small_files(self) -> Self {
+        Self { has_small_files: true, ..self }
     }
 
     /// Listens there instead of on a free port.
@@ -59,7 +86,17 @@ impl Launch {
     /// Starts the server, and returns once it has said where it listens.
     pub(crate) fn start(self) -> Server {
         let listen = self.address.map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_uproar"))
+        let mut command = match self.has_small_files {
+            false => Command::new(env!("CARGO_BIN_EXE_uproar")),
+            // A write beyond the limit fails where SIGXFSZ is ignored, and otherwise ends the process.
+            true => {
+                let limit = format!("trap '' XFSZ; ulimit -S -f {SMALL_FILE_KIB}; exec \"$@\"");
+                let mut bash = Command::new("bash");
+                bash.args(["-c", &limit, "bash", env!("CARGO_BIN_EXE_uproar")]);
+                bash
+            }
+        };
+        let mut child = command
             .args(["--listen", &listen])
             .args(&self.arguments)
             .envs(self.variables)
@@ -78,7 +115,7 @@ impl Launch {
             let output = output.lock().unwrap();
             panic!("the server with {:?} did not start to listen:\n{output}", self.arguments);
         };
-        Server { child, address, output }
+        Server { child, address, output, _data: self.data }
     }
 }
 
@@ -115,6 +152,12 @@ impl Server {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the server is still there");
+    }
+
+    /// Undoes [`Launch::with_small_files`].
+    pub(crate) fn lift_limit_of_files(&self) {
+        let unlimited = Rlimit { current: None, maximum: None };
+        prlimit(Some(self.pid()), Resource::Fsize, unlimited).expect("a soft limit is ours to lift");
     }
 
     /// Waits for the process to end by itself.
@@ -185,6 +228,13 @@ pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// Everything that it has printed.
+    pub(crate) fn output(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
 }
 
 /// Runs the binary to its end.

@@ -1,0 +1,68 @@
+//! What a sender is told of its message, and when.
+//!
+//! Members see a message at once. Its sender is told that it was sent when that is true for good: where there
+//! is a storage, when the message is on the disk. The answer has its place in the room's order all the same,
+//! so it takes it at once, and is a *gate* in the out-queue until the storage has spoken.
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::connection::Phase;
+use super::out_queue::Overflow;
+use crate::clock::Now;
+use crate::connection_id::ConnectionId;
+use crate::dialect::chat::{self, Direct};
+use crate::dialect::{Refusal, UserDialect};
+use crate::frame::Frame;
+use crate::hub::Place;
+
+impl Shard {
+    /// Tells a chat user that its message has been sent. A hub user is told by its own words, which come back
+    /// to it as to everyone.
+    pub(super) fn acknowledge(&mut self, id: ConnectionId, place: Place, timestamp: u64, now: Now) {
+        let sent = chat::message_sent(place.id, self.directory.name(place.room), timestamp);
+        if self.is_durable {
+            self.push_gate(id, place, sent, now);
+        } else {
+            self.push(id, sent, now);
+        }
+    }
+
+    /// A message of this connection is on the disk.
+    pub(super) fn handle_kept_message(&mut self, id: ConnectionId, place: Place) {
+        self.open_gate(id, place, None);
+    }
+
+    /// A message of this connection was seen by the room and will not be kept.
+    pub(super) fn handle_lost_message(&mut self, id: ConnectionId, place: Place, now: Now) {
+        let Some(user) = self.connections.user(id) else { return };
+        match user.dialect {
+            UserDialect::Chat => {
+                let refusal = Direct::Error { message: Refusal::NotStored.to_string() };
+                self.open_gate(id, place, Some(Frame::new(chat::direct(&refusal, now))));
+            }
+            // Its own words came back to it before.
+            UserDialect::Hub => self.refuse(id, &Refusal::NotStored, now),
+        }
+    }
+
+    /// Queues an answer that leaves when the storage has spoken about the message at `place`.
+    fn push_gate(&mut self, id: ConnectionId, place: Place, answer: Bytes, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        self.metrics.messages_delivered.add(1);
+        if let Err(Overflow) = connection.out.push_gate(place, Frame::new(answer)) {
+            self.evict(id, now);
+        }
+    }
+
+    /// Lets an answer leave, or `other` in its place, and what is queued behind it.
+    fn open_gate(&mut self, id: ConnectionId, place: Place, other: Option<Frame>) {
+        // Who was evicted meanwhile has no gates any more.
+        if self.connections.get_mut(id).is_some_and(|connection| connection.out.open(place, other)) {
+            self.mark_dirty(id);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The file `history.db`: the messages of rooms, and how far their ids have been given out.
+//!
+//! One thread has it open, and nobody else. It is told what to write in batches, each of which is one
+//! transaction; what a batch is made of and who waits for it is no concern of this file's.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
+
+use super::database::{self, DatabaseError, Schema};
+use crate::hub::{
+    Content, Directory, MessageId, Restored, RestoredRoom, RoomIndex, RoomMessage, UserId,
+    WRITES_UNANSWERED_MAX, Write,
+};
+
+/// The file's name in the directory that `--data` names.
+pub const HISTORY_FILE: &str = "history.db";
+
+/// Ids that are reserved for a room ahead of the last message. Each reservation is a row to write, and a
+/// crash leaves a gap of what was reserved and not given out: a day of one message a second.
+const RESERVED_AHEAD: u64 = 1 << 16;
+
+// A reservation is renewed when half of it is used up. Until the home hears of that it can give out ids to
+// no more messages than it may have unanswered, and to one turn's more.
+const _: () = assert!(RESERVED_AHEAD / 2 > 2 * WRITES_UNANSWERED_MAX as u64);
+
+/// Rows of a room beyond those it keeps at which they are deleted: a few hundred at a time cost less than
+/// one with every message, and a batch never has to wait for more than these.
+const ROWS_EXCESS_MAX: u64 = 500;
+
+const SCHEMA: Schema = Schema {
+    // "Upro" in ASCII, with the last digit for what is in it.
+    application_id: 0x5570_7201,
+    steps: &["
+        CREATE TABLE room (
+            room INTEGER PRIMARY KEY,
+            name TEXT NOT NULL UNIQUE,
+            -- Ids up to this one may have been given to messages that somebody has seen.
+            reserved INTEGER NOT NULL,
+            -- From this message on, none was lost.
+            kept_from INTEGER NOT NULL
+        ) STRICT;
+        CREATE TABLE message (
+            room INTEGER NOT NULL REFERENCES room,
+            id INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            from_id INTEGER NOT NULL,
+            from_name TEXT NOT NULL,
+            content TEXT NOT NULL,
+            timestamp INTEGER NOT NULL,
+            PRIMARY KEY (room, id)
+        ) STRICT, WITHOUT ROWID;
+    "],
+};
+
+/// What a message is, as its row says it.
+const KIND_TEXT: &str = "message";
+const KIND_IMAGE: &str = "image";
+
+/// The open file.
+#[derive(Debug)]
+pub struct HistoryFile {
+    connection: Connection,
+    path: PathBuf,
+    /// By room.
+    rooms: Vec<RoomState>,
+    kept_max: u64,
+}
+
+/// What the file says of a room, and what it is still to say.
+#[derive(Clone, Debug)]
+struct RoomState {
+    key: i64,
+    /// The last message that was to be written, whether or not it was.
+    last_id: MessageId,
+    /// As in the file.
+    reserved: MessageId,
+    kept_from: MessageId,
+    /// True while the file has another `kept_from`.
+    is_stale: bool,
+    rows: u64,
+}
+
+impl RoomState {
+    fn needs_reservation(&self) -> bool {
+        self.reserved.0 - self.last_id.0 < RESERVED_AHEAD / 2
+    }
+
+    /// Writes what has changed. With it goes a new reservation.
+    fn save(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        self.reserved = self.reserved.max(MessageId(self.last_id.0 + RESERVED_AHEAD));
+        self.is_stale = false;
+        self.store(transaction)
+    }
+
+    fn store(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let mut update =
+            transaction.prepare_cached("UPDATE room SET reserved = ?2, kept_from = ?3 WHERE room = ?1")?;
+        update.execute(params![self.key, self.reserved.0, self.kept_from.0])?;
+        Ok(())
+    }
+
+    /// Deletes the rows beyond those that the room keeps.
+    fn prune(&mut self, transaction: &Transaction<'_>, kept_max: u64) -> rusqlite::Result<()> {
+        let mut delete = transaction.prepare_cached(
+            "DELETE FROM message WHERE room = ?1 AND id <= \
+             (SELECT id FROM message WHERE room = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        )?;
+        self.rows -= delete.execute(params![self.key, kept_max])? as u64;
+        Ok(())
+    }
+}
+
+impl HistoryFile {
+    /// Opens the file, or creates it, and reserves ids for every room of the directory. What rooms that are
+    /// not in it have said stays in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError`]: it cannot be used, and why.
+    pub fn open(
+        path: &Path,
+        directory: &Directory,
+        kept_max: usize,
+    ) -> Result<(Self, Restored), DatabaseError> {
+        let mut connection = database::open(path, &SCHEMA)?;
+        let kept_max = kept_max as u64;
+        let failed = |source| DatabaseError::new(path, source);
+        let damaged = |detail: &str| DatabaseError::Damaged { path: path.to_owned(), detail: detail.into() };
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let mut states = Vec::new();
+        let mut rooms = Vec::new();
+        for room in directory.rooms() {
+            let mut state = find_room(&transaction, directory.name(room)).map_err(failed)?;
+            state.rows = count_rows(&transaction, state.key).map_err(failed)?;
+            state.prune(&transaction, kept_max).map_err(failed)?;
+            let kept = last_messages(&transaction, state.key).map_err(failed)?;
+            let kept = kept.ok_or_else(|| damaged("a message that no server has written"))?;
+            // What was reserved and is not there may have been seen by somebody.
+            let last = kept.last().map_or(MessageId(0), |last| last.id);
+            if last > state.last_id
+                || state.kept_from.0 > state.last_id.0 + 1
+                || state.last_id > MessageId::MAX
+            {
+                return Err(damaged("a room whose ids contradict its messages"));
+            }
+            if last < state.last_id {
+                state.kept_from = MessageId(state.last_id.0 + 1);
+            } else if let Some(first) = kept.first() {
+                state.kept_from = state.kept_from.max(first.id);
+            }
+            state.save(&transaction).map_err(failed)?;
+            rooms.push(RestoredRoom {
+                kept,
+                last_id: state.last_id,
+                kept_from: state.kept_from,
+                reserved: state.reserved,
+            });
+            states.push(state);
+        }
+        let last_author = transaction
+            .query_row("SELECT max(from_id) FROM message", [], |row| row.get::<_, Option<i64>>(0))
+            .map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        let last_author = last_author.and_then(|id| UserId::from_wire(id.try_into().ok()?));
+        let file = Self { connection, path: path.to_owned(), rooms: states, kept_max };
+        Ok((file, Restored { rooms, last_author }))
+    }
+
+    /// Writes messages, all or none of them, and returns once they are on the disk, with the reservations
+    /// that were renewed on the way.
+    ///
+    /// # Errors
+    ///
+    /// What SQLite reports; then nothing was written.
+    pub fn write(&mut self, batch: &[Write]) -> rusqlite::Result<Vec<(RoomIndex, MessageId)>> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // They become true with the transaction.
+        let mut changed: BTreeMap<usize, RoomState> = BTreeMap::new();
+        let mut reserved = Vec::new();
+        {
+            let mut insert =
+                transaction.prepare_cached("INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+            for Write { room, message } in batch {
+                let state = changed.entry(room.get()).or_insert_with(|| self.rooms[room.get()].clone());
+                assert!(message.id > state.last_id, "Bug: a room's messages came out of order");
+                assert!(message.id <= state.reserved, "Bug: an id was given out that was not reserved");
+                let RoomMessage { id, from, from_name, content, timestamp } = &**message;
+                let (kind, content) = match content {
+                    Content::Text(text) => (KIND_TEXT, text),
+                    Content::Image(url) => (KIND_IMAGE, url),
+                };
+                insert.execute(params![
+                    state.key,
+                    id.0,
+                    kind,
+                    from.get(),
+                    &**from_name,
+                    content,
+                    timestamp
+                ])?;
+                state.last_id = *id;
+                state.rows += 1;
+                if state.needs_reservation() || state.is_stale {
+                    state.save(&transaction)?;
+                    reserved.push((*room, state.reserved));
+                }
+            }
+        }
+        // One room a batch, so that nobody waits for more than that.
+        let excess = self.kept_max + ROWS_EXCESS_MAX;
+        if let Some(state) = changed.values_mut().find(|state| state.rows > excess) {
+            state.prune(&transaction, self.kept_max)?;
+        }
+        transaction.commit()?;
+        for (room, state) in changed {
+            self.rooms[room] = state;
+        }
+        Ok(reserved)
+    }
+
+    /// Notes that messages were not and will not be written.
+    pub fn lose(&mut self, batch: &[Write]) {
+        for Write { room, message } in batch {
+            let state = &mut self.rooms[room.get()];
+            state.last_id = message.id;
+            state.kept_from = MessageId(message.id.0 + 1);
+            state.is_stale = true;
+        }
+    }
+
+    /// Finds out whether the file can be written again, by renewing the reservations of all rooms.
+    ///
+    /// # Errors
+    ///
+    /// What SQLite reports; then nothing was written.
+    pub fn renew(&mut self) -> rusqlite::Result<Vec<MessageId>> {
+        let mut rooms = self.rooms.clone();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for state in &mut rooms {
+            state.save(&transaction)?;
+        }
+        transaction.commit()?;
+        self.rooms = rooms;
+        Ok(self.rooms.iter().map(|state| state.reserved).collect())
+    }
+
+    /// Writes that nothing beyond the last message was given out, and puts the write-ahead log into the file.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError`]: then the next start finds a gap in the ids.
+    pub fn close(mut self) -> Result<(), DatabaseError> {
+        let mut finish = || {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for state in &mut self.rooms {
+                state.reserved = state.last_id;
+                state.store(&transaction)?;
+                state.prune(&transaction, self.kept_max)?;
+            }
+            transaction.commit()
+        };
+        let finished = finish();
+        // The last connection to a file puts the log into it and removes it.
+        let closed = self.connection.close().map_err(|(_, error)| error);
+        finished.and(closed).map_err(|source| DatabaseError::new(&self.path, source))
+    }
+}
+
+/// A room's row, which is made if there is none.
+fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<RoomState> {
+    transaction.execute(
+        "INSERT INTO room (name, reserved, kept_from) VALUES (?1, 0, 1) ON CONFLICT DO NOTHING",
+        [name],
+    )?;
+    transaction.query_row("SELECT room, reserved, kept_from FROM room WHERE name = ?1", [name], |row| {
+        // All ids that were reserved count as given out.
+        let reserved = MessageId(row.get(1)?);
+        let kept_from = MessageId(row.get(2)?);
+        Ok(RoomState { key: row.get(0)?, last_id: reserved, reserved, kept_from, is_stale: false, rows: 0 })
+    })
+}
+
+fn count_rows(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<u64> {
+    transaction.query_row("SELECT count(*) FROM message WHERE room = ?1", [key], |row| row.get(0))
+}
+
+/// A room's messages, oldest first; `None` when one of them cannot be one.
+fn last_messages(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<Option<Vec<Arc<RoomMessage>>>> {
+    let mut select = transaction.prepare_cached(
+        "SELECT id, kind, from_id, from_name, content, timestamp FROM message WHERE room = ?1 ORDER BY id",
+    )?;
+    select.query_map([key], message)?.collect()
+}
+
+fn message(row: &Row<'_>) -> rusqlite::Result<Option<Arc<RoomMessage>>> {
+    let kind: String = row.get(1)?;
+    let content = match &*kind {
+        KIND_TEXT => Content::Text(row.get(4)?),
+        KIND_IMAGE => Content::Image(row.get(4)?),
+        _ => return Ok(None),
+    };
+    let Some(from) = UserId::from_wire(row.get(2)?) else { return Ok(None) };
+    let from_name: String = row.get(3)?;
+    Ok(Some(Arc::new(RoomMessage {
+        id: MessageId(row.get(0)?),
+        from,
+        from_name: from_name.into(),
+        content,
+        timestamp: row.get(5)?,
+    })))
+}
