@@ -437,7 +437,7 @@ impl Chat {
         }
         if let Some(complete) = complete {
             let after = resumed_after.filter(|_| !scenario.is_rate_limited());
-            return self.check_resumed(kept, after, complete, scenario);
+            return self.check_resumed(kept, after, complete, record, scenario);
         }
         if let Some(last) = before {
             let len = scenario.history.min(last as usize);
@@ -457,6 +457,7 @@ impl Chat {
         kept: &[Value],
         after: Option<u64>,
         complete: bool,
+        record: &mut Record,
         scenario: &Scenario,
     ) -> Checked {
         let first = kept.first().and_then(|message| message["message_id"].as_u64());
@@ -486,6 +487,10 @@ impl Chat {
         } else if let Some(own) = self.last_id {
             // Nothing behind it, nothing kept, or an id that the room has never given out.
             ensure!(OneOrder, complete == (after == own), "complete: {complete} behind {after} at {own}");
+        }
+        if complete {
+            // So the room has given it out, even if nobody who heard it is left.
+            record.see_id(&self.room, after);
         }
         self.last_id = last.or(complete.then_some(after)).or(self.last_id);
         Ok(())
