@@ -152,7 +152,7 @@ mod tests {
     fn the_page_is_small_and_needs_no_other_request() {
         let modules: usize = MODULES.iter().map(|(_, text)| text.len()).sum();
         let size = HTML.len() + STYLE.len() + modules;
-        assert!(size < 92_000, "{size} bytes");
+        assert!(size < 66_000, "{size} bytes");
         let page = encoded(None);
         for forbidden in [
             " src=",

@@ -1,62 +1,44 @@
-// The chat page, put together: what is known (session, conversations, roster), what is shown of it (sidebar,
-// timeline, members, composer, dialogs), and the layout, in which a narrow screen makes drawers of the sides.
+// The layout, in which a narrow screen makes drawers of the sides, and the beginning of it all.
 
 import * as session from "./session.js";
 import { at } from "./element.js";
 import { listen } from "./signal.js";
-import { onChosen } from "./sidebar.js";
-import { onMember } from "./members.js";
-import { onPerson } from "./timeline.js";
-import { openPerson } from "./dialogs.js";
 import { translate } from "./words.js";
 
-const ROOMS_EVERY_MS = 15_000;
-
-const drawers = [
-  { panel: at("conversations"), opener: document.querySelector(".opens-conversations"), isDrawer: matchMedia("(max-width: 46rem)") },
-  { panel: at("members-panel"), opener: document.querySelector(".opens-members"), isDrawer: matchMedia("(max-width: 66rem)") },
+const main = document.querySelector("main");
+const [toConversations, toMembers] = main.querySelectorAll(".opener");
+const sides = [
+	{ panel: at("conversations"), opener: toConversations, narrow: matchMedia("(max-width: 46rem)") },
+	{ panel: at("members-panel"), opener: toMembers, narrow: matchMedia("(max-width: 66rem)") },
 ];
+let opened = null;
 
-/** Opens one drawer, or none. What is closed takes part in nothing: neither in tabbing nor in reading. */
-function openDrawer(opened) {
-  for (const drawer of drawers) {
-    const isOpen = drawer === opened && drawer.isDrawer.matches;
-    drawer.panel.classList.toggle("open", isOpen);
-    drawer.panel.inert = drawer.isDrawer.matches && !isOpen;
-    drawer.opener.ariaExpanded = String(isOpen);
-  }
-  const isCovered = Boolean(opened?.isDrawer.matches);
-  document.body.classList.toggle("covered", isCovered);
-  document.querySelector("main").inert = isCovered;
-  if (isCovered) opened.panel.querySelector("button").focus();
+/** Opens one drawer, or none. What is closed is out of reach of the keyboard and of screen readers. */
+function open(side) {
+	const before = opened;
+	opened = side;
+	for (const { panel, opener, narrow } of sides) {
+		const isOpen = panel === opened?.panel;
+		panel.classList.toggle("drawer", narrow.matches);
+		panel.classList.toggle("open", isOpen);
+		panel.inert = narrow.matches && !isOpen;
+		opener.ariaExpanded = String(isOpen);
+	}
+	main.inert = Boolean(opened);
+	document.body.classList.toggle("covered", main.inert);
+	if (opened) opened.panel.querySelector(".close").focus();
+	else before?.opener.focus();
 }
 
-function closeDrawers() {
-  const opened = drawers.find(({ panel }) => panel.classList.contains("open"));
-  openDrawer(null);
-  opened?.opener.focus();
+for (const side of sides) {
+	side.opener.onclick = () => open(side);
+	side.panel.querySelector(".close").onclick = () => open(null);
+	side.narrow.onchange = () => open(null);
 }
+document.addEventListener("keydown", ({ key }) => key === "Escape" && opened && open(null));
+document.addEventListener("click", ({ target }) => opened && !target.closest(".drawer, .opener") && open(null));
+listen("chosen", () => opened && open(null));
 
-for (const drawer of drawers) {
-  drawer.opener.onclick = () => openDrawer(drawer);
-  drawer.panel.querySelector(".close").onclick = closeDrawers;
-  drawer.isDrawer.onchange = () => openDrawer(null);
-}
-document.addEventListener("keydown", ({ key }) => key === "Escape" && closeDrawers());
-document.addEventListener("click", ({ target }) => {
-  if (target === document.body || target === document.documentElement) closeDrawers();
-});
-
-function open(id, name) {
-  closeDrawers();
-  openPerson(id, name);
-}
-
-translate(document);
-openDrawer(null);
-onChosen(closeDrawers);
-onMember(open);
-onPerson(open);
-listen("current", () => matchMedia("(pointer: coarse)").matches || at("text").focus());
-setInterval(session.askRooms, ROOMS_EVERY_MS);
-session.begin();
+translate();
+open(null);
+session.connect();

@@ -1,123 +1,91 @@
 // What is asked for in a window of its own: to sign in, a name, an image, and what to do with somebody.
 
-import * as conversations from "./conversations.js";
 import * as session from "./session.js";
-import { at, avatar, element, icon, person } from "./element.js";
-import { listen } from "./signal.js";
-import { sendImage } from "./composer.js";
+import { at, avatar, button, element, icon, person } from "./element.js";
+import { emit, listen } from "./signal.js";
+import { privately, show } from "./conversations.js";
+import { send } from "./connection.js";
+import { submit } from "./outbox.js";
 import { words } from "./words.js";
 
 const dialog = at("dialog");
-const NAME_CHARACTERS_MAX = 20;
-const MUTE_SECONDS = { minutes5: 300, hour: 3_600, day: 86_400 };
-
-let purpose = "";
+const MUTE_MINUTES = [5, 60, 1440];
+const NAME = /^.{1,20}$/su;
 
 /** Opens a form; `accept(values)` says whether it is done. */
-function ask(name, title, parts, submitWords, accept) {
-  purpose = name;
-  const close = element("button", { type: "button", className: "icon close", ariaLabel: words("close"), onclick: () => dialog.close() }, icon("close"));
-  const error = element("p", { className: "error", role: "alert" });
-  const form = element("form", {},
-    element("header", {}, element("h2", { id: "dialog-title" }, title), close),
-    ...parts, error, element("button", { className: "primary", autofocus: !parts.some((part) => part.querySelector("[autofocus]")) }, submitWords));
-  form.onsubmit = (event) => {
-    event.preventDefault();
-    error.textContent = "";
-    if (accept(Object.fromEntries(new FormData(form)))) dialog.close();
-  };
-  open(form);
+function ask(purpose, title, parts, submitWords, accept) {
+	const close = button({ className: "icon close", title: words("close"), onclick: () => dialog.close() }, icon("close"));
+	const header = element("header", {}, element("h2", { id: "dialog-title" }, title), close);
+	const done = element("button", { className: "primary", autofocus: !parts.some((part) => part.querySelector("input")) }, submitWords);
+	const form = element("form", {}, header, ...parts, element("p", { className: "error", role: "alert" }), done);
+	form.onsubmit = (event) => {
+		event.preventDefault();
+		say(purpose, "");
+		if (accept(Object.fromEntries(new FormData(form)))) dialog.close();
+	};
+	dialog.dataset.purpose = purpose;
+	dialog.replaceChildren(form);
+	if (!dialog.open) dialog.showModal();
 }
 
-function open(content) {
-  dialog.replaceChildren(content);
-  if (!dialog.open) dialog.showModal();
-}
-
-function field(name, label, properties) {
-  return element("label", {}, element("span", {}, label), element("input", { name, ...properties }));
-}
-
-function say(name, text) {
-  if (purpose === name && dialog.open) dialog.querySelector(".error").textContent = text;
-}
-
-// A click beside the window is one on the dialog itself.
-dialog.onclick = ({ target }) => {
-  if (target === dialog) dialog.close();
-};
-dialog.onclose = () => (purpose = "");
+const isFor = (purpose) => dialog.open && dialog.dataset.purpose === purpose;
+const say = (purpose, text) => isFor(purpose) && (dialog.querySelector(".error").textContent = text);
+const field = (label, properties) => element("label", {}, label, element("input", { required: true, ...properties }));
 
 function signIn(error) {
-  const parts = [
-    element("p", { className: "hint" }, words("signInHint")),
-    field("username", words("username"), { autocomplete: "username", required: true, autofocus: true, spellcheck: false }),
-    field("password", words("password"), { type: "password", autocomplete: "current-password", required: true }),
-  ];
-  ask("sign-in", words("signIn"), parts, words("signIn"), ({ username, password }) => {
-    session.signIn(username, password);
-    return false; // until the server has agreed
-  });
-  say("sign-in", error);
+	const parts = [
+		field(words("username"), { name: "username", autocomplete: "username", autofocus: true }),
+		field(words("password"), { name: "password", type: "password", autocomplete: "current-password" }),
+	];
+	// It stays open until the server has agreed.
+	ask("sign-in", words("signIn"), parts, words("signIn"), ({ username, password }) => session.signIn(username, password));
+	say("sign-in", error);
+}
+
+function askName() {
+	const { name, isSignedIn } = session.me;
+	const parts = [field(words("nameHint"), { name: "name", value: name, autocomplete: "nickname", autofocus: true })];
+	if (!isSignedIn) parts.push(button({ className: "soft", onclick: () => signIn("") }, words("signIn")));
+	ask("name", words("name"), parts, words("save"), (values) => {
+		const wanted = values.name.trim();
+		if (!NAME.test(wanted)) say("name", words("nameHint"));
+		else if (wanted === name) return true;
+		else send({ type: "set_name", name: wanted });
+	});
 }
 
 listen("sign-in", signIn);
-listen("me", () => purpose === "sign-in" && session.me.isSignedIn && dialog.close());
-
-function askName() {
-  const { name, isSignedIn } = session.me;
-  const parts = [field("name", words("nameHint"), { value: name, autocomplete: "nickname", autofocus: true, spellcheck: false })];
-  if (!isSignedIn) {
-    parts.push(element("button", { type: "button", className: "quiet", onclick: () => signIn("") }, words("signIn")));
-  }
-  ask("name", words("profile"), parts, words("save"), ({ name: wanted }) => {
-    const length = [...wanted.trim()].length;
-    if (wanted.trim() === name) return true;
-    if (length > 0 && length <= NAME_CHARACTERS_MAX) session.rename(wanted);
-    else say("name", words("nameHint"));
-    return false; // until the server has agreed
-  });
-}
-
-listen("me", () => purpose === "name" && dialog.close());
 listen("name-refused", (text) => say("name", text));
+listen("me", () => (isFor("name") || (isFor("sign-in") && session.me.isSignedIn)) && dialog.close());
 at("me").onclick = askName;
 
 at("add-image").onclick = () => {
-  const url = field("url", words("imageUrl"), { type: "url", placeholder: "https://", pattern: "https?://.+", required: true, maxLength: 2048, autofocus: true });
-  ask("image", words("image"), [url], words("send"), ({ url }) => {
-    sendImage(url.trim());
-    return true;
-  });
+	const url = field("URL", { name: "url", type: "url", placeholder: "https://", pattern: "https?://.+", maxLength: 2048, autofocus: true });
+	ask("image", words("image"), [url], words("send"), ({ url }) => {
+		submit(session.joined, { type: "image", url }, session.me);
+		return true;
+	});
 };
 
-/** Somebody, and what we can do with them. */
-export function openPerson(id, name) {
-  if (id === session.me.id) return askName();
-  const heading = element("div", { className: "portrait" }, avatar(id, name), element("p", {}, person(name)), element("small", {}, `ID ${id}`));
-  const isAdmin = session.me.isAdmin;
-  const parts = isAdmin ? [heading, ...adminParts(id)] : [heading];
-  ask("person", "", parts, words("writeTo"), () => {
-    dialog.close(); // gives the focus back, and the conversation takes it
-    conversations.show(conversations.privately(id, name));
-    return true;
-  });
-}
+listen("person", (id, name) => {
+	emit("chosen");
+	if (id === session.me.id) return askName();
+	const portrait = element("div", { className: "portrait" }, avatar(id, name), element("p", {}, person(name)), element("small", {}, `ID ${id}`));
+	ask("person", "", [portrait, ...(session.me.isAdmin ? [adminPart(id)] : [])], words("writeTo"), () => {
+		dialog.close(); // gives the focus back, and the conversation takes it
+		show(privately(id, name));
+	});
+});
 
-function adminParts(id) {
-  const act = (label, type, extra, className) => {
-    const done = () => {
-      session.command(type, id, extra());
-      dialog.close();
-    };
-    return element("button", { type: "button", className, onclick: done }, label);
-  };
-  const seconds = element("select", { name: "seconds", ariaLabel: words("muteFor") },
-    ...Object.entries(MUTE_SECONDS).map(([name, value]) => element("option", { value }, words(name))));
-  const reason = element("input", { name: "reason", placeholder: words("reason"), ariaLabel: words("reason"), maxLength: 200 });
-  const given = () => (reason.value.trim() ? { reason: reason.value.trim() } : {});
-  return [element("fieldset", {}, element("legend", {}, words("admin")),
-    element("div", { className: "row" }, seconds, act(words("mute"), "mute", () => ({ seconds: Number(seconds.value) }), "")),
-    act(words("unmute"), "unmute", () => ({}), ""),
-    element("div", { className: "row" }, reason, act(words("kick"), "kick", given, "danger")))];
+function adminPart(id) {
+	const act = (type, values, className = "soft") => button({ className, onclick: () => {
+		send({ type, target_id: id, ...values?.() });
+		dialog.close();
+	} }, words(type));
+	const minutes = element("select", { ariaLabel: words("mute") }, ...MUTE_MINUTES.map((value) => element("option", { value }, words("minutes", value))));
+	const reason = element("input", { placeholder: words("reason"), maxLength: 200 });
+	const row = (...parts) => element("div", { className: "row" }, ...parts);
+	return element("fieldset", {},
+		row(minutes, act("mute", () => ({ seconds: minutes.value * 60 })), act("unmute")),
+		row(reason, act("kick", () => (reason.value.trim() ? { reason: reason.value } : {}), "soft danger")));
 }

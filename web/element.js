@@ -4,28 +4,20 @@ import { words } from "./words.js";
 
 export const at = (id) => document.getElementById(id);
 
-/** An element with these properties, and with children that are elements or text. */
-export function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key === "dataset") Object.assign(made.dataset, value);
-    else if (key in made) made[key] = value;
-    else made.setAttribute(key, value);
-  }
-  made.append(...children);
-  return made;
+export function element(tag, properties, ...children) {
+	const made = Object.assign(document.createElement(tag), properties);
+	made.append(...children);
+	return made;
 }
 
-const SVG = "http://www.w3.org/2000/svg";
+export const button = (properties, ...children) => element("button", { type: "button", ...properties }, ...children);
+export const label = (...children) => element("span", { className: "label" }, ...children);
 
-/** One of the symbols in index.html. */
 export function icon(name) {
-  const drawing = document.createElementNS(SVG, "svg");
-  const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `#i-${name}`);
-  drawing.append(use);
-  drawing.setAttribute("aria-hidden", "true");
-  return drawing;
+	const [drawing, use] = ["svg", "use"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
+	use.setAttribute("href", `#i-${name}`);
+	drawing.append(use);
+	return drawing;
 }
 
 // Format characters, separators and marks alone show nothing, and neither do these fillers.
@@ -37,59 +29,49 @@ export const visible = (name) => (INVISIBLE.test(name) ? words("nameless") : nam
 /** Somebody's name. The direction of its letters must not turn those around it. */
 export const person = (name) => element("bdi", { className: "name", textContent: visible(name) });
 
-/** A name for where elements cannot stand, as in a placeholder: in isolates that it cannot end. */
-export const isolated = (name) => `\u2068${name.replace(/[\u202a-\u202e\u2066-\u2069]/g, "")}\u2069`;
+/** A name for where no element can stand, as in a title: between isolates that it cannot end. */
+export const isolated = (name) => `\u2068${visible(name).replace(/[\u202a-\u202e\u2066-\u2069]/g, "")}\u2069`;
 
-const HUES = 8; // of style.css
+export function phrase(name, ...parts) {
+	return words(name).split("#").flatMap((piece, index) => (index ? [parts[index - 1], piece] : [piece]));
+}
+
+export const people = (names) => element("span", {}, ...names.flatMap((name, index) => (index ? [", ", person(name)] : [person(name)])));
+
 const segments = new Intl.Segmenter();
 
-/** A circle with the first letter of a name, in a colour that stays with the id. */
 export function avatar(id, name) {
-  const [first] = segments.segment(visible(name).trim().replace(/^\(/, ""));
-  const hue = Math.abs(Number(id) * 5) % HUES;
-  return element("span", { className: "avatar", ariaHidden: "true", dataset: { hue } }, (first?.segment ?? "?").toUpperCase());
+	const [{ segment }] = segments.segment(visible(name));
+	const made = element("span", { className: "avatar", ariaHidden: "true" }, segment.toUpperCase());
+	made.style.setProperty("--hue", (id * 137) % 360);
+	return made;
 }
 
 const LINK = /\bhttps?:\/\/[^\s<>"]*[^\s<>"'.,:;!?)\]}，。！？；：）】」]/gi;
 
-/** Text in which web addresses can be followed. Nothing but http and https becomes a link. */
+export function link(href, text = href) {
+	return element("a", { href, target: "_blank", rel: "noopener noreferrer nofollow" }, text);
+}
+
+/** Text in which addresses on the web can be followed. */
 export function linked(text) {
-  const parts = [];
-  let end = 0;
-  for (const { 0: address, index } of text.matchAll(LINK)) {
-    if (!URL.canParse(address)) continue;
-    parts.push(text.slice(end, index), element("a", { href: address, target: "_blank", rel: "noopener noreferrer nofollow" }, address));
-    end = index + address.length;
-  }
-  return [...parts, text.slice(end)];
+	const parts = [];
+	let end = 0;
+	for (const { 0: address, index } of text.matchAll(LINK)) {
+		if (!URL.canParse(address)) continue;
+		parts.push(text.slice(end, index), link(address));
+		end = index + address.length;
+	}
+	return [...parts, text.slice(end)];
 }
 
 /** Calls `paint` once in the next frame, however often it is asked to. */
 export function oncePerFrame(paint) {
-  let isAsked = false;
-  return () => {
-    if (isAsked) return;
-    isAsked = true;
-    requestAnimationFrame(() => {
-      isAsked = false;
-      paint();
-    });
-  };
-}
-
-// Storage may be forbidden; then things are forgotten, and that is all.
-export function stored(key) {
-  try {
-    return localStorage.getItem(key);
-  } catch {
-    return null;
-  }
-}
-
-export function store(key, value) {
-  try {
-    localStorage.setItem(key, value);
-  } catch {
-    // See above.
-  }
+	let frame = 0;
+	return () => {
+		frame ||= requestAnimationFrame(() => {
+			frame = 0;
+			paint();
+		});
+	};
 }

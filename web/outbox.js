@@ -1,5 +1,5 @@
-// What we say, until the server has it. The server answers that a message was sent, not which one; so one is
-// under way at a time, and the answer is always to that one.
+// What we say, until the server has it. It answers that a message was sent, not which; so one is under way at
+// a time, and the answer is always to that one.
 
 import { add, place, show } from "./conversations.js";
 import { close, send } from "./connection.js";
@@ -13,113 +13,97 @@ let waiting = [];
 let underWay = null;
 let doubtful = []; // under way when a connection ended: the room's history will tell
 let answerTimer = 0;
-let isReady = () => false; // to send to that conversation
+let isReady; // to send to that conversation
 
 export function sendWhen(readiness) {
-  isReady = readiness;
+	isReady = readiness;
 }
 
-/** Says something: `message` is what goes over the wire. */
-export function submit(conversation, message, author) {
-  const { content, url } = message;
-  const entry = { kind: url ? "image" : "message", text: content, url, isOwn: true, state: "waiting", message };
-  Object.assign(entry, { conversation, fromId: author.id, fromName: author.name, timestamp: Date.now() / 1000, readers: new Set() });
-  add(conversation, entry);
-  show(conversation);
-  enqueue(entry);
+export function submit(conversation, message, { id: fromId, name: fromName }) {
+	const { content: text, url } = message;
+	const entry = { message, conversation, fromId, fromName, text, url, timestamp: Date.now() / 1000, state: "waiting", readers: new Set() };
+	add(conversation, entry);
+	show(conversation);
+	enqueue(entry);
 }
 
-/** Says again what has failed. */
-export function retry(entry) {
-  if (entry.state === "failed" && !entry.conversation.isEnded) enqueue(entry);
-}
-
-function enqueue(entry) {
-  if (waiting.length >= WAITING_MAX) return become(entry, "failed", words("tooMany"));
-  become(entry, "waiting");
-  waiting.push(entry);
-  next();
+/** Says something for the first time, or again when it has failed. */
+export function enqueue(entry) {
+	if (waiting.length >= WAITING_MAX) return become(entry, "failed", words("tooMany"));
+	become(entry, "waiting");
+	waiting.push(entry);
+	next();
 }
 
 function become(entry, state, reason) {
-  Object.assign(entry, { state, reason });
-  emit("changed", entry.conversation, entry);
+	Object.assign(entry, { state, reason });
+	emit("changed", entry.conversation, entry);
 }
 
-/** Sends the first that waits, if it can be sent. */
 export function next() {
-  while (!underWay && waiting.length && isReady(waiting[0].conversation)) {
-    const entry = waiting[0];
-    if (!send(entry.message)) return;
-    waiting.shift();
-    underWay = entry;
-    entry.afterId = entry.conversation.lastId;
-    become(entry, "sending");
-    answerTimer = setTimeout(() => close(0, ""), ANSWER_MS);
-  }
+	if (underWay || !waiting.length || !isReady(waiting[0].conversation) || !send(waiting[0].message)) return;
+	underWay = waiting.shift();
+	underWay.afterId = underWay.conversation.lastId;
+	become(underWay, "sending");
+	answerTimer = setTimeout(close, ANSWER_MS);
 }
 
 function answered() {
-  const entry = underWay;
-  underWay = null;
-  clearTimeout(answerTimer);
-  return entry;
+	const entry = underWay;
+	underWay = null;
+	clearTimeout(answerTimer);
+	return entry;
 }
 
-/** The server has the message of that kind of conversation; in a room it has given it an id. */
-export function acknowledge(kind, timestamp, id) {
-  if (underWay?.conversation.kind !== kind) return;
-  const entry = answered();
-  entry.timestamp = timestamp;
-  become(entry, "sent");
-  if (id) place(entry.conversation, entry, id);
-  next();
+/** The server has it; in a room it has given it an id. */
+export function acknowledge(timestamp, id) {
+	if (!underWay || underWay.conversation.isRoom !== (id !== undefined)) return;
+	const entry = answered();
+	entry.timestamp = timestamp;
+	become(entry, "sent");
+	if (id) place(entry.conversation, entry, id);
+	next();
 }
 
-/** The server refused what is under way. False when nothing of the kind is. */
-export function refuse(reason, isMeant = () => true) {
-  if (!underWay || !isMeant(underWay.message)) return false;
-  become(answered(), "failed", reason);
-  next();
-  return true;
+/** The server refused what is under way. False when that cannot be meant. */
+export function refuse(reason, isMeant) {
+	if (!underWay || !isMeant(underWay.message.type)) return false;
+	become(answered(), "failed", reason);
+	next();
+	return true;
 }
 
-/** What waits for that conversation can never be sent. */
-export function abandon(conversation, reason) {
-  const lost = waiting.filter((entry) => entry.conversation === conversation);
-  waiting = waiting.filter((entry) => entry.conversation !== conversation);
-  for (const entry of lost) become(entry, "failed", reason);
+export function abandon(conversation) {
+	const lost = waiting.filter((entry) => entry.conversation === conversation);
+	waiting = waiting.filter((entry) => entry.conversation !== conversation);
+	for (const entry of lost) become(entry, "failed", words("unsure"));
 }
 
 /** The connection ended. What was under way has perhaps arrived. */
 export function interrupt() {
-  const entry = answered();
-  if (!entry) return;
-  if (entry.conversation.isRoom) doubtful.push(entry);
-  else become(entry, "failed", words("unsure"));
+	const entry = answered();
+	if (entry?.conversation.isRoom) doubtful.push(entry);
+	else if (entry) become(entry, "failed", words("unsure"));
 }
 
-/** The own message of which this is the record in the room's history, if it was in doubt. */
-export function recognise(conversation, { message_id, sender, content }) {
-  const isIt = (entry) => entry.conversation === conversation && message_id > entry.afterId &&
-    entry.fromName === sender && (entry.url ? entry.url === content?.url : entry.text === content);
-  const entry = doubtful.find(isIt);
-  if (!entry) return false;
-  doubtful = doubtful.filter((other) => other !== entry);
-  become(entry, "sent");
-  place(conversation, entry, message_id);
-  return true;
+/** True when this, out of the room's history, is the own message that was in doubt. */
+export function recognise(conversation, { id, fromName, text, url }) {
+	const entry = doubtful.find((one) => one.conversation === conversation && id > one.afterId &&
+		one.fromName === fromName && one.text === text && one.url === url);
+	if (!entry) return false;
+	doubtful = doubtful.filter((other) => other !== entry);
+	become(entry, "sent");
+	place(conversation, entry, id);
+	return true;
 }
 
-/** The first id that the history has to be asked for, so that it tells of what is in doubt. */
-export function doubtfulAfter(conversation) {
-  const afters = doubtful.filter((entry) => entry.conversation === conversation).map(({ afterId }) => afterId);
-  return Math.min(conversation.lastId, ...afters);
-}
+/** Behind which id the history has to be asked for, so that it tells of what is in doubt. */
+export const historyAfter = (conversation) =>
+	Math.min(conversation.lastId, ...doubtful.filter((entry) => entry.conversation === conversation).map(({ afterId }) => afterId));
 
-/** The history has been read, and whatever is still in doubt was not in it. */
+/** The history was read, and what is still in doubt was not in it. */
 export function resolve() {
-  for (const entry of doubtful) become(entry, "failed", words("unsure"));
-  doubtful = [];
-  next();
+	for (const entry of doubtful) become(entry, "failed", words("unsure"));
+	doubtful = [];
+	next();
 }

@@ -1,334 +1,272 @@
 // The chat dialect: what the server says becomes conversations, members and marks, and how one comes back
-// after a broken line or to another room without missing or doubling anything.
+// after a broken line, or to another room, without missing or doubling anything.
 
 import * as connection from "./connection.js";
+import * as conversations from "./conversations.js";
 import * as outbox from "./outbox.js";
 import * as roster from "./roster.js";
-import * as conversations from "./conversations.js";
-import { add, endPrivates, forgetIds, notice, passed, privately, renamePrivate, room, show } from "./conversations.js";
+import { add, notice, passed, privately, room, show } from "./conversations.js";
 import { emit } from "./signal.js";
-import { refusal, words, clock } from "./words.js";
-import { store, stored } from "./element.js";
+import { refusal, words } from "./words.js";
 
 const LIFE_TOLERANCE_S = 1; // both times that tell when the server began are whole seconds
-const SAME_MESSAGE_S = 5;
-const SIGN_IN = 4000; // our own reason to close: nothing can be done before
-const HERE = "general";
+const ROOMS_EVERY_MS = 15_000;
+const TIMER_MS_MAX = 2 ** 31 - 1;
+const SIGN_IN = -1; // our own reason to close: nothing can be done before
 
 export const me = { id: 0, name: "", isAdmin: false, isSignedIn: false, mutedUntil: 0 };
+export const rooms = new Map(); // name → members
 /** The room that we are in. */
 export let joined = null;
-export const rooms = new Map(); // name → members
-export const state = { name: "connecting", text: "" };
 
 let credentials = null; // kept to come back with, as long as the page is open
 let beganAt = 0; // of the server's life, in Unix seconds
-let kickedFor = null;
-let isFull = false;
+let farewell = ""; // what the server said before it closed
 let muteTimer = 0;
 
-// Rooms whose history has been asked for, in order. `skip`: a history that another one will repeat.
-// `isReturn`: until we are there, events tell of another room, or of what the history will repeat.
+// Rooms whose history has been asked for, in order. `isStale`: what comes before `room_joined` tells of
+// another room, or will be repeated. `isSkipped`: so will the whole of its history.
 let arrivals = [];
 
-const isAway = () => arrivals[0]?.skip || (arrivals[0]?.isReturn && !arrivals[0].isThere);
-
 outbox.sendWhen((conversation) => !arrivals.length && (!conversation.isRoom || conversation === joined));
+setInterval(askRooms, ROOMS_EVERY_MS);
 
-function become(name, text = "") {
-  Object.assign(state, { name, text });
-  emit("status");
-}
+const become = (name, text = words(name)) => emit("status", name, text);
 
-// ---- What the user wants ---------------------------------------------------------------------------
-
-export function begin() {
-  become("connecting");
-  connection.start({ opened, received, closed });
-}
-
-export function reconnect() {
-  become("connecting");
-  connection.open();
+export function connect() {
+	become("connecting");
+	connection.open();
 }
 
 /** Goes to a room; what was said there since our last visit comes with its history. */
 export function enterRoom(name) {
-  const entered = room(name);
-  if (entered === joined && !arrivals.length) return show(joined);
-  const after = entered.lastId;
-  const message = after ? { type: "resume", room: name, after } : { type: "join_room", room: name };
-  if (connection.send(message)) arrivals.push({ room: name, after });
+	const { lastId } = room(name);
+	if (name === joined.key && !arrivals.length) show(joined);
+	else ask(name, lastId, {}, lastId ? "resume" : "join_room");
 }
 
-export function rename(name) {
-  return connection.send({ type: "set_name", name });
+function ask(room, after, arrival, type = "resume") {
+	if (connection.send({ type, room, after })) arrivals.push({ room, after, ...arrival });
 }
 
 export function signIn(username, password) {
-  credentials = { username, password };
-  if (!connection.isOpen()) return reconnect();
-  connection.send({ type: "auth", ...credentials });
+	credentials = { type: "auth", username, password };
+	if (!connection.send(credentials)) connect();
 }
 
-/** An admin's command: kick, mute or unmute. */
-export function command(type, target_id, extra) {
-  connection.send({ type, target_id, ...extra });
+function askRooms() {
+	if (!document.hidden) connection.send({ type: "get_rooms" });
 }
 
-export function askRooms() {
-  if (!document.hidden) connection.send({ type: "get_rooms" });
-}
+connection.handle({
+	opened() {
+		farewell = "";
+		// Where an account is needed, the second is answered by saying so.
+		connection.send(credentials ?? { type: "get_rooms" });
+	},
 
-// ---- The connection --------------------------------------------------------------------------------
+	closed(code, reason) {
+		const isRefused = code === SIGN_IN || (code === 1008 && credentials && !me.isSignedIn);
+		me.isSignedIn = me.isAdmin = false;
+		arrivals = [];
+		outbox.interrupt();
+		emit("me");
+		// 1008 is a decision about us; asking again at once would be pestering.
+		const isFinal = isRefused || code === 1008;
+		if (isRefused) {
+			credentials = null;
+			become("closed", words("signIn"));
+			emit("sign-in", refusal(reason));
+		} else if (isFinal) {
+			const text = farewell ? words("kicked", refusal(farewell)) : words("closed", reason);
+			become("closed", text);
+			notice(conversations.current, text, true);
+		} else become("lost", words(farewell ? "full" : "lost"));
+		if (isFinal) outbox.resolve();
+		return !isFinal;
+	},
 
-function opened() {
-  isFull = false;
-  kickedFor = null;
-  if (credentials) connection.send({ type: "auth", ...credentials });
-  // Where an account is needed this is answered by saying so.
-  else connection.send({ type: "get_rooms" });
-}
-
-function closed(code, reason) {
-  const wasSigningIn = credentials && !me.isSignedIn;
-  me.isSignedIn = me.isAdmin = false;
-  arrivals = [];
-  outbox.interrupt();
-  emit("me");
-  if (code === SIGN_IN || (code === 1008 && wasSigningIn)) {
-    credentials = null;
-    become("closed", words("signIn"));
-    emit("sign-in", code === SIGN_IN ? "" : refusal(reason));
-    return false;
-  }
-  // 1008 is a decision about us; asking again at once would be pestering.
-  if (code === 1008) {
-    const text = kickedFor === null ? `${words("closed")}: ${reason}` : words("kicked", refusal(kickedFor));
-    notice(conversations.current, text, true);
-    become("closed", text);
-    outbox.resolve();
-    return false;
-  }
-  become("lost", words(isFull ? "full" : code === 1001 ? "draining" : "lost"));
-  return true;
-}
-
-function received(data) {
-  let event;
-  try {
-    event = JSON.parse(data);
-  } catch {
-    isFull = data === "Server is full"; // said in plain text, to every dialect alike
-    return;
-  }
-  if (!event || !Object.hasOwn(HANDLERS, event.type)) return;
-  if (OF_A_ROOM.has(event.type) && (isAway() || !joined)) return;
-  HANDLERS[event.type](event.content, event);
-}
+	received(data) {
+		let event;
+		try {
+			event = JSON.parse(data);
+		} catch {
+			farewell = data; // "Server is full" is said in plain text, to every dialect alike
+			return;
+		}
+		const isStale = !joined || arrivals[0]?.isStale;
+		if (Object.hasOwn(HANDLERS, event?.type) && !(isStale && OF_A_ROOM.has(event.type))) HANDLERS[event.type](event.content, event);
+	},
+});
 
 const OF_A_ROOM = new Set(["message", "image", "join", "leave", "user_renamed", "presence", "typing", "users"]);
 
-// ---- Arriving --------------------------------------------------------------------------------------
-
 function arrive(name) {
-  const entered = room(name);
-  const isNew = joined !== entered;
-  if (joined && isNew) outbox.abandon(joined, words("leftRoom"));
-  location.replace(`#${new URLSearchParams({ room: name })}`);
-  const wasShown = conversations.current === joined || !conversations.current;
-  joined = entered;
-  if (isNew) {
-    roster.reset();
-    emit("joined");
-  }
-  emit("rooms");
-  if (wasShown || !arrivals[0]?.isReturn) show(entered);
+	const before = joined;
+	joined = room(name);
+	if (joined !== before) {
+		if (before) outbox.abandon(before);
+		roster.reset();
+		emit("joined");
+	}
+	if (!arrivals[0]?.isReturn || conversations.current === before) show(joined);
+	emit("rooms");
 }
 
-const isSame = (entry, { sender, content, timestamp }) =>
-  entry && entry.fromName === sender && Math.abs(entry.timestamp - timestamp) <= SAME_MESSAGE_S &&
-  (entry.url ? entry.url === content?.url : entry.text === content);
+const isSame = (a, b) => a?.fromName === b.fromName && a.text === b.text && a.url === b.url;
 
 /** Adds of a history what is not there yet, and says so where something is missing. */
-function merge(list, after, isReturn) {
-  const isVisited = joined.lastId > 0;
-  const isContinued = list.some((message) => isSame(joined.byId.get(message.message_id), message));
-  if (isVisited && after === 0 && !isContinued) {
-    // Nothing that we know: either it is no longer kept, or this is another life of the server.
-    const isLater = list.length > 0 && list[0].message_id > joined.lastId;
-    notice(joined, words(isLater ? "gap" : "anew"), true);
-    if (!isLater) forgetIds(joined);
-  } else if (isReturn && isVisited) {
-    notice(joined, words("back"));
-  }
-  const known = joined.lastId;
-  for (const message of list) {
-    if (outbox.recognise(joined, message) || message.message_id <= known) continue;
-    add(joined, said(message.message_id, message.from_id, message.sender, message.content, message.timestamp));
-  }
+function merge(history, { after, isReturn }) {
+	const isVisited = joined.lastId > 0;
+	const isContinued = history.some((entry) => isSame(joined.byId.get(entry.id), entry));
+	if (isVisited && after === 0 && !isContinued) {
+		// Nothing that we know: either it is no longer kept, or this is another life of the server.
+		const isLater = history[0]?.id > joined.lastId;
+		notice(joined, words(isLater ? "gap" : "anew"), true);
+		if (!isLater) conversations.forgetIds(joined);
+	} else if (isReturn && isVisited) notice(joined, words("back"));
+	const { lastId } = joined;
+	for (const entry of history) if (!outbox.recognise(joined, entry) && entry.id > lastId) add(joined, entry);
 }
 
-function said(id, fromId, fromName, content, timestamp) {
-  const isImage = typeof content === "object" && content !== null;
-  const what = isImage ? { kind: "image", url: String(content.url) } : { kind: "message", text: String(content) };
-  return { ...what, id, fromId, fromName, timestamp, isUnread: true };
+function said(content, { message_id: id, from_id: fromId, from_name: fromName, timestamp }) {
+	return { id, fromId, fromName, timestamp, isNews: true, ...(content?.url ? { url: String(content.url) } : { text: String(content) }) };
+}
+
+const hear = (content, event) => add(joined, said(content, event));
+
+function renamed({ id, name }) {
+	roster.rename(id, name);
+	privately(id, name, false);
 }
 
 const HANDLERS = {
-  welcome({ user_id, user_name, server_stats, room: entered }, { timestamp }) {
-    const began = timestamp - server_stats.uptime_seconds;
-    const isOtherLife = Math.abs(began - beganAt) > LIFE_TOLERANCE_S;
-    if (isOtherLife && beganAt) endPrivates();
-    beganAt = began;
-    Object.assign(me, { id: user_id, name: user_name });
-    become("open");
-    emit("me");
-    const wanted = stored("name");
-    if (wanted && wanted !== user_name && !credentials) rename(wanted);
-    connection.send({ type: "get_rooms" });
-    if (!joined) {
-      arrivals = [{ room: entered, after: 0, isThere: true }];
-      arrive(entered);
-      const linked = new URLSearchParams(location.hash.slice(1)).get("room");
-      if (linked && linked !== entered) enterRoom(linked);
-      return;
-    }
-    const after = isOtherLife ? 0 : outbox.doubtfulAfter(joined);
-    connection.send({ type: "resume", room: joined.key, after });
-    arrivals = [{ skip: true }, { room: joined.key, after, isReturn: true }];
-  },
+	welcome({ user_id, user_name, server_stats, room: entered }, { timestamp }) {
+		const began = timestamp - server_stats.uptime_seconds;
+		const isOtherLife = Math.abs(began - beganAt) > LIFE_TOLERANCE_S;
+		if (isOtherLife) conversations.endPrivates();
+		beganAt = began;
+		Object.assign(me, { id: user_id, name: user_name });
+		become("open");
+		emit("me");
+		const wanted = localStorage.name;
+		if (wanted && wanted !== user_name && !credentials) connection.send({ type: "set_name", name: wanted });
+		if (joined) {
+			arrivals = [{ isStale: true, isSkipped: true }];
+			return ask(joined.key, isOtherLife ? 0 : outbox.historyAfter(joined), { isReturn: true, isStale: true });
+		}
+		arrivals = [{ after: 0 }];
+		arrive(entered);
+		askRooms();
+	},
 
-  auth_success({ user_name, is_admin }) {
-    Object.assign(me, { name: user_name, isAdmin: is_admin === true, isSignedIn: true });
-    emit("me");
-  },
+	auth_success({ user_name, is_admin }) {
+		Object.assign(me, { name: user_name, isAdmin: is_admin, isSignedIn: true });
+		emit("me");
+	},
 
-  room_joined({ room: entered }) {
-    if (arrivals[0]) arrivals[0].isThere = true;
-    arrive(entered);
-    askRooms();
-  },
+	room_joined({ room: entered }) {
+		if (arrivals[0]) arrivals[0].isStale = false;
+		arrive(entered);
+		askRooms();
+	},
 
-  users: (list, { total }) => roster.list(list, total),
+	users: (list, { total }) => roster.list(list, total),
 
-  history(list, { complete }) {
-    const arrival = arrivals.shift() ?? { after: 0 };
-    if (arrival.skip) return;
-    if (complete === false && arrival.after > 0) {
-      // What is kept may also have begun anew: all of it tells.
-      connection.send({ type: "resume", room: arrival.room, after: 0 });
-      arrivals.unshift({ ...arrival, after: 0, isThere: false, isReturn: true });
-      return;
-    }
-    merge(list, arrival.after, arrival.isReturn);
-    if (!arrivals.length) outbox.resolve();
-  },
+	history(list, { complete }) {
+		const arrival = arrivals.shift();
+		if (!arrival || arrival.isSkipped) return;
+		// What is kept may also have begun anew: all of it tells.
+		if (complete === false && arrival.after > 0) return ask(arrival.room, 0, { isReturn: true, isStale: true });
+		merge(list.map((one) => said(one.content, { ...one, from_name: one.sender })), arrival);
+		if (!arrivals.length) outbox.resolve();
+	},
 
-  rooms(list) {
-    rooms.clear();
-    for (const { room, users_online } of list) rooms.set(room, users_online);
-    emit("rooms");
-  },
+	rooms(list) {
+		rooms.clear();
+		for (const { room, users_online } of list) rooms.set(room, users_online);
+		emit("rooms");
+	},
 
-  message: (content, { message_id, from_id, from_name, timestamp }) =>
-    add(joined, said(message_id, from_id, from_name, String(content), timestamp)),
+	message: hear,
+	image: hear,
+	message_sent: ({ message_id }, { timestamp }) => outbox.acknowledge(timestamp, message_id),
+	private_message_sent: (_, { timestamp }) => outbox.acknowledge(timestamp),
 
-  image: (content, { message_id, from_id, from_name, timestamp }) =>
-    add(joined, said(message_id, from_id, from_name, content, timestamp)),
+	message_read({ message_id, read_by }) {
+		// Who has read a message has read those before it.
+		for (const entry of joined.entries) {
+			if (!(entry.id <= message_id) || !entry.readers || entry.readers.has(read_by)) continue;
+			entry.readers.add(read_by);
+			emit("changed", joined, entry);
+		}
+	},
 
-  message_sent: ({ message_id }, { timestamp }) => outbox.acknowledge("room", timestamp, message_id),
+	private_message(content, event) {
+		if (event.from_id !== me.id) add(privately(event.from_id, event.from_name), said(content, event));
+	},
 
-  message_read({ message_id, read_by }) {
-    // Who has read a message has read those before it.
-    for (const entry of joined?.entries ?? []) {
-      if (!entry.isOwn || !(entry.id <= message_id) || entry.readers.has(read_by)) continue;
-      entry.readers.add(read_by);
-      emit("changed", joined, entry);
-    }
-  },
+	join({ user_id: id, user_name: name, users_online }) {
+		roster.change([{ id, name }], [], users_online);
+		passed(joined, "came", name);
+	},
 
-  private_message(content, { from_id, from_name, timestamp }) {
-    if (from_id === me.id) return; // to ourselves: it is there already
-    add(privately(from_id, from_name), said(undefined, from_id, from_name, String(content), timestamp));
-  },
+	leave({ user_id: id, user_name: name, users_online }) {
+		roster.change([], [id], users_online);
+		passed(joined, "left", name);
+		emit("typing", id);
+	},
 
-  private_message_sent: (_, { timestamp }) => outbox.acknowledge("private", timestamp),
+	user_renamed({ user_id, old_name, new_name }) {
+		renamed({ id: user_id, name: new_name });
+		add(joined, { names: [old_name, new_name] });
+	},
 
-  join({ user_id, user_name, users_online }) {
-    roster.joined(user_id, user_name, users_online);
-    passed(joined, "came", user_name);
-  },
+	presence({ joined: came, left, renamed: some, users_online }) {
+		roster.change(came, left, users_online);
+		some.forEach(renamed);
+	},
 
-  leave({ user_id, user_name, users_online }) {
-    roster.left(user_id, users_online);
-    passed(joined, "left", user_name);
-    emit("typing", user_id, user_name, false);
-  },
+	typing: ({ user_id, user_name, is_typing }) => emit("typing", user_id, is_typing && user_name),
 
-  user_renamed({ user_id, old_name, new_name }) {
-    roster.renamed(user_id, new_name);
-    renamePrivate(user_id, new_name);
-    add(joined, { kind: "renamed", names: [old_name, new_name] });
-  },
+	name_changed({ new_name }) {
+		localStorage.name = me.name = new_name;
+		roster.rename(me.id, new_name);
+		emit("me");
+	},
 
-  presence(change) {
-    if (change.room !== joined.key) return;
-    roster.summed(change);
-    for (const { id, name } of change.renamed) renamePrivate(id, name);
-  },
+	kicked: ({ reason }) => (farewell = reason),
 
-  typing: ({ user_id, user_name, is_typing }) => emit("typing", user_id, user_name, is_typing === true),
+	muted({ seconds }) {
+		clearTimeout(muteTimer);
+		me.mutedUntil = Date.now() + seconds * 1000;
+		muteTimer = setTimeout(HANDLERS.unmuted, Math.min(seconds * 1000, TIMER_MS_MAX));
+		emit("me");
+	},
 
-  name_changed({ new_name }) {
-    me.name = new_name;
-    store("name", new_name);
-    roster.renamed(me.id, new_name);
-    emit("me");
-  },
+	unmuted() {
+		clearTimeout(muteTimer);
+		me.mutedUntil = 0;
+		emit("me");
+	},
 
-  kicked({ reason }) {
-    kickedFor = String(reason);
-  },
-
-  muted({ seconds }) {
-    me.mutedUntil = Date.now() + seconds * 1000;
-    clearTimeout(muteTimer);
-    // Longer than a timer can wait is longer than a page is open.
-    muteTimer = setTimeout(HANDLERS.unmuted, Math.min(seconds * 1000, 2 ** 31 - 1));
-    emit("me");
-    notice(conversations.current, words("mutedUntil", clock.format(me.mutedUntil)), true);
-  },
-
-  unmuted() {
-    clearTimeout(muteTimer);
-    if (!me.mutedUntil) return;
-    me.mutedUntil = 0;
-    emit("me");
-    notice(conversations.current, words("unmuted"));
-  },
-
-  error({ message }) {
-    const text = refusal(message);
-    if (message === "Authentication required") return credentials || connection.close(SIGN_IN, "");
-    if (message.startsWith("Invalid name")) return emit("name-refused", text);
-    if (message.startsWith("Unknown message:")) return; // a read mark for what is no longer kept
-    const unknownType = message.split("Unknown message type: ")[1];
-    if (unknownType) return void outbox.refuse(text, ({ type }) => type === unknownType);
-    if (message.startsWith("Unknown room: ")) return unknownRoom(message.slice("Unknown room: ".length), text);
-    const isOfPrivate = message === "User not found or offline";
-    const isOfAdmin = message === "Permission denied";
-    if (!isOfAdmin && outbox.refuse(text, ({ type }) => !isOfPrivate || type === "private_message")) return;
-    notice(conversations.current, text, true);
-  },
+	error({ message }) {
+		const text = refusal(message);
+		const [kind, about] = message.split(": ");
+		if (kind === "Authentication required") return credentials || connection.close(SIGN_IN);
+		if (kind === "Unknown message") return; // a read mark for what is no longer kept
+		if (kind === "Unknown message type") return outbox.refuse(text, (type) => type === about);
+		if (kind.startsWith("Invalid name")) return emit("name-refused", text);
+		if (kind === "Unknown room") {
+			// Where we were before is gone, or where we wanted to go was never there. The server has us somewhere.
+			const isReturn = arrivals.some((arrival) => arrival.room === about && arrival.isReturn);
+			arrivals = arrivals.filter((arrival) => arrival.room !== about);
+			if (isReturn) ask("general", 0, { isStale: true }, "join_room");
+			outbox.next();
+		} else {
+			const isOfPrivate = kind === "User not found or offline";
+			if (kind !== "Permission denied" && outbox.refuse(text, (type) => !isOfPrivate || type === "private_message")) return;
+		}
+		notice(conversations.current, text, true);
+	},
 };
-
-function unknownRoom(name, text) {
-  notice(conversations.current, text, true);
-  const wasReturn = arrivals.some((arrival) => arrival.room === name && arrival.isReturn);
-  arrivals = arrivals.filter((arrival) => arrival.room !== name);
-  if (!wasReturn) return outbox.next();
-  // The room that we were in is gone, and the server has put us into the first one meanwhile.
-  connection.send({ type: "join_room", room: HERE });
-  arrivals.push({ room: HERE, after: 0, isReturn: true });
-}

@@ -1,14 +1,12 @@
-// How what is known tells what is shown that it has changed. Names: "status", "me", "rooms", "roster",
-// "typing", "current" (another conversation is shown), "conversations" (their list or their marks),
-// "entry" (a conversation and an entry that is new), "changed" (an entry), "cleared" (a conversation),
-// "sign-in" (an error, or nothing).
+// How what is known tells what is shown that it has changed.
 
-const listeners = new Map();
+const listeners = {};
 
-export function listen(name, listener) {
-  listeners.set(name, [...(listeners.get(name) ?? []), listener]);
+/** Calls `listener` whenever one of the names, which spaces separate, is emitted. */
+export function listen(names, listener) {
+	for (const name of names.split(" ")) (listeners[name] ??= []).push(listener);
 }
 
 export function emit(name, ...values) {
-  for (const listener of listeners.get(name) ?? []) listener(...values);
+	for (const listener of listeners[name] ?? []) listener(...values);
 }
