@@ -287,7 +287,7 @@ impl Chat {
                 self.shown = Shown::Name;
                 Ok(())
             }
-            "message_sent" => self.hear_message_sent(content, record),
+            "message_sent" => self.hear_message_sent(content, record, scenario),
             "message_read" => self.hear_reading(content, record, scenario),
             "message" | "image" | "typing" | "join" | "leave" | "user_renamed" | "presence" => {
                 ensure!(OneOrder, self.shown == Shown::All, "{kind} of a room before its history");
@@ -516,7 +516,7 @@ impl Chat {
         Ok(())
     }
 
-    fn hear_message_sent(&mut self, content: &Value, record: &mut Record) -> Checked {
+    fn hear_message_sent(&mut self, content: &Value, record: &mut Record, scenario: &Scenario) -> Checked {
         ensure!(OneOrder, self.shown == Shown::All, "message_sent before history");
         ensure!(
             OneOrder,
@@ -526,6 +526,12 @@ impl Chat {
             self.room
         );
         let id = number_of(content, "message_id")?;
+        ensure!(
+            DurableBeforeAcknowledged,
+            !scenario.is_durable || record.durable.contains(&(self.room.clone(), id)),
+            "message {id} of {} was acknowledged",
+            self.room
+        );
         self.follow(id)?;
         self.skip_ordered(|answer| matches!(answer, Ordered::MessageSent(_)))?;
         let Some(Ordered::MessageSent(said)) = self.ordered.pop_front() else {

@@ -21,6 +21,7 @@ use crate::random::Random;
 use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::socket::{Completed, RECEIVE_BYTES_MAX};
+use crate::storage::Storage;
 use crate::trace::Trace;
 use crate::violation::{Checked, ensure};
 
@@ -57,6 +58,8 @@ struct Outside<'a, 'b> {
     /// How many messages have arrived for this turn.
     deliveries: usize,
     requests: usize,
+    receipts: usize,
+    index: usize,
     /// True once this shard has begun to close everyone.
     is_closing: bool,
     /// The first violation.
@@ -79,6 +82,7 @@ pub(crate) struct Around<'a> {
     pub(crate) random: &'a mut Random,
     pub(crate) trace: &'a mut Trace,
     pub(crate) record: &'a Record,
+    pub(crate) storage: &'a mut Option<Storage>,
     pub(crate) now: Now,
     pub(crate) pace: Pace,
     /// True once a shard has begun to close everyone.
@@ -107,11 +111,16 @@ impl Host {
         scenario: &Scenario,
         directory: &Directory,
         metrics: Arc<ShardMetrics>,
+        storage: Option<&Storage>,
     ) -> Self {
         let settings = scenario.settings(index as u16);
+        let mut shard = Shard::new(settings, directory, Arc::clone(&metrics));
+        if let Some(storage) = storage {
+            shard.restore(&storage.restored());
+        }
         Self {
             index,
-            shard: Shard::new(settings, directory, Arc::clone(&metrics)),
+            shard,
             metrics,
             mailbox: Mailbox::default(),
             admissions: VecDeque::new(),
@@ -131,11 +140,13 @@ impl Host {
         let deliveries = around.count(self.mailbox.deliveries.len());
         let requests =
             if self.shard.accepts_requests() { around.count(self.mailbox.requests.len()) } else { 0 };
+        let receipts = around.storage.as_ref().map_or(0, |storage| storage.receipts_for(self.index));
+        let receipts = around.count(receipts);
         let admissions = around.count(self.admissions.len());
         let (now, now_ms) = (around.now, around.now.monotonic_ms);
         let is_due = turn::due_ms(&self.shard, now_ms).is_some_and(|due_ms| due_ms <= now_ms);
         let has_room = self.has_room(others, around.scenario.mailbox_messages_max);
-        let has_arrived = !completions.is_empty() || deliveries + requests + admissions > 0;
+        let has_arrived = !completions.is_empty() || deliveries + requests + receipts + admissions > 0;
         if stage.is_none() && !has_arrived && !is_due && !has_room {
             return Ok(false);
         }
@@ -159,6 +170,8 @@ impl Host {
             lent: None,
             deliveries: usize::MAX,
             requests,
+            receipts,
+            index: self.index,
             is_closing: self.progress.begun() >= Stage::Draining,
             outcome: Ok(()),
         };
@@ -191,6 +204,8 @@ impl Host {
             lent: None,
             deliveries: 0,
             requests: 0,
+            receipts: 0,
+            index: self.index,
             is_closing: false,
             outcome: Ok(()),
         };
@@ -274,11 +289,16 @@ impl Surroundings for Outside<'_, '_> {
     }
 
     fn next_receipt(&mut self) -> Option<Receipt> {
-        None
+        self.receipts = self.receipts.checked_sub(1)?;
+        self.around.storage.as_mut()?.next_receipt(self.index)
     }
 
     fn write(&mut self, write: Write) {
-        unreachable!("{write:?} without a storage")
+        let Some(storage) = self.around.storage else { unreachable!("{write:?} without a storage") };
+        let outcome = storage.take(write);
+        if self.outcome.is_ok() {
+            self.outcome = outcome;
+        }
     }
 
     fn next_delivery(&mut self) -> Option<Delivery> {

@@ -18,6 +18,7 @@ mod random;
 mod record;
 mod scenario;
 mod socket;
+mod storage;
 mod trace;
 mod violation;
 mod wire;

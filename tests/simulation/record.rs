@@ -43,6 +43,8 @@ pub(crate) struct Record {
     rooms: BTreeMap<(String, u64), Said>,
     /// The highest id that somebody has seen, by room.
     last_ids: BTreeMap<String, u64>,
+    /// Messages that are on the disk.
+    pub(crate) durable: BTreeSet<(String, u64)>,
     /// Which client a user is.
     pub(crate) users: BTreeMap<u64, usize>,
     pub(crate) privates: BTreeMap<String, Private>,

@@ -27,6 +27,8 @@ pub(crate) struct Scenario {
     pub(crate) arrivals_max: usize,
     /// How the run ends: by a shutdown, or by everyone leaving.
     pub(crate) ends_by_drain: bool,
+    /// Whether messages are acknowledged only when they are on the disk.
+    pub(crate) is_durable: bool,
     pub(crate) chances: Chances,
 }
 
@@ -39,6 +41,7 @@ pub(crate) struct Chances {
     pub(crate) short: usize,
     pub(crate) closed: usize,
     pub(crate) mail: usize,
+    pub(crate) commit: usize,
     pub(crate) jump: usize,
     pub(crate) stall: usize,
     pub(crate) farewell: usize,
@@ -94,6 +97,7 @@ impl Scenario {
             clients_max: random.between(2, 9),
             arrivals_max: random.between(4, 24),
             ends_by_drain: random.percent(30),
+            is_durable: random.percent(50),
             chances: Chances {
                 received: often(random),
                 taken: often(random),
@@ -101,6 +105,7 @@ impl Scenario {
                 short: *random.pick(&[0, 20, 80]),
                 closed: often(random),
                 mail: often(random),
+                commit: *random.pick(&[1, 5, 30, 100]),
                 jump: seldom(random, 4),
                 stall: seldom(random, 10),
                 farewell: seldom(random, 8),

@@ -12,6 +12,8 @@ pub(crate) enum Invariant {
     TerminalCompletion,
     OneLeave,
     EverythingBounded,
+    DurableBeforeAcknowledged,
+    NoIdTwice,
     /// What the wire protocol promises beyond the others.
     Protocol,
     /// A shutdown closes nobody before whatever a sender was told is sent has arrived.
@@ -31,6 +33,8 @@ impl fmt::Display for Invariant {
             Self::TerminalCompletion => "terminal completion",
             Self::OneLeave => "one leave",
             Self::EverythingBounded => "everything bounded",
+            Self::DurableBeforeAcknowledged => "durable before acknowledged",
+            Self::NoIdTwice => "no id twice",
             Self::Protocol => "protocol",
             Self::Settled => "settled before closed",
             Self::NothingLeft => "nothing left",

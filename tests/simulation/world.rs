@@ -14,6 +14,7 @@ use crate::host::{Around, Host, Mailbox, Pace};
 use crate::random::Random;
 use crate::record::Record;
 use crate::scenario::Scenario;
+use crate::storage::Storage;
 use crate::trace::Trace;
 use crate::violation::{Checked, Violation, ensure, violated};
 
@@ -37,6 +38,7 @@ struct World<'a> {
     hosts: Vec<Host>,
     clients: Vec<Client>,
     record: Record,
+    storage: Option<Storage>,
     now_ms: u64,
     /// Turns so far: each has a second of its own, so that no two of them make broadcasts that are alike.
     turns: u64,
@@ -63,8 +65,9 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
     let directory = Directory::new(&scenario.rooms, scenario.shards);
     let places = ClientPlaces::new(scenario.clients_max);
     let metrics = Metrics::new(usize::from(scenario.shards), places.clone());
+    let storage = scenario.is_durable.then(|| Storage::new(&directory));
     let hosts = (0..usize::from(scenario.shards))
-        .map(|index| Host::new(index, &scenario, &directory, metrics.shard(index)))
+        .map(|index| Host::new(index, &scenario, &directory, metrics.shard(index), storage.as_ref()))
         .collect();
     let mut world = World {
         scenario,
@@ -74,6 +77,7 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
         hosts,
         clients: Vec::new(),
         record: Record::default(),
+        storage,
         now_ms: 1,
         turns: 0,
         stage: Stage::Serving,
@@ -107,6 +111,7 @@ impl World<'_> {
         } else if self.random.percent(20) {
             self.now_ms += self.random.below(20) as u64;
         }
+        self.commit(Pace::Random);
         match self.random.below(100) {
             0..40 => {
                 let shard = self.random.below(self.hosts.len());
@@ -208,6 +213,7 @@ impl World<'_> {
             random: &mut self.random,
             trace: self.trace,
             record: &self.record,
+            storage: &mut self.storage,
             now,
             pace,
             is_draining: self.stage >= Stage::Draining,
@@ -225,6 +231,19 @@ impl World<'_> {
         outcome
     }
 
+    /// Lets the disk have some of what waits for it.
+    fn commit(&mut self, pace: Pace) -> bool {
+        let Some(storage) = &mut self.storage else { return false };
+        let count = match pace {
+            Pace::Eager => storage.len(),
+            Pace::Random if self.random.percent(self.scenario.chances.commit) => {
+                self.random.between(0, storage.len())
+            }
+            Pace::Random => 0,
+        };
+        storage.commit(count, &mut self.record)
+    }
+
     /// Lets everything happen that can, without letting time pass.
     fn settle(&mut self) -> Checked {
         for _ in 0..ROUNDS_MAX {
@@ -233,6 +252,7 @@ impl World<'_> {
             for index in 0..self.hosts.len() {
                 has_progressed |= self.turn(index, Pace::Eager)?;
             }
+            has_progressed |= self.commit(Pace::Eager);
             for number in 0..self.clients.len() {
                 has_progressed |= self.read(number, usize::MAX)?;
             }
@@ -404,6 +424,7 @@ impl World<'_> {
                     let index = self.random.below(self.hosts.len());
                     self.trace.step += 1;
                     self.turn(index, Pace::Eager)?;
+                    self.commit(Pace::Eager);
                 }
                 steps += 1;
                 ensure!(Settled, steps < ROUNDS_MAX, "{:?} is never reached", self.stage);
@@ -453,6 +474,7 @@ impl World<'_> {
             let index = host.index;
             ensure!(NothingLeft, host.links.slots.is_empty(), "shard {index} has not let go of a slot");
             ensure!(NothingLeft, host.shard.queued_bytes() == 0, "bytes are queued for nobody");
+            ensure!(NothingLeft, host.shard.writes_unanswered() == 0, "writes have no receipt");
             let waiting =
                 (0..self.scenario.shards).map(|to| host.shard.waiting_for(uproar::hub::ShardIndex(to)));
             ensure!(

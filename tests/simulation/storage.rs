@@ -1,0 +1,86 @@
+//! A model of the storage: messages are on the disk, and receipts on their way, when the scheduler says so.
+//! What a crash would leave is known at every moment: what was written, and how far ids were reserved.
+
+use std::collections::VecDeque;
+
+use uproar::hub::{Directory, MessageId, Receipt, Restored, RestoredRoom, Write};
+
+use crate::record::Record;
+use crate::violation::{Checked, ensure};
+
+/// As the server's own storage has it.
+const RESERVED_AHEAD: u64 = 1 << 16;
+
+#[derive(Debug)]
+pub(crate) struct Storage {
+    directory: Directory,
+    queue: VecDeque<Write>,
+    /// By shard.
+    receipts: Vec<VecDeque<Receipt>>,
+    /// By room: the last id that was written down as reserved, and the last that was given out.
+    reserved: Vec<MessageId>,
+    last_ids: Vec<MessageId>,
+}
+
+impl Storage {
+    pub(crate) fn new(directory: &Directory) -> Self {
+        Self {
+            directory: directory.clone(),
+            queue: VecDeque::new(),
+            receipts: (0..directory.shards()).map(|_| VecDeque::new()).collect(),
+            reserved: vec![MessageId(RESERVED_AHEAD); directory.room_count()],
+            last_ids: vec![MessageId(0); directory.room_count()],
+        }
+    }
+
+    /// What shards are told at their start.
+    pub(crate) fn restored(&self) -> Restored {
+        let rooms = self.reserved.iter().map(|&reserved| RestoredRoom {
+            kept: Vec::new(),
+            last_id: MessageId(0),
+            kept_from: MessageId(1),
+            reserved,
+        });
+        Restored { rooms: rooms.collect(), last_author: None }
+    }
+
+    /// A shard gives it a message, before anybody else hears of that.
+    pub(crate) fn take(&mut self, write: Write) -> Checked {
+        let (room, id) = (write.room.get(), write.message.id);
+        let before = std::mem::replace(&mut self.last_ids[room], id);
+        ensure!(OneOrder, id.0 == before.0 + 1, "{id:?} is to be written after {before:?}");
+        let reserved = self.reserved[room];
+        ensure!(NoIdTwice, id <= reserved, "{id:?} was given out, and {reserved:?} is reserved");
+        self.queue.push_back(write);
+        Ok(())
+    }
+
+    /// A batch of so many messages is on the disk.
+    pub(crate) fn commit(&mut self, count: usize, record: &mut Record) -> bool {
+        for Write { room, message } in self.queue.drain(..count) {
+            record.durable.insert((self.directory.name(room).to_string(), message.id.0));
+            let receipts = &mut self.receipts[usize::from(self.directory.home(room).0)];
+            receipts.push_back(Receipt::Kept(room, message.id));
+            let reserved = &mut self.reserved[room.get()];
+            if reserved.0 - message.id.0 < RESERVED_AHEAD / 2 {
+                reserved.0 = message.id.0 + RESERVED_AHEAD;
+                receipts.push_back(Receipt::Reserved(room, *reserved));
+            }
+        }
+        count > 0
+    }
+
+    /// How many messages wait to be written.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many receipts are on their way to a shard.
+    pub(crate) fn receipts_for(&self, shard: usize) -> usize {
+        self.receipts[shard].len()
+    }
+
+    pub(crate) fn next_receipt(&mut self, shard: usize) -> Option<Receipt> {
+        self.receipts[shard].pop_front()
+    }
+}
