@@ -302,6 +302,12 @@ impl Chat {
                         Ok(())
                     }
                     "User not found or offline" => self.end_private(),
+                    "Message could not be stored" => {
+                        ensure!(Protocol, scenario.has_failing_disk, "refused without a reason");
+                        self.skip_ordered(|answer| matches!(answer, Ordered::MessageSent(_)))?;
+                        self.ordered.pop_front();
+                        Ok(())
+                    }
                     _ if error.starts_with("Unknown message: ") => {
                         let place = self.reads_open.iter().position(|id| error.ends_with(&format!(" {id}")));
                         let Some(place) = place else {
@@ -424,7 +430,7 @@ impl Chat {
             let id = number_of(message, "message_id")?;
             ensure!(
                 OneOrder,
-                before.is_none_or(|before| before + 1 == id),
+                before.is_none_or(|before| record.is_lost_between(&self.room, before, id)),
                 "{id} after {before:?} in a history"
             );
             before = Some(id);
@@ -434,6 +440,18 @@ impl Chat {
                 content: content_of(message)?,
             };
             record.see_message(&self.room, id, said)?;
+        }
+        if scenario.has_failing_disk {
+            if complete == Some(true)
+                && let Some(after) = resumed_after.filter(|_| !scenario.is_rate_limited())
+            {
+                let wanted = (after + 1..).take(kept.len());
+                let ids = kept.iter().filter_map(|message| message["message_id"].as_u64());
+                ensure!(OneOrder, ids.eq(wanted), "complete behind {after}: {content}");
+            }
+            // The last ones that it has heard may have been lost since.
+            self.last_id = before.max(self.last_id);
+            return Ok(());
         }
         if let Some(complete) = complete {
             let after = resumed_after.filter(|_| !scenario.is_rate_limited());
@@ -508,9 +526,11 @@ impl Chat {
         Ok(())
     }
 
-    fn follow(&mut self, id: u64) -> Checked {
+    /// One's own messages that were lost are not heard, and newcomers are not shown those of others.
+    fn follow(&mut self, id: u64, record: &Record) -> Checked {
         if let Some(last) = self.last_id {
-            ensure!(OneOrder, id == last + 1, "message {id} of {} after {last}", self.room);
+            let is_next = record.is_lost_between(&self.room, last, id);
+            ensure!(OneOrder, is_next, "message {id} of {} after {last}", self.room);
         }
         self.last_id = Some(id);
         Ok(())
@@ -532,7 +552,7 @@ impl Chat {
             "message {id} of {} was acknowledged",
             self.room
         );
-        self.follow(id)?;
+        self.follow(id, record)?;
         self.skip_ordered(|answer| matches!(answer, Ordered::MessageSent(_)))?;
         let Some(Ordered::MessageSent(said)) = self.ordered.pop_front() else {
             violated!(Protocol, "message_sent for nothing")
@@ -572,7 +592,7 @@ impl Chat {
         match kind {
             "message" | "image" => {
                 let id = number_of(message, "message_id")?;
-                self.follow(id)?;
+                self.follow(id, record)?;
                 let said = Said { from, name: text_of(message, "from_name")?, content: content_of(message)? };
                 if is_exact {
                     let name = self.roster.get(&from);
@@ -700,7 +720,8 @@ impl Chat {
         let last_id = record.last_id(&self.room);
         ensure!(
             Settled,
-            self.last_id.is_none_or(|own| own == last_id),
+            self.last_id
+                .is_none_or(|own| own == last_id || record.is_lost_between(&self.room, own, last_id + 1)),
             "closed at {:?} of {}, others are at {last_id}",
             self.last_id,
             self.room
@@ -724,7 +745,8 @@ impl Chat {
         let last_id = record.last_id(&self.room);
         ensure!(
             OneOrder,
-            self.last_id.is_none_or(|own| own == last_id),
+            self.last_id
+                .is_none_or(|own| own == last_id || record.is_lost_between(&self.room, own, last_id + 1)),
             "at {:?} of {}, others are at {last_id}",
             self.last_id,
             self.room

@@ -69,7 +69,9 @@ impl Client {
     pub(crate) fn draw(number: usize, scenario: &Scenario, random: &mut Random) -> Self {
         let talk = match random.below(13) {
             0..=5 => Talk::Chat(Box::new(Chat::new(number))),
-            10..=12 => Talk::Hub(Box::new(Hub::new(number, address(number).to_string()))),
+            10..=12 if !scenario.has_failing_disk => {
+                Talk::Hub(Box::new(Hub::new(number, address(number).to_string())))
+            }
             6..=8 => Talk::Raw(Raw {
                 topic: random.pick(&scenario.topics).clone(),
                 sent: 0,

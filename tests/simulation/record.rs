@@ -45,6 +45,8 @@ pub(crate) struct Record {
     last_ids: BTreeMap<String, u64>,
     /// Messages that are on the disk.
     pub(crate) durable: BTreeSet<(String, u64)>,
+    /// Messages that were published and could not be written.
+    pub(crate) lost: BTreeSet<(String, u64)>,
     /// Which client a user is.
     pub(crate) users: BTreeMap<u64, usize>,
     pub(crate) privates: BTreeMap<String, Private>,
@@ -70,6 +72,11 @@ impl Record {
     pub(crate) fn see_id(&mut self, room: &str, id: u64) {
         let last = self.last_ids.entry(room.to_owned()).or_default();
         *last = id.max(*last);
+    }
+
+    /// True when all ids of a room between two others are those of lost messages.
+    pub(crate) fn is_lost_between(&self, room: &str, before: u64, behind: u64) -> bool {
+        before < behind && (before + 1..behind).all(|id| self.lost.contains(&(room.to_owned(), id)))
     }
 
     pub(crate) fn last_id(&self, room: &str) -> u64 {

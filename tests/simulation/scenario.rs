@@ -29,6 +29,8 @@ pub(crate) struct Scenario {
     pub(crate) ends_by_drain: bool,
     /// Whether messages are acknowledged only when they are on the disk.
     pub(crate) is_durable: bool,
+    /// Whether that disk fails now and then.
+    pub(crate) has_failing_disk: bool,
     pub(crate) chances: Chances,
 }
 
@@ -84,6 +86,8 @@ impl Scenario {
         let often = |random: &mut Random| *random.pick(&[10, 30, 60, 90, 100]);
         let seldom =
             |random: &mut Random, most: usize| if random.percent(40) { 0 } else { random.between(1, most) };
+        let is_durable = random.percent(50);
+        let has_failing_disk = is_durable && random.percent(40);
         Self {
             shards,
             rooms,
@@ -97,7 +101,8 @@ impl Scenario {
             clients_max: random.between(2, 9),
             arrivals_max: random.between(4, 24),
             ends_by_drain: random.percent(30),
-            is_durable: random.percent(50),
+            is_durable,
+            has_failing_disk,
             chances: Chances {
                 received: often(random),
                 taken: often(random),

@@ -20,6 +20,7 @@ pub(crate) struct Storage {
     /// By room: the last id that was written down as reserved, and the last that was given out.
     reserved: Vec<MessageId>,
     last_ids: Vec<MessageId>,
+    is_failing: bool,
 }
 
 impl Storage {
@@ -30,6 +31,7 @@ impl Storage {
             receipts: (0..directory.shards()).map(|_| VecDeque::new()).collect(),
             reserved: vec![MessageId(RESERVED_AHEAD); directory.room_count()],
             last_ids: vec![MessageId(0); directory.room_count()],
+            is_failing: false,
         }
     }
 
@@ -55,11 +57,39 @@ impl Storage {
         Ok(())
     }
 
-    /// A batch of so many messages is on the disk.
+    /// The disk fails: nothing can be written until it is mended.
+    pub(crate) fn fail(&mut self) {
+        self.is_failing = true;
+        for receipts in &mut self.receipts {
+            receipts.push_back(Receipt::Withdrawn);
+        }
+    }
+
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_failing
+    }
+
+    pub(crate) fn mend(&mut self) {
+        self.is_failing = false;
+        for room in self.directory.rooms() {
+            let reserved = &mut self.reserved[room.get()];
+            *reserved = MessageId(self.last_ids[room.get()].0 + RESERVED_AHEAD);
+            let home = usize::from(self.directory.home(room).0);
+            self.receipts[home].push_back(Receipt::Reserved(room, *reserved));
+        }
+    }
+
+    /// A batch of so many messages is on the disk, or lost.
     pub(crate) fn commit(&mut self, count: usize, record: &mut Record) -> bool {
         for Write { room, message } in self.queue.drain(..count) {
-            record.durable.insert((self.directory.name(room).to_string(), message.id.0));
+            let place = (self.directory.name(room).to_string(), message.id.0);
             let receipts = &mut self.receipts[usize::from(self.directory.home(room).0)];
+            if self.is_failing {
+                record.lost.insert(place);
+                receipts.push_back(Receipt::Lost(room, message.id));
+                continue;
+            }
+            record.durable.insert(place);
             receipts.push_back(Receipt::Kept(room, message.id));
             let reserved = &mut self.reserved[room.get()];
             if reserved.0 - message.id.0 < RESERVED_AHEAD / 2 {

@@ -234,6 +234,12 @@ impl World<'_> {
     /// Lets the disk have some of what waits for it.
     fn commit(&mut self, pace: Pace) -> bool {
         let Some(storage) = &mut self.storage else { return false };
+        // In the end every disk is mended.
+        if storage.is_failing() && (pace == Pace::Eager || self.random.percent(10)) {
+            storage.mend();
+        } else if self.scenario.has_failing_disk && pace == Pace::Random && self.random.percent(5) {
+            storage.fail();
+        }
         let count = match pace {
             Pace::Eager => storage.len(),
             Pace::Random if self.random.percent(self.scenario.chances.commit) => {
