@@ -19,6 +19,10 @@ async fn live_through(mut socket: Socket) {
     }
 }
 
+async fn listen_to(mut socket: Socket) {
+    while let Ok(Some(_)) = socket.read().await {}
+}
+
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [server, agent] = &arguments[..] else {
@@ -30,8 +34,10 @@ fn main() -> Result<(), Error> {
         let count: usize = count.as_text().ok_or("no count")?.parse()?;
         for case in 1..=count {
             live_through(ask(format!("{server}/runCase?case={case}&agent={agent}")).await?).await;
+            // It is told when the server has judged the case.
+            listen_to(ask(format!("{server}/getCaseStatus?case={case}&agent={agent}")).await?).await;
         }
-        live_through(ask(format!("{server}/updateReports?agent={agent}")).await?).await;
+        listen_to(ask(format!("{server}/updateReports?agent={agent}")).await?).await;
         println!("{count} cases");
         Ok(())
     })

@@ -25,6 +25,9 @@ def main():
             agents.update(json.loads(pathlib.Path(path).read_text()))
     if set(agents) != set(NAMES):
         sys.exit(f"autobahn: results of {sorted(agents)}, not of {sorted(NAMES)}")
+    everything = set().union(*agents.values())
+    if missing := [(name, case) for name in NAMES for case in sorted(everything - set(agents[name]))]:
+        sys.exit(f"autobahn: cases without a result: {missing}")
     counts = {name: collections.Counter() for name in NAMES}
     bad = []
     for name, cases in agents.items():
