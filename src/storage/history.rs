@@ -30,6 +30,9 @@ const _: () = assert!(RESERVED_AHEAD / 2 > 2 * WRITES_UNANSWERED_MAX as u64);
 /// one with every message, and a batch never has to wait for more than these.
 const ROWS_EXCESS_MAX: u64 = 500;
 
+/// What a disk that has failed must have room for before messages are taken again.
+const BALLAST_BYTES: u32 = 1 << 20;
+
 const SCHEMA: Schema = Schema {
     // "Upro" in ASCII, with the last digit for what is in it.
     application_id: 0x5570_7201,
@@ -52,6 +55,8 @@ const SCHEMA: Schema = Schema {
             timestamp INTEGER NOT NULL,
             PRIMARY KEY (room, id)
         ) STRICT, WITHOUT ROWID;
+        -- Holds nothing, but for a moment when a disk that was full is tried again.
+        CREATE TABLE ballast (content BLOB NOT NULL) STRICT;
     "],
 };
 
@@ -232,14 +237,18 @@ impl HistoryFile {
         }
     }
 
-    /// Finds out whether the file can be written again, by renewing the reservations of all rooms.
+    /// Finds out whether the file can be written again, and renews the reservations of all rooms. It must
+    /// have room for more than that: a disk that takes a number, and then no message, would be taken for
+    /// well every second, and lose something each time.
     ///
     /// # Errors
     ///
     /// What SQLite reports; then nothing was written.
     pub fn renew(&mut self) -> rusqlite::Result<Vec<MessageId>> {
+        self.connection.execute("INSERT INTO ballast VALUES (zeroblob(?1))", [BALLAST_BYTES])?;
         let mut rooms = self.rooms.clone();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute("DELETE FROM ballast", [])?;
         for state in &mut rooms {
             state.save(&transaction)?;
         }

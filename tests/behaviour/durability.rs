@@ -198,7 +198,7 @@ async fn a_full_disk_is_told_and_chat_goes_on(launch: Launch) {
         direct("name_changed", json!({"old_name": alice.name, "new_name": "Alice"}))
     );
     assert_eq!(bob.next().await["type"], "user_renamed");
-    assert!(server.output().contains("it is no longer durable"), "{}", server.output());
+    eventually("it is logged", async || server.output().contains("it is no longer durable")).await;
     assert!(scrape(&server).await.contains("\nuproar_storage_durable 0\n"));
 }
 
@@ -222,7 +222,8 @@ async fn after_a_full_disk_only_what_was_acknowledged_is_kept(launch: Launch) {
     })
     .await;
     kept.push("back again".to_owned());
-    assert!(server.output().contains("history is durable, and messages are taken"), "{}", server.output());
+    let words = "history is durable, and messages are taken";
+    eventually(words, async || server.output().contains(words)).await;
     assert!(scrape(&server).await.contains("\nuproar_storage_durable 1\n"));
     stop(&mut server).await;
     let server = launch.start();
