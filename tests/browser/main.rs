@@ -21,6 +21,7 @@ mod harness;
 mod browser;
 mod line;
 
+mod accounts;
 mod crowds;
 mod frames;
 mod hostile;

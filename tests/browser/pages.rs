@@ -43,3 +43,26 @@ async fn a_page_from_a_file_is_refused_unless_it_is_allowed() {
     open(&ann, "chat.html", &server).await;
     ann.until("text('#status') === 'closed'").await;
 }
+
+#[tokio::test]
+async fn a_page_from_a_file_speaks_the_hub_dialect() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).flag("--allow-origin", "null").start();
+    let [mut bob] = Chat::members(&server).await;
+    let ann = Browser::open(Kind::DESKTOP).await;
+    let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/browser/pages/hub.html"].iter().collect();
+    ann.visit(&format!("file://{}?{}&{}", file.display(), server.address(), "%E5%AE%89")).await;
+    ann.until("text('#user-list') === 'User1, 安' && text('#user-num') === '2'").await;
+    assert_eq!(bob.until("join").await["content"]["user_name"], "安");
+    // Both dialects share one room.
+    ann.write("#msg-box", "from the hub\u{e007}").await;
+    assert_eq!(bob.until("message").await["content"], "from the hub");
+    ann.until("text('#msg-list').includes('安: from the hub')").await;
+    tell(&mut bob, "from the chat").await;
+    ann.until("text('#msg-list').includes('User1: from the chat')").await;
+    ann.write("#msg-box", "\\rename Ann\u{e007}").await;
+    assert_eq!(bob.until("user_renamed").await["content"]["new_name"], "Ann");
+    ann.until("text('#user-list') === 'User1, Ann' && text('#msg-list').includes('安 改名为 Ann')").await;
+    bob.leave().await;
+    ann.until("text('#user-list') === 'Ann'").await;
+}

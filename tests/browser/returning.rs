@@ -109,3 +109,35 @@ async fn a_full_server_is_named_and_tried_again() {
     bob.leave().await;
     ann.is_ready().await;
 }
+
+#[tokio::test]
+async fn over_a_restart_with_data_nothing_is_missed_and_nothing_doubled() {
+    let _stage = stage().await;
+    let data = tempfile::tempdir().unwrap();
+    let launch = Launch::with_shards(2).flag("--data", data.path().display());
+    let server = launch.clone().start();
+    let address = server.address();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let [mut bob] = Chat::members(&server).await;
+    tell(&mut bob, "one").await;
+    ann.has_heard(&["one"]).await;
+    ann.say("two").await;
+    ann.until("all('[data-state=sent]').length === 1").await;
+    // Killed, not asked to end.
+    drop(server);
+    ann.until("at('state').dataset.state === 'lost'").await;
+    ann.say("four").await;
+    let server = launch.at(address).start();
+    let mut bob = Chat::connect(&server).await;
+    tell(&mut bob, "a new word").await;
+    ann.is_ready().await;
+    ann.until("all('[data-state=sent]').length === 2").await;
+    let mut said = ann.said().await;
+    assert_eq!(said[..2], ["one", "two"]);
+    said[2..].sort();
+    assert_eq!(said[2..], ["a new word", "four"]);
+    // What she sees is what the room has.
+    let late = Browser::enter(Kind::DESKTOP, &server).await;
+    late.until("all('.text').length === 4").await;
+    assert_eq!(late.said().await, ann.said().await);
+}

@@ -1,0 +1,98 @@
+//! Signing in, and what admins may do.
+
+use serde_json::json;
+
+use crate::browser::{Browser, Kind, stage};
+use crate::harness::{AccountFile, Chat, Launch, Server, password_of};
+
+async fn sign_in(browser: &Browser, name: &str, password: &str) {
+    browser.until("at('dialog').open && all('dialog input').length === 2").await;
+    let statements = "const [username, password] = all('dialog input');
+        [username.value, password.value] = arguments[0];
+        document.querySelector('dialog .primary').click();";
+    browser.run(statements, json!([name, password])).await;
+}
+
+async fn signed_in(server: &Server, name: &str) -> Browser {
+    let browser = Browser::open(Kind::DESKTOP).await;
+    browser.visit(&format!("http://{}/", server.address())).await;
+    sign_in(&browser, name, &password_of(name)).await;
+    browser.is_ready().await;
+    browser
+}
+
+#[tokio::test]
+async fn where_it_is_required_one_signs_in_and_stays_so() {
+    let _stage = stage().await;
+    let accounts = AccountFile::of(&["Ann"], &[]).await;
+    let launch = Launch::with_shards(1).flag("--auth", "required").flag("--data", accounts.path().display());
+    let server = launch.clone().start();
+    let ann = Browser::open(Kind::DESKTOP).await;
+    ann.visit(&format!("http://{}/", server.address())).await;
+    sign_in(&ann, "Ann", "a guess").await;
+    ann.until("text('dialog .error') === 'Authentication failed'").await;
+    assert_eq!(ann.see("all('.speech, .member').length").await, 0);
+    sign_in(&ann, "Ann", &password_of("Ann")).await;
+    ann.is_ready().await;
+    ann.until("!at('dialog').open && text('#me .name') === 'Ann'").await;
+    ann.say("inside").await;
+    ann.until("all('[data-state=sent]').length === 1").await;
+    // She is not asked again when the server comes back, and what she said is still there, once.
+    let address = server.address();
+    drop(server);
+    ann.until("at('state').dataset.state === 'lost'").await;
+    let _server = launch.at(address).start();
+    ann.is_ready().await;
+    ann.say("again").await;
+    ann.until("all('[data-state=sent]').length === 2").await;
+    ann.has_heard(&["inside", "again"]).await;
+}
+
+#[tokio::test]
+async fn an_admin_mutes_and_removes_people_and_they_are_told() {
+    let _stage = stage().await;
+    let accounts = AccountFile::of(&["Ann"], &["Boss"]).await;
+    let server =
+        Launch::with_shards(1).flag("--auth", "required").flag("--data", accounts.path().display()).start();
+    let ann = signed_in(&server, "Ann").await;
+    let boss = signed_in(&server, "Boss").await;
+    // Who is no admin has nothing to command.
+    ann.choose_member("Boss").await;
+    ann.until("at('dialog').open && !document.querySelector('fieldset')").await;
+    ann.run("at('dialog').close();", json!(null)).await;
+    boss.choose_member("Ann").await;
+    boss.choose("Mute").await;
+    ann.until("text('#barrier').startsWith('You are muted until')").await;
+    ann.say("may I?").await;
+    ann.until("text('[data-state=failed] .mark').includes('You are muted')").await;
+    boss.choose_member("Ann").await;
+    boss.choose("Unmute").await;
+    ann.until("at('barrier').hidden").await;
+    ann.choose("Try again").await;
+    boss.has_heard(&["may I?"]).await;
+    boss.choose_member("Ann").await;
+    boss.run("document.querySelector('fieldset input').value = arguments[0];", "<b>enough</b>").await;
+    boss.choose("Remove").await;
+    ann.until("text('#state') === 'You were removed: <b>enough</b>' && !at('reconnect').hidden").await;
+    boss.until("text('#members-count') === '1'").await;
+    // She may come back when she wants to, and not before.
+    ann.choose("Connect now").await;
+    boss.until("text('#members-count') === '2'").await;
+}
+
+#[tokio::test]
+async fn one_signs_in_also_where_one_need_not() {
+    let _stage = stage().await;
+    let accounts = AccountFile::of(&[], &["Boss"]).await;
+    let server = Launch::with_shards(1).flag("--data", accounts.path().display()).start();
+    let boss = Browser::enter(Kind::DESKTOP, &server).await;
+    let [mut ann] = Chat::members(&server).await;
+    boss.click("#me").await;
+    boss.choose("Sign in").await;
+    sign_in(&boss, "Boss", &password_of("Boss")).await;
+    boss.until("!at('dialog').open && text('#me .label') === 'BossAdministrator'").await;
+    boss.choose_member("User2").await;
+    boss.choose("Remove").await;
+    let kicked = ann.until("kicked").await;
+    assert_eq!(kicked["content"]["reason"], "Kicked by admin");
+}
