@@ -33,7 +33,7 @@ const paint = oncePerFrame(() => {
 });
 
 function row({ id, name }, index) {
-	const you = id === session.me.id ? [element("small", {}, words("you"))] : [];
+	const you = id === session.me.id ? [" ", element("small", {}, words("you"))] : [];
 	const made = element("div", { id: `member-${id}`, className: "member", ariaSelected: String(index === active) }, avatar(id, name), label(person(name), ...you));
 	Object.assign(made, { role: "option", ariaPosInSet: index + 1, ariaSetSize: shown.length, onclick: () => choose(index) });
 	made.dataset.id = id;

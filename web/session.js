@@ -162,6 +162,7 @@ const HANDLERS = {
 
 	auth_success({ user_name, is_admin }) {
 		Object.assign(me, { name: user_name, isAdmin: is_admin, isSignedIn: true });
+		roster.rename(me.id, user_name);
 		emit("me");
 	},
 
