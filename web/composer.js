@@ -8,7 +8,7 @@ import { submit } from "./outbox.js";
 import { typed } from "./courtesies.js";
 import { words } from "./words.js";
 
-const EMOJI = "😀😄😆😅😂🤣🙂😉😊😇🥰😍😘😋😜🤗🤔😐🙄😏😌😴😎🥳😮😳🥺😢😭😤😡😱👍👎👌✌️👏🙌🙏💪👋🤝👀❤️💛💚💙💜💔✨🔥🎉🎂🌟☀️🌈☕🍵🍺🍕🐱🐼🚀✅";
+const EMOJI = "😀😄😅😂🤣🙂😉😊😇🥰😍😘😋🤔😐🙄😏😴😎🥳😮😳🥺😢😭😤😡😱👍👎👌✌️👏🙌🙏💪👋🤝👀❤️💛💚💙💜✨🔥🎉🎂☀️🌈☕🍺🍕🐼🚀✅";
 
 const form = at("composer");
 const text = at("text");

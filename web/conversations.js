@@ -13,10 +13,8 @@ export let privates = [];
 export let current = null;
 let isAttended = true; // its end is on a screen that somebody looks at
 
-/**
- * One conversation; its `key` is a room's name or a user's id. Of its entries, what was said has a `timestamp`,
- * in rooms an `id`, by which it is ordered, and if it is our own a `state`.
- */
+// One conversation; its `key` is a room's name or a user's id. Of its entries, what was said has a `timestamp`,
+// in rooms an `id`, by which it is ordered, and if it is our own a `state`.
 function begin(isRoom, key, name) {
 	return { isRoom, key, name, entries: [], byId: new Map(), lastId: 0, unread: 0, draft: "", isEnded: false };
 }

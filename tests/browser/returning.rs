@@ -38,7 +38,8 @@ async fn after_a_broken_line_nothing_is_missed_and_nothing_doubled() {
     let history = late.until("history").await;
     let kept: Vec<_> = history["content"].as_array().unwrap().iter().map(|kept| &kept["content"]).collect();
     assert_eq!(json!(kept), json!(all));
-    assert_eq!(ann.see("all('.notice').at(-1).textContent").await, "Connected again. Nothing was missed.");
+    ann.until("all('.notice').some((one) => one.textContent === 'Connected again. Nothing was missed.')")
+        .await;
 }
 
 #[tokio::test]
