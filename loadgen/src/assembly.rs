@@ -91,11 +91,9 @@ pub fn outcome(
     let send_lag = Summary::independent(&merged.send_lag, none);
     let per_broadcast =
         |timings: &Timings, undelivered| (!echo).then(|| Summary::independent(timings, undelivered));
-    // Stages differ by themselves.
     let measured = Duration::from_nanos(window);
-    let comparable = if options.stages.is_some() { Duration::ZERO } else { measured };
-    let halves = record.intervals.halves(comparable).map(|halves| {
-        halves.map(|half| Half {
+    let halves = record.intervals.halves(measured).map(|halves| {
+        halves.each_ref().map(|half| Half {
             received: half.histogram.len(),
             p50_ns: value_at(&half.histogram, 0.5),
             p99_ns: value_at(&half.histogram, 0.99),
@@ -131,7 +129,7 @@ pub fn outcome(
         planned: plan.schedule.measured_count(),
         sent: merged.counts.sent,
         lag_p99_ns: send_lag.value_ns(0.99),
-        latency_p50_ns: latency.value_ns(0.5),
+        received_p50_ns: value_at(&record.intervals.total.histogram, 0.5),
         busy_shares: threads.iter().map(|thread| thread.busy_share).collect(),
         expected: merged.expected,
         received: merged.counts.received,

@@ -13,13 +13,13 @@ use crate::threshold::Threshold;
 
 const GATES_AND_EXIT_CODES: &str = "\
 A run is INVALID when fewer than 99.5 % of the planned broadcasts were sent; send lag p99 exceeds 10 % of \
-latency p50; a thread was processing for over 95 % of its time; a delivery \
-is missing, unless --allow-loss; not all clients connected or came back; or it ended early.
+latency p50 of what was received; a thread was processing for over 95 % of its time; a delivery \
+is missing, or with --allow-loss all of them are; not all clients connected or came back; or it ended early.
 
 Exit codes: 0 ok; 1 run-time error, nothing was measured; 2 usage or preflight; 3 INVALID, which outranks \
 99: a threshold is broken; and of compare and ab, 4: the second side is significantly worse. A run that \
-SIGINT or the loss of all clients has ended early is INVALID, and what was measured until then is saved; \
-before measuring has begun, it ends with 1. A second SIGINT ends it at once.";
+SIGINT, SIGTERM, SIGHUP or the loss of all clients has ended early is INVALID, and what was measured until then is saved; \
+before measuring has begun, it ends with 1. A second signal ends it at once.";
 
 /// Measures how long a WebSocket broadcast takes to reach each of its receivers.
 #[derive(Debug, Parser)]
@@ -167,7 +167,7 @@ pub struct RunOptions {
     /// nothing.
     #[arg(long, value_name = "PCT", default_value_t = 0.0, value_parser = percentage)]
     pub slow_clients: f64,
-    /// A run that loses deliveries is still valid.
+    /// A run that loses deliveries is still valid, unless it loses all of them.
     #[arg(long)]
     pub allow_loss: bool,
     /// Seed of everything random: which clients are slow, masks and keys. Default: another one each time.

@@ -138,8 +138,7 @@ impl Merged {
         let latency_undelivered = waited(plan.drain_ns);
         let service_undelivered =
             waited(plan.drain_ns.min(drained_ns.saturating_sub(last_sent_ns.min(drained_ns))));
-        let mut latency = Timings::default();
-        record.intervals.complete.iter().for_each(|interval| latency.merge(interval));
+        let mut latency = record.intervals.total.clone();
         for (timings, undelivered) in
             [(&mut latency, latency_undelivered), (&mut service, service_undelivered)]
         {
@@ -269,8 +268,8 @@ mod tests {
         (finished.counts.sent, finished.counts.received) = (3, 5);
         let mut latency = Timings::default();
         latency.record_many(2 * MS, 5);
-        let mut intervals = Intervals::new(1);
-        intervals.complete.push(latency);
+        let mut intervals = Intervals::new(1, Duration::from_secs(3));
+        intervals.add(0, &latency, &mut None::<Log<'_, Vec<u8>>>).expect("no log");
         let connected = [Connected { readers: vec![3], ..Connected::default() }];
         let finished = [finished];
         let merged = Merged::of(&Record {

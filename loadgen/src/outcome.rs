@@ -72,7 +72,7 @@ pub struct Outcome {
 pub enum Ending {
     /// As planned.
     Complete,
-    /// By SIGINT: what had been measured until then is what there is.
+    /// By SIGINT, SIGTERM or SIGHUP: what had been measured until then is what there is.
     Interrupted,
     /// All clients lost their connections: the server is gone.
     ServerGone,

@@ -333,8 +333,8 @@ fn check_memory(options: &RunOptions, threads: usize, available: Option<u64>) ->
     let mebibytes = |bytes: u64| grouped(bytes >> 20);
     match available {
         Some(available) if available < needed => Err(preflight(format!(
-            "about {} MiB are needed for every broadcast, and for every speaker that a client hears, and {} MiB are \
-             available: lower --rate or --duration, or --clients or --senders",
+            "about {} MiB are needed, for every broadcast and for every speaker that a client hears, and {} MiB \
+             are available: lower --rate or --duration, or --clients or --senders",
             mebibytes(needed),
             mebibytes(available)
         ))),

@@ -80,7 +80,7 @@ impl Session {
         let ready = preflight::check(options, &target)?;
         let provenance = Provenance::collect(ready.server);
         let interrupt = Interrupt::listen()
-            .map_err(|error| Error::Preflight(format!("cannot listen for SIGINT: {error}")))?;
+            .map_err(|error| Error::Preflight(format!("cannot listen for signals: {error}")))?;
         Ok(Self { target, ready, provenance, interrupt })
     }
 
@@ -169,7 +169,7 @@ struct Run {
     lost: BTreeMap<String, u64>,
     /// Where results are saved.
     out: OutDirectory,
-    /// True once SIGINT has been answered.
+    /// True once a signal to end has been answered.
     interrupt_answered: bool,
     ending: Ending,
     /// When measuring begins and ends, once that is known.
@@ -196,6 +196,11 @@ impl Run {
         // Another one even with the same seed: a room may still hold messages of an earlier run.
         let token = fastrand::u32(..);
         let plan = Arc::new(Plan::new(options, target, findings, seed, token)?);
+        // Stages differ by themselves, so their halves say nothing.
+        let comparable = match options.stages {
+            None => Duration::from_nanos(plan.schedule.measure_end_ns(0) - plan.schedule.measure_start_ns(0)),
+            Some(_) => Duration::ZERO,
+        };
         let (sender, reports) = mpsc::channel();
         // The main thread stays off the server's core.
         if !cores.is_empty() {
@@ -205,7 +210,7 @@ impl Run {
                 .map_err(|error| Error::Preflight(format!("cannot pin to {cores:?}: {error}")))?;
         }
         let run = Self {
-            intervals: Intervals::new(plan.threads),
+            intervals: Intervals::new(plan.threads, comparable),
             plan,
             clock: Clock::start(),
             cores,
@@ -392,7 +397,7 @@ impl Run {
         }
     }
 
-    /// Ends measuring early when there is nobody left to measure, or SIGINT has come.
+    /// Ends measuring early when there is nobody left to measure, or a signal has come.
     fn look_for_early_end(&mut self, stretch: Stretch) -> Result<(), Error> {
         let now_ns = self.clock.now_ns();
         let (ending, cut_ns, why) = if self.deserted == self.threads.len() {
@@ -420,7 +425,7 @@ impl Run {
                 let seconds = self.plan.drain_ns as f64 / 1e9;
                 self.progress.say(&format!(
                     "interrupted, but all is measured: the result comes once what is missing has arrived, or \
-                     {seconds} s are over; SIGINT again discards it"
+                     {seconds} s are over; a second signal discards it"
                 ));
                 Ok(())
             }

@@ -96,7 +96,7 @@ impl Fake<'_> {
         let mut serializer = V2DeflateSerializer::new();
         let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let mut log = Some(Log::begin(&mut file, &mut serializer, begin).expect("writes"));
-        let mut intervals = Intervals::new(1);
+        let mut intervals = Intervals::new(1, Duration::from_secs(2));
         for (index, second) in seconds.iter().enumerate() {
             intervals.add(index, second, &mut log).expect("writes");
         }

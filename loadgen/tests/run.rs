@@ -83,6 +83,15 @@ fn dropped_deliveries_end_in_invalid_and_a_censored_tail() {
 }
 
 #[test]
+fn a_server_that_delivers_nothing_is_invalid_whatever_loss_is_allowed() {
+    let server = start(Conduct { drop_one_in: Some(1), ..Conduct::default() });
+    let output = loadgen(server, &["--dialect", "raw", "--allow-loss"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("INVALID: 0 of 800 deliveries arrived: reach 0.0000 %"), "{text}");
+}
+
+#[test]
 fn repeated_deliveries_are_counted_as_such() {
     let server = start(Conduct { repeat_one_in: Some(23), ..Conduct::default() });
     for dialect in ["raw", "chat"] {
