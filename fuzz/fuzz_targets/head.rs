@@ -21,7 +21,7 @@ fuzz_target!(|input: (u16, &[u8])| {
     if let Ok(Some(head)) = whole {
         assert!(head.bytes <= received.len());
         let _ = check_request(&head);
-        let _ = route(&head, Policy { allowed_origins: &[], draining: false });
+        let _ = route(&head, Policy { allowed_origins: &[], draining: false, requires_sign_in: cut % 2 == 1 });
     }
     if let Ok(Some(accepted)) = check_response(received, KEY, &["json"]) {
         assert!(accepted.head_bytes <= received.len());
