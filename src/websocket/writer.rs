@@ -121,7 +121,8 @@ impl Writer {
 
     /// Answers a ping. "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to
     /// previous Ping frame(s), the endpoint MAY elect to send a Pong frame for only the most recently processed
-    /// Ping frame" (RFC 6455, section 5.5.3): answers that nobody reads do not pile up.
+    /// Ping frame" (RFC 6455, section 5.5.3): when answers that nobody reads have piled up, the newest takes their
+    /// place.
     pub(super) fn answer(&self, payload: &[u8]) {
         if self.0.has_closed.get() {
             return;
@@ -129,7 +130,7 @@ impl Writer {
         {
             let mut outgoing = self.0.link.outgoing.borrow_mut();
             if outgoing.urgent.len() >= self.0.queue_bytes_max {
-                return;
+                outgoing.urgent.clear();
             }
             append_control(&mut outgoing.urgent, Opcode::Pong, payload, self.mask());
         }

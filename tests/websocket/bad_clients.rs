@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uproar::websocket::{ListenOptions, Message};
 
-use crate::harness::{REQUEST, RawClient, beside, connected, echo_server, run};
+use crate::harness::{REQUEST, RawClient, beside, connected, echo_server, masked, run};
 
 #[test]
 fn broken_frames_are_answered_with_their_code() {
@@ -100,5 +100,24 @@ fn connections_over_the_limit_wait_until_there_is_a_place() {
         assert_eq!(server.connections(), 1);
         first.close(1000, "").await.unwrap();
         assert!(beside(move || second.read_head()).await.starts_with("HTTP/1.1 101 "));
+    });
+}
+
+#[test]
+fn the_last_of_a_flood_of_pings_is_answered_though_nobody_reads_the_answers() {
+    run(async {
+        let server = echo_server(ListenOptions::default());
+        let address = server.local_addr();
+        beside(move || {
+            let mut client = RawClient::upgraded(address);
+            // More than the queue and the buffers of the kernel hold.
+            let pings = masked(0x89, &[b'x'; 125]).repeat(1000);
+            for _ in 0..100 {
+                client.send(&pings);
+            }
+            client.send_frame(0x89, &[b'y'; 125]);
+            while client.read_exact::<127>() != *[&[0x8a, 125], &[b'y'; 125][..]].concat() {}
+        })
+        .await;
     });
 }
