@@ -33,8 +33,6 @@ const ATTEMPTS_MAX: u32 = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The exit code of what must not be believed.
 const EXIT_INVALID: u8 = 3;
-/// The exit code of a run that broke a threshold, and is valid.
-const EXIT_THRESHOLD: u8 = 99;
 
 /// The options of `ab`.
 #[derive(Clone, Debug, Args)]
@@ -145,7 +143,7 @@ impl Bench<'_> {
             make_directory(&directory)?;
             let code = self.attempt(arm, &directory)?;
             match code {
-                Some(0 | EXIT_THRESHOLD) => {
+                Some(0) => {
                     let run = SavedRun::read(&directory).map_err(Error::Runtime)?;
                     let p99 = value_at(run.log.latency(), 0.99);
                     self.say(&format!("{name}: latency p99 {:.3} ms", p99 as f64 / 1e6));
@@ -264,6 +262,11 @@ fn parse_run_flags(flags: &[String]) -> Result<RunOptions, Error> {
         ("--out", options.out.is_some(), "ab chooses the place of every run itself (--out before the --)"),
         ("--server-pid", options.server_pid.is_some(), "ab starts the servers itself"),
         ("--save-baseline", options.save_baseline.is_some(), "runs of two servers make no baseline"),
+        (
+            "--threshold",
+            !options.thresholds.is_empty(),
+            "it judges one run, and ab compares many: loadgen run takes it",
+        ),
         ("--find-max", options.find_max.is_some(), "a search is many runs, and one is compared"),
     ];
     match own.into_iter().find(|(_, given, _)| *given) {
@@ -319,6 +322,7 @@ mod tests {
             "--server-pid 1",
             "--save-baseline x",
             "--find-max latency.p99<1s",
+            "--threshold latency.p99<1s",
             "--no-such-option",
             "compare a vs b",
         ] {

@@ -2,7 +2,8 @@
 //!
 //! They are kept in `$UPROAR_BASELINES`, or else in `./results/baselines`, one directory for each name and
 //! in it one directory for each run. Every `--save-baseline NAME` adds a run, since a verdict takes several;
-//! to begin anew, remove the directory. INVALID runs are not added.
+//! to begin anew, remove the directory. INVALID runs are kept aside in its `invalid`, which no comparison
+//! reads.
 
 use std::fs;
 use std::io;
@@ -19,6 +20,8 @@ const PLACE: &str = "results/baselines";
 pub(crate) const FILES: [&str; 3] = ["run.json", "run.hlog", "run.hgrm"];
 /// How many runs a baseline holds at most; a comparison takes no more.
 const RUNS_MAX: u32 = 100;
+/// Where INVALID runs are kept, in the directory of the baseline.
+const INVALID: &str = "invalid";
 
 /// The directory of a baseline, whether or not there is one.
 ///
@@ -34,7 +37,32 @@ pub fn directory(name: &str) -> Result<PathBuf, String> {
     Ok(place.join(name))
 }
 
-/// A place for a run that is being made. It is removed again unless [`Slot::keep`] is called.
+/// Looks whether a run could be added to the baseline of this name, and returns its directory.
+///
+/// # Errors
+///
+/// [`Error::Usage`] when the name is none, the directory cannot be made, or it is full.
+pub fn check(name: &str) -> Result<PathBuf, Error> {
+    let usage = |why: String| Error::Usage(format!("--save-baseline {name}: {why}"));
+    let baseline = directory(name).map_err(usage)?;
+    fs::create_dir_all(&baseline).map_err(|error| usage(format!("{}: {error}", baseline.display())))?;
+    for place in [baseline.clone(), baseline.join(INVALID)] {
+        if (1..=RUNS_MAX).all(|number| numbered(&place, number).exists()) {
+            return Err(usage(full(&place)));
+        }
+    }
+    Ok(baseline)
+}
+
+fn numbered(place: &Path, number: u32) -> PathBuf {
+    place.join(format!("run-{number:03}"))
+}
+
+fn full(place: &Path) -> String {
+    format!("{} holds {RUNS_MAX} runs already: remove it to begin anew", place.display())
+}
+
+/// A place for a run that is being made. Unless a result was written to it, it is removed in the end.
 #[derive(Debug)]
 pub struct Slot {
     baseline: PathBuf,
@@ -47,12 +75,13 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] when the name is none, or the directory cannot be made.
+    /// [`Error::Usage`], as [`check`].
     pub fn open(name: &str) -> Result<Self, Error> {
-        let usage = |why: String| Error::Usage(format!("--save-baseline {name}: {why}"));
-        let baseline = directory(name).map_err(usage)?;
+        let baseline = check(name)?;
         let partial = baseline.join(format!(".partial-{}", std::process::id()));
-        fs::create_dir_all(&partial).map_err(|error| usage(format!("{}: {error}", partial.display())))?;
+        fs::create_dir_all(&partial).map_err(|error| {
+            Error::Usage(format!("--save-baseline {name}: {}: {error}", partial.display()))
+        })?;
         Ok(Self { baseline, partial })
     }
 
@@ -66,32 +95,54 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// [`Error::Write`], or [`Error::Usage`] when the baseline is full.
+    /// [`Error::Write`], which names where the run is instead.
     pub fn keep(self, written: &Path) -> Result<PathBuf, Error> {
-        let failed = |source| Error::Write { path: self.baseline.display().to_string(), source };
         if written != self.partial {
             for name in FILES {
-                fs::copy(written.join(name), self.partial.join(name)).map_err(failed)?;
+                fs::copy(written.join(name), self.partial.join(name))
+                    .map_err(|source| Error::Write { path: self.baseline.display().to_string(), source })?;
             }
         }
+        self.settle(&self.baseline)
+    }
+
+    /// Keeps a run out of the baseline, but keeps it, and returns its place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Slot::keep`].
+    pub fn keep_aside(self) -> Result<PathBuf, Error> {
+        self.settle(&self.baseline.join(INVALID))
+    }
+
+    /// Gives the run the first number that is free.
+    fn settle(&self, place: &Path) -> Result<PathBuf, Error> {
+        let failed = |source| Error::Write {
+            path: format!("{} (the run is in {})", place.display(), self.partial.display()),
+            source,
+        };
+        fs::create_dir_all(place).map_err(failed)?;
         for number in 1..=RUNS_MAX {
-            let place = self.baseline.join(format!("run-{number:03}"));
+            let run = numbered(place, number);
             // A directory is not renamed over one that holds something, so two at once take two numbers.
-            match fs::rename(&self.partial, &place) {
-                Ok(()) => return Ok(place),
+            match fs::rename(&self.partial, &run) {
+                Ok(()) => return Ok(run),
                 Err(error) if is_taken(&error) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
-        let place = self.baseline.display();
-        Err(Error::Usage(format!("{place} holds {RUNS_MAX} runs already: remove it to begin anew")))
+        // It had room when this run began: others have been faster.
+        Err(failed(io::Error::other(full(place))))
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // Gone already when it was kept.
-        let _ = fs::remove_dir_all(&self.partial);
+        // A result that could not be moved to its place stays, and the error has named it.
+        if !self.partial.join("run.json").exists() {
+            // Gone already when it was kept.
+            let _ = fs::remove_dir_all(&self.partial);
+        }
     }
 }
 
@@ -110,6 +161,7 @@ fn is_taken(error: &io::Error) -> bool {
 pub fn run(options: &RunOptions, name: &str) -> Result<Outcome, Error> {
     let slot = Slot::open(name)?;
     let mut options = options.clone();
+    let is_elsewhere = options.out.is_some();
     let written = options.out.get_or_insert_with(|| slot.directory().to_owned()).clone();
     let outcome = crate::run::run(&options)?;
     if outcome.unsaved.is_some() {
@@ -120,7 +172,14 @@ pub fn run(options: &RunOptions, name: &str) -> Result<Outcome, Error> {
             eprintln!("saved as {}", place.display());
         }
     } else {
-        eprintln!("an INVALID run is not added to the baseline {name}");
+        // That it is INVALID outranks that it could not be moved, and decides the exit code.
+        let place = if is_elsewhere { Ok(written) } else { slot.keep_aside() };
+        match place {
+            Ok(place) => {
+                eprintln!("an INVALID run is not added to the baseline {name}; it is in {}", place.display());
+            }
+            Err(error) => eprintln!("an INVALID run is not added to the baseline {name}: {error}"),
+        }
     }
     Ok(outcome)
 }
@@ -154,6 +213,25 @@ mod tests {
         }
         drop(slot(baseline.path()));
         assert_eq!(fs::read_dir(baseline.path()).expect("is there").count(), 2);
+    }
+
+    #[test]
+    fn a_run_that_finds_the_baseline_full_is_not_deleted() {
+        let baseline = tempfile::tempdir().expect("a directory");
+        for number in 1..=RUNS_MAX {
+            let run = numbered(baseline.path(), number);
+            fs::create_dir(&run).expect("is made");
+            fs::write(run.join("run.json"), "{}").expect("writes");
+        }
+        let slot = slot(baseline.path());
+        let partial = slot.directory().to_owned();
+        fs::write(partial.join("run.json"), "{}").expect("writes");
+        let error = slot.keep(&partial).expect_err("is full").to_string();
+        assert!(error.contains("holds 100 runs already"), "{error}");
+        assert!(
+            error.contains(&partial.display().to_string()) && partial.join("run.json").exists(),
+            "{error}"
+        );
     }
 
     #[test]

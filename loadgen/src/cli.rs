@@ -181,7 +181,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Keep the run as one of a baseline, in $UPROAR_BASELINES/NAME or results/baselines/NAME, to compare
-    /// others with: loadgen compare baseline:NAME vs DIR.
+    /// others with: loadgen compare baseline:NAME vs DIR. INVALID runs are kept aside, in its invalid.
     #[arg(long, value_name = "NAME", conflicts_with = "find_max")]
     pub save_baseline: Option<String>,
     /// How to print the result.

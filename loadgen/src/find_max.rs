@@ -89,6 +89,8 @@ struct Step {
     holds: bool,
     /// Why it does not, where it does not.
     why: Option<String>,
+    /// True when the run was valid, and the condition did not hold.
+    broken: bool,
     /// True when it is loadgen that has come to its limit, or the options do not go that far.
     own_limit: bool,
     verdict: Option<Verdict>,
@@ -111,6 +113,8 @@ struct Found {
     /// True when nothing higher is known to fail because of the server, so that the rate is a lower bound.
     at_least: bool,
     interrupted: bool,
+    /// Why the search ended before it was over, where a step came to no result: the server is gone, say.
+    stopped: Option<String>,
     /// In the order in which they were made.
     steps: Vec<Step>,
     /// Why results could not be saved. The search goes on, and what it finds is printed.
@@ -118,12 +122,13 @@ struct Found {
     unsaved: Option<String>,
 }
 
-/// Searches, prints and saves. Exit code 0 when a rate was found; otherwise 99 when the condition was
-/// broken in a valid run, and 3 when no run was valid, or the search was interrupted.
+/// Searches, prints and saves. Exit code 3 when the search was interrupted, 1 when a step came to no result
+/// and ended it, 0 when a rate was found; otherwise 99 when the condition was broken in a valid run, and 3
+/// when no run was valid.
 ///
 /// # Errors
 ///
-/// An [`Error`] when a step has no result. The results of the steps before it are saved.
+/// An [`Error`] when not even the first step has a result.
 ///
 /// # Panics
 ///
@@ -139,11 +144,12 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
         rate: None,
         at_least: false,
         interrupted: false,
+        stopped: None,
         steps: Vec::new(),
         unsaved: None,
     };
     while let Some(rate) = search.next()
-        && !found.interrupted
+        && !found.is_over()
     {
         let number = found.steps.len() + 1;
         if !options.quiet {
@@ -156,30 +162,44 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
             ..options.clone()
         };
         let step = match options::check(&step_options) {
-            Err(error) => Step::impossible(rate, &error),
+            Err(error) => Step::without_run(rate, format!("not tried: {error}")),
             Ok(()) => {
                 if let Some(directory) = &step_options.out {
                     found.note_unsaved(fs::create_dir_all(directory), directory);
                 }
-                let outcome = session.perform(&step_options)?;
-                found.interrupted = outcome.ending == Ending::Interrupted;
-                if let Some(why) = &outcome.unsaved {
-                    found.unsaved.get_or_insert_with(|| why.clone());
+                match session.perform(&step_options) {
+                    Ok(outcome) => {
+                        found.interrupted = outcome.ending == Ending::Interrupted;
+                        if let Some(why) = &outcome.unsaved {
+                            found.unsaved.get_or_insert_with(|| why.clone());
+                        }
+                        Step::of(rate, &condition, &outcome, directory)
+                    }
+                    Err(error) if found.steps.is_empty() => return Err(error),
+                    Err(error) => {
+                        found.interrupted = session.is_interrupted();
+                        found.stopped = Some(error.to_string());
+                        Step::without_run(rate, format!("no result: {error}"))
+                    }
                 }
-                Step::of(rate, &condition, &outcome, directory)
             }
         };
         if !options.quiet {
             eprintln!("  {}", step.why.as_deref().unwrap_or("holds"));
         }
-        if !found.interrupted {
+        if !found.is_over() {
             search.note(rate, step.holds);
         }
+        // A rate too low for the options: every lower one is, too.
+        let is_lowest = step.verdict.is_none() && search.found().is_none();
         found.steps.push(step);
         found.conclude(&search);
         if let Some(directory) = &options.out {
             let path = directory.join("find-max.json");
             found.note_unsaved(fs::write(&path, found.json()), &path);
+        }
+        if is_lowest {
+            break;
         }
     }
     results::print(&match options.format {
@@ -187,6 +207,9 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
         Format::Json => found.json(),
         Format::Csv => found.csv(),
     })?;
+    if let (Some(why), true) = (&found.stopped, options.format != Format::Text) {
+        eprintln!("the search ended before it was over: {why}");
+    }
     if let Some(why) = &found.unsaved {
         eprintln!("loadgen: {why}; what is printed here is all that is left of it");
     }
@@ -204,6 +227,7 @@ impl Step {
         Self {
             rate,
             holds: outcome.validity.valid && verdict.passed,
+            broken: outcome.validity.valid && !verdict.passed,
             why: invalid.or(broken),
             own_limit,
             verdict: Some(verdict),
@@ -215,12 +239,13 @@ impl Step {
         }
     }
 
-    /// A rate that the options do not allow.
-    fn impossible(rate: f64, error: &Error) -> Self {
+    /// A rate that the options do not allow, or whose run came to no result.
+    fn without_run(rate: f64, why: String) -> Self {
         Self {
             rate,
             holds: false,
-            why: Some(format!("not tried: {error}")),
+            why: Some(why),
+            broken: false,
             own_limit: true,
             verdict: None,
             latency_p50_ns: None,
@@ -239,12 +264,17 @@ impl Found {
         }
     }
 
+    /// True when nothing more is to be tried, whatever the search has come to.
+    fn is_over(&self) -> bool {
+        self.interrupted || self.stopped.is_some()
+    }
+
     /// Takes over how far the search has come.
     fn conclude(&mut self, search: &Search) {
         self.rate = search.found();
         let lowest_failure =
             self.steps.iter().filter(|step| !step.holds).min_by(|a, b| a.rate.total_cmp(&b.rate));
-        self.at_least = self.interrupted || lowest_failure.is_none_or(|step| step.own_limit);
+        self.at_least = self.is_over() || lowest_failure.is_none_or(|step| step.own_limit);
     }
 
     fn json(&self) -> String {
@@ -277,8 +307,14 @@ impl Found {
                  loadgen's own limits ({steps} steps)\n"
             ),
             Some(rate) => format!("{condition} holds up to {rate} a second ({steps} steps)\n"),
-            None => format!("{condition} held at no rate ({steps} steps)\n"),
+            None if self.steps.iter().any(|step| step.broken) => {
+                format!("{condition} held at no rate ({steps} steps)\n")
+            }
+            None => format!("no run was valid, so nothing is known of {condition} ({steps} steps)\n"),
         };
+        if let Some(why) = &self.stopped {
+            text += &format!("the search ended before it was over: {why}\n");
+        }
         if self.interrupted {
             text += "INVALID: interrupted before the search was over\n";
         }
@@ -286,12 +322,12 @@ impl Found {
     }
 
     fn exit_code(&self) -> ExitCode {
-        let was_broken = |step: &Step| step.why.as_ref().is_some_and(|why| !why.starts_with("INVALID"));
         ExitCode::from(match self.rate {
             _ if self.interrupted => 3,
+            _ if self.stopped.is_some() => 1,
             Some(_) if self.unsaved.is_some() => 1,
             Some(_) => 0,
-            None if self.steps.iter().any(was_broken) => 99,
+            None if self.steps.iter().any(|step| step.broken) => 99,
             None => 3,
         })
     }

@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::sched_getaffinity;
 use uproar::ring::{Options, Ring};
 
+use crate::baseline;
 use crate::cli::{Dialect, RunOptions};
 use crate::error::Error;
 use crate::options;
@@ -124,6 +125,10 @@ fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Optio
             check_out(directory).map(|()| ((), format!("{} can be written", directory.display())))
         }
         None => Ok(((), "nothing is written".to_owned())),
+    });
+    list.check("baseline", || match &options.save_baseline {
+        Some(name) => baseline::check(name).map(|place| ((), format!("{} has room", place.display()))),
+        None => Ok(((), "not asked for".to_owned())),
     });
     list.check("descriptors", || {
         let needed = u64::from(options.clients) + OTHER_DESCRIPTORS;

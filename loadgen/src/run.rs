@@ -84,6 +84,12 @@ impl Session {
         Ok(Self { target, ready, provenance, interrupt })
     }
 
+    /// True once a signal has asked for an end.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupt.is_set()
+    }
+
     /// Runs and saves.
     ///
     /// # Errors

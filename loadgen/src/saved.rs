@@ -44,6 +44,7 @@ pub struct SavedRun {
 #[derive(Debug, Deserialize)]
 pub(crate) struct RunResult {
     pub(crate) started_unix_seconds: f64,
+    pub(crate) measured_seconds: f64,
     pub(crate) settings: Map<String, Value>,
     pub(crate) validity: Validity,
     pub(crate) connections: Connections,

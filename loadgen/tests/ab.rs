@@ -142,7 +142,8 @@ fn valid_runs_are_added_to_a_baseline_and_invalid_ones_are_not() {
             .expect("loadgen runs");
         (output.status.code(), show(&output))
     };
-    let runs = || std::fs::read_dir(directory.path().join("results/baselines/v1")).expect("is there").count();
+    let baseline = directory.path().join("results/baselines/v1");
+    let runs = || (1..10).filter(|number| baseline.join(format!("run-00{number}")).exists()).count();
     let mut kept = 0;
     for drop_one_in in [None, Some(5), None] {
         let (code, text) = save(Conduct { delay: DELAY, drop_one_in, ..Conduct::default() });
@@ -151,6 +152,34 @@ fn valid_runs_are_added_to_a_baseline_and_invalid_ones_are_not() {
         if drop_one_in.is_some() {
             assert_eq!(code, Some(3), "{text}");
         }
+        if code == Some(3) {
+            let place = text.lines().find_map(|line| line.split_once("the baseline v1; it is in "));
+            let (_, place) = place.unwrap_or_else(|| panic!("no place in {text}"));
+            assert!(directory.path().join(place).join("run.json").exists(), "{text}");
+        }
     }
     assert!(kept > 0, "a machine that spoils every run shows nothing");
+}
+
+#[test]
+fn a_baseline_that_can_take_no_run_is_refused_before_anything_is_measured() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let loadgen = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command.current_dir(directory.path()).env_remove("UPROAR_BASELINES").args(arguments);
+        command.output().expect("loadgen runs")
+    };
+    let url = format!("ws://{}", start_on(0, Conduct::default()));
+    for number in 1..=100 {
+        let run = directory.path().join(format!("results/baselines/full/run-{number:03}"));
+        std::fs::create_dir_all(run).expect("is made");
+    }
+    for (name, why) in [("full", "holds 100 runs already"), ("../x", "is no name of a baseline")] {
+        for subcommand in ["run", "check"] {
+            let output = loadgen(&[subcommand, "--url", &url, "--save-baseline", name]);
+            assert_eq!(output.status.code(), Some(2), "{}", show(&output));
+            assert!(show(&output).contains(why), "{}", show(&output));
+            assert!(!show(&output).contains("deliveries/s") && !directory.path().join("results/x").exists());
+        }
+    }
 }

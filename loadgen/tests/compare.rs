@@ -293,6 +293,22 @@ fn what_is_damaged_missing_or_of_another_version_is_named() {
 }
 
 #[test]
+fn deliveries_a_second_are_those_of_the_time_that_was_measured() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in ["whole", "cut"] {
+        Fake::default().write(&directory.path().join(name));
+    }
+    let path = directory.path().join("cut/run.json");
+    let text = fs::read_to_string(&path).expect("reads");
+    let cut = text.replace("\"measured_seconds\": 2.0", "\"measured_seconds\": 1.0");
+    assert_ne!(cut, text);
+    fs::write(&path, cut).expect("writes");
+    let text = stdout(&compare(directory.path(), "whole vs cut"));
+    let deliveries = line(&text, "deliveries");
+    assert!(deliveries.contains("300.0 ±") && deliveries.contains("600.0 ±"), "{text}");
+}
+
+#[test]
 fn a_run_is_not_compared_with_itself() {
     let directory = tempfile::tempdir().expect("a directory");
     Fake::default().write(&directory.path().join("a"));

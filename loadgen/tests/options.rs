@@ -186,6 +186,19 @@ fn a_search_keeps_every_step() {
 }
 
 #[test]
+fn a_search_without_a_valid_run_is_invalid_and_ends_at_the_lowest_rate_that_is_possible() {
+    // It delivers nothing, so every run is INVALID, and breaks the condition besides.
+    let server = start(Conduct { drop_one_in: Some(1), ..Conduct::default() });
+    let arguments = ["--dialect", "raw", "--clients", "2", "--duration", "200ms", "--warmup", "0s"];
+    let search = ["--find-max", "latency.p50<1ns", "--rate", "10"];
+    let output = loadgen(server, &[&arguments[..], &search].concat());
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("no run was valid, so nothing is known of latency.p50<1ns"), "{text}");
+    assert_eq!(text.matches("not tried: ").count(), 1, "{text}");
+}
+
+#[test]
 fn contradictions_end_with_two_and_touch_nothing() {
     let server = start(Conduct::default());
     for arguments in [

@@ -87,6 +87,27 @@ fn upgrading(bytes: &'static [u8], in_one: bool) -> SocketAddr {
     })
 }
 
+/// Upgrades, and returns so many short frames unchanged, a close among them; true when it came to that.
+fn echo(stream: &mut TcpStream, count: usize) -> bool {
+    let Some(head) = read_head(stream) else { return false };
+    let mut header = [0; 6];
+    let mut sent = stream.write_all(&switching(&head));
+    for _ in 0..count {
+        if sent.is_err() || stream.read_exact(&mut header).is_err() {
+            return false;
+        }
+        let mut payload = vec![0; usize::from(header[1] & 0x7f)];
+        if stream.read_exact(&mut payload).is_err() {
+            return false;
+        }
+        for (index, byte) in payload.iter_mut().enumerate() {
+            *byte ^= header[2 + index % 4];
+        }
+        sent = stream.write_all(&[&[header[0], header[1] & 0x7f], &payload[..]].concat());
+    }
+    sent.is_ok()
+}
+
 /// A run, which must not take for ever.
 fn run(server: SocketAddr, arguments: &[&str]) -> Output {
     let (sender, receiver) = mpsc::channel();
@@ -231,23 +252,9 @@ fn what_was_measured_before_the_server_died_is_saved() {
     let out = directory.path().to_str().expect("UTF-8");
     // Each connection is echoed to twenty times, and then reset in the middle of a frame.
     let dying = start(|_, mut stream| {
-        let Some(head) = read_head(&mut stream) else { return };
-        let mut header = [0; 6];
-        let mut sent = stream.write_all(&switching(&head));
-        for _ in 0..20 {
-            if sent.is_err() || stream.read_exact(&mut header).is_err() {
-                return;
-            }
-            let mut payload = vec![0; usize::from(header[1] & 0x7f)];
-            if stream.read_exact(&mut payload).is_err() {
-                return;
-            }
-            for (index, byte) in payload.iter_mut().enumerate() {
-                *byte ^= header[2 + index % 4];
-            }
-            sent = stream.write_all(&[&[header[0], header[1] & 0x7f], &payload[..]].concat());
+        if echo(&mut stream, 20) {
+            let _ = stream.write_all(b"\x82\x40half");
         }
-        let _ = stream.write_all(b"\x82\x40half");
     });
     let output = run(
         dying,
@@ -259,6 +266,37 @@ fn what_was_measured_before_the_server_died_is_saved() {
     let result = std::fs::read(directory.path().join("run.json")).expect("is saved");
     let result: Value = serde_json::from_slice(&result).expect("JSON");
     assert_eq!((&result["ending"], &result["deliveries"]["received"]), (&"server_gone".into(), &40.into()));
+}
+
+#[test]
+fn a_search_whose_server_goes_away_prints_what_was_found_until_then() {
+    // The probe, and the two clients of the first step.
+    const CONNECTIONS: usize = 3;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let server = listener.local_addr().expect("is bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(CONNECTIONS) {
+            let mut stream = stream.expect("accepts");
+            std::thread::spawn(move || echo(&mut stream, usize::MAX));
+        }
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().to_str().expect("UTF-8");
+    let load = ["--dialect", "echo", "--clients", "2", "--warmup", "0s", "--duration", "200ms"];
+    let search = ["--find-max", "latency.p50<10s", "--format", "json", "--out", out];
+    let output = run(server, &[&load[..], &search].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let result: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let steps = result["steps"].as_array().expect("steps");
+    assert_eq!(steps.len(), 2, "{result:#}");
+    assert!(steps[0]["verdict"].is_object(), "{result:#}");
+    for why in [&steps[1]["why"], &result["stopped"]] {
+        assert!(why.as_str().is_some_and(|why| why.contains("no client could connect")), "{result:#}");
+    }
+    let saved = std::fs::read(directory.path().join("find-max.json")).expect("is saved");
+    assert_eq!(serde_json::from_slice::<Value>(&saved).expect("JSON"), result);
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(stderr.contains("the search ended before it was over: no client could connect"), "{stderr}");
 }
 
 #[test]
