@@ -78,7 +78,7 @@ pub struct Config {
     /// How long a connection may be silent before it is closed. Default 120 s: a ping and its answer have
     /// a minute and a half. Longer than `ping_interval`.
     pub idle_timeout: Duration,
-    /// How long a request head may take, and where [`Auth::Required`] is set, how long signing in. Default
+    /// How long TLS and a request head may take, and where [`Auth::Required`] is set, how long signing in. Default
     /// 10 s.
     pub handshake_timeout: Duration,
     /// How long a shutdown may take. Default 10 s: within the grace that common supervisors give.
@@ -103,6 +103,11 @@ pub struct Config {
     pub burst: u32,
     /// The origins from which a browser may connect, beside the server's own. Default: none.
     pub allow_origins: Vec<AllowedOrigin>,
+    /// The server's certificate in PEM form, and behind it those that lead from it to an authority. Default
+    /// `None`: no TLS. Only together with `tls_key`.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM form. Default `None`.
+    pub tls_key: Option<PathBuf>,
     /// What the log looks like. Default [`LogFormat::Text`].
     pub log_format: LogFormat,
     /// The least severe level that is logged. Default `INFO`.
@@ -133,6 +138,8 @@ impl Default for Config {
             rate: 50,
             burst: 100,
             allow_origins: Vec::new(),
+            tls_cert: None,
+            tls_key: None,
             log_format: LogFormat::Text,
             log_level: LevelFilter::INFO,
         }
@@ -159,6 +166,7 @@ impl Config {
         if self.auth == Auth::Required && self.data.is_none() {
             return refuse("auth", "required".into(), "off; or required, with --data for the accounts");
         }
+        self.validate_tls()?;
         within("history", self.history, 0, HISTORY_MAX, number)?;
         within("presence-limit", self.presence_limit, 1, PRESENCE_LIMIT_MAX, number)?;
         within("rate", self.rate, 0, RATE_MAX, number)?;
@@ -223,6 +231,23 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    fn validate_tls(&self) -> Result<(), Refusal> {
+        let shown = |path: &PathBuf| path.display().to_string();
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificates), None) => refuse(
+                "tls-cert",
+                shown(certificates),
+                "a certificate together with its private key, which --tls-key names",
+            ),
+            (None, Some(key)) => refuse(
+                "tls-key",
+                shown(key),
+                "a private key together with its certificate, which --tls-cert names",
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn validate_rooms(&self) -> Result<(), Refusal> {
@@ -516,6 +541,16 @@ mod tests {
             (
                 refusal(|c| c.auth = Auth::Required),
                 "invalid value 'required' for auth: allowed is off; or required, with --data for the accounts",
+            ),
+            (
+                refusal(|c| c.tls_cert = Some("chain.pem".into())),
+                "invalid value 'chain.pem' for tls-cert: allowed is a certificate together with its private key, \
+                 which --tls-key names",
+            ),
+            (
+                refusal(|c| c.tls_key = Some("key.pem".into())),
+                "invalid value 'key.pem' for tls-key: allowed is a private key together with its certificate, \
+                 which --tls-cert names",
             ),
             (refusal(|c| c.history = 10_001), "invalid value '10001' for history: allowed is 0 to 10000"),
             (

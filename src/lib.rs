@@ -52,7 +52,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! It takes over SIGINT and SIGTERM, keeps the calling thread on the cores of the configuration, and returns
+//! It takes over SIGINT and SIGTERM, with TLS also SIGHUP, keeps the calling thread on the cores of the configuration, and returns
 //! when the shutdown that the signals ask for is complete.
 //!
 //! [`websocket`] is a library of its own: WebSockets for coroutines on tokio-uring, with [`protocol`] below it
@@ -60,6 +60,7 @@
 //! serves sockets of any protocol, and the load generator uses it for its clients.
 
 pub mod accounts;
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -72,8 +72,9 @@ fn announce(config: &Config, capacity: Capacity, address: SocketAddr) {
         Some(data) => format!("kept in {}", data.display()),
         None => "in memory: gone when the server ends, see --data".to_owned(),
     };
+    let scheme = if config.tls_cert.is_some() { "https" } else { "http" };
     let text = format!(
-        "uproar {} listening on http://{address}\n  \
+        "uproar {} listening on {scheme}://{address}\n  \
            shards   {shards}\n  \
            clients  at most {}, and {} that have not upgraded yet\n  \
            message  at most {} bytes, frame {}, send queue {}\n  \

@@ -15,6 +15,7 @@ use io_uring::{IoUring, Probe, opcode};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::certificate::CertificateFiles;
 use crate::config::{CLIENTS_MAX, Config, Placement, allowed_cores};
 
 /// The backlog that the listeners ask for: a burst of reconnecting clients waits there to be accepted.
@@ -39,6 +40,7 @@ pub fn run(config: &Config) -> Report {
     findings.push(descriptors);
     findings.push(check_backlog(&read("/proc/sys/net/core/somaxconn")));
     findings.extend(check_cores(&config.placement));
+    findings.extend(CertificateFiles::of(config).as_ref().map(check_certificate));
     Report { findings, capacity }
 }
 
@@ -355,6 +357,20 @@ fn check_cores(placement: &Placement) -> Vec<Finding> {
             vec![finding(CHECK, Outcome::Lacking, detail)]
         }
         _ => vec![finding(CHECK, Outcome::Ok, described)],
+    }
+}
+
+fn check_certificate(files: &CertificateFiles) -> Finding {
+    const CHECK: &str = "tls";
+    match files.load() {
+        Err(error) => finding(CHECK, Outcome::Fatal, error.to_string()),
+        Ok(loaded) => match (loaded.remark(), loaded.valid_until()) {
+            (Some(remark), _) => finding(CHECK, Outcome::Lacking, format!("--tls-cert: {remark}")),
+            (None, Some(until)) => {
+                finding(CHECK, Outcome::Ok, format!("the certificate is valid until {until}"))
+            }
+            (None, None) => finding(CHECK, Outcome::Ok, "the key fits the certificate"),
+        },
     }
 }
 

@@ -1,6 +1,7 @@
 //! The server: preflight, listeners, one thread for each shard, signals, drain.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::ops::ControlFlow;
@@ -13,12 +14,13 @@ use std::time::Duration;
 use rustix::thread::CpuSet;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::accounts::{AccountError, Accounts, Verifier};
+use crate::certificate::{Certificate, CertificateError, CertificateFiles};
 use crate::clock::Clock;
 use crate::config::{AllowedOrigin, Auth, Config, Placement, Presence};
 use crate::hub::{self, Delivery, Directory, Origin, PresencePolicy, Restored, ShardIndex};
@@ -28,6 +30,7 @@ use crate::page;
 use crate::permit::{ClientPermit, ClientPlaces};
 use crate::preflight::{BACKLOG_WANTED, Capacity};
 use crate::protocol::response::{Response, Status};
+use crate::protocol::tls::ServerConfig;
 use crate::ring::{self, Ring};
 use crate::shard::floor::{self, Floor};
 use crate::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
@@ -72,6 +75,9 @@ pub enum ServerError {
         data.display()
     )]
     NoAccounts { data: PathBuf },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// What is in it cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -118,6 +124,11 @@ async fn serve(
 ) -> Result<(), ServerError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let (tls_in_use, tls) = watch::channel(None);
+    let certificate =
+        CertificateFiles::of(config).map(|files| Certificate::open(files, tls_in_use)).transpose()?;
+    // Without a certificate the signal means what it means by default: the end of the terminal, and ours.
+    let mut hangup = certificate.is_some().then(|| signal(SignalKind::hangup())).transpose()?;
     let shards = shard_count(&config.placement);
     let directory = Directory::new(&config.rooms, shards);
     // Ahead of the listeners, so that nobody is let in whose words could not be kept.
@@ -137,6 +148,7 @@ async fn serve(
         places,
         metrics: metrics.clone(),
         clock: Clock::start(),
+        tls,
         stage: stage_seen,
         report,
     };
@@ -168,6 +180,12 @@ async fn serve(
             }
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = signalled(&mut hangup) => {
+                if let Some(certificate) = &certificate {
+                    certificate.reload();
+                }
+                continue;
+            }
             report = reports.recv() => {
                 match report {
                     Some(Report::Ready) => {
@@ -206,6 +224,14 @@ async fn serve(
         }
     }
     outcome
+}
+
+/// The next such signal; never, where it is not looked for.
+async fn signalled(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => pending().await,
+    }
 }
 
 fn shard_count(placement: &Placement) -> u16 {
@@ -386,6 +412,7 @@ struct Common {
     places: ClientPlaces,
     metrics: Metrics,
     clock: Clock,
+    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     stage: watch::Receiver<Stage>,
     report: mpsc::UnboundedSender<Report>,
 }
@@ -434,10 +461,11 @@ impl ShardStart {
     }
 
     async fn serve(self) -> io::Result<()> {
-        let Common { config, lobby_max, directory, places, metrics, clock, stage, report } = self.common;
+        let Common { config, lobby_max, directory, places, metrics, clock, tls, stage, report } = self.common;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
         let (admit, admissions) = mpsc::unbounded_channel();
         let services = Services {
+            tls,
             allowed_origins: config.allow_origins.iter().map(AllowedOrigin::to_string).collect(),
             requires_sign_in: config.auth == Auth::Required,
             directory: directory.clone(),
@@ -485,6 +513,7 @@ impl ShardStart {
 
 /// What a shard's lobby needs of the rest.
 struct Services {
+    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     allowed_origins: Vec<String>,
     requires_sign_in: bool,
     directory: Directory,
@@ -497,6 +526,10 @@ struct Services {
 impl LobbyServices for Services {
     fn is_draining(&self) -> bool {
         self.metrics.is_draining()
+    }
+
+    fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.borrow().clone()
     }
 
     fn allowed_origins(&self) -> &[String] {
@@ -533,6 +566,8 @@ impl LobbyServices for Services {
             }
             LobbyEvent::Left => self.shard_metrics.lobby_connections.sub(1),
             LobbyEvent::AcceptFailed => self.shard_metrics.accepts_failed.add(1),
+            LobbyEvent::Secured(kind) => self.shard_metrics.tls_handshakes.with(kind).add(1),
+            LobbyEvent::TlsFailed(reason) => self.shard_metrics.tls_failures.with(reason).add(1),
             LobbyEvent::Full => refused(RefusalReason::Full),
             LobbyEvent::SignInRequired => refused(RefusalReason::SignInRequired),
             LobbyEvent::Responded(status) => match status {

@@ -53,7 +53,8 @@ impl Crowd {
         for _ in 0..count {
             let greeting = Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
             let peer = ([127, 0, 0, 1], 40_000).into();
-            let arrival = Arrival { endpoint: endpoint.clone(), peer, greeting, permit: None };
+            let (endpoint, received) = (endpoint.clone(), Bytes::new());
+            let arrival = Arrival { endpoint, peer, greeting, received, tls: None, permit: None };
             let id = crowd.shard.admit(arrival, NOW);
             crowd.ids.push(id);
             crowd.settle();

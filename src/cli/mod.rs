@@ -199,7 +199,7 @@ struct Flags {
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     idle_timeout: Duration,
 
-    /// Time to send a whole request head, and to sign in where that is required.
+    /// Time for TLS and a whole request head, and to sign in where that is required.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     handshake_timeout: Duration,
 
@@ -244,6 +244,15 @@ struct Flags {
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<OriginList>,
 
+    /// Serve https and wss alone, with the certificate in this PEM file and those behind it; needs --tls-key.
+    /// SIGHUP has both files read again.
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// PEM file with the private key of that certificate.
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
     /// How to write the log: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log: LogFormat,
@@ -279,6 +288,8 @@ impl Flags {
             rate: self.rate,
             burst: self.burst,
             allow_origins: self.allow_origin.into_iter().flat_map(|list| list.0).collect(),
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
             log_format: self.log,
             log_level: self.log_level,
         }

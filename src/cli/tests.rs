@@ -130,6 +130,8 @@ fn every_flag_reaches_the_configuration() {
         "--burst=8",
         "--allow-origin=https://a.example",
         "--allow-origin=null,*",
+        "--tls-cert=chain.pem",
+        "--tls-key=key.pem",
         "--log=json",
         "--log-level=debug",
     ]);
@@ -157,6 +159,8 @@ fn every_flag_reaches_the_configuration() {
             AllowedOrigin::Origin("null".into()),
             AllowedOrigin::Any,
         ],
+        tls_cert: Some("chain.pem".into()),
+        tls_key: Some("key.pem".into()),
         log_format: LogFormat::Json,
         log_level: LevelFilter::DEBUG,
     };
@@ -263,7 +267,7 @@ fn an_unusable_file_is_refused_by_its_name() {
     let start =
         format!("configuration file {path}: unknown key 'max_clients'; known are listen, cores, shards, ");
     assert!(unknown.starts_with(&start), "{unknown}");
-    assert!(unknown.ends_with("allow-origin, log, log-level"), "{unknown}");
+    assert!(unknown.ends_with("allow-origin, tls-cert, tls-key, log, log-level"), "{unknown}");
     let (_file, path) = file("rate = \n");
     assert!(refusal(&["--config", &path], &[]).contains("line 1"));
 }

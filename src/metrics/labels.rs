@@ -132,12 +132,40 @@ label! {
         TooBig = "too_big",
         /// Text was not UTF-8.
         InvalidUtf8 = "invalid_utf8",
+        /// It broke TLS, or ended it with an alert.
+        TlsError = "tls_error",
         /// It did not sign in in time, or with a wrong name or password.
         Unauthenticated = "unauthenticated",
         /// An admin sent it away.
         Kicked = "kicked",
         /// The server shut down.
         Shutdown = "shutdown",
+    }
+}
+
+label! {
+    /// How a TLS session came about.
+    HandshakeKind as "kind" {
+        /// With the certificate and new keys.
+        Full = "full",
+        /// From a session of the past.
+        Resumed = "resumed",
+    }
+}
+
+label! {
+    /// Why a connection got no further than TLS.
+    TlsFailure as "reason" {
+        /// What came was no TLS.
+        NotTls = "not_tls",
+        /// The handshake did not end in time.
+        Timeout = "timeout",
+        /// The peer ended the connection.
+        Ended = "ended",
+        /// The peer refused with an alert: it does not trust the certificate, say.
+        Alert = "alert",
+        /// The peer broke the protocol, or has no version, cipher or application protocol in common.
+        Violation = "violation",
     }
 }
 

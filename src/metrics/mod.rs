@@ -20,7 +20,10 @@ use prometheus_client::registry::Registry;
 use crate::permit::ClientPlaces;
 pub use durations::DurationHistogram;
 pub use fan_out::FanOutHistogram;
-pub use labels::{Dialect, EndReason, Label, Labelled, RefusalReason, RoomSizeClass, SignInOutcome};
+pub use labels::{
+    Dialect, EndReason, HandshakeKind, Label, Labelled, RefusalReason, RoomSizeClass, SignInOutcome,
+    TlsFailure,
+};
 use scrape::Scrape;
 
 /// A handle to all numbers of the process; cloning it copies a pointer or two.
@@ -120,6 +123,12 @@ pub struct ShardMetrics {
     pub accepts_failed: Counter,
     /// Connections in the lobby: accepted, and not yet upgraded or answered.
     pub lobby_connections: Gauge,
+    /// TLS handshakes completed.
+    pub tls_handshakes: Labelled<Counter, HandshakeKind, { HandshakeKind::ALL.len() }>,
+    /// Connections that ended in their TLS handshake, or between it and the end of their request.
+    pub tls_failures: Labelled<Counter, TlsFailure, { TlsFailure::ALL.len() }>,
+    /// Upgraded connections over TLS.
+    pub tls_connections: Gauge,
     /// Upgrades answered with 101 and admitted.
     pub upgrades: Counter,
     /// Requests and upgrades that were turned away.

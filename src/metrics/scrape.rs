@@ -105,6 +105,21 @@ impl Collector for Scrape {
             Gauge,
             metrics.sum(|s| s.lobby_connections.get()),
         )?;
+        to.each("tls_handshakes_total", "TLS handshakes completed", Counter, |kind| {
+            metrics.sum(|s| s.tls_handshakes.with(kind).get())
+        })?;
+        to.each(
+            "tls_failures_total",
+            "Connections that failed in TLS before their upgrade",
+            Counter,
+            |reason| metrics.sum(|s| s.tls_failures.with(reason).get()),
+        )?;
+        to.one(
+            "tls_connections",
+            "Upgraded connections over TLS",
+            Gauge,
+            metrics.sum(|s| s.tls_connections.get()),
+        )?;
         to.one("upgrades_total", "Upgrades admitted", Counter, metrics.sum(|s| s.upgrades.get()))?;
         to.each("refused_total", "Requests and upgrades turned away", Counter, |reason| {
             metrics.sum(|s| s.refused.with(reason).get())

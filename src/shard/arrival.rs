@@ -14,6 +14,7 @@ use crate::frame::Frame;
 use crate::hub::{Request, UserId};
 use crate::permit::ClientPermit;
 use crate::protocol::route::Endpoint;
+use crate::protocol::tls::TlsStream;
 
 /// A connection that has asked for a WebSocket, on its way from the lobby.
 #[derive(Debug)]
@@ -25,15 +26,18 @@ pub struct Arrival {
     /// The answer to the upgrade. It leaves when the connection is what it asked for, so a client that has
     /// been answered misses nothing that happens afterwards.
     pub greeting: Bytes,
+    /// What it has said behind its request.
+    pub received: Bytes,
+    /// Its TLS, where it has any, behind the handshake.
+    pub tls: Option<Box<TlsStream>>,
     /// Its place among the clients, given back at its end.
     pub permit: Option<ClientPermit>,
 }
 
 impl Shard {
-    /// Takes a connection in. Its socket is to be attached to the ring under this id, and what was received
-    /// behind the upgrade request is then a first [`crate::ring::Completion::Received`].
+    /// Takes a connection in. Its socket is to be attached to the ring under this id.
     pub fn admit(&mut self, arrival: Arrival, now: Now) -> ConnectionId {
-        let Arrival { endpoint, peer, greeting, permit } = arrival;
+        let Arrival { endpoint, peer, greeting, received, tls, permit } = arrival;
         let session = match endpoint {
             Endpoint::Chat => self.user_session(UserDialect::Chat, peer, now),
             Endpoint::Hub => self.user_session(UserDialect::Hub, peer, now),
@@ -44,8 +48,11 @@ impl Shard {
         };
         self.metrics.upgrades.add(1);
         self.metrics.connections.with(session.dialect()).add(1);
+        self.metrics.tls_connections.add(usize::from(tls.is_some()));
+        let has_ended = tls.as_ref().is_some_and(|tls| tls.peer_has_closed());
         let limits = &self.settings.limits;
-        let connection = Connection::new(session, Frame::new(greeting), permit, limits, now.monotonic_ms);
+        let connection =
+            Connection::new(session, Frame::new(greeting), tls, permit, limits, now.monotonic_ms);
         let id = self.connections.insert(connection);
         self.schedule(id);
         self.begin_session(id);
@@ -53,6 +60,14 @@ impl Shard {
             self.close_for_shutdown(id, now);
         }
         self.settle(now);
+        if !received.is_empty() {
+            self.handle_plaintext(id, &received, now);
+            self.settle(now);
+        }
+        if has_ended {
+            self.handle_end_of_stream(id, now);
+            self.settle(now);
+        }
         id
     }
 

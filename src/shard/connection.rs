@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::encryption::Encryption;
 use super::out_queue::OutQueue;
 use super::user::User;
 use super::{Deadlines, Limits};
@@ -14,6 +15,8 @@ use crate::frame::Frame;
 use crate::metrics::Dialect;
 use crate::permit::ClientPermit;
 use crate::protocol::frames::{self, Event, MessageKind, Opcode, Reader, Role};
+use crate::protocol::tls::{self, TlsStream};
+use crate::ring::SendBatch;
 
 /// Input that may be held back before receiving is paused.
 const HELD_BYTES_MAX: usize = 64 * 1024;
@@ -103,6 +106,8 @@ pub(super) struct Connection {
     /// True when a ping was sent since something was last received.
     pub(super) is_pinged: bool,
     pub(super) out: OutQueue,
+    /// Between the queue and the socket, where the connection is over TLS.
+    pub(super) encryption: Option<Box<Encryption>>,
     pub(super) last_received_ms: u64,
     /// When the timers look at this connection next; entries of another time are stale.
     pub(super) timer_ms: u64,
@@ -119,6 +124,7 @@ impl Connection {
     pub(super) fn new(
         session: Session,
         greeting: Frame,
+        tls: Option<Box<TlsStream>>,
         permit: Option<ClientPermit>,
         limits: &Limits,
         now_ms: u64,
@@ -131,6 +137,7 @@ impl Connection {
             is_at_end_of_stream: false,
             is_pinged: false,
             out: OutQueue::new(limits.queue_bytes_max),
+            encryption: tls.map(|stream| Box::new(Encryption::new(*stream))),
             last_received_ms: now_ms,
             timer_ms: 0,
             session,
@@ -169,6 +176,48 @@ impl Connection {
                 Input::Violation { code: violation.close_code(), reason: violation.close_reason() }
             }
         })
+    }
+
+    /// What to send now: `None` when nothing waits or a batch is still under way. `scratch` is of use while
+    /// it is called.
+    ///
+    /// # Errors
+    ///
+    /// When TLS cannot go on.
+    pub(super) fn next_batch(&mut self, scratch: &mut Vec<u8>) -> Result<Option<SendBatch>, tls::Error> {
+        match &mut self.encryption {
+            None => Ok(self.out.next_batch()),
+            Some(encryption) => encryption.next_batch(&mut self.out, scratch),
+        }
+    }
+
+    /// Takes back a batch of which `sent` bytes have left.
+    pub(super) fn handle_sent(&mut self, batch: SendBatch, sent: usize) {
+        match &mut self.encryption {
+            None => self.out.handle_sent(batch, sent),
+            Some(encryption) => encryption.handle_sent(&mut self.out, batch, sent),
+        }
+    }
+
+    /// Gives up what is to be sent. The alert of a TLS that has failed still leaves.
+    pub(super) fn give_up(&mut self) {
+        self.out.give_up();
+        if let Some(encryption) = &mut self.encryption {
+            encryption.give_up();
+        }
+    }
+
+    /// True when nothing waits to be sent, and nothing is under way.
+    #[must_use]
+    pub(super) fn is_flushed(&self) -> bool {
+        self.out.is_empty() && !self.encryption.as_ref().is_some_and(|encryption| encryption.has_unsent())
+    }
+
+    /// Ends our side of TLS, where there is any and it has not ended. What that takes is then to be sent.
+    pub(super) fn end_encryption(&mut self) {
+        if let Some(encryption) = &mut self.encryption {
+            encryption.close();
+        }
     }
 
     /// True while its input must wait: for an answer from a home, or until a long answer has left.

@@ -16,7 +16,7 @@ use crate::connection_id::ConnectionId;
 use crate::dialect::UserDialect;
 use crate::frame::Frame;
 use crate::metrics::EndReason;
-use crate::protocol::frames;
+use crate::protocol::{frames, tls};
 use crate::ring::{CloseMode, SendBatch, Submission};
 
 /// How long a peer may take to answer our close frame, or our FIN.
@@ -174,6 +174,28 @@ impl Shard {
         self.end(id, CloseMode::Abort, EndReason::Lost);
     }
 
+    /// The peer broke TLS, or ended it with an alert: nothing more can be understood, and nothing be said but
+    /// the alert that tells it why.
+    pub(super) fn handle_broken_tls(&mut self, id: ConnectionId, error: &tls::Error, now: Now) {
+        debug!(shard = self.settings.index.0, connection = %id, %error, "TLS is broken");
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.give_up();
+        match connection.phase {
+            Phase::Open => {
+                self.begin_ending(id, EndReason::TlsError, now, Phase::Lingering);
+            }
+            Phase::Closing(ending) => connection.phase = Phase::Lingering(ending),
+            Phase::Lingering(_) | Phase::Ended => {}
+        }
+        self.finish(id, now);
+    }
+
+    /// Nothing can be encrypted any more: the keys have been used for as much as they may be.
+    pub(super) fn handle_exhausted_tls(&mut self, id: ConnectionId, error: &tls::Error) {
+        debug!(shard = self.settings.index.0, connection = %id, %error, "TLS is at its end");
+        self.end(id, CloseMode::Abort, EndReason::TlsError);
+    }
+
     pub(super) fn handle_sent(
         &mut self,
         id: ConnectionId,
@@ -185,15 +207,16 @@ impl Shard {
         let sent = match result {
             Ok(sent) => sent,
             Err(error) => {
-                connection.out.handle_failed(batch);
+                drop(batch);
+                connection.give_up();
                 self.handle_lost(id, &error, now);
                 return;
             }
         };
         let was_over_limit = connection.out.is_over_limit();
-        connection.out.handle_sent(batch, sent);
+        connection.handle_sent(batch, sent);
         self.metrics.sent_bytes.add(sent as u64);
-        let is_empty = connection.out.is_empty();
+        let is_flushed = connection.is_flushed();
         if was_over_limit && !connection.out.is_over_limit() {
             // A long join has left; what came meanwhile may be read.
             self.answered.push_back(id);
@@ -201,14 +224,14 @@ impl Shard {
         match &mut connection.phase {
             Phase::Open => {}
             Phase::Closing(ending) | Phase::Lingering(ending) => {
-                ending.patience_ms = now.monotonic_ms + if is_empty { ANSWER_MS } else { STALL_MS };
+                ending.patience_ms = now.monotonic_ms + if is_flushed { ANSWER_MS } else { STALL_MS };
                 self.finish(id, now);
                 // The deadline may have come closer.
                 self.schedule(id);
             }
             Phase::Ended => return,
         }
-        if !is_empty {
+        if !is_flushed {
             self.mark_dirty(id);
         }
     }
@@ -216,6 +239,7 @@ impl Shard {
     /// Nothing is left of the connection; its slot may be used again.
     pub(super) fn handle_closed(&mut self, id: ConnectionId) {
         let connection = self.connections.remove(id);
+        self.metrics.tls_connections.sub(usize::from(connection.encryption.is_some()));
         self.metrics.connections.with(connection.session.dialect()).sub(1);
     }
 
@@ -245,8 +269,15 @@ impl Shard {
                     let ping = self.ping.clone();
                     self.push_frame(id, ping, now);
                 }
+                // Our close had no answer. TLS still has an end of its own.
+                Phase::Closing(_) if connection.is_flushed() && connection.encryption.is_some() => {
+                    let last_ms = now.monotonic_ms + ANSWER_MS;
+                    connection.phase =
+                        Phase::Lingering(Ending { patience_ms: last_ms, last_ms, fin_sent: false });
+                    self.finish(id, now);
+                }
                 // Only who has not read is cut off: a reset takes away what is still on its way.
-                Phase::Closing(_) | Phase::Lingering(_) if connection.out.is_empty() => {
+                Phase::Closing(_) | Phase::Lingering(_) if connection.is_flushed() => {
                     self.end(id, CloseMode::Graceful, EndReason::Lost);
                 }
                 Phase::Closing(_) | Phase::Lingering(_) => self.end(id, CloseMode::Abort, EndReason::Lost),
@@ -296,7 +327,10 @@ impl Shard {
     /// Goes on with a connection that has nothing more to hear: flush, FIN, await the peer's FIN.
     fn finish(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if !connection.out.is_empty() {
+        if matches!(connection.phase, Phase::Lingering(_)) && connection.is_flushed() {
+            connection.end_encryption();
+        }
+        if !connection.is_flushed() {
             self.mark_dirty(id);
             return;
         }

@@ -171,14 +171,12 @@ impl Floor {
     }
 
     fn admit(&mut self, admission: Admission) {
-        let Admission { socket, peer, endpoint, response, received, permit } = admission;
+        let Admission { socket, peer, endpoint, response, received, tls, permit } = admission;
         let now = self.clock.now();
-        let id = self.shard.admit(Arrival { endpoint, peer, greeting: response, permit: Some(permit) }, now);
+        let arrival = Arrival { endpoint, peer, greeting: response, received, tls, permit: Some(permit) };
+        let id = self.shard.admit(arrival, now);
         debug!(shard = self.index.0, connection = %id, %peer, "admitted");
         self.ring.attach(id, socket);
-        if !received.is_empty() {
-            self.shard.handle_completion(Completion::Received(id, &received), now);
-        }
     }
 
     /// The state machine, and what surrounds it.

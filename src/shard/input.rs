@@ -1,5 +1,7 @@
 //! From received bytes to commands.
 
+use std::mem;
+
 use bytes::Bytes;
 
 use super::Shard;
@@ -12,8 +14,44 @@ use crate::protocol::frames::{self, MessageKind};
 use crate::ring::Submission;
 
 impl Shard {
+    /// Takes bytes as they came from the socket.
     pub(super) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         self.metrics.received_bytes.add(bytes.len() as u64);
+        match self.connections.get_mut(id) {
+            None => {}
+            Some(connection) if connection.encryption.is_none() => self.handle_plaintext(id, bytes, now),
+            Some(_) => self.decrypt(id, bytes, now),
+        }
+    }
+
+    /// Takes bytes that came through TLS.
+    fn decrypt(&mut self, id: ConnectionId, ciphertext: &[u8], now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(encryption) = &mut connection.encryption else { return };
+        if !matches!(connection.phase, Phase::Open | Phase::Closing(_)) {
+            return;
+        }
+        let mut plaintext = mem::take(&mut self.scratch);
+        plaintext.clear();
+        let outcome = encryption.decrypt(ciphertext, &mut plaintext);
+        let peer_has_closed = encryption.peer_has_closed();
+        if encryption.has_unsent() {
+            // An answer of TLS itself: new keys, say.
+            self.mark_dirty(id);
+        }
+        if !plaintext.is_empty() {
+            self.handle_plaintext(id, &plaintext, now);
+        }
+        self.scratch = plaintext;
+        match outcome {
+            Err(error) => self.handle_broken_tls(id, &error, now),
+            Ok(()) if peer_has_closed => self.handle_end_of_stream(id, now),
+            Ok(()) => {}
+        }
+    }
+
+    /// Takes bytes of the WebSocket.
+    pub(super) fn handle_plaintext(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.last_received_ms = now.monotonic_ms;
         connection.is_pinged = false;

@@ -8,8 +8,8 @@
 //! - [`lobby`] is where connections come from: accept, HTTP, upgrade.
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
 //! - [`floor`] is the event loop that does so over a ring and a mesh.
-//! - The rest is the state machine: `arrival` takes connections in, `input` turns received bytes into
-//!   commands, `user`, `sign_in`, `moderation`, `chat` and `hub_user` carry them out, `deliveries` handles
+//! - The rest is the state machine: `arrival` takes connections in, `encryption` is their TLS, `input` turns
+//!   received bytes into commands, `user`, `sign_in`, `moderation`, `chat` and `hub_user` carry them out, `deliveries` handles
 //!   what homes and other shards say, `acknowledgement` tells senders what became of their messages, `ending`
 //!   brings connections to their end.
 
@@ -20,6 +20,7 @@ mod chat;
 mod connection;
 mod connections;
 mod deliveries;
+mod encryption;
 mod ending;
 pub mod floor;
 mod hub_user;
@@ -142,6 +143,9 @@ pub struct Shard {
     is_hushed: bool,
     drain: Option<Drain>,
     ping: Frame,
+    /// Plaintext on its way through TLS, for as long as a call takes. Its capacity follows the longest, which
+    /// is bounded by what a connection may hold back of a record, and by what is encrypted at a time.
+    scratch: Vec<u8>,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -174,6 +178,7 @@ impl Shard {
             is_hushed: false,
             drain: None,
             ping: Frame::new(frames::ping()),
+            scratch: Vec::new(),
             metrics,
         }
     }
@@ -260,8 +265,13 @@ impl Shard {
             if connection.phase == Phase::Ended {
                 continue;
             }
-            if let Some(batch) = connection.out.next_batch() {
-                return Some(Submission::Send(id, batch));
+            match connection.next_batch(&mut self.scratch) {
+                Ok(None) => {}
+                Ok(Some(batch)) => return Some(Submission::Send(id, batch)),
+                Err(error) => {
+                    self.handle_exhausted_tls(id, &error);
+                    return self.submissions.pop_front();
+                }
             }
         }
         None

@@ -204,8 +204,9 @@ impl OutQueue {
         self.end_allowance();
     }
 
-    /// Takes back a batch whose send failed; the connection is lost.
-    pub(super) fn handle_failed(&mut self, _batch: SendBatch) {
+    /// Gives up everything, also a batch that was handed out, which will not come back; what is pushed later
+    /// is ignored. The connection is lost.
+    pub(super) fn give_up(&mut self) {
         self.in_flight_bytes = 0;
         self.waiting.clear();
         self.gated = None;

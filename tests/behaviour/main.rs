@@ -2,7 +2,7 @@
 //!
 //! Each test starts a server of its own and speaks to it as a stranger would. A file holds one
 //! subject and opens with the list of its behaviours, each of which runs on one shard, where
-//! everything is local, and on four, where members and rooms live apart.
+//! everything is local, and on four, where members and rooms live apart, there over TLS too.
 
 #![allow(clippy::unwrap_used)]
 
@@ -57,4 +57,5 @@ mod logs;
 mod restarts;
 mod settings;
 mod sign_in;
+mod tls;
 mod vanishing;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use uproar::permit::{ClientPermit, ClientPlaces};
 use uproar::protocol::response::{Response, Status};
+use uproar::protocol::tls::ServerConfig;
 use uproar::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
 
 /// How long a test waits for something before it fails.
@@ -52,6 +53,9 @@ struct Services {
 impl LobbyServices for Services {
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+    fn tls(&self) -> Option<Arc<ServerConfig>> {
+        None
     }
     fn allowed_origins(&self) -> &[String] {
         &[]

@@ -230,6 +230,8 @@ impl Host {
             endpoint: client.endpoint(),
             peer: client.address(),
             greeting: greeting(),
+            received: bytes::Bytes::new(),
+            tls: None,
             permit: client.permit.take(),
         };
         let id = self.shard.admit(arrival, around.now);

@@ -7,14 +7,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error as RustlsError, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as RustlsError, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 
 /// The protocol that both sides offer (RFC 7301, section 6).
@@ -122,6 +125,47 @@ pub fn server(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>, Conf
     config.alpn_protocols = vec![APPLICATION_PROTOCOL.to_vec()];
     config.ticketer = ring::Ticketer::new().map_err(ConfigError::Setup)?;
     Ok(Arc::new(config))
+}
+
+/// From when until when a certificate is valid, in seconds since 1970 (RFC 5280, section 4.1.2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The first second.
+    pub begin_unix: u64,
+    /// The last one.
+    pub end_unix: u64,
+}
+
+/// The validity of the first certificate in a file, a server's own. `None` when it is nothing that clients
+/// could verify, and so has none for them either.
+///
+/// # Errors
+///
+/// A [`ConfigError`] that names the file.
+pub fn validity(certificates: &Path) -> Result<Option<Validity>, ConfigError> {
+    let chain = read_certificates(certificates)?;
+    let Some(Ok(certificate)) = chain.first().map(ParsedCertificate::try_from) else { return Ok(None) };
+    // A verifier looks at the time first, and says by which second it has judged.
+    let problem_at = |unix_seconds| {
+        let outcome = verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &RootCertStore::empty(),
+            &[],
+            UnixTime::since_unix_epoch(Duration::from_secs(unix_seconds)),
+            provider().signature_verification_algorithms.all,
+        );
+        match outcome {
+            Err(RustlsError::InvalidCertificate(problem)) => Some(problem),
+            _ => None,
+        }
+    };
+    Ok(match (problem_at(0), problem_at(u64::MAX)) {
+        (
+            Some(CertificateError::NotValidYetContext { not_before, .. }),
+            Some(CertificateError::ExpiredContext { not_after, .. }),
+        ) => Some(Validity { begin_unix: not_before.as_secs(), end_unix: not_after.as_secs() }),
+        _ => None,
+    })
 }
 
 /// A client's configuration.

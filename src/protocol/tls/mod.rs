@@ -13,7 +13,6 @@ mod error;
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::CommonState;
 use rustls::client::UnbufferedClientConnection;
 pub use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
@@ -21,6 +20,7 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
 pub use rustls::{ClientConfig, ServerConfig};
+use rustls::{CommonState, HandshakeKind};
 
 pub use error::Error;
 
@@ -122,6 +122,12 @@ impl TlsStream {
         let common = self.common();
         let (version, suite) = (common.protocol_version()?, common.negotiated_cipher_suite()?);
         Some(format!("{version:?} {:?}", suite.suite()))
+    }
+
+    /// True when both sides remembered a session of the past, and resumed it.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.common().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The protocol that both sides have agreed on by ALPN, if any.

@@ -1,16 +1,18 @@
 //! What every behaviour stands on: a server process, and clients that share no code with it.
 //!
 //! [`Launch`] starts the real binary on a free port, [`Chat`] and [`Socket`] speak to it through
-//! tokio-tungstenite, [`Wire`] speaks raw bytes. Nothing here waits without a bound, and nothing
+//! tokio-tungstenite, [`Wire`] speaks raw bytes, all of them over TLS where the server does. Nothing here waits without a bound, and nothing
 //! waits for time to pass where it can wait for an event.
 
 mod accounts;
+mod certificate;
 mod chat;
 mod envelope;
 mod frame;
 mod hub;
 mod server;
 mod socket;
+mod transport;
 mod wire;
 
 use std::future::Future;
@@ -19,12 +21,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use accounts::{AccountFile, password_of};
+pub(crate) use certificate::Certificate;
 pub(crate) use chat::{Chat, take_timestamp};
 pub(crate) use envelope::{direct, error, from, from_system};
 pub(crate) use frame::{BINARY, CLOSE, CONTINUATION, Header, PING, PONG, TEXT, frame, part};
 pub(crate) use hub::{Hub, from_hub, hub_beside, line};
 pub(crate) use server::{Finished, Launch, Server, run, run_with_input};
 pub(crate) use socket::Socket;
+pub(crate) use transport::Transport;
 pub(crate) use wire::{Response, Wire, request, upgrade_request};
 
 /// How long an event may take before its absence is a failure.
@@ -49,11 +53,17 @@ pub(crate) async fn eventually(name: &str, mut question: impl AsyncFnMut() -> bo
 }
 
 /// Lists the behaviours of a file; each becomes a test on one shard and a test on four, with everything in
-/// memory and with a directory for what outlives the process.
+/// memory and with a directory for what outlives the process, and on four shards over TLS.
 macro_rules! on_one_and_four_shards {
     ($($behaviour:ident),+ $(,)?) => {
         $crate::harness::on_one_and_four_shards_only! { $($behaviour),+ }
         $crate::harness::on_one_and_four_shards_with_data! { $($behaviour),+ }
+        mod over_tls {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour($crate::harness::Launch::with_shards(4).over_tls()).await;
+            })+
+        }
     };
 }
 

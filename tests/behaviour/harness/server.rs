@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 
-use super::{PATIENCE, eventually};
+use super::{Certificate, PATIENCE, eventually};
 
 /// What a file may grow to where files are small: some messages of the longest kind.
 const SMALL_FILE_KIB: usize = 200;
@@ -28,6 +28,7 @@ pub(crate) struct Launch {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     data: Option<Arc<TempDir>>,
+    certificate: Option<Arc<Certificate>>,
     has_small_files: bool,
 }
 
@@ -38,6 +39,7 @@ pub(crate) struct Server {
     output: Arc<Mutex<String>>,
     /// Stays while the server may write to it.
     _data: Option<Arc<TempDir>>,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Launch {
@@ -56,6 +58,18 @@ impl Launch {
         let data = tempfile::tempdir().expect("a directory");
         let launch = self.flag("--data", data.path().display());
         Self { data: Some(Arc::new(data)), ..launch }
+    }
+
+    /// Gives it a certificate, so that it speaks TLS alone.
+    pub(crate) fn over_tls(self) -> Self {
+        self.with_certificate(Certificate::new())
+    }
+
+    /// Gives it this certificate.
+    pub(crate) fn with_certificate(self, certificate: Certificate) -> Self {
+        let launch = self.flag("--tls-cert", certificate.chain().display());
+        let launch = launch.flag("--tls-key", certificate.key().display());
+        Self { certificate: Some(Arc::new(certificate)), ..launch }
     }
 
     /// That directory.
@@ -115,7 +129,7 @@ impl Launch {
             let output = output.lock().unwrap();
             panic!("the server with {:?} did not start to listen:\n{output}", self.arguments);
         };
-        Server { child, address, output, _data: self.data }
+        Server { child, address, output, _data: self.data, certificate: self.certificate }
     }
 }
 
@@ -128,8 +142,8 @@ fn keep(
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             let address = line
-                .split_once("listening on http://")
-                .and_then(|(_, rest)| rest.split(['/', ' ']).next()?.parse().ok());
+                .split_once("listening on http")
+                .and_then(|(_, rest)| rest.trim_start_matches('s').strip_prefix("://")?.parse().ok());
             if let (Some(announce), Some(address)) = (&announce, address) {
                 let _ = announce.send(address);
             }
@@ -143,6 +157,11 @@ fn keep(
 impl Server {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The certificate, where it speaks TLS.
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_deref()
     }
 
     /// All lines that it has printed so far.

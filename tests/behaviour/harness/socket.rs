@@ -6,10 +6,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Server, within};
+use super::{Server, Transport, within};
 
 pub(crate) struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Transport>,
 }
 
 impl Socket {
@@ -17,7 +17,7 @@ impl Socket {
         let address = server.address();
         let tcp = within("connection", TcpStream::connect(address)).await;
         let tcp = tcp.expect("the server accepts");
-        tcp.set_nodelay(true).unwrap();
+        let tcp = Transport::over(tcp, server).await;
         let handshake = tokio_tungstenite::client_async(format!("ws://{address}{path}"), tcp);
         let (stream, _) = within("upgrade", handshake).await.expect("an upgrade");
         Self { stream }

@@ -1,5 +1,6 @@
 //! A client that decides about each byte, and about how the connection ends.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::frame::{CLOSE, CONTINUATION, Frame, TEXT, take};
-use super::{Server, within};
+use super::{Server, Transport, within};
 
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Transport,
     received: Vec<u8>,
 }
 
@@ -27,7 +28,7 @@ pub(crate) struct Response {
 impl Wire {
     pub(crate) async fn connect(server: &Server) -> Self {
         let stream = within("connection", TcpStream::connect(server.address()));
-        Self::over(stream.await.expect("the server accepts"))
+        Self::over(stream.await.expect("the server accepts"), server).await
     }
 
     /// Connects with a receive buffer so small that the server soon feels it not being read.
@@ -37,12 +38,24 @@ impl Wire {
         socket.set_nonblocking(true).unwrap();
         let socket = TcpSocket::from_std_stream(socket.into());
         let stream = within("connection", socket.connect(server.address()));
-        Self::over(stream.await.expect("the server accepts"))
+        Self::over(stream.await.expect("the server accepts"), server).await
     }
 
-    fn over(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
+    async fn over(tcp: TcpStream, server: &Server) -> Self {
+        Self::of(Transport::over(tcp, server).await)
+    }
+
+    /// Speaks through what is connected already.
+    pub(crate) fn of(stream: Transport) -> Self {
         Self { stream, received: Vec::new() }
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.stream
+    }
+
+    pub(crate) fn transport_mut(&mut self) -> &mut Transport {
+        &mut self.stream
     }
 
     /// Connects and completes the opening handshake.
@@ -59,17 +72,17 @@ impl Wire {
 
     /// The address and port that the server sees.
     pub(crate) fn local_address(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
+        self.stream.tcp().local_addr().unwrap()
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let written = within("room to write", self.stream.write_all(bytes.as_ref()));
+        let written = within("room to write", write(&mut self.stream, bytes.as_ref()));
         written.await.expect("the server still reads");
     }
 
     /// Sends what the server may well have stopped to read.
     pub(crate) async fn send_anyway(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = within("room to write", self.stream.write_all(bytes.as_ref())).await;
+        let _ = within("room to write", write(&mut self.stream, bytes.as_ref())).await;
     }
 
     /// Sends one byte a segment.
@@ -87,7 +100,7 @@ impl Wire {
 
     /// Ends the connection with a reset, as a crashing peer does.
     pub(crate) fn reset(self) {
-        let linger = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let linger = SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO));
         linger.expect("a socket can linger");
     }
 
@@ -173,11 +186,31 @@ impl Wire {
         assert!(self.received.is_empty(), "{:?} before the end", String::from_utf8_lossy(&self.received));
     }
 
-    /// Reads more. False at the end of the connection, be it orderly or a reset.
+    /// How reading fails, which it must.
+    pub(crate) async fn failure(&mut self) -> String {
+        loop {
+            match within("failure", self.stream.read_buf(&mut self.received)).await {
+                Ok(0) => panic!("an orderly end"),
+                Ok(_) => {}
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    /// Reads more. False at the end of the connection, be it orderly or a reset. Over TLS an orderly one has
+    /// its `close_notify`.
     pub(crate) async fn receive(&mut self) -> bool {
         let read = within("bytes", self.stream.read_buf(&mut self.received)).await;
+        if let Err(error) = &read {
+            assert_ne!(error.kind(), ErrorKind::UnexpectedEof, "ended without close_notify");
+        }
         read.is_ok_and(|count| count > 0)
     }
+}
+
+async fn write(stream: &mut Transport, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 impl Response {

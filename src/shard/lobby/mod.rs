@@ -1,20 +1,16 @@
 //! The lobby: everything that happens once per connection, before it is a WebSocket.
 //!
 //! It owns a listener and the connections accepted from it until they leave, each in a task of its own:
-//! accept, read the request head within its time, then either answer and end the connection, or hand it
-//! to the floor as an [`Admission`]. What a request means is decided in [`crate::protocol`]; everything
+//! accept, shake hands where the server speaks TLS, read the request head within its time, then either
+//! answer and end the connection, or hand it to the floor as an [`Admission`]. What a request means is decided in [`crate::protocol`]; everything
 //! that the answer depends on comes from [`LobbyServices`]. The lobby never speaks WebSocket, with one
 //! exception: whoever finds the server full is told so here, because the floor has no place for them.
-//!
-//! One rule holds the reading and writing together. A tokio-uring operation whose future is dropped is
-//! *not* cancelled: it keeps its buffer and the descriptor until the peer does something. So every
-//! connection is a `Guest`, which shuts the socket down when it is dropped, and with that ends
-//! whatever operation a deadline has left behind.
+
+mod guest;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,29 +18,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout_at};
-use tokio_uring::buf::BoundedBuf;
-use tokio_uring::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep};
+use tokio_uring::net::TcpListener;
 
+use crate::metrics::{HandshakeKind, TlsFailure};
 use crate::permit::ClientPermit;
 use crate::protocol::frames::{self, MessageKind};
-use crate::protocol::head::{HEAD_BYTES_MAX, parse};
+use crate::protocol::head::parse;
 use crate::protocol::response::{Response, Status};
 use crate::protocol::route::{Endpoint, Policy, Route, route};
-use crate::ring;
-
-/// What a connection's first read may hold. Programs send heads of 200 bytes, browsers of 500 to 900;
-/// a larger one makes the buffer grow up to [`HEAD_BYTES_MAX`].
-const FIRST_READ_BYTES: usize = 1024;
-
-/// How long sending an answer may take: as long as a phone on a poor line needs for the page.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// How long a peer that has been answered may take to end the connection.
-const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
-
-/// How much of what such a peer still sends is read and thrown away.
-const LINGER_BYTES_MAX: usize = 64 * 1024;
+use crate::protocol::tls::{self, ServerConfig, TlsStream};
+use guest::{FIRST_READ_BYTES, Guest, ReadFailure};
 
 /// How long accepting pauses after it has failed. What it fails for, mostly a lack of descriptors, does
 /// not pass sooner, and 20 attempts a second cost nothing.
@@ -57,6 +41,8 @@ const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub trait LobbyServices {
     /// True from the moment when the server begins to shut down.
     fn is_draining(&self) -> bool;
+    /// How TLS is spoken; `None` where it is not. New connections get what it says at the time.
+    fn tls(&self) -> Option<Arc<ServerConfig>>;
     /// Origins whose pages may connect; see [`Policy::allowed_origins`].
     fn allowed_origins(&self) -> &[String];
     /// Whether users must sign in; see [`Policy::requires_sign_in`].
@@ -82,6 +68,10 @@ pub enum LobbyEvent {
     Left,
     /// Accepting failed.
     AcceptFailed,
+    /// A TLS handshake was completed.
+    Secured(HandshakeKind),
+    /// A connection got no further than TLS.
+    TlsFailed(TlsFailure),
     /// A connection was answered with a plain response.
     Responded(Status),
     /// An upgrade was refused because all places are taken.
@@ -106,6 +96,8 @@ pub struct Admission {
     pub response: Bytes,
     /// What was received behind the request head: the client's first frames, or a part of them.
     pub received: Bytes,
+    /// Its TLS, where it has any, behind the handshake.
+    pub tls: Option<Box<TlsStream>>,
     /// Its place among the clients.
     pub permit: ClientPermit,
 }
@@ -114,7 +106,7 @@ pub struct Admission {
 pub struct Lobby {
     /// The rest of the shard.
     pub services: Rc<dyn LobbyServices>,
-    /// How long a connection has from being accepted to the end of its request head.
+    /// How long a connection has from being accepted to the end of its request head, TLS included.
     pub handshake_timeout: Duration,
     /// How many connections there may be in the lobby. A silent one costs a descriptor and about 3 KiB
     /// for the handshake timeout. When all places are taken, further connections wait in the backlog.
@@ -155,9 +147,16 @@ impl Lobby {
     }
 
     /// One connection's stay in the lobby.
-    async fn receive(&self, guest: Guest, peer: SocketAddr, _place: OwnedSemaphorePermit) {
+    async fn receive(&self, mut guest: Guest, peer: SocketAddr, _place: OwnedSemaphorePermit) {
         let deadline = Instant::now() + self.handshake_timeout;
         let mut received = Vec::with_capacity(FIRST_READ_BYTES);
+        if let Some(config) = self.services.tls() {
+            match guest.secure(&config, &mut received, deadline).await {
+                Ok(true) => self.services.note(LobbyEvent::Secured(HandshakeKind::Resumed)),
+                Ok(false) => self.services.note(LobbyEvent::Secured(HandshakeKind::Full)),
+                Err(failure) => return self.refuse_tls(guest, peer, failure).await,
+            }
+        }
         loop {
             match parse(&received) {
                 Ok(Some(head)) => {
@@ -185,23 +184,44 @@ impl Lobby {
                 Ok(None) => {}
                 Err(error) => return self.respond(guest, &error.into(), true).await,
             }
-            if received.len() == received.capacity() {
-                received.reserve_exact(received.len().min(HEAD_BYTES_MAX - received.len()));
-            }
             let received_before = received.len();
-            received = match guest.read(received, deadline).await {
-                Err(Expired) => {
+            match guest.read(&mut received, deadline).await {
+                Err(ReadFailure::Expired) => {
                     let response = Response::text(Status::RequestTimeout, Status::RequestTimeout.reason());
                     return self.respond(guest, &response, true).await;
                 }
-                Ok(Err(_)) => return,
-                Ok(Ok(received)) if received.len() > received_before => received,
+                Err(ReadFailure::Lost) => return,
+                Err(failure) => return self.refuse_tls(guest, peer, failure).await,
+                Ok(()) if received.len() > received_before => {}
                 // The peer ended its side: between requests it just leaves, within one it gets told.
-                Ok(Ok(received)) if received.is_empty() => return,
-                Ok(Ok(_)) => {
+                Ok(()) if received.is_empty() => return guest.leave().await,
+                Ok(()) => {
                     return self.respond(guest, &Response::bad_request("Incomplete request"), true).await;
                 }
-            };
+            }
+        }
+    }
+
+    /// Ends a connection that got no further than TLS.
+    async fn refuse_tls(&self, guest: Guest, peer: SocketAddr, failure: ReadFailure) {
+        let reason = match &failure {
+            ReadFailure::Expired => TlsFailure::Timeout,
+            ReadFailure::Lost | ReadFailure::Tls(tls::Error::Truncated) => TlsFailure::Ended,
+            ReadFailure::NotTls => TlsFailure::NotTls,
+            ReadFailure::Tls(tls::Error::Alert(_)) => TlsFailure::Alert,
+            ReadFailure::Tls(_) => TlsFailure::Violation,
+        };
+        self.services.note(LobbyEvent::TlsFailed(reason));
+        match failure {
+            ReadFailure::NotTls => {
+                let hint = "This port speaks TLS: use https:// or wss://";
+                self.respond(guest, &Response::bad_request(hint), true).await;
+            }
+            ReadFailure::Tls(error) => {
+                tracing::debug!(%peer, "a client {error}");
+                guest.see_off().await;
+            }
+            ReadFailure::Expired | ReadFailure::Lost => {}
         }
     }
 
@@ -219,8 +239,8 @@ impl Lobby {
             return guest.finish(server_is_full(&response)).await;
         };
         match guest.release() {
-            Ok(socket) => {
-                self.services.admit(Admission { socket, peer, endpoint, response, received, permit });
+            Ok((socket, tls)) => {
+                self.services.admit(Admission { socket, peer, endpoint, response, received, tls, permit });
             }
             Err((guest, error)) => {
                 tracing::warn!(%error, "a client has no descriptor; raise the descriptor limit");
@@ -241,80 +261,6 @@ impl Lobby {
 fn server_is_full(switching_protocols: &[u8]) -> Vec<u8> {
     let message = frames::message(MessageKind::Text, b"Server is full");
     [switching_protocols, &message, &frames::close(1013, "")].concat()
-}
-
-/// A deadline has passed.
-#[derive(Debug)]
-struct Expired;
-
-/// A connection while it is in the lobby.
-struct Guest {
-    stream: TcpStream,
-    /// True once the socket belongs to the floor, and is no longer ours to shut down.
-    is_released: bool,
-}
-
-impl Guest {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, is_released: false }
-    }
-
-    /// Reads behind what `buffer` holds, as much as its capacity has room for. At the end of the stream
-    /// the buffer comes back as it was.
-    async fn read(&self, buffer: Vec<u8>, deadline: Instant) -> Result<io::Result<Vec<u8>>, Expired> {
-        let filled = buffer.len();
-        assert!(filled < buffer.capacity(), "Bug: no room to read into");
-        let (result, slice) = within(deadline, self.stream.read(buffer.slice(filled..))).await?;
-        Ok(result.map(|_| slice.into_inner()))
-    }
-
-    /// Sends the last that this connection will hear and sees it off.
-    ///
-    /// A socket that is closed with unread data makes the kernel send a reset, and a reset makes the
-    /// peer's kernel throw away what it has received from us. So our side ends first, and what the peer
-    /// still sends is read until it ends too (RFC 9112, 9.6), within limits.
-    async fn finish(self, bytes: Vec<u8>) {
-        let write_deadline = Instant::now() + ANSWER_TIME_MAX;
-        let Ok((Ok(()), _)) = within(write_deadline, self.stream.write_all(bytes)).await else { return };
-        if self.stream.shutdown(Shutdown::Write).is_err() {
-            return;
-        }
-        let deadline = Instant::now() + LINGER_TIME_MAX;
-        let mut discarded_bytes = 0;
-        let mut buffer = Vec::with_capacity(FIRST_READ_BYTES);
-        while discarded_bytes < LINGER_BYTES_MAX {
-            buffer.clear();
-            match self.read(buffer, deadline).await {
-                Ok(Ok(filled)) if !filled.is_empty() => buffer = filled,
-                _ => return,
-            }
-            discarded_bytes += buffer.len();
-        }
-    }
-
-    /// Gives the socket away. Nothing is under way on it: each read that was begun was waited for.
-    fn release(mut self) -> Result<OwnedFd, (Self, io::Error)> {
-        match ring::duplicate(&self.stream) {
-            Ok(socket) => {
-                self.is_released = true;
-                Ok(socket)
-            }
-            Err(error) => Err((self, error)),
-        }
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        if !self.is_released {
-            // It fails only when the connection has ended already, and with it all operations.
-            let _ = self.stream.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-async fn within<F: Future>(deadline: Instant, operation: F) -> Result<F::Output, Expired> {
-    timeout_at(deadline, operation).await.map_err(|_| Expired)
 }
 
 /// Keeps a lasting failure from filling the log.

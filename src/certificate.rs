@@ -1,0 +1,183 @@
+//! The server's certificate: the files of `--tls-cert` and `--tls-key`, read at the start and whenever
+//! SIGHUP asks for it.
+//!
+//! Connections take the configuration that is there when they arrive, and keep it for their life. So a new
+//! certificate disturbs nobody, and one that cannot be used changes nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::protocol::tls::ServerConfig;
+use crate::protocol::tls::config::{self, ConfigError, Validity};
+
+/// How long before its end a certificate is worth a remark. Authorities that renew by themselves do so
+/// earlier.
+const RENEWAL_TIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{flag}: {source}; {advice}")]
+pub struct CertificateError {
+    flag: &'static str,
+    source: ConfigError,
+    advice: &'static str,
+}
+
+/// Where certificate and key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The server's own certificate, and behind it those that lead to an authority.
+    pub certificates: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// A certificate that can be used.
+pub struct Loaded {
+    /// What connections need.
+    pub config: Arc<ServerConfig>,
+    /// When it is valid, if that can be told.
+    validity: Option<Validity>,
+}
+
+impl CertificateFiles {
+    /// Those of a configuration, if it has any.
+    #[must_use]
+    pub fn of(config: &Config) -> Option<Self> {
+        let (certificates, key) = config.tls_cert.clone().zip(config.tls_key.clone())?;
+        Some(Self { certificates, key })
+    }
+
+    /// Reads both files.
+    ///
+    /// # Errors
+    ///
+    /// A [`CertificateError`], which names the flag and says what to do.
+    pub fn load(&self) -> Result<Loaded, CertificateError> {
+        let config = config::server(&self.certificates, &self.key).map_err(|error| self.explain(error))?;
+        let validity = config::validity(&self.certificates).map_err(|error| self.explain(error))?;
+        Ok(Loaded { config, validity })
+    }
+
+    fn explain(&self, source: ConfigError) -> CertificateError {
+        let is_key = match &source {
+            ConfigError::Read { path, .. } => *path == self.key && *path != self.certificates,
+            ConfigError::Missing { path, what } | ConfigError::Damaged { path, what, .. } => {
+                *path == self.key && what.contains("key")
+            }
+            ConfigError::KeyMismatch { .. } => true,
+            ConfigError::NoAuthorities(_) | ConfigError::Setup(_) => false,
+        };
+        let (flag, advice) = match (is_key, &source) {
+            (_, ConfigError::KeyMismatch { .. }) => {
+                ("--tls-key", "name the key that the certificate was made for, or put the server's own first")
+            }
+            (true, ConfigError::Read { .. }) => ("--tls-key", "name a file that the server may read"),
+            (false, ConfigError::Read { .. }) => ("--tls-cert", "name a file that the server may read"),
+            (true, _) => ("--tls-key", "name a PEM file with an unencrypted key: PKCS #8, PKCS #1 or SEC 1"),
+            (false, _) => ("--tls-cert", "name a PEM file with the server's certificate and its issuers'"),
+        };
+        CertificateError { flag, source, advice }
+    }
+}
+
+impl Loaded {
+    /// Until when it is valid, as one would write it.
+    #[must_use]
+    pub fn valid_until(&self) -> Option<String> {
+        self.validity.map(|validity| date(validity.end_unix))
+    }
+
+    /// What is wrong with the time, or soon will be.
+    #[must_use]
+    pub fn remark(&self) -> Option<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        remark(self.validity?, now)
+    }
+}
+
+fn remark(validity: Validity, now: Duration) -> Option<String> {
+    let Validity { begin_unix, end_unix } = validity;
+    if now.as_secs() > end_unix {
+        Some(format!("the certificate has expired on {}; clients refuse it: renew it", date(end_unix)))
+    } else if now.as_secs() < begin_unix {
+        let begin = date(begin_unix);
+        Some(format!("the certificate is not valid before {begin}; clients refuse it: look at the clock"))
+    } else if now + RENEWAL_TIME > Duration::from_secs(end_unix) {
+        Some(format!("the certificate expires on {}: renew it, and send SIGHUP", date(end_unix)))
+    } else {
+        None
+    }
+}
+
+fn date(unix_seconds: u64) -> String {
+    let time =
+        i64::try_from(unix_seconds).ok().and_then(|seconds| DateTime::<Utc>::from_timestamp(seconds, 0));
+    time.map_or_else(|| "a day far away".to_owned(), |time| time.format("%Y-%m-%d %H:%M UTC").to_string())
+}
+
+/// The certificate in use, of which the lobbies have a [`watch::Receiver`].
+pub struct Certificate {
+    files: CertificateFiles,
+    in_use: watch::Sender<Option<Arc<ServerConfig>>>,
+}
+
+impl Certificate {
+    /// Reads the files, and says in the log what is wrong with the time.
+    ///
+    /// # Errors
+    ///
+    /// As [`CertificateFiles::load`].
+    pub fn open(
+        files: CertificateFiles,
+        in_use: watch::Sender<Option<Arc<ServerConfig>>>,
+    ) -> Result<Self, CertificateError> {
+        let loaded = files.load()?;
+        if let Some(remark) = loaded.remark() {
+            warn!("--tls-cert: {remark}");
+        }
+        in_use.send_replace(Some(loaded.config));
+        Ok(Self { files, in_use })
+    }
+
+    /// Reads the files again. Sessions of the certificate before cannot be resumed.
+    pub fn reload(&self) {
+        match self.files.load() {
+            Ok(loaded) => {
+                let until = loaded.valid_until().unwrap_or_else(|| "an unknown time".to_owned());
+                info!(
+                    "new connections get the certificate in {}, valid until {until}",
+                    self.files.certificates.display()
+                );
+                if let Some(remark) = loaded.remark() {
+                    warn!("--tls-cert: {remark}");
+                }
+                self.in_use.send_replace(Some(loaded.config));
+            }
+            Err(error) => error!("the certificate stays as it is: {error}; then send SIGHUP again"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_remarked_on_before_its_time_and_from_a_week_before_its_end() {
+        let validity = Validity { begin_unix: 1_000_000_000, end_unix: 1_100_000_000 };
+        let at = |seconds| remark(validity, Duration::from_secs(seconds));
+        assert!(at(999_999_999).unwrap().contains("not valid before 2001-09-09 01:46 UTC"));
+        assert_eq!(at(1_000_000_000), None);
+        assert_eq!(at(1_100_000_000 - RENEWAL_TIME.as_secs()), None);
+        assert!(at(1_100_000_000 - RENEWAL_TIME.as_secs() + 1).unwrap().contains("expires on 2004-11-09"));
+        assert!(at(1_100_000_000).unwrap().contains("expires on"));
+        assert!(at(1_100_000_001).unwrap().contains("has expired on 2004-11-09 11:33 UTC"));
+    }
+}
