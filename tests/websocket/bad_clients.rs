@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use uproar::websocket::{ListenOptions, Message};
+use uproar::websocket::{ListenOptions, Message, listen};
 
-use crate::harness::{REQUEST, RawClient, beside, connected, echo_server, masked, run};
+use crate::harness::{PATIENCE, REQUEST, RawClient, beside, connected, echo_server, masked, run};
 
 #[test]
 fn broken_frames_are_answered_with_their_code() {
@@ -106,17 +106,35 @@ fn connections_over_the_limit_wait_until_there_is_a_place() {
 #[test]
 fn the_last_of_a_flood_of_pings_is_answered_though_nobody_reads_the_answers() {
     run(async {
-        let server = echo_server(ListenOptions::default());
+        let (all_read, may_read) = std::sync::mpsc::channel();
+        let server = listen("127.0.0.1:0", ListenOptions::default(), move |mut socket| {
+            let all_read = all_read.clone();
+            async move {
+                while let Ok(Some(message)) = socket.read().await {
+                    if message == Message::Ping(b"last".to_vec()) {
+                        all_read.send(()).unwrap();
+                    }
+                }
+            }
+        })
+        .unwrap();
         let address = server.local_addr();
         beside(move || {
             let mut client = RawClient::upgraded(address);
             // More than the queue and the buffers of the kernel hold.
             let pings = masked(0x89, &[b'x'; 125]).repeat(1000);
-            for _ in 0..100 {
+            for _ in 0..400 {
                 client.send(&pings);
             }
-            client.send_frame(0x89, &[b'y'; 125]);
-            while client.read_exact::<127>() != *[&[0x8a, 125], &[b'y'; 125][..]].concat() {}
+            client.send_frame(0x89, b"last");
+            may_read.recv_timeout(PATIENCE).unwrap();
+            let mut answers = 0;
+            while client.read_exact() != [0x8a, 4] {
+                client.read_exact::<125>();
+                answers += 1;
+            }
+            assert_eq!(&client.read_exact(), b"last");
+            assert!(answers < 400_000, "nothing had piled up");
         })
         .await;
     });
