@@ -1,6 +1,6 @@
 //! A server that sends every message back: `cargo run --example echo -- 127.0.0.1:9001`
 
-use uproar::websocket::{ListenOptions, ReadError, Socket, listen};
+use uproar::websocket::{ListenOptions, ReadError, Socket, listen, start};
 
 async fn echo(mut socket: Socket) -> Result<(), ReadError> {
     while let Some(message) = socket.read().await? {
@@ -13,7 +13,7 @@ async fn echo(mut socket: Socket) -> Result<(), ReadError> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
-    tokio_uring::start(async {
+    start(async {
         let server = listen(&address, ListenOptions::default(), |socket| async move {
             let peer = socket.peer_address();
             if let Err(error) = echo(socket).await {

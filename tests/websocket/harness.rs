@@ -7,14 +7,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use uproar::websocket::{ConnectOptions, ListenOptions, Server, Socket, connect, listen};
+use uproar::websocket::{ConnectOptions, ListenOptions, Server, Socket, connect, listen, start};
 
 /// How long a test may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a test on a runtime of its own, and fails when it hangs.
 pub(crate) fn run<F: Future<Output = ()>>(test: F) {
-    tokio_uring::start(async { timeout(PATIENCE, test).await.expect("the test hangs") });
+    start(async { timeout(PATIENCE, test).await.expect("the test hangs") });
 }
 
 /// Sends every text and binary message back until the socket ends.
