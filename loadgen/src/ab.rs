@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::{self, Cli, RunOptions};
 use crate::compare::sides::Place;
-use crate::compare::{self, Judging, table};
+use crate::compare::{self, Judging, samples, table};
 use crate::error::Error;
 use crate::quantiles::value_at;
 use crate::saved::SavedRun;
@@ -46,6 +46,12 @@ pub struct AbOptions {
     /// Measure the first command against itself: what is called then is called falsely.
     #[arg(long)]
     pub aa: bool,
+    /// What the first server was built from, to be kept with its runs.
+    #[arg(long, value_name = "REV")]
+    pub revision_a: Option<String>,
+    /// What the second server was built from.
+    #[arg(long, value_name = "REV", conflicts_with = "aa")]
+    pub revision_b: Option<String>,
     /// How often to run each.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub pairs: u32,
@@ -81,6 +87,12 @@ pub fn run(options: &AbOptions) -> Result<ExitCode, Error> {
         options.pairs,
         bench.out.display()
     ));
+    let (rate, seconds) =
+        (bench.run_options.mean_rate(), bench.run_options.measured_duration().as_secs_f64());
+    if let Some(shortage) = samples::shortage(&options.judging.primary, rate, seconds) {
+        // Now, and not after all the runs.
+        eprintln!("warning: {shortage}");
+    }
     let mut directories = [Vec::new(), Vec::new()];
     let mut rng = Rng::with_seed(seed);
     for pair in 1..=options.pairs {
@@ -188,12 +200,21 @@ impl Bench<'_> {
                 "warning: no process of {command:?} listens itself, so its CPU and memory are not known"
             );
         }
-        let code = self.loadgen(pid, directory)?;
+        let revision = match arm {
+            Arm::B if !self.options.aa => &self.options.revision_b,
+            _ => &self.options.revision_a,
+        };
+        let code = self.loadgen(pid, revision.as_deref(), directory)?;
         server.stop()?;
         Ok(code)
     }
 
-    fn loadgen(&self, server_pid: Option<u32>, directory: &Path) -> Result<Option<u8>, Error> {
+    fn loadgen(
+        &self,
+        server_pid: Option<u32>,
+        revision: Option<&str>,
+        directory: &Path,
+    ) -> Result<Option<u8>, Error> {
         let path = directory.join("output.txt");
         let failed = |source| Error::Write { path: path.display().to_string(), source };
         let output = File::create(&path).map_err(failed)?;
@@ -202,6 +223,9 @@ impl Bench<'_> {
         command.arg("run").args(&self.options.run_flags).arg("--out").arg(directory);
         if let Some(pid) = server_pid {
             command.arg("--server-pid").arg(pid.to_string());
+        }
+        if let Some(revision) = revision {
+            command.arg("--server-revision").arg(revision);
         }
         if !self.run_options.quiet {
             command.arg("--quiet");
@@ -261,6 +285,11 @@ fn parse_run_flags(flags: &[String]) -> Result<RunOptions, Error> {
     let own = [
         ("--out", options.out.is_some(), "ab chooses the place of every run itself (--out before the --)"),
         ("--server-pid", options.server_pid.is_some(), "ab starts the servers itself"),
+        (
+            "--server-revision",
+            options.server_revision.is_some(),
+            "--revision-a and --revision-b tell the servers apart",
+        ),
         ("--save-baseline", options.save_baseline.is_some(), "runs of two servers make no baseline"),
         (
             "--threshold",
@@ -320,6 +349,7 @@ mod tests {
         for wrong in [
             "--out x",
             "--server-pid 1",
+            "--server-revision x",
             "--save-baseline x",
             "--find-max latency.p99<1s",
             "--threshold latency.p99<1s",

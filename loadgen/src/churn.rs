@@ -179,7 +179,7 @@ impl Churn {
     pub fn finish(mut self, crowd: &Crowd) -> (Vec<Absence>, Counts) {
         let is_under_way = |index: &&u32| {
             let client = &crowd.clients[**index as usize];
-            client.phase != Phase::Ended || client.standing == Standing::Away
+            client.standing == Standing::Away || !client.is_lost()
         };
         self.counts.under_way = self.open.keys().filter(is_under_way).count() as u64;
         (self.absences, self.counts)

@@ -17,7 +17,8 @@ latency p50 of what was received; a thread was processing for over 95 % of its t
 is missing, or with --allow-loss all of them are; not all clients connected or came back; or it ended early.
 
 Exit codes: 0 ok; 1 run-time error, nothing was measured; 2 usage or preflight; 3 INVALID, which outranks \
-99: a threshold is broken; and of compare and ab, 4: the second side is significantly worse. A run that \
+99: a threshold is broken; and of compare and ab, 4: the second side is significantly worse in the primary \
+metric. A run that \
 SIGINT, SIGTERM, SIGHUP or the loss of all clients has ended early is INVALID, and what was measured until then is saved; \
 before measuring has begun, it ends with 1. A second signal ends it at once.";
 
@@ -40,7 +41,8 @@ pub enum Command {
     Check(Box<RunOptions>),
     /// Shows saved runs on one page that opens offline.
     Report(Box<ReportOptions>),
-    /// Compares stored runs of two builds; exits with 4 when the second is significantly worse.
+    /// Compares stored runs of two builds; exits with 4 when the second is significantly worse
+    /// in the primary metric.
     Compare(Box<CompareOptions>),
     /// Measures two server commands in turn, each run on a fresh server, and compares them.
     Ab(Box<AbOptions>),
@@ -163,6 +165,9 @@ pub struct RunOptions {
     /// The server's process, to report its CPU time for each delivery, and its memory.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub server_pid: Option<u32>,
+    /// What the server was built from, to be kept with the result.
+    #[arg(long, value_name = "REV")]
+    pub server_revision: Option<String>,
     /// How many percent of the clients stop reading once they have joined. They are expected to receive
     /// nothing.
     #[arg(long, value_name = "PCT", default_value_t = 0.0, value_parser = percentage)]

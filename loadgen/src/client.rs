@@ -170,6 +170,12 @@ impl Client {
         self.id
     }
 
+    /// True when nothing more can come to it over this connection.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.phase == Phase::Ended || self.close_code.is_some()
+    }
+
     /// True when `poll_batch` has something to yield, now or after the send under way.
     #[must_use]
     pub fn has_outgoing(&self) -> bool {

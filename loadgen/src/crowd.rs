@@ -246,6 +246,7 @@ impl Crowd {
             match completion {
                 Completion::Received(_, bytes) => {
                     let was_opening = client.opening_since_ns().is_some();
+                    let had_close = client.close_code.is_some();
                     let context = &mut self.context;
                     let result = self.transport.handle_received(index, client, context, now_ns, bytes);
                     if self.transport.has_outgoing(index, client) {
@@ -254,6 +255,9 @@ impl Crowd {
                     // What made it ready may also hold what ends it.
                     if was_opening && client.opening_since_ns().is_none() {
                         self.note_ready(index, now_ns);
+                    }
+                    if self.clients[index].close_code.is_some() != had_close {
+                        self.note_close(index);
                     }
                     if let Err(failure) = result {
                         self.end(index, CloseMode::Abort, &failure.to_string());
@@ -277,7 +281,7 @@ impl Crowd {
                 }
                 Completion::EndOfStream(_) => {
                     let why = match client.close_code {
-                        Some(code) => format!("closed by the server with code {code}"),
+                        Some(code) => closed_with(code),
                         None if self.transport.is_handshaking(index, client) => {
                             TlsFailure::from(Error::Truncated).to_string()
                         }
@@ -312,6 +316,16 @@ impl Crowd {
         }
     }
 
+    /// Counts a client as lost whom the server has sent a close: nothing comes after it (RFC 6455, 5.5.1),
+    /// whether or not the server ends TCP, as it must.
+    fn note_close(&mut self, index: usize) {
+        let client = &self.clients[index];
+        let is_member = matches!(client.standing, Standing::Present | Standing::Leaving);
+        if let (Some(code), true) = (client.close_code, is_member && client.opening_since_ns().is_none()) {
+            self.note_lost(index, &closed_with(code));
+        }
+    }
+
     /// Ends a connection, and counts why, unless it was asked for.
     pub fn end(&mut self, index: usize, mode: CloseMode, why: &str) {
         let client = &mut self.clients[index];
@@ -336,11 +350,15 @@ impl Crowd {
                 self.tally.failed += 1;
                 *self.tally.failures.entry(why.to_owned()).or_default() += 1;
             }
-            Standing::Present | Standing::Leaving => {
-                if !client.ignores_broadcasts && !self.is_stopped() {
-                    *self.tally.lost.entry(why.to_owned()).or_default() += 1;
-                }
-            }
+            // Lost since the close came.
+            Standing::Present | Standing::Leaving if client.close_code.is_some() => {}
+            Standing::Present | Standing::Leaving => self.note_lost(index, why),
+        }
+    }
+
+    fn note_lost(&mut self, index: usize, why: &str) {
+        if !self.clients[index].ignores_broadcasts && !self.is_stopped() {
+            *self.tally.lost.entry(why.to_owned()).or_default() += 1;
         }
     }
 
@@ -348,8 +366,7 @@ impl Crowd {
     #[must_use]
     pub fn is_deserted(&self) -> bool {
         let reading = self.clients.iter().filter(|client| !client.ignores_broadcasts);
-        let mut pending =
-            reading.filter(|client| client.phase != Phase::Ended || client.standing == Standing::Away);
+        let mut pending = reading.filter(|client| client.standing == Standing::Away || !client.is_lost());
         pending.next().is_none()
     }
 
@@ -364,6 +381,10 @@ impl Crowd {
     pub fn now_ns(&self) -> u64 {
         self.clock.now_ns()
     }
+}
+
+fn closed_with(code: u16) -> String {
+    format!("closed by the server with code {code}")
 }
 
 /// What names a client's connection to the ring.

@@ -15,8 +15,11 @@ pub struct Provenance {
     pub argv: Vec<String>,
     /// The version of this program.
     pub version: &'static str,
-    /// The commit checked out in the current directory, with `-dirty` when it was changed; if any.
+    /// The commit checked out in the current directory, with `-dirty` when it was changed; if any. The server
+    /// need not be built from it.
     pub git_commit: Option<String>,
+    /// What `--server-revision` calls the server's build.
+    pub server_revision: Option<String>,
     /// The SHA-256 of this executable.
     pub loadgen_sha256: Option<String>,
     /// The SHA-256 of the server's executable, when its process is known.
@@ -40,6 +43,7 @@ impl Provenance {
             argv: std::env::args().collect(),
             version: env!("CARGO_PKG_VERSION"),
             git_commit: git_commit(),
+            server_revision: None,
             loadgen_sha256: file_sha256("/proc/self/exe"),
             server_sha256: server.and_then(ServerProcess::executable_sha256),
             kernel: format!("{} {}", uname.release().to_string_lossy(), uname.version().to_string_lossy()),

@@ -78,7 +78,8 @@ impl Session {
         options::paths(options, &target)?;
         announce(options)?;
         let ready = preflight::check(options, &target)?;
-        let provenance = Provenance::collect(ready.server);
+        let server_revision = options.server_revision.clone();
+        let provenance = Provenance { server_revision, ..Provenance::collect(ready.server) };
         let interrupt = Interrupt::listen()
             .map_err(|error| Error::Preflight(format!("cannot listen for signals: {error}")))?;
         Ok(Self { target, ready, provenance, interrupt })

@@ -2,8 +2,8 @@
 //! proc_pid_status(5)).
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 
 use rustix::param::clock_ticks_per_second;
 use serde::Serialize;
@@ -102,8 +102,17 @@ fn busy_cores(threads: impl Iterator<Item = Vec<usize>>) -> BTreeSet<usize> {
 /// The SHA-256 of a file, in hexadecimal; `None` when it cannot be read.
 #[must_use]
 pub fn file_sha256(path: &str) -> Option<String> {
-    let digest = Sha256::digest(fs::read(path).ok()?);
-    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    // Piece by piece: an executable with debug information can be larger than all that a run needs.
+    let mut file = File::open(path).ok()?;
+    let mut hasher = Sha256::new();
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut piece).ok()? {
+            0 => break,
+            length => hasher.update(&piece[..length]),
+        }
+    }
+    Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn parse_cpu_time(stat: &str, ticks_per_second: u64) -> Option<CpuTime> {
@@ -132,6 +141,16 @@ mod tests {
         assert_eq!(cores(&[&[0, 1, 2], &[0], &[2]]), [0, 2].into());
         assert_eq!(cores(&[&[0, 1], &[0, 1]]), [0, 1].into());
         assert_eq!(cores(&[]), [].into());
+    }
+
+    #[test]
+    fn a_file_of_several_pieces_has_the_hash_of_its_whole() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let content: Vec<u8> = (0..150_000_u32).map(|byte| byte as u8).collect();
+        fs::write(file.path(), &content).expect("writes");
+        let whole: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(file_sha256(file.path().to_str().expect("UTF-8")), Some(whole));
+        assert_eq!(file_sha256("/no/such/file"), None);
     }
 
     #[test]

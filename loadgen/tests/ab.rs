@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -56,7 +56,8 @@ fn show(output: &Output) -> String {
 }
 
 fn assert_nobody_listens(port: u16) {
-    assert!(TcpListener::bind(("127.0.0.1", port)).is_ok(), "a server was left on port {port}");
+    // Not by binding to it: somebody else may have got the port for a connection in the meantime.
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "a server was left on port {port}");
 }
 
 #[test]
@@ -64,12 +65,14 @@ fn both_servers_are_started_measured_stopped_and_compared() {
     let (port, directory) = (free_port(), tempfile::tempdir().expect("a directory"));
     let out = directory.path().join("out");
     let command = server(port, "");
-    let arguments = ["--a", &command, "--aa", "--pairs", "2", "--seed", "5", "--format", "json"];
+    let arguments =
+        ["--a", &command, "--aa", "--pairs", "2", "--seed", "5", "--format", "json", "--revision-a", "v1"];
     let output = ab(&arguments, port, &out).output().expect("runs");
     assert_eq!(output.status.code(), Some(0), "{}", show(&output));
     let result: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(result["a"]["runs"].as_array().map(Vec::len), Some(2));
     assert_eq!(result["b"]["runs"].as_array().map(Vec::len), Some(2));
+    assert_eq!((&result["a"]["revision"], &result["b"]["revision"]), (&"v1".into(), &"v1".into()));
     assert!(result["metrics"][2]["a"]["median"].as_f64() >= Some(900.0));
     for name in ["pair-01-a", "pair-01-b", "pair-02-a", "pair-02-b"] {
         for file in ["run.json", "run.hlog", "server.log", "output.txt"] {
@@ -78,6 +81,7 @@ fn both_servers_are_started_measured_stopped_and_compared() {
         let run = std::fs::read(out.join(name).join("run.json")).expect("reads");
         let run: Value = serde_json::from_slice(&run).expect("JSON");
         let resident = run["server"]["resident_end"].as_u64();
+        assert_eq!(run["provenance"]["server_revision"], "v1");
         assert!(resident > Some(3 << 20), "the server is watched, not the shell: {resident:?}");
     }
     assert!(out.join("compare.json").exists());

@@ -201,7 +201,39 @@ fn the_same_seed_gives_the_same_answer_in_every_format() {
     let lines: Vec<_> = csv.lines().collect();
     assert_eq!(lines.len(), 13);
     let columns: Vec<_> = lines.iter().map(|line| line.split(',').count()).collect();
-    assert_eq!(columns, [15; 13]);
+    assert_eq!(columns, [19; 13]);
+    assert!(lines[0].contains(",a_at_least,a_thin,") && lines[3].contains(",false,true,"), "{csv}");
+}
+
+#[test]
+fn what_regresses_beside_the_primary_metric_is_called_and_makes_no_exit_code() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (side, cpu_us) in [("a", 40_000), ("b", 80_000)] {
+        for run in 0..6 {
+            let server_cpu_us = Some(cpu_us + run * 100);
+            Fake { server_cpu_us, ..Fake::default() }
+                .write(&directory.path().join(format!("{side}/run-{run}")));
+        }
+    }
+    let output = compare(directory.path(), "a vs b");
+    let text = stdout(&output);
+    assert!(line(&text, "server.cpu").ends_with("REGRESSED"), "{text}");
+    assert!(text.contains("exit code 4 stands for latency.p99 alone; --primary names another"), "{text}");
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let primary = compare(directory.path(), "a vs b --primary server.cpu");
+    assert_eq!(primary.status.code(), Some(4));
+}
+
+#[test]
+fn a_verdict_on_a_thin_tail_says_what_would_make_it_reliable() {
+    let directory = tempfile::tempdir().expect("a directory");
+    write_side(&directory.path().join("a"), 5, 10 * MS);
+    write_side(&directory.path().join("b"), 5, 10 * MS);
+    let text = stdout(&compare(directory.path(), "a vs b"));
+    let warning = line(&text, "warning: a verdict on latency.p99 stands on thin tails");
+    assert!(warning.ends_with("1000 make it reliable: --duration 10s, or --rate 500"), "{warning}");
+    let median = stdout(&compare(directory.path(), "a vs b --primary latency.p50"));
+    assert!(!median.contains("thin tails"), "{median}");
 }
 
 #[test]

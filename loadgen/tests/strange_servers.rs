@@ -228,6 +228,16 @@ fn a_close_in_one_piece_with_the_upgrade_is_reported_with_its_code() {
 }
 
 #[test]
+fn a_server_that_closes_and_never_ends_tcp_is_reported_with_its_code() {
+    let begin = Instant::now();
+    let output = run(upgrading(b"\x88\x02\x03\xe9", false), &["--dialect", "raw", "--duration", "20s"]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("20 × closed by the server with code 1001"), "{text}");
+    assert!(begin.elapsed() < Duration::from_secs(15), "nobody is left to measure: {:?}", begin.elapsed());
+}
+
+#[test]
 fn messages_of_others_are_counted_and_are_no_deliveries() {
     let output = run(upgrading(b"\x82\x05hello\x81\x02hi", true), &["--dialect", "raw", "--format", "json"]);
     assert_eq!(output.status.code(), Some(3));

@@ -24,6 +24,7 @@ use crate::compare::samples::{METRICS, Samples};
 use crate::compare::sides::{Place, Side};
 use crate::compare::verdict::{Criteria, Finding, Verdict};
 use crate::error::Error;
+use crate::quantiles::THIN_BELOW;
 use crate::results;
 
 /// The most runs of a side. Counting the ways to deal out ranks takes the fourth power of it: 2 × 100 runs
@@ -50,7 +51,7 @@ pub struct CompareOptions {
 /// How runs are judged.
 #[derive(Clone, Debug, Args)]
 pub struct Judging {
-    /// The metric that decides; all others are tested with Holm's correction.
+    /// The metric that decides, and alone makes exit code 4; all others are tested with Holm's correction.
     #[arg(
         long,
         value_name = "METRIC",
@@ -99,10 +100,12 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// True when any metric is called worse.
+    /// True when the primary metric is called worse. It alone decides: the others have an α of their own, so
+    /// that counting them in would call a difference where there is none more often than α.
     #[must_use]
     pub fn regressed(&self) -> bool {
-        let mut tests = self.findings.iter().filter_map(|finding| finding.test);
+        let primary = self.findings.iter().filter(|finding| finding.is_primary);
+        let mut tests = primary.filter_map(|finding| finding.test);
         tests.any(|test| test.verdict == Verdict::Regressed)
     }
 
@@ -190,6 +193,17 @@ pub fn compare(
         resamples: bootstrap::RESAMPLES,
         seed: judging.seed.unwrap_or(default_seed),
     };
+    if primary.a.iter().chain(&primary.b).any(|datum| datum.thin) {
+        let run = &a.runs[0].result;
+        let shortage = run
+            .seconds("rate")
+            .and_then(|rate| samples::shortage(primary.metric.name, rate, run.measured_seconds));
+        let thin = || {
+            format!("in some run fewer than {THIN_BELOW} broadcasts reach beyond its {}", primary.metric.name)
+        };
+        let shortage = shortage.unwrap_or_else(thin);
+        remarks.push(format!("a verdict on {} stands on thin tails: {shortage}", primary.metric.name));
+    }
     let findings = verdict::judge(&samples, &criteria);
     Ok(Comparison { a, b, criteria, findings, remarks })
 }

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::quantiles::value_at;
+use crate::quantiles::{THIN_BELOW, value_at};
 use crate::saved::{LATENCY, SavedRun};
 
 /// Something that a run measures.
@@ -97,6 +97,24 @@ impl Samples {
     }
 }
 
+/// What a run lacks to rely on a quantile: of independent broadcasts, [`THIN_BELOW`] are to lie beyond it.
+/// `None` where they do, and for a metric that is no quantile.
+#[must_use]
+pub fn shortage(metric: &str, rate: f64, seconds: f64) -> Option<String> {
+    let metric = METRICS.into_iter().find(|candidate| candidate.name == metric)?;
+    let Source::Quantile(_, quantile) = metric.source else { return None };
+    let needed = (THIN_BELOW as f64 / (1.0 - quantile)).round();
+    let count = (rate * seconds).round();
+    (count < needed).then(|| {
+        format!(
+            "{} of {count} broadcasts is one of few; {needed} make it reliable: --duration {:.0}s, or --rate {:.0}",
+            metric.name,
+            (needed / rate).ceil(),
+            (needed / seconds).ceil()
+        )
+    })
+}
+
 impl Metric {
     /// The value of a run; `None` when the run did not measure it.
     fn of(&self, run: &SavedRun) -> Option<Datum> {
@@ -126,5 +144,23 @@ impl Metric {
                 Some(exact(run.result.deliveries.received_in_window as f64 / run.result.measured_seconds))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_broadcasts_are_to_lie_beyond_a_quantile() {
+        let short = shortage("latency.p99", 5.0, 30.0).expect("150 are too few");
+        assert_eq!(
+            short,
+            "latency.p99 of 150 broadcasts is one of few; 1000 make it reliable: --duration 200s, or --rate 34"
+        );
+        assert_eq!(shortage("latency.p99", 5.0, 200.0), None);
+        assert!(shortage("latency.p99.9", 50.0, 199.0).is_some_and(|why| why.contains("--rate 51")));
+        assert_eq!(shortage("latency.p50", 5.0, 30.0), None);
+        assert_eq!(shortage("server.cpu", 1.0, 1.0), None);
     }
 }

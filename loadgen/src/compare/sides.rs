@@ -39,6 +39,17 @@ pub struct Side {
     pub runs: Vec<SavedRun>,
 }
 
+impl Side {
+    /// The server's revision, where all runs name the same.
+    #[must_use]
+    pub fn revision(&self) -> Option<&str> {
+        let of = |run: &'_ SavedRun| run.result.provenance.get("server_revision").cloned();
+        let first = self.runs.first()?;
+        let all_alike = self.runs.iter().all(|run| of(run) == of(first));
+        first.result.provenance.get("server_revision")?.as_str().filter(|_| all_alike)
+    }
+}
+
 /// Parses `[A=]DIR… vs [B=]DIR…`. A directory may be written `baseline:NAME`; a label ends at the first
 /// `=` and holds no slash, so that `./a=b` is a directory. It may stand alone, for shells that expand
 /// `A= out/*-a` and not `A=out/*-a`.

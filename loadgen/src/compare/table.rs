@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::compare::Comparison;
 use crate::compare::mann_whitney::p_min;
 use crate::compare::samples::Worse;
 use crate::compare::verdict::{Distribution, Finding, RUNS_MIN, Verdict};
+use crate::compare::{Comparison, EXIT_REGRESSED};
 
 /// The version of the form of the JSON. It grows when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
@@ -20,7 +20,8 @@ pub fn text(comparison: &Comparison) -> String {
     let mut lines = Vec::new();
     for (name, side) in [("A", &comparison.a), ("B", &comparison.b)] {
         let label = if side.label == name { String::new() } else { format!(" ({})", side.label) };
-        lines.push(format!("{name}{label}: {} runs", side.runs.len()));
+        let revision = side.revision().map_or(String::new(), |revision| format!(" of {revision}"));
+        lines.push(format!("{name}{label}: {} runs{revision}", side.runs.len()));
     }
     lines.push(String::new());
     lines.extend(aligned(&rows(comparison)));
@@ -124,6 +125,14 @@ fn footnotes(comparison: &Comparison) -> Vec<String> {
             ));
         }
     }
+    let is_regressed =
+        |finding: &&Finding| finding.test.is_some_and(|test| test.verdict == Verdict::Regressed);
+    if findings.iter().filter(is_regressed).any(|finding| !finding.is_primary) {
+        notes.push(format!(
+            "exit code {EXIT_REGRESSED} stands for {} alone; --primary names another",
+            criteria.primary
+        ));
+    }
     let marked =
         |mark: fn(&Distribution) -> bool| findings.iter().any(|finding| mark(&finding.a) || mark(&finding.b));
     if marked(|side| side.thin) {
@@ -166,6 +175,7 @@ pub fn json(comparison: &Comparison) -> serde_json::Result<String> {
     #[derive(Serialize)]
     struct Side<'a> {
         label: &'a str,
+        revision: Option<&'a str>,
         runs: Vec<String>,
     }
     #[derive(Serialize)]
@@ -210,8 +220,8 @@ pub fn json(comparison: &Comparison) -> serde_json::Result<String> {
         primary: comparison.criteria.primary,
         resamples: comparison.criteria.resamples,
         seed: comparison.criteria.seed,
-        a: Side { label: &comparison.a.label, runs: side(&comparison.a) },
-        b: Side { label: &comparison.b.label, runs: side(&comparison.b) },
+        a: Side { label: &comparison.a.label, revision: comparison.a.revision(), runs: side(&comparison.a) },
+        b: Side { label: &comparison.b.label, revision: comparison.b.revision(), runs: side(&comparison.b) },
         metrics: comparison
             .findings
             .iter()
@@ -237,8 +247,8 @@ pub fn json(comparison: &Comparison) -> serde_json::Result<String> {
 /// One line for each metric, with a head. No field holds a comma.
 #[must_use]
 pub fn csv(comparison: &Comparison) -> String {
-    let head = "metric,unit,primary,a_runs,a_median,a_spread_percent,b_runs,b_median,b_spread_percent,\
-                change_percent,interval_low_percent,interval_high_percent,p,p_adjusted,verdict";
+    let head = "metric,unit,primary,a_runs,a_median,a_spread_percent,a_at_least,a_thin,b_runs,b_median,\
+                b_spread_percent,b_at_least,b_thin,change_percent,interval_low_percent,interval_high_percent,p,p_adjusted,verdict";
     let mut lines = vec![head.to_owned()];
     lines.extend(comparison.findings.iter().map(csv_line));
     lines.join("\n") + "\n"
@@ -252,6 +262,8 @@ fn csv_line(finding: &Finding) -> String {
             side.values.len().to_string(),
             side.median.to_string(),
             side.spread_percent.to_string(),
+            side.at_least.to_string(),
+            side.thin.to_string(),
         ]);
     }
     fields.push(change_percent.to_string());

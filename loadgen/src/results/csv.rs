@@ -46,8 +46,9 @@ fn columns(outcome: &Outcome) -> Vec<(String, String)> {
     columns
 }
 
-/// Nothing was measured where there is no summary, and the fields stay empty.
+/// Nothing was measured where there is no summary, or none of a single value, and the fields stay empty.
 fn statistics(summary: Option<&Summary>) -> impl Iterator<Item = (&'static str, String)> {
+    let summary = summary.filter(|summary| summary.count > 0);
     let milliseconds = |ns: f64| format!("{:.6}", ns / 1e6);
     let quantiles = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
     let quantiles = quantiles
@@ -75,6 +76,8 @@ pub fn lines(outcome: &Outcome) -> [String; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Timings;
+    use crate::quantiles::Undelivered;
 
     #[test]
     fn a_field_with_a_comma_or_a_quote_is_quoted() {
@@ -83,6 +86,9 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_empty() {
-        assert!(statistics(None).all(|(_, value)| value.is_empty()));
+        let empty = Summary::independent(&Timings::default(), Undelivered::default());
+        for nothing in [None, Some(&empty)] {
+            assert!(statistics(nothing).all(|(_, value)| value.is_empty()));
+        }
     }
 }

@@ -70,7 +70,7 @@ fn write_table(out: &mut String, outcome: &Outcome) -> fmt::Result {
         for (quantile, _) in COLUMNS {
             write_quantile(out, summary, quantile, &mut marks)?;
         }
-        writeln!(out, "{:>12}", milliseconds(summary.max_ns))?;
+        writeln!(out, "{:>12}", max(summary))?;
     }
     write_stages(out, &outcome.stages, &mut marks)?;
     if marks.0 {
@@ -100,7 +100,7 @@ fn write_stages(out: &mut String, stages: &[StageOutcome], marks: &mut (bool, bo
         }
         let sent = format!("{} of {}", grouped(stage.sent), grouped(stage.broadcasts_planned));
         let reach = if stage.expected == 0 { "-".to_owned() } else { floor_percent(stage.reach) };
-        writeln!(out, "{:>12}{sent:>16}{reach:>11}", milliseconds(stage.latency.max_ns))?;
+        writeln!(out, "{:>12}{sent:>16}{reach:>11}", max(&stage.latency))?;
     }
     Ok(())
 }
@@ -114,11 +114,23 @@ fn write_quantile(
     let Some(found) = summary.quantiles.iter().find(|candidate| candidate.quantile == quantile) else {
         return Ok(());
     };
+    if summary.count == 0 {
+        return write!(out, "{:>12} ", "-");
+    }
     *thin |= found.thin;
     *at_least |= found.at_least;
     let bound = if found.at_least { "≥" } else { "" };
     let mark = if found.thin { "*" } else { " " };
     write!(out, "{:>12}{mark}", format!("{bound}{}", milliseconds(found.value_ns)))
+}
+
+/// The largest value: what was waited for in vain would have been larger still.
+fn max(summary: &Summary) -> String {
+    match (summary.count, summary.undelivered) {
+        (0, _) => "-".to_owned(),
+        (_, 0) => milliseconds(summary.max_ns),
+        _ => format!("≥{}", milliseconds(summary.max_ns)),
+    }
 }
 
 fn milliseconds(nanoseconds: u64) -> String {
@@ -269,6 +281,23 @@ pub fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Timings;
+    use crate::quantiles::Undelivered;
+
+    #[test]
+    fn a_largest_value_is_a_bound_where_something_is_missing_and_of_nothing_there_is_none() {
+        let mut timings = Timings::default();
+        let summary = |timings: &Timings, count| {
+            Summary::independent(timings, Undelivered { count, at_least_ns: 2_000_000_000 })
+        };
+        let mut empty = String::new();
+        write_quantile(&mut empty, &summary(&timings, 0), 0.5, &mut (false, false)).expect("a String");
+        assert_eq!((empty.trim(), &*max(&summary(&timings, 0))), ("-", "-"));
+        timings.record(1_000_000);
+        assert_eq!(max(&summary(&timings, 0)), "1.000");
+        timings.record(2_000_000_000);
+        assert_eq!(max(&summary(&timings, 1)), "≥2000.000");
+    }
 
     #[test]
     fn thousands_stand_apart() {
