@@ -2,7 +2,7 @@
 //! has read it, and leaves out one delivery in so many. Whoever measures it must read both back.
 //!
 //! It polls, never sleeps, and does nothing else, so that it wants a core to itself; and it notes how long
-//! each delivery really was held. At SIGTERM it prints that as JSON, which is the truth that a measurement is
+//! each delivery really was held. It answers `GET /healthz`, so that `loadgen ab` can start it. At SIGTERM it prints that as JSON, which is the truth that a measurement is
 //! held against.
 
 use std::collections::VecDeque;
@@ -18,19 +18,23 @@ use loadgen::measure::histogram;
 use signal_hook::consts::SIGTERM;
 use tungstenite::{Error, Message, WebSocket};
 
-const USAGE: &str = "usage: faulty_server DELAY DROP_ONE_IN    (such as 100ms 0; 0 drops none)";
+const USAGE: &str = "usage: faulty_server DELAY DROP_ONE_IN [ADDRESS]    (such as 100ms 0; 0 drops none; default 127.0.0.1:0)";
+const HEALTH: &[u8] = b"GET /healthz ";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let parsed = match &arguments[..] {
-        [delay, drop_one_in] => humantime::parse_duration(delay).ok().zip(drop_one_in.parse().ok()),
+        [delay, drop_one_in, address @ ..] if address.len() <= 1 => {
+            let address = address.first().map_or("127.0.0.1:0", String::as_str);
+            humantime::parse_duration(delay).ok().zip(drop_one_in.parse().ok()).zip(Some(address))
+        }
         _ => None,
     };
-    let Some((delay, drop_one_in)) = parsed else {
+    let Some(((delay, drop_one_in), address)) = parsed else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    match FaultyServer::listen(delay, drop_one_in).and_then(FaultyServer::run) {
+    match FaultyServer::listen(address, delay, drop_one_in).and_then(FaultyServer::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("faulty_server: {error}");
@@ -52,8 +56,8 @@ struct FaultyServer {
 }
 
 impl FaultyServer {
-    fn listen(delay: Duration, drop_one_in: u64) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+    fn listen(address: &str, delay: Duration, drop_one_in: u64) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         println!("listening on http://{}", listener.local_addr()?);
         io::stdout().flush()?;
@@ -90,13 +94,19 @@ impl FaultyServer {
     /// Takes who wants to connect. Their upgrade is awaited: nothing is measured before all are there.
     fn accept(&mut self) -> io::Result<()> {
         loop {
-            let stream = match self.listener.accept() {
+            let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
             stream.set_nonblocking(false)?;
             stream.set_nodelay(true)?;
+            let mut start = [0; HEALTH.len()];
+            if stream.peek(&mut start).is_ok() && start == *HEALTH {
+                // Who asked may have gone; the next will ask again.
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                continue;
+            }
             if let Ok(client) = tungstenite::accept(stream) {
                 client.get_ref().set_nonblocking(true)?;
                 self.clients.push(client);

@@ -30,9 +30,11 @@ fn serve() {
     std::thread::sleep(Duration::from_secs(120));
 }
 
+/// Below the ports that connections and other listeners are given, so that none of those takes it before the
+/// server does.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    listener.local_addr().expect("is bound").port()
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (0..100).map(|_| fastrand::u16(20_000..32_000)).find(is_free).expect("one of a hundred is free")
 }
 
 /// The command of a server. The shell stays, so that the process that serves is its child.
