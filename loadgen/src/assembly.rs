@@ -28,6 +28,8 @@ pub struct Machine {
     pub cores: Vec<usize>,
     /// Cores that the server may run on, too.
     pub shared_cores: Vec<usize>,
+    /// True when threads are pinned, and it is not known where the server runs.
+    pub cores_unknown: bool,
     /// The server's process.
     pub watch: Watch,
 }
@@ -138,6 +140,7 @@ pub fn outcome(
         ready: connections.ready,
         halves_ns: halves.as_ref().map(|halves| halves.each_ref().map(|half| [half.p50_ns, half.p99_ns])),
         shared_cores: machine.shared_cores.clone(),
+        cores_unknown: machine.cores_unknown,
         remarks: remarks(plan, &merged.counts, &connections, server_error.as_deref()),
     };
     let mut outcome = Outcome {

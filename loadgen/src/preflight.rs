@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::options;
 use crate::plan::{CONNECTING_MAX, Findings};
 use crate::probe::Probe;
+use crate::process_group::any_listener;
 use crate::results;
 use crate::results::text::grouped;
 use crate::security::Security;
@@ -38,6 +39,8 @@ pub struct Ready {
     pub cores: Vec<usize>,
     /// Cores that the server may run on, too, where both are known.
     pub shared_cores: Vec<usize>,
+    /// True when threads are pinned, and it is not known where the server runs.
+    pub cores_unknown: bool,
     /// The server's process.
     pub server: Option<ServerProcess>,
 }
@@ -157,9 +160,24 @@ fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Optio
     list.check("server", || probe(options, target, address, security.as_ref()));
     let (cores, server) = (cores?, server?);
     let own_cores = if cores.is_empty() { &allowed } else { &cores };
-    let server_cores = server.map(ServerProcess::cores).unwrap_or_default();
-    let shared_cores: Vec<_> = own_cores.iter().copied().filter(|core| server_cores.contains(core)).collect();
+    let server_cores = match server {
+        Some(server) => Some(server.cores()),
+        None => cores_of_listener(address),
+    };
+    let shared = |core: &usize| server_cores.as_ref().is_some_and(|cores| cores.contains(core));
+    let shared_cores: Vec<_> = own_cores.iter().copied().filter(shared).collect();
+    list.check("busy polling", || {
+        let found = match (&server_cores, options.busy_poll) {
+            (_, Some(asked)) => format!("{}, as asked for", if asked { "on" } else { "off" }),
+            _ if cores.is_empty() => "off: not pinned".to_owned(),
+            (None, None) => "on; which cores the server uses is not known (--server-pid tells)".to_owned(),
+            (Some(_), None) if shared_cores.is_empty() => "on: the server uses none of the cores".to_owned(),
+            (Some(_), None) => format!("off: the server may use {}, too", joined(&shared_cores)),
+        };
+        Ok(((), found))
+    });
     let pinned_alone = !cores.is_empty() && shared_cores.is_empty();
+    let cores_unknown = !cores.is_empty() && server_cores.is_none();
     let findings = Findings {
         server: address,
         security,
@@ -167,7 +185,14 @@ fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Optio
         threads: (cores.len() as u32).clamp(1, options.clients),
         busy_poll: options.busy_poll.unwrap_or(pinned_alone),
     };
-    Some(Ready { findings, cores, shared_cores, server })
+    Some(Ready { findings, cores, shared_cores, cores_unknown, server })
+}
+
+/// The cores that a server on this host may run on. `None` where its process is not known: on another host, in
+/// a container, of another user.
+fn cores_of_listener(address: SocketAddr) -> Option<BTreeSet<usize>> {
+    let listener = address.ip().is_loopback().then(|| any_listener(address.port()))??;
+    Some(ServerProcess::open(listener).ok()?.cores()).filter(|cores| !cores.is_empty())
 }
 
 fn joined(cores: &[usize]) -> String {

@@ -1,4 +1,4 @@
-//! The processes that a command has started, as `/proc` shows them (proc_pid_stat(5), proc_net(5)).
+//! The processes that a command has started, and the one that listens on a port, as `/proc` shows them (proc_pid_stat(5), proc_net(5)).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,28 +9,43 @@ const LISTENING: &str = "0A";
 /// The processes of a group, in rising order. Those that have ended and were not waited for are left out.
 #[must_use]
 pub fn members(group: u32) -> Vec<u32> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut members: Vec<u32> = processes
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            parse_group(&stat) == Some(group)
-        })
-        .collect();
-    members.sort_unstable();
-    members
+    let is_member = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        parse_group(&stat) == Some(group)
+    };
+    processes().into_iter().filter(is_member).collect()
+}
+
+/// All processes, in rising order.
+fn processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut processes: Vec<u32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    processes.sort_unstable();
+    processes
 }
 
 /// The process of a group that listens on a TCP port; the first where there are several.
 #[must_use]
 pub fn listener(group: u32, port: u16) -> Option<u32> {
+    holder(members(group), port)
+}
+
+/// The process of this host that listens on a TCP port, as far as descriptors may be looked at: one's own
+/// processes, for root all of them.
+#[must_use]
+pub fn any_listener(port: u16) -> Option<u32> {
+    holder(processes(), port)
+}
+
+fn holder(processes: Vec<u32>, port: u16) -> Option<u32> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
     let sockets: BTreeSet<String> = tables
         .iter()
         .flat_map(|table| listening_inodes(table, port))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
-    members(group).into_iter().find(|pid| {
+    processes.into_iter().find(|pid| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         let mut targets = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
         targets.any(|target| target.to_str().is_some_and(|target| sockets.contains(target)))
@@ -78,7 +93,8 @@ mod tests {
         let group = parse_group(&stat).expect("a group");
         assert!(members(group).contains(&own));
         assert_eq!(listener(group, port), Some(own));
+        assert_eq!(any_listener(port), Some(own));
         drop(listener_socket);
-        assert_eq!(listener(group, port), None);
+        assert_eq!((listener(group, port), any_listener(port)), (None, None));
     }
 }

@@ -161,6 +161,7 @@ struct Run {
     clock: Clock,
     cores: Vec<usize>,
     shared_cores: Vec<usize>,
+    cores_unknown: bool,
     server: Option<ServerProcess>,
     signals: Arc<Signals>,
     reports: Receiver<Report>,
@@ -198,7 +199,7 @@ impl Run {
         ready: Ready,
         interrupt: Interrupt,
     ) -> Result<Self, Error> {
-        let Ready { findings, cores, shared_cores, server } = ready;
+        let Ready { findings, cores, shared_cores, cores_unknown, server } = ready;
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
         // Another one even with the same seed: a room may still hold messages of an earlier run.
         let token = fastrand::u32(..);
@@ -222,6 +223,7 @@ impl Run {
             clock: Clock::start(),
             cores,
             shared_cores,
+            cores_unknown,
             server,
             signals: Arc::default(),
             reports,
@@ -320,7 +322,8 @@ impl Run {
             self.out.note("run.hlog", merged.log(log, measured_ns));
         }
         let cores = self.cores.clone();
-        let machine = Machine { cores, shared_cores: self.shared_cores.clone(), watch };
+        let shared_cores = self.shared_cores.clone();
+        let machine = Machine { cores, shared_cores, cores_unknown: self.cores_unknown, watch };
         let ended = Ended { ending: self.ending, begin };
         let mut outcome = assembly::outcome(&merged, &record, options, &machine, provenance, &ended);
         self.out.save(&outcome, &merged.latency);

@@ -48,6 +48,8 @@ pub struct Evidence {
     pub halves_ns: Option<[[u64; 2]; 2]>,
     /// Cores that both this process and the server may run on, where that is known.
     pub shared_cores: Vec<usize>,
+    /// True when threads are pinned, and it is not known where the server runs.
+    pub cores_unknown: bool,
     /// How the run came to its end.
     pub ending: Ending,
     /// How long was measured.
@@ -199,6 +201,12 @@ fn warnings(evidence: &Evidence) -> Vec<String> {
         let cores: Vec<_> = evidence.shared_cores.iter().map(ToString::to_string).collect();
         warnings.push(format!("server and loadgen share the cores {}", cores.join(",")));
     }
+    if evidence.cores_unknown {
+        warnings.push(
+            "which cores the server uses is not known: it may share loadgen's (--server-pid tells)"
+                .to_owned(),
+        );
+    }
     if let Some([first, second]) = evidence.halves_ns {
         for (name, first, second, limit) in
             [("p50", first[0], second[0], DRIFT_P50_MAX), ("p99", first[1], second[1], DRIFT_P99_MAX)]
@@ -246,6 +254,7 @@ mod tests {
             ready: 11,
             halves_ns: Some([[100, 200], [120, 300]]),
             shared_cores: Vec::new(),
+            cores_unknown: false,
             ending: Ending::Complete,
             measured: Duration::from_secs(10),
             duration: Duration::from_secs(10),
@@ -317,8 +326,9 @@ mod tests {
         let mut evidence = good();
         evidence.busy_shares[1] = 0.81;
         evidence.shared_cores = vec![0, 3];
+        evidence.cores_unknown = true;
         evidence.halves_ns = Some([[100, 200], [121, 301]]);
-        assert_eq!(Validity::judge(&evidence).warnings.len(), 4);
+        assert_eq!(Validity::judge(&evidence).warnings.len(), 5);
     }
 
     #[test]

@@ -124,6 +124,20 @@ fn an_unreachable_server_is_named() {
 }
 
 #[test]
+fn a_server_on_the_core_of_a_pinned_run_is_found_without_its_pid() {
+    // It runs in this very process, which may use all cores that its children may.
+    let server = start(Conduct::default());
+    let allowed = std::fs::read_to_string("/proc/self/status").expect("reads");
+    let allowed = allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("is there");
+    let core: String = allowed.trim().chars().take_while(char::is_ascii_digit).collect();
+    let result = json(&loadgen(server, &["--dialect", "raw", "--cores", &core, "--format", "json"]));
+    assert_eq!(result["settings"]["busy_poll"], false, "{result:#}");
+    let warnings = result["validity"]["warnings"].as_array().expect("warnings");
+    let expected = format!("server and loadgen share the cores {core}");
+    assert!(warnings.iter().any(|warning| *warning == *expected), "{warnings:?}");
+}
+
+#[test]
 fn usage_mistakes_end_with_two() {
     let server = start(Conduct::default());
     for arguments in [
