@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use sha1::{Digest as _, Sha1};
+use tungstenite::handshake::derive_accept_key;
 
 use super::head::{HEAD_BYTES_MAX, Head};
 use super::response::Response;
@@ -70,7 +70,7 @@ pub fn accepted(key: &str, subprotocol: Option<&str>) -> Bytes {
     let mut head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Accept: {}\r\n",
-        accept_of(key),
+        derive_accept_key(key.as_bytes()),
     );
     if let Some(subprotocol) = subprotocol {
         assert!(is_token(subprotocol), "Bug: the subprotocol {subprotocol:?} is no token");
@@ -78,13 +78,6 @@ pub fn accepted(key: &str, subprotocol: Option<&str>) -> Bytes {
     }
     head.push_str("\r\n");
     head.into()
-}
-
-/// What a server answers a key with (section 4.2.2).
-fn accept_of(key: &str) -> String {
-    let digest =
-        Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
-    BASE64.encode(&digest)
 }
 
 /// True for what may be the name of a field or of a subprotocol (RFC 9110, section 5.6.2).
@@ -228,7 +221,7 @@ pub fn check_response<S: AsRef<str>>(
     if !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade")) {
         return Err(Refusal::Field("Connection"));
     }
-    if only("sec-websocket-accept") != Some(accept_of(key).as_bytes()) {
+    if only("sec-websocket-accept") != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
         return Err(Refusal::Field("Sec-WebSocket-Accept"));
     }
     // None was offered, so none may be chosen.

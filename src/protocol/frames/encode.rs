@@ -2,6 +2,7 @@
 //! sections 5.2 to 5.4).
 
 use bytes::Bytes;
+use tungstenite::protocol::frame::FrameHeader;
 
 use super::header::{HEADER_BYTES_MAX, Mask};
 use super::reader::is_close_code;
@@ -115,22 +116,8 @@ pub fn append_frame(
     payload: &[u8],
     mask: Option<[u8; 4]>,
 ) {
-    encoded.push(opcode as u8 | if is_final { 0x80 } else { 0 });
-    let mask_bit = if mask.is_some() { 0x80 } else { 0 };
-    match payload.len() {
-        length @ 0..126 => encoded.push(mask_bit | length as u8),
-        length @ 126..65_536 => {
-            encoded.push(mask_bit | 126);
-            encoded.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            encoded.push(mask_bit | 127);
-            encoded.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    if let Some(mask) = &mask {
-        encoded.extend_from_slice(mask);
-    }
+    let header = FrameHeader { is_final, rsv1: false, rsv2: false, rsv3: false, opcode: opcode.into(), mask };
+    header.format(payload.len() as u64, encoded).expect("Bug: writing to a vector failed");
     Mask::append(&mut mask.map(Mask), encoded, payload);
 }
 

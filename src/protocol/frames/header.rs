@@ -1,5 +1,12 @@
-//! Frame headers and masks (RFC 6455, sections 5.2 and 5.3).
+//! Frame headers and masks (RFC 6455, sections 5.2 and 5.3). tungstenite knows what a header looks like; what
+//! may stand in it, and when, is said here.
 
+use std::io::Cursor;
+
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use super::encode::CONTROL_BYTES_MAX;
 use super::{Role, Violation};
 
 /// The longest header: two bytes, eight of length, four of mask.
@@ -30,16 +37,29 @@ impl Opcode {
         self as u8 >= 8
     }
 
-    fn of(bits: u8) -> Result<Self, Violation> {
-        Ok(match bits {
-            0 => Self::Continuation,
-            1 => Self::Text,
-            2 => Self::Binary,
-            8 => Self::Close,
-            9 => Self::Ping,
-            10 => Self::Pong,
-            other => return Err(Violation::UnknownOpcode(other)),
+    fn of(opcode: OpCode) -> Result<Self, Violation> {
+        Ok(match opcode {
+            OpCode::Data(Data::Continue) => Self::Continuation,
+            OpCode::Data(Data::Text) => Self::Text,
+            OpCode::Data(Data::Binary) => Self::Binary,
+            OpCode::Control(Control::Close) => Self::Close,
+            OpCode::Control(Control::Ping) => Self::Ping,
+            OpCode::Control(Control::Pong) => Self::Pong,
+            reserved => return Err(Violation::UnknownOpcode(reserved.into())),
         })
+    }
+}
+
+impl From<Opcode> for OpCode {
+    fn from(opcode: Opcode) -> Self {
+        match opcode {
+            Opcode::Continuation => Self::Data(Data::Continue),
+            Opcode::Text => Self::Data(Data::Text),
+            Opcode::Binary => Self::Data(Data::Binary),
+            Opcode::Close => Self::Control(Control::Close),
+            Opcode::Ping => Self::Control(Control::Ping),
+            Opcode::Pong => Self::Control(Control::Pong),
+        }
     }
 }
 
@@ -55,44 +75,33 @@ pub(super) struct Header {
 impl Header {
     /// Reads what stands at the beginning of `bytes`, and tells how long it is; `None` while it is incomplete.
     pub(super) fn parse(bytes: &[u8], reader: Role) -> Result<Option<(Self, usize)>, Violation> {
-        let &[first, second, ..] = bytes else { return Ok(None) };
-        if first & 0x70 != 0 {
+        let mut cursor = Cursor::new(bytes);
+        let parsed = match FrameHeader::parse(&mut cursor) {
+            Ok(None) => return Ok(None),
+            Ok(Some(parsed)) => parsed,
+            // The only thing that it refuses by itself, and only where there is a first byte.
+            Err(_) => return Err(Violation::UnknownOpcode(bytes[0] & 0x0f)),
+        };
+        let (FrameHeader { is_final, rsv1, rsv2, rsv3, opcode, mask }, payload_bytes) = parsed;
+        if rsv1 || rsv2 || rsv3 {
             return Err(Violation::ReservedBits);
         }
-        let opcode = Opcode::of(first & 0x0f)?;
-        match (reader, second & 0x80 != 0) {
-            (Role::Server, false) => return Err(Violation::Unmasked),
-            (Role::Client, true) => return Err(Violation::Masked),
+        match (reader, mask) {
+            (Role::Server, None) => return Err(Violation::Unmasked),
+            (Role::Client, Some(_)) => return Err(Violation::Masked),
             _ => {}
         }
-        let is_final = first & 0x80 != 0;
-        let short = second & 0x7f;
-        if opcode.is_control() && (!is_final || short > 125) {
+        let opcode = Opcode::of(opcode)?;
+        if opcode.is_control() && (!is_final || payload_bytes > CONTROL_BYTES_MAX as u64) {
             return Err(Violation::ControlFrame);
         }
-        let (length_end, payload_bytes, least) = match short {
-            126 => {
-                let Some(&[_, _, a, b]) = bytes.first_chunk() else { return Ok(None) };
-                (4, u64::from(u16::from_be_bytes([a, b])), 126)
-            }
-            127 => {
-                let Some(&[_, _, ref length @ ..]) = bytes.first_chunk::<10>() else { return Ok(None) };
-                (10, u64::from_be_bytes(*length), 65_536)
-            }
-            short => (2, u64::from(short), 0),
-        };
+        let end = cursor.position() as usize;
+        let minimal = FrameHeader { is_final, rsv1, rsv2, rsv3, opcode: opcode.into(), mask };
         // "The most significant bit MUST be 0" (5.2); a length that has it set is no length.
-        if payload_bytes < least || payload_bytes >> 63 != 0 {
+        if end != minimal.len(payload_bytes) || payload_bytes >> 63 != 0 {
             return Err(Violation::LengthNotMinimal);
         }
-        let (mask, end) = match reader {
-            Role::Client => (None, length_end),
-            Role::Server => match bytes[length_end..].first_chunk::<4>() {
-                Some(&mask) => (Some(Mask(mask)), length_end + 4),
-                None => return Ok(None),
-            },
-        };
-        Ok(Some((Self { is_final, opcode, mask, payload_bytes }, end)))
+        Ok(Some((Self { is_final, opcode, mask: mask.map(Mask), payload_bytes }, end)))
     }
 }
 

@@ -47,7 +47,7 @@ fn each_violation_of_a_server_is_named() {
         (&[0x91, 0], Violation::ReservedBits),
         (&[0x83, 0], Violation::UnknownOpcode(3)),
         (&[0x8b, 0], Violation::UnknownOpcode(11)),
-        (&[0x81, 0x80], Violation::Masked),
+        (&[0x81, 0x80, 1, 2, 3, 4], Violation::Masked),
         (&[0x81, 126, 0, 125], Violation::LengthNotMinimal),
         (&[0x81, 127, 0, 0, 0, 0, 0, 0, 255, 255], Violation::LengthNotMinimal),
         (&[0x81, 127, 0x80, 0, 0, 0, 0, 1, 0, 0], Violation::LengthNotMinimal),
