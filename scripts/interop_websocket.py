@@ -1,8 +1,9 @@
-"""Lets the library's servers and clients speak with those of other implementations.
+"""Lets the chat server, and the library's servers and clients, speak with those of other implementations.
 
-    interop_websocket.py EXAMPLES CERTIFICATES
+    interop_websocket.py EXAMPLES UPROAR CERTIFICATES
 """
 
+import asyncio
 import contextlib
 import pathlib
 import re
@@ -11,10 +12,10 @@ import subprocess
 import sys
 import threading
 
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 from websockets.sync.server import serve
 
-EXAMPLES, CERTIFICATES = map(pathlib.Path, sys.argv[1:])
+EXAMPLES, UPROAR, CERTIFICATES = map(pathlib.Path, sys.argv[1:])
 NODE = pathlib.Path(__file__).with_name("interop_websocket.cjs")
 PATIENCE = 20
 MESSAGES = ["", "hello", "κόσμε", "x" * 200_000, b"", bytes(range(256)), b"\0" * 1_000_000]
@@ -28,15 +29,15 @@ def check(name, found, expected):
 
 @contextlib.contextmanager
 def program(*command):
-    """A server that says where it listens, as `listening on URL`."""
+    """A server that says where it listens, as `listening on URL`; its address for WebSockets."""
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
     watchdog = threading.Timer(4 * PATIENCE, process.kill)
     watchdog.start()
     try:
         line = process.stdout.readline()
-        if not (found := re.match(r"listening on (wss?://\S+)", line)):
+        if not (found := re.search(r"listening on (?:ws|http)(s?://\S+)", line)):
             sys.exit(f"interop-websocket: {command[0]} says {line!r}")
-        yield found[1].replace("127.0.0.1", "localhost")
+        yield "ws" + found[1].replace("127.0.0.1", "localhost")
     finally:
         watchdog.cancel()
         process.kill()
@@ -53,16 +54,22 @@ def trust():
 
 
 def python_client(url):
+    """The close code. With asyncio: the package's threads set a timeout while another one reads from TLS, and
+    Python then now and then takes the time for over."""
+    return asyncio.run(asyncio.wait_for(converse(url), PATIENCE))
+
+
+async def converse(url):
     context = trust() if url.startswith("wss:") else None
-    with connect(url, ssl=context, compression=None, max_size=None, open_timeout=PATIENCE) as client:
+    async with connect(url, ssl=context, compression=None, max_size=None) as client:
         for message in MESSAGES:
-            client.send(message)
-            if client.recv(PATIENCE) != message:
+            await client.send(message)
+            if await client.recv() != message:
                 return f"another message than {message[:20]!r}"
-        client.send(iter(["in ", "three ", "parts"]))
-        if client.recv(PATIENCE) != "in three parts":
+        await client.send(iter(["in ", "three ", "parts"]))
+        if await client.recv() != "in three parts":
             return "parts were not joined"
-        client.ping().wait(PATIENCE)
+        await (await client.ping())
     return client.close_code
 
 
@@ -75,6 +82,34 @@ def curl(url, *arguments):
 
 UPGRADE = [argument for field in ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
                                   "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==") for argument in ("-H", field)]
+
+
+def against_the_chat_server():
+    certificate, key = CERTIFICATES / "cert.pem", CERTIFICATES / "key.pem"
+    command = [UPROAR, "--listen", "127.0.0.1:0", "--max-frame", "2MiB", "--send-queue", "4MiB"]
+    for tls in [], ["--tls-cert", certificate, "--tls-key", key]:
+        with program(*command, *tls) as url:
+            page = url.replace("ws", "http", 1)
+            scheme, secure = url.split(":")[0], page.split(":")[0]
+            check(f"websockets against uproar, {scheme}://", python_client(f"{url}/echo"), 1000)
+            check(f"ws against uproar, {scheme}://", output("node", NODE, "client", f"{url}/echo", CERTIFICATES), "1000\n")
+            check(f"curl against uproar, {secure}://", curl(page), "HTTP/1.1 200 OK")
+            check(f"curl upgrading at uproar, {secure}://", curl(f"{page}/chat", *UPGRADE),
+                  "HTTP/1.1 101 Switching Protocols")
+            if tls:
+                check("curl with TLS 1.2", curl(page, "--tls-max", "1.2"), "HTTP/1.1 200 OK")
+                check("curl without TLS at that port", curl(page.replace("https", "http")), "HTTP/1.1 400 Bad Request")
+                address = page.removeprefix("https://")
+                check("openssl resuming with TLS 1.2", openssl(address, "-tls1_2", "-reconnect").count("Reused, TLSv1.2"), 5)
+                refused = openssl(address, "-tls1_2", stdin="R\n")
+                check("openssl negotiating anew", "no renegotiation" in refused, True)
+                check("uproar afterwards", curl(page), "HTTP/1.1 200 OK")
+
+
+def openssl(address, *arguments, stdin="Q\n"):
+    done = subprocess.run(["openssl", "s_client", "-connect", address, *arguments], input=stdin, text=True,
+                          capture_output=True, timeout=PATIENCE)
+    return done.stdout + done.stderr
 
 
 def against_our_servers():
@@ -115,6 +150,7 @@ def against_their_servers():
             check(f"our client against ws, {scheme}://", our_client(url), answers[scheme])
 
 
+against_the_chat_server()
 against_our_servers()
 against_their_servers()
 print("interop-websocket: everybody understands everybody")

@@ -1,9 +1,10 @@
 # Starting and stopping a server for a measurement. Sourced by the scripts beside it.
 #
 # A server here is any program that prints "listening on http://ADDRESS:PORT" and answers
-# GET /healthz with 200.
+# GET /healthz with 200; or https, and then it answers what is not TLS with 400.
 
 SERVER_PID=
+SERVER_SCHEME=
 SERVER_ADDRESS=
 
 fail() {
@@ -23,7 +24,7 @@ raise_descriptor_limit() {
   ulimit -Sn "$(ulimit -Hn)" || true
 }
 
-# start_server CORES LOG COMMAND…: returns when the server is healthy; sets SERVER_PID and
+# start_server CORES LOG COMMAND…: returns when the server is healthy; sets SERVER_PID, SERVER_SCHEME and
 # SERVER_ADDRESS.
 start_server() {
   local cores=$1 log=$2
@@ -40,7 +41,8 @@ start_server() {
     fi
     ((SECONDS < deadline)) || fail "the server was not healthy within 10 s; see $log"
     sleep 0.05
-    SERVER_ADDRESS=$(sed -n 's|.*listening on http://\([^ ]*\).*|\1|p' "$log" | head -n 1)
+    IFS=' ' read -r SERVER_SCHEME SERVER_ADDRESS \
+      < <(sed -nE 's|.*listening on (https?)://([^ ]*).*|\1 \2|p' "$log" | head -n 1) || true
   done
 }
 
@@ -53,7 +55,10 @@ is_healthy() {
     IFS= read -r -t 1 status <&3 || true
     exec 3>&-
   } 2>/dev/null
-  [[ $status == "HTTP/1.1 200 "* ]]
+  case $SERVER_SCHEME in
+    http) [[ $status == "HTTP/1.1 200 "* ]] ;;
+    https) [[ $status == "HTTP/1.1 400 "* ]] ;;
+  esac
 }
 
 # Asks the server to stop, and insists after a while.

@@ -143,9 +143,9 @@ pub struct ShardMetrics {
     pub messages_received: Labelled<Counter, Dialect, { Dialect::ALL.len() }>,
     /// Text and binary messages queued for a connection: one broadcast counts once for each receiver.
     pub messages_delivered: Counter,
-    /// Bytes received on upgraded connections, framing included.
+    /// Bytes received on upgraded connections, framing and TLS included.
     pub received_bytes: Counter,
-    /// Bytes that the kernel took from upgraded connections, framing included.
+    /// Bytes that the kernel took from upgraded connections, framing and TLS included.
     pub sent_bytes: Counter,
     /// Bytes that wait in out-queues, counted once for each connection that they wait for.
     pub queued_bytes: Gauge,

@@ -125,3 +125,124 @@ fn beginning<'a>(batch: &'a SendBatch, bytes: usize, scratch: &'a mut Vec<u8>) -
     }
     scratch
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::protocol::tls::ServerName;
+    use crate::protocol::tls::config::{self, Sessions, Trust};
+
+    /// A connection of the floor's behind its handshake, and its client.
+    fn connected() -> (Encryption, TlsStream) {
+        let directory = tempfile::tempdir().unwrap();
+        let [chain, key] = ["chain.pem", "key.pem"].map(|name| directory.path().join(name));
+        let own = rcgen::generate_simple_self_signed(["chat.example".to_owned()]).unwrap();
+        fs::write(&chain, own.cert.pem()).unwrap();
+        fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+        let mut server = TlsStream::server(&config::server(&chain, &key).unwrap()).unwrap();
+        let client = config::client(&Trust::Anyone, Sessions::Fresh).unwrap();
+        let mut client = TlsStream::client(&client, ServerName::try_from("chat.example").unwrap()).unwrap();
+        while client.has_outgoing() || server.has_outgoing() {
+            let to_server = client.poll_transmit().unwrap_or_default();
+            server.handle_received(&to_server, &mut Vec::new()).unwrap();
+            let to_client = server.poll_transmit().unwrap_or_default();
+            client.handle_received(&to_client, &mut Vec::new()).unwrap();
+        }
+        (Encryption::new(server), client)
+    }
+
+    fn queue(frames: &[&[u8]]) -> OutQueue {
+        let mut out = OutQueue::new(1 << 20);
+        for frame in frames {
+            out.push(Frame::new(frame.to_vec().into())).unwrap();
+        }
+        out
+    }
+
+    /// Sends all there is, so many bytes at a time, and returns what the client hears.
+    fn send(from: &mut Encryption, out: &mut OutQueue, to: &mut TlsStream, bytes_max: usize) -> Vec<u8> {
+        let mut heard = Vec::new();
+        while let Some(batch) = from.next_batch(out, &mut Vec::new()).unwrap() {
+            assert!(from.next_batch(out, &mut Vec::new()).unwrap().is_none(), "one send at a time");
+            let sent = batch.remaining_bytes().min(bytes_max);
+            to.handle_received(&batch.slice(0)[..sent], &mut heard).unwrap();
+            from.handle_sent(out, batch, sent);
+        }
+        heard
+    }
+
+    #[test]
+    fn what_waits_leaves_in_one_record() {
+        let (mut encryption, mut client) = connected();
+        let mut out = queue(&[b"one ", b"two ", b"three"]);
+        let batch = encryption.next_batch(&mut out, &mut Vec::new()).unwrap().unwrap();
+        assert_eq!(batch.remaining_bytes(), 5 + 13 + 1 + 16);
+        assert_eq!(out.queued_bytes(), 13, "it counts until it has left");
+        let mut heard = Vec::new();
+        client.handle_received(batch.slice(0), &mut heard).unwrap();
+        encryption.handle_sent(&mut out, batch, 5 + 13 + 1 + 16);
+        assert_eq!(heard, b"one two three");
+        assert!(out.is_empty() && !encryption.has_unsent());
+    }
+
+    #[test]
+    fn short_sends_go_on_where_they_ended() {
+        let (mut encryption, mut client) = connected();
+        let long: Vec<u8> = (0..200_000_u32).map(|index| index as u8).collect();
+        let mut out = queue(&[b"short", &long, b"short again"]);
+        let heard = send(&mut encryption, &mut out, &mut client, 999);
+        assert_eq!(heard, [b"short", &long[..], b"short again"].concat());
+        assert!(out.is_empty() && !encryption.has_unsent());
+    }
+
+    #[test]
+    fn no_more_is_encrypted_than_is_about_to_leave() {
+        let (mut encryption, _client) = connected();
+        let mut out = queue(&[&vec![0; 300_000], &vec![0; 300_000]]);
+        let mut scratch = Vec::new();
+        let batch = encryption.next_batch(&mut out, &mut scratch).unwrap().unwrap();
+        assert!((SEALED_BYTES_MAX..SEALED_BYTES_MAX + 4 * 22 + 1).contains(&batch.remaining_bytes()));
+        assert_eq!((out.queued_bytes(), scratch.capacity()), (600_000, 0));
+    }
+
+    #[test]
+    fn what_is_evicted_ends_behind_the_frame_that_was_begun() {
+        let (mut encryption, mut client) = connected();
+        let mut out = queue(&[&[b'a'; 100_000], &[b'b'; 100_000]]);
+        let batch = encryption.next_batch(&mut out, &mut Vec::new()).unwrap().unwrap();
+        out.truncate(Frame::new((&b"the end"[..]).into()));
+        let mut heard = Vec::new();
+        client.handle_received(batch.slice(0), &mut heard).unwrap();
+        let sent = batch.remaining_bytes();
+        encryption.handle_sent(&mut out, batch, sent);
+        heard.extend(send(&mut encryption, &mut out, &mut client, usize::MAX));
+        assert_eq!(heard, [&[b'a'; 100_000][..], b"the end"].concat());
+    }
+
+    #[test]
+    fn of_what_is_given_up_the_alert_is_left() {
+        let (mut encryption, mut client) = connected();
+        let mut out = queue(&[&[0; 100_000]]);
+        let batch = encryption.next_batch(&mut out, &mut Vec::new()).unwrap().unwrap();
+        let garbage = [&[23, 3, 3, 0, 40][..], &[7; 40]].concat();
+        encryption.decrypt(&garbage, &mut Vec::new()).unwrap_err();
+        out.give_up();
+        encryption.give_up();
+        let mut heard = Vec::new();
+        client.handle_received(batch.slice(0), &mut heard).unwrap();
+        let sent = batch.remaining_bytes();
+        encryption.handle_sent(&mut out, batch, sent);
+        let alert = encryption.next_batch(&mut out, &mut Vec::new()).unwrap().unwrap();
+        let told = client.handle_received(alert.slice(0), &mut heard).unwrap_err();
+        assert!(told.to_string().contains("BadRecordMac"), "{told}");
+        encryption.handle_sent(&mut out, alert, alert_bytes());
+        assert!(out.is_empty() && !encryption.has_unsent());
+    }
+
+    /// An alert of TLS 1.3: header, level and description, kind, tag.
+    fn alert_bytes() -> usize {
+        5 + 2 + 1 + 16
+    }
+}
