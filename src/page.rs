@@ -3,7 +3,6 @@
 //! The server has one path for the page and none for its parts, so style and script become part of the
 //! HTML, and the Content-Security-Policy names them by their hashes. Nothing else may run in the page. Each
 //! module becomes a function that returns its exports, since an inline script has nothing to import from.
-//! Comments and indentation stay behind.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -18,17 +17,16 @@ const HTML: &str = include_str!("../web/index.html");
 const STYLE: &str = include_str!("../web/style.css");
 
 /// Each behind those that it imports.
-const MODULES: [(&str, &str); 15] = [
+const MODULES: [(&str, &str); 14] = [
     ("words", include_str!("../web/words.js")),
-    ("element", include_str!("../web/element.js")),
+    ("node", include_str!("../web/node.js")),
     ("signal", include_str!("../web/signal.js")),
     ("connection", include_str!("../web/connection.js")),
-    ("conversations", include_str!("../web/conversations.js")),
+    ("talks", include_str!("../web/talks.js")),
     ("roster", include_str!("../web/roster.js")),
     ("outbox", include_str!("../web/outbox.js")),
-    ("session", include_str!("../web/session.js")),
+    ("chat", include_str!("../web/chat.js")),
     ("courtesies", include_str!("../web/courtesies.js")),
-    ("sidebar", include_str!("../web/sidebar.js")),
     ("timeline", include_str!("../web/timeline.js")),
     ("members", include_str!("../web/members.js")),
     ("composer", include_str!("../web/composer.js")),
@@ -42,13 +40,10 @@ const SCRIPT_LINK: &str = r#"<script type="module" src="app.js"></script>"#;
 static SCRIPT: LazyLock<String> =
     LazyLock::new(|| MODULES.iter().map(|(name, text)| scope(name, text)).collect());
 
-static STYLE_LINES: LazyLock<String> = LazyLock::new(|| lines(STYLE).collect::<Vec<_>>().join("\n"));
-
 static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
     assert!(HTML.contains(STYLE_LINK) && HTML.contains(SCRIPT_LINK), "Bug: index.html links neither part");
-    let html = lines(HTML).collect::<Vec<_>>().join("\n");
     Bytes::from(
-        html.replace(STYLE_LINK, &format!("<style>{}</style>", *STYLE_LINES))
+        HTML.replace(STYLE_LINK, &format!("<style>{STYLE}</style>"))
             .replace(SCRIPT_LINK, &format!("<script type=\"module\">{}</script>", *SCRIPT)),
     )
 });
@@ -62,7 +57,7 @@ static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
 fn scope(module: &str, text: &str) -> String {
     let mut scoped = format!("const m_{module} = (() => {{\n");
     let mut exports = String::new();
-    for line in lines(text) {
+    for line in text.lines() {
         if let Some(import) = line.strip_prefix("import ") {
             let (what, from) = import.split_once(" from \"./").expect("Bug: an import in an unknown form");
             let what = what.strip_prefix("* as ").unwrap_or(what);
@@ -80,19 +75,12 @@ fn scope(module: &str, text: &str) -> String {
     scoped
 }
 
-/// The lines of a file that say something to a browser. In `web/` no string and no comment between `/*` and
-/// `*/` goes over lines.
-fn lines(text: &str) -> impl Iterator<Item = &str> {
-    let is_comment = |line: &&str| line.starts_with("//") || line.starts_with("/*");
-    text.lines().map(str::trim_start).filter(move |line| !line.is_empty() && !is_comment(line))
-}
-
 /// The part of the policy that does not depend on the request.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; img-src data: http: https:; \
          style-src {}; script-src {}; connect-src 'self'",
-        source(&STYLE_LINES),
+        source(STYLE),
         source(&SCRIPT),
     )
 });
@@ -160,10 +148,15 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_small_and_needs_no_other_request() {
+    fn the_files_of_the_page_are_small() {
+        let entries = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/web")).unwrap();
+        let bytes: u64 = entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+        assert!(bytes < 60_000, "{bytes} bytes");
+    }
+
+    #[test]
+    fn the_page_needs_no_other_request() {
         let page = encoded(None);
-        assert!(page.len() < 60_000, "{} bytes", page.len());
-        assert!(page.contains("\n* { box-sizing"), "a rule was taken for a comment");
         for forbidden in [
             " src=",
             "href=\"style",

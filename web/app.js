@@ -1,19 +1,67 @@
-// The layout, in which a narrow screen makes drawers of the sides, and the beginning of it all.
+// What is around the timeline: where we are, the talks to choose from, and the sides, on a narrow screen drawers.
 
-import * as session from "./session.js";
-import { at } from "./element.js";
-import { listen } from "./signal.js";
-import { translate } from "./words.js";
+import * as chat from "./chat.js";
+import * as roster from "./roster.js";
+import * as talks from "./talks.js";
+import { apart, at, avatar, button, icon, label, node, perFrame, person } from "./node.js";
+import { calendar, count, translate, words } from "./words.js";
+import { emit, on } from "./signal.js";
+
+on("current talks rooms roster me", perFrame(() => {
+	const { current, privates } = talks;
+	const { joined, me, rooms } = chat;
+	replace(at("rooms"), [...rooms].map(([name, members]) => {
+		const size = name === joined?.key ? roster.online : members;
+		const parts = ["# ", label(node("bdi", {}, name)), node("small.size", {}, count(size))];
+		return item(name === joined?.key ? joined : null, parts, () => chat.enterRoom(name));
+	}));
+	at("private-hint").hidden = privates.length > 0;
+	replace(at("private"), privates.map((one) => item(one, [avatar(one.key, one.name), label(person(one.name))], () => talks.show(one))));
+	const unread = talks.unreadBut(null);
+	document.title = `${unread ? `(${count(unread)}) ` : ""}${current ? `${apart(current.name)} – ` : ""}Uproar`;
+	at("elsewhere").hidden = !talks.unreadBut(current);
+	at("me").replaceChildren(avatar(me.id, me.name), label(person(me.name), node("small", {}, words(me.isAdmin ? "admin" : "name"))), icon("edit"));
+	at("me").hidden = !me.name;
+	if (!current) return;
+	at("title").replaceChildren(current.isRoom ? "# " : "", person(current.name));
+	at("subtitle").textContent = current === joined ? words("online", roster.online) : current.isRoom ? "" : words("direct");
+	const barrier = current.isEnded ? words("ended", apart(current.name)) : me.mutedUntil && words("muted", calendar.format(me.mutedUntil));
+	at("barrier").textContent = barrier || "";
+	at("barrier").hidden = !barrier;
+}));
+
+function item(talk, parts, choose) {
+	const isCurrent = talk && talk === talks.current;
+	const made = button({ ariaCurrent: isCurrent ? "true" : null, className: talk?.isEnded ? "ended" : "" }, ...parts);
+	if (talk?.unread) made.append(node("span.unread", { title: words("newMessages", talk.unread) }, count(talk.unread)));
+	made.onclick = () => {
+		choose();
+		emit("chosen");
+	};
+	return node("li", {}, made);
+}
+
+/** Replaces the items. The focused one stays so. */
+function replace(list, items) {
+	const focused = [...list.children].indexOf(document.activeElement.parentElement);
+	list.replaceChildren(...items);
+	items[Math.min(focused, items.length - 1)]?.firstElementChild.focus();
+}
+
+on("status", (name, text) => {
+	at("state").dataset.state = name;
+	at("state").textContent = text;
+	at("reconnect").hidden = name !== "lost" && name !== "closed";
+});
+at("reconnect").onclick = chat.connect;
 
 const main = document.querySelector("main");
-const [toConversations, toMembers] = main.querySelectorAll(".opener");
-const sides = [
-	{ panel: at("conversations"), opener: toConversations, narrow: matchMedia("(max-width: 46rem)") },
-	{ panel: at("members-panel"), opener: toMembers, narrow: matchMedia("(max-width: 66rem)") },
-];
+const sides = [["talks", "46rem"], ["members-panel", "66rem"]].map(([id, width]) => ({
+	panel: at(id), opener: main.querySelector(`[aria-controls=${id}]`), narrow: matchMedia(`(max-width: ${width})`),
+}));
 let opened = null;
 
-/** Opens one drawer, or none. What is closed is out of reach of the keyboard and of screen readers. */
+/** Opens one drawer, or none. What is closed, no key and no screen reader reaches. */
 function open(side) {
 	const before = opened;
 	opened = side;
@@ -37,8 +85,8 @@ for (const side of sides) {
 }
 document.addEventListener("keydown", ({ key }) => key === "Escape" && opened && open(null));
 document.addEventListener("click", ({ target }) => opened && !target.closest(".drawer, .opener") && open(null));
-listen("chosen", () => opened && open(null));
+on("chosen", () => opened && open(null));
 
 translate();
 open(null);
-session.connect();
+chat.connect();

@@ -1,22 +1,22 @@
-// Where one writes: text and emoji, each conversation with a draft of its own.
+// Where one writes: text and emoji, each talk with a draft of its own.
 
-import * as conversations from "./conversations.js";
-import * as session from "./session.js";
-import { at, button, isolated } from "./element.js";
-import { listen } from "./signal.js";
+import * as talks from "./talks.js";
+import * as chat from "./chat.js";
+import { at, button, apart } from "./node.js";
+import { on } from "./signal.js";
 import { submit } from "./outbox.js";
 import { typed } from "./courtesies.js";
 import { words } from "./words.js";
 
-const EMOJI = "😀😄😅😂🤣🙂😉😊😇🥰😍😘😋🤔😐🙄😏😴😎🥳😮😳🥺😢😭😤😡😱👍👎👌✌️👏🙌🙏💪👋🤝👀❤️💛💚💙💜✨🔥🎉🎂☀️🌈☕🍺🍕🐼🚀✅";
+const EMOJI = "😀😄😂🤣🙂😉😊😇🥰😘😋🤔🙄😴😎🥳😮😳🥺😢😭😡👍👎👌✌️👏🙌🙏💪👋🤝👀❤️✨🔥🎉🎂☀️🌈☕🍺🍕🐼🚀✅";
 
 const form = at("composer");
 const text = at("text");
 const picker = at("emoji");
 let writingTo = null;
 
-listen("current conversations", () => {
-	const { current } = conversations;
+on("current talks", () => {
+	const { current } = talks;
 	if (!current) return;
 	if (writingTo !== current) {
 		if (writingTo) writingTo.draft = text.value;
@@ -25,12 +25,11 @@ listen("current conversations", () => {
 		fit();
 		if (!matchMedia("(pointer: coarse)").matches) text.focus();
 	}
-	text.placeholder = words(current.isRoom ? "writeRoom" : "writePrivate", isolated(current.name));
+	text.placeholder = words(current.isRoom ? "writeRoom" : "writePrivate", apart(current.name));
 	text.disabled = at("send").disabled = current.isEnded;
 	at("add-image").hidden = !current.isRoom;
 });
 
-/** As high as its text, up to what the style allows. */
 function fit() {
 	text.style.height = "auto";
 	text.style.height = `${text.scrollHeight}px`;
@@ -41,7 +40,7 @@ function fit() {
 
 text.oninput = () => typed(fit());
 text.onkeydown = (event) => {
-	// While an input method is composing, Enter chooses a word; some browsers say so only by the code 229.
+	// In an input method, Enter chooses a word; some browsers tell only by the code 229.
 	if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
 	event.preventDefault();
 	form.requestSubmit();
@@ -53,7 +52,7 @@ form.onsubmit = (event) => {
 	if (!fit() || !writingTo || writingTo.isEnded) return;
 	text.value = "";
 	typed(fit());
-	submit(writingTo, writingTo.isRoom ? { type: "message", content } : { type: "private_message", to_id: writingTo.key, content }, session.me);
+	submit(writingTo, writingTo.isRoom ? { type: "message", content } : { type: "private_message", to_id: writingTo.key, content }, chat.me);
 	text.focus();
 };
 

@@ -1,7 +1,7 @@
 // The WebSocket, and how it comes back.
 
 const RETRY_MS = { first: 500, max: 30_000 };
-const STEADY_MS = 5_000; // a connection that held this long begins the delays anew
+const STEADY_MS = 5_000; // having held this long, it begins the delays anew
 
 let socket = null;
 let attempts = 0;
@@ -9,12 +9,11 @@ let openedAt = Infinity;
 let retryTimer = 0;
 let handlers;
 
-/** What to call: `opened()`, `received(data)` and `closed(code, reason)`, which says whether to try again. */
+/** What to call; `closed(code, reason)` says whether to try again. */
 export function handle(calls) {
 	handlers = calls;
 }
 
-/** Sends, or returns false. */
 export function send(message) {
 	const isOpen = socket?.readyState === WebSocket.OPEN;
 	if (isOpen) socket.send(JSON.stringify(message));
@@ -48,12 +47,12 @@ function ended(code, reason) {
 	socket = null;
 	if (performance.now() - openedAt > STEADY_MS) attempts = 0;
 	if (!handlers.closed(code, reason)) return;
-	// When a server restarts, everybody loses it in one moment. The jitter keeps them from coming back in one.
+	// Everybody loses a server in one moment; jitter keeps them from coming back in one.
 	const ceiling = Math.min(RETRY_MS.max, RETRY_MS.first * 2 ** attempts++);
 	retryTimer = setTimeout(open, ceiling * (0.5 + Math.random() / 2));
 }
 
-// A phone that wakes up should not wait for the rest of a long delay.
+// A phone that wakes up should not wait.
 const openSooner = () => retryTimer && !document.hidden && open();
 addEventListener("online", openSooner);
 document.addEventListener("visibilitychange", openSooner);

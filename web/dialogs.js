@@ -1,9 +1,9 @@
-// What is asked for in a window of its own: to sign in, a name, an image, and what to do with somebody.
+// What is asked for in a window of its own.
 
-import * as session from "./session.js";
-import { at, avatar, button, element, icon, person } from "./element.js";
-import { emit, listen } from "./signal.js";
-import { privately, show } from "./conversations.js";
+import * as chat from "./chat.js";
+import { at, avatar, button, icon, node, person } from "./node.js";
+import { emit, on } from "./signal.js";
+import { privately, show } from "./talks.js";
 import { send } from "./connection.js";
 import { submit } from "./outbox.js";
 import { words } from "./words.js";
@@ -13,38 +13,37 @@ const MUTE_MINUTES = [5, 60, 1440];
 const NAME = /^.{1,20}$/su;
 
 /** Opens a form; `accept(values)` says whether it is done. */
-function ask(purpose, title, parts, submitWords, accept) {
+function ask(aim, title, parts, verb, accept) {
 	const close = button({ className: "icon close", title: words("close"), onclick: () => dialog.close() }, icon("close"));
-	const header = element("header", {}, element("h2", { id: "dialog-title" }, title), close);
-	const done = element("button", { className: "primary", autofocus: !parts.some((part) => part.querySelector("input")) }, submitWords);
-	const form = element("form", {}, header, ...parts, element("p", { className: "error", role: "alert" }), done);
+	const header = node("header", {}, node("h2", { id: "dialog-title" }, title), close);
+	const done = node("button.primary", { autofocus: true }, verb);
+	const form = node("form", {}, header, ...parts, node("p.error", { role: "alert" }), done);
 	form.onsubmit = (event) => {
 		event.preventDefault();
-		say(purpose, "");
+		say(aim, "");
 		if (accept(Object.fromEntries(new FormData(form)))) dialog.close();
 	};
-	dialog.dataset.purpose = purpose;
+	dialog.dataset.aim = aim;
 	dialog.replaceChildren(form);
 	if (!dialog.open) dialog.showModal();
 }
 
-const isFor = (purpose) => dialog.open && dialog.dataset.purpose === purpose;
-const say = (purpose, text) => isFor(purpose) && (dialog.querySelector(".error").textContent = text);
-const field = (label, properties) => element("label", {}, label, element("input", { required: true, ...properties }));
+const isFor = (aim) => dialog.open && dialog.dataset.aim === aim;
+const say = (aim, text) => isFor(aim) && (dialog.querySelector(".error").textContent = text);
+const field = (label, fields) => node("label", {}, label, node("input", { required: true, autofocus: true, ...fields }));
 
 function signIn(error) {
 	const parts = [
-		field(words("username"), { name: "username", autocomplete: "username", autofocus: true }),
+		field(words("username"), { name: "username", autocomplete: "username" }),
 		field(words("password"), { name: "password", type: "password", autocomplete: "current-password" }),
 	];
-	// It stays open until the server has agreed.
-	ask("sign-in", words("signIn"), parts, words("signIn"), ({ username, password }) => session.signIn(username, password));
+	ask("sign-in", words("signIn"), parts, words("signIn"), ({ username, password }) => chat.signIn(username, password));
 	say("sign-in", error);
 }
 
 function askName() {
-	const { name, isSignedIn } = session.me;
-	const parts = [field(words("nameHint"), { name: "name", value: name, autocomplete: "nickname", autofocus: true })];
+	const { name, isSignedIn } = chat.me;
+	const parts = [field(words("nameHint"), { name: "name", value: name, autocomplete: "nickname" })];
 	if (!isSignedIn) parts.push(button({ className: "soft", onclick: () => signIn("") }, words("signIn")));
 	ask("name", words("name"), parts, words("save"), (values) => {
 		const wanted = values.name.trim();
@@ -54,25 +53,25 @@ function askName() {
 	});
 }
 
-listen("sign-in", signIn);
-listen("name-refused", (text) => say("name", text));
-listen("me", () => (isFor("name") || (isFor("sign-in") && session.me.isSignedIn)) && dialog.close());
+on("sign-in", signIn);
+on("name-refused", (text) => say("name", text));
+on("me", () => (isFor("name") || (isFor("sign-in") && chat.me.isSignedIn)) && dialog.close());
 at("me").onclick = askName;
 
 at("add-image").onclick = () => {
-	const url = field("URL", { name: "url", type: "url", placeholder: "https://", pattern: "https?://.+", maxLength: 2048, autofocus: true });
+	const url = field("URL", { name: "url", type: "url", placeholder: "https://", pattern: "https?://.+", maxLength: 2048 });
 	ask("image", words("image"), [url], words("send"), ({ url }) => {
-		submit(session.joined, { type: "image", url }, session.me);
+		submit(chat.joined, { type: "image", url }, chat.me);
 		return true;
 	});
 };
 
-listen("person", (id, name) => {
+on("person", (id, name) => {
 	emit("chosen");
-	if (id === session.me.id) return askName();
-	const portrait = element("div", { className: "portrait" }, avatar(id, name), element("p", {}, person(name)), element("small", {}, `ID ${id}`));
-	ask("person", "", [portrait, ...(session.me.isAdmin ? [adminPart(id)] : [])], words("writeTo"), () => {
-		dialog.close(); // gives the focus back, and the conversation takes it
+	if (id === chat.me.id) return askName();
+	const portrait = node("div.portrait", {}, avatar(id, name), node("p", {}, person(name)));
+	ask("person", "", [portrait, ...(chat.me.isAdmin ? [adminPart(id)] : [])], words("writeTo"), () => {
+		dialog.close(); // gives the focus back, and the talk takes it
 		show(privately(id, name));
 	});
 });
@@ -82,10 +81,10 @@ function adminPart(id) {
 		send({ type, target_id: id, ...values?.() });
 		dialog.close();
 	} }, words(type));
-	const minutes = element("select", { ariaLabel: words("mute") }, ...MUTE_MINUTES.map((value) => element("option", { value }, words("minutes", value))));
-	const reason = element("input", { placeholder: words("reason"), maxLength: 200 });
-	const row = (...parts) => element("div", { className: "row" }, ...parts);
-	return element("fieldset", {},
+	const minutes = node("select", { ariaLabel: words("mute") }, ...MUTE_MINUTES.map((value) => node("option", { value }, words("minutes", value))));
+	const reason = node("input", { placeholder: words("reason"), maxLength: 200 });
+	const row = (...parts) => node("div.row", {}, ...parts);
+	return node("fieldset", {},
 		row(minutes, act("mute", () => ({ seconds: minutes.value * 60 })), act("unmute")),
 		row(reason, act("kick", () => (reason.value.trim() ? { reason: reason.value } : {}), "soft danger")));
 }

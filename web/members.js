@@ -1,10 +1,10 @@
-// The list of members. Ten thousand may be in it; the page has only those that can be seen.
+// The members. Of ten thousand the page has only those that can be seen.
 
 import * as roster from "./roster.js";
-import * as session from "./session.js";
-import { at, avatar, element, label, oncePerFrame, person } from "./element.js";
+import * as chat from "./chat.js";
+import { at, avatar, node, label, perFrame, person } from "./node.js";
 import { count, words } from "./words.js";
-import { emit, listen } from "./signal.js";
+import { emit, on } from "./signal.js";
 
 const ROW_PX = 44; // of style.css, too
 const AROUND = 6; // rows above and below the visible ones
@@ -16,7 +16,7 @@ const search = at("search");
 let shown = [];
 let active = 0; // the row that the keyboard is at
 
-const paint = oncePerFrame(() => {
+const paint = perFrame(() => {
 	shown = roster.matching(search.value);
 	active = Math.max(0, Math.min(active, shown.length - 1));
 	rows.style.height = `${shown.length * ROW_PX}px`;
@@ -26,17 +26,15 @@ const paint = oncePerFrame(() => {
 	box.setAttribute("aria-activedescendant", `member-${shown[active]?.id}`);
 	if (box.scrollTop && last >= shown.length) roster.want();
 	const unnamed = roster.online - shown.length;
-	const isSearched = search.value.trim() !== "";
 	at("members-count").textContent = count(roster.online);
-	const note = isSearched ? words("found", shown.length) : unnamed > 0 ? words("more", unnamed) : "";
+	const note = search.value.trim() ? words("found", shown.length) : unnamed > 0 ? words("more", unnamed) : "";
 	at("members-note").textContent = roster.isFetching ? words("loading") : note;
 });
 
 function row({ id, name }, index) {
-	const you = id === session.me.id ? [" ", element("small", {}, words("you"))] : [];
-	const made = element("div", { id: `member-${id}`, className: "member", ariaSelected: String(index === active) }, avatar(id, name), label(person(name), ...you));
-	Object.assign(made, { role: "option", ariaPosInSet: index + 1, ariaSetSize: shown.length, onclick: () => choose(index) });
-	made.dataset.id = id;
+	const you = id === chat.me.id ? [" ", node("small", {}, words("you"))] : [];
+	const option = { role: "option", ariaSelected: String(index === active), ariaPosInSet: index + 1, ariaSetSize: shown.length };
+	const made = node("div.member", { id: `member-${id}`, ...option, onclick: () => choose(index) }, avatar(id, name), label(person(name), ...you));
 	made.style.top = `${index * ROW_PX}px`;
 	return made;
 }
@@ -62,11 +60,9 @@ search.oninput = () => {
 	roster.want();
 	paint();
 };
-search.onkeydown = (event) => {
-	if (event.key !== "ArrowDown") return;
-	event.preventDefault();
-	box.focus();
+search.onkeydown = ({ key }) => {
+	if (key === "ArrowDown") box.focus();
 };
 box.onscroll = paint;
 new ResizeObserver(paint).observe(box);
-listen("roster me", paint);
+on("roster me", paint);

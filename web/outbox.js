@@ -1,33 +1,31 @@
-// What we say, until the server has it. It answers that a message was sent, not which; so one is under way at
-// a time, and the answer is always to that one.
+// What we say, until the server has it. Its answers don't name the message; so one is under way at a time.
 
-import { add, place, show } from "./conversations.js";
+import { add, isSame, place, show } from "./talks.js";
 import { close, send } from "./connection.js";
 import { emit } from "./signal.js";
 import { words } from "./words.js";
 
-const WAITING_MAX = 50; // below the server's burst of 100, since they may leave at once
+const WAITING_MAX = 50; // below the server's burst of 100
 const ANSWER_MS = 20_000; // after this the connection is taken for dead
 
 let waiting = [];
 let underWay = null;
-let doubtful = []; // under way when a connection ended: the room's history will tell
+let doubtful = []; // under way when a line broke: history will tell
 let answerTimer = 0;
-let isReady; // to send to that conversation
+let isReady; // to send to that talk
 
 export function sendWhen(readiness) {
 	isReady = readiness;
 }
 
-export function submit(conversation, message, { id: fromId, name: fromName }) {
+export function submit(talk, message, { id: fromId, name: fromName }) {
 	const { content: text, url } = message;
-	const entry = { message, conversation, fromId, fromName, text, url, timestamp: Date.now() / 1000, state: "waiting", readers: new Set() };
-	add(conversation, entry);
-	show(conversation);
+	const entry = { message, talk, fromId, fromName, text, url, timestamp: Date.now() / 1000, state: "waiting", readers: new Set() };
+	add(talk, entry);
+	show(talk);
 	enqueue(entry);
 }
 
-/** Says something for the first time, or again when it has failed. */
 export function enqueue(entry) {
 	if (waiting.length >= WAITING_MAX) return become(entry, "failed", words("tooMany"));
 	become(entry, "waiting");
@@ -37,13 +35,13 @@ export function enqueue(entry) {
 
 function become(entry, state, reason) {
 	Object.assign(entry, { state, reason });
-	emit("changed", entry.conversation, entry);
+	emit("changed", entry.talk, entry);
 }
 
 export function next() {
-	if (underWay || !waiting.length || !isReady(waiting[0].conversation) || !send(waiting[0].message)) return;
+	if (underWay || !waiting.length || !isReady(waiting[0].talk) || !send(waiting[0].message)) return;
 	underWay = waiting.shift();
-	underWay.afterId = underWay.conversation.lastId;
+	underWay.afterId = underWay.talk.lastId;
 	become(underWay, "sending");
 	answerTimer = setTimeout(close, ANSWER_MS);
 }
@@ -55,17 +53,17 @@ function answered() {
 	return entry;
 }
 
-/** The server has it; in a room it has given it an id. */
+/** The server has it, in a room with an id. */
 export function acknowledge(timestamp, id) {
-	if (!underWay || underWay.conversation.isRoom !== (id !== undefined)) return;
+	if (!underWay || underWay.talk.isRoom !== (id !== undefined)) return;
 	const entry = answered();
 	entry.timestamp = timestamp;
 	become(entry, "sent");
-	if (id) place(entry.conversation, entry, id);
+	if (id) place(entry.talk, entry, id);
 	next();
 }
 
-/** The server refused what is under way. False when that cannot be meant. */
+/** The server refused it. False when something else is meant. */
 export function refuse(reason, isMeant) {
 	if (!underWay || !isMeant(underWay.message.type)) return false;
 	become(answered(), "failed", reason);
@@ -73,35 +71,34 @@ export function refuse(reason, isMeant) {
 	return true;
 }
 
-export function abandon(conversation) {
-	const lost = waiting.filter((entry) => entry.conversation === conversation);
-	waiting = waiting.filter((entry) => entry.conversation !== conversation);
+export function abandon(talk) {
+	const lost = waiting.filter((entry) => entry.talk === talk);
+	waiting = waiting.filter((entry) => entry.talk !== talk);
 	for (const entry of lost) become(entry, "failed", words("unsure"));
 }
 
-/** The connection ended. What was under way has perhaps arrived. */
+/** What was under way has perhaps arrived. */
 export function interrupt() {
 	const entry = answered();
-	if (entry?.conversation.isRoom) doubtful.push(entry);
+	if (entry?.talk.isRoom) doubtful.push(entry);
 	else if (entry) become(entry, "failed", words("unsure"));
 }
 
-/** True when this, out of the room's history, is the own message that was in doubt. */
-export function recognise(conversation, { id, fromName, text, url }) {
-	const entry = doubtful.find((one) => one.conversation === conversation && id > one.afterId &&
-		one.fromName === fromName && one.text === text && one.url === url);
+/** True when this, of the history, was in doubt. */
+export function recognise(talk, known) {
+	const entry = doubtful.find((one) => one.talk === talk && known.id > one.afterId && isSame(one, known));
 	if (!entry) return false;
 	doubtful = doubtful.filter((other) => other !== entry);
 	become(entry, "sent");
-	place(conversation, entry, id);
+	place(talk, entry, known.id);
 	return true;
 }
 
-/** Behind which id the history has to be asked for, so that it tells of what is in doubt. */
-export const historyAfter = (conversation) =>
-	Math.min(conversation.lastId, ...doubtful.filter((entry) => entry.conversation === conversation).map(({ afterId }) => afterId));
+/** Behind which id the history tells of what is in doubt. */
+export const historyAfter = (talk) =>
+	Math.min(talk.lastId, ...doubtful.filter((entry) => entry.talk === talk).map(({ afterId }) => afterId));
 
-/** The history was read, and what is still in doubt was not in it. */
+/** What is still in doubt was not in the history. */
 export function resolve() {
 	for (const entry of doubtful) become(entry, "failed", words("unsure"));
 	doubtful = [];

@@ -1,5 +1,4 @@
-// The members of the room. In a large room the server names some of them; the others are fetched, page by
-// page, when somebody looks for them.
+// The members of the room. Those whom a large room does not name are fetched when somebody looks for them.
 
 import { emit } from "./signal.js";
 import { send } from "./connection.js";
@@ -11,18 +10,17 @@ const members = new Map(); // id → { id, name, key }
 let sorted = null;
 let fetchedAt = -Infinity;
 
-/** How many are in the room, named or not. */
+/** Members, named or not. */
 export let online = 0;
 export let isFetching = false;
 
-/** The members by name, or those whose name holds `search`. */
 export function matching(search) {
 	sorted ??= [...members.values()].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.id - b.id));
 	const key = search.trim().toLowerCase();
 	return key ? sorted.filter((member) => member.key.includes(key)) : sorted;
 }
 
-/** Who came or has another name, who left, and how many are there now. */
+/** Who came or has another name, who left, how many are there. */
 export function change(some, left = [], total = online) {
 	for (const { id, name } of some) members.set(id, { id, name, key: name.toLowerCase() });
 	for (const id of left) members.delete(id);
@@ -53,7 +51,7 @@ function finish() {
 	emit("roster");
 }
 
-/** Asks for all the names, unless they are known or have just been asked for. */
+/** Asks for all the names, but not again and again. */
 export function want() {
 	if (members.size >= online || isFetching || performance.now() - fetchedAt < FETCH_AGAIN_MS) return;
 	fetchedAt = performance.now();
@@ -61,7 +59,7 @@ export function want() {
 	ask(0);
 }
 
-// Pages are by id. Who has left is in neither list, so those known up to a page's last id are those before the next.
+// Who has left is in neither list: those known up to a page's last id are those before the next.
 function ask(lastId) {
 	const offset = [...members.keys()].filter((id) => id <= lastId).length;
 	if (!send({ type: "get_users", offset, limit: PAGE_MAX })) finish();

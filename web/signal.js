@@ -3,7 +3,7 @@
 const listeners = {};
 
 /** Calls `listener` whenever one of the names, which spaces separate, is emitted. */
-export function listen(names, listener) {
+export function on(names, listener) {
 	for (const name of names.split(" ")) (listeners[name] ??= []).push(listener);
 }
 

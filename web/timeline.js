@@ -1,44 +1,49 @@
-// The end of the current conversation, line by line. However fast a room talks, the page changes once per
-// frame and holds a bounded number of lines.
+// The end of the current talk. However fast a room is, the page changes once per frame, by a few lines.
 
-import * as conversations from "./conversations.js";
-import { at, avatar, button, element, link, linked, oncePerFrame, people, person, phrase, visible } from "./element.js";
+import * as talks from "./talks.js";
+import { at, avatar, button, node, link, linked, perFrame, people, person, phrase, visible } from "./node.js";
 import { calendar, clock, words } from "./words.js";
-import { emit, listen } from "./signal.js";
+import { emit, on } from "./signal.js";
 import { enqueue } from "./outbox.js";
 
 const LINES_MAX = 300; // twice as many while somebody reads further up
 const NEAR_END_PX = 80;
-const GROUP_S = 300; // what somebody says within this time stands under one name
+const GROUP_S = 300; // within which one name is enough
 const SPOKEN_MAX = 3; // lines in one frame
+const ADDED_MAX = 30; // lines in one frame; more wait for the next
 
 const log = at("timeline");
 const pill = at("to-end");
 let fresh = []; // entries that are not on the page yet
 let isAtEnd = true;
 
-const paint = oncePerFrame(flush);
-
-function flush() {
-	log.querySelector(".hello")?.remove();
+const paint = perFrame(() => {
+	if (log.firstElementChild?.matches(".hello")) log.replaceChildren();
 	// A screen reader cannot follow a room that talks faster than it.
 	log.ariaLive = fresh.length > SPOKEN_MAX ? "off" : "polite";
-	fresh.splice(0).forEach(append);
+	fresh.splice(0, ADDED_MAX).forEach(put);
 	const extra = log.childElementCount - LINES_MAX * (isAtEnd ? 1 : 2);
 	for (let n = 0; n < extra; n++) log.firstElementChild.remove();
 	if (extra > 0) dress(log.firstElementChild);
-	if (!log.firstElementChild) {
-		const text = words(conversations.current.isRoom ? "hello" : "helloPrivate");
-		log.append(element("li", { className: "hello notice" }, text));
+	if (fresh.length) paint();
+	else if (!log.firstElementChild) {
+		const text = words(talks.current.isRoom ? "hello" : "helloPrivate");
+		log.append(node("li.hello notice", {}, text));
 	}
 	follow();
-}
+});
 
-function append(entry) {
-	const line = (entry.line ??= element("li", { entry }));
+/** Fills the line of an entry, and puts it behind those before it. */
+function put(entry) {
+	const line = (entry.line ??= node("li", { entry }));
 	fill(line, entry);
-	log.append(line);
+	const { entries } = talks.current;
+	let index = entries.lastIndexOf(entry);
+	while (index-- > 0 && !entries[index].line?.isConnected);
+	const before = entries[index]?.line;
+	if (!line.isConnected || line.previousElementSibling !== (before ?? null)) before ? before.after(line) : log.prepend(line);
 	dress(line);
+	if (line.nextElementSibling) dress(line.nextElementSibling);
 }
 
 function fill(line, entry) {
@@ -51,10 +56,10 @@ function fill(line, entry) {
 	line.dataset.state = state ?? "";
 	const date = new Date(timestamp * 1000);
 	const isToday = date.toDateString() === new Date().toDateString();
-	const time = element("time", { dateTime: date.toISOString(), title: date.toLocaleString() }, (isToday ? clock : calendar).format(date));
+	const time = node("time", { dateTime: date.toISOString(), title: calendar.format(date) }, (isToday ? clock : calendar).format(date));
 	const author = button({ className: "author", onclick: () => emit("person", fromId, fromName) }, person(fromName));
-	const content = entry.url ? picture(entry) : element("div", { className: "text", dir: "auto" }, ...linked(entry.text));
-	const said = element("div", { className: "said" }, element("p", { className: "head" }, author, time), content);
+	const content = entry.url ? picture(entry) : node("div.text", { dir: "auto" }, ...linked(entry.text));
+	const said = node("div.said", {}, node("p.head", {}, author, time), content);
 	if (state) said.append(mark(entry));
 	line.replaceChildren(avatar(fromId, fromName), said);
 }
@@ -64,24 +69,26 @@ function told({ notice, names, way, who }) {
 	return names ? phrase("renamed", ...names.map(person)) : phrase(way, people(who));
 }
 
-/** How far an own message has come. */
 function mark(entry) {
-	const { state, reason, readers, conversation } = entry;
+	const { state, reason, readers, talk } = entry;
 	const isRead = state === "sent" && readers.size > 0;
 	const text = isRead ? words("read", readers.size) : reason ?? words(state);
-	const made = element("span", { className: "mark", title: text });
-	if (state !== "failed") made.append(element("span", { ariaHidden: "true" }, isRead ? "✓✓" : state === "sent" ? "✓" : "…"), element("span", { className: "unseen" }, text));
-	else made.append(`⚠ ${text} `, ...(conversation.isEnded ? [] : [button({ className: "soft", onclick: () => enqueue(entry) }, words("retry"))]));
+	const made = node("span.mark", { title: text });
+	if (state !== "failed") {
+		made.append(isRead ? "✓✓" : state === "sent" ? "✓" : "…");
+		return Object.assign(made, { role: "img", ariaLabel: text });
+	}
+	made.append(`⚠ ${text} `, talk.isEnded ? "" : button({ className: "soft", onclick: () => enqueue(entry) }, words("retry")));
 	return made;
 }
 
-/** An image of somebody else's is fetched only when asked for: whoever serves it sees who looks. */
+/** Images of others are fetched only when asked for: their servers see who looks. */
 function picture({ url, fromName, state }) {
-	const box = element("div", { className: "picture" });
+	const box = node("div.picture", {});
 	if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) return box.append(url), box;
 	const address = link(url, new URL(url).host);
 	const load = () => {
-		const image = element("img", { alt: words("imageFrom", visible(fromName)), referrerPolicy: "no-referrer", onload: follow });
+		const image = node("img", { alt: words("imageFrom", visible(fromName)), referrerPolicy: "no-referrer", onload: follow });
 		image.onerror = () => image.replaceWith(words("imageBad"));
 		image.src = url;
 		box.replaceChildren(image, address);
@@ -100,13 +107,13 @@ function dress(line) {
 	const isFollowing = !entry.isFirstNews && above?.fromId === entry.fromId && above.fromName === entry.fromName &&
 		!above.state === !entry.state && entry.timestamp - above.timestamp < GROUP_S;
 	line.classList.toggle("following", isFollowing);
-	if (entry.isFirstNews) line.prepend(element("p", { className: "rule" }, words("fresh")));
+	if (entry.isFirstNews) line.prepend(node("p.rule", {}, words("fresh")));
 }
 
 function follow() {
 	if (isAtEnd) log.scrollTop = log.scrollHeight;
-	conversations.attend(isAtEnd && !document.hidden);
-	const unread = conversations.current?.unread;
+	talks.attend(isAtEnd && !document.hidden);
+	const unread = talks.current?.unread;
 	pill.hidden = isAtEnd;
 	pill.textContent = unread ? words("newMessages", unread) : words("toEnd");
 }
@@ -123,30 +130,21 @@ pill.onclick = () => {
 new ResizeObserver(follow).observe(log);
 document.addEventListener("visibilitychange", follow);
 
-listen("current", () => {
+on("current", () => {
 	log.replaceChildren();
-	fresh = conversations.current.entries.slice(-LINES_MAX);
+	fresh = talks.current.entries.slice(-LINES_MAX);
 	isAtEnd = true;
 	paint();
 });
-listen("entry", (conversation, entry) => {
-	if (conversation !== conversations.current) return;
+on("entry", (talk, entry) => {
+	if (talk !== talks.current) return;
 	fresh.push(entry);
 	if (fresh.length > LINES_MAX) fresh.shift();
 	if (entry.state) isAtEnd = true;
 	paint();
 });
-listen("changed", (conversation, entry) => {
-	if (conversation !== conversations.current) return;
-	// An own message may have to move between others, which must be there then.
-	if (entry.state && fresh.length) flush();
-	const { line } = entry;
-	if (!line?.isConnected) return;
-	fill(line, entry);
-	const { entries } = conversation;
-	const before = entries[entries.indexOf(entry) - 1]?.line;
-	if (before?.isConnected && before !== line.previousElementSibling) before.after(line);
-	dress(line);
-	if (line.nextElementSibling) dress(line.nextElementSibling);
+on("changed", (talk, entry) => {
+	if (talk !== talks.current || !entry.line?.isConnected) return;
+	put(entry);
 	paint();
 });

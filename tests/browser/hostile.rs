@@ -26,7 +26,7 @@ async fn what_others_write_is_text_and_nothing_else() {
         tell(&mut bob, text).await;
     }
     ann.has_heard(&HOSTILE).await;
-    let ann_id = ann.see("Number(all('.member')[0].dataset.id)").await;
+    let ann_id = ann.see("Number(all('.member')[0].id.slice('member-'.length))").await;
     for name in ["<b>bold</b>", "\u{202e}nnA", "\u{200b}\u{200d}", "\"'><i>x"] {
         bob.say(json!({"type": "set_name", "name": name})).await;
         bob.until("name_changed").await;

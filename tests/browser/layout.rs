@@ -17,11 +17,11 @@ async fn on_a_phone_the_sides_are_drawers() {
     tell(&mut bob, &"unbroken".repeat(60)).await;
     ann.until("all('#timeline .text').length === 2").await;
     assert_eq!(ann.see("document.documentElement.scrollWidth <= 390").await, true);
-    assert_eq!(ann.see("at('conversations').inert && at('members-panel').inert").await, true);
-    ann.click("[aria-controls=conversations]").await;
-    ann.until("!at('conversations').inert && at('conversations').getBoundingClientRect().left === 0").await;
+    assert_eq!(ann.see("at('talks').inert && at('members-panel').inert").await, true);
+    ann.click("[aria-controls=talks]").await;
+    ann.until("!at('talks').inert && at('talks').getBoundingClientRect().left === 0").await;
     ann.choose("random").await;
-    ann.until("at('conversations').inert && text('#title') === '# random'").await;
+    ann.until("at('talks').inert && text('#title') === '# random'").await;
     ann.click("[aria-controls=members-panel]").await;
     ann.until("!at('members-panel').inert && at('members-panel').getBoundingClientRect().right === 390")
         .await;

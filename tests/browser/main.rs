@@ -5,7 +5,7 @@
 //! driven through chromedriver; `scripts/test` installs both.
 //!
 //! Two behaviours are measurements that need a quiet machine, and run only when asked for
-//! (`cargo test --test browser -- --ignored`).
+//! (`scripts/measure-page`).
 
 #![allow(clippy::unwrap_used)]
 

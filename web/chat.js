@@ -1,15 +1,14 @@
-// The chat dialect: what the server says becomes conversations, members and marks, and how one comes back
-// after a broken line, or to another room, without missing or doubling anything.
+// The chat dialect, and how one comes back to a room without missing or doubling anything.
 
 import * as connection from "./connection.js";
-import * as conversations from "./conversations.js";
+import * as talks from "./talks.js";
 import * as outbox from "./outbox.js";
 import * as roster from "./roster.js";
-import { add, notice, passed, privately, room, show } from "./conversations.js";
+import { add, notice, passed, privately, room, show } from "./talks.js";
 import { emit } from "./signal.js";
 import { refusal, words } from "./words.js";
 
-const LIFE_TOLERANCE_S = 1; // both times that tell when the server began are whole seconds
+const LIFE_TOLERANCE_S = 1; // times are whole seconds
 const ROOMS_EVERY_MS = 15_000;
 const TIMER_MS_MAX = 2 ** 31 - 1;
 const SIGN_IN = -1; // our own reason to close: nothing can be done before
@@ -19,16 +18,16 @@ export const rooms = new Map(); // name → members
 /** The room that we are in. */
 export let joined = null;
 
-let credentials = null; // kept to come back with, as long as the page is open
+let account = null; // kept to come back with, as long as the page is open
 let beganAt = 0; // of the server's life, in Unix seconds
 let farewell = ""; // what the server said before it closed
 let muteTimer = 0;
 
-// Rooms whose history has been asked for, in order. `isStale`: what comes before `room_joined` tells of
-// another room, or will be repeated. `isSkipped`: so will the whole of its history.
-let arrivals = [];
+// Rooms whose history was asked for, in order. `isStale`: what comes before `room_joined` is of another room,
+// or will be repeated. `isSkipped`: so will its history.
+let visits = [];
 
-outbox.sendWhen((conversation) => !arrivals.length && (!conversation.isRoom || conversation === joined));
+outbox.sendWhen((talk) => !visits.length && (!talk.isRoom || talk === joined));
 setInterval(askRooms, ROOMS_EVERY_MS);
 
 const become = (name, text = words(name)) => emit("status", name, text);
@@ -38,20 +37,20 @@ export function connect() {
 	connection.open();
 }
 
-/** Goes to a room; what was said there since our last visit comes with its history. */
+/** Goes to a room. What was said since our last visit comes with its history. */
 export function enterRoom(name) {
 	const { lastId } = room(name);
-	if (name === joined.key && !arrivals.length) show(joined);
+	if (name === joined.key && !visits.length) show(joined);
 	else ask(name, lastId, {}, lastId ? "resume" : "join_room");
 }
 
-function ask(room, after, arrival, type = "resume") {
-	if (connection.send({ type, room, after })) arrivals.push({ room, after, ...arrival });
+function ask(room, after, visit, type = "resume") {
+	if (connection.send({ type, room, after })) visits.push({ room, after, ...visit });
 }
 
 export function signIn(username, password) {
-	credentials = { type: "auth", username, password };
-	if (!connection.send(credentials)) connect();
+	account = { type: "auth", username, password };
+	if (!connection.send(account)) connect();
 }
 
 function askRooms() {
@@ -61,26 +60,26 @@ function askRooms() {
 connection.handle({
 	opened() {
 		farewell = "";
-		// Where an account is needed, the second is answered by saying so.
-		connection.send(credentials ?? { type: "get_rooms" });
+		// Where an account is needed, the answer to the second says so.
+		connection.send(account ?? { type: "get_rooms" });
 	},
 
 	closed(code, reason) {
-		const isRefused = code === SIGN_IN || (code === 1008 && credentials && !me.isSignedIn);
+		const isRefused = code === SIGN_IN || (code === 1008 && account && !me.isSignedIn);
 		me.isSignedIn = me.isAdmin = false;
-		arrivals = [];
+		visits = [];
 		outbox.interrupt();
 		emit("me");
 		// 1008 is a decision about us; asking again at once would be pestering.
 		const isFinal = isRefused || code === 1008;
 		if (isRefused) {
-			credentials = null;
+			account = null;
 			become("closed", words("signIn"));
 			emit("sign-in", refusal(reason));
 		} else if (isFinal) {
 			const text = farewell ? words("kicked", refusal(farewell)) : words("closed", reason);
 			become("closed", text);
-			notice(conversations.current, text, true);
+			notice(talks.current, text, true);
 		} else become("lost", words(farewell ? "full" : "lost"));
 		if (isFinal) outbox.resolve();
 		return !isFinal;
@@ -91,11 +90,11 @@ connection.handle({
 		try {
 			event = JSON.parse(data);
 		} catch {
-			farewell = data; // "Server is full" is said in plain text, to every dialect alike
+			farewell = data; // "Server is full" is plain text in every dialect
 			return;
 		}
-		const isStale = !joined || arrivals[0]?.isStale;
-		if (Object.hasOwn(HANDLERS, event?.type) && !(isStale && OF_A_ROOM.has(event.type))) HANDLERS[event.type](event.content, event);
+		const isStale = !joined || visits[0]?.isStale;
+		if (Object.hasOwn(EVENTS, event?.type) && !(isStale && OF_A_ROOM.has(event.type))) EVENTS[event.type](event.content, event);
 	},
 });
 
@@ -109,21 +108,19 @@ function arrive(name) {
 		roster.reset();
 		emit("joined");
 	}
-	if (!arrivals[0]?.isReturn || conversations.current === before) show(joined);
+	if (!visits[0]?.isReturn || talks.current === before) show(joined);
 	emit("rooms");
 }
 
-const isSame = (a, b) => a?.fromName === b.fromName && a.text === b.text && a.url === b.url;
-
-/** Adds of a history what is not there yet, and says so where something is missing. */
+/** Adds what is not there yet, and tells what is missing. */
 function merge(history, { after, isReturn }) {
 	const isVisited = joined.lastId > 0;
-	const isContinued = history.some((entry) => isSame(joined.byId.get(entry.id), entry));
+	const isContinued = history.some((entry) => talks.isSame(joined.byId.get(entry.id), entry));
 	if (isVisited && after === 0 && !isContinued) {
-		// Nothing that we know: either it is no longer kept, or this is another life of the server.
+		// Nothing that we know: it is no longer kept, or this is another life of the server.
 		const isLater = history[0]?.id > joined.lastId;
 		notice(joined, words(isLater ? "gap" : "anew"), true);
-		if (!isLater) conversations.forgetIds(joined);
+		if (!isLater) talks.forgetIds(joined);
 	} else if (isReturn && isVisited) notice(joined, words("back"));
 	const { lastId } = joined;
 	for (const entry of history) if (!outbox.recognise(joined, entry) && entry.id > lastId) add(joined, entry);
@@ -140,22 +137,22 @@ function renamed({ id, name }) {
 	privately(id, name, false);
 }
 
-const HANDLERS = {
+const EVENTS = {
 	welcome({ user_id, user_name, server_stats, room: entered }, { timestamp }) {
 		const began = timestamp - server_stats.uptime_seconds;
 		const isOtherLife = Math.abs(began - beganAt) > LIFE_TOLERANCE_S;
-		if (isOtherLife) conversations.endPrivates();
+		if (isOtherLife) talks.endPrivates();
 		beganAt = began;
 		Object.assign(me, { id: user_id, name: user_name });
 		become("open");
 		emit("me");
 		const wanted = localStorage.name;
-		if (wanted && wanted !== user_name && !credentials) connection.send({ type: "set_name", name: wanted });
+		if (wanted && wanted !== user_name && !account) connection.send({ type: "set_name", name: wanted });
 		if (joined) {
-			arrivals = [{ isStale: true, isSkipped: true }];
+			visits = [{ isStale: true, isSkipped: true }];
 			return ask(joined.key, isOtherLife ? 0 : outbox.historyAfter(joined), { isReturn: true, isStale: true });
 		}
-		arrivals = [{ after: 0 }];
+		visits = [{ after: 0 }];
 		arrive(entered);
 		askRooms();
 	},
@@ -167,7 +164,7 @@ const HANDLERS = {
 	},
 
 	room_joined({ room: entered }) {
-		if (arrivals[0]) arrivals[0].isStale = false;
+		if (visits[0]) visits[0].isStale = false;
 		arrive(entered);
 		askRooms();
 	},
@@ -175,12 +172,12 @@ const HANDLERS = {
 	users: (list, { total }) => roster.list(list, total),
 
 	history(list, { complete }) {
-		const arrival = arrivals.shift();
-		if (!arrival || arrival.isSkipped) return;
+		const visit = visits.shift();
+		if (!visit || visit.isSkipped) return;
 		// What is kept may also have begun anew: all of it tells.
-		if (complete === false && arrival.after > 0) return ask(arrival.room, 0, { isReturn: true, isStale: true });
-		merge(list.map((one) => said(one.content, { ...one, from_name: one.sender })), arrival);
-		if (!arrivals.length) outbox.resolve();
+		if (complete === false && visit.after > 0) return ask(visit.room, 0, { isReturn: true, isStale: true });
+		merge(list.map((one) => said(one.content, { ...one, from_name: one.sender })), visit);
+		if (!visits.length) outbox.resolve();
 	},
 
 	rooms(list) {
@@ -239,10 +236,9 @@ const HANDLERS = {
 	kicked: ({ reason }) => (farewell = reason),
 
 	muted({ seconds }) {
-		clearTimeout(muteTimer);
+		EVENTS.unmuted();
 		me.mutedUntil = Date.now() + seconds * 1000;
-		muteTimer = setTimeout(HANDLERS.unmuted, Math.min(seconds * 1000, TIMER_MS_MAX));
-		emit("me");
+		muteTimer = setTimeout(EVENTS.unmuted, Math.min(seconds * 1000, TIMER_MS_MAX));
 	},
 
 	unmuted() {
@@ -254,20 +250,20 @@ const HANDLERS = {
 	error({ message }) {
 		const text = refusal(message);
 		const [kind, about] = message.split(": ");
-		if (kind === "Authentication required") return credentials || connection.close(SIGN_IN);
+		if (kind === "Authentication required") return account || connection.close(SIGN_IN);
 		if (kind === "Unknown message") return; // a read mark for what is no longer kept
 		if (kind === "Unknown message type") return outbox.refuse(text, (type) => type === about);
 		if (kind.startsWith("Invalid name")) return emit("name-refused", text);
 		if (kind === "Unknown room") {
-			// Where we were before is gone, or where we wanted to go was never there. The server has us somewhere.
-			const isReturn = arrivals.some((arrival) => arrival.room === about && arrival.isReturn);
-			arrivals = arrivals.filter((arrival) => arrival.room !== about);
+			// Where we were is gone, or where we wanted to go was never there.
+			const isReturn = visits.some((visit) => visit.room === about && visit.isReturn);
+			visits = visits.filter((visit) => visit.room !== about);
 			if (isReturn) ask("general", 0, { isStale: true }, "join_room");
 			outbox.next();
 		} else {
 			const isOfPrivate = kind === "User not found or offline";
 			if (kind !== "Permission denied" && outbox.refuse(text, (type) => !isOfPrivate || type === "private_message")) return;
 		}
-		notice(conversations.current, text, true);
+		notice(talks.current, text, true);
 	},
 };

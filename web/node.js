@@ -1,0 +1,77 @@
+// Elements from values. Whatever others have written enters the page here, and only as text.
+
+import { words } from "./words.js";
+
+export const at = (id) => document.getElementById(id);
+
+/** An element; behind a dot the tag may have classes. */
+export function node(tag, fields, ...children) {
+	const [name, className = ""] = tag.split(".");
+	const made = Object.assign(document.createElement(name), { className, ...fields });
+	made.append(...children);
+	return made;
+}
+
+export const button = (fields, ...children) => node("button", { type: "button", ...fields }, ...children);
+export const label = (...children) => node("span.label", {}, ...children);
+
+export function icon(name) {
+	const [drawing, use] = ["svg", "use"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
+	use.setAttribute("href", `#i-${name}`);
+	drawing.append(use);
+	return drawing;
+}
+
+// What shows nothing: format characters, separators, marks and fillers.
+const INVISIBLE = /^[\p{C}\p{Z}\p{M}\u115f\u1160\u2800\u3164\uffa0]*$/u;
+
+export const visible = (name) => (INVISIBLE.test(name) ? words("nameless") : name);
+
+/** A name, whose direction must not turn what is around it. */
+export const person = (name) => node("bdi.name", { textContent: visible(name) });
+
+/** A name where no element can stand: between isolates that it cannot end. */
+export const apart = (name) => `\u2068${visible(name).replace(/[\u202a-\u202e\u2066-\u2069]/g, "")}\u2069`;
+
+export function phrase(name, ...parts) {
+	return words(name).split("#").flatMap((piece, index) => [piece, parts[index] ?? ""]);
+}
+
+export const people = (names) => node("span", {}, ...names.flatMap((name) => [", ", person(name)]).slice(1));
+
+const segments = new Intl.Segmenter();
+
+export function avatar(id, name) {
+	const [{ segment }] = segments.segment(visible(name));
+	const made = node("span.avatar", { ariaHidden: "true" }, segment.toUpperCase());
+	made.style.setProperty("--hue", (id * 137) % 360);
+	return made;
+}
+
+const LINK = /\bhttps?:\/\/[^\s<>"]*[^\s<>"'.,:;!?)\]}，。！？；：）】」]/gi;
+
+export function link(href, text = href) {
+	return node("a", { href, target: "_blank", rel: "noopener noreferrer nofollow" }, text);
+}
+
+export function linked(text) {
+	const parts = [];
+	let end = 0;
+	for (const { 0: address, index } of text.matchAll(LINK)) {
+		if (!URL.canParse(address)) continue;
+		parts.push(text.slice(end, index), link(address));
+		end = index + address.length;
+	}
+	return [...parts, text.slice(end)];
+}
+
+/** `paint`, once in the next frame, however often it is asked for. */
+export function perFrame(paint) {
+	let frame = 0;
+	return () => {
+		frame ||= requestAnimationFrame(() => {
+			frame = 0;
+			paint();
+		});
+	};
+}

@@ -1,0 +1,108 @@
+// The talks, in rooms and in private, and what was said in each.
+
+import { emit } from "./signal.js";
+
+const ENTRIES_MAX = 800; // older ones go
+const PRIVATE_MAX = 100; // the longest quiet one goes
+const NAMED_MAX = 8; // of those who came or went, in one line
+
+const rooms = new Map();
+/** The private talks, the latest first. */
+export let privates = [];
+/** The talk on the screen. */
+export let current = null;
+let isAttended = true; // its end is on a screen that somebody looks at
+
+// The `key` is a room's name or a user's id. Of the entries, what was said has a `timestamp`, in rooms an `id`,
+// by which it is ordered, and if it is our own a `state`.
+function begin(isRoom, key, name) {
+	return { isRoom, key, name, entries: [], byId: new Map(), lastId: 0, unread: 0, draft: "", isEnded: false };
+}
+
+export function room(name) {
+	if (!rooms.has(name)) rooms.set(name, begin(true, name, name));
+	return rooms.get(name);
+}
+
+export function privately(id, name, isBegun = true) {
+	let found = privates.find(({ key, isEnded }) => key === id && !isEnded);
+	if (!found && isBegun) {
+		found = begin(false, id, name);
+		privates = [found, ...privates].slice(0, PRIVATE_MAX);
+	}
+	if (found) found.name = name;
+	emit("talks");
+	return found;
+}
+
+/** Another life of the server gives these ids to other people. */
+export function endPrivates() {
+	for (const talk of privates) talk.isEnded = true;
+	emit("talks");
+}
+
+export function show(talk) {
+	if (current === talk) return;
+	current = talk;
+	attend(true);
+	emit("current");
+}
+
+export function attend(isLookedAt) {
+	isAttended = isLookedAt;
+	if (!isAttended || !current?.unread) return;
+	current.unread = 0;
+	emit("talks");
+}
+
+export const unreadBut = (one) => [...rooms.values(), ...privates].reduce((sum, other) => sum + (other === one ? 0 : other.unread), 0);
+
+export function add(talk, entry) {
+	const { entries, byId } = talk;
+	entries.push(entry);
+	if (entry.id) know(talk, entry);
+	if (entries.length > ENTRIES_MAX) byId.delete(entries.shift().id);
+	if (!talk.isRoom && entry.timestamp) privates = [talk, ...privates.filter((other) => other !== talk)];
+	if (entry.isNews && !(talk === current && isAttended && !document.hidden)) entry.isFirstNews = talk.unread++ === 0;
+	if (entry.isFirstNews !== undefined || !talk.isRoom) emit("talks");
+	emit("entry", talk, entry);
+}
+
+function know(talk, entry) {
+	talk.byId.set(entry.id, entry);
+	talk.lastId = Math.max(talk.lastId, entry.id);
+}
+
+export const isSame = (a, b) => a?.fromName === b.fromName && a.text === b.text && a.url === b.url;
+
+/** Puts an own message where its id belongs. */
+export function place(talk, entry, id) {
+	const { entries } = talk;
+	const index = entries.indexOf(entry);
+	if (index < 0) return;
+	entries.splice(index, 1);
+	const isLate = entries.slice(index).some((other) => other.id < id);
+	entries.splice(isLate ? entries.findLastIndex((other) => other.id < id) + 1 : index, 0, entry);
+	entry.id = id;
+	know(talk, entry);
+	emit("changed", talk, entry);
+}
+
+/** Those of another life of the server. */
+export function forgetIds(talk) {
+	talk.byId.clear();
+	talk.lastId = 0;
+	for (const entry of talk.entries) entry.id = undefined;
+}
+
+export function notice(talk, notice, isBad = false) {
+	if (talk) add(talk, { notice, isBad });
+}
+
+/** Somebody `came` or `left`; those in succession share a line. */
+export function passed(talk, way, name) {
+	const last = talk.entries.at(-1);
+	if (last?.way !== way || last.who.length === NAMED_MAX) return add(talk, { way, who: [name] });
+	last.who.push(name);
+	emit("changed", talk, last);
+}
