@@ -52,6 +52,13 @@ const LISTEN_PAUSE: Duration = Duration::from_millis(20);
 /// How often the end of shards that were told to stop is asked for again.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// How often that is asked for before the server ends without them, or without the storage.
+const STOPS_MAX: u32 = 3;
+
+/// The part of the drain timeout in which what clients have asked for is to be dealt with, and to be on the
+/// disk, before they are closed all the same. Closing takes half of it, and the answers have the rest.
+const SETTLE_PART: u32 = 4;
+
 /// Why the server did not start, or did not end well.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug, Error)]
@@ -84,6 +91,12 @@ pub enum ServerError {
     /// The thread that writes to it has failed.
     #[error("the storage has failed: its thread has panicked")]
     Storage,
+    /// A thread did not end when it was told to.
+    #[error(
+        "not everything has stopped in time, and history.db may not be closed; what was acknowledged is kept: \
+         see that the disk works"
+    )]
+    NotStopped,
     /// Signals or threads could not be set up.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -168,12 +181,32 @@ async fn serve(
     let mut waiting_for_ready = shards;
     let mut waiting_for_reached = shards;
     let mut announce = Some(announce);
+    // When to close everyone though something is still to be dealt with.
+    let mut settle_deadline: Option<Instant> = None;
     // When to stop waiting for those who do not answer.
     let mut deadline = None;
+    let mut stops = 0;
     let outcome = loop {
         tokio::select! {
+            () = sleep_until(settle_deadline.unwrap_or_else(Instant::now)), if settle_deadline.is_some() => {
+                settle_deadline = None;
+                if *stage.borrow() < Stage::Draining {
+                    warn!(
+                        "everyone is closed before all their messages were stored and answered; if this is due to \
+                         history.db, see that the disk works"
+                    );
+                    waiting_for_reached = shards;
+                    stage.send_replace(Stage::Draining);
+                }
+                continue;
+            }
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                warn!("the drain timeout is over; whoever is left is cut off");
+                if stops == 0 {
+                    warn!("the drain timeout is over; whoever is left is cut off");
+                } else if stops == STOPS_MAX {
+                    break Err(ServerError::NotStopped);
+                }
+                stops += 1;
                 deadline = Some(Instant::now() + STOP_TIME_MAX);
                 stage.send_replace(Stage::Stopped);
                 continue;
@@ -215,6 +248,7 @@ async fn serve(
         }
         info!("shutting down");
         deadline = Some(Instant::now() + config.drain_timeout);
+        settle_deadline = Some(Instant::now() + config.drain_timeout / SETTLE_PART);
         metrics.set_draining();
         stage.send_replace(Stage::Hushed);
     };

@@ -124,6 +124,8 @@ label! {
         Lost = "lost",
         /// More waited for it than its send queue may hold.
         SlowConsumer = "slow_consumer",
+        /// The storage was late for so long that too much waited to follow an acknowledgement.
+        SlowStorage = "slow_storage",
         /// Nothing came from it within the idle timeout.
         Idle = "idle",
         /// It broke the WebSocket protocol.

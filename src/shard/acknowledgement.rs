@@ -2,13 +2,13 @@
 //!
 //! Members see a message at once. Its sender is told that it was sent when that is true for good: where there
 //! is a storage, when the message is on the disk. The answer has its place in the room's order all the same,
-//! so it takes it at once, and is a *gate* in the out-queue until the storage has spoken.
+//! so it takes it at once, and is a *gate* in the out-queue until the storage has spoken. What has no place in that
+//! order goes past it, so a late disk silences nobody; and a close gives up what is still behind it.
 
 use bytes::Bytes;
 
 use super::Shard;
 use super::connection::Phase;
-use super::out_queue::Overflow;
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct};
@@ -53,16 +53,23 @@ impl Shard {
             return;
         }
         self.metrics.messages_delivered.add(1);
-        if let Err(Overflow) = connection.out.push_gate(place, Frame::new(answer)) {
-            self.evict(id, now);
+        if let Err(overflow) = connection.out.push_gate(place, Frame::new(answer)) {
+            self.evict(id, overflow, now);
         }
     }
 
     /// Lets an answer leave, or `other` in its place, and what is queued behind it.
     fn open_gate(&mut self, id: ConnectionId, place: Place, other: Option<Frame>) {
-        // Who was evicted meanwhile has no gates any more.
-        if self.connections.get_mut(id).is_some_and(|connection| connection.out.open(place, other)) {
-            self.mark_dirty(id);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let was_over_limit = connection.out.is_over_limit();
+        // Who is being closed has no gates any more.
+        if !connection.out.open(place, other) {
+            return;
         }
+        if was_over_limit && !connection.out.is_over_limit() {
+            // So much waited for the disk that nothing was read from this connection.
+            self.answered.push_back(id);
+        }
+        self.mark_dirty(id);
     }
 }

@@ -60,8 +60,8 @@ impl Members {
 pub(super) struct FanOut {
     /// Members whose queue took the frame.
     pub(super) delivered: u64,
-    /// Members whose queue was full.
-    pub(super) overflowed: Vec<ConnectionId>,
+    /// Members whose queue was full, and of what.
+    pub(super) overflowed: Vec<(ConnectionId, Overflow)>,
 }
 
 /// Queues one frame for every member but `except`. This is the loop that the server exists for: a pointer
@@ -80,7 +80,7 @@ pub(super) fn fan_out(
             continue;
         }
         let connection = connections.at(slot);
-        match connection.out.push(frame.clone()) {
+        match connection.out.push_in_order(frame.clone()) {
             Ok(()) => {
                 result.delivered += 1;
                 if !connection.is_dirty {
@@ -88,7 +88,7 @@ pub(super) fn fan_out(
                     dirty.push(connections.id(slot));
                 }
             }
-            Err(Overflow) => result.overflowed.push(connections.id(slot)),
+            Err(overflow) => result.overflowed.push((connections.id(slot), overflow)),
         }
     }
     result

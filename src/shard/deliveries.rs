@@ -32,7 +32,7 @@ impl Shard {
                     return;
                 };
                 let users = self.rooms[room.get()].lists.users(&members, now);
-                self.push(to.connection, users, now);
+                self.push_in_order(to.connection, users, now);
             }
             Delivery::Names { to, names } => self.handle_names(to.connection, &names, now),
             Delivery::Renamed { to, old_name, new_name, names } => {
@@ -187,8 +187,8 @@ impl Shard {
 
     fn end_fan_out(&mut self, FanOut { delivered, overflowed }: FanOut, now: Now) {
         self.metrics.messages_delivered.add(delivered);
-        for id in overflowed {
-            self.evict(id, now);
+        for (id, overflow) in overflowed {
+            self.evict(id, overflow, now);
         }
     }
 

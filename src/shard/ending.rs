@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::Shard;
 use super::connection::{Ending, Phase};
+use super::out_queue::Overflow;
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::UserDialect;
@@ -90,7 +91,8 @@ impl Shard {
         self.close(id, 1001, "server shutting down", EndReason::Shutdown, now);
     }
 
-    /// Closes a connection with a code and a reason, behind what is queued for it.
+    /// Closes a connection with a code and a reason, behind what is queued for it and does not wait for the
+    /// disk.
     pub(super) fn close(&mut self, id: ConnectionId, code: u16, reason: &str, end: EndReason, now: Now) {
         if !self.begin_ending(id, end, now, Phase::Closing) {
             return;
@@ -117,14 +119,18 @@ impl Shard {
         self.mark_dirty(id);
     }
 
-    /// Evicts a connection that does not read fast enough. What it has not read is given up, so that the
-    /// close frame stands right behind the frame that is half sent.
-    pub(super) fn evict(&mut self, id: ConnectionId, now: Now) {
-        if !self.begin_ending(id, EndReason::SlowConsumer, now, Phase::Closing) {
+    /// Evicts a connection whose queue is full. What it has not read is given up, so that the close frame
+    /// stands right behind the frame that is half sent.
+    pub(super) fn evict(&mut self, id: ConnectionId, overflow: Overflow, now: Now) {
+        let (end, reason) = match overflow {
+            Overflow::SlowReceiver => (EndReason::SlowConsumer, "slow consumer"),
+            Overflow::SlowStorage => (EndReason::SlowStorage, "slow storage"),
+        };
+        if !self.begin_ending(id, end, now, Phase::Closing) {
             return;
         }
         let connection = self.connections.at(id.index);
-        connection.out.truncate(Frame::new(frames::close(1013, "slow consumer")));
+        connection.out.truncate(Frame::new(frames::close(1013, reason)));
         self.mark_dirty(id);
     }
 

@@ -56,7 +56,7 @@ use audience::{LocalRoom, Members};
 use connection::{Connection, Phase};
 use connections::Connections;
 use ending::Drain;
-use out_queue::Overflow;
+pub use out_queue::GATED_LIMITS_MAX;
 pub use rate::Rate;
 use timers::Timers;
 
@@ -441,7 +441,8 @@ impl Shard {
         Origin { shard: self.settings.index, connection }
     }
 
-    /// Queues a message for one connection; it is evicted when the message does not fit.
+    /// Queues a message for one connection, past what waits for the disk; the connection is evicted when it
+    /// does not fit.
     fn push(&mut self, id: ConnectionId, bytes: Bytes, now: Now) {
         if self.connections.get_mut(id).is_some_and(|connection| connection.phase == Phase::Open) {
             self.metrics.messages_delivered.add(1);
@@ -453,7 +454,20 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         match connection.out.push(frame) {
             Ok(()) => self.mark_dirty(id),
-            Err(Overflow) => self.evict(id, now),
+            Err(overflow) => self.evict(id, overflow, now),
+        }
+    }
+
+    /// As [`Shard::push`], for what has its place in the room's order.
+    fn push_in_order(&mut self, id: ConnectionId, bytes: Bytes, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        self.metrics.messages_delivered.add(1);
+        match connection.out.push_in_order(Frame::new(bytes)) {
+            Ok(()) => self.mark_dirty(id),
+            Err(overflow) => self.evict(id, overflow, now),
         }
     }
 

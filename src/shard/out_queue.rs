@@ -10,9 +10,18 @@ use crate::frame::Frame;
 use crate::hub::Place;
 use crate::ring::{BATCH_FRAMES_MAX, SendBatch};
 
+/// How many times the limit may wait behind gates. The peer cannot help that the disk is late, and what others
+/// say is held once for everyone, so this is more than the limit; somewhere it has to end.
+pub const GATED_LIMITS_MAX: usize = 8;
+
 /// The answer to a frame that no longer fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Overflow;
+pub(super) enum Overflow {
+    /// The peer does not read fast enough.
+    SlowReceiver,
+    /// The storage has not spoken for too long: [`GATED_LIMITS_MAX`] is reached.
+    SlowStorage,
+}
 
 /// What waits behind the first gate, the gate included.
 #[derive(Debug)]
@@ -33,9 +42,12 @@ impl Gated {
 
 /// A bounded queue of frames.
 ///
-/// Invariant: `waiting_bytes` is the sum of what `resumed`, `waiting` and `gated` hold, and `in_flight_bytes` what
-/// the batch that was handed out last had left to send; their sum never exceeds the limit by more than
-/// `allowance_bytes`.
+/// Two ways lead in. Room events and the answers that have a place among them are pushed *in order*: behind a
+/// gate they wait. Everything else is pushed past the gates, so nobody is silenced by a late disk.
+///
+/// Invariant: `waiting_bytes` is the sum of what `resumed` and `waiting` hold, `gated_bytes` that of `gated`, and
+/// `in_flight_bytes` what the batch that was handed out last had left to send. Waiting and in flight together
+/// never exceed the limit by more than `allowance_bytes`, nor gated [`GATED_LIMITS_MAX`] limits.
 #[derive(Debug)]
 pub(super) struct OutQueue {
     limit_bytes: usize,
@@ -46,9 +58,11 @@ pub(super) struct OutQueue {
     #[expect(clippy::box_collection, reason = "an idle connection, which has none, stays small")]
     gated: Option<Box<VecDeque<Gated>>>,
     waiting_bytes: usize,
+    gated_bytes: usize,
     /// Not zero exactly while a batch is handed out.
     in_flight_bytes: usize,
-    /// What a join has sent on top of the limit, until what waits is within the limit again.
+    /// What a join has sent, and what gates have let go, on top of the limit, until what waits is within it
+    /// again.
     allowance_bytes: usize,
     /// True once a batch was handed out, and with it the answer to the upgrade, which comes first.
     has_begun: bool,
@@ -67,6 +81,7 @@ impl OutQueue {
             waiting: VecDeque::new(),
             gated: None,
             waiting_bytes: 0,
+            gated_bytes: 0,
             in_flight_bytes: 0,
             allowance_bytes: 0,
             has_begun: false,
@@ -75,39 +90,57 @@ impl OutQueue {
         }
     }
 
-    /// Appends a frame.
+    /// Appends a frame that waits for no gate.
     ///
     /// # Errors
     ///
-    /// [`Overflow`] when more than the limit would be queued; nothing was appended then.
+    /// [`Overflow::SlowReceiver`] when more than the limit would be queued; nothing was appended then.
     #[inline]
     pub(super) fn push(&mut self, frame: Frame) -> Result<(), Overflow> {
         if self.sealed {
             return Ok(());
         }
-        self.find_room(&frame)?;
+        if self.unsent_bytes() + frame.len() > self.limit_bytes + self.allowance_bytes {
+            return Err(Overflow::SlowReceiver);
+        }
         self.append(frame);
         Ok(())
     }
 
-    /// Appends an answer that leaves, and lets leave what is queued behind it, when [`OutQueue::open`] is
-    /// called for its place. It counts from now on.
+    /// Appends a frame that has its place in the room's order.
     ///
     /// # Errors
     ///
-    /// [`Overflow`], as for [`OutQueue::push`].
+    /// As for [`OutQueue::push`]; and [`Overflow::SlowStorage`] when too much waits behind gates.
+    #[inline]
+    pub(super) fn push_in_order(&mut self, frame: Frame) -> Result<(), Overflow> {
+        if self.gated.is_none() {
+            return self.push(frame);
+        }
+        self.find_room_behind_gates(&frame)?;
+        self.append_in_order(frame);
+        Ok(())
+    }
+
+    /// Appends an answer that leaves, and lets leave what has its place behind it, when [`OutQueue::open`] is
+    /// called for its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Overflow::SlowStorage`] when too much waits behind gates.
     pub(super) fn push_gate(&mut self, place: Place, answer: Frame) -> Result<(), Overflow> {
         if self.sealed {
             return Ok(());
         }
-        self.find_room(&answer)?;
-        self.waiting_bytes += answer.len();
+        self.find_room_behind_gates(&answer)?;
+        self.gated_bytes += answer.len();
         self.gated.get_or_insert_default().push_back(Gated::Gate(place, answer));
         Ok(())
     }
 
-    /// Opens the gate of a place; another answer, if there is one, takes the place of the one in it. False
-    /// when there is no such gate any more.
+    /// Opens the gate of a place; another answer, if there is one, takes the place of the one in it. What it
+    /// lets go may exceed the limit: the peer had no chance to read it. False when there is no such gate any
+    /// more.
     pub(super) fn open(&mut self, place: Place, other: Option<Frame>) -> bool {
         let Some(gated) = &mut self.gated else { return false };
         let gate = gated.iter_mut().find(|gated| matches!(gated, Gated::Gate(its, _) if *its == place));
@@ -115,44 +148,53 @@ impl OutQueue {
         let before = gate.len();
         let (Gated::Frame(answer) | Gated::Gate(_, answer)) = gate;
         *gate = Gated::Frame(other.unwrap_or_else(|| answer.clone()));
-        self.waiting_bytes = self.waiting_bytes - before + gate.len();
+        self.gated_bytes = self.gated_bytes - before + gate.len();
+        let mut released_bytes = 0;
         while let Some(Gated::Frame(_)) = gated.front()
             && let Some(Gated::Frame(frame)) = gated.pop_front()
         {
+            released_bytes += frame.len();
             self.waiting.push_back(frame);
         }
         if gated.is_empty() {
             self.gated = None;
         }
+        self.gated_bytes -= released_bytes;
+        self.waiting_bytes += released_bytes;
+        self.allowance_bytes += released_bytes;
+        self.end_allowance();
         true
     }
 
-    /// Appends what a join sends, whatever its length: it is not the receiver's fault that a room has a
-    /// long history. The caller reads nothing more from the peer until that has left (see
+    /// Appends what a join sends, in order, whatever its length: it is not the receiver's fault that a room has
+    /// a long history. The caller reads nothing more from the peer until that has left (see
     /// [`OutQueue::is_over_limit`]), so a receiver that does not read cannot collect joins.
     pub(super) fn push_join(&mut self, frames: Vec<Frame>) {
         if self.sealed {
             return;
         }
-        debug_assert!(!self.is_over_limit(), "Bug: a second join while the first is still to be sent");
-        self.allowance_bytes = frames.iter().map(Frame::len).sum();
+        self.allowance_bytes += frames.iter().map(Frame::len).sum::<usize>();
         for frame in frames {
-            self.append(frame);
+            self.append_in_order(frame);
         }
         self.end_allowance();
     }
 
-    /// True while a join has left more waiting than the limit.
+    /// True while a join, or a late disk, has left more waiting than the limit, or more than that behind gates.
+    /// Meanwhile nothing is to be read from the peer, so that it does not add to it.
     #[must_use]
     pub(super) fn is_over_limit(&self) -> bool {
-        self.queued_bytes() > self.limit_bytes
+        self.unsent_bytes() > self.limit_bytes || self.gated_bytes > self.limit_bytes
     }
 
-    /// Appends the last frame, which always fits: it is small, and there is only one.
+    /// Appends the last frame, which always fits: it is small, and there is only one. It does not wait for the
+    /// disk: what is behind a gate is given up.
     pub(super) fn seal(&mut self, last: Option<Frame>) {
-        if !mem::replace(&mut self.sealed, true)
-            && let Some(last) = last
-        {
+        if mem::replace(&mut self.sealed, true) {
+            return;
+        }
+        self.give_up_gated();
+        if let Some(last) = last {
             self.append(last);
         }
     }
@@ -161,7 +203,6 @@ impl OutQueue {
     /// been sent, the answer to the upgrade stays: without it the peer would not understand the last frame.
     pub(super) fn truncate(&mut self, last: Frame) {
         self.waiting.truncate(usize::from(!self.has_begun));
-        self.gated = None;
         self.resumed = self.resumed.take().and_then(|batch| batch.half_sent()).map(Box::new);
         self.waiting_bytes = self.resumed.as_ref().map_or(0, |batch| batch.remaining_bytes());
         self.waiting_bytes += self.waiting.iter().map(Frame::len).sum::<usize>();
@@ -209,7 +250,7 @@ impl OutQueue {
     pub(super) fn give_up(&mut self) {
         self.in_flight_bytes = 0;
         self.waiting.clear();
-        self.gated = None;
+        self.give_up_gated();
         self.resumed = None;
         self.waiting_bytes = 0;
         self.sealed = true;
@@ -221,9 +262,14 @@ impl OutQueue {
         self.queued_bytes() == 0
     }
 
-    /// Bytes that wait or are under way.
+    /// Bytes that wait, be it behind a gate, or are under way.
     #[must_use]
     pub(super) fn queued_bytes(&self) -> usize {
+        self.unsent_bytes() + self.gated_bytes
+    }
+
+    /// What the peer could have read by now.
+    fn unsent_bytes(&self) -> usize {
         self.waiting_bytes + self.in_flight_bytes
     }
 
@@ -233,19 +279,31 @@ impl OutQueue {
         }
     }
 
-    fn find_room(&self, frame: &Frame) -> Result<(), Overflow> {
-        let is_within = self.queued_bytes() + frame.len() <= self.limit_bytes + self.allowance_bytes;
-        is_within.then_some(()).ok_or(Overflow)
+    fn find_room_behind_gates(&self, frame: &Frame) -> Result<(), Overflow> {
+        let gated_bytes_max = GATED_LIMITS_MAX * self.limit_bytes + self.allowance_bytes;
+        let is_within = self.gated_bytes + frame.len() <= gated_bytes_max;
+        is_within.then_some(()).ok_or(Overflow::SlowStorage)
+    }
+
+    fn give_up_gated(&mut self) {
+        self.gated = None;
+        self.gated_bytes = 0;
+    }
+
+    fn append_in_order(&mut self, frame: Frame) {
+        match &mut self.gated {
+            Some(gated) if !frame.is_empty() => {
+                self.gated_bytes += frame.len();
+                gated.push_back(Gated::Frame(frame));
+            }
+            _ => self.append(frame),
+        }
     }
 
     fn append(&mut self, frame: Frame) {
-        if frame.is_empty() {
-            return;
-        }
-        self.waiting_bytes += frame.len();
-        match &mut self.gated {
-            None => self.waiting.push_back(frame),
-            Some(gated) => gated.push_back(Gated::Frame(frame)),
+        if !frame.is_empty() {
+            self.waiting_bytes += frame.len();
+            self.waiting.push_back(frame);
         }
     }
 }
@@ -255,9 +313,75 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::hub::{MessageId, RoomIndex};
 
     fn frame(len: usize) -> Frame {
         Frame::new(Bytes::from(vec![b'x'; len]))
+    }
+
+    fn place(id: u64) -> Place {
+        Place { room: RoomIndex::GENERAL, id: MessageId(id) }
+    }
+
+    /// The lengths of what leaves now, in order.
+    fn leaving(queue: &mut OutQueue) -> Vec<usize> {
+        let Some(batch) = queue.next_batch() else { return Vec::new() };
+        let lengths = (0..batch.frame_count()).map(|index| batch.slice(index).len()).collect();
+        let bytes = batch.remaining_bytes();
+        queue.handle_sent(batch, bytes);
+        lengths
+    }
+
+    #[test]
+    fn only_what_has_its_place_in_the_order_waits_for_gates() {
+        let mut queue = OutQueue::new(100);
+        queue.push_in_order(frame(1)).unwrap();
+        queue.push_gate(place(1), frame(2)).unwrap();
+        queue.push_in_order(frame(3)).unwrap();
+        queue.push_gate(place(2), frame(4)).unwrap();
+        queue.push_join(vec![frame(5), frame(6)]);
+        queue.push(frame(7)).unwrap();
+        assert_eq!(leaving(&mut queue), [1, 7]);
+        assert!(queue.open(place(2), None));
+        assert_eq!(leaving(&mut queue), [0; 0]);
+        assert!(queue.open(place(1), Some(frame(8))));
+        assert!(!queue.open(place(1), None));
+        assert_eq!(leaving(&mut queue), [8, 3, 4, 5, 6]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_late_disk_does_not_count_against_the_receiver() {
+        let mut queue = OutQueue::new(100);
+        queue.push_gate(place(1), frame(10)).unwrap();
+        for _ in 0..GATED_LIMITS_MAX - 1 {
+            queue.push_in_order(frame(100)).unwrap();
+        }
+        assert!(queue.is_over_limit(), "nothing is read meanwhile");
+        queue.push(frame(100)).unwrap();
+        assert_eq!(queue.push(frame(1)), Err(Overflow::SlowReceiver));
+        assert_eq!(leaving(&mut queue), [100]);
+        queue.push_in_order(frame(90)).unwrap();
+        assert_eq!(queue.push_in_order(frame(1)), Err(Overflow::SlowStorage));
+        assert_eq!(queue.push_gate(place(2), frame(1)), Err(Overflow::SlowStorage));
+        assert!(queue.open(place(1), None));
+        queue.push_in_order(frame(1)).unwrap();
+        assert!(queue.is_over_limit());
+        let bytes: usize = leaving(&mut queue).into_iter().sum();
+        assert_eq!(bytes, GATED_LIMITS_MAX * 100 + 1);
+        assert_eq!(queue.push(frame(101)), Err(Overflow::SlowReceiver), "the allowance has ended");
+    }
+
+    #[test]
+    fn the_last_frame_waits_for_no_gate() {
+        let mut queue = OutQueue::new(100);
+        queue.push(frame(1)).unwrap();
+        queue.push_gate(place(1), frame(2)).unwrap();
+        queue.push_in_order(frame(3)).unwrap();
+        queue.seal(Some(frame(4)));
+        assert!(!queue.open(place(1), None));
+        assert_eq!(leaving(&mut queue), [1, 4]);
+        assert!(queue.is_empty());
     }
 
     #[test]
@@ -292,7 +416,7 @@ mod tests {
         queue.push(frame(60)).unwrap();
         let _batch = queue.next_batch().unwrap();
         queue.push(frame(40)).unwrap();
-        assert_eq!(queue.push(frame(1)), Err(Overflow));
+        assert_eq!(queue.push(frame(1)), Err(Overflow::SlowReceiver));
     }
 
     #[test]
@@ -301,10 +425,14 @@ mod tests {
         queue.push_join(vec![frame(500), frame(500)]);
         assert!(queue.is_over_limit());
         queue.push(frame(100)).unwrap();
-        assert_eq!(queue.push(frame(1)), Err(Overflow));
+        assert_eq!(queue.push(frame(1)), Err(Overflow::SlowReceiver));
         let batch = queue.next_batch().unwrap();
         queue.handle_sent(batch, 1100);
-        assert_eq!(queue.push(frame(101)), Err(Overflow), "the allowance has ended with the excess");
+        assert_eq!(
+            queue.push(frame(101)),
+            Err(Overflow::SlowReceiver),
+            "the allowance has ended with the excess"
+        );
     }
 
     #[test]

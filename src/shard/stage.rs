@@ -6,6 +6,8 @@
 //! handled what had been posted to it before the stage began, and posted what follows. The longest chain
 //! has four steps, a change of room: leave, left, join, joined. The deliveries at the end of a chain are
 //! taken at the beginning of [`Stage::Draining`].
+//!
+//! The server does not wait for ever: when the disk is late, it goes on to [`Stage::Draining`] from where it is.
 
 use super::Shard;
 use super::turn::Surroundings;
@@ -86,7 +88,7 @@ impl Progress {
         }
         let is_reached = match self.begun {
             Stage::Serving | Stage::Stopped => true,
-            // What was published must be durable, and its sender told so, as well.
+            // What was published is to be durable, and its sender told so, as well.
             Stage::Hushed | Stage::Answered | Stage::Moved | Stage::Settled
                 if shard.writes_unanswered() > 0 =>
             {

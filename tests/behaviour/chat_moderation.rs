@@ -278,7 +278,7 @@ async fn serve(launch: Launch) -> (Server, AccountFile) {
 }
 
 /// Members of `general`, the first of whom is an admin.
-async fn boss_and_others<const COUNT: usize>(server: &Server) -> [Chat; COUNT] {
+pub(crate) async fn boss_and_others<const COUNT: usize>(server: &Server) -> [Chat; COUNT] {
     let mut members: [Chat; COUNT] = Chat::members(server).await;
     members[0].say(auth("boss")).await;
     assert_eq!(members[0].next().await["content"], json!({"user_name": "boss", "is_admin": true}));

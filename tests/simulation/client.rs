@@ -357,6 +357,10 @@ impl Client {
             (1013, "slow consumer") => {
                 ensure!(EverythingBounded, !scenario.is_queue_ample(), "evicted although its queue had room");
             }
+            (1013, "slow storage") => {
+                let is_meant = scenario.is_durable && !scenario.is_queue_ample();
+                ensure!(EverythingBounded, is_meant, "evicted although nothing waited for the disk");
+            }
             (1001, "idle timeout") => {
                 ensure!(Protocol, !matches!(self.talk, Talk::Hub(_)), "a hub client is closed with 1001");
             }

@@ -13,7 +13,7 @@ use uproar::metrics::ShardMetrics;
 use uproar::ring::{Completion, Submission};
 use uproar::shard::stage::{Progress, Stage};
 use uproar::shard::turn::{self, Class, Message, Surroundings};
-use uproar::shard::{Arrival, DELIVERIES_WAITING_MAX, REQUESTS_WAITING_MAX, Shard};
+use uproar::shard::{Arrival, DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
 
 use crate::client::{Client, greeting};
 use crate::links::{Links, RECEIVES_MAX};
@@ -266,7 +266,13 @@ impl Host {
                 "{deliveries} deliveries wait"
             );
         }
-        let queue_bytes_max = scenario.limits.queue_bytes_max + scenario.join_bytes_max();
+        // What waits for the disk counts by itself, and may all be let go at once.
+        let gated_bytes_max = if scenario.is_durable {
+            2 * GATED_LIMITS_MAX * scenario.limits.queue_bytes_max + scenario.join_bytes_max()
+        } else {
+            0
+        };
+        let queue_bytes_max = scenario.limits.queue_bytes_max + gated_bytes_max + scenario.join_bytes_max();
         let queued_bytes = self.shard.longest_queue_bytes();
         ensure!(
             EverythingBounded,
