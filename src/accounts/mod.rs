@@ -6,6 +6,7 @@
 
 mod attempts;
 mod command;
+mod in_flight;
 mod password;
 mod store;
 mod verifier;

@@ -2,10 +2,12 @@
 //! messages.
 //!
 //! Attempts come through one bounded queue from all shards, and are judged in order. A name that nobody has
-//! costs as much time as a wrong password, so the time does not tell which names there are.
+//! costs as much time as a wrong password, so the time does not tell which names there are. No address can take
+//! more than an eighth of the queue, so none keeps the others out.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -15,6 +17,7 @@ use std::{fmt, io};
 use tracing::{error, warn};
 
 use super::attempts::Attempts;
+use super::in_flight::{AttemptPlace, InFlight};
 use super::{Accounts, Password};
 
 /// Attempts that may wait, five seconds' worth at 20 ms each. Whoever finds the queue full is told so.
@@ -62,19 +65,20 @@ pub enum Verdict {
     },
     /// The name or the password is wrong, or the address was wrong too often.
     Denied,
-    /// Too many wait for theirs, or the accounts cannot be read.
+    /// Too many wait for theirs, too many of the same address do, or the accounts cannot be read.
     Unavailable,
 }
 
 /// The way to the thread. It ends when the last handle is dropped.
 #[derive(Debug)]
 pub struct Verifier<T> {
-    queue: SyncSender<Attempt<T>>,
+    queue: SyncSender<(Attempt<T>, AttemptPlace)>,
+    in_flight: InFlight,
 }
 
 impl<T> Clone for Verifier<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone() }
+        Self { queue: self.queue.clone(), in_flight: self.in_flight.clone() }
     }
 }
 
@@ -90,20 +94,53 @@ impl<T: Send + 'static> Verifier<T> {
         answer: impl FnMut(T, Verdict) -> ControlFlow<()> + Send + 'static,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let nobodys_hash = Password::new("nobody's".to_owned()).hash().map_err(io::Error::other)?;
-        let judge = Judge { accounts, attempts: Attempts::default(), nobodys_hash, started: Instant::now() };
+        let mut judge = Judge { accounts, attempts: Attempts::default(), nobodys_hash };
+        let started = Instant::now();
+        let judge = move |attempt: &Attempt<T>| {
+            judge.judge(attempt.address, &attempt.credentials, started.elapsed().as_millis() as u64)
+        };
         let (queue, attempts) = sync_channel(QUEUE_ATTEMPTS_MAX);
         let thread = thread::Builder::new().name("verifier".to_owned());
-        let thread = thread.spawn(move || judge.run(&attempts, answer))?;
-        Ok((Self { queue }, thread))
+        let thread = thread.spawn(move || run(&attempts, judge, answer))?;
+        Ok((Self { queue, in_flight: InFlight::default() }, thread))
     }
 
-    /// Hands an attempt over; its verdict follows. False when too many wait already, or the thread has
-    /// ended: then no verdict follows.
+    /// Hands an attempt over; its verdict follows. False when too many wait already, be it of everybody or of
+    /// this address, or the thread has ended: then no verdict follows.
     #[must_use]
     pub fn submit(&self, attempt: Attempt<T>) -> bool {
-        match self.queue.try_send(attempt) {
+        let Some(place) = self.in_flight.begin(attempt.address) else { return false };
+        match self.queue.try_send((attempt, place)) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+/// What the thread does.
+fn run<T>(
+    queue: &Receiver<(Attempt<T>, AttemptPlace)>,
+    mut judge: impl FnMut(&Attempt<T>) -> Verdict,
+    mut answer: impl FnMut(T, Verdict) -> ControlFlow<()>,
+) {
+    // Of all threads, Linux takes this one alone to be meant (setpriority(2), "C library/kernel
+    // differences"). Without it passwords are verified all the same.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        warn!(%error, "the verifier of passwords runs at the priority of the shards");
+    }
+    while let Ok((attempt, place)) = queue.recv() {
+        // A mistake of ours must not leave everybody without an answer who waits for one. What a judge has
+        // is as good as before: it changes its counts last.
+        let verdict = catch_unwind(AssertUnwindSafe(|| judge(&attempt))).unwrap_or_else(|_| {
+            error!(
+                "Bug: the verifier of passwords has panicked over an attempt, which is refused; report it"
+            );
+            Verdict::Unavailable
+        });
+        // Whoever has its verdict may try again.
+        drop(place);
+        if answer(attempt.ticket, verdict).is_break() {
+            return;
         }
     }
 }
@@ -114,25 +151,9 @@ struct Judge {
     attempts: Attempts,
     /// What a password is compared with when nobody has the name.
     nobodys_hash: String,
-    started: Instant,
 }
 
 impl Judge {
-    fn run<T>(mut self, queue: &Receiver<Attempt<T>>, mut answer: impl FnMut(T, Verdict) -> ControlFlow<()>) {
-        // Of all threads, Linux takes this one alone to be meant (setpriority(2), "C library/kernel
-        // differences"). Without it passwords are verified all the same.
-        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-            warn!(%error, "the verifier of passwords runs at the priority of the shards");
-        }
-        while let Ok(Attempt { ticket, address, credentials }) = queue.recv() {
-            let now_ms = self.started.elapsed().as_millis() as u64;
-            let verdict = self.judge(address, &credentials, now_ms);
-            if answer(ticket, verdict).is_break() {
-                return;
-            }
-        }
-    }
-
     fn judge(&mut self, address: IpAddr, credentials: &Credentials, now_ms: u64) -> Verdict {
         if !self.attempts.allow(address, now_ms) {
             return Verdict::Denied;
@@ -168,6 +189,7 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use super::super::in_flight::IN_FLIGHT_MAX;
     use super::super::{Account, attempts};
     use super::*;
 
@@ -185,7 +207,6 @@ mod tests {
             accounts,
             attempts: Attempts::default(),
             nobodys_hash: Password::new("nobody's".to_owned()).hash().unwrap(),
-            started: Instant::now(),
         }
     }
 
@@ -252,7 +273,12 @@ mod tests {
             ControlFlow::Continue(())
         })
         .unwrap();
-        let attempt = |ticket| Attempt { ticket, address: HERE, credentials: credentials("Ben", "guess") };
+        // Each from a network of its own, since one has but a share of the queue.
+        let attempt = |ticket: usize| Attempt {
+            ticket,
+            address: IpAddr::from((ticket as u32).to_be_bytes()),
+            credentials: credentials("Ben", "guess"),
+        };
         let taken = (0..).take_while(|&ticket| verifier.clone().submit(attempt(ticket))).count();
         // One more when the thread has taken the first already.
         assert!((QUEUE_ATTEMPTS_MAX..=QUEUE_ATTEMPTS_MAX + 1).contains(&taken), "{taken}");
@@ -263,6 +289,54 @@ mod tests {
         }
         drop(verifier);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn one_address_leaves_room_for_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let Judge { accounts, .. } = judge(&directory);
+        let (hold, held) = mpsc::channel::<()>();
+        let (answer, answers) = mpsc::channel();
+        let (verifier, thread) = Verifier::start(accounts, move |ticket, _| {
+            let _ = held.recv();
+            answer.send(ticket).unwrap();
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        let attempt = |ticket, address| Attempt { ticket, address, credentials: credentials("Ben", "guess") };
+        let taken = (0..).take_while(|&ticket| verifier.submit(attempt(ticket, HERE))).count();
+        // One more when the first one has been judged already.
+        let share = IN_FLIGHT_MAX as usize;
+        assert!((share..=share + 1).contains(&taken), "{taken}");
+        assert!(verifier.submit(attempt(taken, IpAddr::from([192, 0, 2, 1]))));
+        drop(hold);
+        for ticket in 0..=taken {
+            assert_eq!(answers.recv_timeout(Duration::from_secs(60)), Ok(ticket));
+        }
+        assert!(verifier.submit(attempt(0, HERE)));
+        drop(verifier);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_panic_is_answered_and_the_next_attempt_is_judged() {
+        let (queue, attempts) = sync_channel(2);
+        let in_flight = InFlight::default();
+        for username in ["panic", "Ben"] {
+            let attempt = Attempt { ticket: username, address: HERE, credentials: credentials(username, "") };
+            queue.send((attempt, in_flight.begin(HERE).unwrap())).unwrap();
+        }
+        drop(queue);
+        let judge = |attempt: &Attempt<&str>| {
+            assert_eq!(attempt.ticket, "Ben");
+            Verdict::Denied
+        };
+        let mut answers = Vec::new();
+        run(&attempts, judge, |ticket, verdict| {
+            answers.push((ticket, verdict));
+            ControlFlow::Continue(())
+        });
+        assert_eq!(answers, [("panic", Verdict::Unavailable), ("Ben", Verdict::Denied)]);
     }
 
     #[test]
