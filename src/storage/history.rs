@@ -27,7 +27,8 @@ const RESERVED_AHEAD: u64 = 1 << 16;
 const _: () = assert!(RESERVED_AHEAD / 2 > 2 * WRITES_UNANSWERED_MAX as u64);
 
 /// Rows of a room beyond those it keeps at which they are deleted: a few hundred at a time cost less than
-/// one with every message, and a batch never has to wait for more than these.
+/// one with every message. A batch deletes at most so many more than it writes, so nobody waits long for
+/// that, and what is deleted keeps ahead of what is written.
 const ROWS_EXCESS_MAX: u64 = 500;
 
 /// What a disk that has failed must have room for before messages are taken again.
@@ -72,6 +73,8 @@ pub struct HistoryFile {
     /// By room.
     rooms: Vec<RoomState>,
     kept_max: u64,
+    /// The room that was pruned last; the others have their turn before it has another one.
+    pruned_last: usize,
 }
 
 /// What the file says of a room, and what it is still to say.
@@ -107,14 +110,22 @@ impl RoomState {
         Ok(())
     }
 
-    /// Deletes the rows beyond those that the room keeps.
-    fn prune(&mut self, transaction: &Transaction<'_>, kept_max: u64) -> rusqlite::Result<()> {
+    /// Deletes the oldest rows beyond those that the room keeps, as many as `rows_max`, and tells how many.
+    fn prune(
+        &mut self,
+        transaction: &Transaction<'_>,
+        kept_max: u64,
+        rows_max: u64,
+    ) -> rusqlite::Result<u64> {
+        let rows = self.rows.saturating_sub(kept_max).min(rows_max);
+        let Some(others) = rows.checked_sub(1) else { return Ok(0) };
         let mut delete = transaction.prepare_cached(
             "DELETE FROM message WHERE room = ?1 AND id <= \
-             (SELECT id FROM message WHERE room = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+             (SELECT id FROM message WHERE room = ?1 ORDER BY id LIMIT 1 OFFSET ?2)",
         )?;
-        self.rows -= delete.execute(params![self.key, kept_max])? as u64;
-        Ok(())
+        let deleted = delete.execute(params![self.key, others])? as u64;
+        self.rows -= deleted;
+        Ok(deleted)
     }
 }
 
@@ -141,7 +152,7 @@ impl HistoryFile {
         for room in directory.rooms() {
             let mut state = find_room(&transaction, directory.name(room)).map_err(failed)?;
             state.rows = count_rows(&transaction, state.key).map_err(failed)?;
-            state.prune(&transaction, kept_max).map_err(failed)?;
+            state.prune(&transaction, kept_max, u64::MAX).map_err(failed)?;
             let kept = last_messages(&transaction, state.key).map_err(failed)?;
             let kept = kept.ok_or_else(|| damaged("a message that no server has written"))?;
             // What was reserved and is not there may have been seen by somebody.
@@ -171,7 +182,7 @@ impl HistoryFile {
             .map_err(failed)?;
         transaction.commit().map_err(failed)?;
         let last_author = last_author.and_then(|id| UserId::from_wire(id.try_into().ok()?));
-        let file = Self { connection, path: path.to_owned(), rooms: states, kept_max };
+        let file = Self { connection, path: path.to_owned(), rooms: states, kept_max, pruned_last: 0 };
         Ok((file, Restored { rooms, last_author }))
     }
 
@@ -215,12 +226,19 @@ impl HistoryFile {
                 }
             }
         }
-        // One room a batch, so that nobody waits for more than that.
-        let excess = self.kept_max + ROWS_EXCESS_MAX;
-        if let Some(state) = changed.values_mut().find(|state| state.rows > excess) {
-            state.prune(&transaction, self.kept_max)?;
+        let mut rows_left = batch.len() as u64 + ROWS_EXCESS_MAX;
+        let mut pruned_last = self.pruned_last;
+        for room in in_turn(self.pruned_last, self.rooms.len()) {
+            let current = changed.get(&room).unwrap_or(&self.rooms[room]);
+            if rows_left == 0 || current.rows <= self.kept_max + ROWS_EXCESS_MAX {
+                continue;
+            }
+            let state = changed.entry(room).or_insert_with(|| self.rooms[room].clone());
+            rows_left -= state.prune(&transaction, self.kept_max, rows_left)?;
+            pruned_last = room;
         }
         transaction.commit()?;
+        self.pruned_last = pruned_last;
         for (room, state) in changed {
             self.rooms[room] = state;
         }
@@ -268,7 +286,7 @@ impl HistoryFile {
             for state in &mut self.rooms {
                 state.reserved = state.last_id;
                 state.store(&transaction)?;
-                state.prune(&transaction, self.kept_max)?;
+                state.prune(&transaction, self.kept_max, u64::MAX)?;
             }
             transaction.commit()
         };
@@ -277,6 +295,11 @@ impl HistoryFile {
         let closed = self.connection.close().map_err(|(_, error)| error);
         finished.and(closed).map_err(|source| DatabaseError::new(&self.path, source))
     }
+}
+
+/// All of `count` rooms, once each, beginning behind this one.
+fn in_turn(last: usize, count: usize) -> impl Iterator<Item = usize> {
+    (1..=count).map(move |step| (last + step) % count)
 }
 
 /// A room's row, which is made if there is none.
@@ -321,4 +344,84 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Option<Arc<RoomMessage>>> {
         content,
         timestamp: row.get(5)?,
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEPT_MAX: u64 = 10;
+
+    fn open(data: &tempfile::TempDir) -> (Directory, HistoryFile) {
+        let names = ["general", "quiet", "silent"].map(str::to_owned);
+        let directory = Directory::new(&names, 1);
+        let path = data.path().join(HISTORY_FILE);
+        let (file, _) = HistoryFile::open(&path, &directory, KEPT_MAX as usize).unwrap();
+        (directory, file)
+    }
+
+    /// So many messages behind the last one of a room.
+    fn batch(file: &HistoryFile, room: RoomIndex, count: u64) -> Vec<Write> {
+        let last = file.rooms[room.get()].last_id.0;
+        let message = |id| RoomMessage {
+            id: MessageId(id),
+            from: UserId::from_wire(1).unwrap(),
+            from_name: "Ann".into(),
+            content: Content::Text("hello".into()),
+            timestamp: 0,
+        };
+        (last + 1..=last + count).map(|id| Write { room, message: Arc::new(message(id)) }).collect()
+    }
+
+    fn rows(file: &HistoryFile) -> Vec<u64> {
+        let counted: Vec<u64> = file
+            .rooms
+            .iter()
+            .map(|state| {
+                let count = "SELECT count(*) FROM message WHERE room = ?1";
+                file.connection.query_row(count, [state.key], |row| row.get(0)).unwrap()
+            })
+            .collect();
+        assert_eq!(counted, file.rooms.iter().map(|state| state.rows).collect::<Vec<u64>>());
+        counted
+    }
+
+    #[test]
+    fn a_busy_room_does_not_keep_others_from_being_pruned_and_no_batch_deletes_much() {
+        let data = tempfile::tempdir().unwrap();
+        let (directory, mut file) = open(&data);
+        let rooms: Vec<RoomIndex> = directory.rooms().collect();
+        // They have more than they keep, as when a batch had no time for them.
+        for &room in &rooms[1..] {
+            let history: Vec<Write> = batch(&file, room, 3 * ROWS_EXCESS_MAX);
+            for part in history.chunks(ROWS_EXCESS_MAX as usize) {
+                file.kept_max = u64::MAX / 2;
+                file.write(part).unwrap();
+            }
+        }
+        file.kept_max = KEPT_MAX;
+        for _ in 0..6 {
+            let before: u64 = rows(&file).iter().sum();
+            let busy = batch(&file, rooms[0], ROWS_EXCESS_MAX + 1);
+            file.write(&busy).unwrap();
+            let after: u64 = rows(&file).iter().sum();
+            let deleted = before + busy.len() as u64 - after;
+            assert!(deleted <= busy.len() as u64 + ROWS_EXCESS_MAX, "{deleted}");
+        }
+        let rows = rows(&file);
+        assert!(rows.iter().all(|rows| *rows <= KEPT_MAX + ROWS_EXCESS_MAX), "{rows:?}");
+    }
+
+    #[test]
+    fn the_oldest_are_deleted() {
+        let data = tempfile::tempdir().unwrap();
+        let (directory, mut file) = open(&data);
+        let general = directory.rooms().next().unwrap();
+        let count = KEPT_MAX + ROWS_EXCESS_MAX + 1;
+        file.write(&batch(&file, general, count)).unwrap();
+        let first = "SELECT min(id), max(id) FROM message";
+        let ids: (u64, u64) =
+            file.connection.query_row(first, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(ids, (ROWS_EXCESS_MAX + 2, count));
+    }
 }
