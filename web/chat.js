@@ -137,6 +137,12 @@ function renamed({ id, name }) {
 	privately(id, name, false);
 }
 
+function stored(name) {
+	try {
+		return name ? (localStorage.name = name) : localStorage.name;
+	} catch {}
+}
+
 const EVENTS = {
 	welcome({ user_id, user_name, server_stats, room: entered }, { timestamp }) {
 		const began = timestamp - server_stats.uptime_seconds;
@@ -146,7 +152,7 @@ const EVENTS = {
 		Object.assign(me, { id: user_id, name: user_name });
 		become("open");
 		emit("me");
-		const wanted = localStorage.name;
+		const wanted = stored();
 		if (wanted && wanted !== user_name && !account) connection.send({ type: "set_name", name: wanted });
 		if (joined) {
 			visits = [{ isStale: true, isSkipped: true }];
@@ -192,6 +198,7 @@ const EVENTS = {
 	private_message_sent: (_, { timestamp }) => outbox.acknowledge(timestamp),
 
 	message_read({ message_id, read_by }) {
+		if (!roster.has(read_by)) return;
 		// Who has read a message has read those before it.
 		for (const entry of joined.entries) {
 			if (!(entry.id <= message_id) || !entry.readers || entry.readers.has(read_by)) continue;
@@ -228,7 +235,7 @@ const EVENTS = {
 	typing: ({ user_id, user_name, is_typing }) => emit("typing", user_id, is_typing && user_name),
 
 	name_changed({ new_name }) {
-		localStorage.name = me.name = new_name;
+		stored(me.name = new_name);
 		roster.rename(me.id, new_name);
 		emit("me");
 	},

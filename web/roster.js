@@ -14,6 +14,7 @@ let fetchedAt = -Infinity;
 export let online = 0;
 export let isFetching = false;
 
+export const has = (id) => members.has(id);
 export function matching(search) {
 	sorted ??= [...members.values()].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.id - b.id));
 	const key = search.trim().toLowerCase();

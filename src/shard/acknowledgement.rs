@@ -33,6 +33,19 @@ impl Shard {
         self.open_gate(id, place, None);
     }
 
+    /// A message of this connection was not even taken. The answer stands where that to a message that is
+    /// kept would: so its sender knows which one is meant.
+    pub(super) fn handle_refused_message(&mut self, id: ConnectionId, now: Now) {
+        let Some(user) = self.connections.user(id) else { return };
+        match user.dialect {
+            UserDialect::Chat => {
+                let refusal = Direct::Error { message: Refusal::NotStored.to_string() };
+                self.push_in_order(id, chat::direct(&refusal, now), now);
+            }
+            UserDialect::Hub => self.refuse(id, &Refusal::NotStored, now),
+        }
+    }
+
     /// A message of this connection was seen by the room and will not be kept.
     pub(super) fn handle_lost_message(&mut self, id: ConnectionId, place: Place, now: Now) {
         let Some(user) = self.connections.user(id) else { return };

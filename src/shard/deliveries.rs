@@ -42,7 +42,7 @@ impl Shard {
             }
             Delivery::Kept { to, place } => self.handle_kept_message(to.connection, place),
             Delivery::Lost { to, place } => self.handle_lost_message(to.connection, place, now),
-            Delivery::NotStored { to } => self.refuse(to.connection, &Refusal::NotStored, now),
+            Delivery::NotStored { to } => self.handle_refused_message(to.connection, now),
             Delivery::PrivateSent { to, receiver, receiver_name, content } => {
                 let sent = chat::private_message_sent(receiver, &receiver_name, &content, now);
                 self.push(to.connection, sent, now);
@@ -51,7 +51,9 @@ impl Shard {
             Delivery::Read { author, message, reader, read_at } => {
                 let Some(&id) = self.users.get(&author) else { return };
                 if self.connections.user(id).is_some_and(|user| user.dialect == UserDialect::Chat) {
-                    self.push(id, chat::direct(&Direct::MessageRead { message, reader, read_at }, now), now);
+                    let read = chat::direct(&Direct::MessageRead { message, reader, read_at }, now);
+                    // Not before the author has been told the id of its message.
+                    self.push_in_order(id, read, now);
                 }
             }
             Delivery::ReadFailed { to, message } => {
