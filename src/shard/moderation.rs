@@ -16,12 +16,12 @@ use crate::metrics::EndReason;
 const REASON: &str = "Kicked by admin";
 
 impl Shard {
-    /// Sends an admin's order to the shard of the user that it is about.
+    /// Sends an admin's order to the shard of the user that it is about. Who is no admin learns nothing else.
     pub(super) fn order(
         &mut self,
         id: ConnectionId,
         target: Option<UserId>,
-        measure: Measure,
+        measure: Option<Measure>,
     ) -> Result<(), Refusal> {
         let origin = self.origin(id);
         let Some(user) = self.connections.user(id) else { return Ok(()) };
@@ -29,6 +29,7 @@ impl Shard {
             return Err(Refusal::PermissionDenied);
         }
         let by = user.id;
+        let measure = measure.ok_or(Refusal::InvalidFormat)?;
         let target = target.ok_or(Refusal::UserNotFound)?;
         let order = Order { by, origin, target, measure };
         self.request(target.shard(self.directory.shards()), Request::Moderate(order));

@@ -169,6 +169,10 @@ async fn users_and_guests_are_refused(launch: Launch) {
                 json!({"type": "kick", "target_id": target}),
                 json!({"type": "mute", "target_id": target, "seconds": 60}),
                 json!({"type": "unmute", "target_id": target}),
+                // Nor is anybody else told what is wrong with the fields.
+                json!({"type": "kick", "target_id": target, "reason": 5}),
+                json!({"type": "mute", "target_id": target, "seconds": 0}),
+                json!({"type": "mute"}),
             ] {
                 client.say(message.clone()).await;
                 assert_eq!(client.next().await, error(DENIED), "{message}");

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::accounts::{Credentials, Password};
@@ -41,8 +43,9 @@ pub enum Command {
     Resume { room: String, after: MessageId },
     /// Sign in. `None` when the message lacks a name or a password: even then it is an attempt.
     Auth(Option<Credentials>),
-    /// Do something to a user, as an admin. `None` when what was named cannot be a user.
-    Moderate { target: Option<UserId>, measure: Measure },
+    /// Do something to a user, as an admin. No target when what was named cannot be a user, and no measure when
+    /// its fields are wrong: only admins are told of either.
+    Moderate { target: Option<UserId>, measure: Option<Measure> },
 }
 
 /// Decodes one message. `Ok(None)` is a message that is ignored without an answer.
@@ -98,22 +101,21 @@ pub fn decode(
             // No room keeps a message with a fraction or a sign.
             Some(Value::Number(number)) => match number.as_u64() {
                 Some(id) => Ok(Some(Command::Read(MessageId(id)))),
-                None => Err(Refusal::UnknownMessage(number.to_string())),
+                None => Err(Refusal::UnknownMessage(message_id_as_sent(payload, number))),
             },
             _ => Err(Refusal::InvalidFormat),
         },
         "kick" => {
-            let reason = text(&fields, "reason")?.filter(|reason| !reason.is_empty());
-            Ok(Some(moderate(&fields, Measure::Kick { reason })))
+            let reason = text(&fields, "reason").ok();
+            let kick = |reason: Option<String>| Measure::Kick { reason: reason.filter(|it| !it.is_empty()) };
+            Ok(Some(moderate(&fields, reason.map(kick))))
         }
         "mute" => {
             let seconds = fields.get("seconds").and_then(Value::as_u64).and_then(|it| u32::try_from(it).ok());
-            match seconds.filter(|seconds| (1..=MUTE_SECONDS_MAX).contains(seconds)) {
-                Some(seconds) => Ok(Some(moderate(&fields, Measure::Mute { seconds }))),
-                None => Err(Refusal::InvalidFormat),
-            }
+            let seconds = seconds.filter(|seconds| (1..=MUTE_SECONDS_MAX).contains(seconds));
+            Ok(Some(moderate(&fields, seconds.map(|seconds| Measure::Mute { seconds }))))
         }
-        "unmute" => Ok(Some(moderate(&fields, Measure::Unmute))),
+        "unmute" => Ok(Some(moderate(&fields, Some(Measure::Unmute)))),
         "auth" => Ok(Some(Command::Auth(credentials(&fields)))),
         "get_rooms" => Ok(Some(Command::GetRooms)),
         "resume" => match (text(&fields, "room")?, fields.get("after").and_then(Value::as_u64)) {
@@ -122,6 +124,18 @@ pub fn decode(
         },
         unknown => Err(Refusal::UnknownType(unknown.to_owned())),
     }
+}
+
+/// The number in the digits that were sent: what is parsed may be rounded. It is no longer than a message.
+fn message_id_as_sent(payload: &[u8], parsed: &serde_json::Number) -> String {
+    #[derive(Deserialize)]
+    struct Read<'a> {
+        #[serde(borrow)]
+        message_id: &'a RawValue,
+    }
+    // Fails where the field is there twice.
+    let read: Result<Read<'_>, _> = serde_json::from_slice(payload);
+    read.map_or_else(|_| parsed.to_string(), |read| read.message_id.get().to_owned())
 }
 
 /// A text field that may be missing.
@@ -159,7 +173,7 @@ fn name(fields: &Map<String, Value>) -> Result<Arc<str>, Refusal> {
     fields.get("name").and_then(Value::as_str).and_then(name::parse).ok_or(Refusal::InvalidName)
 }
 
-fn moderate(fields: &Map<String, Value>, measure: Measure) -> Command {
+fn moderate(fields: &Map<String, Value>, measure: Option<Measure>) -> Command {
     Command::Moderate { target: user(fields, "target_id"), measure }
 }
 
@@ -253,7 +267,7 @@ mod tests {
     fn what_was_read_is_a_number() {
         let read = |json: &str| text(&format!(r#"{{"type":"read","message_id":{json}}}"#));
         assert_eq!(read("7"), Ok(Some(Command::Read(MessageId(7)))));
-        for unknown in ["-1", "1.5", "1e+30"] {
+        for unknown in ["-1", "-0", "1.50", "1e30", "7.0", "99999999999999999999", "0.00000000000000000001"] {
             assert_eq!(read(unknown), Err(Refusal::UnknownMessage(unknown.to_owned())));
         }
         assert_eq!(read("\"7\""), Err(Refusal::InvalidFormat));
@@ -285,23 +299,24 @@ mod tests {
     #[test]
     fn what_admins_do_has_a_user_and_a_measure() {
         let target = UserId::from_wire(7);
-        let moderate = |measure| Ok(Some(Command::Moderate { target, measure }));
+        let moderate = |measure| Ok(Some(Command::Moderate { target, measure: Some(measure) }));
+        let nothing = Ok(Some(Command::Moderate { target, measure: None }));
         let kick = |reason: Option<&str>| moderate(Measure::Kick { reason: reason.map(str::to_owned) });
         assert_eq!(text(r#"{"type":"kick","target_id":7}"#), kick(None));
         assert_eq!(text(r#"{"type":"kick","target_id":"7","reason":""}"#), kick(None));
         assert_eq!(text(r#"{"type":"kick","target_id":7,"reason":"spam"}"#), kick(Some("spam")));
         assert_eq!(text(r#"{"type":"unmute","target_id":7}"#), moderate(Measure::Unmute));
-        let nobody = Command::Moderate { target: None, measure: Measure::Unmute };
+        let nobody = Command::Moderate { target: None, measure: Some(Measure::Unmute) };
         assert_eq!(text(r#"{"type":"unmute","target_id":[7]}"#), Ok(Some(nobody)));
         let mute = |seconds: &str| text(&format!(r#"{{"type":"mute","target_id":7,"seconds":{seconds}}}"#));
         for seconds in [1, 31_536_000] {
             assert_eq!(mute(&seconds.to_string()), moderate(Measure::Mute { seconds }));
         }
         for bad in ["0", "-1", "1.5", "31536001", "4294967297", "1e99", "\"1\"", "null", "[1]", "true"] {
-            assert_eq!(mute(bad), Err(Refusal::InvalidFormat), "{bad}");
+            assert_eq!(mute(bad), nothing, "{bad}");
         }
-        assert_eq!(text(r#"{"type":"mute","target_id":7}"#), Err(Refusal::InvalidFormat));
-        assert_eq!(text(r#"{"type":"kick","target_id":7,"reason":5}"#), Err(Refusal::InvalidFormat));
+        assert_eq!(text(r#"{"type":"mute","target_id":7}"#), nothing);
+        assert_eq!(text(r#"{"type":"kick","target_id":7,"reason":5}"#), nothing);
     }
 
     #[test]
