@@ -55,13 +55,13 @@ static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
 ///
 /// When the module exports or imports in a form that it should not use.
 fn scope(module: &str, text: &str) -> String {
-    let mut scoped = format!("const m_{module} = (() => {{\n");
+    let mut scoped = format!("const m_{module}=(()=>{{\n");
     let mut exports = String::new();
     for line in text.lines() {
         if let Some(import) = line.strip_prefix("import ") {
             let (what, from) = import.split_once(" from \"./").expect("Bug: an import in an unknown form");
             let what = what.strip_prefix("* as ").unwrap_or(what);
-            writeln!(scoped, "const {what} = m_{};", from.trim_end_matches(".js\";"))
+            writeln!(scoped, "const {what}=m_{};", from.trim_end_matches(".js\";"))
         } else if let Some(declaration) = line.strip_prefix("export ") {
             let name = declaration.split([' ', '(']).nth(1).expect("Bug: an export without a name");
             write!(exports, "get {name}(){{return {name}}},").expect("Bug: writing to a String failed");
@@ -152,6 +152,7 @@ mod tests {
         let entries = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/web")).unwrap();
         let bytes: u64 = entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
         assert!(bytes < 60_000, "{bytes} bytes");
+        assert!(PAGE.len() < 60 << 10, "{} bytes with what joins them", PAGE.len());
     }
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn a_module_becomes_a_function_that_returns_its_exports() {
         let text = "import { a } from \"./x.js\";\nimport * as y from \"./y.js\";\nexport let b = a;\n";
-        let scoped = "const m_z = (() => {\nconst { a } = m_x;\nconst y = m_y;\nlet b = a;\n\
+        let scoped = "const m_z=(()=>{\nconst { a }=m_x;\nconst y=m_y;\nlet b = a;\n\
                       return {get b(){return b},};\n})();\n";
         assert_eq!(scope("z", text), scoped);
     }
