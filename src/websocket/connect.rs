@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_uring::net::TcpStream;
 
 use super::error::{ConnectError, Failure};
-use super::options::Options;
+use super::options::{OptionError, Options, check_subprotocols, check_time};
 use super::random;
 use super::socket::Socket;
 use super::stream::Stream;
@@ -47,6 +47,14 @@ impl Default for ConnectOptions {
     }
 }
 
+impl ConnectOptions {
+    fn check(&self) -> Result<(), OptionError> {
+        check_subprotocols(&self.subprotocols)?;
+        check_time("timeout", self.timeout)?;
+        self.socket.check()
+    }
+}
+
 /// Connects to a `ws://` or `wss://` URL, whose host is a name or an address. The addresses of a name are tried
 /// one after another. To be called on a tokio-uring runtime.
 ///
@@ -67,6 +75,7 @@ impl Default for ConnectOptions {
 ///
 /// A [`ConnectError`].
 pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, ConnectError> {
+    options.check()?;
     let parsed = Url::parse(url).map_err(|why| ConnectError::Url { url: url.to_owned(), why })?;
     let connecting = async {
         let fields = fields(options)?;
@@ -91,9 +100,6 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, Conn
 /// The fields of the request that are a caller's.
 fn fields(options: &ConnectOptions) -> Result<Vec<(String, String)>, ConnectError> {
     let mut fields = options.fields.clone();
-    if let Some(bad) = options.subprotocols.iter().find(|subprotocol| !is_token(subprotocol)) {
-        return Err(ConnectError::Field(bad.clone()));
-    }
     if !options.subprotocols.is_empty() {
         fields.push(("Sec-WebSocket-Protocol".to_owned(), options.subprotocols.join(", ")));
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::options::OptionError;
 use crate::protocol::frames::{CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, Unfinished, Violation};
 use crate::protocol::tls;
 use crate::protocol::tls::config::ConfigError;
@@ -86,7 +87,10 @@ pub enum ConnectError {
         /// Why it is none.
         why: UrlError,
     },
-    /// A field or a subprotocol has characters that it must not have.
+    /// An option has a value that it cannot have.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// A field has characters that it must not have.
     #[error("the field {0:?} has a name or a value that cannot be sent")]
     Field(String),
     /// The certificates to trust cannot be had.
@@ -128,6 +132,9 @@ pub enum ConnectError {
 /// Why nothing listens.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
+    /// An option has a value that it cannot have.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// The address is none.
     #[error("{address:?} is no address to listen on, such as 127.0.0.1:8080 or :8080: {source}")]
     Address {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use slab::Slab;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::sync::{Notify, Semaphore};
@@ -19,7 +20,7 @@ use tokio_uring::net::{TcpListener, TcpStream};
 use super::error::{Failure, ListenError};
 use super::link::Link;
 use super::message::Close;
-use super::options::Options;
+use super::options::{OptionError, Options, check, check_count, check_subprotocols, check_time};
 use super::socket::Socket;
 use super::stream::Stream;
 use super::upgrade::{receive_head, upgrade};
@@ -50,6 +51,10 @@ pub struct ListenOptions {
     /// How many connections may wait in the kernel until they are accepted: 1,024. The kernel makes it smaller
     /// if `net.core.somaxconn` is.
     pub backlog: u32,
+    /// Whether others may listen at the same address too, if they say so as well: the kernel then shares the
+    /// connections out among them (`SO_REUSEPORT` of socket(7)). Not unless asked for, so that a second server
+    /// on a port that is taken is told.
+    pub reuse_port: bool,
     /// How many connections there may be, 10,000. Further ones wait in the backlog.
     pub connections_max: usize,
     /// How long a connection has from being accepted to the end of its request: 10 s.
@@ -68,6 +73,7 @@ impl Default for ListenOptions {
     fn default() -> Self {
         Self {
             backlog: 1024,
+            reuse_port: false,
             connections_max: 10_000,
             handshake_timeout: Duration::from_secs(10),
             tls: None,
@@ -83,6 +89,7 @@ impl fmt::Debug for ListenOptions {
         formatter
             .debug_struct("ListenOptions")
             .field("backlog", &self.backlog)
+            .field("reuse_port", &self.reuse_port)
             .field("connections_max", &self.connections_max)
             .field("handshake_timeout", &self.handshake_timeout)
             .field("tls", &self.tls.is_some())
@@ -99,6 +106,14 @@ impl ListenOptions {
     pub fn with_gate(mut self, gate: impl Fn(&Head<'_>) -> Verdict + 'static) -> Self {
         self.gate = Rc::new(gate);
         self
+    }
+
+    fn check(&self) -> Result<(), OptionError> {
+        check("backlog", self.backlog, self.backlog > 0, "at least 1")?;
+        check_count("connections_max", self.connections_max)?;
+        check_time("handshake_timeout", self.handshake_timeout)?;
+        check_subprotocols(&self.subprotocols)?;
+        self.socket.check()
     }
 }
 
@@ -142,11 +157,12 @@ struct Open {
 }
 
 /// Serves WebSockets at `address`, such as `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, or `:8080` for all
-/// addresses of this machine; port 0 is any that is free. `handler` is called with each socket, and the
-/// connection ends when it returns.
+/// addresses of this machine, IPv6 and IPv4; port 0 is any that is free. Of a name with several addresses, it is
+/// the first one that this machine has. `handler` is called with each socket, and the connection ends when it
+/// returns.
 ///
 /// To be called on a tokio-uring runtime, on whose thread everything stays. A program serves on several cores by
-/// listening at the same address on several threads: the kernel shares the connections out (`SO_REUSEPORT`).
+/// listening at the same address on several threads, each with [`ListenOptions::reuse_port`].
 ///
 /// ```
 /// use uproar::websocket::{ListenOptions, OpenSockets, listen};
@@ -174,7 +190,8 @@ where
     H: Fn(Socket) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let listener = bind(address, options.backlog)?;
+    options.check()?;
+    let listener = bind(address, &options)?;
     let clone = |listener: &StdListener| Ok((listener.local_addr()?, listener.try_clone()?));
     let (local_addr, kept) =
         clone(&listener).map_err(|source| ListenError::Address { address: address.to_owned(), source })?;
@@ -190,7 +207,7 @@ where
     Ok(Server { local_addr, shared, accepting })
 }
 
-fn bind(address: &str, backlog: u32) -> Result<StdListener, ListenError> {
+fn bind(address: &str, options: &ListenOptions) -> Result<StdListener, ListenError> {
     let malformed = |source| ListenError::Address { address: address.to_owned(), source };
     let addresses: Vec<SocketAddr> = match address.strip_prefix(':') {
         Some(port) => {
@@ -202,23 +219,32 @@ fn bind(address: &str, backlog: u32) -> Result<StdListener, ListenError> {
     };
     let mut failure = malformed(io::ErrorKind::NotFound.into());
     for address in addresses {
-        match bind_to(address, backlog) {
+        match bind_to(address, options) {
             Ok(listener) => return Ok(listener),
-            Err(source) => failure = ListenError::Bind { address, source },
+            Err(source) => {
+                // An address that is taken is not made up for by another one.
+                let errno = Errno::from_io_error(&source);
+                let is_absent = matches!(errno, Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT));
+                failure = ListenError::Bind { address, source };
+                if !is_absent {
+                    break;
+                }
+            }
         }
     }
     Err(failure)
 }
 
-fn bind_to(address: SocketAddr, backlog: u32) -> io::Result<StdListener> {
+fn bind_to(address: SocketAddr, options: &ListenOptions) -> io::Result<StdListener> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a server that has gone may still be in TIME-WAIT; they are no reason to wait (socket(7)).
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(options.reuse_port)?;
     if let SocketAddr::V6(address) = address {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
@@ -227,11 +253,13 @@ where
     H: Fn(Socket) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let places = Arc::new(Semaphore::new(shared.options.connections_max));
+    let places = Arc::new(Semaphore::new(shared.options.connections_max.min(Semaphore::MAX_PERMITS)));
     while !shared.is_closing.get() {
         let place = Arc::clone(&places).acquire_owned().await.expect("Bug: the semaphore was closed");
         match listener.accept().await {
-            Ok((tcp, peer)) => {
+            Ok((tcp, mut peer)) => {
+                // A socket of both families names IPv4 clients in IPv6 (RFC 4291, section 2.5.5.2).
+                peer.set_ip(peer.ip().to_canonical());
                 let (shared, handler) = (Rc::clone(&shared), Rc::clone(&handler));
                 tokio_uring::spawn(async move {
                     serve(&shared, tcp, peer, &*handler).await;

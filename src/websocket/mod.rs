@@ -51,7 +51,7 @@ pub use connect::{ConnectOptions, connect};
 pub use error::{ConnectError, Failure, ListenError, ReadError, WriteError};
 pub use listen::{Gate, ListenOptions, OpenSockets, Server, Verdict, listen};
 pub use message::{Close, Message};
-pub use options::{Heartbeat, Options};
+pub use options::{Heartbeat, OptionError, Options};
 pub use reconnect::{Backoff, Reconnecting};
 pub use runtime::start;
 pub use socket::Socket;

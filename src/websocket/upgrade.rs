@@ -1,7 +1,7 @@
 //! From an HTTP request to a socket, as a server.
 
 use super::error::Failure;
-use super::options::Options;
+use super::options::{Options, check_subprotocols};
 use super::socket::Socket;
 use super::stream::Stream;
 use crate::protocol::frames::Role;
@@ -63,13 +63,18 @@ pub async fn receive_head(stream: &mut Stream) -> Result<Result<(), Response>, F
 ///
 /// # Panics
 ///
-/// When no whole head has been received, see [`receive_head`], or a subprotocol is no token of HTTP.
+/// When no whole head has been received, see [`receive_head`]; when [`Options::check`] refuses the options, or
+/// the subprotocols are no names or come twice. A program that takes these from elsewhere looks at them when it
+/// starts.
 #[expect(clippy::result_large_err, reason = "a stream that is not upgraded goes on, it is not passed up")]
 pub fn upgrade<S: AsRef<str>>(
     mut stream: Stream,
     subprotocols: &[S],
     options: &Options,
 ) -> Result<Socket, NotUpgraded> {
+    if let Err(error) = options.check().and_then(|()| check_subprotocols(subprotocols)) {
+        panic!("upgrade: {error}");
+    }
     let head = match parse(stream.received()) {
         Ok(Some(head)) => head,
         Ok(None) => panic!("upgrade: no whole head has been received"),

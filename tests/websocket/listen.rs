@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio_uring::net::TcpListener;
 use uproar::websocket::{
-    ConnectError, ConnectOptions, ListenOptions, Message, OpenSockets, Refusal, Response, Status, Stream,
-    Verdict, connect, listen, receive_head, upgrade,
+    ConnectError, ConnectOptions, ListenOptions, Message, OpenSockets, Options, Refusal, Response, Status,
+    Stream, Verdict, connect, listen, receive_head, upgrade,
 };
 
 use crate::harness::{REQUEST, RawClient, beside, connected, echo, echo_server, run, url};
@@ -29,11 +29,102 @@ fn addresses_are_taken_in_every_form() {
             let error = listen(address, ListenOptions::default(), echo).unwrap_err().to_string();
             assert!(error.contains(&format!("{address:?} is no address to listen on")), "{error}");
         }
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let holder = std::net::TcpListener::bind(taken).unwrap();
+    });
+}
+
+#[test]
+fn a_port_that_is_taken_is_refused_in_every_form() {
+    run(async {
+        let first = echo_server(ListenOptions::default());
+        let taken = first.local_addr();
         let error = listen(&taken.to_string(), ListenOptions::default(), echo).unwrap_err().to_string();
-        assert!(error.contains(&format!("cannot listen on {taken}: Address already in use")), "{error}");
-        drop(holder);
+        assert_eq!(error, format!("cannot listen on {taken}: Address already in use (os error 98)"));
+
+        // Half of what was asked for is not enough: IPv4 is free, and IPv6 is not.
+        let holder = std::net::TcpListener::bind("[::1]:0").unwrap();
+        let port = holder.local_addr().unwrap().port();
+        let error = listen(&format!(":{port}"), ListenOptions::default(), echo).unwrap_err().to_string();
+        assert_eq!(error, format!("cannot listen on [::]:{port}: Address already in use (os error 98)"));
+    });
+}
+
+#[test]
+fn a_port_is_shared_by_those_who_all_ask_for_that() {
+    run(async {
+        let shared = || ListenOptions { reuse_port: true, ..ListenOptions::default() };
+        let first = echo_server(shared());
+        let address = first.local_addr().to_string();
+        let second = listen(&address, shared(), echo).unwrap();
+        let error = listen(&address, ListenOptions::default(), echo).unwrap_err().to_string();
+        assert_eq!(error, format!("cannot listen on {address}: Address already in use (os error 98)"));
+        // The kernel chooses by the client's port, so a few clients are enough for each to get one.
+        let mut sockets = Vec::new();
+        while first.connections() == 0 || second.connections() == 0 {
+            assert!(sockets.len() < 100, "{} and {}", first.connections(), second.connections());
+            sockets.push(connected(&first).await);
+        }
+    });
+}
+
+#[test]
+fn clients_over_ipv4_have_addresses_of_ipv4_on_a_port_of_both_families() {
+    run(async {
+        let server = listen(":0", ListenOptions::default(), |socket| async move {
+            socket.write(socket.peer_address().ip().to_string()).await.unwrap();
+        })
+        .unwrap();
+        for host in ["127.0.0.1", "[::1]"] {
+            let url = format!("ws://{host}:{}/", server.local_addr().port());
+            let mut socket = connect(&url, &ConnectOptions::default()).await.unwrap();
+            let seen = socket.read().await.unwrap();
+            assert_eq!(seen, Some(Message::text(host.trim_matches(['[', ']']))));
+        }
+    });
+}
+
+#[test]
+fn options_that_cannot_be_followed_are_refused_at_once() {
+    run(async {
+        let zero = Duration::ZERO;
+        let refused = |options| listen("127.0.0.1:0", options, echo).unwrap_err().to_string();
+        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        for (options, option) in [
+            (ListenOptions { backlog: 0, ..Default::default() }, "backlog is 0"),
+            (ListenOptions { connections_max: 0, ..Default::default() }, "connections_max is 0"),
+            (ListenOptions { handshake_timeout: zero, ..Default::default() }, "handshake_timeout is 0ns"),
+            (
+                ListenOptions { subprotocols: named(&["a b"]), ..Default::default() },
+                "subprotocols is \"a b\"",
+            ),
+            (
+                ListenOptions { subprotocols: named(&["a", "a"]), ..Default::default() },
+                "subprotocols is \"a\"",
+            ),
+            (
+                ListenOptions {
+                    socket: Options { queue_bytes_max: 0, ..Default::default() },
+                    ..Default::default()
+                },
+                "queue_bytes_max is 0",
+            ),
+        ] {
+            let error = refused(options);
+            assert!(error.starts_with(&format!("the option {option}: it must be ")), "{error}");
+        }
+        // As many as there can be.
+        let server = echo_server(ListenOptions { connections_max: usize::MAX, ..Default::default() });
+        for options in [
+            ConnectOptions { timeout: zero, ..Default::default() },
+            ConnectOptions { subprotocols: named(&[""]), ..Default::default() },
+            ConnectOptions {
+                socket: Options { close_timeout: zero, ..Default::default() },
+                ..Default::default()
+            },
+        ] {
+            let error = connect(&url(&server), &options).await.unwrap_err();
+            assert!(matches!(error, ConnectError::Option(_)), "{error}");
+        }
+        connected(&server).await;
     });
 }
 
