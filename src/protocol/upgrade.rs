@@ -240,6 +240,19 @@ pub fn check_response<S: AsRef<str>>(
     Ok(Some(Accepted { head_bytes, subprotocol }))
 }
 
+/// The fields of a response that [`check_response`] has accepted, in their order. What is not UTF-8 in a value is
+/// replaced.
+#[must_use]
+pub fn response_fields(head: &[u8]) -> Vec<(String, String)> {
+    let mut fields = [httparse::EMPTY_HEADER; RESPONSE_FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut fields);
+    if !matches!(response.parse(head), Ok(httparse::Status::Complete(_))) {
+        return Vec::new();
+    }
+    let value = |field: &httparse::Header<'_>| String::from_utf8_lossy(field.value.trim_ascii()).into_owned();
+    response.headers.iter().map(|field| (field.name.to_owned(), value(field))).collect()
+}
+
 fn describe(error: httparse::Error) -> &'static str {
     match error {
         httparse::Error::Version => "it does not begin with HTTP/1.0 or HTTP/1.1",
@@ -300,6 +313,15 @@ mod tests {
         let head = super::super::head::parse(text.as_bytes()).expect("readable").expect("complete");
         assert_eq!((head.path(), check_request(&head)), ("/a", Ok(KEY)));
         assert_eq!(head.only_value("origin"), Some("https://here"));
+    }
+
+    #[test]
+    fn the_fields_of_a_response_are_told_in_order() {
+        let response = with_field("Set-Cookie: a=1\r\nset-cookie:  b=2 ");
+        let fields = response_fields(response.as_bytes());
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(fields[0], ("Upgrade", "websocket"));
+        assert_eq!(fields[3..], [("Set-Cookie", "a=1"), ("set-cookie", "b=2")]);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! A client: from a URL to a socket.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::lookup_host;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_uring::net::TcpStream;
 
@@ -16,13 +18,24 @@ use super::stream::Stream;
 use crate::protocol::frames::Role;
 use crate::protocol::tls::config::{self, ConfigError, Sessions, Trust};
 use crate::protocol::tls::{ClientConfig, ServerName};
-use crate::protocol::upgrade::{self, check_response, is_field_value, is_token};
+use crate::protocol::upgrade::{self, check_response, is_field_value, is_token, response_fields};
 use crate::protocol::url::Url;
+
+/// How long an attempt to reach an address has until the next address is tried beside it (RFC 8305, section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// How many addresses of a name are tried, and so how many sockets an attempt may need at a time.
+const ADDRESSES_MAX: usize = 16;
+
+/// The fields that a request has once, and that say where it ends and what becomes of it. Those that begin with
+/// `Sec-WebSocket-` are reserved, too.
+const RESERVED_FIELDS: [&str; 4] = ["connection", "upgrade", "content-length", "transfer-encoding"];
 
 /// How a client connects.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// Fields of the request besides those that every upgrade has, such as `Authorization` or `Origin`.
+    /// Fields of the request besides those that every upgrade has, such as `Authorization` or `Origin`. A `Host`
+    /// takes the place of the one that the URL names, for servers that go by it.
     pub fields: Vec<(String, String)>,
     /// The subprotocols to offer, the best first.
     pub subprotocols: Vec<String>,
@@ -55,8 +68,9 @@ impl ConnectOptions {
     }
 }
 
-/// Connects to a `ws://` or `wss://` URL, whose host is a name or an address. The addresses of a name are tried
-/// one after another. To be called on a tokio-uring runtime.
+/// Connects to a `ws://` or `wss://` URL, whose host is a name or an address. A name with
+/// several addresses is reached at the first that answers: each is tried when the one before has failed, or has
+/// not answered for 250 ms. To be called on a tokio-uring runtime.
 ///
 /// ```no_run
 /// use uproar::websocket::{ConnectOptions, connect};
@@ -77,8 +91,8 @@ impl ConnectOptions {
 pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, ConnectError> {
     options.check()?;
     let parsed = Url::parse(url).map_err(|why| ConnectError::Url { url: url.to_owned(), why })?;
+    let request = Request::new(&parsed, options)?;
     let connecting = async {
-        let fields = fields(options)?;
         let mut stream = reach(&parsed).await?;
         if parsed.is_secure {
             let tls = match &options.tls {
@@ -92,21 +106,9 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, Conn
                 other => ConnectError::Failed(other),
             })?;
         }
-        shake_hands(stream, &parsed, &fields, options).await
+        shake_hands(stream, &request, options).await
     };
     timeout(options.timeout, connecting).await.unwrap_or(Err(ConnectError::TimedOut(options.timeout)))
-}
-
-/// The fields of the request that are a caller's.
-fn fields(options: &ConnectOptions) -> Result<Vec<(String, String)>, ConnectError> {
-    let mut fields = options.fields.clone();
-    if !options.subprotocols.is_empty() {
-        fields.push(("Sec-WebSocket-Protocol".to_owned(), options.subprotocols.join(", ")));
-    }
-    match fields.iter().find(|(name, value)| !is_token(name) || !is_field_value(value)) {
-        Some((name, _)) => Err(ConnectError::Field(name.clone())),
-        None => Ok(fields),
-    }
 }
 
 /// The configuration that trusts the system's authorities, which are read once.
@@ -117,34 +119,85 @@ fn system_tls() -> Result<Arc<ClientConfig>, Arc<ConfigError>> {
 
 async fn reach(url: &Url) -> Result<Stream, ConnectError> {
     let unresolved = |source| ConnectError::Resolve { host: url.host.clone(), source };
-    let mut failure = unresolved(std::io::ErrorKind::NotFound.into());
-    for address in lookup_host((&*url.host, url.port)).await.map_err(unresolved)? {
-        match reach_at(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(source) => failure = ConnectError::Unreachable { address, source },
-        }
-    }
-    Err(failure)
+    let addresses = lookup_host((&*url.host, url.port)).await.map_err(unresolved)?;
+    let (tcp, address) = race(addresses).await.map_err(|failure| match failure {
+        Some((address, source)) => ConnectError::Unreachable { address, source },
+        None => unresolved(io::ErrorKind::NotFound.into()),
+    })?;
+    let unreachable = |source| ConnectError::Unreachable { address, source };
+    // With O_NONBLOCK the ring would report EAGAIN instead of waiting.
+    tcp.set_nonblocking(false).map_err(unreachable)?;
+    Stream::plain(TcpStream::from_std(tcp), address).map_err(unreachable)
 }
 
-/// Through tokio, since a connect of tokio-uring's cannot be given up: it would hold its socket for minutes.
-async fn reach_at(address: SocketAddr) -> std::io::Result<Stream> {
-    let tcp = tokio::net::TcpStream::connect(address).await?.into_std()?;
-    // With O_NONBLOCK the ring would report EAGAIN instead of waiting.
-    tcp.set_nonblocking(false)?;
-    Stream::plain(TcpStream::from_std(tcp), address)
+/// The first connection that comes about, or how the last attempt has failed; `None` without an address.
+///
+/// Attempts are tokio's, since one of tokio-uring's cannot be given up: it would hold its socket for minutes.
+async fn race(
+    addresses: impl Iterator<Item = SocketAddr>,
+) -> Result<(std::net::TcpStream, SocketAddr), Option<(SocketAddr, io::Error)>> {
+    let mut addresses = addresses.take(ADDRESSES_MAX);
+    // Dropping it gives up those that are still under way.
+    let mut attempts = JoinSet::new();
+    let mut failure = None;
+    loop {
+        if let Some(address) = addresses.next() {
+            attempts.spawn(async move {
+                let connected = tokio::net::TcpStream::connect(address).await;
+                (address, connected.and_then(tokio::net::TcpStream::into_std))
+            });
+        }
+        match timeout(ATTEMPT_DELAY, attempts.join_next()).await {
+            Ok(Some(attempt)) => match attempt.expect("Bug: nothing in an attempt panics") {
+                (address, Ok(tcp)) => return Ok((tcp, address)),
+                (address, Err(error)) => failure = Some((address, error)),
+            },
+            Ok(None) => return Err(failure),
+            Err(_) => {}
+        }
+    }
+}
+
+/// What of the request the caller decides.
+#[derive(Debug)]
+struct Request<'a> {
+    target: &'a str,
+    host: &'a str,
+    fields: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Request<'a> {
+    fn new(url: &'a Url, options: &'a ConnectOptions) -> Result<Self, ConnectError> {
+        let (mut host, mut fields) = (None, Vec::new());
+        for (name, value) in &options.fields {
+            if !is_token(name) || !is_field_value(value) {
+                return Err(ConnectError::Field(name.clone()));
+            }
+            let lower = name.to_ascii_lowercase();
+            let is_reserved = RESERVED_FIELDS.contains(&&*lower) || lower.starts_with("sec-websocket-");
+            if is_reserved || (lower == "host" && host.is_some()) {
+                return Err(ConnectError::ReservedField(name.clone()));
+            }
+            match &*lower {
+                "host" => host = Some(&**value),
+                _ => fields.push((&**name, &**value)),
+            }
+        }
+        Ok(Self { target: &url.target, host: host.unwrap_or(&url.authority), fields })
+    }
 }
 
 async fn shake_hands(
     mut stream: Stream,
-    url: &Url,
-    fields: &[(String, String)],
+    request: &Request<'_>,
     options: &ConnectOptions,
 ) -> Result<Socket, ConnectError> {
     let key = upgrade::key(random::bytes());
-    let fields = fields.iter().map(|(name, value)| (&**name, &**value));
-    let request = upgrade::request(&url.authority, &url.target, &key, fields);
-    stream.write(request.as_bytes()).await.map_err(ConnectError::Failed)?;
+    let offered = options.subprotocols.join(", ");
+    let offer = (!offered.is_empty()).then_some(("Sec-WebSocket-Protocol", &*offered));
+    let fields = request.fields.iter().copied().chain(offer);
+    let head = upgrade::request(request.host, request.target, &key, fields);
+    stream.write(head.as_bytes()).await.map_err(ConnectError::Failed)?;
     let accepted = loop {
         if let Some(accepted) = check_response(stream.received(), &key, &options.subprotocols)? {
             break accepted;
@@ -153,6 +206,98 @@ async fn shake_hands(
             return Err(ConnectError::Failed(Failure::EndOfStream));
         }
     };
+    let fields = response_fields(&stream.received()[..accepted.head_bytes]);
     stream.consume(accepted.head_bytes);
-    Ok(Socket::new(stream, Role::Client, &options.socket, url.target.clone(), accepted.subprotocol))
+    let target = request.target.to_owned();
+    let mut socket = Socket::new(stream, Role::Client, &options.socket, target, accepted.subprotocol);
+    socket.response_fields = fields;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use socket2::{Domain, Socket as RawSocket, Type};
+
+    use super::super::runtime::start;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// An address at which nobody answers: a listener whose backlog is full, with what fills it.
+    fn silent() -> (SocketAddr, (TcpListener, Vec<std::net::TcpStream>)) {
+        let listener = RawSocket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("binds");
+        listener.listen(0).expect("listens");
+        let listener = TcpListener::from(listener);
+        let address = listener.local_addr().expect("an address");
+        let mut filling = Vec::new();
+        while let Ok(tcp) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+            filling.push(tcp);
+            assert!(filling.len() < 10, "the backlog does not fill");
+        }
+        (address, (listener, filling))
+    }
+
+    /// How many sockets of this machine try to connect there (proc_net_tcp(5)).
+    fn attempts_at(address: SocketAddr) -> usize {
+        const SYN_SENT: &str = "02";
+        let there = format!("0100007F:{:04X}", address.port());
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table of sockets");
+        let is_attempt = |line: &&str| {
+            let mut columns = line.split_ascii_whitespace().skip(2);
+            columns.next() == Some(&*there) && columns.next() == Some(SYN_SENT)
+        };
+        table.lines().filter(is_attempt).count()
+    }
+
+    /// Waits for what the kernel does in its own time.
+    async fn until(mut holds: impl FnMut() -> bool) {
+        let held = async {
+            while !holds() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, held).await.expect("the kernel still says otherwise");
+    }
+
+    #[test]
+    fn addresses_that_do_not_answer_delay_the_next_one_but_little_and_leave_no_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+        let good = listener.local_addr().expect("an address");
+        let ((first, _first), (second, _second)) = (silent(), silent());
+        start(async {
+            let racing = race([first, second, good].into_iter());
+            let (tcp, address) = timeout(PATIENCE, racing).await.expect("too late").expect("connects");
+            assert_eq!((address, tcp.peer_addr().expect("connected")), (good, good));
+            until(|| attempts_at(first) + attempts_at(second) == 0).await;
+        });
+    }
+
+    #[test]
+    fn attempts_that_are_given_up_leave_no_socket() {
+        let (address, _silent) = silent();
+        start(async {
+            let mut racing = Box::pin(race([address].into_iter()));
+            tokio::select! {
+                raced = &mut racing => panic!("{raced:?}"),
+                () = until(|| attempts_at(address) == 1) => {}
+            }
+            drop(racing);
+            until(|| attempts_at(address) == 0).await;
+        });
+    }
+
+    #[test]
+    fn the_last_failure_is_told_and_each_address_tried_once() {
+        let closed = || TcpListener::bind("127.0.0.1:0").expect("listens").local_addr().expect("an address");
+        let (first, second) = (closed(), closed());
+        start(async {
+            let failure = race([first, second].into_iter()).await.expect_err("nobody is there");
+            let (address, error) = failure.expect("a failure");
+            assert_eq!((address, error.kind()), (second, io::ErrorKind::ConnectionRefused));
+            assert!(race(std::iter::empty()).await.expect_err("no address").is_none());
+        });
+    }
 }

@@ -93,6 +93,9 @@ pub enum ConnectError {
     /// A field has characters that it must not have.
     #[error("the field {0:?} has a name or a value that cannot be sent")]
     Field(String),
+    /// A field that the client writes itself, or a second `Host`.
+    #[error("the field {0:?} cannot be given: the client writes it itself, once")]
+    ReservedField(String),
     /// The certificates to trust cannot be had.
     #[error(transparent)]
     Trust(#[from] Arc<ConfigError>),

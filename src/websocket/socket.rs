@@ -44,6 +44,8 @@ pub struct Socket {
     close_timeout: Duration,
     target: String,
     subprotocol: Option<String>,
+    /// Of the response that the client has got.
+    pub(super) response_fields: Vec<(String, String)>,
 }
 
 /// A heartbeat at work.
@@ -79,6 +81,7 @@ impl Socket {
             close_timeout: options.close_timeout,
             target,
             subprotocol,
+            response_fields: Vec::new(),
         }
     }
 
@@ -263,6 +266,13 @@ impl Socket {
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
+    }
+
+    /// The fields of the response with which the server accepted, at most 64 in 16 KiB, names and values as they
+    /// were sent. Empty for a server's socket.
+    #[must_use]
+    pub fn response_fields(&self) -> &[(String, String)] {
+        &self.response_fields
     }
 
     /// The version and the cipher suite of TLS, such as `TLSv1_3 TLS13_AES_256_GCM_SHA384`; `None` without TLS.

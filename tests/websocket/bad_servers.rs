@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uproar::websocket::{ConnectError, ConnectOptions, Options, ReadError, connect};
 
-use crate::harness::{accept_upgrade, beside, raw_server, read_head, run};
+use crate::harness::{accept_upgrade, accept_upgrade_with, beside, raw_server, read_head, run};
 
 /// What connecting comes to with a server of such conduct.
 fn refused(conduct: impl FnOnce(&mut TcpStream) + Send + 'static) -> ConnectError {
@@ -97,10 +97,75 @@ fn nobody_there_is_said_with_the_address() {
             let error = connect(url, &ConnectOptions::default()).await.unwrap_err().to_string();
             assert!(error.starts_with(what), "{error}");
         }
-        let fields = vec![("X".to_owned(), "a\r\nEvil: b".to_owned())];
-        let options = ConnectOptions { fields, ..ConnectOptions::default() };
-        let error = connect(&format!("ws://{address}"), &options).await.unwrap_err();
-        assert!(matches!(error, ConnectError::Field(name) if name == "X"));
+    });
+}
+
+/// Options with such fields.
+fn with_fields(fields: &[(&str, &str)]) -> ConnectOptions {
+    let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    ConnectOptions { fields, ..ConnectOptions::default() }
+}
+
+#[test]
+fn fields_that_would_change_the_request_are_refused() {
+    run(async {
+        // Nobody is there; it is not asked for.
+        let refusal = async |fields: &[(&str, &str)]| {
+            connect("ws://nowhere.invalid", &with_fields(fields)).await.unwrap_err().to_string()
+        };
+        for (name, value) in [("X", "a\r\nEvil: b"), ("X\r\nEvil", "b"), ("", "a"), ("a b", "c"), ("X", "\0")]
+        {
+            let error = refusal(&[(name, value)]).await;
+            assert_eq!(error, format!("the field {name:?} has a name or a value that cannot be sent"));
+        }
+        for name in [
+            "Connection",
+            "upgrade",
+            "Content-Length",
+            "TRANSFER-ENCODING",
+            "Sec-WebSocket-Key",
+            "Sec-WebSocket-Version",
+            "sec-websocket-protocol",
+            "Sec-WebSocket-Extensions",
+        ] {
+            let error = refusal(&[("Origin", "https://here"), (name, "1")]).await;
+            assert_eq!(
+                error,
+                format!("the field {name:?} cannot be given: the client writes it itself, once")
+            );
+        }
+        let error = refusal(&[("Host", "a"), ("host", "b")]).await;
+        assert_eq!(error, "the field \"host\" cannot be given: the client writes it itself, once");
+    });
+}
+
+#[test]
+fn a_request_has_the_fields_of_the_caller_and_one_host() {
+    for (given, host) in [(None, None), (Some("chat.example"), Some("chat.example"))] {
+        let (address, server) = raw_server(accept_upgrade);
+        run(async move {
+            let mut fields = vec![("Cookie", "a=1"), ("Cookie", "b=2")];
+            fields.extend(given.map(|given| ("hOST", given)));
+            connect(&format!("ws://{address}/x?y"), &with_fields(&fields)).await.unwrap();
+            let head = beside(move || server.join().unwrap()).await;
+            let lines: Vec<&str> = head.lines().collect();
+            assert_eq!(lines[0], "GET /x?y HTTP/1.1");
+            let host = host.map_or_else(|| address.to_string(), str::to_owned);
+            let hosts = lines.iter().filter(|line| line.to_ascii_lowercase().starts_with("host:"));
+            assert_eq!(hosts.collect::<Vec<_>>(), [&format!("Host: {host}")]);
+            assert!(lines.contains(&"Cookie: a=1") && lines.contains(&"Cookie: b=2"), "{head}");
+        });
+    }
+}
+
+#[test]
+fn the_fields_of_the_response_can_be_read() {
+    let (address, server) = raw_server(|stream| accept_upgrade_with(stream, "Set-Cookie: session=1\r\n"));
+    run(async move {
+        let socket = connect(&format!("ws://{address}"), &ConnectOptions::default()).await.unwrap();
+        let cookie = ("Set-Cookie".to_owned(), "session=1".to_owned());
+        assert!(socket.response_fields().contains(&cookie), "{:?}", socket.response_fields());
+        beside(move || server.join().unwrap()).await;
     });
 }
 

@@ -132,16 +132,22 @@ pub(crate) fn raw_server<T: Send + 'static>(
     (address, thread)
 }
 
-/// Reads a request and accepts it; then the connection speaks WebSocket.
-pub(crate) fn accept_upgrade(stream: &mut TcpStream) {
+/// Reads a request and accepts it; then the connection speaks WebSocket. Yields the request.
+pub(crate) fn accept_upgrade(stream: &mut TcpStream) -> String {
+    accept_upgrade_with(stream, "")
+}
+
+/// The same, with further fields in the response.
+pub(crate) fn accept_upgrade_with(stream: &mut TcpStream, fields: &str) -> String {
     let head = read_head(stream);
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
     let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
     let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+         Sec-WebSocket-Accept: {accept}\r\n{fields}\r\n"
     );
     stream.write_all(response.as_bytes()).unwrap();
+    head
 }
 
 /// Runs what blocks beside the runtime, and waits for it.
