@@ -2,12 +2,12 @@
 //!
 //! It waits 1 s after a loss, twice as long after each attempt that fails, up to 30 s, and gives up after ten.
 
-use uproar::websocket::{ConnectOptions, Reconnecting};
+use uproar::websocket::{ConnectError, ConnectOptions, Reconnecting};
 
-fn main() {
+fn main() -> Result<(), ConnectError> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "ws://127.0.0.1:9001".to_owned());
     tokio_uring::start(async {
-        let mut client = Reconnecting::new(url, ConnectOptions::default()).stop_when(|failures, error| {
+        let mut client = Reconnecting::new(url, ConnectOptions::default())?.stop_when(|failures, error| {
             println!("attempt {failures}: {error}");
             failures == 10
         });
@@ -22,5 +22,6 @@ fn main() {
             };
             println!("lost: {ending}");
         }
-    });
+        Ok(())
+    })
 }

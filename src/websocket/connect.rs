@@ -89,8 +89,7 @@ impl ConnectOptions {
 ///
 /// A [`ConnectError`].
 pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, ConnectError> {
-    options.check()?;
-    let parsed = Url::parse(url).map_err(|why| ConnectError::Url { url: url.to_owned(), why })?;
+    let parsed = parse(url)?;
     let request = Request::new(&parsed, options)?;
     let connecting = async {
         let mut stream = reach(&parsed).await?;
@@ -109,6 +108,15 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, Conn
         shake_hands(stream, &request, options).await
     };
     timeout(options.timeout, connecting).await.unwrap_or(Err(ConnectError::TimedOut(options.timeout)))
+}
+
+/// Looks for what no attempt could succeed with.
+pub(super) fn check(url: &str, options: &ConnectOptions) -> Result<(), ConnectError> {
+    Request::new(&parse(url)?, options).map(drop)
+}
+
+fn parse(url: &str) -> Result<Url, ConnectError> {
+    Url::parse(url).map_err(|why| ConnectError::Url { url: url.to_owned(), why })
 }
 
 /// The configuration that trusts the system's authorities, which are read once.
@@ -168,6 +176,7 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     fn new(url: &'a Url, options: &'a ConnectOptions) -> Result<Self, ConnectError> {
+        options.check()?;
         let (mut host, mut fields) = (None, Vec::new());
         for (name, value) in &options.fields {
             if !is_token(name) || !is_field_value(value) {
