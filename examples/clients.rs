@@ -1,18 +1,24 @@
 //! Many clients at once, and a wait for all of them: `cargo run --example clients -- ws://127.0.0.1:9001 100`
 
-use uproar::websocket::{ConnectOptions, connect};
+use uproar::websocket::{ConnectOptions, Message, connect};
 
 /// One client: says its number and expects it back.
 async fn converse(url: &str, number: usize) -> Result<(), Box<dyn std::error::Error>> {
     let mut socket = connect(url, &ConnectOptions::default()).await?;
     let text = number.to_string();
     socket.write(text.clone()).await?;
-    let answer = socket.read().await?;
-    if answer.as_ref().and_then(|message| message.as_text()) != Some(&*text) {
-        return Err(format!("client {number} got {answer:?}").into());
+    while let Some(message) = socket.read().await? {
+        match message {
+            Message::Text(answer) if answer == text => {
+                socket.close(1000, "").await?;
+                return Ok(());
+            }
+            // They have been answered.
+            Message::Ping(_) | Message::Pong(_) => {}
+            other => return Err(format!("client {number} got {other:?}").into()),
+        }
     }
-    socket.close(1000, "").await?;
-    Ok(())
+    Err(format!("client {number} got no answer").into())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,10 +1,32 @@
 //! A page and the WebSocket that it uses on one port: `cargo run --example http -- 127.0.0.1:9001`
 
-use uproar::websocket::{ListenOptions, Message, Response, Status, Verdict, listen};
+use std::time::{Duration, Instant};
+
+use uproar::websocket::{ListenOptions, Response, Socket, Status, Verdict, listen};
 
 const PAGE: &str = "<!doctype html><title>Time</title><p id=time>…</p><script>
     new WebSocket(`ws://${location.host}/time`).onmessage = ({ data }) => (time.textContent = data);
 </script>";
+
+/// Writes once a second, and reads all the while: that is how pings and the close are answered.
+async fn tell_time(mut socket: Socket) {
+    let begin = Instant::now();
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            message = socket.read() => {
+                if !matches!(message, Ok(Some(_))) {
+                    return;
+                }
+            }
+            _ = second.tick() => {
+                if socket.write(format!("{} s", begin.elapsed().as_secs())).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
@@ -14,13 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "/time" => Verdict::Upgrade,
             _ => Verdict::Respond(Response::text(Status::NotFound, "Not Found")),
         });
-        let server = listen(&address, options, |socket| async move {
-            let begin = std::time::Instant::now();
-            let text = || Message::text(format!("{} s", begin.elapsed().as_secs()));
-            while socket.write(text()).await.is_ok() {
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            }
-        })?;
+        let server = listen(&address, options, tell_time)?;
         println!("listening on http://{}", server.local_addr());
         Ok(tokio::signal::ctrl_c().await?)
     })

@@ -2,7 +2,7 @@
 //! `cargo run --example transfer -- serve 127.0.0.1:9001`, then
 //! `cargo run --example transfer -- send ws://127.0.0.1:9001 FILE`
 
-use uproar::websocket::{ConnectOptions, ListenOptions, Message, connect, listen};
+use uproar::websocket::{ConnectOptions, ListenOptions, Message, Socket, connect, listen};
 
 /// How much is sent at a time.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -31,14 +31,24 @@ async fn serve(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     Ok(tokio::signal::ctrl_c().await?)
 }
 
+/// The next message; pings that come before it are answered by reading them.
+async fn answer(socket: &mut Socket) -> Result<Message, Box<dyn std::error::Error>> {
+    while let Some(message) = socket.read().await? {
+        if message.is_data() {
+            return Ok(message);
+        }
+    }
+    Err("the server has closed the connection".into())
+}
+
 async fn send(url: &str, file: &str) -> Result<(), Box<dyn std::error::Error>> {
     let bytes = std::fs::read(file)?;
     let mut socket = connect(url, &ConnectOptions::default()).await?;
     for piece in bytes.chunks(PIECE_BYTES) {
         socket.write(piece.to_vec()).await?;
-        match socket.read().await? {
-            Some(Message::Binary(answer)) if answer == acknowledgement(piece.len()) => {}
-            other => return Err(format!("no acknowledgement of {} bytes: {other:?}", piece.len()).into()),
+        let answer = answer(&mut socket).await?;
+        if answer != Message::Binary(acknowledgement(piece.len())) {
+            return Err(format!("no acknowledgement of {} bytes: {answer:?}", piece.len()).into());
         }
     }
     socket.close(1000, "").await?;

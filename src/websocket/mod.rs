@@ -17,7 +17,9 @@
 //!
 //! tokio_uring::start(async {
 //!     let server = listen("127.0.0.1:0", ListenOptions::default(), |mut socket| async move {
-//!         while let Ok(Some(Message::Text(text))) = socket.read().await {
+//!         while let Ok(Some(message)) = socket.read().await {
+//!             // A ping or a close: it is answered by reading it.
+//!             let Message::Text(text) = message else { continue };
 //!             if socket.write(text.to_uppercase()).await.is_err() {
 //!                 break;
 //!             }

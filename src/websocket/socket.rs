@@ -17,6 +17,10 @@ use crate::protocol::frames::{self, Event, Role};
 
 /// A WebSocket: a connection after its opening handshake.
 ///
+/// Somebody has to read, also where nothing is expected: a ping is answered by a pong, a close by a close, and the
+/// end of the connection is noticed only while [`Socket::read`] is waited for. Who has something to say in the
+/// meantime waits for both (`select!`), or writes from another task.
+///
 /// One task reads. Others of the same thread may write at the same time, each with a [`Writer`]. Dropping the
 /// socket ends the connection once what was written has left; [`Socket::close`] is the polite way.
 ///

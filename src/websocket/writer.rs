@@ -20,6 +20,8 @@ const HEADER_BYTES_MAX: usize = 14;
 
 /// Writes to a socket, from any task of its thread. Clones write to the same socket; their messages never mix.
 ///
+/// It answers nobody: pings and closes of the peer are answered by who reads, see [`Socket`](super::Socket).
+///
 /// It does not keep the connection: that ends with the [`Socket`](super::Socket), and writers are refused from
 /// then on.
 #[derive(Clone, Debug)]
