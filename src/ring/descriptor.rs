@@ -1,5 +1,5 @@
-//! Descriptors between libraries: owned ones out of a library that only lends the number, and awaitable
-//! ones for the runtime.
+//! Descriptors between libraries: owned ones out of a library that only lends the number, awaitable ones for
+//! the runtime, and what the kernel says of a socket that another library owns.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -17,6 +17,22 @@ pub fn duplicate(socket: &impl AsRawFd) -> io::Result<OwnedFd> {
     // SAFETY: `socket` is borrowed for this call, and with it its descriptor, which stays open until
     // `try_clone_to_owned` has returned.
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }.try_clone_to_owned()
+}
+
+/// How many bytes of those sent on a TCP socket the peer has not acknowledged (`SIOCOUTQ`, tcp(7)).
+///
+/// # Errors
+///
+/// What `ioctl(2)` reports for what is no connected TCP socket.
+pub fn unacknowledged_bytes(socket: &impl AsRawFd) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one `int` to its argument, which outlives the call; a wrong descriptor is an
+    // error like any other.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// Registers a descriptor with the runtime, to await its readiness.

@@ -28,7 +28,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::connection_id::ConnectionId;
 use buffers::Buffers;
-pub use descriptor::{awaitable, duplicate};
+pub use descriptor::{awaitable, duplicate, unacknowledged_bytes};
 use slot::{InFlight, Receive, Slot, Vectors};
 pub use submission::{BATCH_FRAMES_MAX, CloseMode, Completion, SendBatch, Submission};
 use token::Operation;

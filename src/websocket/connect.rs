@@ -135,7 +135,7 @@ async fn reach(url: &Url) -> Result<Stream, ConnectError> {
     let unreachable = |source| ConnectError::Unreachable { address, source };
     // With O_NONBLOCK the ring would report EAGAIN instead of waiting.
     tcp.set_nonblocking(false).map_err(unreachable)?;
-    Stream::plain(TcpStream::from_std(tcp), address).map_err(unreachable)
+    Stream::new(TcpStream::from_std(tcp), address, Role::Client).map_err(unreachable)
 }
 
 /// The first connection that comes about, or how the last attempt has failed; `None` without an address.
@@ -218,7 +218,7 @@ async fn shake_hands(
     let fields = response_fields(&stream.received()[..accepted.head_bytes]);
     stream.consume(accepted.head_bytes);
     let target = request.target.to_owned();
-    let mut socket = Socket::new(stream, Role::Client, &options.socket, target, accepted.subprotocol);
+    let mut socket = Socket::new(stream, &options.socket, target, accepted.subprotocol);
     socket.response_fields = fields;
     Ok(socket)
 }

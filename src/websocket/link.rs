@@ -1,4 +1,4 @@
-//! What lies between a socket and the kernel: what waits to be sent, the task that sends it, and TLS.
+//! What lies between a socket and the kernel: the task that sends what waits, TLS, and the end.
 //!
 //! Whoever has something to say puts it into [`Outgoing`], and sees to it that a task is at work which sends
 //! until nothing is left. The task exists only as long as that, so an idle connection has none. Nobody but the
@@ -6,265 +6,303 @@
 //! together leaves together.
 //!
 //! A tokio-uring operation whose future is dropped is *not* cancelled: it keeps its buffer and the descriptor
-//! until the peer does something. So whoever is done with a link calls [`Link::abandon`], which shuts the
-//! socket down as soon as what was queued has left, or has had its time.
+//! until the peer does something. So every connection is ended by [`Link::fail`], which shuts the socket down:
+//! at the latest [`Link::limit`] after its close was queued or its user has finished.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
+use std::{fmt, io};
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 
 use super::error::Failure;
-use crate::protocol::frames::FRAGMENT_BYTES;
+use super::options::CLOSE_TIMEOUT;
+use super::outgoing::Outgoing;
+use crate::protocol::frames::Role;
 use crate::protocol::tls::TlsStream;
+use crate::ring::unacknowledged_bytes;
 
-/// How long what is queued may take to leave when nobody waits for it any more.
-const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// How long the peer may take to end its side when we have ended ours, and how much of what it still sends is
-/// read.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long the peer may take to end its side of TCP, and how much of what it still sends is read.
+const END_TIME_MAX: Duration = Duration::from_secs(2);
 const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
-
-/// A buffer of at most this size is kept for the next message.
-const SPARE_BYTES_MAX: usize = 4096;
+const DISCARD_BYTES: usize = 4096;
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) tcp: TcpConnection,
     pub(super) peer: SocketAddr,
+    pub(super) role: Role,
     pub(super) outgoing: RefCell<Outgoing>,
     pub(super) tls: RefCell<Option<Box<TlsStream>>>,
+    /// What the task is doing.
+    task: Cell<Task>,
+    /// Once nothing will be queued, so that our side ends behind what is there: which side ends TCP first.
+    finished: Cell<Option<First>>,
+    /// How long the end may take, from when it was begun.
+    pub(super) end_timeout: Cell<Duration>,
+    is_limited: Cell<bool>,
+    /// How many bytes the kernel has taken to send.
+    taken_bytes: Cell<u64>,
     /// Told whenever something has left, and when nothing will any more.
     pub(super) progress: Notify,
-    /// True once nobody reads or waits any more.
-    is_abandoned: Cell<bool>,
-    /// Told when that comes about.
-    abandoned: Notify,
-    /// True while the task waits for the peer to end its side.
-    is_lingering: Cell<bool>,
+    /// What is kept until the connection has ended.
+    kept: RefCell<Option<Rc<dyn Any>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    /// There is none.
+    Idle,
+    Sending,
+    /// All has been sent; the two sides end.
+    Ending,
+}
+
+/// Which side ends TCP first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    /// We do.
+    Us,
+    /// The peer, if it does not take long.
+    Peer,
 }
 
 /// A [`TcpStream`] that can be shown.
 pub(super) struct TcpConnection(pub(super) TcpStream);
 
-impl std::fmt::Debug for TcpConnection {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for TcpConnection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("TcpConnection")
     }
 }
 
-/// What waits to be sent.
-#[derive(Debug, Default)]
-pub(super) struct Outgoing {
-    /// Encoded frames, whole ones in each piece.
-    pieces: VecDeque<Vec<u8>>,
-    /// How many bytes are in the pieces and with the kernel.
-    pub(super) bytes: usize,
-    /// Encoded control frames that may overtake the pieces.
-    pub(super) urgent: Vec<u8>,
-    /// A buffer for the next message.
-    spare: Vec<u8>,
-    /// True exactly while the task is at work.
-    is_sending: bool,
-    /// True once nothing will be added: TLS and our side of TCP end behind what is there.
-    is_finished: bool,
-    /// Why nothing can be sent.
-    pub(super) failure: Option<Failure>,
-}
-
-impl Outgoing {
-    /// The buffer to encode a frame of so many bytes into, behind what is there. What is small is collected in
-    /// one piece, what is long has a piece to itself, so that a control frame waits for one fragment at most.
-    pub(super) fn piece_for(&mut self, bytes: usize) -> &mut Vec<u8> {
-        let has_room = self.pieces.back().is_some_and(|piece| piece.len() + bytes <= FRAGMENT_BYTES);
-        if !has_room {
-            self.pieces.push_back(std::mem::take(&mut self.spare));
-        }
-        self.pieces.back_mut().expect("Bug: a piece was just added")
-    }
-
-    fn next(&mut self) -> Option<Vec<u8>> {
-        if !self.urgent.is_empty() {
-            self.bytes += self.urgent.len();
-            return Some(std::mem::take(&mut self.urgent));
-        }
-        self.pieces.pop_front()
-    }
-
-    fn recycle(&mut self, mut buffer: Vec<u8>) {
-        self.bytes -= buffer.len();
-        if buffer.capacity() <= SPARE_BYTES_MAX {
-            buffer.clear();
-            self.spare = buffer;
-        }
-    }
-}
-
 impl Link {
-    pub(super) fn new(tcp: TcpStream, peer: SocketAddr) -> Rc<Self> {
+    pub(super) fn new(tcp: TcpStream, peer: SocketAddr, role: Role) -> Rc<Self> {
         Rc::new(Self {
             tcp: TcpConnection(tcp),
             peer,
+            role,
             outgoing: RefCell::default(),
             tls: RefCell::new(None),
+            task: Cell::new(Task::Idle),
+            finished: Cell::new(None),
+            end_timeout: Cell::new(CLOSE_TIMEOUT),
+            is_limited: Cell::new(false),
+            taken_bytes: Cell::new(0),
             progress: Notify::new(),
-            is_abandoned: Cell::new(false),
-            abandoned: Notify::new(),
-            is_lingering: Cell::new(false),
+            kept: RefCell::new(None),
         })
     }
 
     /// Sees to it that what is queued leaves. To be called after something was.
     pub(super) fn start_sending(self: &Rc<Self>) {
-        let mut outgoing = self.outgoing.borrow_mut();
-        if !outgoing.is_sending && outgoing.failure.is_none() {
-            outgoing.is_sending = true;
-            drop(outgoing);
+        if self.task.get() == Task::Idle && self.outgoing.borrow().failure.is_none() {
+            self.task.set(Task::Sending);
             tokio_uring::spawn(Rc::clone(self).send());
         }
     }
 
-    /// Queues bytes.
-    pub(super) fn push(self: &Rc<Self>, bytes: &[u8]) {
-        {
-            let mut outgoing = self.outgoing.borrow_mut();
-            outgoing.bytes += bytes.len();
-            outgoing.piece_for(bytes.len()).extend_from_slice(bytes);
+    /// Queues HTTP, which leaves before any frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Ended`] when this side has finished.
+    pub(super) fn push_http(self: &Rc<Self>, bytes: &[u8]) -> Result<(), Failure> {
+        if self.finished.get().is_some() {
+            return Err(Failure::Ended);
         }
+        self.outgoing.borrow_mut().push_http(bytes);
+        self.start_sending();
+        Ok(())
+    }
+
+    /// Says that nothing will be queued: our side ends behind what is there, and the connection with it. The
+    /// first call counts.
+    pub(super) fn finish(self: &Rc<Self>, first: First) {
+        if self.finished.get().is_some() || self.failure().is_some() {
+            return;
+        }
+        self.finished.set(Some(first));
+        if Handle::try_current().is_err() {
+            // The runtime is gone, and nobody is left to send anything.
+            return self.fail(Failure::Ended);
+        }
+        self.limit();
         self.start_sending();
     }
 
-    /// Says that nothing will be added: our side ends behind what is queued.
-    pub(super) fn finish(self: &Rc<Self>) {
-        self.outgoing.borrow_mut().is_finished = true;
-        self.start_sending();
+    /// Gives the connection so long to end; the first call counts.
+    pub(super) fn limit(self: &Rc<Self>) {
+        if self.is_limited.replace(true) {
+            return;
+        }
+        let link = Rc::clone(self);
+        tokio_uring::spawn(async move {
+            let limit = link.end_timeout.get();
+            if timeout(limit, link.ended()).await.is_err() {
+                link.fail(Failure::Silent(limit));
+            }
+        });
     }
 
-    /// True when something waits or is with the kernel.
-    pub(super) fn is_sending(&self) -> bool {
-        self.outgoing.borrow().is_sending
+    /// Keeps a value until the connection has ended.
+    pub(super) fn keep(&self, value: Rc<dyn Any>) {
+        self.kept.replace(Some(value));
+    }
+
+    /// Why nothing can be sent, when that is so.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.outgoing.borrow().failure.clone()
+    }
+
+    /// Waits until the connection has ended.
+    async fn ended(&self) {
+        loop {
+            let progress = self.progress.notified();
+            if self.outgoing.borrow().failure.is_some() {
+                return;
+            }
+            progress.await;
+        }
     }
 
     /// Waits until all that is queued is with the kernel.
     pub(super) async fn sent(&self) -> Result<(), Failure> {
         loop {
             let progress = self.progress.notified();
-            if let Some(failure) = &self.outgoing.borrow().failure {
-                return Err(failure.clone());
+            if let Some(failure) = self.failure() {
+                return Err(failure);
             }
-            if !self.is_sending() {
+            if self.task.get() != Task::Sending {
                 return Ok(());
             }
             progress.await;
         }
     }
 
-    /// The task: sends until nothing is left.
+    /// The task: sends until nothing is left, and ends our side when nothing will follow.
     async fn send(self: Rc<Self>) {
-        loop {
-            let piece = match self.next_piece() {
-                Ok(Some(piece)) => piece,
-                Ok(None) => break,
-                Err(failure) => return self.fail(failure),
-            };
-            let mut writing = std::pin::pin!(self.tcp.0.write_all(piece));
-            let (result, piece) = tokio::select! {
-                biased;
-                written = &mut writing => written,
-                () = self.abandoned.notified() => match timeout(LINGER_TIME_MAX, &mut writing).await {
-                    Ok(written) => written,
-                    Err(_) => return self.fail(Failure::Ended),
-                },
-            };
-            if let Err(error) = result {
-                return self.fail(error.into());
-            }
+        if let Err(failure) = self.send_queued().await {
+            return self.fail(failure);
+        }
+        let finished = self.finished.get();
+        self.task.set(if finished.is_some() { Task::Ending } else { Task::Idle });
+        self.progress.notify_waiters();
+        if let Some(first) = finished {
+            self.end(first).await;
+            self.fail(Failure::Ended);
+        }
+    }
+
+    async fn send_queued(&self) -> Result<(), Failure> {
+        while let Some(piece) = self.next_piece()? {
+            let piece = self.hand_over(piece).await?;
             if self.tls.borrow().is_none() {
                 self.outgoing.borrow_mut().recycle(piece);
             }
             self.progress.notify_waiters();
         }
-        let is_finished = {
-            let mut outgoing = self.outgoing.borrow_mut();
-            outgoing.is_sending = false;
-            outgoing.is_finished
-        };
-        self.is_lingering.set(is_finished);
-        self.progress.notify_waiters();
-        if is_finished {
-            self.see_off().await;
-        } else if self.is_abandoned.get() {
-            self.fail(Failure::Ended);
-        }
-    }
-
-    /// Ends our side, and waits for the peer to end its own.
-    ///
-    /// A socket that is closed with unread data makes the kernel send a reset, and a reset makes the peer's
-    /// kernel throw away what it has received from us. So what the peer still sends is read, within limits.
-    async fn see_off(&self) {
-        // It fails only when the connection has ended already.
-        if self.tcp.0.shutdown(Shutdown::Write).is_ok() {
-            let discard = async {
-                let mut discarded_bytes = 0;
-                let mut buffer = Vec::with_capacity(SPARE_BYTES_MAX);
-                while discarded_bytes < DISCARDED_BYTES_MAX {
-                    let (Ok(1..), filled) = self.tcp.0.read(buffer).await else { return };
-                    discarded_bytes += filled.len();
-                    buffer = filled;
-                    buffer.clear();
-                }
-            };
-            let _ = timeout(ANSWER_TIME_MAX, discard).await;
-        }
-        self.fail(Failure::Ended);
+        Ok(())
     }
 
     /// What is to be handed to the kernel now.
     fn next_piece(&self) -> Result<Option<Vec<u8>>, Failure> {
         let mut outgoing = self.outgoing.borrow_mut();
+        if let Some(failure) = &outgoing.failure {
+            return Err(failure.clone());
+        }
         let mut tls = self.tls.borrow_mut();
         let Some(tls) = tls.as_mut() else { return Ok(outgoing.next()) };
-        if !tls.has_outgoing() && !tls.is_handshaking() {
-            match outgoing.next() {
-                Some(piece) => {
-                    tls.write_plaintext(&piece)?;
-                    outgoing.recycle(piece);
-                }
-                None if outgoing.is_finished => tls.close()?,
-                None => {}
-            }
+        if !tls.has_outgoing()
+            && !tls.is_handshaking()
+            && let Some(piece) = outgoing.next()
+        {
+            tls.write_plaintext(&piece)?;
+            outgoing.recycle(piece);
         }
         Ok(tls.poll_transmit())
     }
 
-    /// Ends the connection, and says so to whoever waits.
-    pub(super) fn fail(&self, failure: Failure) {
-        {
-            let mut outgoing = self.outgoing.borrow_mut();
-            outgoing.failure.get_or_insert(failure);
-            outgoing.is_sending = false;
-            outgoing.pieces.clear();
-            outgoing.urgent.clear();
+    /// Hands a piece to the kernel, all of it, and yields its buffer.
+    async fn hand_over(&self, mut piece: Vec<u8>) -> io::Result<Vec<u8>> {
+        let mut sent_bytes = 0;
+        while sent_bytes < piece.len() {
+            let (result, rest) = self.tcp.0.write(piece.slice(sent_bytes..)).submit().await;
+            piece = rest.into_inner();
+            let count = result?;
+            sent_bytes += count;
+            self.taken_bytes.set(self.taken_bytes.get() + count as u64);
         }
-        let _ = self.tcp.0.shutdown(Shutdown::Both);
-        self.progress.notify_waiters();
+        Ok(piece)
     }
 
-    /// Ends the connection as soon as what is queued has left.
-    pub(super) fn abandon(&self) {
-        self.is_abandoned.set(true);
-        if self.is_sending() {
-            self.abandoned.notify_one();
-        } else if !self.is_lingering.get() {
-            self.fail(Failure::Ended);
+    /// Ends both sides.
+    ///
+    /// A socket that is closed with unread data makes the kernel send a reset, which makes the peer's kernel
+    /// throw away what it has received from us. So what the peer still sends is read, within limits.
+    async fn end(&self, first: First) {
+        if first == First::Peer {
+            self.discard().await;
         }
+        let close_notify = match self.tls.borrow_mut().as_mut() {
+            Some(tls) => tls.close().ok().and_then(|()| tls.poll_transmit()),
+            None => None,
+        };
+        if let Some(record) = close_notify
+            && self.hand_over(record).await.is_err()
+        {
+            return;
+        }
+        // It fails only when the connection has ended already.
+        if self.tcp.0.shutdown(Shutdown::Write).is_ok() && first == First::Us {
+            self.discard().await;
+        }
+    }
+
+    /// Reads until the peer ends its side.
+    async fn discard(&self) {
+        let discard = async {
+            let mut discarded_bytes = 0;
+            let mut buffer = Vec::with_capacity(DISCARD_BYTES);
+            while discarded_bytes < DISCARDED_BYTES_MAX {
+                let (Ok(1..), filled) = self.tcp.0.read(buffer).await else { return };
+                discarded_bytes += filled.len();
+                buffer = filled;
+                buffer.clear();
+            }
+        };
+        // A peer that takes longer is not waited for.
+        let _ = timeout(END_TIME_MAX, discard).await;
+    }
+
+    /// How much the peer's TCP has acknowledged of what was sent.
+    pub(super) fn acknowledged_bytes(&self) -> u64 {
+        self.taken_bytes.get().saturating_sub(self.unacknowledged_bytes())
+    }
+
+    /// True when all that was said has been acknowledged by the peer's TCP.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.task.get() != Task::Sending && self.unacknowledged_bytes() == 0
+    }
+
+    fn unacknowledged_bytes(&self) -> u64 {
+        // It fails only for what is no socket of TCP.
+        unacknowledged_bytes(&self.tcp.0).unwrap_or(0)
+    }
+
+    /// Ends the connection at once, and says so to whoever waits.
+    pub(super) fn fail(&self, failure: Failure) {
+        self.outgoing.borrow_mut().fail(failure);
+        let _ = self.tcp.0.shutdown(Shutdown::Both);
+        self.progress.notify_waiters();
+        drop(self.kept.take());
     }
 }

@@ -1,18 +1,18 @@
 //! A server: a task for each connection, from accept to the end of its handler.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener as StdListener, ToSocketAddrs};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use slab::Slab;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_uring::net::{TcpListener, TcpStream};
@@ -122,7 +122,7 @@ impl ListenOptions {
 pub enum OpenSockets {
     /// Their handlers go on until they end by themselves.
     Finish,
-    /// They are sent a close with 1001, which their handlers see answered.
+    /// They are sent a close with 1001, which their handlers see answered. Who has not upgraded yet is cut off.
     Close,
 }
 
@@ -135,13 +135,14 @@ pub struct Server {
 }
 
 struct Shared {
-    listener: StdListener,
+    /// Until accepting stops.
+    listener: RefCell<Option<StdListener>>,
     options: ListenOptions,
-    is_closing: Cell<bool>,
-    /// Handlers at work.
+    /// Told when accepting stops.
+    closing: Notify,
     open: RefCell<Slab<Open>>,
-    /// Told when a handler has ended.
-    ended: Notify,
+    /// Told when a place is free again.
+    vacated: Notify,
 }
 
 impl fmt::Debug for Shared {
@@ -150,10 +151,26 @@ impl fmt::Debug for Shared {
     }
 }
 
+/// A connection.
 struct Open {
-    link: Rc<Link>,
-    /// Once the opening handshake is over.
-    writer: Option<Writer>,
+    link: Weak<Link>,
+    /// True once the opening handshake is over.
+    is_upgraded: bool,
+}
+
+/// A connection's place among those that there may be. It is free again when both the connection has ended and
+/// its handler has returned, whichever is last.
+struct Place {
+    shared: Rc<Shared>,
+    index: usize,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.open.borrow_mut().remove(self.index);
+        self.shared.vacated.notify_waiters();
+    }
 }
 
 /// Serves WebSockets at `address`, such as `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, or `:8080` for all
@@ -196,11 +213,11 @@ where
     let (local_addr, kept) =
         clone(&listener).map_err(|source| ListenError::Address { address: address.to_owned(), source })?;
     let shared = Rc::new(Shared {
-        listener: kept,
+        listener: RefCell::new(Some(kept)),
         options,
-        is_closing: Cell::new(false),
+        closing: Notify::new(),
         open: RefCell::default(),
-        ended: Notify::new(),
+        vacated: Notify::new(),
     });
     let listener = TcpListener::from_std(listener);
     let accepting = tokio_uring::spawn(accept(Rc::clone(&shared), listener, Rc::new(handler)));
@@ -253,43 +270,70 @@ where
     H: Fn(Socket) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let places = Arc::new(Semaphore::new(shared.options.connections_max.min(Semaphore::MAX_PERMITS)));
-    while !shared.is_closing.get() {
-        let place = Arc::clone(&places).acquire_owned().await.expect("Bug: the semaphore was closed");
-        match listener.accept().await {
-            Ok((tcp, mut peer)) => {
-                // A socket of both families names IPv4 clients in IPv6 (RFC 4291, section 2.5.5.2).
-                peer.set_ip(peer.ip().to_canonical());
-                let (shared, handler) = (Rc::clone(&shared), Rc::clone(&handler));
-                tokio_uring::spawn(async move {
-                    serve(&shared, tcp, peer, &*handler).await;
-                    drop(place);
-                });
-            }
+    let permits = Arc::new(Semaphore::new(shared.options.connections_max.min(Semaphore::MAX_PERMITS)));
+    loop {
+        let closing = shared.closing.notified();
+        if shared.listener.borrow().is_none() {
+            return;
+        }
+        let permit = tokio::select! {
+            permit = Arc::clone(&permits).acquire_owned() => permit.expect("Bug: the semaphore was closed"),
+            () = closing => return,
+        };
+        // It is not given up half way: a connection that it had taken already would be lost. It ends when the
+        // listener is shut down.
+        let accepted = listener.accept().await;
+        let closing = shared.closing.notified();
+        if shared.listener.borrow().is_none() {
+            return;
+        }
+        match accepted {
+            Ok((tcp, peer)) => admit(&shared, &handler, permit, tcp, peer),
             Err(error) => {
-                if shared.is_closing.get() {
-                    return;
-                }
                 tracing::warn!(%error, "connections cannot be accepted");
-                sleep(ACCEPT_PAUSE).await;
+                tokio::select! {
+                    () = sleep(ACCEPT_PAUSE) => {}
+                    () = closing => return,
+                }
             }
         }
     }
 }
 
+/// Gives a connection its place and its task.
+fn admit<H, F>(
+    shared: &Rc<Shared>,
+    handler: &Rc<H>,
+    permit: OwnedSemaphorePermit,
+    tcp: TcpStream,
+    mut peer: SocketAddr,
+) where
+    H: Fn(Socket) -> F + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    // A socket of both families names IPv4 clients in IPv6 (RFC 4291, section 2.5.5.2).
+    peer.set_ip(peer.ip().to_canonical());
+    // It fails for one that has ended already.
+    let Ok(stream) = Stream::plain(tcp, peer) else { return };
+    let open = Open { link: Rc::downgrade(&stream.link), is_upgraded: false };
+    let index = shared.open.borrow_mut().insert(open);
+    let place = Rc::new(Place { shared: Rc::clone(shared), index, _permit: permit });
+    stream.link.keep(place.clone());
+    let handler = Rc::clone(handler);
+    tokio_uring::spawn(async move { serve(&place, stream, &*handler).await });
+}
+
 /// One connection.
-async fn serve<H, F>(shared: &Shared, tcp: TcpStream, peer: SocketAddr, handler: &H)
+async fn serve<H, F>(place: &Place, stream: Stream, handler: &H)
 where
     H: Fn(Socket) -> F,
     F: Future<Output = ()>,
 {
-    let Ok(stream) = Stream::plain(tcp, peer) else { return };
-    let index = shared.open.borrow_mut().insert(Open { link: Rc::clone(&stream.link), writer: None });
-    // However this ends, and be it by a handler that panics.
-    let _ended = Ended { shared, index };
+    let Place { shared, index, .. } = place;
+    let peer = stream.peer_address();
     match timeout(shared.options.handshake_timeout, open(&shared.options, stream)).await {
         Ok(Ok(Some(socket))) => {
-            shared.open.borrow_mut()[index].writer = Some(socket.writer());
+            shared.open.borrow_mut()[*index].is_upgraded = true;
             handler(socket).await;
         }
         Ok(Ok(None)) => {}
@@ -331,18 +375,6 @@ async fn open(options: &ListenOptions, mut stream: Stream) -> Result<Option<Sock
     Ok(None)
 }
 
-struct Ended<'a> {
-    shared: &'a Shared,
-    index: usize,
-}
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.shared.open.borrow_mut().remove(self.index);
-        self.shared.ended.notify_waiters();
-    }
-}
-
 impl Server {
     /// The address, with the port that was found if none was asked for.
     #[must_use]
@@ -356,42 +388,52 @@ impl Server {
         self.shared.open.borrow().len()
     }
 
-    /// Stops accepting at once, and waits until all handlers have ended, for at most `within`. Who is still
-    /// there then is cut off. Yields how many those were.
-    pub async fn close(self, open: OpenSockets, within: Duration) -> usize {
+    /// Stops accepting at once, and waits until all connections have ended and all handlers have returned, for at
+    /// most `within`. Connections that are still there then are cut off. Yields how many those were.
+    pub async fn close(mut self, open: OpenSockets, within: Duration) -> usize {
         self.stop_accepting();
+        // It fails for an accepting task that has panicked, which accepts no more either.
+        let _ = (&mut self.accepting).await;
         if open == OpenSockets::Close {
             let going_away = Close { code: 1001, reason: "server shutting down".to_owned() };
-            for open in self.shared.open.borrow().iter().map(|(_, open)| open) {
-                match &open.writer {
+            for (link, is_upgraded) in self.links() {
+                if is_upgraded {
                     // It fails for one that has closed or failed already.
-                    Some(writer) => drop(writer.close(Some(&going_away))),
-                    None => open.link.fail(Failure::Ended),
+                    let _ = Writer::new(link, &self.shared.options.socket).close(Some(&going_away));
+                } else {
+                    link.fail(Failure::Ended);
                 }
             }
         }
         let all_ended = async {
             loop {
-                let ended = self.shared.ended.notified();
-                if self.shared.open.borrow().is_empty() {
+                let vacated = self.shared.vacated.notified();
+                if self.connections() == 0 {
                     return;
                 }
-                ended.await;
+                vacated.await;
             }
         };
         if timeout(within, all_ended).await.is_ok() {
             return 0;
         }
+        let count = self.connections();
+        self.links().iter().for_each(|(link, _)| link.fail(Failure::Ended));
+        count
+    }
+
+    /// All connections, and whether they have upgraded.
+    fn links(&self) -> Vec<(Rc<Link>, bool)> {
         let open = self.shared.open.borrow();
-        open.iter().for_each(|(_, open)| open.link.fail(Failure::Ended));
-        open.len()
+        open.iter().filter_map(|(_, open)| Some((open.link.upgrade()?, open.is_upgraded))).collect()
     }
 
     fn stop_accepting(&self) {
-        self.shared.is_closing.set(true);
-        // An accept that is under way holds the listener until a connection comes; this ends it.
-        let _ = SockRef::from(&self.shared.listener).shutdown(Shutdown::Both);
-        self.accepting.abort();
+        if let Some(listener) = self.shared.listener.take() {
+            // An accept that is under way holds the listener until a connection comes; this ends it.
+            let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
+            self.shared.closing.notify_waiters();
+        }
     }
 }
 

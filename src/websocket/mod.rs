@@ -37,10 +37,12 @@
 
 mod connect;
 mod error;
+mod heartbeat;
 mod link;
 mod listen;
 mod message;
 mod options;
+mod outgoing;
 mod random;
 mod reconnect;
 mod runtime;

@@ -8,6 +8,9 @@ use crate::protocol::upgrade::is_token;
 /// The longest time that an option may name. Nobody waits for longer, and no deadline overflows.
 const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// What [`Options::close_timeout`] is unless it is set.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How one side of a connection behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -17,7 +20,8 @@ pub struct Options {
     /// How many bytes may wait to be sent before a writer has to wait, and be it for a slow peer. 256 KiB, some
     /// round trips of a good line. One message may exceed it.
     pub queue_bytes_max: usize,
-    /// How long [`Socket::close`](super::Socket::close) waits for the peer's close. 5 s.
+    /// How long the end of a connection may take, from the moment at which this side's close was queued: for
+    /// what was queued before it to leave, and for the peer to close, too. Then the connection is cut off. 10 s.
     pub close_timeout: Duration,
     /// Whether pings are sent to find out if the peer is still there. Not unless asked for.
     pub heartbeat: Option<Heartbeat>,
@@ -28,7 +32,7 @@ impl Default for Options {
         Self {
             message_bytes_max: 16 * 1024 * 1024,
             queue_bytes_max: 256 * 1024,
-            close_timeout: Duration::from_secs(5),
+            close_timeout: CLOSE_TIMEOUT,
             heartbeat: None,
         }
     }
@@ -55,7 +59,9 @@ impl Options {
 
 /// Pings for a peer that is silent, and the end for one that stays so.
 ///
-/// Silence is noticed while somebody reads. Who only writes is told when nothing leaves for `timeout`.
+/// Silence is noticed while somebody reads, and it is never enough by itself: only who leaves a ping without an
+/// answer is ended. A peer that still takes what was sent before the ping, however slowly, is not silent. Who
+/// only writes is told when the peer has taken nothing for `timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// After how much silence a ping is sent. 30 s: proxies and routers forget connections after a minute or

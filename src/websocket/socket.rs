@@ -2,15 +2,15 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::runtime::Handle;
 
 use super::error::{Failure, ReadError, WriteError};
+use super::heartbeat::Pulse;
+use super::link::First;
 use super::message::{Close, Message};
-use super::options::{Heartbeat, Options};
+use super::options::Options;
 use super::stream::Stream;
 use super::writer::Writer;
 use crate::protocol::frames::{self, Event, Role};
@@ -21,8 +21,10 @@ use crate::protocol::frames::{self, Event, Role};
 /// end of the connection is noticed only while [`Socket::read`] is waited for. Who has something to say in the
 /// meantime waits for both (`select!`), or writes from another task.
 ///
-/// One task reads. Others of the same thread may write at the same time, each with a [`Writer`]. Dropping the
-/// socket ends the connection once what was written has left; [`Socket::close`] is the polite way.
+/// One task reads. Others of the same thread may write at the same time, each with a [`Writer`].
+///
+/// Dropping the socket closes it with 1000, or with 1011 while the thread panics: what was written leaves, the
+/// close follows, and the connection ends beside whatever is done next. [`Socket::close`] waits for the answer.
 ///
 /// ```
 /// # async fn example(mut socket: uproar::websocket::Socket) -> Result<(), Box<dyn std::error::Error>> {
@@ -45,44 +47,28 @@ pub struct Socket {
     is_closed: bool,
     failure: Option<Failure>,
     pulse: Option<Pulse>,
-    close_timeout: Duration,
     target: String,
     subprotocol: Option<String>,
     /// Of the response that the client has got.
     pub(super) response_fields: Vec<(String, String)>,
 }
 
-/// A heartbeat at work.
-#[derive(Debug)]
-struct Pulse {
-    heartbeat: Heartbeat,
-    heard_at: Instant,
-    due: Pin<Box<Sleep>>,
-}
-
 impl Socket {
     pub(super) fn new(
         stream: Stream,
-        role: Role,
         options: &Options,
         target: String,
         subprotocol: Option<String>,
     ) -> Self {
-        let pulse = options.heartbeat.map(|heartbeat| {
-            let heard_at = Instant::now();
-            let due = Box::pin(sleep_until(heard_at + heartbeat.interval));
-            Pulse { heartbeat, heard_at, due }
-        });
-        let patience = options.heartbeat.map(|heartbeat| heartbeat.timeout);
+        stream.link.end_timeout.set(options.close_timeout);
         Self {
-            writer: Writer::new(Rc::clone(&stream.link), role, options.queue_bytes_max, patience),
+            writer: Writer::new(Rc::clone(&stream.link), options),
+            frames: frames::Reader::new(stream.link.role, options.message_bytes_max),
             stream,
-            frames: frames::Reader::new(role, options.message_bytes_max),
             read_bytes: 0,
             is_closed: false,
             failure: None,
-            pulse,
-            close_timeout: options.close_timeout,
+            pulse: options.heartbeat.map(Pulse::new),
             target,
             subprotocol,
             response_fields: Vec::new(),
@@ -111,10 +97,8 @@ impl Socket {
                 Ok(None) => {}
                 Err(failure) => return Err(self.fail(failure)),
             }
-            match self.receive().await {
-                Ok(true) => {}
-                Ok(false) => return Err(self.fail(Failure::EndOfStream)),
-                Err(failure) => return Err(self.fail(failure)),
+            if let Err(failure) = self.receive().await {
+                return Err(self.fail(failure));
             }
         }
     }
@@ -148,18 +132,22 @@ impl Socket {
             // received" (RFC 6455, section 5.5.1). It fails when ours came first, or nothing can be sent.
             let echo = close.as_ref().map(|close| Close { code: close.code, reason: String::new() });
             let _ = self.writer.close(echo.as_ref());
-            self.stream.finish();
+            self.finish();
         }
         Ok(Some(message))
     }
 
     /// Waits for more, and for the heart to beat.
-    async fn receive(&mut self) -> Result<bool, Failure> {
+    async fn receive(&mut self) -> Result<(), Failure> {
+        let Self { stream, writer, pulse, .. } = self;
         loop {
-            let Self { stream, pulse, .. } = self;
-            let due = async {
+            // What this side has cut off may still have something to say, but nobody is to wait for that.
+            if let Some(failure @ (Failure::Silent(_) | Failure::Ended)) = stream.link.failure() {
+                return Err(failure);
+            }
+            let beat = async {
                 match pulse {
-                    Some(pulse) => pulse.due.as_mut().await,
+                    Some(pulse) => pulse.next().await,
                     None => pending().await,
                 }
             };
@@ -167,32 +155,31 @@ impl Socket {
                 biased;
                 received = stream.receive() => {
                     if let Some(pulse) = pulse {
-                        pulse.heard_at = Instant::now();
+                        pulse.heard();
                     }
-                    return received;
+                    return match received {
+                        Ok(true) => Ok(()),
+                        // Who writes may know better why it has ended.
+                        Ok(false) => Err(stream.link.failure().unwrap_or(Failure::EndOfStream)),
+                        Err(failure) => Err(stream.link.failure().unwrap_or(failure)),
+                    };
                 }
-                () = due => {}
+                () = beat => {}
             }
-            self.beat()?;
+            if let Some(pulse) = pulse {
+                pulse.beat(&stream.link, writer)?;
+            }
         }
     }
 
-    /// Looks whether the peer has been silent for long.
-    fn beat(&mut self) -> Result<(), Failure> {
-        let Some(pulse) = &mut self.pulse else { return Ok(()) };
-        let Heartbeat { interval, timeout } = pulse.heartbeat;
-        let silence = pulse.heard_at.elapsed();
-        if silence >= timeout {
-            return Err(Failure::Silent(timeout));
-        }
-        if silence >= interval {
-            self.writer.ping();
-            let next = Instant::now() + interval.min(timeout - silence);
-            pulse.due.as_mut().reset(next);
-        } else {
-            pulse.due.as_mut().reset(pulse.heard_at + interval);
-        }
-        Ok(())
+    /// Ends the connection behind what is queued, as a close at last. "The underlying TCP connection, in most
+    /// normal cases, SHOULD be closed first by the server" (RFC 6455, section 7.1.1).
+    fn finish(&self) {
+        let first = match self.stream.link.role {
+            Role::Server => First::Us,
+            Role::Client => First::Peer,
+        };
+        self.stream.link.finish(first);
     }
 
     /// Notes what has ended the connection, and tells the peer if it is its doing.
@@ -236,22 +223,14 @@ impl Socket {
         if !self.writer.has_closed() {
             self.writer.close(Some(&Close { code, reason: reason.to_owned() }))?;
         }
-        let limit = self.close_timeout;
-        let answer = async {
-            loop {
-                match self.read().await {
-                    Ok(Some(Message::Close(close))) => return Ok(close),
-                    Ok(Some(_)) => {}
-                    Ok(None) => return Ok(None),
-                    Err(error) => return Err(WriteError::Failed(error.failure)),
-                }
+        loop {
+            match self.read().await {
+                Ok(Some(Message::Close(close))) => return Ok(close),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(WriteError::Failed(error.failure)),
             }
-        };
-        let answered = timeout(limit, answer).await;
-        answered.unwrap_or_else(|_| {
-            self.stream.finish();
-            Err(Failure::Silent(limit).into())
-        })
+        }
     }
 
     /// Who is at the other end.
@@ -283,5 +262,21 @@ impl Socket {
     #[must_use]
     pub fn tls(&self) -> Option<String> {
         self.stream.tls()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Without a runtime, nothing more can be sent.
+        if Handle::try_current().is_err() {
+            return;
+        }
+        if !self.writer.has_closed() {
+            // 1011: a server that meets what it did not expect (RFC 6455, section 7.4.1).
+            let code = if std::thread::panicking() { 1011 } else { 1000 };
+            // It fails for a connection that has failed.
+            let _ = self.writer.close(Some(&Close { code, reason: String::new() }));
+        }
+        self.finish();
     }
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use tokio_uring::net::TcpStream;
 
 use super::error::Failure;
-use super::link::Link;
+use super::link::{First, Link};
+use crate::protocol::frames::Role;
 use crate::protocol::response::Response;
 use crate::protocol::tls::{ClientConfig, ServerConfig, ServerName, TlsStream};
 
@@ -44,14 +45,19 @@ impl std::fmt::Debug for Stream {
 }
 
 impl Stream {
-    /// A connection without TLS. Nagle's algorithm is turned off, since messages do not wait for each other.
+    /// A connection that a server has accepted, without TLS. Nagle's algorithm is turned off, since messages do
+    /// not wait for each other.
     ///
     /// # Errors
     ///
     /// When the connection has ended already.
     pub fn plain(tcp: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        Self::new(tcp, peer, Role::Server)
+    }
+
+    pub(super) fn new(tcp: TcpStream, peer: SocketAddr, role: Role) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
-        let link = Link::new(tcp, peer);
+        let link = Link::new(tcp, peer, role);
         Ok(Self {
             link,
             receiving: None,
@@ -195,9 +201,9 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`Failure`].
+    /// [`Failure`]; after [`Stream::finish`], that is [`Failure::Ended`].
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.link.push(bytes);
+        self.link.push_http(bytes)?;
         self.link.sent().await
     }
 
@@ -207,14 +213,14 @@ impl Stream {
     ///
     /// [`Failure`].
     pub async fn respond(mut self, response: &Response, with_body: bool) -> Result<(), Failure> {
-        self.link.push(&response.encode(with_body));
+        self.link.push_http(&response.encode(with_body))?;
         self.finish();
         self.link.sent().await
     }
 
-    /// Ends our side behind what was written.
+    /// Ends our side behind what was written, and then the connection.
     pub fn finish(&mut self) {
-        self.link.finish();
+        self.link.finish(First::Us);
     }
 
     /// Who is at the other end.
@@ -232,6 +238,6 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.link.abandon();
+        self.link.finish(First::Us);
     }
 }

@@ -4,7 +4,6 @@ use super::error::Failure;
 use super::options::{Options, check_subprotocols};
 use super::socket::Socket;
 use super::stream::Stream;
-use crate::protocol::frames::Role;
 use crate::protocol::head::{Head, HeadError, parse};
 use crate::protocol::response::Response;
 use crate::protocol::upgrade::{accepted, check_request};
@@ -88,8 +87,9 @@ pub fn upgrade<S: AsRef<str>>(
     let response = accepted(key, subprotocol.as_deref());
     let (target, head_bytes) = (head.target.to_owned(), head.bytes);
     stream.consume(head_bytes);
-    stream.link.push(&response);
-    Ok(Socket::new(stream, Role::Server, options, target, subprotocol))
+    // It fails for a stream that has finished, and then the socket says so.
+    let _ = stream.link.push_http(&response);
+    Ok(Socket::new(stream, options, target, subprotocol))
 }
 
 fn choose<S: AsRef<str>>(head: &Head<'_>, subprotocols: &[S]) -> Option<String> {

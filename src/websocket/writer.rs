@@ -1,6 +1,5 @@
 //! The half of a socket that writes. There may be many of them.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use tokio::time::timeout;
 use super::error::{Failure, WriteError};
 use super::link::Link;
 use super::message::{Close, Message};
+use super::options::Options;
 use super::random;
 use crate::protocol::frames::{
     CONTROL_BYTES_MAX, MessageKind, Opcode, Role, append_close, append_control, append_frame, fragments,
@@ -30,22 +30,15 @@ pub struct Writer(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     link: Rc<Link>,
-    role: Role,
     queue_bytes_max: usize,
     /// How long a writer waits for a peer that takes nothing.
     patience: Option<Duration>,
-    /// True once a close was queued.
-    has_closed: Cell<bool>,
 }
 
 impl Writer {
-    pub(super) fn new(
-        link: Rc<Link>,
-        role: Role,
-        queue_bytes_max: usize,
-        patience: Option<Duration>,
-    ) -> Self {
-        Self(Rc::new(Shared { link, role, queue_bytes_max, patience, has_closed: Cell::new(false) }))
+    pub(super) fn new(link: Rc<Link>, options: &Options) -> Self {
+        let patience = options.heartbeat.map(|heartbeat| heartbeat.timeout);
+        Self(Rc::new(Shared { link, queue_bytes_max: options.queue_bytes_max, patience }))
     }
 
     /// Queues a message, and waits for that only while too much is queued already
@@ -100,11 +93,9 @@ impl Writer {
         {
             let mut outgoing = self.0.link.outgoing.borrow_mut();
             for (opcode, is_final, fragment) in fragments(kind, payload) {
-                let piece = outgoing.piece_for(fragment.len() + HEADER_BYTES_MAX);
-                let before = piece.len();
-                append_frame(piece, opcode, is_final, fragment, self.mask());
-                let added = piece.len() - before;
-                outgoing.bytes += added;
+                outgoing.push_frame(fragment.len() + HEADER_BYTES_MAX, |buffer| {
+                    append_frame(buffer, opcode, is_final, fragment, self.mask());
+                });
             }
         }
         self.0.link.start_sending();
@@ -116,45 +107,38 @@ impl Writer {
             return Err(WriteError::ControlTooLong { bytes: payload.len() });
         }
         self.has_room().await?;
-        append_control(&mut self.0.link.outgoing.borrow_mut().urgent, opcode, payload, self.mask());
+        append_control(&mut self.0.link.outgoing.borrow_mut().control, opcode, payload, self.mask());
         self.0.link.start_sending();
         Ok(())
     }
 
-    /// Answers a ping. "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to
-    /// previous Ping frame(s), the endpoint MAY elect to send a Pong frame for only the most recently processed
-    /// Ping frame" (RFC 6455, section 5.5.3): when answers that nobody reads have piled up, the newest takes their
-    /// place.
+    /// Answers a ping, unless a close was queued.
     pub(super) fn answer(&self, payload: &[u8]) {
-        if self.0.has_closed.get() {
+        if self.has_closed() {
             return;
         }
-        {
-            let mut outgoing = self.0.link.outgoing.borrow_mut();
-            if outgoing.urgent.len() >= self.0.queue_bytes_max {
-                outgoing.urgent.clear();
-            }
-            append_control(&mut outgoing.urgent, Opcode::Pong, payload, self.mask());
-        }
+        self.0.link.outgoing.borrow_mut().push_pong(self.0.queue_bytes_max, |buffer| {
+            append_control(buffer, Opcode::Pong, payload, self.mask());
+        });
         self.0.link.start_sending();
     }
 
-    /// Queues a ping unless one is waiting already.
+    /// Queues a ping, unless something is waiting that the peer has to answer or a close was queued.
     pub(super) fn ping(&self) {
-        if self.0.has_closed.get() {
+        if self.has_closed() {
             return;
         }
         {
-            let mut outgoing = self.0.link.outgoing.borrow_mut();
-            if !outgoing.urgent.is_empty() {
+            let control = &mut self.0.link.outgoing.borrow_mut().control;
+            if !control.is_empty() {
                 return;
             }
-            append_control(&mut outgoing.urgent, Opcode::Ping, &[], self.mask());
+            append_control(control, Opcode::Ping, &[], self.mask());
         }
         self.0.link.start_sending();
     }
 
-    /// Queues a close, behind everything else.
+    /// Queues a close, behind everything else; from then on the connection has its time to end.
     pub(super) fn close(&self, close: Option<&Close>) -> Result<(), WriteError> {
         if let Some(Close { code, reason }) = close {
             if !is_close_code(*code) {
@@ -165,51 +149,53 @@ impl Writer {
             }
         }
         self.is_usable()?;
-        self.0.has_closed.set(true);
-        let mut frame = Vec::new();
-        match close {
-            Some(Close { code, reason }) => append_close(&mut frame, *code, reason, self.mask()),
-            None => append_control(&mut frame, Opcode::Close, &[], self.mask()),
+        {
+            let mut outgoing = self.0.link.outgoing.borrow_mut();
+            outgoing.has_closed = true;
+            outgoing.push_frame(CONTROL_BYTES_MAX + HEADER_BYTES_MAX, |buffer| match close {
+                Some(Close { code, reason }) => append_close(buffer, *code, reason, self.mask()),
+                None => append_control(buffer, Opcode::Close, &[], self.mask()),
+            });
         }
-        self.0.link.push(&frame);
+        self.0.link.limit();
+        self.0.link.start_sending();
         Ok(())
     }
 
     /// True once a close was queued.
     pub(super) fn has_closed(&self) -> bool {
-        self.0.has_closed.get()
+        self.0.link.outgoing.borrow().has_closed
     }
 
     fn is_usable(&self) -> Result<(), WriteError> {
-        if let Some(failure) = &self.0.link.outgoing.borrow().failure {
-            return Err(failure.clone().into());
+        if let Some(failure) = self.0.link.failure() {
+            return Err(failure.into());
         }
-        if self.0.has_closed.get() { Err(WriteError::Closed) } else { Ok(()) }
+        if self.has_closed() { Err(WriteError::Closed) } else { Ok(()) }
     }
 
     /// Waits until less is queued than may be.
     async fn has_room(&self) -> Result<(), WriteError> {
+        let Shared { link, queue_bytes_max, patience } = &*self.0;
         loop {
             self.is_usable()?;
-            {
-                let outgoing = self.0.link.outgoing.borrow();
-                if outgoing.bytes + outgoing.urgent.len() < self.0.queue_bytes_max {
-                    return Ok(());
-                }
+            if link.outgoing.borrow().queued_bytes() < *queue_bytes_max {
+                return Ok(());
             }
             // Nothing else runs between the look at the queue and this, so no progress is missed.
-            let progress = self.0.link.progress.notified();
-            let Some(patience) = self.0.patience else {
+            let progress = link.progress.notified();
+            let Some(patience) = *patience else {
                 progress.await;
                 continue;
             };
-            if timeout(patience, progress).await.is_err() {
-                self.0.link.fail(Failure::Silent(patience));
+            let acknowledged_bytes = link.acknowledged_bytes();
+            if timeout(patience, progress).await.is_err() && link.acknowledged_bytes() == acknowledged_bytes {
+                link.fail(Failure::Silent(patience));
             }
         }
     }
 
     fn mask(&self) -> Option<[u8; 4]> {
-        (self.0.role == Role::Client).then(random::bytes)
+        (self.0.link.role == Role::Client).then(random::bytes)
     }
 }

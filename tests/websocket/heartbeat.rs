@@ -1,10 +1,13 @@
 //! Silent peers: those who answer pings stay, the others do not.
 
-use std::time::Duration;
+use std::io::Read;
+use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket as RawSocket, Type};
+use tokio::time::sleep;
 use uproar::websocket::{Failure, Heartbeat, ListenOptions, Message, Options, listen};
 
-use crate::harness::{RawClient, beside, connected, run};
+use crate::harness::{PATIENCE, REQUEST, RawClient, beside, connected, run};
 
 fn beating(interval_ms: u64, timeout_ms: u64) -> ListenOptions {
     let heartbeat = Heartbeat {
@@ -80,5 +83,120 @@ fn a_writer_is_not_held_back_for_ever_by_a_dead_peer() {
         let client = beside(move || RawClient::upgraded(address)).await;
         assert_eq!(tells.recv().await.unwrap(), "the peer has not been heard of for 200ms");
         drop(client);
+    });
+}
+
+#[test]
+fn a_handler_that_does_not_read_for_long_finds_its_peer_alive() {
+    run(async {
+        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+        let server = listen("127.0.0.1:0", beating(20, 100), move |mut socket| {
+            let told = told.clone();
+            async move {
+                for _ in 0..3 {
+                    let message = loop {
+                        match socket.read().await {
+                            Ok(Some(Message::Pong(_))) => {}
+                            other => break other.map_err(|error| error.to_string()),
+                        }
+                    };
+                    told.send(message).unwrap();
+                    // Much longer than the timeout, and nobody listens.
+                    sleep(Duration::from_millis(300)).await;
+                }
+            }
+        })
+        .unwrap();
+        let mut client = connected(&server).await;
+        for text in ["one", "two", "three"] {
+            client.write(text).await.unwrap();
+            // It answers pings meanwhile.
+            let next = async {
+                loop {
+                    tokio::select! {
+                        message = tells.recv() => break message.unwrap(),
+                        read = client.read() => drop(read.unwrap()),
+                    }
+                }
+            };
+            assert_eq!(next.await, Ok(Some(Message::text(text))));
+        }
+    });
+}
+
+/// Reads what a server sends to `address` in small bites, answers no ping, and then says that it is done.
+fn read_slowly(address: std::net::SocketAddr, bytes: usize) {
+    let socket = RawSocket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(256 * 1024).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let mut client = RawClient(socket.into());
+    client.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send(REQUEST);
+    client.read_head();
+    let begin = Instant::now();
+    let (mut read, mut bite) = (0, [0; 64 * 1024]);
+    while read < bytes {
+        let count = client.0.read(&mut bite).unwrap();
+        read += count;
+        // All of it takes three times the timeout.
+        std::thread::sleep(Duration::from_secs_f64(1.5 * count as f64 / bytes as f64));
+    }
+    assert!(begin.elapsed() > Duration::from_secs(1));
+    client.send_frame(0x81, b"done");
+    // Until the server ends.
+    let _ = client.0.read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn a_peer_that_takes_what_it_is_sent_slowly_is_not_silent() {
+    const BYTES: usize = 8_000_000;
+    run(async {
+        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+        let server = listen("127.0.0.1:0", beating(100, 500), move |mut socket| {
+            let told = told.clone();
+            async move {
+                let writer = socket.writer();
+                let writing = tokio_uring::spawn(async move {
+                    for _ in 0..BYTES / 500_000 {
+                        writer.binary(&[7; 500_000]).await?;
+                    }
+                    Ok::<(), uproar::websocket::WriteError>(())
+                });
+                told.send((socket.read().await, writing.await.unwrap())).unwrap();
+            }
+        })
+        .unwrap();
+        let address = server.local_addr();
+        let slow = std::thread::spawn(move || read_slowly(address, BYTES));
+        let (read, written) = tells.recv().await.unwrap();
+        assert_eq!(read.unwrap(), Some(Message::text("done")));
+        written.unwrap();
+        beside(move || slow.join().unwrap()).await;
+    });
+}
+
+#[test]
+fn a_process_that_hangs_is_ended_though_its_kernel_takes_what_is_sent() {
+    run(async {
+        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+        let server = listen("127.0.0.1:0", beating(50, 200), move |mut socket| {
+            let told = told.clone();
+            async move {
+                let writer = socket.writer();
+                let news = tokio_uring::spawn(async move {
+                    while writer.text("news").await.is_ok() {
+                        sleep(Duration::from_millis(20)).await;
+                    }
+                });
+                told.send(socket.read().await.unwrap_err()).unwrap();
+                news.await.unwrap();
+            }
+        })
+        .unwrap();
+        let address = server.local_addr();
+        let hanging = beside(move || RawClient::upgraded(address)).await;
+        let error = tells.recv().await.unwrap();
+        assert!(matches!(error.failure, Failure::Silent(limit) if limit == Duration::from_millis(200)));
+        drop(hanging);
     });
 }
