@@ -107,7 +107,7 @@ pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-pub(crate) fn read_head(stream: &mut TcpStream) -> String {
+pub(crate) fn read_head(stream: &mut impl Read) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -133,12 +133,12 @@ pub(crate) fn raw_server<T: Send + 'static>(
 }
 
 /// Reads a request and accepts it; then the connection speaks WebSocket. Yields the request.
-pub(crate) fn accept_upgrade(stream: &mut TcpStream) -> String {
+pub(crate) fn accept_upgrade(stream: &mut (impl Read + Write)) -> String {
     accept_upgrade_with(stream, "")
 }
 
 /// The same, with further fields in the response.
-pub(crate) fn accept_upgrade_with(stream: &mut TcpStream, fields: &str) -> String {
+pub(crate) fn accept_upgrade_with(stream: &mut (impl Read + Write), fields: &str) -> String {
     let head = read_head(stream);
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
     let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());

@@ -1,14 +1,26 @@
 //! TLS: sockets over it, certificates that are not accepted, and ports that speak something else.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rcgen::{CertificateParams, DnType, Issuer, KeyPair, date_time_ymd};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
+    StreamOwned, SupportedProtocolVersion,
+};
 use uproar::websocket::{
     ConnectOptions, ListenOptions, Message, Server, Sessions, Trust, client_tls, connect, listen, server_tls,
 };
 
-use crate::harness::{RawClient, beside, echo, raw_server, run};
+use crate::harness::{
+    PATIENCE, REQUEST, RawClient, accept_upgrade, beside, echo, masked, raw_server, read_head, run,
+};
 
 /// An authority, and a certificate that it has signed, as PEM files.
 struct Certificates(tempfile::TempDir);
@@ -65,20 +77,109 @@ fn messages_of_every_size_come_back_through_tls() {
     run(async move {
         let server = certificates.server();
         let options = certificates.trusting();
-        // The second connection resumes the session of the first.
-        for _ in 0..2 {
-            let mut socket = connect(&secure_url(&server), &options).await.unwrap();
-            assert_eq!(socket.tls().unwrap(), "TLSv1_3 TLS13_AES_256_GCM_SHA384");
-            for length in [0, 1, 16_384, 65_536, 1_000_000] {
-                let message = Message::binary(vec![3; length]);
-                socket.write(message.clone()).await.unwrap();
-                assert!(socket.read().await.unwrap() == Some(message), "{length}");
-            }
-            socket.write(Message::Ping(b"?".to_vec())).await.unwrap();
-            assert_eq!(socket.read().await.unwrap(), Some(Message::Pong(b"?".to_vec())));
-            assert_eq!(socket.close(1000, "").await.unwrap().unwrap().code, 1000);
+        let mut socket = connect(&secure_url(&server), &options).await.unwrap();
+        assert_eq!(socket.tls().unwrap(), "TLSv1_3 TLS13_AES_256_GCM_SHA384");
+        for length in [0, 1, 16_384, 65_536, 1_000_000] {
+            let message = Message::binary(vec![3; length]);
+            socket.write(message.clone()).await.unwrap();
+            assert!(socket.read().await.unwrap() == Some(message), "{length}");
         }
+        socket.write(Message::Ping(b"?".to_vec())).await.unwrap();
+        assert_eq!(socket.read().await.unwrap(), Some(Message::Pong(b"?".to_vec())));
+        assert_eq!(socket.close(1000, "").await.unwrap().unwrap().code, 1000);
     });
+}
+
+fn patient(tcp: TcpStream) -> TcpStream {
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    tcp.set_write_timeout(Some(PATIENCE)).unwrap();
+    tcp
+}
+
+/// Makes a rustls client speak to the server, and tells how it shook hands.
+fn converse(config: &Arc<ClientConfig>, address: SocketAddr) -> HandshakeKind {
+    let connection = ClientConnection::new(Arc::clone(config), address.ip().into()).unwrap();
+    let mut stream = StreamOwned::new(connection, patient(TcpStream::connect(address).unwrap()));
+    stream.write_all(REQUEST.as_bytes()).unwrap();
+    assert!(read_head(&mut stream).starts_with("HTTP/1.1 101 "));
+    stream.write_all(&[masked(0x81, b"hi"), masked(0x88, b"")].concat()).unwrap();
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).unwrap();
+    assert_eq!(answers, b"\x81\x02hi\x88\x00");
+    stream.conn.handshake_kind().unwrap()
+}
+
+#[test]
+fn a_server_resumes_the_sessions_of_its_clients() {
+    for version in [&TLS12, &TLS13] {
+        let certificates = Certificates::of("127.0.0.1");
+        run(async move {
+            let mut trusted = RootCertStore::empty();
+            trusted.add(CertificateDer::from_pem_file(certificates.path("ca.pem")).unwrap()).unwrap();
+            let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+            let versions = builder.with_protocol_versions(&[version]).unwrap();
+            let config = Arc::new(versions.with_root_certificates(trusted).with_no_client_auth());
+            let server = certificates.server();
+            let address = server.local_addr();
+            let kinds = beside(move || [(); 3].map(|()| converse(&config, address))).await;
+            let resumed = HandshakeKind::Resumed;
+            assert_eq!(kinds, [HandshakeKind::Full, resumed, resumed], "{version:?}");
+        });
+    }
+}
+
+/// A rustls server that serves so many clients, one after another; it tells how each shook hands.
+fn rustls_server(
+    certificates: &Certificates,
+    version: &'static SupportedProtocolVersion,
+    clients: usize,
+) -> (SocketAddr, std::thread::JoinHandle<Vec<HandshakeKind>>) {
+    let chain = vec![CertificateDer::from_pem_file(certificates.path("cert.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(certificates.path("key.pem")).unwrap();
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let versions = builder.with_protocol_versions(&[version]).unwrap();
+    let config = Arc::new(versions.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = move || {
+        let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut stream = StreamOwned::new(connection, patient(listener.accept().unwrap().0));
+        accept_upgrade(&mut stream);
+        stream.write_all(b"\x81\x02hi").unwrap();
+        let close = &mut [0; 8];
+        stream.read_exact(close).unwrap();
+        assert_eq!(close[0], 0x88);
+        stream.write_all(b"\x88\x00").unwrap();
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+        stream.conn.handshake_kind().unwrap()
+    };
+    (address, std::thread::spawn(move || (0..clients).map(|_| serve()).collect()))
+}
+
+#[test]
+fn a_client_resumes_its_sessions_where_that_is_wanted() {
+    for (version, sessions, again) in [
+        (&TLS12, Sessions::Resumed, HandshakeKind::Resumed),
+        (&TLS13, Sessions::Resumed, HandshakeKind::Resumed),
+        (&TLS12, Sessions::Fresh, HandshakeKind::Full),
+        (&TLS13, Sessions::Fresh, HandshakeKind::Full),
+    ] {
+        let certificates = Certificates::of("127.0.0.1");
+        let (address, server) = rustls_server(&certificates, version, 3);
+        run(async move {
+            let tls = client_tls(&Trust::File(certificates.path("ca.pem")), sessions).unwrap();
+            let options = ConnectOptions { tls: Some(tls), ..ConnectOptions::default() };
+            for _ in 0..3 {
+                let mut socket = connect(&format!("wss://{address}"), &options).await.unwrap();
+                assert!(socket.tls().unwrap().starts_with(&format!("{:?} ", version.version)));
+                assert_eq!(socket.read().await.unwrap(), Some(Message::text("hi")));
+                socket.close(1000, "").await.unwrap();
+            }
+            let kinds = beside(move || server.join().unwrap()).await;
+            assert_eq!(kinds, [HandshakeKind::Full, again, again], "{version:?} {sessions:?}");
+        });
+    }
 }
 
 /// What connecting to a server with such a certificate says.
@@ -110,6 +211,50 @@ fn certificates_that_are_not_accepted_say_why() {
     assert_eq!(refused(expired), "the server has a certificate that has expired");
     let early = Certificates::with("127.0.0.1", |own| own.not_before = date_time_ymd(4000, 1, 1));
     assert_eq!(refused(early), "the server has a certificate that is not valid yet");
+}
+
+#[test]
+fn a_certificate_that_has_signed_itself_is_accepted_by_who_trusts_it_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    for (file, pem) in [
+        ("ca.pem", own.cert.pem()),
+        ("cert.pem", own.cert.pem()),
+        ("key.pem", own.signing_key.serialize_pem()),
+    ] {
+        std::fs::write(directory.path().join(file), pem).unwrap();
+    }
+    let own = Certificates(directory);
+    run(async move {
+        let server = own.server();
+        connect(&secure_url(&server), &own.trusting()).await.unwrap().close(1000, "").await.unwrap();
+        let other = Certificates::of("127.0.0.1");
+        let error = connect(&secure_url(&server), &other.trusting()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the server has a certificate from none of the trusted authorities");
+    });
+}
+
+#[test]
+fn an_address_of_ipv6_is_checked_against_the_certificate() {
+    run(async {
+        for (name, is_accepted) in [("::1", true), ("::2", false)] {
+            let certificates = Certificates::of(name);
+            let tls = server_tls(&certificates.path("cert.pem"), &certificates.path("key.pem")).unwrap();
+            let options = ListenOptions { tls: Some(tls), ..ListenOptions::default() };
+            let server = listen("[::1]:0", options, echo).unwrap();
+            let url = format!("wss://{}/", server.local_addr());
+            match connect(&url, &certificates.trusting()).await {
+                Ok(socket) => {
+                    assert!(is_accepted);
+                    socket.close(1000, "").await.unwrap();
+                }
+                Err(error) => {
+                    assert!(!is_accepted, "{error}");
+                    assert!(error.to_string().ends_with(", and not for ::1"), "{error}");
+                }
+            }
+        }
+    });
 }
 
 #[test]
