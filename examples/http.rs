@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use uproar::websocket::{ListenOptions, Response, Socket, Status, Verdict, listen};
+use uproar::websocket::{ListenOptions, Response, Socket, Status, serve};
 
 const PAGE: &str = "<!doctype html><title>Time</title><p id=time>…</p><script>
     new WebSocket(`ws://${location.host}/time`).onmessage = ({ data }) => (time.textContent = data);
@@ -31,12 +31,20 @@ async fn tell_time(mut socket: Socket) {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
     tokio_uring::start(async {
-        let options = ListenOptions::default().with_gate(|head| match head.path() {
-            "/" => Verdict::Respond(Response::new(Status::Ok, "text/html; charset=utf-8", PAGE.into())),
-            "/time" => Verdict::Upgrade,
-            _ => Verdict::Respond(Response::text(Status::NotFound, "Not Found")),
-        });
-        let server = listen(&address, options, tell_time)?;
+        let server = serve(&address, ListenOptions::default(), |request| async move {
+            match request.head().path() {
+                "/" => {
+                    let page = Response::new(Status::Ok, "text/html; charset=utf-8", PAGE.into());
+                    request.respond(&page).await;
+                }
+                "/time" => {
+                    if let Some(socket) = request.upgrade().await {
+                        tell_time(socket).await;
+                    }
+                }
+                _ => request.respond(&Response::text(Status::NotFound, "Not Found")).await,
+            }
+        })?;
         println!("listening on http://{}", server.local_addr());
         Ok(tokio::signal::ctrl_c().await?)
     })

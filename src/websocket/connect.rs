@@ -90,7 +90,7 @@ impl ConnectOptions {
 /// A [`ConnectError`].
 pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, ConnectError> {
     let parsed = parse(url)?;
-    let request = Request::new(&parsed, options)?;
+    let head = RequestHead::new(&parsed, options)?;
     let connecting = async {
         let mut stream = reach(&parsed).await?;
         if parsed.is_secure {
@@ -105,14 +105,14 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, Conn
                 other => ConnectError::Failed(other),
             })?;
         }
-        shake_hands(stream, &request, options).await
+        shake_hands(stream, &head, options).await
     };
     timeout(options.timeout, connecting).await.unwrap_or(Err(ConnectError::TimedOut(options.timeout)))
 }
 
 /// Looks for what no attempt could succeed with.
 pub(super) fn check(url: &str, options: &ConnectOptions) -> Result<(), ConnectError> {
-    Request::new(&parse(url)?, options).map(drop)
+    RequestHead::new(&parse(url)?, options).map(drop)
 }
 
 fn parse(url: &str) -> Result<Url, ConnectError> {
@@ -168,13 +168,13 @@ async fn race(
 
 /// What of the request the caller decides.
 #[derive(Debug)]
-struct Request<'a> {
+struct RequestHead<'a> {
     target: &'a str,
     host: &'a str,
     fields: Vec<(&'a str, &'a str)>,
 }
 
-impl<'a> Request<'a> {
+impl<'a> RequestHead<'a> {
     fn new(url: &'a Url, options: &'a ConnectOptions) -> Result<Self, ConnectError> {
         options.check()?;
         let (mut host, mut fields) = (None, Vec::new());
@@ -198,15 +198,15 @@ impl<'a> Request<'a> {
 
 async fn shake_hands(
     mut stream: Stream,
-    request: &Request<'_>,
+    head: &RequestHead<'_>,
     options: &ConnectOptions,
 ) -> Result<Socket, ConnectError> {
     let key = upgrade::key(random::bytes());
     let offered = options.subprotocols.join(", ");
     let offer = (!offered.is_empty()).then_some(("Sec-WebSocket-Protocol", &*offered));
-    let fields = request.fields.iter().copied().chain(offer);
-    let head = upgrade::request(request.host, request.target, &key, fields);
-    stream.write(head.as_bytes()).await.map_err(ConnectError::Failed)?;
+    let fields = head.fields.iter().copied().chain(offer);
+    let request = upgrade::request(head.host, head.target, &key, fields);
+    stream.write(request.as_bytes()).await.map_err(ConnectError::Failed)?;
     let accepted = loop {
         if let Some(accepted) = check_response(stream.received(), &key, &options.subprotocols)? {
             break accepted;
@@ -217,7 +217,7 @@ async fn shake_hands(
     };
     let fields = response_fields(&stream.received()[..accepted.head_bytes]);
     stream.consume(accepted.head_bytes);
-    let target = request.target.to_owned();
+    let target = head.target.to_owned();
     let mut socket = Socket::new(stream, &options.socket, target, accepted.subprotocol);
     socket.response_fields = fields;
     Ok(socket)

@@ -21,11 +21,11 @@ use super::error::{Failure, ListenError};
 use super::link::Link;
 use super::message::Close;
 use super::options::{OptionError, Options, check, check_count, check_subprotocols, check_time};
+use super::request::Request;
 use super::socket::Socket;
 use super::stream::Stream;
-use super::upgrade::{receive_head, upgrade};
+use super::upgrade::receive_head;
 use super::writer::Writer;
-use crate::protocol::head::{Head, parse};
 use crate::protocol::response::Response;
 use crate::protocol::tls::ServerConfig;
 
@@ -33,20 +33,8 @@ use crate::protocol::tls::ServerConfig;
 /// pass sooner.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What is to become of a request.
-#[derive(Debug)]
-pub enum Verdict {
-    /// Make it a WebSocket.
-    Upgrade,
-    /// Answer with this, and end the connection: a refusal, or a page for a browser.
-    Respond(Response),
-}
-
-/// Decides on requests.
-pub type Gate = Rc<dyn Fn(&Head<'_>) -> Verdict>;
-
 /// How a server serves.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ListenOptions {
     /// How many connections may wait in the kernel until they are accepted: 1,024. The kernel makes it smaller
     /// if `net.core.somaxconn` is.
@@ -57,7 +45,8 @@ pub struct ListenOptions {
     pub reuse_port: bool,
     /// How many connections there may be, 10,000. Further ones wait in the backlog.
     pub connections_max: usize,
-    /// How long a connection has from being accepted to the end of its request: 10 s.
+    /// How long a connection has from being accepted to the end of its request, and then to take a response that
+    /// is no upgrade: 10 s.
     pub handshake_timeout: Duration,
     /// Certificate and key, to speak TLS and nothing else; see [`server_tls`](super::server_tls).
     pub tls: Option<Arc<ServerConfig>>,
@@ -65,8 +54,6 @@ pub struct ListenOptions {
     pub subprotocols: Vec<String>,
     /// How sockets behave.
     pub socket: Options,
-    /// Asked about every request: see [`ListenOptions::with_gate`].
-    pub gate: Gate,
 }
 
 impl Default for ListenOptions {
@@ -79,35 +66,11 @@ impl Default for ListenOptions {
             tls: None,
             subprotocols: Vec::new(),
             socket: Options::default(),
-            gate: Rc::new(|_| Verdict::Upgrade),
         }
     }
 }
 
-impl fmt::Debug for ListenOptions {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("ListenOptions")
-            .field("backlog", &self.backlog)
-            .field("reuse_port", &self.reuse_port)
-            .field("connections_max", &self.connections_max)
-            .field("handshake_timeout", &self.handshake_timeout)
-            .field("tls", &self.tls.is_some())
-            .field("subprotocols", &self.subprotocols)
-            .field("socket", &self.socket)
-            .finish_non_exhaustive()
-    }
-}
-
 impl ListenOptions {
-    /// Asks `gate` about every request, with its path, origin and fields. Without it, all upgrades are accepted
-    /// and all other requests are answered with 426.
-    #[must_use]
-    pub fn with_gate(mut self, gate: impl Fn(&Head<'_>) -> Verdict + 'static) -> Self {
-        self.gate = Rc::new(gate);
-        self
-    }
-
     fn check(&self) -> Result<(), OptionError> {
         check("backlog", self.backlog, self.backlog > 0, "at least 1")?;
         check_count("connections_max", self.connections_max)?;
@@ -160,10 +123,27 @@ struct Open {
 
 /// A connection's place among those that there may be. It is free again when both the connection has ended and
 /// its handler has returned, whichever is last.
-struct Place {
+pub(super) struct Place {
     shared: Rc<Shared>,
     index: usize,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    pub(super) fn options(&self) -> &ListenOptions {
+        &self.shared.options
+    }
+
+    /// Notes that the connection is a WebSocket now.
+    pub(super) fn note_upgrade(&self) {
+        self.shared.open.borrow_mut()[self.index].is_upgraded = true;
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Place").field("index", &self.index).finish_non_exhaustive()
+    }
 }
 
 impl Drop for Place {
@@ -177,6 +157,9 @@ impl Drop for Place {
 /// addresses of this machine, IPv6 and IPv4; port 0 is any that is free. Of a name with several addresses, it is
 /// the first one that this machine has. `handler` is called with each socket, and the connection ends when it
 /// returns.
+///
+/// Every upgrade is accepted, whatever its path, and from whatever page a browser sends it; all other requests are
+/// answered with 400 or 426. Who wants to look at requests first takes [`serve`].
 ///
 /// To be called on a tokio-uring runtime, on whose thread everything stays. A program serves on several cores by
 /// listening at the same address on several threads, each with [`ListenOptions::reuse_port`].
@@ -205,6 +188,63 @@ impl Drop for Place {
 pub fn listen<H, F>(address: &str, options: ListenOptions, handler: H) -> Result<Server, ListenError>
 where
     H: Fn(Socket) -> F + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    let handler = Rc::new(handler);
+    serve(address, options, move |request| {
+        let handler = Rc::clone(&handler);
+        async move {
+            if let Some(socket) = request.upgrade().await {
+                handler(socket).await;
+            }
+        }
+    })
+}
+
+/// Serves requests at `address`: as [`listen`], for those who decide on each [`Request`] what becomes of it. The
+/// connection ends when `handler` returns.
+///
+/// A browser lets any page open a WebSocket to any server, and says in `Origin` which page it was (RFC 6455,
+/// section 10.2): who knows its users by cookies must look at it.
+///
+/// ```
+/// use uproar::websocket::{ListenOptions, Response, Socket, Status, serve};
+///
+/// /// Whose token this is, as some database knows.
+/// async fn user_of(token: &str) -> Option<String> {
+///     token.strip_prefix("Bearer ").map(str::to_owned)
+/// }
+///
+/// async fn chat(user: String, socket: Socket) {
+///     let _ = socket.write(format!("welcome, {user}")).await;
+/// }
+///
+/// tokio_uring::start(async {
+///     let server = serve("127.0.0.1:0", ListenOptions::default(), |request| async move {
+///         let forbidden = Response::text(Status::Forbidden, "Forbidden");
+///         let Some(token) = request.head().only_value("authorization").map(str::to_owned) else {
+///             return request.respond(&forbidden).await;
+///         };
+///         let Some(user) = user_of(&token).await else {
+///             println!("{} has the token of nobody", request.peer_address());
+///             return request.respond(&forbidden).await;
+///         };
+///         if let Some(socket) = request.upgrade().await {
+///             chat(user, socket).await;
+///         }
+///     })?;
+///     println!("ws://{}", server.local_addr());
+///     Ok::<(), uproar::websocket::ListenError>(())
+/// })?;
+/// # Ok::<(), uproar::websocket::ListenError>(())
+/// ```
+///
+/// # Errors
+///
+/// A [`ListenError`].
+pub fn serve<H, F>(address: &str, options: ListenOptions, handler: H) -> Result<Server, ListenError>
+where
+    H: Fn(Request) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
     options.check()?;
@@ -267,7 +307,7 @@ fn bind_to(address: SocketAddr, options: &ListenOptions) -> io::Result<StdListen
 
 async fn accept<H, F>(shared: Rc<Shared>, listener: TcpListener, handler: Rc<H>)
 where
-    H: Fn(Socket) -> F + 'static,
+    H: Fn(Request) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
     let permits = Arc::new(Semaphore::new(shared.options.connections_max.min(Semaphore::MAX_PERMITS)));
@@ -308,7 +348,7 @@ fn admit<H, F>(
     tcp: TcpStream,
     mut peer: SocketAddr,
 ) where
-    H: Fn(Socket) -> F + 'static,
+    H: Fn(Request) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
     // A socket of both families names IPv4 clients in IPv6 (RFC 4291, section 2.5.5.2).
@@ -320,30 +360,26 @@ fn admit<H, F>(
     let place = Rc::new(Place { shared: Rc::clone(shared), index, _permit: permit });
     stream.link.keep(place.clone());
     let handler = Rc::clone(handler);
-    tokio_uring::spawn(async move { serve(&place, stream, &*handler).await });
+    tokio_uring::spawn(async move { attend(place, stream, &*handler).await });
 }
 
 /// One connection.
-async fn serve<H, F>(place: &Place, stream: Stream, handler: &H)
+async fn attend<H, F>(place: Rc<Place>, stream: Stream, handler: &H)
 where
-    H: Fn(Socket) -> F,
+    H: Fn(Request) -> F,
     F: Future<Output = ()>,
 {
-    let Place { shared, index, .. } = place;
-    let peer = stream.peer_address();
-    match timeout(shared.options.handshake_timeout, open(&shared.options, stream)).await {
-        Ok(Ok(Some(socket))) => {
-            shared.open.borrow_mut()[*index].is_upgraded = true;
-            handler(socket).await;
-        }
+    let (peer, options) = (stream.peer_address(), place.options());
+    match timeout(options.handshake_timeout, receive_request(options, stream)).await {
+        Ok(Ok(Some(stream))) => handler(Request::new(stream, Rc::clone(&place))).await,
         Ok(Ok(None)) => {}
-        Ok(Err(failure)) => tracing::debug!(%peer, %failure, "the opening handshake failed"),
-        Err(_) => tracing::debug!(%peer, "the opening handshake took too long"),
+        Ok(Err(failure)) => tracing::debug!(%peer, %failure, "there was no request"),
+        Err(_) => tracing::debug!(%peer, "the request took too long"),
     }
 }
 
-/// The opening handshake. `None` when the request was answered otherwise.
-async fn open(options: &ListenOptions, mut stream: Stream) -> Result<Option<Socket>, Failure> {
+/// TLS, and the head of a request. `None` when it was no request, and has been answered so.
+async fn receive_request(options: &ListenOptions, mut stream: Stream) -> Result<Option<Stream>, Failure> {
     if let Some(config) = &options.tls {
         if !stream.receive().await? {
             return Err(Failure::EndOfStream);
@@ -360,19 +396,7 @@ async fn open(options: &ListenOptions, mut stream: Stream) -> Result<Option<Sock
         stream.respond(&response, true).await?;
         return Ok(None);
     }
-    let (verdict, with_body) = match parse(stream.received()) {
-        Ok(Some(head)) => ((options.gate)(&head), head.wants_body()),
-        _ => unreachable!("Bug: a whole head was received"),
-    };
-    let (stream, response) = match verdict {
-        Verdict::Respond(response) => (stream, response),
-        Verdict::Upgrade => match upgrade(stream, &options.subprotocols, &options.socket) {
-            Ok(socket) => return Ok(Some(socket)),
-            Err(refused) => (refused.stream, refused.response),
-        },
-    };
-    stream.respond(&response, with_body).await?;
-    Ok(None)
+    Ok(Some(stream))
 }
 
 impl Server {

@@ -6,7 +6,8 @@
 //! to write and to read; the floor is for those who need ten thousand connections at the price of a few hundred
 //! bytes each.
 //!
-//! - [`listen`] serves, [`upgrade`] makes a socket of a request in a program that serves HTTP by itself;
+//! - [`listen`] serves sockets, [`serve`] requests that may become sockets, and [`upgrade`] makes a socket of a
+//!   request in a program that serves HTTP by itself;
 //! - [`connect`] connects, [`Reconnecting`] does so again and again;
 //! - a [`Socket`] reads, and writes through as many [`Writer`]s as there are tasks that have something to say.
 //!
@@ -45,6 +46,7 @@ mod options;
 mod outgoing;
 mod random;
 mod reconnect;
+mod request;
 mod runtime;
 mod socket;
 mod stream;
@@ -53,10 +55,11 @@ mod writer;
 
 pub use connect::{ConnectOptions, connect};
 pub use error::{ConnectError, Failure, ListenError, ReadError, WriteError};
-pub use listen::{Gate, ListenOptions, OpenSockets, Server, Verdict, listen};
+pub use listen::{ListenOptions, OpenSockets, Server, listen, serve};
 pub use message::{Close, Message};
 pub use options::{Heartbeat, OptionError, Options};
 pub use reconnect::{Backoff, Reconnecting};
+pub use request::Request;
 pub use runtime::start;
 pub use socket::Socket;
 pub use stream::Stream;

@@ -1,11 +1,11 @@
-//! Servers: addresses, gates, subprotocols, HTTP on the same port, and how they close.
+//! Servers: addresses, options, requests, subprotocols, HTTP on the same port, and how they close.
 
 use std::time::Duration;
 
 use tokio_uring::net::TcpListener;
 use uproar::websocket::{
-    ConnectError, ConnectOptions, ListenOptions, Message, OpenSockets, Options, Refusal, Response, Status,
-    Stream, Verdict, connect, listen, receive_head, upgrade,
+    ConnectError, ConnectOptions, ListenOptions, Message, OpenSockets, Options, Refusal, Request, Response,
+    Status, Stream, connect, listen, receive_head, serve, upgrade,
 };
 
 use crate::harness::{REQUEST, RawClient, beside, connected, echo, echo_server, run, url};
@@ -128,48 +128,102 @@ fn options_that_cannot_be_followed_are_refused_at_once() {
     });
 }
 
+/// Says yes to who has a token and comes from no page or ours, and greets by the name that the token is for.
+async fn guard(request: Request) {
+    // Whose token it is takes some asking.
+    tokio::task::yield_now().await;
+    let head = request.head();
+    let is_ours = head.only_value("origin").is_none_or(|origin| origin == "https://ours");
+    let name = head.only_value("authorization").and_then(|token| token.strip_prefix("Bearer "));
+    let response = match (head.path(), is_ours, name.map(str::to_owned)) {
+        ("/page", ..) => Response::text(Status::Ok, "a page"),
+        ("/chat", true, Some(name)) => {
+            let peer = request.peer_address();
+            if let Some(socket) = request.upgrade().await {
+                socket.write(format!("{name} from {peer} at {}", socket.target())).await.unwrap();
+            }
+            return;
+        }
+        ("/chat", ..) => Response::text(Status::Forbidden, "no"),
+        // An end without an answer.
+        ("/nothing", ..) => return,
+        _ => Response::text(Status::NotFound, "nowhere"),
+    };
+    request.respond(&response).await;
+}
+
 #[test]
-fn a_gate_decides_by_path_origin_and_field() {
+fn a_handler_of_requests_decides_by_path_origin_and_field_and_keeps_what_it_finds() {
     run(async {
-        let options = ListenOptions::default().with_gate(|head| {
-            if head.path() == "/page" {
-                return Verdict::Respond(Response::text(Status::Ok, "a page"));
-            }
-            let is_ours = head.only_value("origin").is_none_or(|origin| origin == "https://ours");
-            match (head.path(), is_ours, head.only_value("authorization")) {
-                ("/chat", true, Some("Bearer token")) => Verdict::Upgrade,
-                ("/chat", ..) => Verdict::Respond(Response::text(Status::Forbidden, "no")),
-                _ => Verdict::Respond(Response::text(Status::NotFound, "nowhere")),
-            }
-        });
-        let server = echo_server(options);
-        let status = async |path: &str, fields: &[(&str, &str)]| {
+        let server = serve("127.0.0.1:0", ListenOptions::default(), guard).unwrap();
+        let asking = async |path: &str, fields: &[(&str, &str)]| {
             let fields =
                 fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             let options = ConnectOptions { fields, ..ConnectOptions::default() };
-            match connect(&format!("ws://{}{path}", server.local_addr()), &options).await {
-                Ok(socket) => {
-                    assert_eq!(socket.target(), path);
-                    101
-                }
-                Err(ConnectError::Refused(Refusal::Status { status, .. })) => status,
-                Err(other) => panic!("{other}"),
-            }
+            connect(&format!("ws://{}{path}", server.local_addr()), &options).await
         };
-        let token = ("Authorization", "Bearer token");
-        assert_eq!(status("/chat", &[token]).await, 101);
-        assert_eq!(status("/chat", &[token, ("Origin", "https://ours")]).await, 101);
-        assert_eq!(status("/chat", &[token, ("Origin", "https://theirs")]).await, 403);
-        assert_eq!(status("/chat", &[]).await, 403);
-        assert_eq!(status("/nowhere", &[token]).await, 404);
+        let token = ("Authorization", "Bearer guest");
+        for origin in [None, Some(("Origin", "https://ours"))] {
+            let fields: Vec<_> = [token].into_iter().chain(origin).collect();
+            let mut socket = asking("/chat?x", &fields).await.unwrap();
+            let Some(Message::Text(greeting)) = socket.read().await.unwrap() else { panic!("no greeting") };
+            assert!(greeting.starts_with("guest from 127.0.0.1:"), "{greeting}");
+            assert!(greeting.ends_with(" at /chat?x"), "{greeting}");
+        }
+        for (path, fields, refused) in [
+            ("/chat", &[token, ("Origin", "https://theirs")][..], 403),
+            ("/chat", &[], 403),
+            ("/nowhere", &[token], 404),
+        ] {
+            match asking(path, fields).await {
+                Err(ConnectError::Refused(Refusal::Status { status, .. })) => assert_eq!(status, refused),
+                other => panic!("{other:?}"),
+            }
+        }
         let address = server.local_addr();
-        let page = beside(move || {
+        let answer = async |request: &'static str| {
+            beside(move || {
+                let mut client = RawClient::connect(address);
+                client.send(request);
+                String::from_utf8(client.read_to_end()).unwrap()
+            })
+            .await
+        };
+        let page = answer("GET /page HTTP/1.1\r\nHost: here\r\n\r\n").await;
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.ends_with("\r\n\r\na page"), "{page}");
+        let head = answer("HEAD /page HTTP/1.1\r\nHost: here\r\n\r\n").await;
+        assert_eq!(page.strip_suffix("a page"), Some(&*head));
+        // What asks for no socket gets none, and is told why.
+        let told = answer("GET /chat HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer guest\r\n\r\n").await;
+        assert!(told.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{told}");
+        assert_eq!(answer("GET /nothing HTTP/1.1\r\nHost: here\r\n\r\n").await, "");
+    });
+}
+
+#[test]
+fn a_client_that_does_not_take_its_response_is_given_up() {
+    run(async {
+        let handshake_timeout = Duration::from_millis(100);
+        let options = ListenOptions { handshake_timeout, ..ListenOptions::default() };
+        let (answered, mut has_answered) = tokio::sync::mpsc::unbounded_channel();
+        let server = serve("127.0.0.1:0", options, move |request| {
+            let answered = answered.clone();
+            async move {
+                let long = Response::new(Status::Ok, "text/plain", vec![b'x'; 50_000_000].into());
+                request.respond(&long).await;
+                answered.send(()).unwrap();
+            }
+        })
+        .unwrap();
+        let address = server.local_addr();
+        let client = beside(move || {
             let mut client = RawClient::connect(address);
-            client.send("GET /page HTTP/1.1\r\nHost: here\r\n\r\n");
-            String::from_utf8(client.read_to_end()).unwrap()
+            client.send("GET / HTTP/1.1\r\nHost: here\r\n\r\n");
+            client
         })
         .await;
-        assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.ends_with("\r\n\r\na page"), "{page}");
+        has_answered.recv().await.unwrap();
+        drop(client);
     });
 }
 
