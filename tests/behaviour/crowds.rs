@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use tokio::time::{Duration, Instant};
+use tokio::sync::Mutex;
 
 use crate::harness::{CLOSE, Chat, Launch, Server, Wire, eventually, frame, on_one_and_four_shards};
 
@@ -17,10 +17,14 @@ on_one_and_four_shards! {
 /// What a crowd is, where descriptors allow it.
 const CROWD: usize = 5000;
 
+/// Held by the test that has one: each takes a good part of the descriptors, and of the machine.
+static ONE_CROWD: Mutex<()> = Mutex::const_new(());
+
 /// The first crowd grows every pool and slab; the second must fit into what the first left.
 ///
 /// Four of five never send a byte. The others are upgraded, and silent from then on.
 async fn silent_crowds_come_and_go_beside_a_chat_and_leave_nothing_behind(launch: Launch) {
+    let _alone = ONE_CROWD.lock().await;
     let count = crowd_allowed();
     let server = launch.without_rate_limit().flag("--handshake-timeout", "10m").start();
     let [mut alice, mut bob] = Chat::members(&server).await;
@@ -112,28 +116,25 @@ async fn come(server: &Server, alice: &mut Chat, count: usize) -> (Vec<Wire>, Ha
     (crowd, ids)
 }
 
-/// Both say a word, and the other hears it before long.
+/// Both say a word, and the other hears it: before [`PATIENCE`](crate::harness::PATIENCE) is over, while the
+/// crowd would be waited for through ten minutes of handshake timeout.
 async fn exchange(alice: &mut Chat, bob: &mut Chat) {
-    let start = Instant::now();
     alice.message("ping").await;
     assert_eq!(bob.next().await["content"], "ping");
     bob.message("pong").await;
     assert_eq!(alice.next().await["content"], "pong");
-    let elapsed = start.elapsed();
-    assert!(elapsed < Duration::from_secs(2), "two words took {elapsed:?}");
 }
 
 /// Raises the descriptor limit as far as it goes, and returns how large a crowd may be.
 ///
-/// This process holds its ends of two crowds when tests run side by side. The server inherits the
-/// limit.
+/// This process holds its ends of a crowd beside all that other tests hold. The server inherits the limit.
 fn crowd_allowed() -> usize {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let limit = Rlimit { current: maximum, maximum };
     setrlimit(Resource::Nofile, limit).expect("the soft limit may rise to the hard one");
     let descriptors = maximum.map_or(usize::MAX, |maximum| maximum as usize);
-    let spare = 2000;
-    let count = CROWD.min(descriptors.saturating_sub(spare) / 2);
+    let spare = 4000;
+    let count = CROWD.min(descriptors.saturating_sub(spare));
     if count < CROWD {
         eprintln!("a crowd of {count} instead of {CROWD}: the hard limit is {descriptors} descriptors");
     }

@@ -70,9 +70,7 @@ async fn talkative(launch: Launch) -> (Server, Chat) {
     let server = launch.flag("--send-queue", "128KiB").flag("--max-frame", "64KiB").start();
     let mut alice = Chat::enter(&server).await;
     let padding = "x".repeat(900);
-    for n in 0..WORDS {
-        alice.message(&format!("{n} {padding}")).await;
-    }
+    alice.messages((0..WORDS).map(|n| format!("{n} {padding}"))).await;
     (server, alice)
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::harness::{CLOSE, Launch, PING, PONG, Server, TEXT, Wire, frame, on_one_and_four_shards};
@@ -30,34 +31,35 @@ async fn a_ping_is_answered_with_its_payload(launch: Launch) {
 
 async fn a_silent_connection_is_pinged_and_stays_while_it_answers(launch: Launch) {
     let server = hurried(launch).start();
-    for path in DIALECTS {
+    let each_dialect = DIALECTS.map(async |path| {
         let mut wire = connect(&server, path).await;
         let start = Instant::now();
-        // Six intervals are twice the idle timeout.
-        for _ in 0..6 {
+        // Fifteen intervals are longer than the idle timeout.
+        for _ in 0..15 {
             let ping = wire.frame().await.unwrap();
             assert_eq!(ping.opcode, PING, "{path}");
             wire.send(frame(PONG, ping.payload)).await;
         }
         let elapsed = start.elapsed();
-        assert!(elapsed >= Duration::from_millis(1000), "six pings within {elapsed:?}");
+        assert!(elapsed >= Duration::from_millis(2500), "fifteen pings within {elapsed:?}");
         wire.send(frame(CLOSE, 1000_u16.to_be_bytes())).await;
         assert_eq!(wire.close().await.0, 1000);
-    }
+    });
+    join_all(each_dialect).await;
 }
 
 async fn a_connection_that_answers_no_ping_is_closed_with_1001(launch: Launch) {
     let server = hurried(launch).start();
-    for path in DIALECTS {
+    let each_dialect = DIALECTS.map(async |path| {
         let mut wire = connect(&server, path).await;
         let start = Instant::now();
         let ping = wire.frame().await.unwrap();
         assert_eq!(ping.opcode, PING, "{path}");
         assert_eq!(wire.close().await.0, 1001, "{path}");
         let elapsed = start.elapsed();
-        assert!(elapsed >= Duration::from_millis(500), "{path} closed after {elapsed:?}");
-        assert!(elapsed < Duration::from_secs(3), "{path} closed after {elapsed:?}");
-    }
+        assert!(elapsed >= Duration::from_millis(1900), "{path} closed after {elapsed:?}");
+    });
+    join_all(each_dialect).await;
 }
 
 async fn unasked_pongs_are_ignored(launch: Launch) {
@@ -76,8 +78,9 @@ async fn a_half_sent_frame_does_not_keep_a_connection_forever(launch: Launch) {
     assert_eq!(wire.close().await.0, 1001);
 }
 
+/// A busy machine has nearly two seconds to ask and to answer.
 fn hurried(launch: Launch) -> Launch {
-    launch.flag("--ping-interval", "200ms").flag("--idle-timeout", "600ms")
+    launch.flag("--ping-interval", "200ms").flag("--idle-timeout", "2s")
 }
 
 /// A connection that has been told what a newcomer is told.

@@ -79,6 +79,17 @@ impl Chat {
         sent["content"]["message_id"].as_u64().expect("a message_id")
     }
 
+    /// Sends messages to the room, each before the last was answered, and returns once the room has them all.
+    pub(crate) async fn messages(&mut self, contents: impl IntoIterator<Item = String>) {
+        let contents: Vec<String> = contents.into_iter().collect();
+        for contents in contents.chunks(50) {
+            self.burst(contents.iter().map(|content| json!({"type": "message", "content": content}))).await;
+            for _ in contents {
+                assert_eq!(self.next().await["type"], "message_sent");
+            }
+        }
+    }
+
     /// The next message, without its timestamp once that has been found right.
     pub(crate) async fn next(&mut self) -> Value {
         let text = self.socket.text().await;

@@ -54,8 +54,11 @@ impl Launch {
 
     /// Gives it a new directory for what outlives the process. Servers that are started one after another
     /// from clones of this have it in common.
+    ///
+    /// It is in memory where the machine has such a directory: nothing here outlives the machine, and whoever
+    /// else keeps the disk busy delays no test.
     pub(crate) fn durable(self) -> Self {
-        let data = tempfile::tempdir().expect("a directory");
+        let data = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
         let launch = self.flag("--data", data.path().display());
         Self { data: Some(Arc::new(data)), ..launch }
     }
