@@ -1,5 +1,6 @@
 //! A client: from a URL to a socket.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -85,15 +86,31 @@ impl ConnectOptions {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// It can be dropped at any time, which ends the attempt.
+///
 /// # Errors
 ///
 /// A [`ConnectError`].
+///
+/// # Panics
+///
+/// Outside of a runtime.
 pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, ConnectError> {
     let parsed = parse(url)?;
     let head = RequestHead::new(&parsed, options)?;
+    let awaited = Cell::new("the addresses of the host");
     let connecting = async {
-        let mut stream = reach(&parsed).await?;
+        let unresolved = |source| ConnectError::Resolve { host: parsed.host.clone(), source };
+        let addresses = lookup_host((&*parsed.host, parsed.port)).await.map_err(unresolved)?;
+        awaited.set("TCP");
+        let (tcp, address) = race(addresses).await.map_err(|failure| match failure {
+            Some((address, source)) => ConnectError::Unreachable { address, source },
+            None => unresolved(io::ErrorKind::NotFound.into()),
+        })?;
+        let mut stream =
+            stream(tcp, address).map_err(|source| ConnectError::Unreachable { address, source })?;
         if parsed.is_secure {
+            awaited.set("TLS");
             let tls = match &options.tls {
                 Some(tls) => Arc::clone(tls),
                 None => system_tls()?,
@@ -105,9 +122,12 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, Conn
                 other => ConnectError::Failed(other),
             })?;
         }
+        awaited.set("the answer to the upgrade");
         shake_hands(stream, &head, options).await
     };
-    timeout(options.timeout, connecting).await.unwrap_or(Err(ConnectError::TimedOut(options.timeout)))
+    let limit = options.timeout;
+    let timed_out = |_| ConnectError::TimedOut { limit, awaited: awaited.get() };
+    timeout(limit, connecting).await.map_err(timed_out)?
 }
 
 /// Looks for what no attempt could succeed with.
@@ -123,19 +143,6 @@ fn parse(url: &str) -> Result<Url, ConnectError> {
 fn system_tls() -> Result<Arc<ClientConfig>, Arc<ConfigError>> {
     static SYSTEM: OnceLock<Result<Arc<ClientConfig>, Arc<ConfigError>>> = OnceLock::new();
     SYSTEM.get_or_init(|| config::client(&Trust::System, Sessions::Resumed).map_err(Arc::new)).clone()
-}
-
-async fn reach(url: &Url) -> Result<Stream, ConnectError> {
-    let unresolved = |source| ConnectError::Resolve { host: url.host.clone(), source };
-    let addresses = lookup_host((&*url.host, url.port)).await.map_err(unresolved)?;
-    let (tcp, address) = race(addresses).await.map_err(|failure| match failure {
-        Some((address, source)) => ConnectError::Unreachable { address, source },
-        None => unresolved(io::ErrorKind::NotFound.into()),
-    })?;
-    let unreachable = |source| ConnectError::Unreachable { address, source };
-    // With O_NONBLOCK the ring would report EAGAIN instead of waiting.
-    tcp.set_nonblocking(false).map_err(unreachable)?;
-    Stream::new(TcpStream::from_std(tcp), address, Role::Client).map_err(unreachable)
 }
 
 /// The first connection that comes about, or how the last attempt has failed; `None` without an address.
@@ -164,6 +171,12 @@ async fn race(
             Err(_) => {}
         }
     }
+}
+
+fn stream(tcp: std::net::TcpStream, address: SocketAddr) -> io::Result<Stream> {
+    // With O_NONBLOCK the ring would report EAGAIN instead of waiting.
+    tcp.set_nonblocking(false)?;
+    Stream::new(TcpStream::from_std(tcp), address, Role::Client)
 }
 
 /// What of the request the caller decides.
@@ -299,6 +312,27 @@ mod tests {
     }
 
     #[test]
+    fn who_gives_up_says_what_did_not_come() {
+        let (address, _silent) = silent();
+        // The kernel answers for it, and nobody accepts.
+        let mute = TcpListener::bind("127.0.0.1:0").expect("listens");
+        let mute_address = mute.local_addr().expect("an address");
+        for (url, awaited) in [
+            (format!("ws://{address}"), "TCP"),
+            (format!("wss://{mute_address}"), "TLS"),
+            (format!("ws://{mute_address}"), "the answer to the upgrade"),
+        ] {
+            start(async {
+                let tls = config::client(&Trust::Anyone, Sessions::Fresh).expect("a configuration");
+                let timeout = Duration::from_millis(100);
+                let options = ConnectOptions { timeout, tls: Some(tls), ..ConnectOptions::default() };
+                let error = connect(&url, &options).await.expect_err("nobody answers").to_string();
+                assert_eq!(error, format!("not connected within 100ms: {awaited} did not come"));
+            });
+        }
+    }
+
+    #[test]
     fn the_last_failure_is_told_and_each_address_tried_once() {
         let closed = || TcpListener::bind("127.0.0.1:0").expect("listens").local_addr().expect("an address");
         let (first, second) = (closed(), closed());
@@ -307,6 +341,21 @@ mod tests {
             let (address, error) = failure.expect("a failure");
             assert_eq!((address, error.kind()), (second, io::ErrorKind::ConnectionRefused));
             assert!(race(std::iter::empty()).await.expect_err("no address").is_none());
+        });
+    }
+
+    #[test]
+    fn no_more_addresses_are_tried_than_may_be() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+        let good = listener.local_addr().expect("an address");
+        // Nothing listens at a port that is only bound.
+        let bound = RawSocket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("binds");
+        let closed = bound.local_addr().expect("an address").as_socket().expect("an address of IP");
+        let after = |count| std::iter::repeat_n(closed, count).chain([good]);
+        start(async {
+            assert!(race(after(ADDRESSES_MAX - 1)).await.is_ok());
+            assert!(race(after(ADDRESSES_MAX)).await.is_err());
         });
     }
 }

@@ -119,8 +119,13 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// It took longer than it may.
-    #[error("not connected within {0:?}")]
-    TimedOut(Duration),
+    #[error("not connected within {limit:?}: {awaited} did not come")]
+    TimedOut {
+        /// How long it may take.
+        limit: Duration,
+        /// What it was then still waiting for: an address, TCP, TLS, or the answer to the upgrade.
+        awaited: &'static str,
+    },
     /// The connection failed before the server had answered.
     #[error("the server did not answer the upgrade: {0}")]
     Failed(#[source] Failure),

@@ -3,20 +3,19 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpListener as StdListener};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use slab::Slab;
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
+use socket2::SockRef;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_uring::net::{TcpListener, TcpStream};
 
+use super::bind::bind;
 use super::error::{Failure, ListenError};
 use super::link::Link;
 use super::message::Close;
@@ -185,6 +184,10 @@ impl Drop for Place {
 /// # Errors
 ///
 /// A [`ListenError`].
+///
+/// # Panics
+///
+/// Outside of a tokio-uring runtime.
 pub fn listen<H, F>(address: &str, options: ListenOptions, handler: H) -> Result<Server, ListenError>
 where
     H: Fn(Socket) -> F + 'static,
@@ -242,6 +245,10 @@ where
 /// # Errors
 ///
 /// A [`ListenError`].
+///
+/// # Panics
+///
+/// Outside of a tokio-uring runtime.
 pub fn serve<H, F>(address: &str, options: ListenOptions, handler: H) -> Result<Server, ListenError>
 where
     H: Fn(Request) -> F + 'static,
@@ -262,47 +269,6 @@ where
     let listener = TcpListener::from_std(listener);
     let accepting = tokio_uring::spawn(accept(Rc::clone(&shared), listener, Rc::new(handler)));
     Ok(Server { local_addr, shared, accepting })
-}
-
-fn bind(address: &str, options: &ListenOptions) -> Result<StdListener, ListenError> {
-    let malformed = |source| ListenError::Address { address: address.to_owned(), source };
-    let addresses: Vec<SocketAddr> = match address.strip_prefix(':') {
-        Some(port) => {
-            let port = port.parse().map_err(|_| malformed(io::ErrorKind::InvalidInput.into()))?;
-            // One socket for both families, or IPv4 alone where there is no IPv6.
-            vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
-        }
-        None => address.to_socket_addrs().map_err(malformed)?.collect(),
-    };
-    let mut failure = malformed(io::ErrorKind::NotFound.into());
-    for address in addresses {
-        match bind_to(address, options) {
-            Ok(listener) => return Ok(listener),
-            Err(source) => {
-                // An address that is taken is not made up for by another one.
-                let errno = Errno::from_io_error(&source);
-                let is_absent = matches!(errno, Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT));
-                failure = ListenError::Bind { address, source };
-                if !is_absent {
-                    break;
-                }
-            }
-        }
-    }
-    Err(failure)
-}
-
-fn bind_to(address: SocketAddr, options: &ListenOptions) -> io::Result<StdListener> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Connections of a server that has gone may still be in TIME-WAIT; they are no reason to wait (socket(7)).
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(options.reuse_port)?;
-    if let SocketAddr::V6(address) = address {
-        socket.set_only_v6(!address.ip().is_unspecified())?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
 }
 
 async fn accept<H, F>(shared: Rc<Shared>, listener: TcpListener, handler: Rc<H>)
