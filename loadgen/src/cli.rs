@@ -138,8 +138,10 @@ pub struct RunOptions {
     /// they are expected to receive nothing.
     #[arg(long, value_name = "R", value_parser = positive_rate)]
     pub churn: Option<f64>,
-    /// Searches the highest rate at which this holds and the run is valid, such as 'latency.p99<50ms'.
-    /// Starts at --rate and makes at most 16 steps, each a run of its own.
+    /// Searches the highest rate at which this holds, such as 'latency.p99<50ms', and the run is valid, or
+    /// invalid only because loadgen was late, which can make such a latency worse and not better. Starts at
+    /// --rate and makes at most 16 steps, each a run of its own; a step that loadgen's own limits have spoiled
+    /// is made up to three times.
     #[arg(long, value_name = "CONDITION", conflicts_with_all = ["stages", "thresholds"])]
     pub find_max: Option<Threshold>,
     /// A condition on the result, such as 'latency.p99<20ms', 'reach>=99.9%' or 'cpu<5us' (server CPU a

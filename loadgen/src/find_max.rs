@@ -1,7 +1,13 @@
 //! `--find-max`: the highest rate at which a condition still holds.
 //!
 //! Every step is a run of its own, connecting included, so that a step that was too much leaves nothing
-//! behind for the next. A step holds when its run is valid and the condition holds.
+//! behind for the next.
+//!
+//! A step holds when its run is valid and the condition holds. A run that is invalid only because loadgen was
+//! late or busy holds, too, where the condition is an upper limit of a time from an intended send, or a lower
+//! one of the reach: being late can only lengthen such a time, so it was met in spite of that. Where that did
+//! not hold, it may be the server or loadgen, or a moment in which the machine had other work; such a step is
+//! made again.
 
 use std::fs;
 use std::io;
@@ -24,9 +30,24 @@ use crate::validity::floor_percent;
 pub const STEPS_MAX: u32 = 16;
 /// The search ends when what holds and what does not are this close.
 const RATIO_MIN: f64 = 1.05;
-/// Gates that look at loadgen itself: where one of these fails, it is not the server that has come to its
+/// How often a rate is tried when it is not known whose limit has been reached.
+const TRIES_MAX: u32 = 3;
+/// Gates that look at loadgen itself: where only these fail, it may not be the server that has come to its
 /// limit.
 const OWN_GATES: [&str; 3] = ["sent", "send_lag", "busy"];
+/// Those of them that say that loadgen was late, with everything sent.
+const LATE_GATES: [&str; 2] = ["send_lag", "busy"];
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The condition held.
+    Holds,
+    /// It did not.
+    Fails,
+    /// Loadgen came to its own limits, and nothing can be said.
+    Unknown,
+}
 
 /// A search for the highest rate that holds: doubles or halves until it has one that does and one that
 /// does not, then bisects. It supposes that what holds at a rate holds at every lower one.
@@ -36,6 +57,8 @@ const OWN_GATES: [&str; 3] = ["sent", "send_lag", "busy"];
 pub struct Search {
     first: f64,
     steps: u32,
+    /// The rate of the last step and how often it was tried, while nothing can be said of it.
+    again: Option<(f64, u32)>,
     holds: Option<f64>,
     fails: Option<f64>,
 }
@@ -44,7 +67,7 @@ impl Search {
     /// Begins at a rate.
     #[must_use]
     pub fn new(first: f64) -> Self {
-        Self { first: tidy(first), steps: 0, holds: None, fails: None }
+        Self { first: tidy(first), steps: 0, again: None, holds: None, fails: None }
     }
 
     /// The next rate to try, or the end.
@@ -52,6 +75,9 @@ impl Search {
     pub fn next(&self) -> Option<f64> {
         if self.steps == STEPS_MAX {
             return None;
+        }
+        if let Some((rate, _)) = self.again {
+            return Some(rate);
         }
         let next = match (self.holds, self.fails) {
             (None, None) => self.first,
@@ -64,16 +90,27 @@ impl Search {
         (is_new && (0.001..=10_000_000.0).contains(&next)).then_some(next)
     }
 
-    /// Takes what came of the last rate.
-    pub fn note(&mut self, rate: f64, holds: bool) {
+    /// Takes what came of the last rate. What stays unknown counts as too much.
+    pub fn note(&mut self, rate: f64, finding: Finding) {
         self.steps += 1;
-        *(if holds { &mut self.holds } else { &mut self.fails }) = Some(rate);
+        let tries = self.again.take().map_or(1, |(_, tries)| tries + 1);
+        match finding {
+            Finding::Holds => self.holds = Some(rate),
+            Finding::Unknown if tries < TRIES_MAX => self.again = Some((rate, tries)),
+            Finding::Fails | Finding::Unknown => self.fails = Some(rate),
+        }
     }
 
     /// The highest rate that held.
     #[must_use]
     pub fn found(&self) -> Option<f64> {
         self.holds
+    }
+
+    /// The lowest rate that was too much.
+    #[must_use]
+    pub fn too_much(&self) -> Option<f64> {
+        self.fails
     }
 }
 
@@ -188,7 +225,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
             eprintln!("  {}", step.why.as_deref().unwrap_or("holds"));
         }
         if !found.is_over() {
-            search.note(rate, step.holds);
+            search.note(rate, step.finding());
         }
         // A rate too low for the options: every lower one is, too.
         let is_lowest = step.verdict.is_none() && search.found().is_none();
@@ -220,15 +257,18 @@ impl Step {
     fn of(rate: f64, condition: &Threshold, outcome: &Outcome, directory: Option<String>) -> Self {
         let verdict = condition.judge(outcome);
         let invalid = outcome.validity.reasons().next().map(|reason| format!("INVALID: {reason}"));
-        let failed = |gate: &&crate::validity::Gate| !gate.passed;
-        let mut failed = outcome.validity.gates.iter().filter(failed).peekable();
-        let own_limit = failed.peek().is_some() && failed.all(|gate| OWN_GATES.contains(&gate.name));
+        let failed: Vec<_> =
+            outcome.validity.gates.iter().filter(|gate| !gate.passed).map(|gate| gate.name).collect();
+        let was_only = |allowed: &[&str]| failed.iter().all(|name| allowed.contains(name));
+        let may_be_late = condition.outlasts_lateness() && was_only(&LATE_GATES);
+        let holds = verdict.passed && (failed.is_empty() || may_be_late);
+        let own_limit = !holds && !failed.is_empty() && was_only(&OWN_GATES);
         let broken = (!verdict.passed).then(|| verdict.finding.clone());
         Self {
             rate,
-            holds: outcome.validity.valid && verdict.passed,
+            holds,
             broken: outcome.validity.valid && !verdict.passed,
-            why: invalid.or(broken),
+            why: invalid.or(broken).filter(|_| !holds),
             own_limit,
             verdict: Some(verdict),
             latency_p50_ns: Some(outcome.latency.value_ns(0.5)),
@@ -236,6 +276,15 @@ impl Step {
             reach: Some(outcome.deliveries.reach),
             directory,
             csv: Some(csv::lines(outcome)),
+        }
+    }
+
+    fn finding(&self) -> Finding {
+        match self {
+            Self { holds: true, .. } => Finding::Holds,
+            // A rate that could not even be tried stays so.
+            Self { own_limit: true, verdict: Some(_), .. } => Finding::Unknown,
+            _ => Finding::Fails,
         }
     }
 
@@ -272,9 +321,9 @@ impl Found {
     /// Takes over how far the search has come.
     fn conclude(&mut self, search: &Search) {
         self.rate = search.found();
-        let lowest_failure =
-            self.steps.iter().filter(|step| !step.holds).min_by(|a, b| a.rate.total_cmp(&b.rate));
-        self.at_least = self.is_over() || lowest_failure.is_none_or(|step| step.own_limit);
+        // The last try decides.
+        let too_much = self.steps.iter().rev().find(|step| Some(step.rate) == search.too_much());
+        self.at_least = self.is_over() || too_much.is_none_or(|step| step.own_limit);
     }
 
     fn json(&self) -> String {
@@ -345,7 +394,7 @@ mod tests {
         let mut rates = Vec::new();
         while let Some(rate) = search.next() {
             rates.push(rate);
-            search.note(rate, latency_ms(rate) < limit_ms);
+            search.note(rate, if latency_ms(rate) < limit_ms { Finding::Holds } else { Finding::Fails });
         }
         (search.found(), rates)
     }
@@ -374,6 +423,34 @@ mod tests {
         assert_eq!((found, rates.len()), (rates.last().copied(), 16));
         let (found, rates) = search(5.0, 1e-9, 10.0);
         assert!(found.is_none() && rates.len() <= 16);
+    }
+
+    #[test]
+    fn what_is_unknown_is_tried_again_and_too_much_in_the_end() {
+        let mut search = Search::new(100.0);
+        search.note(100.0, Finding::Unknown);
+        assert_eq!((search.next(), search.too_much()), (Some(100.0), None));
+        search.note(100.0, Finding::Holds);
+        assert_eq!((search.next(), search.found()), (Some(200.0), Some(100.0)));
+        for _ in 0..TRIES_MAX {
+            assert_eq!(search.next(), Some(200.0));
+            search.note(200.0, Finding::Unknown);
+        }
+        assert_eq!((search.next(), search.too_much()), (Some(141.0), Some(200.0)));
+        // The next rate has all its tries.
+        search.note(141.0, Finding::Unknown);
+        assert_eq!(search.next(), Some(141.0));
+    }
+
+    #[test]
+    fn a_search_that_learns_nothing_ends() {
+        let mut search = Search::new(100.0);
+        let mut steps = 0;
+        while let Some(rate) = search.next() {
+            search.note(rate, Finding::Unknown);
+            steps += 1;
+        }
+        assert_eq!((steps, search.found()), (STEPS_MAX, None));
     }
 
     #[test]

@@ -192,6 +192,21 @@ impl Threshold {
         is_upper != (self.metric == Metric::Reach)
     }
 
+    /// True when a loadgen that is late can only break it: an upper limit of a time that runs from an intended
+    /// send on, or a lower one of the reach. (`service` leaves out the wait of what was sent late, receivers that
+    /// are all read late have a smaller spread, and a server that is asked in bursts needs less CPU.)
+    #[must_use]
+    pub fn outlasts_lateness(&self) -> bool {
+        let grows_with_lateness = match self.metric {
+            Metric::Time(time, _) => {
+                matches!(time, Time::Latency | Time::First | Time::Complete | Time::SendLag)
+            }
+            Metric::Reach => true,
+            Metric::Cpu => false,
+        };
+        grows_with_lateness && self.limits_load()
+    }
+
     /// Holds it against a result.
     #[must_use]
     pub fn judge(&self, outcome: &Outcome) -> Verdict {
@@ -340,5 +355,13 @@ mod tests {
         let limits = ["latency.p99<1s", "cpu<=1us", "reach>=99%", "latency.p99>1s", "reach<1"]
             .map(|text| parse(text).limits_load());
         assert_eq!(limits, [true, true, true, false, false]);
+    }
+
+    #[test]
+    fn only_what_a_late_loadgen_makes_worse_outlasts_its_lateness() {
+        let outlast =
+            ["latency.p99<1s", "complete.max<1s", "reach>=99%", "service.p50<1s", "spread.p50<1s", "cpu<1us"]
+                .map(|text| parse(text).outlasts_lateness());
+        assert_eq!(outlast, [true, true, true, false, false, false]);
     }
 }

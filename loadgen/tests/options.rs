@@ -169,7 +169,7 @@ fn a_search_keeps_every_step() {
     let server = start(Conduct::default());
     let directory = tempfile::tempdir().expect("a directory");
     let out = directory.path().to_str().expect("UTF-8");
-    // Every valid step holds and every invalid one does not, so the search always ends.
+    // At some rate loadgen cannot send any more, so the search always ends.
     let arguments = ["--dialect", "raw", "--clients", "2", "--duration", "200ms", "--warmup", "0s"];
     let search = ["--find-max", "latency.p50<10s", "--format", "json", "--out", out];
     let output = loadgen(server, &[&arguments[..], &search].concat());
