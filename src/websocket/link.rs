@@ -178,6 +178,10 @@ impl Link {
     pub(super) async fn sent(&self) -> Result<(), Failure> {
         loop {
             let progress = self.progress.notified();
+            // How the connection has ended since takes nothing back.
+            if self.task.get() == Task::Ending {
+                return Ok(());
+            }
             if let Some(failure) = self.failure() {
                 return Err(failure);
             }
