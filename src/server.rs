@@ -606,6 +606,8 @@ impl LobbyServices for Services {
             LobbyEvent::SignInRequired => refused(RefusalReason::SignInRequired),
             LobbyEvent::Responded(status) => match status {
                 Status::Ok => {}
+                // For programs on the library; the lobby answers with none of them.
+                Status::Unauthorized | Status::TooManyRequests | Status::InternalServerError => {}
                 Status::BadRequest => refused(RefusalReason::BadRequest),
                 Status::Forbidden => refused(RefusalReason::Origin),
                 Status::NotFound => refused(RefusalReason::NotFound),

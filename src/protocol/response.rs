@@ -5,18 +5,21 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-/// The status codes that are used here.
+/// The status codes that servers of WebSockets answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the code of this name in RFC 9110, 15")]
+#[expect(missing_docs, reason = "each is the code of this name in RFC 9110, 15, or RFC 6585")]
 pub enum Status {
     Ok = 200,
     BadRequest = 400,
+    Unauthorized = 401,
     Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
     RequestTimeout = 408,
     UpgradeRequired = 426,
+    TooManyRequests = 429,
     RequestHeaderFieldsTooLarge = 431,
+    InternalServerError = 500,
     ServiceUnavailable = 503,
 }
 
@@ -33,12 +36,15 @@ impl Status {
         match self {
             Self::Ok => "OK",
             Self::BadRequest => "Bad Request",
+            Self::Unauthorized => "Unauthorized",
             Self::Forbidden => "Forbidden",
             Self::NotFound => "Not Found",
             Self::MethodNotAllowed => "Method Not Allowed",
             Self::RequestTimeout => "Request Timeout",
             Self::UpgradeRequired => "Upgrade Required",
+            Self::TooManyRequests => "Too Many Requests",
             Self::RequestHeaderFieldsTooLarge => "Request Header Fields Too Large",
+            Self::InternalServerError => "Internal Server Error",
             Self::ServiceUnavailable => "Service Unavailable",
         }
     }

@@ -161,7 +161,26 @@ impl Drop for Place {
 /// answered with 400 or 426. Who wants to look at requests first takes [`serve`].
 ///
 /// To be called on a tokio-uring runtime, on whose thread everything stays. A program serves on several cores by
-/// listening at the same address on several threads, each with [`ListenOptions::reuse_port`].
+/// listening at the same address on several threads:
+///
+/// ```no_run
+/// use uproar::websocket::{ListenError, ListenOptions, listen, start};
+///
+/// let serve = || {
+///     start(async {
+///         let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+///         let _server = listen("127.0.0.1:8080", options, |socket| async move { drop(socket) })?;
+///         std::future::pending::<Result<(), ListenError>>().await
+///     })
+/// };
+/// let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(serve)).collect();
+/// for thread in threads {
+///     thread.join().expect("a handler's panic ends its connection alone")?;
+/// }
+/// # Ok::<(), ListenError>(())
+/// ```
+///
+/// On one core:
 ///
 /// ```
 /// use uproar::websocket::{ListenOptions, OpenSockets, listen};
@@ -325,18 +344,19 @@ fn admit<H, F>(
     let index = shared.open.borrow_mut().insert(open);
     let place = Rc::new(Place { shared: Rc::clone(shared), index, _permit: permit });
     stream.link.keep(place.clone());
-    let handler = Rc::clone(handler);
-    tokio_uring::spawn(async move { attend(place, stream, &*handler).await });
+    tokio_uring::spawn(attend(place, stream, Rc::clone(handler)));
 }
 
 /// One connection.
-async fn attend<H, F>(place: Rc<Place>, stream: Stream, handler: &H)
+async fn attend<H, F>(place: Rc<Place>, stream: Stream, handler: Rc<H>)
 where
     H: Fn(Request) -> F,
     F: Future<Output = ()>,
 {
     let (peer, options) = (stream.peer_address(), place.options());
-    match timeout(options.handshake_timeout, receive_request(options, stream)).await {
+    // What only the beginning needs is given back then: the task lives as long as the connection.
+    let receiving = Box::pin(receive_request(options, stream));
+    match timeout(options.handshake_timeout, receiving).await {
         Ok(Ok(Some(stream))) => handler(Request::new(stream, Rc::clone(&place))).await,
         Ok(Ok(None)) => {}
         Ok(Err(failure)) => tracing::debug!(%peer, %failure, "there was no request"),

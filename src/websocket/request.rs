@@ -61,7 +61,8 @@ impl Request {
                 Some(socket)
             }
             Err(refused) => {
-                Self { stream: refused.stream, place }.respond(&refused.response).await;
+                // Apart, so that those who are upgraded need no room for it.
+                Box::pin(Self { stream: refused.stream, place }.respond(&refused.response)).await;
                 None
             }
         }

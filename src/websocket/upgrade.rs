@@ -1,20 +1,23 @@
 //! From an HTTP request to a socket, as a server.
 
 use super::error::Failure;
-use super::options::{Options, check_subprotocols};
+use super::options::{OptionError, Options, check_subprotocols};
 use super::socket::Socket;
 use super::stream::Stream;
 use crate::protocol::head::{Head, HeadError, parse};
-use crate::protocol::response::Response;
+use crate::protocol::response::{Response, Status};
 use crate::protocol::upgrade::{accepted, check_request};
 
-/// A connection that stays with HTTP.
+/// A connection that stays with HTTP for now.
 #[derive(Debug)]
 pub struct NotUpgraded {
     /// The connection. What it has received is as it was.
     pub stream: Stream,
-    /// The answer that says why not: 400 or 426.
+    /// The answer that says why not: 400 or 426, or 500 when it is the options' fault.
     pub response: Response,
+    /// What is wrong with the options or the subprotocols that were given. A program that takes them from elsewhere
+    /// looks at them when it starts, with [`Options::check`].
+    pub error: Option<OptionError>,
 }
 
 /// Receives until a whole request head is there; then [`parse`] of [`Stream::received`] has it.
@@ -62,9 +65,7 @@ pub async fn receive_head(stream: &mut Stream) -> Result<Result<(), Response>, F
 ///
 /// # Panics
 ///
-/// When no whole head has been received, see [`receive_head`]; when [`Options::check`] refuses the options, or
-/// the subprotocols are no names or come twice. A program that takes these from elsewhere looks at them when it
-/// starts.
+/// When no whole head has been received, see [`receive_head`].
 #[expect(clippy::result_large_err, reason = "a stream that is not upgraded goes on, it is not passed up")]
 pub fn upgrade<S: AsRef<str>>(
     mut stream: Stream,
@@ -72,16 +73,21 @@ pub fn upgrade<S: AsRef<str>>(
     options: &Options,
 ) -> Result<Socket, NotUpgraded> {
     if let Err(error) = options.check().and_then(|()| check_subprotocols(subprotocols)) {
-        panic!("upgrade: {error}");
+        let response = Response::text(Status::InternalServerError, "This server cannot upgrade");
+        return Err(NotUpgraded { stream, response, error: Some(error) });
     }
+    let refused = |stream, response| Err(NotUpgraded { stream, response, error: None });
     let head = match parse(stream.received()) {
         Ok(Some(head)) => head,
         Ok(None) => panic!("upgrade: no whole head has been received"),
-        Err(error) => return Err(NotUpgraded { response: error.into(), stream }),
+        Err(error) => {
+            let response = error.into();
+            return refused(stream, response);
+        }
     };
     let key = match check_request(&head) {
         Ok(key) => key,
-        Err(response) => return Err(NotUpgraded { response, stream }),
+        Err(response) => return refused(stream, response),
     };
     let subprotocol = choose(&head, subprotocols);
     let response = accepted(key, subprotocol.as_deref());

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio_uring::net::TcpListener;
 use uproar::websocket::{
-    ConnectError, ConnectOptions, ListenOptions, Message, OpenSockets, Options, Refusal, Request, Response,
-    Status, Stream, connect, listen, receive_head, serve, upgrade,
+    ConnectError, ConnectOptions, Heartbeat, ListenOptions, Message, OpenSockets, Options, Refusal, Request,
+    Response, Status, Stream, connect, listen, receive_head, serve, upgrade,
 };
 
 use crate::harness::{REQUEST, RawClient, beside, connected, echo, echo_server, run, url};
@@ -286,6 +286,32 @@ fn a_program_that_serves_http_itself_can_upgrade() {
         })
         .await;
     });
+}
+
+#[test]
+fn options_that_an_upgrade_cannot_follow_are_an_error_and_500() {
+    let refused = |subprotocols: &'static [&str], options: Options| {
+        run(async move {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let client = tokio::task::spawn_blocking(move || {
+                let mut client = RawClient::connect(address);
+                client.send(REQUEST);
+                client.read_head()
+            });
+            let (tcp, peer) = TcpListener::from_std(listener).accept().await.unwrap();
+            let mut stream = Stream::plain(tcp, peer).unwrap();
+            receive_head(&mut stream).await.unwrap().unwrap();
+            let refused = upgrade(stream, subprotocols, &options).unwrap_err();
+            assert!(refused.error.unwrap().to_string().starts_with("the option "));
+            refused.stream.respond(&refused.response, true).await.unwrap();
+            assert!(client.await.unwrap().starts_with("HTTP/1.1 500 Internal Server Error\r\n"));
+        });
+    };
+    refused(&["a b"], Options::default());
+    let same = Duration::from_secs(1);
+    let heartbeat = Some(Heartbeat { interval: same, timeout: same });
+    refused(&[], Options { heartbeat, ..Options::default() });
 }
 
 #[test]
