@@ -167,6 +167,40 @@ async fn one_sees_who_is_typing_and_who_has_read() {
 }
 
 #[tokio::test]
+async fn a_message_is_read_by_members_of_its_room_each_counted_once() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).flag("--rooms", "general,tea").start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let ann_id = ann.see("Number(all('.member')[0].id.slice('member-'.length))").await;
+    let [mut bob, mut cid, mut dan] = Chat::members(&server).await;
+    ann.say("in general").await;
+    let in_general = bob.until("message").await["message_id"].clone();
+    cid.move_to("tea").await;
+    dan.move_to("tea").await;
+    ann.choose("tea").await;
+    ann.until("text('#title') === '# tea' && text('#subtitle') === '3 online'").await;
+    ann.say("one").await;
+    ann.say("two").await;
+    let one = cid.until("message").await["message_id"].clone();
+    let two = cid.until("message").await["message_id"].clone();
+    ann.until("all('.own[data-state=sent]').length === 2").await;
+    // Each room counts for itself, so this mark has the number of another message than it means.
+    assert_eq!(in_general, one);
+    bob.say(json!({"type": "read", "message_id": in_general})).await;
+    bob.say(json!({"type": "private_message", "to_id": ann_id, "content": "I have read it"})).await;
+    ann.until("text('#private .unread') === '1'").await;
+    // Whoever has read the last has read those before it, and does so once.
+    cid.say(json!({"type": "read", "message_id": two})).await;
+    let marks = "all('.own .mark').map((mark) => mark.title).join()";
+    ann.until(&format!("{marks} === 'Read by 1,Read by 1'")).await;
+    cid.say(json!({"type": "read", "message_id": one})).await;
+    cid.say(json!({"type": "private_message", "to_id": ann_id, "content": "again"})).await;
+    ann.until("text('#private').includes('User3')").await;
+    dan.say(json!({"type": "read", "message_id": one})).await;
+    ann.until(&format!("{marks} === 'Read by 2,Read by 1'")).await;
+}
+
+#[tokio::test]
 async fn an_emoji_is_chosen_by_keyboard() {
     let _stage = stage().await;
     let server = Launch::with_shards(1).start();
