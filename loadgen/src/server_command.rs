@@ -1,11 +1,12 @@
-//! A server that is started by a command, and stopped with everything that the command has started.
+//! A server that is started by a command, and stopped with everything that the command has started, even when
+//! whoever started it is killed.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -30,10 +31,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How much of a log is shown when a server does not start.
 const LOG_BYTES_SHOWN: usize = 2000;
 
-/// A server that runs. It is killed when this is dropped.
+/// What waits in the server's process group until nobody holds the other end of its input any more, and then
+/// kills the group.
+const GUARD: &str = "read -r _; kill -s KILL 0";
+
+/// A server that runs. It is killed when this is dropped, or ends without that.
 #[derive(Debug)]
 pub struct ServerCommand {
     child: Child,
+    guard: Child,
+    /// The kernel closes it whatever ends this process, which the guard learns.
+    _guards_input: ChildStdin,
     command: String,
     address: SocketAddr,
     log: PathBuf,
@@ -56,15 +64,26 @@ impl ServerCommand {
         let failed = |source| Error::Write { path: log.display().to_string(), source };
         let output = File::create(log).map_err(failed)?;
         let errors = output.try_clone().map_err(failed)?;
-        let child = Command::new("sh")
+        let cannot_start = |error| Error::Runtime(format!("cannot start sh: {error}"));
+        let mut child = Command::new("sh")
             .args(["-c", command])
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
             .process_group(0)
             .spawn()
-            .map_err(|error| Error::Runtime(format!("cannot start sh: {error}")))?;
-        Ok(Self { child, command: command.to_owned(), address, log: log.to_owned() })
+            .map_err(cannot_start)?;
+        let (guard, guards_input) = match start_guard(&child) {
+            Ok(started) => started,
+            Err(error) => {
+                // Without effect when all of it has ended.
+                let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+                let _ = child.wait();
+                return Err(cannot_start(error));
+            }
+        };
+        let (command, log) = (command.to_owned(), log.to_owned());
+        Ok(Self { child, guard, _guards_input: guards_input, command, address, log })
     }
 
     /// Waits until the server answers `GET /healthz`. A server that knows no such page and says so is ready,
@@ -147,8 +166,10 @@ impl ServerCommand {
     fn await_gone(&mut self, timeout: Duration) -> bool {
         let begin = Instant::now();
         loop {
-            let shell_gone = !matches!(self.child.try_wait(), Ok(None));
-            if shell_gone && members(self.child.id()).is_empty() {
+            // Those two are ours, and stay there until they are waited for.
+            let have_ended =
+                [&mut self.child, &mut self.guard].map(|own| !matches!(own.try_wait(), Ok(None)));
+            if have_ended == [true; 2] && members(self.child.id()).is_empty() {
                 return true;
             }
             if begin.elapsed() > timeout {
@@ -164,6 +185,21 @@ impl Drop for ServerCommand {
         self.signal(Signal::KILL);
         let _ = self.await_gone(KILL_TIMEOUT);
     }
+}
+
+/// Starts what ends the group of `server` when this process does.
+fn start_guard(server: &Child) -> io::Result<(Child, ChildStdin)> {
+    // A process that nobody has waited for keeps its number, so the group is still the server's.
+    let group = Pid::from_child(server).as_raw_nonzero().get();
+    let mut guard = Command::new("sh")
+        .args(["-c", GUARD])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(group)
+        .spawn()?;
+    let input = guard.stdin.take().expect("Bug: its input is piped");
+    Ok((guard, input))
 }
 
 /// Why the server's state is not known.
@@ -216,7 +252,8 @@ mod tests {
         let server = ServerCommand::start(command, &free_target(), &log).expect("starts");
         let group = server.child.id();
         let begin = Instant::now();
-        while members(group).len() < 3 {
+        // Itself, those two, and the guard.
+        while members(group).len() < 4 {
             assert!(begin.elapsed() < Duration::from_secs(10), "the command starts two others");
             sleep(LOOK_EVERY);
         }

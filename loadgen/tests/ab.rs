@@ -117,7 +117,16 @@ fn a_server_that_does_not_start_is_quoted() {
 }
 
 #[test]
-fn interrupting_leaves_no_server_behind() {
+fn whatever_ends_it_leaves_no_server_behind() {
+    std::thread::scope(|scope| {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::KILL] {
+            scope.spawn(move || assert_leaves_no_server_behind(signal));
+        }
+    });
+}
+
+/// Ends it by a signal in the middle of a run.
+fn assert_leaves_no_server_behind(signal: Signal) {
     let (port, directory) = (free_port(), tempfile::tempdir().expect("a directory"));
     let out = directory.path().join("out");
     let child = ab(&["--a", &server(port, ""), "--aa"], port, &out).spawn().expect("runs");
@@ -127,8 +136,16 @@ fn interrupting_leaves_no_server_behind() {
         assert!(begin.elapsed() < Duration::from_secs(30), "the first run begins");
         std::thread::sleep(Duration::from_millis(20));
     }
-    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    kill_process(Pid::from_child(&child), signal).expect("it runs");
     let output = child.wait_with_output().expect("it ends");
+    if signal == Signal::KILL {
+        // It could do nothing any more, and what it left takes a moment.
+        while TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "a server was left on port {port}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        return;
+    }
     assert_eq!(output.status.code(), Some(1));
     assert!(show(&output).contains("interrupted"), "{}", show(&output));
     assert_nobody_listens(port);
