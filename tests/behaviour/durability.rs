@@ -25,7 +25,7 @@ on_one_and_four_shards_with_data! {
     a_directory_serves_one_server,
 }
 
-const NOT_STORED: &str = "Message could not be stored";
+pub(crate) const NOT_STORED: &str = "Message could not be stored";
 
 async fn a_restart_loses_nothing_and_ids_go_on(launch: Launch) {
     let mut server = launch.clone().start();
@@ -305,7 +305,7 @@ async fn stop(server: &mut Server) {
 }
 
 /// What a newcomer is shown of a room.
-async fn history(server: &Server, room: &str) -> Value {
+pub(crate) async fn history(server: &Server, room: &str) -> Value {
     shown(server, json!({"type": "join_room", "room": room})).await["content"].take()
 }
 
@@ -322,6 +322,6 @@ async fn shown(server: &Server, request: Value) -> Value {
     history
 }
 
-fn contents(history: &Value) -> Vec<Value> {
+pub(crate) fn contents(history: &Value) -> Vec<Value> {
     history.as_array().unwrap().iter().map(|message| message["content"].clone()).collect()
 }

@@ -53,6 +53,7 @@ mod accounts_command;
 mod command_line;
 mod crowds;
 mod durability;
+mod failing_disk;
 mod late_disk;
 mod logs;
 mod restarts;

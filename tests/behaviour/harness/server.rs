@@ -176,10 +176,19 @@ impl Server {
         kill_process(self.pid(), signal).expect("the server is still there");
     }
 
-    /// Undoes [`Launch::with_small_files`].
+    /// Lets no file be written any more, after [`Launch::with_small_files`]: the disk has failed.
+    pub(crate) fn refuse_writes(&self) {
+        self.limit_files(Some(0));
+    }
+
+    /// Undoes [`Launch::with_small_files`] and [`Server::refuse_writes`].
     pub(crate) fn lift_limit_of_files(&self) {
-        let unlimited = Rlimit { current: None, maximum: None };
-        prlimit(Some(self.pid()), Resource::Fsize, unlimited).expect("a soft limit is ours to lift");
+        self.limit_files(None);
+    }
+
+    fn limit_files(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(self.pid()), Resource::Fsize, limit).expect("a soft limit is ours to set");
     }
 
     /// Waits for the process to end by itself.
