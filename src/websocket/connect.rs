@@ -98,6 +98,7 @@ impl ConnectOptions {
 pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, ConnectError> {
     let parsed = parse(url)?;
     let head = RequestHead::new(&parsed, options)?;
+    let server_name = server_name(&parsed)?;
     let awaited = Cell::new("the addresses of the host");
     let connecting = async {
         let unresolved = |source| ConnectError::Resolve { host: parsed.host.clone(), source };
@@ -109,14 +110,12 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, Conn
         })?;
         let mut stream =
             stream(tcp, address).map_err(|source| ConnectError::Unreachable { address, source })?;
-        if parsed.is_secure {
+        if let Some(name) = server_name {
             awaited.set("TLS");
             let tls = match &options.tls {
                 Some(tls) => Arc::clone(tls),
                 None => system_tls()?,
             };
-            let name = ServerName::try_from(parsed.host.clone())
-                .map_err(|_| ConnectError::ServerName(parsed.host.clone()))?;
             stream.connect_tls(&tls, name).await.map_err(|failure| match failure {
                 Failure::Tls(error) => ConnectError::Tls(error),
                 other => ConnectError::Failed(other),
@@ -132,11 +131,22 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, Conn
 
 /// Looks for what no attempt could succeed with.
 pub(super) fn check(url: &str, options: &ConnectOptions) -> Result<(), ConnectError> {
-    RequestHead::new(&parse(url)?, options).map(drop)
+    let parsed = parse(url)?;
+    RequestHead::new(&parsed, options)?;
+    server_name(&parsed).map(drop)
 }
 
 fn parse(url: &str) -> Result<Url, ConnectError> {
     Url::parse(url).map_err(|why| ConnectError::Url { url: url.to_owned(), why })
+}
+
+/// Whose certificate the server is to have, if it is to have one.
+fn server_name(url: &Url) -> Result<Option<ServerName<'static>>, ConnectError> {
+    let name = || {
+        let host = url.host.clone();
+        ServerName::try_from(host).map_err(|_| ConnectError::ServerName(url.host.clone()))
+    };
+    url.is_secure.then(name).transpose()
 }
 
 /// The configuration that trusts the system's authorities, which are read once.

@@ -92,6 +92,9 @@ fn who_stops_waiting_for_a_client_ends_its_attempt() {
 fn what_no_attempt_could_succeed_with_is_refused_before_the_first() {
     let refused = |url: &str, options| Reconnecting::new(url, options).unwrap_err();
     assert!(matches!(refused("http://here", ConnectOptions::default()), ConnectError::Url { .. }));
+    // A name has at most 253 characters (RFC 1035, section 2.3.4).
+    let long = format!("wss://{}", "a.".repeat(127) + "a");
+    assert!(matches!(refused(&long, ConnectOptions::default()), ConnectError::ServerName(_)));
     let fields = vec![("Connection".to_owned(), "close".to_owned())];
     let options = ConnectOptions { fields, ..ConnectOptions::default() };
     assert!(matches!(refused("ws://here", options), ConnectError::ReservedField(_)));
