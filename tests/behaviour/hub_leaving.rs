@@ -121,7 +121,6 @@ async fn pongs_do_not_stand_for_words(launch: Launch) {
     assert_eq!(wire.json().await["type"], "handshake");
     wire.send(frame(TEXT, r#"{"type":"login","content":"Ann"}"#)).await;
     assert_eq!(wire.json().await["type"], "login");
-    let start = Instant::now();
     let mut pings = 0;
     let told = loop {
         let next = wire.frame().await.expect("a word before the end");
@@ -129,12 +128,13 @@ async fn pongs_do_not_stand_for_words(launch: Launch) {
             break next;
         }
         pings += 1;
+        // Three fit into the time that it has.
+        assert!(pings < 10, "it stays");
         wire.send(frame(PONG, next.payload)).await;
     };
     assert!(pings >= 1, "it was asked whether it is there");
     assert!(String::from_utf8(told.payload).unwrap().contains(r#""content":"idle timeout""#));
     assert_eq!(wire.close().await.0, 1008);
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
 async fn whoever_speaks_stays(launch: Launch) {

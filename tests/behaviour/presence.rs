@@ -151,7 +151,9 @@ async fn messages_are_not_batched(launch: Launch) {
             assert_eq!(member.next().await["content"], word);
         }
     }
-    assert!(start.elapsed() < Duration::from_secs(5));
+    // In batches, each would have to wait for most of a second.
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(25), "fifty words took {elapsed:?}");
 }
 
 async fn a_newcomer_to_a_large_room_is_told_of_some_and_itself(launch: Launch) {
