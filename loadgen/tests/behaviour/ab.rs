@@ -1,15 +1,13 @@
 //! `loadgen ab` and `--save-baseline` with real servers, which are this very test program started again.
 
-mod support;
-
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::{Conduct, start_on};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Conduct, start_on};
 
 const PORT_VARIABLE: &str = "LOADGEN_TEST_PORT";
 const DROP_VARIABLE: &str = "LOADGEN_TEST_DROP_ONE_IN";
@@ -41,7 +39,7 @@ fn free_port() -> u16 {
 fn server(port: u16, environment: &str) -> String {
     let program = std::env::current_exe().expect("it runs");
     let program = program.display();
-    format!("{PORT_VARIABLE}={port} {environment} '{program}' --ignored --exact serve; true")
+    format!("{PORT_VARIABLE}={port} {environment} '{program}' --ignored --exact ab::serve; true")
 }
 
 fn ab(arguments: &[&str], port: u16, out: &Path) -> Command {

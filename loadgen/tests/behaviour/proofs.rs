@@ -8,8 +8,6 @@
 //! nothing is sent: the send lag has the whole stop, and the server answers as fast as ever. Only a latency
 //! that runs from the intended time shows both.
 
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,9 +15,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::support::{Conduct, command, failed_gates, json, loadgen, start};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Conduct, command, failed_gates, json, loadgen, start};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -44,7 +42,7 @@ impl Drop for Apart {
 
 fn start_apart() -> (Apart, SocketAddr) {
     let program = std::env::current_exe().expect("it runs");
-    let arguments = ["--ignored", "--exact", "--nocapture", "serve"];
+    let arguments = ["--ignored", "--exact", "--nocapture", "proofs::serve"];
     let spawned = Command::new(program).args(arguments).stdout(Stdio::piped()).spawn();
     let mut server = Apart(spawned.expect("starts"));
     let mut lines = BufReader::new(server.0.stdout.take().expect("is piped")).lines().map_while(Result::ok);

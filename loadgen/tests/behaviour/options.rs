@@ -1,15 +1,13 @@
 //! What a run can be asked for beyond clients and a rate: rooms, stages, churn, conditions, a search, and
 //! an early end.
 
-mod support;
-
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::{Conduct, command, failed_gates, json, loadgen, start};
 use serde_json::Value;
-use support::{Conduct, command, failed_gates, json, loadgen, start};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()

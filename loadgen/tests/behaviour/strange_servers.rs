@@ -1,8 +1,6 @@
 //! Servers that are none, or that break the rules: each ends the run, with what it did and the right exit code,
 //! and what was measured is saved.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Output;
@@ -10,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::support::command;
 use serde_json::Value;
-use support::command;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Far above what any of the runs here takes, and below what anybody would wait for.
@@ -201,15 +199,21 @@ fn frames_that_break_the_rules_end_the_connection_by_name() {
         (b"\x80\x00", "protocol violation"),
         (b"\x89\x7e\x00\x80", "protocol violation"),
     ];
-    for in_one in [true, false] {
-        for (bytes, what) in violations {
-            let output = run(upgrading(bytes, in_one), &["--dialect", "raw"]);
-            let text = said(&output);
-            assert_eq!(output.status.code(), Some(1), "{bytes:x?}: {text}");
-            assert!(text.contains(what), "{bytes:x?}: {text}");
-            assert!(text.contains("before measuring began: there is nothing to save"), "{text}");
+    let assert_named = |bytes, what, in_one| {
+        let output = run(upgrading(bytes, in_one), &["--dialect", "raw"]);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{bytes:x?}: {text}");
+        assert!(text.contains(what), "{bytes:x?}: {text}");
+        assert!(text.contains("before measuring began: there is nothing to save"), "{text}");
+    };
+    // Each waits for the end of its connections, all at once.
+    std::thread::scope(|scope| {
+        for in_one in [true, false] {
+            for (bytes, what) in violations {
+                scope.spawn(move || assert_named(bytes, what, in_one));
+            }
         }
-    }
+    });
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! The binary over TLS: before the servers of the other tests stands what ends TLS for them, on tokio-rustls,
 //! with certificates made for the occasion.
 
-mod support;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,8 +8,8 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Conduct, failed_gates, json, start};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use support::{Conduct, failed_gates, json, start};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -324,7 +322,7 @@ fn ab_asks_servers_over_tls_whether_they_are_ready() {
     let address = listener.local_addr().expect("is bound");
     drop(listener);
     let server = format!(
-        "{PORT_VARIABLE}={} {DIRECTORY_VARIABLE}='{}' '{}' --ignored --exact serve; true",
+        "{PORT_VARIABLE}={} {DIRECTORY_VARIABLE}='{}' '{}' --ignored --exact tls::serve; true",
         address.port(),
         certificates.0.path().display(),
         std::env::current_exe().expect("it runs").display()

@@ -1,5 +1,4 @@
 //! A small WebSocket server for the tests of the binary: honest, unless told to misbehave.
-#![allow(dead_code, reason = "not every test needs everything")]
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};

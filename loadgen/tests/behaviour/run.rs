@@ -1,18 +1,16 @@
 //! The binary against servers that behave, and servers that do not.
 
-mod support;
-
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::{Conduct, failed_gates, json, loadgen, start};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use serde_json::Value;
-use support::{Conduct, failed_gates, json, loadgen, start};
 
 #[test]
 fn every_dialect_is_measured_and_every_delivery_counted() {

@@ -1,13 +1,11 @@
 //! `loadgen report` on results that are whole, damaged, or hostile.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::support::{Conduct, start};
 use serde_json::Value;
-use support::{Conduct, start};
 use tempfile::TempDir;
 
 fn loadgen(arguments: &[&str]) -> Output {
