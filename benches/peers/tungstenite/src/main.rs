@@ -24,5 +24,8 @@ async fn echo(stream: TcpStream) {
     let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { return };
     let (write, read) = socket.split();
     // A client that is gone ends it with an error, which is none of the server's.
-    let _ = read.try_filter(|message| future::ready(message.is_text() || message.is_binary())).forward(write).await;
+    let _ = read
+        .try_filter(|message| future::ready(message.is_text() || message.is_binary()))
+        .forward(write)
+        .await;
 }
