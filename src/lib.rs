@@ -59,6 +59,7 @@
 //! and nothing of the chat. Other parts stand on their own too: [`ring::Ring`]
 //! serves sockets of any protocol, and the load generator uses it for its clients.
 
+mod accept_failures;
 pub mod accounts;
 pub mod certificate;
 pub mod cli;

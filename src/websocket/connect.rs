@@ -1,6 +1,7 @@
 //! A client: from a URL to a socket.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -32,8 +33,8 @@ const ADDRESSES_MAX: usize = 16;
 /// `Sec-WebSocket-` are reserved, too.
 const RESERVED_FIELDS: [&str; 4] = ["connection", "upgrade", "content-length", "transfer-encoding"];
 
-/// How a client connects.
-#[derive(Clone, Debug)]
+/// How a client connects. Its `Debug` has the names of fields alone, since values may be secrets.
+#[derive(Clone)]
 pub struct ConnectOptions {
     /// Fields of the request besides those that every upgrade has, such as `Authorization` or `Origin`. A `Host`
     /// takes the place of the one that the URL names, for servers that go by it.
@@ -58,6 +59,20 @@ impl Default for ConnectOptions {
             tls: None,
             socket: Options::default(),
         }
+    }
+}
+
+impl fmt::Debug for ConnectOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fields, subprotocols, timeout, tls, socket } = self;
+        formatter
+            .debug_struct("ConnectOptions")
+            .field("fields", &fields.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("subprotocols", subprotocols)
+            .field("timeout", timeout)
+            .field("tls", &tls.is_some())
+            .field("socket", socket)
+            .finish()
     }
 }
 
@@ -190,7 +205,6 @@ fn stream(tcp: std::net::TcpStream, address: SocketAddr) -> io::Result<Stream> {
 }
 
 /// What of the request the caller decides.
-#[derive(Debug)]
 struct RequestHead<'a> {
     target: &'a str,
     host: &'a str,
@@ -340,6 +354,14 @@ mod tests {
                 assert_eq!(error, format!("not connected within 100ms: {awaited} did not come"));
             });
         }
+    }
+
+    #[test]
+    fn values_of_fields_are_not_shown() {
+        let token = ("Authorization".to_owned(), "Bearer swordfish".to_owned());
+        let shown = format!("{:?}", ConnectOptions { fields: vec![token], ..ConnectOptions::default() });
+        assert!(shown.contains("fields: [\"Authorization\"], subprotocols: [], "), "{shown}");
+        assert!(!shown.contains("swordfish"), "{shown}");
     }
 
     #[test]

@@ -1,36 +1,25 @@
-//! A server: a task for each connection, from accept to the end of its handler.
+//! A server: how it serves, where, and until when.
 
-use std::cell::RefCell;
-use std::fmt;
 use std::future::Future;
-use std::net::{Shutdown, SocketAddr, TcpListener as StdListener};
-use std::rc::{Rc, Weak};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slab::Slab;
-use socket2::SockRef;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
-use tokio_uring::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_uring::net::TcpListener;
 
+use super::accept::{Gate, accept};
 use super::bind::bind;
 use super::error::{Failure, ListenError};
-use super::link::Link;
 use super::message::Close;
 use super::options::{OptionError, Options, check, check_count, check_subprotocols, check_time};
+use super::places::Places;
 use super::request::Request;
 use super::socket::Socket;
-use super::stream::Stream;
-use super::upgrade::receive_head;
 use super::writer::Writer;
-use crate::protocol::response::Response;
 use crate::protocol::tls::ServerConfig;
-
-/// How long accepting pauses after it has failed. What it fails for, mostly a lack of descriptors, does not
-/// pass sooner.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a server serves.
 #[derive(Clone, Debug)]
@@ -43,6 +32,11 @@ pub struct ListenOptions {
     /// on a port that is taken is told.
     pub reuse_port: bool,
     /// How many connections there may be, 10,000. Further ones wait in the backlog.
+    ///
+    /// Each needs a descriptor, and most systems start a program with 1,024 (`ulimit -n`). A server that has no
+    /// more accepts nobody until a connection has ended: whoever comes waits in the backlog, those who are
+    /// connected do not notice, and a warning in the log says so once a second. What the program opens itself
+    /// (files, connections to a database) fails then, so the limit is best set above the two together.
     pub connections_max: usize,
     /// How long a connection has from being accepted to the end of its request, and then to take a response that
     /// is no upgrade: 10 s.
@@ -92,64 +86,9 @@ pub enum OpenSockets {
 #[derive(Debug)]
 pub struct Server {
     local_addr: SocketAddr,
-    shared: Rc<Shared>,
+    gate: Rc<Gate>,
+    places: Rc<Places>,
     accepting: JoinHandle<()>,
-}
-
-struct Shared {
-    /// Until accepting stops.
-    listener: RefCell<Option<StdListener>>,
-    options: ListenOptions,
-    /// Told when accepting stops.
-    closing: Notify,
-    open: RefCell<Slab<Open>>,
-    /// Told when a place is free again.
-    vacated: Notify,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Shared").field("open", &self.open.borrow().len()).finish_non_exhaustive()
-    }
-}
-
-/// A connection.
-struct Open {
-    link: Weak<Link>,
-    /// True once the opening handshake is over.
-    is_upgraded: bool,
-}
-
-/// A connection's place among those that there may be. It is free again when both the connection has ended and
-/// its handler has returned, whichever is last.
-pub(super) struct Place {
-    shared: Rc<Shared>,
-    index: usize,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Place {
-    pub(super) fn options(&self) -> &ListenOptions {
-        &self.shared.options
-    }
-
-    /// Notes that the connection is a WebSocket now.
-    pub(super) fn note_upgrade(&self) {
-        self.shared.open.borrow_mut()[self.index].is_upgraded = true;
-    }
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Place").field("index", &self.index).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.open.borrow_mut().remove(self.index);
-        self.shared.vacated.notify_waiters();
-    }
 }
 
 /// Serves WebSockets at `address`, such as `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, or `:8080` for all
@@ -278,111 +217,11 @@ where
     let clone = |listener: &StdListener| Ok((listener.local_addr()?, listener.try_clone()?));
     let (local_addr, kept) =
         clone(&listener).map_err(|source| ListenError::Address { address: address.to_owned(), source })?;
-    let shared = Rc::new(Shared {
-        listener: RefCell::new(Some(kept)),
-        options,
-        closing: Notify::new(),
-        open: RefCell::default(),
-        vacated: Notify::new(),
-    });
+    let (gate, places) = (Gate::new(kept), Places::new(options));
     let listener = TcpListener::from_std(listener);
-    let accepting = tokio_uring::spawn(accept(Rc::clone(&shared), listener, Rc::new(handler)));
-    Ok(Server { local_addr, shared, accepting })
-}
-
-async fn accept<H, F>(shared: Rc<Shared>, listener: TcpListener, handler: Rc<H>)
-where
-    H: Fn(Request) -> F + 'static,
-    F: Future<Output = ()> + 'static,
-{
-    let permits = Arc::new(Semaphore::new(shared.options.connections_max.min(Semaphore::MAX_PERMITS)));
-    loop {
-        let closing = shared.closing.notified();
-        if shared.listener.borrow().is_none() {
-            return;
-        }
-        let permit = tokio::select! {
-            permit = Arc::clone(&permits).acquire_owned() => permit.expect("Bug: the semaphore was closed"),
-            () = closing => return,
-        };
-        // It is not given up half way: a connection that it had taken already would be lost. It ends when the
-        // listener is shut down.
-        let accepted = listener.accept().await;
-        let closing = shared.closing.notified();
-        if shared.listener.borrow().is_none() {
-            return;
-        }
-        match accepted {
-            Ok((tcp, peer)) => admit(&shared, &handler, permit, tcp, peer),
-            Err(error) => {
-                tracing::warn!(%error, "connections cannot be accepted");
-                tokio::select! {
-                    () = sleep(ACCEPT_PAUSE) => {}
-                    () = closing => return,
-                }
-            }
-        }
-    }
-}
-
-/// Gives a connection its place and its task.
-fn admit<H, F>(
-    shared: &Rc<Shared>,
-    handler: &Rc<H>,
-    permit: OwnedSemaphorePermit,
-    tcp: TcpStream,
-    mut peer: SocketAddr,
-) where
-    H: Fn(Request) -> F + 'static,
-    F: Future<Output = ()> + 'static,
-{
-    // A socket of both families names IPv4 clients in IPv6 (RFC 4291, section 2.5.5.2).
-    peer.set_ip(peer.ip().to_canonical());
-    // It fails for one that has ended already.
-    let Ok(stream) = Stream::plain(tcp, peer) else { return };
-    let open = Open { link: Rc::downgrade(&stream.link), is_upgraded: false };
-    let index = shared.open.borrow_mut().insert(open);
-    let place = Rc::new(Place { shared: Rc::clone(shared), index, _permit: permit });
-    stream.link.keep(place.clone());
-    tokio_uring::spawn(attend(place, stream, Rc::clone(handler)));
-}
-
-/// One connection.
-async fn attend<H, F>(place: Rc<Place>, stream: Stream, handler: Rc<H>)
-where
-    H: Fn(Request) -> F,
-    F: Future<Output = ()>,
-{
-    let (peer, options) = (stream.peer_address(), place.options());
-    // What only the beginning needs is given back then: the task lives as long as the connection.
-    let receiving = Box::pin(receive_request(options, stream));
-    match timeout(options.handshake_timeout, receiving).await {
-        Ok(Ok(Some(stream))) => handler(Request::new(stream, Rc::clone(&place))).await,
-        Ok(Ok(None)) => {}
-        Ok(Err(failure)) => tracing::debug!(%peer, %failure, "there was no request"),
-        Err(_) => tracing::debug!(%peer, "the request took too long"),
-    }
-}
-
-/// TLS, and the head of a request. `None` when it was no request, and has been answered so.
-async fn receive_request(options: &ListenOptions, mut stream: Stream) -> Result<Option<Stream>, Failure> {
-    if let Some(config) = &options.tls {
-        if !stream.receive().await? {
-            return Err(Failure::EndOfStream);
-        }
-        // The first record of TLS is a handshake (RFC 8446, section 5.1), and no request begins so.
-        if stream.received().first() != Some(&22) {
-            let response = Response::bad_request("This port speaks TLS: use wss:// or https://");
-            stream.respond(&response, true).await?;
-            return Ok(None);
-        }
-        stream.accept_tls(config).await?;
-    }
-    if let Err(response) = receive_head(&mut stream).await? {
-        stream.respond(&response, true).await?;
-        return Ok(None);
-    }
-    Ok(Some(stream))
+    let accepting =
+        tokio_uring::spawn(accept(Rc::clone(&gate), Rc::clone(&places), listener, Rc::new(handler)));
+    Ok(Server { local_addr, gate, places, accepting })
 }
 
 impl Server {
@@ -395,60 +234,37 @@ impl Server {
     /// How many connections there are.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.shared.open.borrow().len()
+        self.places.taken()
     }
 
     /// Stops accepting at once, and waits until all connections have ended and all handlers have returned, for at
     /// most `within`. Connections that are still there then are cut off. Yields how many those were.
     pub async fn close(mut self, open: OpenSockets, within: Duration) -> usize {
-        self.stop_accepting();
+        self.gate.close();
         // It fails for an accepting task that has panicked, which accepts no more either.
         let _ = (&mut self.accepting).await;
         if open == OpenSockets::Close {
             let going_away = Close { code: 1001, reason: "server shutting down".to_owned() };
-            for (link, is_upgraded) in self.links() {
+            for (link, is_upgraded) in self.places.links() {
                 if is_upgraded {
                     // It fails for one that has closed or failed already.
-                    let _ = Writer::new(link, &self.shared.options.socket).close(Some(&going_away));
+                    let _ = Writer::new(link, &self.places.options.socket).close(Some(&going_away));
                 } else {
                     link.fail(Failure::Ended);
                 }
             }
         }
-        let all_ended = async {
-            loop {
-                let vacated = self.shared.vacated.notified();
-                if self.connections() == 0 {
-                    return;
-                }
-                vacated.await;
-            }
-        };
-        if timeout(within, all_ended).await.is_ok() {
+        if timeout(within, self.places.all_vacated()).await.is_ok() {
             return 0;
         }
         let count = self.connections();
-        self.links().iter().for_each(|(link, _)| link.fail(Failure::Ended));
+        self.places.links().iter().for_each(|(link, _)| link.fail(Failure::Ended));
         count
-    }
-
-    /// All connections, and whether they have upgraded.
-    fn links(&self) -> Vec<(Rc<Link>, bool)> {
-        let open = self.shared.open.borrow();
-        open.iter().filter_map(|(_, open)| Some((open.link.upgrade()?, open.is_upgraded))).collect()
-    }
-
-    fn stop_accepting(&self) {
-        if let Some(listener) = self.shared.listener.take() {
-            // An accept that is under way holds the listener until a connection comes; this ends it.
-            let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
-            self.shared.closing.notify_waiters();
-        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop_accepting();
+        self.gate.close();
     }
 }

@@ -36,6 +36,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod accept;
 mod bind;
 mod connect;
 mod error;
@@ -45,6 +46,7 @@ mod listen;
 mod message;
 mod options;
 mod outgoing;
+mod places;
 mod random;
 mod reconnect;
 mod request;

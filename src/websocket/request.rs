@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use tokio::time::timeout;
 
-use super::listen::{ListenOptions, Place};
+use super::listen::ListenOptions;
+use super::places::Place;
 use super::socket::Socket;
 use super::stream::Stream;
 use super::upgrade::upgrade;

@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_uring::net::TcpListener;
 
+use crate::accept_failures::AcceptFailures;
 use crate::metrics::{HandshakeKind, TlsFailure};
 use crate::permit::ClientPermit;
 use crate::protocol::frames::{self, MessageKind};
@@ -29,13 +30,6 @@ use crate::protocol::response::{Response, Status};
 use crate::protocol::route::{Endpoint, Policy, Route, route};
 use crate::protocol::tls::{self, ServerConfig, TlsStream};
 use guest::{FIRST_READ_BYTES, Guest, ReadFailure};
-
-/// How long accepting pauses after it has failed. What it fails for, mostly a lack of descriptors, does
-/// not pass sooner, and 20 attempts a second cost nothing.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// The shortest time between two log lines about failed accepts.
-const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the lobby needs from the rest of its shard.
 pub trait LobbyServices {
@@ -139,8 +133,7 @@ impl Lobby {
                 }
                 Err(error) => {
                     lobby.services.note(LobbyEvent::AcceptFailed);
-                    failures.log(&error);
-                    sleep(ACCEPT_PAUSE).await;
+                    failures.wait_out(&error).await;
                 }
             }
         }
@@ -261,22 +254,4 @@ impl Lobby {
 fn server_is_full(switching_protocols: &[u8]) -> Vec<u8> {
     let message = frames::message(MessageKind::Text, b"Server is full");
     [switching_protocols, &message, &frames::close(1013, "")].concat()
-}
-
-/// Keeps a lasting failure from filling the log.
-#[derive(Default)]
-struct AcceptFailures {
-    unlogged: u64,
-    logged_at: Option<Instant>,
-}
-
-impl AcceptFailures {
-    fn log(&mut self, error: &io::Error) {
-        self.unlogged += 1;
-        let now = Instant::now();
-        if self.logged_at.is_none_or(|at| now.duration_since(at) >= ACCEPT_LOG_INTERVAL) {
-            tracing::warn!(%error, failures = self.unlogged, "connections cannot be accepted");
-            *self = Self { unlogged: 0, logged_at: Some(now) };
-        }
-    }
 }
