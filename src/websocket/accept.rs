@@ -97,6 +97,8 @@ fn admit<H, F>(
     peer.set_ip(peer.ip().to_canonical());
     // It fails for one that has ended already.
     let Ok(stream) = Stream::plain(tcp, peer) else { return };
+    // Until there is a socket, which has its own.
+    stream.link.end_timeout.set(places.options.handshake_timeout);
     let place = places.take(permit, &stream.link);
     tokio_uring::spawn(attend(place, stream, Rc::clone(handler)));
 }

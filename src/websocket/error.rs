@@ -27,11 +27,17 @@ pub enum Failure {
     /// TCP ended, and there was no close before.
     #[error("the peer ended the connection without a close")]
     EndOfStream,
-    /// The peer did not answer a ping, or did not take what was sent: see
-    /// [`Heartbeat`](super::Heartbeat).
+    /// The peer did not answer a ping: see [`Heartbeat`](super::Heartbeat).
     #[error("the peer has not been heard of for {0:?}")]
     Silent(Duration),
-    /// This side has dropped the [`Socket`](super::Socket).
+    /// The peer took nothing of what was written: see [`Heartbeat`](super::Heartbeat).
+    #[error("the peer has taken nothing for {0:?}")]
+    Stalled(Duration),
+    /// The connection had not ended in the time for that: see
+    /// [`Options::close_timeout`](super::Options::close_timeout).
+    #[error("the peer has not closed within {0:?}")]
+    NotClosed(Duration),
+    /// This side has dropped the [`Socket`](super::Socket), or closed the [`Server`](super::Server).
     #[error("this side has ended the connection")]
     Ended,
 }

@@ -11,12 +11,12 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
-use std::{fmt, io};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_uring::buf::BoundedBuf;
@@ -35,9 +35,11 @@ const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
 const DISCARD_BYTES: usize = 4096;
 
 /// One connection.
-#[derive(Debug)]
 pub(super) struct Link {
-    pub(super) tcp: TcpConnection,
+    /// Until the connection has ended, whoever else still knows of it.
+    tcp: RefCell<Option<Rc<TcpStream>>>,
+    /// The runtime on which it lives.
+    runtime: Option<runtime::Id>,
     pub(super) peer: SocketAddr,
     pub(super) role: Role,
     pub(super) outgoing: RefCell<Outgoing>,
@@ -75,19 +77,23 @@ pub(super) enum First {
     Peer,
 }
 
-/// A [`TcpStream`] that can be shown.
-pub(super) struct TcpConnection(pub(super) TcpStream);
-
-impl fmt::Debug for TcpConnection {
+impl fmt::Debug for Link {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("TcpConnection")
+        formatter
+            .debug_struct("Link")
+            .field("peer", &self.peer)
+            .field("role", &self.role)
+            .field("task", &self.task)
+            .field("finished", &self.finished)
+            .finish_non_exhaustive()
     }
 }
 
 impl Link {
     pub(super) fn new(tcp: TcpStream, peer: SocketAddr, role: Role) -> Rc<Self> {
         Rc::new(Self {
-            tcp: TcpConnection(tcp),
+            tcp: RefCell::new(Some(Rc::new(tcp))),
+            runtime: current_runtime(),
             peer,
             role,
             outgoing: RefCell::default(),
@@ -131,12 +137,22 @@ impl Link {
             return;
         }
         self.finished.set(Some(first));
-        if Handle::try_current().is_err() {
-            // The runtime is gone, and nobody is left to send anything.
+        if !self.is_at_home() {
+            // Nobody is left to send anything.
             return self.fail(Failure::Ended);
         }
         self.limit();
         self.start_sending();
+    }
+
+    /// The connection, until it has ended.
+    pub(super) fn tcp(&self) -> Option<Rc<TcpStream>> {
+        self.tcp.borrow().clone()
+    }
+
+    /// True on the runtime to which the connection belongs. Elsewhere it can only be dropped.
+    pub(super) fn is_at_home(&self) -> bool {
+        self.runtime.is_some() && self.runtime == current_runtime()
     }
 
     /// Gives the connection so long to end; the first call counts.
@@ -148,7 +164,7 @@ impl Link {
         tokio_uring::spawn(async move {
             let limit = link.end_timeout.get();
             if timeout(limit, link.ended()).await.is_err() {
-                link.fail(Failure::Silent(limit));
+                link.fail(Failure::NotClosed(limit));
             }
         });
     }
@@ -227,6 +243,7 @@ impl Link {
         let Some(tls) = tls.as_mut() else { return Ok(outgoing.next()) };
         if !tls.has_outgoing()
             && !tls.is_handshaking()
+            && tls.failure().is_none()
             && let Some(piece) = outgoing.next()
         {
             tls.write_plaintext(&piece)?;
@@ -236,10 +253,11 @@ impl Link {
     }
 
     /// Hands a piece to the kernel, all of it, and yields its buffer.
-    async fn hand_over(&self, mut piece: Vec<u8>) -> io::Result<Vec<u8>> {
+    async fn hand_over(&self, mut piece: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        let tcp = self.tcp().ok_or(Failure::Ended)?;
         let mut sent_bytes = 0;
         while sent_bytes < piece.len() {
-            let (result, rest) = self.tcp.0.write(piece.slice(sent_bytes..)).submit().await;
+            let (result, rest) = tcp.write(piece.slice(sent_bytes..)).submit().await;
             piece = rest.into_inner();
             let count = result?;
             sent_bytes += count;
@@ -266,18 +284,19 @@ impl Link {
             return;
         }
         // It fails only when the connection has ended already.
-        if self.tcp.0.shutdown(Shutdown::Write).is_ok() && first == First::Us {
+        if self.tcp().is_some_and(|tcp| tcp.shutdown(Shutdown::Write).is_ok()) && first == First::Us {
             self.discard().await;
         }
     }
 
     /// Reads until the peer ends its side.
     async fn discard(&self) {
+        let Some(tcp) = self.tcp() else { return };
         let discard = async {
             let mut discarded_bytes = 0;
             let mut buffer = Vec::with_capacity(DISCARD_BYTES);
             while discarded_bytes < DISCARDED_BYTES_MAX {
-                let (Ok(1..), filled) = self.tcp.0.read(buffer).await else { return };
+                let (Ok(1..), filled) = tcp.read(buffer).await else { return };
                 discarded_bytes += filled.len();
                 buffer = filled;
                 buffer.clear();
@@ -299,14 +318,21 @@ impl Link {
 
     fn unacknowledged_bytes(&self) -> u64 {
         // It fails only for what is no socket of TCP.
-        unacknowledged_bytes(&self.tcp.0).unwrap_or(0)
+        self.tcp().and_then(|tcp| unacknowledged_bytes(&*tcp).ok()).unwrap_or(0)
     }
 
     /// Ends the connection at once, and says so to whoever waits.
     pub(super) fn fail(&self, failure: Failure) {
         self.outgoing.borrow_mut().fail(failure);
-        let _ = self.tcp.0.shutdown(Shutdown::Both);
+        // The descriptor is closed when the kernel has completed what is under way, which this brings about.
+        if let Some(tcp) = self.tcp.take() {
+            let _ = tcp.shutdown(Shutdown::Both);
+        }
         self.progress.notify_waiters();
         drop(self.kept.take());
     }
+}
+
+fn current_runtime() -> Option<runtime::Id> {
+    Handle::try_current().ok().map(|handle| handle.id())
 }

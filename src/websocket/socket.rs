@@ -4,8 +4,6 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use tokio::runtime::Handle;
-
 use super::error::{Failure, ReadError, WriteError};
 use super::heartbeat::Pulse;
 use super::link::First;
@@ -14,6 +12,7 @@ use super::options::Options;
 use super::stream::Stream;
 use super::writer::Writer;
 use crate::protocol::frames::{self, Event, Role};
+use crate::protocol::tls;
 
 /// A WebSocket: a connection after its opening handshake.
 ///
@@ -142,7 +141,9 @@ impl Socket {
         let Self { stream, writer, pulse, .. } = self;
         loop {
             // What this side has cut off may still have something to say, but nobody is to wait for that.
-            if let Some(failure @ (Failure::Silent(_) | Failure::Ended)) = stream.link.failure() {
+            if let Some(failure @ (Failure::Stalled(_) | Failure::NotClosed(_) | Failure::Ended)) =
+                stream.link.failure()
+            {
                 return Err(failure);
             }
             let beat = async {
@@ -185,12 +186,15 @@ impl Socket {
     /// Notes what has ended the connection, and tells the peer if it is its doing.
     fn fail(&mut self, failure: Failure) -> ReadError {
         let unfinished = self.frames.take_unfinished();
-        if let Failure::Violation(violation) = &failure {
-            let reason = violation.close_reason().to_owned();
-            let _ = self.writer.close(Some(&Close { code: violation.close_code(), reason }));
-            self.stream.finish();
-        } else {
-            self.stream.link.fail(failure.clone());
+        match &failure {
+            Failure::Violation(violation) => {
+                let reason = violation.close_reason().to_owned();
+                let _ = self.writer.close(Some(&Close { code: violation.close_code(), reason }));
+                self.stream.finish();
+            }
+            // The alert that says so waits to be sent.
+            Failure::Tls(error) if *error != tls::Error::Truncated => self.stream.finish(),
+            _ => self.stream.link.fail(failure.clone()),
         }
         self.failure = Some(failure.clone());
         ReadError { failure, unfinished }
@@ -218,7 +222,7 @@ impl Socket {
     /// # Errors
     ///
     /// A [`WriteError`] for a close that cannot be sent. When the peer does not answer, that is
-    /// [`Failure::Silent`]; its other failures are as they are.
+    /// [`Failure::NotClosed`]; its other failures are as they are.
     pub async fn close(mut self, code: u16, reason: &str) -> Result<Option<Close>, WriteError> {
         if !self.writer.has_closed() {
             self.writer.close(Some(&Close { code, reason: reason.to_owned() }))?;
@@ -267,8 +271,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // Without a runtime, nothing more can be sent.
-        if Handle::try_current().is_err() {
+        if !self.stream.link.is_at_home() {
             return;
         }
         if !self.writer.has_closed() {

@@ -114,13 +114,27 @@ impl Stream {
     pub async fn receive(&mut self) -> Result<bool, Failure> {
         let before = self.received.len();
         loop {
+            // The end may have come together with what was received last.
+            if let Some(tls) = self.link.tls.borrow().as_ref() {
+                if let Some(error) = tls.failure() {
+                    return Err(error.clone().into());
+                }
+                if tls.peer_has_closed() {
+                    return Ok(false);
+                }
+            }
             let receiving = self.receiving.get_or_insert_with(|| {
-                let link = Rc::clone(&self.link);
+                let tcp = self.link.tcp();
                 let buffer = match std::mem::take(&mut self.spare) {
                     spare if spare.capacity() == self.receive_bytes => spare,
                     _ => Vec::with_capacity(self.receive_bytes),
                 };
-                Box::pin(async move { link.tcp.0.read(buffer).await })
+                Box::pin(async move {
+                    match tcp {
+                        Some(tcp) => tcp.read(buffer).await,
+                        None => (Err(io::ErrorKind::NotConnected.into()), buffer),
+                    }
+                })
             });
             let (result, buffer) = receiving.await;
             self.receiving = None;
@@ -139,7 +153,12 @@ impl Stream {
             let tls = self.link.tls.borrow().as_ref().map(|tls| tls.is_handshaking());
             match tls {
                 Some(was_handshaking) => {
-                    self.decrypt(&buffer)?;
+                    let decrypted = self.decrypt(&buffer);
+                    if self.received.len() > before {
+                        // What came before a failure is read before it.
+                        return Ok(true);
+                    }
+                    decrypted?;
                     if was_handshaking {
                         // Whoever drives the handshake looks how far it has come.
                         return Ok(true);
@@ -150,10 +169,6 @@ impl Stream {
             }
             if self.received.len() > before {
                 return Ok(true);
-            }
-            // A record without data: a ticket, or the end.
-            if self.link.tls.borrow().as_ref().is_some_and(|tls| tls.peer_has_closed()) {
-                return Ok(false);
             }
         }
     }

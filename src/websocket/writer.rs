@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 use super::error::{Failure, WriteError};
@@ -18,7 +19,8 @@ use crate::protocol::frames::{
 /// The most that a header adds to a frame.
 const HEADER_BYTES_MAX: usize = 14;
 
-/// Writes to a socket, from any task of its thread. Clones write to the same socket; their messages never mix.
+/// Writes to a socket, from any task of its thread. Clones write to the same socket; their messages never mix, and
+/// who has to wait is served in turn.
 ///
 /// It answers nobody: pings and closes of the peer are answered by who reads, see [`Socket`](super::Socket).
 ///
@@ -33,12 +35,19 @@ struct Shared {
     queue_bytes_max: usize,
     /// How long a writer waits for a peer that takes nothing.
     patience: Option<Duration>,
+    /// Whose turn it is to write: who came first.
+    turn: Mutex<()>,
 }
 
 impl Writer {
     pub(super) fn new(link: Rc<Link>, options: &Options) -> Self {
         let patience = options.heartbeat.map(|heartbeat| heartbeat.timeout);
-        Self(Rc::new(Shared { link, queue_bytes_max: options.queue_bytes_max, patience }))
+        Self(Rc::new(Shared {
+            link,
+            queue_bytes_max: options.queue_bytes_max,
+            patience,
+            turn: Mutex::new(()),
+        }))
     }
 
     /// Queues a message, and waits for that only while too much is queued already
@@ -79,17 +88,18 @@ impl Writer {
         self.data(MessageKind::Binary, bytes).await
     }
 
-    /// Waits until everything that was queued is with the kernel.
+    /// Waits until everything that was queued is with the kernel. Who writes meanwhile waits for that, too.
     ///
     /// # Errors
     ///
     /// [`WriteError::Failed`].
     pub async fn flush(&self) -> Result<(), WriteError> {
+        let _turn = self.0.turn.lock().await;
         Ok(self.0.link.sent().await?)
     }
 
     async fn data(&self, kind: MessageKind, payload: &[u8]) -> Result<(), WriteError> {
-        self.has_room().await?;
+        let _turn = self.turn().await?;
         {
             let mut outgoing = self.0.link.outgoing.borrow_mut();
             for (opcode, is_final, fragment) in fragments(kind, payload) {
@@ -106,7 +116,7 @@ impl Writer {
         if payload.len() > CONTROL_BYTES_MAX {
             return Err(WriteError::ControlTooLong { bytes: payload.len() });
         }
-        self.has_room().await?;
+        let _turn = self.turn().await?;
         append_control(&mut self.0.link.outgoing.borrow_mut().control, opcode, payload, self.mask());
         self.0.link.start_sending();
         Ok(())
@@ -123,18 +133,12 @@ impl Writer {
         self.0.link.start_sending();
     }
 
-    /// Queues a ping, unless something is waiting that the peer has to answer or a close was queued.
+    /// Queues a ping, unless a close was queued.
     pub(super) fn ping(&self) {
         if self.has_closed() {
             return;
         }
-        {
-            let control = &mut self.0.link.outgoing.borrow_mut().control;
-            if !control.is_empty() {
-                return;
-            }
-            append_control(control, Opcode::Ping, &[], self.mask());
-        }
+        append_control(&mut self.0.link.outgoing.borrow_mut().control, Opcode::Ping, &[], self.mask());
         self.0.link.start_sending();
     }
 
@@ -174,13 +178,14 @@ impl Writer {
         if self.has_closed() { Err(WriteError::Closed) } else { Ok(()) }
     }
 
-    /// Waits until less is queued than may be.
-    async fn has_room(&self) -> Result<(), WriteError> {
-        let Shared { link, queue_bytes_max, patience } = &*self.0;
+    /// Waits until all who came before have written, and less is queued than may be.
+    async fn turn(&self) -> Result<MutexGuard<'_, ()>, WriteError> {
+        let Shared { link, queue_bytes_max, patience, turn } = &*self.0;
+        let turn = turn.lock().await;
         loop {
             self.is_usable()?;
             if link.outgoing.borrow().queued_bytes() < *queue_bytes_max {
-                return Ok(());
+                return Ok(turn);
             }
             // Nothing else runs between the look at the queue and this, so no progress is missed.
             let progress = link.progress.notified();
@@ -190,7 +195,7 @@ impl Writer {
             };
             let acknowledged_bytes = link.acknowledged_bytes();
             if timeout(patience, progress).await.is_err() && link.acknowledged_bytes() == acknowledged_bytes {
-                link.fail(Failure::Silent(patience));
+                link.fail(Failure::Stalled(patience));
             }
         }
     }

@@ -85,7 +85,7 @@ fn closing_gives_up_on_a_peer_that_does_not_answer() {
         };
         let socket = connect(&format!("ws://{address}"), &options).await.unwrap();
         let error = socket.close(1000, "bye").await.unwrap_err();
-        assert!(matches!(error, WriteError::Failed(Failure::Silent(limit)) if limit == close_timeout));
+        assert!(matches!(error, WriteError::Failed(Failure::NotClosed(limit)) if limit == close_timeout));
         assert_eq!(beside(move || server.join().unwrap()).await, 11);
     });
 }
@@ -279,6 +279,39 @@ fn a_socket_may_outlive_its_runtime() {
         start(async { connect(&format!("ws://{address}"), &ConnectOptions::default()).await.unwrap() });
     drop(socket);
     assert_eq!(server.join().unwrap(), b"");
+}
+
+#[test]
+fn a_socket_may_be_dropped_on_another_runtime() {
+    let (address, server) = raw_server(|stream| {
+        accept_upgrade(stream);
+        stream.read_to_end(&mut Vec::new()).unwrap()
+    });
+    let socket: Socket =
+        start(async { connect(&format!("ws://{address}"), &ConnectOptions::default()).await.unwrap() });
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    other.block_on(async move { drop(socket) });
+    assert_eq!(server.join().unwrap(), 0);
+}
+
+#[test]
+fn writers_that_are_kept_hold_no_descriptor() {
+    const CONNECTIONS: usize = 150;
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    run(async move {
+        let server = echo_server(ListenOptions::default());
+        let (before, mut writers) = (descriptors(), Vec::new());
+        for _ in 0..CONNECTIONS {
+            let socket = connected(&server).await;
+            writers.push(socket.writer());
+            socket.close(1000, "").await.unwrap();
+        }
+        assert_eq!(server.close(OpenSockets::Finish, PATIENCE).await, 0);
+        // Other tests have some, too.
+        let more = descriptors().saturating_sub(before);
+        assert!(more < CONNECTIONS * 3 / 4, "{more} descriptors more than before");
+        drop(writers);
+    });
 }
 
 #[test]

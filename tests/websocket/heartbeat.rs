@@ -81,7 +81,7 @@ fn a_writer_is_not_held_back_for_ever_by_a_dead_peer() {
         let address = server.local_addr();
         // It stays connected, and reads nothing.
         let client = beside(move || RawClient::upgraded(address)).await;
-        assert_eq!(tells.recv().await.unwrap(), "the peer has not been heard of for 200ms");
+        assert_eq!(tells.recv().await.unwrap(), "the peer has taken nothing for 200ms");
         drop(client);
     });
 }

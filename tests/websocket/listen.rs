@@ -223,6 +223,8 @@ fn a_client_that_does_not_take_its_response_is_given_up() {
         })
         .await;
         has_answered.recv().await.unwrap();
+        // Its connection, and the response with it, goes as soon.
+        assert_eq!(server.close(OpenSockets::Finish, Duration::from_secs(5)).await, 0);
         drop(client);
     });
 }

@@ -14,8 +14,10 @@ use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
     StreamOwned, SupportedProtocolVersion,
 };
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uproar::websocket::{
-    ConnectOptions, ListenOptions, Message, Server, Sessions, Trust, client_tls, connect, listen, server_tls,
+    ConnectOptions, Failure, ListenOptions, Message, ReadError, Server, Sessions, Trust, client_tls, connect,
+    listen, server_tls,
 };
 
 use crate::harness::{
@@ -96,6 +98,18 @@ fn patient(tcp: TcpStream) -> TcpStream {
     tcp
 }
 
+/// A rustls client that trusts the authority.
+fn rustls_client(
+    certificates: &Certificates,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
+    let mut trusted = RootCertStore::empty();
+    trusted.add(CertificateDer::from_pem_file(certificates.path("ca.pem")).unwrap()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let versions = builder.with_protocol_versions(versions).unwrap();
+    Arc::new(versions.with_root_certificates(trusted).with_no_client_auth())
+}
+
 /// Makes a rustls client speak to the server, and tells how it shook hands.
 fn converse(config: &Arc<ClientConfig>, address: SocketAddr) -> HandshakeKind {
     let connection = ClientConnection::new(Arc::clone(config), address.ip().into()).unwrap();
@@ -114,11 +128,7 @@ fn a_server_resumes_the_sessions_of_its_clients() {
     for version in [&TLS12, &TLS13] {
         let certificates = Certificates::of("127.0.0.1");
         run(async move {
-            let mut trusted = RootCertStore::empty();
-            trusted.add(CertificateDer::from_pem_file(certificates.path("ca.pem")).unwrap()).unwrap();
-            let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-            let versions = builder.with_protocol_versions(&[version]).unwrap();
-            let config = Arc::new(versions.with_root_certificates(trusted).with_no_client_auth());
+            let config = rustls_client(&certificates, &[version]);
             let server = certificates.server();
             let address = server.local_addr();
             let kinds = beside(move || [(); 3].map(|()| converse(&config, address))).await;
@@ -345,5 +355,103 @@ fn a_name_is_checked_against_the_certificate() {
         connect(&url, &options).await.unwrap().close(1000, "").await.unwrap();
         let error = connect(&secure_url(&server), &options).await.unwrap_err().to_string();
         assert!(error.contains("localhost") && error.ends_with("and not for 127.0.0.1"), "{error}");
+    });
+}
+
+/// A WebSocket over rustls, whose records a test can change on their way.
+struct Records(StreamOwned<ClientConnection, TcpStream>);
+
+impl Records {
+    fn upgraded(certificates: &Certificates, address: SocketAddr) -> Self {
+        let config = rustls_client(certificates, &[&TLS13]);
+        let connection = ClientConnection::new(config, address.ip().into()).unwrap();
+        let mut stream = StreamOwned::new(connection, patient(TcpStream::connect(address).unwrap()));
+        stream.write_all(REQUEST.as_bytes()).unwrap();
+        assert!(read_head(&mut stream).starts_with("HTTP/1.1 101 "));
+        Self(stream)
+    }
+
+    /// What waits to be sent.
+    fn taken(&mut self) -> Vec<u8> {
+        let mut records = Vec::new();
+        while self.0.conn.wants_write() {
+            self.0.conn.write_tls(&mut records).unwrap();
+        }
+        records
+    }
+
+    /// A record that holds these bytes.
+    fn sealed(&mut self, plaintext: &[u8]) -> Vec<u8> {
+        self.0.conn.writer().write_all(plaintext).unwrap();
+        self.taken()
+    }
+}
+
+/// A server that tells everything that the sockets of its clients read.
+fn telling(certificates: &Certificates) -> (Server, UnboundedReceiver<Result<Option<Message>, ReadError>>) {
+    let (told, tells) = unbounded_channel();
+    let tls = server_tls(&certificates.path("cert.pem"), &certificates.path("key.pem")).unwrap();
+    let options = ListenOptions { tls: Some(tls), ..Default::default() };
+    let server = listen("127.0.0.1:0", options, move |mut socket| {
+        let told = told.clone();
+        async move {
+            loop {
+                let read = socket.read().await;
+                let is_over = !matches!(read, Ok(Some(_)));
+                told.send(read).unwrap();
+                if is_over {
+                    return;
+                }
+            }
+        }
+    })
+    .unwrap();
+    (server, tells)
+}
+
+#[test]
+fn the_end_of_tls_is_noticed_in_one_segment_with_data() {
+    let certificates = Certificates::of("127.0.0.1");
+    run(async move {
+        let (server, mut tells) = telling(&certificates);
+        let address = server.local_addr();
+        // TCP stays open.
+        let client = beside(move || {
+            let mut client = Records::upgraded(&certificates, address);
+            let mut segment = client.sealed(&masked(0x81, b"hi"));
+            client.0.conn.send_close_notify();
+            segment.extend(client.taken());
+            client.0.sock.write_all(&segment).unwrap();
+            client
+        })
+        .await;
+        assert_eq!(tells.recv().await.unwrap().unwrap(), Some(Message::text("hi")));
+        let error = tells.recv().await.unwrap().unwrap_err();
+        assert!(matches!(error.failure, Failure::EndOfStream), "{error}");
+        drop(client);
+    });
+}
+
+#[test]
+fn a_broken_record_takes_back_nothing_and_is_named_to_the_peer() {
+    let certificates = Certificates::of("127.0.0.1");
+    run(async move {
+        let (server, mut tells) = telling(&certificates);
+        let address = server.local_addr();
+        let told = beside(move || {
+            let mut client = Records::upgraded(&certificates, address);
+            let mut segment = client.sealed(&masked(0x81, b"whole"));
+            segment.extend(client.sealed(&masked(0x01, b"part")));
+            segment.extend(client.sealed(&masked(0x80, b"end")));
+            *segment.last_mut().unwrap() ^= 1;
+            client.0.sock.write_all(&segment).unwrap();
+            client.0.read_to_end(&mut Vec::new()).unwrap_err().to_string()
+        })
+        .await;
+        assert!(told.contains("BadRecordMac"), "{told}");
+        assert_eq!(tells.recv().await.unwrap().unwrap(), Some(Message::text("whole")));
+        let error = tells.recv().await.unwrap().unwrap_err();
+        assert!(matches!(error.failure, Failure::Tls(_)), "{error}");
+        assert_eq!(error.unfinished.unwrap().bytes, b"part");
     });
 }

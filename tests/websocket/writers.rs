@@ -90,6 +90,40 @@ fn a_slow_peer_holds_back_its_writer_and_not_the_thread() {
 }
 
 #[test]
+fn a_busy_writer_lets_others_have_their_turn() {
+    let (address, reader) = raw_server(|stream| {
+        accept_upgrade(stream);
+        let mut buffer = vec![0; 100_000];
+        while stream.read(&mut buffer).unwrap() > 0 {}
+    });
+    run(async move {
+        let socket = connect(&format!("ws://{address}"), &ConnectOptions::default()).await.unwrap();
+        let (busy, written) = (socket.writer(), Rc::new(Cell::new(0_u64)));
+        let (counter, (waits, waited)) = (Rc::clone(&written), tokio::sync::oneshot::channel());
+        let writing = tokio_uring::spawn(async move {
+            let mut waits = Some(waits);
+            while busy.binary(&[0; 10_000]).await.is_ok() {
+                counter.set(counter.get() + 1);
+                if counter.get() == 100 {
+                    waits.take().unwrap().send(()).unwrap();
+                }
+            }
+        });
+        // From when it has to wait for room again and again.
+        waited.await.unwrap();
+        let before = written.get();
+        socket.write("mine").await.unwrap();
+        socket.write(Message::Ping(Vec::new())).await.unwrap();
+        // One for each turn that was waited for.
+        assert!(written.get() - before < 100, "{} came in between", written.get() - before);
+        socket.writer().flush().await.unwrap();
+        drop(socket);
+        writing.await.unwrap();
+        beside(move || reader.join().unwrap()).await;
+    });
+}
+
+#[test]
 fn what_a_control_frame_cannot_hold_is_refused_with_the_limit() {
     run(async {
         let server = echo_server(ListenOptions::default());

@@ -116,6 +116,12 @@ impl TlsStream {
         self.peer_has_closed
     }
 
+    /// What ended the connection, if that was no close.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+
     /// The version and the cipher suite, such as `TLSv1_3 TLS13_AES_256_GCM_SHA384`, once they are agreed on.
     #[must_use]
     pub fn agreed(&self) -> Option<String> {
