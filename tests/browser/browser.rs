@@ -75,6 +75,8 @@ impl Browser {
         }
         let mut capabilities = Capabilities::new();
         capabilities.insert("goog:chromeOptions".to_owned(), options);
+        // No authority of a browser's has signed a test's certificate.
+        capabilities.insert("acceptInsecureCerts".to_owned(), true.into());
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(capabilities);
         let address = format!("http://127.0.0.1:{port}");
@@ -87,7 +89,8 @@ impl Browser {
     /// Opens a browser on the chat, and returns when it can be written in.
     pub(crate) async fn enter(kind: Kind, server: &Server) -> Self {
         let browser = Self::open(kind).await;
-        browser.visit(&format!("http://{}/", server.address())).await;
+        let scheme = if server.certificate().is_some() { "https" } else { "http" };
+        browser.visit(&format!("{scheme}://{}/", server.address())).await;
         browser.is_ready().await;
         browser
     }

@@ -29,6 +29,19 @@ async fn two_people_talk() {
 }
 
 #[tokio::test]
+async fn people_talk_over_tls() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(2).over_tls().start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    assert_eq!(ann.see("`${location.protocol} ${isSecureContext}`").await, "https: true");
+    let [mut bob] = Chat::members(&server).await;
+    ann.say("over TLS").await;
+    assert_eq!(bob.until("message").await["content"], "over TLS");
+    tell(&mut bob, "and back").await;
+    ann.has_heard(&["over TLS", "and back"]).await;
+}
+
+#[tokio::test]
 async fn a_private_talk_stays_between_two() {
     let _stage = stage().await;
     let server = Launch::with_shards(1).start();
