@@ -95,8 +95,9 @@ pub fn response(host: Option<&str>) -> Response {
     if let Some(host) = host.filter(|host| is_host_source(host)) {
         policy.push_str(&format!(" ws://{host} wss://{host}"));
     }
-    Response::new(Status::Ok, "text/html; charset=utf-8", PAGE.clone())
-        .with_field("Content-Security-Policy", policy)
+    Response::new(Status::OK, "text/html; charset=utf-8", PAGE.clone())
+        .try_with_field("Content-Security-Policy", policy)
+        .expect("Bug: a host source has no line break")
         .with_field("X-Content-Type-Options", "nosniff")
         .with_field("Referrer-Policy", "no-referrer")
         .with_field("Cache-Control", "no-cache")

@@ -605,18 +605,17 @@ impl LobbyServices for Services {
             LobbyEvent::Full => refused(RefusalReason::Full),
             LobbyEvent::SignInRequired => refused(RefusalReason::SignInRequired),
             LobbyEvent::Responded(status) => match status {
-                Status::Ok => {}
-                // For programs on the library; the lobby answers with none of them.
-                Status::Unauthorized | Status::TooManyRequests | Status::InternalServerError => {}
-                Status::BadRequest => refused(RefusalReason::BadRequest),
-                Status::Forbidden => refused(RefusalReason::Origin),
-                Status::NotFound => refused(RefusalReason::NotFound),
-                Status::MethodNotAllowed => refused(RefusalReason::MethodNotAllowed),
-                Status::UpgradeRequired => refused(RefusalReason::UpgradeRequired),
-                Status::ServiceUnavailable if self.metrics.is_draining() => refused(RefusalReason::Draining),
-                Status::ServiceUnavailable => refused(RefusalReason::OutOfDescriptors),
-                Status::RequestTimeout => refused(RefusalReason::HandshakeTimeout),
-                Status::RequestHeaderFieldsTooLarge => refused(RefusalReason::HeadTooLarge),
+                Status::BAD_REQUEST => refused(RefusalReason::BadRequest),
+                Status::FORBIDDEN => refused(RefusalReason::Origin),
+                Status::NOT_FOUND => refused(RefusalReason::NotFound),
+                Status::METHOD_NOT_ALLOWED => refused(RefusalReason::MethodNotAllowed),
+                Status::UPGRADE_REQUIRED => refused(RefusalReason::UpgradeRequired),
+                Status::SERVICE_UNAVAILABLE if self.metrics.is_draining() => refused(RefusalReason::Draining),
+                Status::SERVICE_UNAVAILABLE => refused(RefusalReason::OutOfDescriptors),
+                Status::REQUEST_TIMEOUT => refused(RefusalReason::HandshakeTimeout),
+                Status::REQUEST_HEADER_FIELDS_TOO_LARGE => refused(RefusalReason::HeadTooLarge),
+                // The page and the metrics are no refusals, and the lobby answers with nothing else.
+                _ => {}
             },
         }
     }

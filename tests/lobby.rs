@@ -47,7 +47,7 @@ fn every_row_of_the_table_is_answered_completely() {
         assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{request}\n{head}");
         assert_eq!(answered_body, body, "{request}");
     }
-    assert!(lobby.events().contains(&LobbyEvent::Responded(Status::Forbidden)));
+    assert!(lobby.events().contains(&LobbyEvent::Responded(Status::FORBIDDEN)));
 }
 
 #[test]

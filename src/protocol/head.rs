@@ -17,11 +17,13 @@ const FIELDS_USUAL: usize = 64;
 const FIELDS_MAX: usize = HEAD_BYTES_MAX / 3;
 
 /// Why a head is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
     /// It is longer than [`HEAD_BYTES_MAX`], or has too many fields: 431.
+    #[error("a request's head over {HEAD_BYTES_MAX} bytes")]
     TooLarge,
     /// It is not HTTP/1: 400.
+    #[error("what is no request of HTTP/1.0 or HTTP/1.1")]
     Unreadable,
 }
 

@@ -5,111 +5,187 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-/// The status codes that servers of WebSockets answer with.
+use super::field::{FieldError, is_field_value, is_token};
+
+/// The fields that say where a response ends and what becomes of its connection. [`Response::encode`] writes them.
+const RESERVED_FIELDS: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
+
+/// A status code (RFC 9110, section 15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(u16);
+
 #[expect(missing_docs, reason = "each is the code of this name in RFC 9110, 15, or RFC 6585")]
-pub enum Status {
-    Ok = 200,
-    BadRequest = 400,
-    Unauthorized = 401,
-    Forbidden = 403,
-    NotFound = 404,
-    MethodNotAllowed = 405,
-    RequestTimeout = 408,
-    UpgradeRequired = 426,
-    TooManyRequests = 429,
-    RequestHeaderFieldsTooLarge = 431,
-    InternalServerError = 500,
-    ServiceUnavailable = 503,
+impl Status {
+    pub const OK: Self = Self(200);
+    pub const CREATED: Self = Self(201);
+    pub const ACCEPTED: Self = Self(202);
+    pub const NO_CONTENT: Self = Self(204);
+    pub const MOVED_PERMANENTLY: Self = Self(301);
+    pub const FOUND: Self = Self(302);
+    pub const SEE_OTHER: Self = Self(303);
+    pub const NOT_MODIFIED: Self = Self(304);
+    pub const TEMPORARY_REDIRECT: Self = Self(307);
+    pub const PERMANENT_REDIRECT: Self = Self(308);
+    pub const BAD_REQUEST: Self = Self(400);
+    pub const UNAUTHORIZED: Self = Self(401);
+    pub const FORBIDDEN: Self = Self(403);
+    pub const NOT_FOUND: Self = Self(404);
+    pub const METHOD_NOT_ALLOWED: Self = Self(405);
+    pub const REQUEST_TIMEOUT: Self = Self(408);
+    pub const CONFLICT: Self = Self(409);
+    pub const GONE: Self = Self(410);
+    pub const UPGRADE_REQUIRED: Self = Self(426);
+    pub const TOO_MANY_REQUESTS: Self = Self(429);
+    pub const REQUEST_HEADER_FIELDS_TOO_LARGE: Self = Self(431);
+    pub const INTERNAL_SERVER_ERROR: Self = Self(500);
+    pub const NOT_IMPLEMENTED: Self = Self(501);
+    pub const BAD_GATEWAY: Self = Self(502);
+    pub const SERVICE_UNAVAILABLE: Self = Self(503);
+    pub const GATEWAY_TIMEOUT: Self = Self(504);
 }
 
 impl Status {
-    /// The three digits.
+    /// Any code from 100 to 599, and `None` for other numbers: they are invalid (RFC 9110, section 15).
     #[must_use]
-    pub fn code(self) -> u16 {
-        self as u16
+    pub const fn new(code: u16) -> Option<Self> {
+        match code {
+            100..=599 => Some(Self(code)),
+            _ => None,
+        }
     }
 
-    /// The reason phrase.
+    /// The three digits.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self.0
+    }
+
+    /// The reason phrase; empty for a code that is not registered.
     #[must_use]
     pub fn reason(self) -> &'static str {
-        match self {
-            Self::Ok => "OK",
-            Self::BadRequest => "Bad Request",
-            Self::Unauthorized => "Unauthorized",
-            Self::Forbidden => "Forbidden",
-            Self::NotFound => "Not Found",
-            Self::MethodNotAllowed => "Method Not Allowed",
-            Self::RequestTimeout => "Request Timeout",
-            Self::UpgradeRequired => "Upgrade Required",
-            Self::TooManyRequests => "Too Many Requests",
-            Self::RequestHeaderFieldsTooLarge => "Request Header Fields Too Large",
-            Self::InternalServerError => "Internal Server Error",
-            Self::ServiceUnavailable => "Service Unavailable",
-        }
+        http::StatusCode::from_u16(self.0).ok().and_then(|status| status.canonical_reason()).unwrap_or("")
+    }
+
+    /// False where a response ends with its head (RFC 9110, section 6.4.1).
+    const fn has_content(self) -> bool {
+        !matches!(self.0, 100..=199 | 204 | 304)
     }
 }
 
 /// A response that ends its connection.
+///
+/// ```
+/// use uproar::websocket::{FieldError, Response, Status};
+///
+/// /// Sends a browser where it wants to go, and has it remember its session. Both come from elsewhere.
+/// fn welcome(to: &str, session: &str) -> Result<Response, FieldError> {
+///     Response::empty(Status::SEE_OTHER)
+///         .try_with_field("Location", to.to_owned())?
+///         .try_with_field("Set-Cookie", format!("session={session}; HttpOnly"))
+/// }
+///
+/// assert!(welcome("/chat", "8c2f").is_ok());
+/// // Nobody gets a field of their own into the response.
+/// let error = welcome("/\r\nSet-Cookie: session=mine", "8c2f").unwrap_err();
+/// assert_eq!(error.to_string(), "the field \"Location\" has a name or a value that cannot be sent");
+///
+/// let conflict = Response::text(Status::CONFLICT, format!("{} is taken", "general"));
+/// let teapot = Response::text(Status::new(418).expect("three digits"), "short and stout");
+/// # drop((conflict, teapot));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     status: Status,
-    content_type: &'static str,
-    fields: Vec<(&'static str, Cow<'static, str>)>,
+    content_type: Option<Cow<'static, str>>,
+    /// Invariant: each name is a token, and each value that of a field.
+    fields: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     body: Bytes,
 }
 
 impl Response {
-    /// A response with a short text for a body.
+    /// A response with a text for a body.
     #[must_use]
-    pub fn text(status: Status, body: &'static str) -> Self {
-        Self::new(status, "text/plain; charset=utf-8", Bytes::from_static(body.as_bytes()))
+    pub fn text(status: Status, body: impl Into<Cow<'static, str>>) -> Self {
+        let body = match body.into() {
+            Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+            Cow::Owned(text) => text.into(),
+        };
+        Self::new(status, "text/plain; charset=utf-8", body)
     }
 
     /// A response with any body.
     #[must_use]
     pub fn new(status: Status, content_type: &'static str, body: Bytes) -> Self {
-        Self { status, content_type, fields: Vec::new(), body }
+        Self { status, content_type: Some(content_type.into()), fields: Vec::new(), body }
+    }
+
+    /// A response without a body: 204, or a redirect.
+    #[must_use]
+    pub fn empty(status: Status) -> Self {
+        Self { status, content_type: None, fields: Vec::new(), body: Bytes::new() }
     }
 
     /// The metrics in Prometheus' text format, version 0.0.4.
     #[must_use]
     pub fn metrics(text: String) -> Self {
-        Self::new(Status::Ok, "text/plain; version=0.0.4; charset=utf-8", text.into())
+        Self::new(Status::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
     }
 
     /// 400, saying what is wrong.
     #[must_use]
     pub fn bad_request(body: &'static str) -> Self {
-        Self::text(Status::BadRequest, body)
+        Self::text(Status::BAD_REQUEST, body)
     }
 
     /// 405. "The origin server MUST generate an Allow header field in a 405 response" (RFC 9110, 15.5.6).
     #[must_use]
     pub fn method_not_allowed() -> Self {
-        Self::text(Status::MethodNotAllowed, Status::MethodNotAllowed.reason())
+        Self::text(Status::METHOD_NOT_ALLOWED, Status::METHOD_NOT_ALLOWED.reason())
             .with_field("Allow", "GET, HEAD")
     }
 
     /// 426, naming the protocol to use (RFC 9110, 15.5.22) and its version (RFC 6455, 4.4).
     #[must_use]
     pub fn upgrade_required(body: &'static str) -> Self {
-        Self::text(Status::UpgradeRequired, body)
+        Self::text(Status::UPGRADE_REQUIRED, body)
             .with_field("Upgrade", "websocket")
             .with_field("Sec-WebSocket-Version", "13")
     }
 
-    /// Adds a header field.
+    /// Adds a header field that is known beforehand.
     ///
     /// # Panics
     ///
-    /// When the value has a line break: what comes from a request must have been looked at before.
+    /// When it cannot be sent, see [`FieldError`]: what depends on anything goes to [`Self::try_with_field`].
     #[must_use]
-    pub fn with_field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        let value = value.into();
-        assert!(!value.contains(['\r', '\n']), "Bug: a line break in the field {name}");
-        self.fields.push((name, value));
-        self
+    pub fn with_field(self, name: &'static str, value: &'static str) -> Self {
+        self.try_with_field(name, value).unwrap_or_else(|error| panic!("Bug: {error}"))
+    }
+
+    /// Adds a header field, which may come from anywhere. A `Content-Type` takes the place of that of the body;
+    /// other fields may come several times, as `Set-Cookie` does.
+    ///
+    /// # Errors
+    ///
+    /// A [`FieldError`]; the response is gone then.
+    pub fn try_with_field(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Result<Self, FieldError> {
+        let (name, value) = (name.into(), value.into());
+        if !is_token(&name) || !is_field_value(&value) {
+            return Err(FieldError::Malformed(name.into_owned()));
+        }
+        if RESERVED_FIELDS.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+            return Err(FieldError::Reserved(name.into_owned()));
+        }
+        if name.eq_ignore_ascii_case("content-type") {
+            self.content_type = Some(value);
+        } else {
+            self.fields.push((name, value));
+        }
+        Ok(self)
     }
 
     /// The status.
@@ -121,19 +197,25 @@ impl Response {
     /// The bytes of the response; without the body they are the answer to HEAD.
     #[must_use]
     pub fn encode(&self, with_body: bool) -> Vec<u8> {
-        let mut head = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n",
-            self.status.code(),
-            self.status.reason(),
-            self.content_type,
-            self.body.len(),
-        );
-        for (name, value) in &self.fields {
+        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status.code(), self.status.reason());
+        let mut field = |name: &str, value: &str| {
             write!(head, "{name}: {value}\r\n").expect("Bug: writing to a string failed");
+        };
+        if let Some(content_type) = &self.content_type {
+            field("Content-Type", content_type);
+        }
+        // "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx
+        // (Informational) or 204 (No Content)" (RFC 9110, 8.6); that of a 304 would be about another response.
+        if self.status.has_content() {
+            field("Content-Length", &self.body.len().to_string());
+        }
+        field("Connection", "close");
+        for (name, value) in &self.fields {
+            field(name, value);
         }
         head.push_str("\r\n");
         let mut bytes = head.into_bytes();
-        if with_body {
+        if with_body && self.status.has_content() {
             bytes.extend_from_slice(&self.body);
         }
         bytes
@@ -146,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_response_is_complete_and_closes() {
-        let bytes = Response::text(Status::NotFound, "Not Found").encode(true);
+        let bytes = Response::text(Status::NOT_FOUND, "Not Found").encode(true);
         assert_eq!(
             String::from_utf8(bytes).expect("text"),
             "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -161,5 +243,66 @@ mod tests {
         let without = response.encode(false);
         assert_eq!(with_body.strip_suffix(b"a hint"), Some(without.as_slice()));
         assert!(without.ends_with(b"\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"));
+    }
+
+    fn encoded(response: &Response) -> String {
+        String::from_utf8(response.encode(true)).expect("text")
+    }
+
+    #[test]
+    fn any_status_text_and_field_may_be_sent() {
+        let response = Response::text(Status::UNAUTHORIZED, format!("not {}", 1))
+            .try_with_field("WWW-Authenticate".to_owned(), "Basic realm=\"here\"")
+            .and_then(|response| response.try_with_field("Set-Cookie", "a=1"))
+            .and_then(|response| response.try_with_field("Set-Cookie", "b=\u{e9}"))
+            .and_then(|response| response.try_with_field("content-type", "text/x"))
+            .expect("fields");
+        assert_eq!(
+            encoded(&response),
+            "HTTP/1.1 401 Unauthorized\r\nContent-Type: text/x\r\nContent-Length: 5\r\n\
+             Connection: close\r\nWWW-Authenticate: Basic realm=\"here\"\r\nSet-Cookie: a=1\r\n\
+             Set-Cookie: b=\u{e9}\r\n\r\nnot 1"
+        );
+        // A reason phrase may be empty, and the space before it stays (RFC 9112, 4).
+        let unknown = Response::text(Status::new(599).expect("a code"), "");
+        assert!(encoded(&unknown).starts_with("HTTP/1.1 599 \r\n"));
+        assert_eq!([0, 99, 600, u16::MAX].map(Status::new), [None; 4]);
+        assert_eq!([100, 599].map(|code| Status::new(code).map(Status::code)), [Some(100), Some(599)]);
+    }
+
+    #[test]
+    fn where_there_can_be_no_content_there_is_no_length_either() {
+        let expected = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        assert_eq!(encoded(&Response::empty(Status::NO_CONTENT)), expected);
+        let with_body = Response::text(Status::NOT_MODIFIED, "lost");
+        assert!(!encoded(&with_body).contains("Content-Length") && !encoded(&with_body).contains("lost"));
+        let redirect = Response::empty(Status::FOUND).with_field("Location", "/there");
+        let expected =
+            "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\nLocation: /there\r\n\r\n";
+        assert_eq!(encoded(&redirect), expected);
+    }
+
+    #[test]
+    fn nothing_gets_into_a_response_through_a_field() {
+        let adding = |name: &str, value: &str| {
+            Response::empty(Status::OK).try_with_field(name.to_owned(), value.to_owned())
+        };
+        for (name, value) in [
+            ("Location", "/\r\nSet-Cookie: a=1"),
+            ("Location", "/\n"),
+            ("Location", "/\r"),
+            ("Location", "\0"),
+            ("A\r\nB", "c"),
+            ("A: b", "c"),
+            ("A ", "b"),
+            ("", "b"),
+            ("\u{e9}", "b"),
+        ] {
+            assert_eq!(adding(name, value), Err(FieldError::Malformed(name.to_owned())), "{value:?}");
+        }
+        for name in ["Content-Length", "transfer-encoding", "CONNECTION"] {
+            assert_eq!(adding(name, "0"), Err(FieldError::Reserved(name.to_owned())));
+        }
+        assert!(adding("Location", "/a b\tc").is_ok());
     }
 }

@@ -64,7 +64,7 @@ pub struct Policy<'a> {
 #[must_use]
 pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
     if policy.draining {
-        return Route::Respond(Response::text(Status::ServiceUnavailable, "draining"));
+        return Route::Respond(Response::text(Status::SERVICE_UNAVAILABLE, "draining"));
     }
     // "A server MUST respond with a 400 … to any request message that contains more than one Host
     // header field line" (RFC 9112, 3.2). The same section asks for a 400 where HTTP/1.1 has no Host; we
@@ -78,7 +78,7 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
         return match accept(head, policy) {
             Ok(_) if policy.requires_sign_in && endpoint != Endpoint::Chat => {
                 let hint = "Users must sign in here, for which only the chat dialect (/chat) has a way";
-                Route::SignInRequired(Response::text(Status::Forbidden, hint))
+                Route::SignInRequired(Response::text(Status::FORBIDDEN, hint))
             }
             Ok(response) => Route::Upgrade { endpoint, response },
             Err(refusal) => Route::Respond(refusal),
@@ -92,7 +92,7 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
         Place::Endpoint(_) => Route::Respond(Response::upgrade_required(
             "Upgrade Required: connect here with a WebSocket client",
         )),
-        Place::Health => Route::Respond(Response::text(Status::Ok, "ok")),
+        Place::Health => Route::Respond(Response::text(Status::OK, "ok")),
         Place::Metrics => Route::Metrics,
     }
 }
@@ -100,10 +100,11 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
 impl From<HeadError> for Response {
     fn from(error: HeadError) -> Self {
         match error {
-            HeadError::TooLarge => {
-                Self::text(Status::RequestHeaderFieldsTooLarge, Status::RequestHeaderFieldsTooLarge.reason())
-            }
-            HeadError::Unreadable => Self::bad_request(Status::BadRequest.reason()),
+            HeadError::TooLarge => Self::text(
+                Status::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Status::REQUEST_HEADER_FIELDS_TOO_LARGE.reason(),
+            ),
+            HeadError::Unreadable => Self::bad_request(Status::BAD_REQUEST.reason()),
         }
     }
 }
@@ -133,14 +134,14 @@ impl Place {
 }
 
 fn not_found() -> Route {
-    Route::Respond(Response::text(Status::NotFound, Status::NotFound.reason()))
+    Route::Respond(Response::text(Status::NOT_FOUND, Status::NOT_FOUND.reason()))
 }
 
 /// The 101 for an upgrade, or the refusal.
 fn accept(head: &Head<'_>, policy: Policy<'_>) -> Result<Bytes, Response> {
     let key = upgrade::check_request(head)?;
     if !head.values("origin").all(|origin| is_allowed(origin, head, policy.allowed_origins)) {
-        return Err(Response::text(Status::Forbidden, "Forbidden origin"));
+        return Err(Response::text(Status::FORBIDDEN, "Forbidden origin"));
     }
     Ok(upgrade::accepted(key, None))
 }
@@ -248,7 +249,7 @@ mod tests {
                     assert_eq!(endpoint, expected, "{path}");
                     assert!(response.starts_with(b"HTTP/1.1 101 "));
                 }
-                (Route::Respond(refusal), None) => assert_eq!(refusal.status(), Status::NotFound),
+                (Route::Respond(refusal), None) => assert_eq!(refusal.status(), Status::NOT_FOUND),
                 (other, _) => panic!("{path}: {other:?}"),
             }
         }
@@ -338,7 +339,7 @@ mod tests {
             &upgrade("/chat"),
         ] {
             let Route::Respond(response) = decide(received, draining) else { panic!("{received}") };
-            assert_eq!(response, Response::text(Status::ServiceUnavailable, "draining"));
+            assert_eq!(response, Response::text(Status::SERVICE_UNAVAILABLE, "draining"));
         }
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use tungstenite::handshake::derive_accept_key;
 
+use super::field::{is_field_value, is_token};
 use super::head::{HEAD_BYTES_MAX, Head};
 use super::response::Response;
 
@@ -78,19 +79,6 @@ pub fn accepted(key: &str, subprotocol: Option<&str>) -> Bytes {
     }
     head.push_str("\r\n");
     head.into()
-}
-
-/// True for what may be the name of a field or of a subprotocol (RFC 9110, section 5.6.2).
-#[must_use]
-pub fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
-/// True for what may be the value of a field: visible characters, spaces and tabs, and no line break.
-#[must_use]
-pub fn is_field_value(text: &str) -> bool {
-    text.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
 
 /// A `Sec-WebSocket-Key` made of 16 given bytes, which are to be chosen at random (section 4.1).

@@ -16,7 +16,7 @@ use super::listen::ListenOptions;
 use super::places::{Place, Places};
 use super::request::Request;
 use super::stream::Stream;
-use super::upgrade::receive_head;
+use super::upgrade::{RequestError, receive_head};
 use crate::accept_failures::AcceptFailures;
 use crate::protocol::response::Response;
 
@@ -134,9 +134,12 @@ async fn receive_request(options: &ListenOptions, mut stream: Stream) -> Result<
         }
         stream.accept_tls(config).await?;
     }
-    if let Err(response) = receive_head(&mut stream).await? {
-        stream.respond(&response, true).await?;
-        return Ok(None);
+    match receive_head(&mut stream).await {
+        Ok(()) => Ok(Some(stream)),
+        Err(RequestError::Failed(failure)) => Err(failure),
+        Err(RequestError::Head(error)) => {
+            stream.respond(&error.into(), true).await?;
+            Ok(None)
+        }
     }
-    Ok(Some(stream))
 }

@@ -17,10 +17,11 @@ use super::options::{OptionError, Options, check_subprotocols, check_time};
 use super::random;
 use super::socket::Socket;
 use super::stream::Stream;
+use crate::protocol::field::{is_field_value, is_token};
 use crate::protocol::frames::Role;
 use crate::protocol::tls::config::{self, ConfigError, Sessions, Trust};
 use crate::protocol::tls::{ClientConfig, ServerName};
-use crate::protocol::upgrade::{self, check_response, is_field_value, is_token, response_fields};
+use crate::protocol::upgrade::{self, check_response, response_fields};
 use crate::protocol::url::Url;
 
 /// How long an attempt to reach an address has until the next address is tried beside it (RFC 8305, section 5).

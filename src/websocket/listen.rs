@@ -182,7 +182,7 @@ where
 ///
 /// tokio_uring::start(async {
 ///     let server = serve("127.0.0.1:0", ListenOptions::default(), |request| async move {
-///         let forbidden = Response::text(Status::Forbidden, "Forbidden");
+///         let forbidden = Response::text(Status::FORBIDDEN, "Forbidden");
 ///         let Some(token) = request.head().only_value("authorization").map(str::to_owned) else {
 ///             return request.respond(&forbidden).await;
 ///         };

@@ -66,11 +66,12 @@ pub use request::Request;
 pub use runtime::start;
 pub use socket::Socket;
 pub use stream::Stream;
-pub use upgrade::{NotUpgraded, receive_head, upgrade};
+pub use upgrade::{NotUpgraded, RequestError, receive_head, upgrade};
 pub use writer::Writer;
 
+pub use crate::protocol::field::FieldError;
 pub use crate::protocol::frames::{Unfinished, Violation};
-pub use crate::protocol::head::{Head, parse as parse_head};
+pub use crate::protocol::head::{Head, HeadError, parse as parse_head};
 pub use crate::protocol::response::{Response, Status};
 pub use crate::protocol::tls::config::{
     ConfigError, Sessions, Trust, client as client_tls, server as server_tls,

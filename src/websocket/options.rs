@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use crate::protocol::upgrade::is_token;
+use crate::protocol::field::is_token;
 
 /// The longest time that an option may name. Nobody waits for longer, and no deadline overflows.
 const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);

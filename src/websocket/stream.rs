@@ -69,6 +69,25 @@ impl Stream {
 
     /// Completes the TLS handshake as a server.
     ///
+    /// It waits for as long as the peer does, which may be for ever: give it a deadline.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// use tokio::time::timeout;
+    /// use uproar::protocol::tls::ServerConfig;
+    /// use uproar::websocket::{Stream, receive_head};
+    ///
+    /// async fn begin(stream: &mut Stream, tls: &Arc<ServerConfig>) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let beginning = async {
+    ///         stream.accept_tls(tls).await?;
+    ///         receive_head(stream).await
+    ///     };
+    ///     Ok(timeout(Duration::from_secs(10), beginning).await??)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Failure`]; a peer that does not speak TLS is [`Error::NotTls`](crate::protocol::tls::Error::NotTls).
@@ -76,7 +95,8 @@ impl Stream {
         self.begin_tls(TlsStream::server(config)?).await
     }
 
-    /// Completes the TLS handshake as a client of a server that has a certificate for `name`.
+    /// Completes the TLS handshake as a client of a server that has a certificate for `name`. It has no deadline
+    /// of its own.
     ///
     /// # Errors
     ///
@@ -222,7 +242,8 @@ impl Stream {
         self.link.sent().await
     }
 
-    /// Answers an HTTP request and ends our side. `with_body` is false for HEAD.
+    /// Answers an HTTP request and ends our side. `with_body` is false for HEAD. Without a deadline of its own, it
+    /// waits for a peer that takes nothing.
     ///
     /// # Errors
     ///

@@ -20,23 +20,43 @@ pub struct NotUpgraded {
     pub error: Option<OptionError>,
 }
 
+/// Why there is no request.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The connection failed; [`Failure::EndOfStream`] when it ended before a head was complete.
+    #[error("no request came: {0}")]
+    Failed(#[from] Failure),
+    /// What came cannot be read.
+    #[error("the peer sent {0}")]
+    Head(#[from] HeadError),
+}
+
+impl RequestError {
+    /// The answer for a peer that can still be answered: 400 or 431.
+    #[must_use]
+    pub fn response(&self) -> Option<Response> {
+        match self {
+            Self::Failed(_) => None,
+            Self::Head(error) => Some((*error).into()),
+        }
+    }
+}
+
 /// Receives until a whole request head is there; then [`parse`] of [`Stream::received`] has it.
+///
+/// It waits for as long as the peer does, which may be for ever: give it a deadline, as the example of [`upgrade`]
+/// does. It can be dropped while it waits; nothing is lost.
 ///
 /// # Errors
 ///
-/// The [`Failure`] of the connection, [`Failure::EndOfStream`] when it ended before a head was complete, or the
-/// response for one that cannot be read.
-pub async fn receive_head(stream: &mut Stream) -> Result<Result<(), Response>, Failure> {
-    loop {
-        match parse(stream.received()) {
-            Ok(Some(_)) => return Ok(Ok(())),
-            Ok(None) => {}
-            Err(error @ (HeadError::TooLarge | HeadError::Unreadable)) => return Ok(Err(error.into())),
-        }
+/// A [`RequestError`].
+pub async fn receive_head(stream: &mut Stream) -> Result<(), RequestError> {
+    while parse(stream.received())?.is_none() {
         if !stream.receive().await? {
-            return Err(Failure::EndOfStream);
+            return Err(Failure::EndOfStream.into());
         }
     }
+    Ok(())
 }
 
 /// Makes a WebSocket of a connection whose request asks for that. The request's head is what
@@ -44,16 +64,27 @@ pub async fn receive_head(stream: &mut Stream) -> Result<Result<(), Response>, F
 ///
 /// Of `subprotocols`, the first that the client offers as well is agreed on.
 ///
+/// Whoever serves connections alone sets their deadlines, too; a connection that is past one ends by being dropped:
+///
 /// ```
-/// use uproar::websocket::{NotUpgraded, Options, Stream, receive_head, upgrade};
+/// use std::time::Duration;
+///
+/// use tokio::time::timeout;
+/// use uproar::websocket::{Options, Stream, receive_head, upgrade};
+///
+/// /// How long a client has for its request, and then for an answer.
+/// const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// async fn serve(mut stream: Stream) -> Result<(), Box<dyn std::error::Error>> {
-///     if let Err(refusal) = receive_head(&mut stream).await? {
-///         return Ok(stream.respond(&refusal, true).await?);
+///     if let Err(error) = timeout(PATIENCE, receive_head(&mut stream)).await? {
+///         if let Some(response) = error.response() {
+///             timeout(PATIENCE, stream.respond(&response, true)).await??;
+///         }
+///         return Err(error.into());
 ///     }
 ///     match upgrade(stream, &["json"], &Options::default()) {
 ///         Ok(mut socket) => while let Some(_message) = socket.read().await? {},
-///         Err(refused) => refused.stream.respond(&refused.response, true).await?,
+///         Err(refused) => timeout(PATIENCE, refused.stream.respond(&refused.response, true)).await??,
 ///     }
 ///     Ok(())
 /// }
@@ -73,7 +104,7 @@ pub fn upgrade<S: AsRef<str>>(
     options: &Options,
 ) -> Result<Socket, NotUpgraded> {
     if let Err(error) = options.check().and_then(|()| check_subprotocols(subprotocols)) {
-        let response = Response::text(Status::InternalServerError, "This server cannot upgrade");
+        let response = Response::text(Status::INTERNAL_SERVER_ERROR, "This server cannot upgrade");
         return Err(NotUpgraded { stream, response, error: Some(error) });
     }
     let refused = |stream, response| Err(NotUpgraded { stream, response, error: None });

@@ -64,7 +64,7 @@ impl LobbyServices for Services {
         false
     }
     fn page(&self, _host: Option<&str>) -> Response {
-        Response::new(Status::Ok, "text/html", PAGE.into())
+        Response::new(Status::OK, "text/html", PAGE.into())
     }
     fn metrics_text(&self) -> String {
         "uproar_connections 0\n".to_owned()

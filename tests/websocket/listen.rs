@@ -136,7 +136,7 @@ async fn guard(request: Request) {
     let is_ours = head.only_value("origin").is_none_or(|origin| origin == "https://ours");
     let name = head.only_value("authorization").and_then(|token| token.strip_prefix("Bearer "));
     let response = match (head.path(), is_ours, name.map(str::to_owned)) {
-        ("/page", ..) => Response::text(Status::Ok, "a page"),
+        ("/page", ..) => Response::text(Status::OK, "a page"),
         ("/chat", true, Some(name)) => {
             let peer = request.peer_address();
             if let Some(socket) = request.upgrade().await {
@@ -144,10 +144,11 @@ async fn guard(request: Request) {
             }
             return;
         }
-        ("/chat", ..) => Response::text(Status::Forbidden, "no"),
+        ("/chat", ..) => Response::text(Status::FORBIDDEN, "no"),
+        ("/old", ..) => Response::empty(Status::FOUND).with_field("Location", "/page"),
         // An end without an answer.
         ("/nothing", ..) => return,
-        _ => Response::text(Status::NotFound, "nowhere"),
+        _ => Response::text(Status::NOT_FOUND, "nowhere"),
     };
     request.respond(&response).await;
 }
@@ -193,6 +194,10 @@ fn a_handler_of_requests_decides_by_path_origin_and_field_and_keeps_what_it_find
         assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.ends_with("\r\n\r\na page"), "{page}");
         let head = answer("HEAD /page HTTP/1.1\r\nHost: here\r\n\r\n").await;
         assert_eq!(page.strip_suffix("a page"), Some(&*head));
+        assert_eq!(
+            answer("GET /old HTTP/1.1\r\nHost: here\r\n\r\n").await,
+            "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\nLocation: /page\r\n\r\n"
+        );
         // What asks for no socket gets none, and is told why.
         let told = answer("GET /chat HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer guest\r\n\r\n").await;
         assert!(told.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{told}");
@@ -209,7 +214,7 @@ fn a_client_that_does_not_take_its_response_is_given_up() {
         let server = serve("127.0.0.1:0", options, move |request| {
             let answered = answered.clone();
             async move {
-                let long = Response::new(Status::Ok, "text/plain", vec![b'x'; 50_000_000].into());
+                let long = Response::new(Status::OK, "text/plain", vec![b'x'; 50_000_000].into());
                 request.respond(&long).await;
                 answered.send(()).unwrap();
             }
@@ -267,11 +272,15 @@ fn a_program_that_serves_http_itself_can_upgrade() {
             loop {
                 let (tcp, peer) = listener.accept().await.unwrap();
                 let mut stream = Stream::plain(tcp, peer).unwrap();
-                if receive_head(&mut stream).await.unwrap().is_ok() {
-                    match upgrade(stream, &["json"], &Default::default()) {
-                        Ok(socket) => echo(socket).await,
-                        Err(refused) => refused.stream.respond(&refused.response, true).await.unwrap(),
-                    }
+                if let Err(error) = receive_head(&mut stream).await {
+                    let response = error.response().unwrap();
+                    let said = Response::text(response.status(), error.to_string());
+                    stream.respond(&said, true).await.unwrap();
+                    continue;
+                }
+                match upgrade(stream, &["json"], &Default::default()) {
+                    Ok(socket) => echo(socket).await,
+                    Err(refused) => refused.stream.respond(&refused.response, true).await.unwrap(),
                 }
             }
         });
@@ -285,6 +294,24 @@ fn a_program_that_serves_http_itself_can_upgrade() {
             let mut client = RawClient::connect(address);
             client.send("GET / HTTP/1.1\r\nHost: here\r\n\r\n");
             assert!(client.read_head().starts_with("HTTP/1.1 426 Upgrade Required\r\n"));
+            for (unreadable, status, said) in [
+                (
+                    "SSH-2.0\r\n\r\n".to_owned(),
+                    "400 Bad Request",
+                    "what is no request of HTTP/1.0 or HTTP/1.1",
+                ),
+                (
+                    format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(8192)),
+                    "431 Request Header Fields Too Large",
+                    "a request's head over 8192 bytes",
+                ),
+            ] {
+                let mut client = RawClient::connect(address);
+                client.send(unreadable);
+                let answer = String::from_utf8(client.read_to_end()).unwrap();
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+                assert!(answer.ends_with(&format!("\r\n\r\nthe peer sent {said}")), "{answer}");
+            }
         })
         .await;
     });
@@ -303,7 +330,7 @@ fn options_that_an_upgrade_cannot_follow_are_an_error_and_500() {
             });
             let (tcp, peer) = TcpListener::from_std(listener).accept().await.unwrap();
             let mut stream = Stream::plain(tcp, peer).unwrap();
-            receive_head(&mut stream).await.unwrap().unwrap();
+            receive_head(&mut stream).await.unwrap();
             let refused = upgrade(stream, subprotocols, &options).unwrap_err();
             assert!(refused.error.unwrap().to_string().starts_with("the option "));
             refused.stream.respond(&refused.response, true).await.unwrap();

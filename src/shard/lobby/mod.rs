@@ -180,7 +180,7 @@ impl Lobby {
             let received_before = received.len();
             match guest.read(&mut received, deadline).await {
                 Err(ReadFailure::Expired) => {
-                    let response = Response::text(Status::RequestTimeout, Status::RequestTimeout.reason());
+                    let response = Response::text(Status::REQUEST_TIMEOUT, Status::REQUEST_TIMEOUT.reason());
                     return self.respond(guest, &response, true).await;
                 }
                 Err(ReadFailure::Lost) => return,
@@ -238,7 +238,7 @@ impl Lobby {
             Err((guest, error)) => {
                 tracing::warn!(%error, "a client has no descriptor; raise the descriptor limit");
                 drop(permit);
-                let refusal = Response::text(Status::ServiceUnavailable, "Out of descriptors");
+                let refusal = Response::text(Status::SERVICE_UNAVAILABLE, "Out of descriptors");
                 self.respond(guest, &refusal, true).await;
             }
         }
