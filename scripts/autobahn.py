@@ -1,6 +1,6 @@
 """Judges what the Autobahn test suite has found: every case must pass strictly.
 
-    autobahn.py INDEX.json... [--table=FILE]
+    autobahn.py INDEX.json... [--table=FILE --commit=COMMIT]
 """
 
 import collections
@@ -18,7 +18,7 @@ PASSED = {"OK", "INFORMATIONAL"}
 
 
 def main():
-    tables = [argument.removeprefix("--table=") for argument in sys.argv[1:] if argument.startswith("--table=")]
+    options = dict(argument[2:].split("=", 1) for argument in sys.argv[1:] if argument.startswith("--"))
     agents = {}
     for path in sys.argv[1:]:
         if not path.startswith("--"):
@@ -50,11 +50,11 @@ def main():
     if not total or bad:
         sys.exit(f"autobahn: {len(bad)} of {total} cases did not pass strictly")
     print(f"autobahn: all {total} cases pass strictly")
-    for table in tables:
+    if table := options.get("table"):
         pathlib.Path(table).write_text(
             "# Conformance\n\nWhat the [Autobahn test suite](https://github.com/crossbario/autobahn-testsuite) "
-            "says, release 0.8.2: cases that passed strictly. `scripts/autobahn --table` has written this. "
-            "Cases 12 and 13 are about compression, which is not spoken here.\n\n" + "\n".join(rows) + "\n")
+            f"says, release 0.8.2, of commit {options['commit']}: cases that passed strictly. "
+            "`scripts/autobahn --table` has written this. Cases 12 and 13 are about compression, which is not spoken here.\n\n" + "\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":
