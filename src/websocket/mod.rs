@@ -11,7 +11,8 @@
 //! - [`connect`] connects, [`Reconnecting`] does so again and again;
 //! - a [`Socket`] reads, and writes through as many [`Writer`]s as there are tasks that have something to say.
 //!
-//! All of it belongs to the thread of one runtime, and nothing in it is `Send`.
+//! All of it belongs to the thread of one runtime, and nothing in it is `Send`. That runtime is one of tokio-uring
+//! 0.5, which is a part of this interface: [`Stream::plain`] takes one of its connections.
 //!
 //! ```
 //! use uproar::websocket::{ConnectOptions, ListenOptions, Message, connect, listen};
