@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 use super::field::{FieldError, is_field_value, is_token};
+use super::head::HeadError;
 
 /// The fields that say where a response ends and what becomes of its connection. [`Response::encode`] writes them.
 const RESERVED_FIELDS: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
@@ -125,12 +126,6 @@ impl Response {
         Self { status, content_type: None, fields: Vec::new(), body: Bytes::new() }
     }
 
-    /// The metrics in Prometheus' text format, version 0.0.4.
-    #[must_use]
-    pub fn metrics(text: String) -> Self {
-        Self::new(Status::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
-    }
-
     /// 400, saying what is wrong.
     #[must_use]
     pub fn bad_request(body: &'static str) -> Self {
@@ -219,6 +214,18 @@ impl Response {
             bytes.extend_from_slice(&self.body);
         }
         bytes
+    }
+}
+
+impl From<HeadError> for Response {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::TooLarge => Self::text(
+                Status::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Status::REQUEST_HEADER_FIELDS_TOO_LARGE.reason(),
+            ),
+            HeadError::Unreadable => Self::bad_request(Status::BAD_REQUEST.reason()),
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::head::{Head, HeadError};
+use super::head::Head;
 use super::response::{Response, Status};
 use super::upgrade;
 
@@ -94,18 +94,6 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
         )),
         Place::Health => Route::Respond(Response::text(Status::OK, "ok")),
         Place::Metrics => Route::Metrics,
-    }
-}
-
-impl From<HeadError> for Response {
-    fn from(error: HeadError) -> Self {
-        match error {
-            HeadError::TooLarge => Self::text(
-                Status::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                Status::REQUEST_HEADER_FIELDS_TOO_LARGE.reason(),
-            ),
-            HeadError::Unreadable => Self::bad_request(Status::BAD_REQUEST.reason()),
-        }
     }
 }
 

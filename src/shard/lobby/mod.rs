@@ -31,6 +31,9 @@ use crate::protocol::route::{Endpoint, Policy, Route, route};
 use crate::protocol::tls::{self, ServerConfig, TlsStream};
 use guest::{FIRST_READ_BYTES, Guest, ReadFailure};
 
+/// The content type of Prometheus' text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// What the lobby needs from the rest of its shard.
 pub trait LobbyServices {
     /// True from the moment when the server begins to shut down.
@@ -165,7 +168,9 @@ impl Lobby {
                             return self.admit(guest, peer, endpoint, response, behind).await;
                         }
                         Route::Page => self.services.page(head.only_value("host")),
-                        Route::Metrics => Response::metrics(self.services.metrics_text()),
+                        Route::Metrics => {
+                            Response::new(Status::OK, METRICS_TYPE, self.services.metrics_text().into())
+                        }
                         Route::Respond(response) => response,
                         Route::SignInRequired(response) => {
                             self.services.note(LobbyEvent::SignInRequired);
