@@ -1,5 +1,6 @@
 //! The half of a socket that writes. There may be many of them.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,8 +36,26 @@ struct Shared {
     queue_bytes_max: usize,
     /// How long a writer waits for a peer that takes nothing.
     patience: Option<Duration>,
-    /// Whose turn it is to write: who came first.
-    turn: Mutex<()>,
+    /// Where who has to wait stands in line.
+    line: Mutex<()>,
+    /// How many stand there.
+    waiting: Cell<usize>,
+}
+
+/// One who stands in line, until its turn has come.
+struct InLine<'a>(&'a Cell<usize>);
+
+impl<'a> InLine<'a> {
+    fn new(waiting: &'a Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Writer {
@@ -46,7 +65,8 @@ impl Writer {
             link,
             queue_bytes_max: options.queue_bytes_max,
             patience,
-            turn: Mutex::new(()),
+            line: Mutex::new(()),
+            waiting: Cell::new(0),
         }))
     }
 
@@ -94,7 +114,8 @@ impl Writer {
     ///
     /// [`WriteError::Failed`].
     pub async fn flush(&self) -> Result<(), WriteError> {
-        let _turn = self.0.turn.lock().await;
+        let _in_line = InLine::new(&self.0.waiting);
+        let _turn = self.0.line.lock().await;
         Ok(self.0.link.sent().await?)
     }
 
@@ -178,14 +199,21 @@ impl Writer {
         if self.has_closed() { Err(WriteError::Closed) } else { Ok(()) }
     }
 
-    /// Waits until all who came before have written, and less is queued than may be.
-    async fn turn(&self) -> Result<MutexGuard<'_, ()>, WriteError> {
-        let Shared { link, queue_bytes_max, patience, turn } = &*self.0;
-        let turn = turn.lock().await;
+    /// Waits until all who came before have written, and less is queued than may be. What is yielded is to be
+    /// held until the message is queued.
+    async fn turn(&self) -> Result<Option<MutexGuard<'_, ()>>, WriteError> {
+        let Shared { link, queue_bytes_max, patience, line, waiting } = &*self.0;
+        let has_room = || link.outgoing.borrow().queued_bytes() < *queue_bytes_max;
+        self.is_usable()?;
+        if waiting.get() == 0 && has_room() {
+            return Ok(None);
+        }
+        let _in_line = InLine::new(waiting);
+        let turn = line.lock().await;
         loop {
             self.is_usable()?;
-            if link.outgoing.borrow().queued_bytes() < *queue_bytes_max {
-                return Ok(turn);
+            if has_room() {
+                return Ok(Some(turn));
             }
             // Nothing else runs between the look at the queue and this, so no progress is missed.
             let progress = link.progress.notified();
