@@ -226,7 +226,8 @@ fn start_driver() -> (Child, u16) {
             }
         }
     });
-    match announced.recv_timeout(PATIENCE) {
+    // The first one may have to come from a slow disk.
+    match announced.recv_timeout(6 * PATIENCE) {
         Ok(port) => (driver, port),
         Err(_) => {
             let _ = driver.kill();
