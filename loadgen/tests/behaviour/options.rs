@@ -243,7 +243,15 @@ fn assert_is_saved_when_it_gets(signal: &str, server: SocketAddr) {
     let directory = tempfile::tempdir().expect("a directory");
     let out = directory.path().to_str().expect("UTF-8");
     let arguments = ["--dialect", "raw", "--duration", "60s", "--warmup", "0s", "--out", out];
-    let mut child = command(server, &arguments).stdout(Stdio::piped()).spawn().expect("loadgen runs");
+    // What it is told to ignore it ignores, and tests may run under nohup(1).
+    let loadgen = command(server, &arguments);
+    let mut child = Command::new("env")
+        .arg("--default-signal=HUP")
+        .arg(loadgen.get_program())
+        .args(loadgen.get_args())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("loadgen runs");
     // The log has an interval once something was measured.
     let log = directory.path().join("run.hlog");
     let is_interval = |line: &str| line.starts_with(|first: char| first.is_ascii_digit());
