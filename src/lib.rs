@@ -15,6 +15,7 @@
 mod accept_failures;
 pub mod connection_id;
 pub mod frame;
+pub mod log_limit;
 pub mod protocol;
 pub mod ring;
 pub mod websocket;
