@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use serde_json::json;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{
-    BINARY, CLOSE, Chat, Header, Launch, PING, PONG, Server, Socket, TEXT, Wire, frame,
+    BINARY, CLOSE, Chat, Header, Launch, PATIENCE, PING, PONG, Server, Socket, TEXT, Wire, frame,
     on_one_and_four_shards, request, upgrade_request,
 };
 use crate::http_paths::answer;
@@ -324,10 +324,10 @@ fn grown(before: &Numbers, now: &Numbers, series: &str) -> f64 {
 
 /// Waits until all have grown by exactly that much. What a scrape itself causes is not among them.
 async fn assert_grown(server: &Server, before: &Numbers, expected: &[(&str, i64)]) {
-    let mut wrong = Vec::new();
-    for _ in 0..200 {
+    let deadline = Instant::now() + 2 * PATIENCE;
+    loop {
         let now = numbers(server).await;
-        wrong = expected
+        let wrong: Vec<String> = expected
             .iter()
             .filter_map(|(series, count)| {
                 let grown = grown(before, &now, series);
@@ -337,9 +337,9 @@ async fn assert_grown(server: &Server, before: &Numbers, expected: &[(&str, i64)
         if wrong.is_empty() {
             return;
         }
+        assert!(Instant::now() < deadline, "grown: {wrong:#?}");
         sleep(Duration::from_millis(20)).await;
     }
-    panic!("grown: {wrong:#?}");
 }
 
 async fn assert_settles(server: &Server, name: &str, mut fact: impl FnMut(&Numbers) -> bool) {

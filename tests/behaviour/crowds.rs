@@ -64,7 +64,7 @@ async fn silent_crowds_come_and_go_beside_a_chat_and_leave_nothing_behind(launch
 }
 
 async fn many_closing_at_once_are_each_said_to_leave_once(launch: Launch) {
-    let server = launch.flag("--presence", "exact").start();
+    let server = launch.flag("--presence", "exact").flag("--handshake-timeout", "10m").start();
     let mut alice = Chat::enter(&server).await;
     let (mut crowd, mut ids) = come(&server, &mut alice, 200).await;
     for (n, mut wire) in crowd.drain(..).enumerate() {
@@ -89,7 +89,7 @@ async fn many_closing_at_once_are_each_said_to_leave_once(launch: Launch) {
 }
 
 async fn many_joining_at_once_are_each_announced_once(launch: Launch) {
-    let server = launch.flag("--presence", "exact").start();
+    let server = launch.flag("--presence", "exact").flag("--handshake-timeout", "10m").start();
     let mut alice = Chat::enter(&server).await;
     let mut bob = Chat::enter(&server).await;
     assert_eq!(alice.next().await["type"], "join");

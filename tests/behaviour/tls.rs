@@ -9,7 +9,6 @@ use rcgen::date_time_ymd;
 use rustix::process::Signal;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
@@ -51,7 +50,7 @@ async fn http_1_1_is_agreed_on_and_nothing_else(launch: Launch) {
     let wire = upgraded(&server, &Arc::new(client.clone())).await;
     assert_eq!(wire.transport().session().alpn_protocol(), Some(&b"http/1.1"[..]));
     client.alpn_protocols = vec![b"h2".to_vec()];
-    let refused = Transport::shake_hands(tcp(&server).await, &server, &Arc::new(client)).await;
+    let refused = Transport::shake_hands(server.connect().await, &server, &Arc::new(client)).await;
     let error = refused.err().expect("h2 alone is refused");
     assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
 }
@@ -83,7 +82,7 @@ async fn keys_may_be_updated(launch: Launch) {
 async fn plain_http_is_told_to_use_tls(launch: Launch) {
     let server = launch.over_tls().start();
     for request in [&b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"[..], upgrade_request("/chat").as_bytes()] {
-        let mut plain = tcp(&server).await;
+        let mut plain = server.connect().await;
         plain.write_all(request).await.unwrap();
         let mut answer = String::new();
         within("answer", plain.read_to_string(&mut answer)).await.expect("an orderly end");
@@ -96,7 +95,7 @@ async fn plain_http_is_told_to_use_tls(launch: Launch) {
 
 async fn tls_on_a_plain_port_is_a_bad_request(launch: Launch) {
     let server = launch.start();
-    let mut client = tcp(&server).await;
+    let mut client = server.connect().await;
     client.write_all(&hello(&Certificate::new())).await.unwrap();
     let mut answer = String::new();
     within("answer", client.read_to_string(&mut answer)).await.expect("an orderly end");
@@ -139,12 +138,12 @@ async fn every_beginning_of_a_handshake_may_be_all_there_is(launch: Launch) {
     let before = server.sockets();
     let hello = hello(certificate(&server));
     for len in (0..hello.len()).step_by(7) {
-        let mut client = tcp(&server).await;
+        let mut client = server.connect().await;
         client.write_all(&hello[..len]).await.unwrap();
     }
     // One byte of each is another one.
     for index in (0..hello.len()).step_by(7) {
-        let mut client = tcp(&server).await;
+        let mut client = server.connect().await;
         let mut damaged = hello.clone();
         damaged[index] ^= 0x55;
         client.write_all(&damaged).await.unwrap();
@@ -160,7 +159,7 @@ async fn a_handshake_has_its_time(launch: Launch) {
     let server = launch.over_tls().flag("--handshake-timeout", "300ms").start();
     let hello = hello(certificate(&server));
     for beginning in [&hello[..0], &hello[..100], &hello] {
-        let mut client = tcp(&server).await;
+        let mut client = server.connect().await;
         client.write_all(beginning).await.unwrap();
         let mut answer = Vec::new();
         // An end at all is what it is about.
@@ -265,12 +264,8 @@ fn certificate(server: &Server) -> &Certificate {
     server.certificate().expect("a server that speaks TLS")
 }
 
-async fn tcp(server: &Server) -> TcpStream {
-    within("connection", TcpStream::connect(server.address())).await.expect("the server accepts")
-}
-
 async fn upgraded(server: &Server, client: &Arc<ClientConfig>) -> Wire {
-    let transport = Transport::shake_hands(tcp(server).await, server, client).await;
+    let transport = Transport::shake_hands(server.connect().await, server, client).await;
     let mut wire = Wire::of(transport.expect("a TLS session"));
     wire.upgrade_to("/echo").await;
     wire

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -14,9 +15,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
-use super::{Certificate, PATIENCE, eventually};
+use super::{Certificate, PATIENCE, Wire, eventually, request, within};
 
 /// What a file may grow to where files are small: some messages of the longest kind.
 const SMALL_FILE_KIB: usize = 200;
@@ -40,6 +42,8 @@ pub(crate) struct Server {
     /// Stays while the server may write to it.
     _data: Option<Arc<TempDir>>,
     certificate: Option<Arc<Certificate>>,
+    /// How many connections the kernel has made to it, whether or not it has accepted them.
+    connections_made: AtomicU64,
 }
 
 impl Launch {
@@ -132,7 +136,8 @@ impl Launch {
             let output = output.lock().unwrap();
             panic!("the server with {:?} did not start to listen:\n{output}", self.arguments);
         };
-        Server { child, address, output, _data: self.data, certificate: self.certificate }
+        let connections_made = AtomicU64::new(0);
+        Server { child, address, output, _data: self.data, certificate: self.certificate, connections_made }
     }
 }
 
@@ -165,6 +170,18 @@ impl Server {
     /// The certificate, where it speaks TLS.
     pub(crate) fn certificate(&self) -> Option<&Certificate> {
         self.certificate.as_deref()
+    }
+
+    /// Connects to it.
+    pub(crate) async fn connect(&self) -> TcpStream {
+        self.connect_with(TcpSocket::new_v4().unwrap()).await
+    }
+
+    /// Connects this socket to it.
+    pub(crate) async fn connect_with(&self, socket: TcpSocket) -> TcpStream {
+        let stream = within("connection", socket.connect(self.address)).await.expect("the server accepts");
+        self.connections_made.fetch_add(1, Ordering::Relaxed);
+        stream
     }
 
     /// All lines that it has printed so far.
@@ -216,8 +233,25 @@ impl Server {
         files.iter().filter(|name| name.starts_with("socket:")).count()
     }
 
-    /// Waits until no more sockets are open than there were before.
+    /// Waits until it has accepted every connection that was made to it. One that its client has left again may
+    /// still be in the backlog, which no count of its sockets shows.
+    async fn accepts_everyone(&self) {
+        eventually("everyone is accepted", async || {
+            let mut wire = Wire::connect(self).await;
+            wire.send(request(self, "GET", "/metrics", "")).await;
+            let metrics = wire.response().await.body;
+            let mut lines = metrics.lines();
+            let accepted = lines.find_map(|line| line.strip_prefix("uproar_connections_accepted_total "));
+            let accepted: u64 = accepted.expect(&metrics).parse().unwrap();
+            // The one that asks is among both.
+            accepted >= self.connections_made.load(Ordering::Relaxed)
+        })
+        .await;
+    }
+
+    /// Waits until all connections were accepted, and no more sockets are open than there were before.
     pub(crate) async fn falls_to_sockets(&self, before: usize) {
+        self.accepts_everyone().await;
         let deadline = Instant::now() + 2 * PATIENCE;
         while self.sockets() > before {
             assert!(Instant::now() < deadline, "more than {before} still open: {:#?}", self.open_files());

@@ -1,7 +1,6 @@
 //! A well-behaved client of any dialect, by tokio-tungstenite.
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -14,11 +13,8 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) async fn connect(server: &Server, path: &str) -> Self {
-        let address = server.address();
-        let tcp = within("connection", TcpStream::connect(address)).await;
-        let tcp = tcp.expect("the server accepts");
-        let tcp = Transport::over(tcp, server).await;
-        let handshake = tokio_tungstenite::client_async(format!("ws://{address}{path}"), tcp);
+        let tcp = Transport::over(server.connect().await, server).await;
+        let handshake = tokio_tungstenite::client_async(format!("ws://{}{path}", server.address()), tcp);
         let (stream, _) = within("upgrade", handshake).await.expect("an upgrade");
         Self { stream }
     }

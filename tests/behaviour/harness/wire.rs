@@ -27,8 +27,7 @@ pub(crate) struct Response {
 
 impl Wire {
     pub(crate) async fn connect(server: &Server) -> Self {
-        let stream = within("connection", TcpStream::connect(server.address()));
-        Self::over(stream.await.expect("the server accepts"), server).await
+        Self::over(server.connect().await, server).await
     }
 
     /// Connects with a receive buffer so small that the server soon feels it not being read.
@@ -37,8 +36,7 @@ impl Wire {
         socket.set_recv_buffer_size(4096).unwrap();
         socket.set_nonblocking(true).unwrap();
         let socket = TcpSocket::from_std_stream(socket.into());
-        let stream = within("connection", socket.connect(server.address()));
-        Self::over(stream.await.expect("the server accepts"), server).await
+        Self::over(server.connect_with(socket).await, server).await
     }
 
     async fn over(tcp: TcpStream, server: &Server) -> Self {
