@@ -1,7 +1,7 @@
 """Reads the runs of scripts/limit.
 
     limit.py run RUN.JSON LABEL     one line about one run
-    limit.py summary DIRECTORY      the table of all pairs
+    limit.py summary DIRECTORY      the table of all rounds
 """
 
 import json
@@ -9,21 +9,35 @@ import statistics
 import sys
 from pathlib import Path
 
+PROGRAMS = "limit", "uproar", "baseline"
+# What is compared with what.
+RATIOS = ("uproar", "limit"), ("baseline", "limit"), ("uproar", "baseline")
+# Two figures for each delivery, and what they are of.
+COSTS = ("core_us", "whole core"), ("process_us", "process")
+
 
 def read(path):
-    """CPU in µs for each delivery, the share of it in user space, and memory in bytes for each idle
-    connection, with why the run is invalid, if it is."""
+    """CPU in µs for each delivery, of the whole core and of the process, the share of the latter in user space,
+    and memory in bytes for each idle connection, with why the run is invalid, if it is."""
     run = json.loads(path.read_text())
     server = run["server"]
     user, system = server["cpu"]["user_us"], server["cpu"]["system_us"]
     before, connected = server["resident_before_connect"], server["resident_connected"]
+    cores = server["cores"]
     # CPU time is what it is when a message was sent late; anything else that spoils a run spoils it too.
     failed = [gate for gate in run["validity"]["gates"] if not gate["passed"] and gate["name"] != "send_lag"]
+    reasons = [gate["finding"] for gate in failed]
+    # Where loadgen worked on it, too, it is no cost of the server's.
+    if cores is None or cores["shared_with_loadgen"] or cores["whole_machine"]:
+        reasons.append("the server had no core of its own")
     return {
-        "cpu_us": server["cpu_us_per_delivery"],
+        "core_us": cores and cores["us_per_delivery"],
+        "process_us": server["cpu_us_per_delivery"],
+        "thin": server["cpu_thin"] or bool(cores and cores["thin"]),
+        "stolen_share": cores["stolen_us"] / cores["busy_us"] if cores and cores["busy_us"] else 0.0,
         "user_share": user / (user + system) if user + system else 0.0,
         "idle_bytes": (connected - before) / run["connections"]["ready"] if before and connected else None,
-        "invalid": "; ".join(gate["finding"] for gate in failed),
+        "invalid": "; ".join(reasons) or ("" if server["deliveries"] else "nothing was delivered"),
     }
 
 
@@ -32,41 +46,59 @@ def spread(values, unit, digits=2):
 
 
 def summary(directory):
-    """Prints the table; says whether there was something to compare in each dialect."""
-    complete = True
-    for dialect in ("raw", "chat"):
-        pairs = []
-        for path in directory.glob(f"{dialect}-*-uproar/run.json"):
-            other = Path(str(path).replace("-uproar/run.json", "-limit/run.json"))
-            if other.exists():
-                pairs.append((int(path.parent.name.split("-")[1]), read(other), read(path)))
-        pairs.sort(key=lambda pair: pair[0])
-        good = [(limit, uproar) for _, limit, uproar in pairs if not limit["invalid"] and not uproar["invalid"]]
-        print(f"{dialect}: {len(good)} of {len(pairs)} pairs; median (least..most)")
-        if not good:
-            complete = False
-            print()
+    """Prints the tables; says whether there was something to compare in each dialect."""
+    return all([table(directory, dialect) for dialect in ("raw", "chat")])
+
+
+def table(directory, dialect):
+    # Each round with the runs that count, by program.
+    measured, rounds = set(), {}
+    for path in directory.glob(f"{dialect}-*/run.json"):
+        _, number, program = path.parent.name.split("-")
+        measured.add(program)
+        run = read(path)
+        counting = rounds.setdefault(int(number), {})
+        if not run["invalid"]:
+            counting[program] = run
+    programs = [program for program in PROGRAMS if program in measured]
+    print(f"{dialect}: median (least..most) of {len(rounds)} rounds, µs a delivery")
+    for program in programs:
+        runs = [counting[program] for counting in rounds.values() if program in counting]
+        if not runs:
+            print(f"  {program:9} no valid run")
             continue
-        limits, uproars = zip(*good)
-        for name, runs in (("limit", limits), ("uproar", uproars)):
-            cpu = spread([run["cpu_us"] for run in runs], "µs a delivery")
-            share = spread([100 * run["user_share"] for run in runs], "% in user space", 1)
-            print(f"  {name:7} {cpu}   {share}")
-        ratios = [uproar["cpu_us"] / limit["cpu_us"] for limit, uproar in good]
-        print("ratio     " + "  ".join(f"{ratio:.3f}" for ratio in ratios) + f"   median {statistics.median(ratios):.3f}")
-        idle = [run["idle_bytes"] / 1024 for run in uproars if run["idle_bytes"] is not None]
-        if idle:
-            print("  uproar  " + spread(idle, "KiB resident for each idle connection"))
-        print()
-    return complete
+        costs = "   ".join(f"{name} {spread([run[cost] for run in runs], 'µs')}" for cost, name in COSTS)
+        share = spread([100 * run["user_share"] for run in runs], "% of it in user space", 1)
+        marks = f"   {len(runs)} valid" * (len(runs) < len(rounds)) + "   thin" * any(run["thin"] for run in runs)
+        print(f"  {program:9} {costs}, {share}{marks}")
+        stolen = max(run["stolen_share"] for run in runs)
+        if stolen > 0.01:
+            print(f"  {program:9} a hypervisor had up to {100 * stolen:.1f} % of the core's time")
+    for one, other in RATIOS:
+        pairs = [(counting[one], counting[other]) for _, counting in sorted(rounds.items())
+                 if one in counting and other in counting]
+        for cost, name in COSTS:
+            if pairs:
+                ratios = [run[cost] / beside[cost] for run, beside in pairs]
+                each = "  ".join(f"{ratio:.3f}" for ratio in ratios)
+                print(f"  {one} ÷ {other}, {name}: {each}   median {statistics.median(ratios):.3f}")
+    for program in programs:
+        runs = [counting[program] for counting in rounds.values() if program in counting]
+        idle = [run["idle_bytes"] / 1024 for run in runs if run["idle_bytes"] is not None]
+        if idle and program != "limit":
+            print(f"  {program:9} " + spread(idle, "KiB resident for each idle connection"))
+    print()
+    return any({"uproar", "limit"} <= counting.keys() for counting in rounds.values())
 
 
 def main(arguments):
     match arguments:
         case ["run", path, label]:
             run = read(Path(path))
-            cpu = f"{run['cpu_us']:.2f} µs a delivery" if run["cpu_us"] else "no deliveries"
-            print(f"  {label}: {cpu}" + (f"  INVALID: {run['invalid']}" if run["invalid"] else ""), flush=True)
+            costs = [f"{name} {run[cost]:.2f}" for cost, name in COSTS if run[cost]]
+            told = ", ".join(costs) + " µs a delivery" if costs else "no deliveries"
+            marks = ", thin" * run["thin"] + (f"  INVALID: {run['invalid']}" if run["invalid"] else "")
+            print(f"  {label}: {told}{marks}", flush=True)
         case ["summary", directory]:
             sys.exit(0 if summary(Path(directory)) else 3)
         case _:

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cli::{Dialect, RunOptions};
+use crate::core_time::{self, CoreTime, all_cores};
 use crate::measure::{Counts, Timings};
 use crate::merged::{Merged, Record};
 use crate::outcome::{
-    Connections, Deliveries, Ending, Half, Outcome, Room, SCHEMA_VERSION, Server, Settings, StageOutcome,
-    Thread,
+    CPU_ERROR_SHARE_MAX, Connections, Deliveries, Ending, Half, Outcome, Room, SCHEMA_VERSION, Server,
+    ServerCores, Settings, StageOutcome, Thread,
 };
 use crate::plan::Plan;
 use crate::provenance::Provenance;
@@ -17,9 +18,12 @@ use crate::quantiles::{Summary, Undelivered, value_at};
 use crate::results::text::grouped;
 use crate::schedule::Stage;
 use crate::security::{Security, Tls};
-use crate::server_process::CpuTime;
+use crate::server_process::{CpuTime, ERROR_A_THREAD};
 use crate::stages::MergedStage;
 use crate::validity::{Evidence, Validity};
+
+/// From here on it is worth a warning that a hypervisor gave the server's cores to others.
+const STOLEN_SHARE_WARN: f64 = 0.01;
 
 /// Where the run took place.
 #[derive(Debug, Default)]
@@ -48,6 +52,8 @@ pub struct Ended {
 pub struct Watch {
     /// Memory before the first client connected.
     pub resident_before_connect: Option<u64>,
+    /// What showed then that it had served before.
+    pub served_before: Option<String>,
     /// Memory when all were connected.
     pub resident_connected: Option<u64>,
     /// Memory at the end.
@@ -56,6 +62,12 @@ pub struct Watch {
     pub cpu_start: Option<CpuTime>,
     /// CPU time when measuring ended.
     pub cpu_end: Option<CpuTime>,
+    /// How many threads it had then; 0 when that is not known.
+    pub threads: usize,
+    /// What its cores had done when measuring began.
+    pub cores_start: Option<CoreTime>,
+    /// What they had done when measuring ended.
+    pub cores_end: Option<CoreTime>,
 }
 
 /// Puts the outcome together.
@@ -123,6 +135,11 @@ pub fn outcome(
         received: room.received,
         reach: room.received as f64 / room.expected.max(1) as f64,
     });
+    let server = options
+        .server_pid
+        .and_then(|pid| server_cost(pid, machine, window, merged.counts.received_in_window));
+    let mut remarks = remarks(plan, &merged.counts, &connections, server_error.as_deref());
+    remarks.extend(server.as_ref().into_iter().flat_map(server_remarks));
     let evidence = Evidence {
         ending: ended.ending,
         measured,
@@ -141,7 +158,8 @@ pub fn outcome(
         halves_ns: halves.as_ref().map(|halves| halves.each_ref().map(|half| [half.p50_ns, half.p99_ns])),
         shared_cores: machine.shared_cores.clone(),
         cores_unknown: machine.cores_unknown,
-        remarks: remarks(plan, &merged.counts, &connections, server_error.as_deref()),
+        is_pinned: !machine.cores.is_empty(),
+        remarks,
     };
     let mut outcome = Outcome {
         schema_version: SCHEMA_VERSION,
@@ -170,9 +188,7 @@ pub fn outcome(
         stages: options.stages().iter().zip(&merged.stages).map(stage).collect(),
         halves,
         threads,
-        server: options
-            .server_pid
-            .and_then(|pid| server_cost(pid, &machine.watch, window, merged.counts.received_in_window)),
+        server,
         provenance,
         unsaved: None,
     };
@@ -194,19 +210,71 @@ fn stage((asked, merged): (&Stage, &MergedStage)) -> StageOutcome {
     }
 }
 
-fn server_cost(pid: u32, watch: &Watch, window_ns: u64, deliveries: u64) -> Option<Server> {
+fn server_cost(pid: u32, machine: &Machine, window_ns: u64, deliveries: u64) -> Option<Server> {
+    let watch = &machine.watch;
     let cpu = watch.cpu_end?.since(watch.cpu_start?);
-    let total_us = (cpu.user_us + cpu.system_us) as f64;
+    let cpu_us = cpu.total_ns as f64 / 1e3;
+    // No more of its threads run at a time than it has cores.
+    let cores = watch.cores_end.as_ref().map_or(usize::MAX, |time| time.cores.len());
+    let error = ERROR_A_THREAD * watch.threads.min(cores).max(1) as u32;
+    let each = |us: f64| (deliveries > 0).then(|| us / deliveries as f64);
     Some(Server {
         pid,
         cpu,
+        cpu_error_us: error.as_micros() as u64,
+        cpu_thin: is_thin(Duration::from_nanos(cpu.total_ns), error),
         window_seconds: window_ns as f64 / 1e9,
         deliveries,
-        cpu_us_per_delivery: (deliveries > 0).then(|| total_us / deliveries as f64),
+        cpu_us_per_delivery: each(cpu_us),
+        cores: server_cores(machine, each),
         resident_before_connect: watch.resident_before_connect,
         resident_connected: watch.resident_connected,
         resident_end: watch.resident_end,
+        served_before: watch.served_before.clone(),
     })
+}
+
+fn server_cores(machine: &Machine, each: impl FnOnce(f64) -> Option<f64>) -> Option<ServerCores> {
+    let Watch { cores_start, cores_end, .. } = &machine.watch;
+    let (start, end) = (cores_start.as_ref()?, cores_end.as_ref()?);
+    let core_time::Busy { busy, stolen } = end.since(start)?;
+    let error = core_time::ERROR_A_CORE * end.cores.len() as u32;
+    Some(ServerCores {
+        cores: end.cores.iter().copied().collect(),
+        busy_us: busy.as_micros() as u64,
+        stolen_us: stolen.as_micros() as u64,
+        error_us: error.as_micros() as u64,
+        thin: is_thin(busy, error),
+        us_per_delivery: each(busy.as_secs_f64() * 1e6),
+        shared_with_loadgen: machine.shared_cores.clone(),
+        whole_machine: end.cores == all_cores(),
+    })
+}
+
+fn is_thin(measured: Duration, error: Duration) -> bool {
+    error.as_secs_f64() > measured.as_secs_f64() * CPU_ERROR_SHARE_MAX
+}
+
+/// What makes the figures of the server doubtful, in words.
+fn server_remarks(server: &Server) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if let Some(why) = &server.served_before {
+        remarks.push(format!(
+            "the server has had clients before this run ({why}): it may give the new ones memory that it kept, \
+             so their share of it is too low; restart the server to measure memory"
+        ));
+    }
+    let own = server.cores.as_ref().filter(|cores| cores.are_own() && cores.busy_us > 0);
+    if let Some(cores) = own {
+        let stolen = cores.stolen_us as f64 / cores.busy_us as f64;
+        if stolen > STOLEN_SHARE_WARN {
+            remarks.push(format!(
+                "a hypervisor kept the server's cores waiting for {:.1} % of what counts as their busy time",
+                stolen * 100.0
+            ));
+        }
+    }
+    remarks
 }
 
 /// What is wrong and no gate: each in words.

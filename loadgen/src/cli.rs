@@ -11,7 +11,24 @@ use crate::compare::CompareOptions;
 use crate::schedule::{Arrivals, Stage, Stages, positive_rate};
 use crate::threshold::Threshold;
 
-const GATES_AND_EXIT_CODES: &str = "\
+const RESULT_AND_EXIT_CODES: &str = "\
+The rows of the result, in milliseconds:
+  latency          from when a broadcast was due to when a receiver had it; one value for each receiver
+  service          the same from when it was actually sent
+  send lag         from when a broadcast was due to when it was sent
+  first receiver   from when a broadcast was due to when the first of its receivers had it; one value for each \
+broadcast, as in the next two rows
+  last (complete)  the same until the last of its receivers had it
+  spread           from the first receiver to the last: how long a broadcast takes to get around, and how \
+much later than others a member may hear of it
+
+With --server-pid, the CPU time of the server's process (what the scheduler has billed to its threads), and that \
+of its cores: the time in which those that it may run on were not idle. The second one includes what the kernel \
+does for the server and bills to nobody, such as interrupts and the network's work while the core is otherwise \
+idle, but also all else that runs there: give the server cores of its own, as in: taskset --cpu-list 0 SERVER. \
+Either is marked as thin when it may be off by more than 2 %: the process's below 0.5 s for each thread that \
+runs at a time, the cores' below 1 s for each core.
+
 A run is INVALID when fewer than 99.5 % of the planned broadcasts were sent; send lag p99 exceeds 10 % of \
 latency p50 of what was received; a thread was processing for over 95 % of its time; a delivery \
 is missing, or with --allow-loss all of them are; not all clients connected or came back; or it ended early.
@@ -24,7 +41,7 @@ before measuring has begun, it ends with 1. A second signal ends it at once.";
 
 /// Measures how long a WebSocket broadcast takes to reach each of its receivers.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, after_help = GATES_AND_EXIT_CODES)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = RESULT_AND_EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -94,7 +111,7 @@ pub enum Format {
 /// The options of one run.
 #[derive(Clone, Debug, Args)]
 pub struct RunOptions {
-    /// The server, over TLS with wss://; the dialect chooses the path unless the URL has one.
+    /// The server, as ws://HOST:PORT, or wss://HOST:PORT for TLS; the dialect chooses the path unless the URL has one.
     #[arg(long, default_value = "ws://127.0.0.1:8080")]
     pub url: String,
     /// For a wss:// URL: trust the certificates in this PEM file, and those that they have signed, instead of
@@ -164,7 +181,8 @@ pub struct RunOptions {
     /// server's core. Default: on with --cores, unless the server may run on one of them.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub busy_poll: Option<bool>,
-    /// The server's process, to report its CPU time for each delivery, and its memory.
+    /// The server's process, to report for each delivery its CPU time and that of the cores that it may run
+    /// on, and its memory.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub server_pid: Option<u32>,
     /// What the server was built from, to be kept with the result.

@@ -256,7 +256,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
 impl Step {
     fn of(rate: f64, condition: &Threshold, outcome: &Outcome, directory: Option<String>) -> Self {
         let verdict = condition.judge(outcome);
-        let invalid = outcome.validity.reasons().next().map(|reason| format!("INVALID: {reason}"));
+        let invalid = outcome.validity.failed().next().map(|gate| format!("INVALID: {}", gate.finding));
         let failed: Vec<_> =
             outcome.validity.gates.iter().filter(|gate| !gate.passed).map(|gate| gate.name).collect();
         let was_only = |allowed: &[&str]| failed.iter().all(|name| allowed.contains(name));

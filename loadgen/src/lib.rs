@@ -36,6 +36,7 @@ pub mod client;
 pub mod clock;
 pub mod compare;
 pub mod context;
+pub mod core_time;
 pub mod crowd;
 pub mod error;
 pub mod find_max;

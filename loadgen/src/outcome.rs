@@ -234,25 +234,67 @@ pub struct Thread {
     pub busy_share: f64,
 }
 
-/// What the server's process cost while measuring.
+/// What the server cost while measuring.
 #[derive(Debug, Serialize)]
 pub struct Server {
     /// Its process.
     pub pid: u32,
-    /// CPU time while measuring, in microseconds.
+    /// CPU time of the process while measuring.
     pub cpu: CpuTime,
+    /// How far off that may be, in microseconds.
+    pub cpu_error_us: u64,
+    /// True when that is more than [`CPU_ERROR_SHARE_MAX`] of it.
+    pub cpu_thin: bool,
     /// The length of that time.
     pub window_seconds: f64,
     /// Deliveries received in that time.
     pub deliveries: u64,
     /// Microseconds of CPU for each of them.
     pub cpu_us_per_delivery: Option<f64>,
+    /// What its cores did in all in that time; nothing where that cannot be known.
+    pub cores: Option<ServerCores>,
     /// Resident memory before the first client connected, in bytes.
     pub resident_before_connect: Option<u64>,
     /// Resident memory when all were connected.
     pub resident_connected: Option<u64>,
     /// Resident memory at the end.
     pub resident_end: Option<u64>,
+    /// What showed before the first client connected that the server had served others, in words: what clients
+    /// need it may have kept from those, and its memory stands for more than this run.
+    pub served_before: Option<String>,
+}
+
+/// What the cores that the server may run on did in all, whoever it was for.
+#[derive(Debug, Serialize)]
+pub struct ServerCores {
+    /// Which cores.
+    pub cores: Vec<usize>,
+    /// How long they were not idle, together, in microseconds.
+    pub busy_us: u64,
+    /// How much of it a hypervisor gave to other machines.
+    pub stolen_us: u64,
+    /// How far off `busy_us` may be.
+    pub error_us: u64,
+    /// True when that is more than [`CPU_ERROR_SHARE_MAX`] of it.
+    pub thin: bool,
+    /// Microseconds for each delivery.
+    pub us_per_delivery: Option<f64>,
+    /// Those that loadgen may run on, too: its work is among theirs.
+    pub shared_with_loadgen: Vec<usize>,
+    /// True when these are all cores of the machine, so that the work of all its programs is among theirs.
+    pub whole_machine: bool,
+}
+
+/// What may be off by more than this share of itself is marked as thin: less would hide behind the noise of
+/// runs, which is a few percent.
+pub const CPU_ERROR_SHARE_MAX: f64 = 0.02;
+
+impl ServerCores {
+    /// True when the server has them to itself, as far as is known.
+    #[must_use]
+    pub fn are_own(&self) -> bool {
+        self.shared_with_loadgen.is_empty() && !self.whole_machine
+    }
 }
 
 impl Outcome {

@@ -16,6 +16,7 @@ use rustix::thread::CpuSet;
 use crate::assembly::{self, Ended, Machine, Watch, merge_counts};
 use crate::cli::{Dialect, Format, RunOptions};
 use crate::clock::Clock;
+use crate::core_time::CoreTime;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::intervals::Intervals;
@@ -145,8 +146,8 @@ fn print(options: &RunOptions, outcome: &Outcome) -> Result<(), Error> {
         Format::Csv => results::print(&csv::lines(outcome).concat())?,
     }
     if options.format != Format::Text {
-        for reason in outcome.validity.reasons() {
-            eprintln!("INVALID: {reason}");
+        for gate in outcome.validity.failed() {
+            eprintln!("INVALID: {}\n  what to do: {}", gate.finding, gate.advice);
         }
         for verdict in outcome.thresholds.iter().filter(|verdict| !verdict.passed) {
             eprintln!("threshold broken: {}", verdict.finding);
@@ -275,7 +276,12 @@ impl Run {
         let server = self.server;
         let resident = || server.and_then(ServerProcess::resident_bytes);
         let cpu_time = || server.and_then(|server| server.cpu_time().ok());
-        let mut watch = Watch { resident_before_connect: resident(), ..Watch::default() };
+        let core_time = || CoreTime::now(server?.cores());
+        let mut watch = Watch {
+            resident_before_connect: resident(),
+            served_before: server.and_then(ServerProcess::served_before),
+            ..Watch::default()
+        };
         // The clock was started to connect.
         self.await_connected()?;
         let connected_ns = self.clock.now_ns();
@@ -290,7 +296,7 @@ impl Run {
 
         self.progress.begin("warm-up", (window_ns.start - start_ns) / 1_000_000);
         self.collect(Stretch::WarmUp, start_ns, &mut None)?;
-        watch.cpu_start = cpu_time();
+        (watch.cpu_start, watch.cores_start) = (cpu_time(), core_time());
         // Now, so that a run that never comes to measuring leaves no file behind.
         let mut file = self.out.create("run.hlog");
         let mut serializer = V2DeflateSerializer::new();
@@ -298,7 +304,8 @@ impl Run {
         let mut log = begun.and_then(|begun| self.out.note("run.hlog", begun));
         self.progress.begin("measuring", (window_ns.end - window_ns.start) / 1_000_000);
         self.collect(Stretch::Measuring, window_ns.start, &mut log)?;
-        watch.cpu_end = cpu_time();
+        (watch.cpu_end, watch.cores_end) = (cpu_time(), core_time());
+        watch.threads = server.map_or(0, ServerProcess::threads);
         self.progress.begin("drain", self.plan.drain_ns / 1_000_000);
         self.collect(Stretch::Drain, self.window_ns.end, &mut log)?;
         if self.out.note("run.hlog", self.intervals.finish(&mut log)).is_none() {

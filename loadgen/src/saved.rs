@@ -77,6 +77,9 @@ pub(crate) struct Gate {
     pub(crate) limit_is_minimum: bool,
     pub(crate) passed: bool,
     pub(crate) finding: String,
+    /// Empty where the gate passed, and in runs that were saved before there was advice.
+    #[serde(default)]
+    pub(crate) advice: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -136,9 +139,30 @@ pub(crate) struct Server {
     pub(crate) cpu: Cpu,
     pub(crate) window_seconds: f64,
     pub(crate) cpu_us_per_delivery: Option<f64>,
+    #[serde(default)]
+    pub(crate) cpu_thin: bool,
+    pub(crate) cores: Option<Cores>,
     pub(crate) resident_before_connect: Option<u64>,
     pub(crate) resident_connected: Option<u64>,
     pub(crate) resident_end: Option<u64>,
+    pub(crate) served_before: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Cores {
+    pub(crate) cores: Vec<usize>,
+    pub(crate) busy_us: u64,
+    pub(crate) thin: bool,
+    pub(crate) us_per_delivery: Option<f64>,
+    pub(crate) shared_with_loadgen: Vec<usize>,
+    pub(crate) whole_machine: bool,
+}
+
+impl Cores {
+    /// True when the server had them to itself, as far as is known.
+    pub(crate) fn are_own(&self) -> bool {
+        self.shared_with_loadgen.is_empty() && !self.whole_machine
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -25,10 +25,12 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] for another scheme, user information, a fragment, or no host.
+    /// [`Error::Usage`] for another scheme, with what to write instead, user information, a fragment, or no host.
     pub fn parse(url: &str) -> Result<Self, Error> {
-        let Url { is_secure, authority, host, port, target } =
-            Url::parse(url).map_err(|why| Error::Usage(format!("--url {url}: {why}")))?;
+        let Url { is_secure, authority, host, port, target } = Url::parse(url).map_err(|why| {
+            let written = meant(url).map_or(String::new(), |meant| format!("; write {meant}"));
+            Error::Usage(format!("--url {url}: {why}{written}"))
+        })?;
         Ok(Self { is_secure, authority, host, port, path: (target != "/").then_some(target) })
     }
 
@@ -51,6 +53,18 @@ impl Target {
     }
 }
 
+/// What was probably meant by a URL that does not begin with `ws://` or `wss://`.
+fn meant(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let meant = match &*scheme.to_ascii_lowercase() {
+        "" => format!("ws://{rest}, or wss://{rest} for TLS"),
+        "http" => format!("ws://{rest}"),
+        "https" => format!("wss://{rest}"),
+        _ => return None,
+    };
+    Url::parse(&format!("ws://{rest}")).is_ok().then_some(meant)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +82,23 @@ mod tests {
     fn a_refusal_names_the_flag() {
         let refusal = Target::parse("https://a").expect_err("refused").to_string();
         assert!(refusal.contains("--url https://a: only ws:// and wss:// are spoken"), "{refusal}");
+    }
+
+    #[test]
+    fn a_url_without_a_scheme_or_with_that_of_a_page_is_told_what_to_write() {
+        for (url, write) in [
+            ("127.0.0.1:8080", "; write ws://127.0.0.1:8080, or wss://127.0.0.1:8080 for TLS"),
+            ("[::1]:8080/chat", "; write ws://[::1]:8080/chat, or wss://[::1]:8080/chat for TLS"),
+            ("localhost", "; write ws://localhost, or wss://localhost for TLS"),
+            ("http://a:1/b", "; write ws://a:1/b"),
+            ("HTTPS://a", "; write wss://a"),
+        ] {
+            let refusal = Target::parse(url).expect_err(url).to_string();
+            assert!(refusal.ends_with(write), "{refusal}");
+        }
+        for hopeless in ["", "ftp://a", "a b", "http://", ":8080", "ws://"] {
+            let refusal = Target::parse(hopeless).expect_err(hopeless).to_string();
+            assert!(!refusal.contains("write"), "{refusal}");
+        }
     }
 }

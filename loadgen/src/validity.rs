@@ -50,6 +50,8 @@ pub struct Evidence {
     pub shared_cores: Vec<usize>,
     /// True when threads are pinned, and it is not known where the server runs.
     pub cores_unknown: bool,
+    /// True when this process's threads are pinned.
+    pub is_pinned: bool,
     /// How the run came to its end.
     pub ending: Ending,
     /// How long was measured.
@@ -77,6 +79,8 @@ pub struct Gate {
     pub passed: bool,
     /// The measurement in words.
     pub finding: String,
+    /// What to do where it does not hold; empty where it does.
+    pub advice: String,
 }
 
 /// The verdict on a run.
@@ -98,9 +102,9 @@ impl Validity {
         Self { valid: gates.iter().all(|gate| gate.passed), gates, warnings: warnings(evidence) }
     }
 
-    /// Why the run is not valid.
-    pub fn reasons(&self) -> impl Iterator<Item = &str> {
-        self.gates.iter().filter(|gate| !gate.passed).map(|gate| &*gate.finding)
+    /// The gates that did not pass: why the run is not valid.
+    pub fn failed(&self) -> impl Iterator<Item = &Gate> {
+        self.gates.iter().filter(|gate| !gate.passed)
     }
 }
 
@@ -113,22 +117,12 @@ fn gates(evidence: &Evidence) -> Vec<Gate> {
         if received_p50_ns == 0 { f64::INFINITY } else { lag_p99_ns as f64 / received_p50_ns as f64 };
     let busiest = evidence.busy_shares.iter().copied().fold(0.0, f64::max);
     let reach = share(received, expected);
-    let at_least = |name, value, limit, finding| Gate {
-        name,
-        value,
-        limit,
-        limit_is_minimum: true,
-        passed: value >= limit,
-        finding,
+    let gate = |name, value, limit, limit_is_minimum, passed, finding| {
+        let advice = if passed { String::new() } else { advice(name, evidence) };
+        Gate { name, value, limit, limit_is_minimum, passed, finding, advice }
     };
-    let at_most = |name, value, limit, finding| Gate {
-        name,
-        value,
-        limit,
-        limit_is_minimum: false,
-        passed: value <= limit,
-        finding,
-    };
+    let at_least = |name, value: f64, limit, finding| gate(name, value, limit, true, value >= limit, finding);
+    let at_most = |name, value: f64, limit, finding| gate(name, value, limit, false, value <= limit, finding);
     let ended = match evidence.ending {
         Ending::Complete => "complete",
         Ending::Interrupted => "interrupted by a signal",
@@ -187,6 +181,57 @@ fn gates(evidence: &Evidence) -> Vec<Gate> {
         ));
     }
     gates
+}
+
+/// What to do when a gate does not pass, which depends on what else was found.
+fn advice(gate: &str, evidence: &Evidence) -> String {
+    let is_shared = !evidence.shared_cores.is_empty();
+    let is_full = evidence.busy_shares.iter().any(|busy| *busy > BUSY_SHARE_WARN);
+    match gate {
+        "finished" => match evidence.ending {
+            Ending::Complete | Ending::Interrupted => "let it run to its end, or shorten --duration",
+            Ending::ServerGone => "look into the server's log for why it ended or closed its clients",
+        },
+        "send_lag" if evidence.received_p50_ns == 0 => {
+            "nothing was received that the lag could be compared with: see the reach"
+        }
+        "sent" | "send_lag" | "busy" if is_full && evidence.is_pinned => {
+            "loadgen's cores are full: give it more of them (--cores), or take fewer --clients, a lower --rate \
+             or a smaller --payload"
+        }
+        "sent" | "send_lag" | "busy" if is_full => {
+            "loadgen's thread is full: give it cores of its own, one thread each (--cores 1,2), or take fewer \
+             --clients, a lower --rate or a smaller --payload"
+        }
+        "sent" | "send_lag" | "busy" if is_shared || !evidence.is_pinned => {
+            "pin the server and loadgen to cores of their own: start the server with taskset --cpu-list 0, and \
+             loadgen with --cores 1; on a machine with one core, take fewer --clients or a lower --rate"
+        }
+        "send_lag" => {
+            "something else ran on loadgen's cores: end other programs or take a quieter machine, or else a \
+             lower --rate"
+        }
+        "busy" => "give loadgen more cores (--cores), or take fewer --clients or a lower --rate",
+        "sent" => {
+            "the senders' connections took no more: spread the load over more of them (--senders), or take a \
+             lower --rate"
+        }
+        "reach" if evidence.received == 0 => {
+            "see that the server sends a broadcast to all in the room or on the topic: --dialect, --room and the \
+             path in --url say what is asked of it"
+        }
+        "reach" => {
+            "look into the server's log for what it dropped or whom it closed; take a lower --rate or fewer \
+             --clients; where deliveries are only late, a longer --drain; where loss is expected, --allow-loss"
+        }
+        "connected" => {
+            "see above why they did not; pace them with --connect-rate, or raise what the server allows (clients, \
+             descriptors, backlog)"
+        }
+        "rejoined" => "let fewer clients leave (--churn), or give them longer to come back (--drain)",
+        _ => unreachable!("Bug: a gate without advice"),
+    }
+    .to_owned()
 }
 
 fn warnings(evidence: &Evidence) -> Vec<String> {
@@ -255,6 +300,7 @@ mod tests {
             halves_ns: Some([[100, 200], [120, 300]]),
             shared_cores: Vec::new(),
             cores_unknown: false,
+            is_pinned: true,
             ending: Ending::Complete,
             measured: Duration::from_secs(10),
             duration: Duration::from_secs(10),
@@ -270,8 +316,40 @@ mod tests {
         let failed: Vec<_> =
             validity.gates.iter().filter(|gate| !gate.passed).map(|gate| gate.name).collect();
         assert_eq!(validity.valid, failed.is_empty());
-        assert_eq!(validity.reasons().count(), failed.len());
+        assert_eq!(validity.failed().count(), failed.len());
+        for gate in &validity.gates {
+            assert_eq!(gate.advice.is_empty(), gate.passed, "{gate:?}");
+        }
         failed
+    }
+
+    fn advice_of(gate: &str, change: impl FnOnce(&mut Evidence)) -> String {
+        let mut evidence = good();
+        change(&mut evidence);
+        let validity = Validity::judge(&evidence);
+        validity.failed().find(|failed| failed.name == gate).expect("it fails").advice.clone()
+    }
+
+    #[test]
+    fn what_to_do_about_a_late_send_depends_on_where_loadgen_runs_and_how_busy_it_is() {
+        let late = |change: fn(&mut Evidence)| {
+            advice_of("send_lag", |evidence| {
+                evidence.lag_p99_ns = 999;
+                change(evidence);
+            })
+        };
+        assert!(late(|_| {}).contains("quieter machine"));
+        assert!(late(|evidence| evidence.is_pinned = false).contains("taskset"));
+        assert!(late(|evidence| evidence.shared_cores = vec![1]).contains("taskset"));
+        assert!(late(|evidence| evidence.busy_shares = vec![0.9]).contains("cores are full"));
+        let unpinned = |evidence: &mut Evidence| {
+            (evidence.busy_shares, evidence.is_pinned) = (vec![0.9], false);
+        };
+        assert!(late(unpinned).contains("one thread each (--cores"));
+        assert!(late(|evidence| evidence.received_p50_ns = 0).contains("see the reach"));
+        assert!(advice_of("sent", |evidence| evidence.sent = 1).contains("--senders"));
+        assert!(advice_of("reach", |evidence| evidence.received = 0).contains("--dialect"));
+        assert!(advice_of("reach", |evidence| evidence.received = 9).contains("--allow-loss"));
     }
 
     #[test]

@@ -33,12 +33,13 @@ enum Source {
     Quantile(&'static str, f64),
     Max(&'static str),
     CpuPerDelivery,
+    CoreCpuPerDelivery,
     ResidentEnd,
     DeliveriesPerSecond,
 }
 
 /// All metrics, in the order in which they are shown.
-pub const METRICS: [Metric; 12] = [
+pub const METRICS: [Metric; 13] = [
     time("latency.p50", Source::Quantile(LATENCY, 0.5)),
     time("latency.p90", Source::Quantile(LATENCY, 0.9)),
     time("latency.p99", Source::Quantile(LATENCY, 0.99)),
@@ -49,6 +50,12 @@ pub const METRICS: [Metric; 12] = [
     time("spread.p50", Source::Quantile("spread", 0.5)),
     time("service.p99", Source::Quantile("service", 0.99)),
     Metric { name: "server.cpu", unit: "µs/delivery", worse: Worse::Higher, source: Source::CpuPerDelivery },
+    Metric {
+        name: "server.core_cpu",
+        unit: "µs/delivery",
+        worse: Worse::Higher,
+        source: Source::CoreCpuPerDelivery,
+    },
     Metric { name: "server.rss", unit: "MiB", worse: Worse::Higher, source: Source::ResidentEnd },
     Metric { name: "deliveries", unit: "1/s", worse: Worse::Lower, source: Source::DeliveriesPerSecond },
 ];
@@ -64,7 +71,7 @@ pub struct Datum {
     pub value: f64,
     /// True when it is a lower bound, because what would lie beyond never arrived.
     pub at_least: bool,
-    /// True when fewer broadcasts than needed stand behind it.
+    /// True when fewer broadcasts than needed stand behind it, or so little CPU time that it cannot be exact.
     pub thin: bool,
 }
 
@@ -133,7 +140,15 @@ impl Metric {
                 let value = milliseconds(run.log.histogram(name)?.max());
                 Some(Datum { value, at_least: run.result.summary(name)?.undelivered > 0, thin: false })
             }
-            Source::CpuPerDelivery => run.result.server.as_ref()?.cpu_us_per_delivery.map(exact),
+            Source::CpuPerDelivery => {
+                let server = run.result.server.as_ref()?;
+                server.cpu_us_per_delivery.map(|us| Datum { thin: server.cpu_thin, ..exact(us) })
+            }
+            // Where others worked on them, too, it is no cost of the server's.
+            Source::CoreCpuPerDelivery => {
+                let cores = run.result.server.as_ref()?.cores.as_ref().filter(|cores| cores.are_own())?;
+                cores.us_per_delivery.map(|us| Datum { thin: cores.thin, ..exact(us) })
+            }
             Source::ResidentEnd => {
                 let bytes = run.result.server.as_ref()?.resident_end?;
                 Some(exact(bytes as f64 / f64::from(1 << 20)))

@@ -174,6 +174,15 @@ pub fn remarks(sides: &[Side; 2]) -> Vec<String> {
         if builds > 1 {
             remarks.push(format!("side {label} holds runs of {builds} different servers"));
         }
+        let served =
+            |run: &&SavedRun| run.result.server.as_ref().is_some_and(|server| server.served_before.is_some());
+        let served_count = side.runs.iter().filter(served).count();
+        if served_count > 0 {
+            remarks.push(format!(
+                "in {served_count} of side {label}'s runs the server had had clients before, and its memory is \
+                 not this run's alone"
+            ));
+        }
         let processes = |run: &SavedRun| {
             let pid = run.result.server.as_ref().map(|server| server.pid);
             pid.map(|pid| (pid, origin(run, "host").to_string()))

@@ -68,7 +68,7 @@ pub struct Distribution {
     pub values: Vec<f64>,
     /// True when some of the values are lower bounds.
     pub at_least: bool,
-    /// True when too few broadcasts stand behind some of the values.
+    /// True when too few broadcasts, or too little CPU time, stand behind some of the values.
     pub thin: bool,
 }
 

@@ -12,7 +12,7 @@ use super::figure::run_class;
 use super::scale::percent;
 use crate::quantiles::{QUANTILES, THIN_BELOW};
 use crate::results::text::grouped;
-use crate::saved::{Gate, Quantile, Summary};
+use crate::saved::{Cores, Gate, Quantile, Server, Summary};
 use crate::validity::floor_percent;
 
 /// The quantiles of the first table.
@@ -28,7 +28,7 @@ pub(crate) fn runs(runs: &[ShownRun]) -> Markup {
                     th scope="col" { "Run" } th scope="col" { "Verdict" }
                     @for quantile in COLUMNS { th.number scope="col" { (percent(quantile)) } }
                     th.number scope="col" { "max" } th.number scope="col" { "reach, %" }
-                    th.number scope="col" { "CPU a delivery" }
+                    th.number scope="col" { "CPU a delivery" } th.number scope="col" { "of the cores" }
                 } }
                 @for run in runs { (run_rows(run)) }
             }
@@ -55,17 +55,30 @@ fn run_rows(run: &ShownRun) -> Markup {
                 @for quantile in COLUMNS { (value(result.latency.quantile(quantile))) }
                 td.number { (maximum(&result.latency)) }
                 td.number { (floor_percent(result.deliveries.reach)) }
-                td.number { @match result.server.as_ref().and_then(|server| server.cpu_us_per_delivery) {
-                    Some(each) => { (format!("{each:.2} µs")) }
-                    None => "–",
-                } }
+                @let server = result.server.as_ref();
+                @let cores = server.and_then(|server| server.cores.as_ref()).filter(|cores| cores.are_own());
+                (cost(server.and_then(|server| server.cpu_us_per_delivery), server.is_some_and(|server| server.cpu_thin)))
+                (cost(cores.and_then(|cores| cores.us_per_delivery), cores.is_some_and(|cores| cores.thin)))
             }
             @if !reasons.is_empty() || !result.validity.warnings.is_empty() {
-                tr.remarks { td colspan="10" { ul {
-                    @for gate in &reasons { li { strong.verdict { "INVALID: " } (gate.finding) } }
+                tr.remarks { td colspan="11" { ul {
+                    @for gate in &reasons { li {
+                        strong.verdict { "INVALID: " } (gate.finding)
+                        @if !gate.advice.is_empty() { br; "What to do: " (gate.advice) }
+                    } }
                     @for warning in &result.validity.warnings { li { "warning: " (warning) } }
                 } } }
             }
+        }
+    }
+}
+
+/// CPU time for each delivery.
+fn cost(us: Option<f64>, thin: bool) -> Markup {
+    html! {
+        td.number {
+            @match us { Some(us) => (format!("{us:.2} µs")), None => "–" }
+            span.mark { @if us.is_some() && thin { "†" } }
         }
     }
 }
@@ -106,10 +119,17 @@ fn notes(runs: &[ShownRun]) -> Markup {
         @if quantiles.clone().any(|quantile| quantile.thin) {
             p.note { "* thin: fewer than " (THIN_BELOW) " broadcasts reach beyond it. Deliveries of one broadcast are late together, so it is broadcasts that count." }
         }
+        @if runs.iter().filter_map(|run| run.result.server.as_ref()).any(has_thin_cost) {
+            p.note { "† thin: it stands for so little CPU time that it may be off by over 2 %." }
+        }
         @if quantiles.any(|quantile| quantile.at_least) {
             p.note { "≥ what would lie beyond never arrived; it counts as the time waited." }
         }
     }
+}
+
+fn has_thin_cost(server: &Server) -> bool {
+    server.cpu_thin || server.cores.as_ref().is_some_and(|cores| cores.thin)
 }
 
 /// Every summary of every run.
@@ -255,14 +275,16 @@ fn total(counts: &BTreeMap<String, u64>) -> u64 {
 /// What the server's processes cost; nothing when none was looked at.
 pub(crate) fn servers(runs: &[ShownRun]) -> Option<Markup> {
     let servers: Vec<_> = runs.iter().filter_map(|run| Some((run, run.result.server.as_ref()?))).collect();
+    let warmed = servers.iter().any(|(_, server)| server.served_before.is_some());
     let mebibytes = |bytes: Option<u64>| {
         bytes.map_or("–".to_owned(), |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)))
     };
     (!servers.is_empty()).then(|| html! {
         div.scroll { table {
             thead { tr {
-                th scope="col" { "Run" } th.number scope="col" { "CPU, user s" } th.number scope="col" { "system s" }
+                th scope="col" { "Run" } th.number scope="col" { "process, user s" } th.number scope="col" { "system s" }
                 th.number scope="col" { "in s" } th.number scope="col" { "µs a delivery" }
+                th.number scope="col" { "its cores, s" } th.number scope="col" { "µs a delivery" } th scope="col" { "on them" }
                 th.number scope="col" { "RSS before, MiB" } th.number scope="col" { "connected" } th.number scope="col" { "at the end" }
             } }
             tbody { @for (run, server) in servers { tr {
@@ -270,13 +292,34 @@ pub(crate) fn servers(runs: &[ShownRun]) -> Option<Markup> {
                 td.number { (format!("{:.2}", server.cpu.user_us as f64 / 1e6)) }
                 td.number { (format!("{:.2}", server.cpu.system_us as f64 / 1e6)) }
                 td.number { (format!("{:.1}", server.window_seconds)) }
-                td.number { @match server.cpu_us_per_delivery { Some(each) => (format!("{each:.2}")), None => "–" } }
-                td.number { (mebibytes(server.resident_before_connect)) }
+                (cost(server.cpu_us_per_delivery, server.cpu_thin))
+                @match &server.cores {
+                    Some(cores) => {
+                        td.number { (format!("{:.2}", cores.busy_us as f64 / 1e6)) }
+                        (cost(cores.us_per_delivery, cores.thin))
+                        td { (tenants(cores)) }
+                    }
+                    None => { td.number { "–" } td.number { "–" } td { "–" } }
+                }
+                td.number { (mebibytes(server.resident_before_connect)) span.mark { @if server.served_before.is_some() { "‡" } } }
                 td.number { (mebibytes(server.resident_connected)) }
                 td.number { (mebibytes(server.resident_end)) }
             } } }
         } }
+        @if warmed {
+            p.note { "‡ the server had had clients before: what the new ones need it may have kept from those." }
+        }
     })
+}
+
+/// Who works on the server's cores.
+fn tenants(cores: &Cores) -> String {
+    let list = cores.cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match (cores.whole_machine, cores.shared_with_loadgen.is_empty()) {
+        (true, _) => "all cores: every program's work is counted".to_owned(),
+        (false, false) => format!("{list}: loadgen's work is counted, too"),
+        (false, true) => format!("{list}: the server alone"),
+    }
 }
 
 /// Settings, or provenance: what all runs have in common once, and the rest run by run.

@@ -1,7 +1,7 @@
 //! The result as one line of comma-separated values (RFC 4180), under a line of names. The lines of
 //! several runs can be put below one another.
 
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Server, ServerCores};
 use crate::quantiles::Summary;
 
 /// The columns, in order.
@@ -41,8 +41,7 @@ fn columns(outcome: &Outcome) -> Vec<(String, String)> {
             columns.push((format!("{name}_{statistic}_ms"), value));
         }
     }
-    let each = outcome.server.as_ref().and_then(|server| server.cpu_us_per_delivery);
-    columns.push(("cpu_us_per_delivery".into(), each.map_or(String::new(), |each| format!("{each:.3}"))));
+    columns.extend(costs(outcome.server.as_ref()).map(|(name, value)| (name.to_owned(), value)));
     columns
 }
 
@@ -57,6 +56,21 @@ fn statistics(summary: Option<&Summary>) -> impl Iterator<Item = (&'static str, 
     let max = ("max", summary.map(|summary| summary.max_ns as f64));
     let mean = ("mean", summary.map(|summary| summary.mean_ns));
     quantiles.chain([max, mean]).map(move |(name, ns)| (name, ns.map_or(String::new(), milliseconds)))
+}
+
+/// What the server cost, as far as it is known.
+fn costs(server: Option<&Server>) -> [(&'static str, String); 6] {
+    let cores = server.and_then(|server| server.cores.as_ref());
+    let each = |us: Option<f64>| us.map_or(String::new(), |us| format!("{us:.3}"));
+    let flag = |flag: Option<bool>| flag.map_or(String::new(), |flag| flag.to_string());
+    [
+        ("cpu_us_per_delivery", each(server.and_then(|server| server.cpu_us_per_delivery))),
+        ("cpu_thin", flag(server.map(|server| server.cpu_thin))),
+        ("core_cpu_us_per_delivery", each(cores.and_then(|cores| cores.us_per_delivery))),
+        ("core_cpu_thin", flag(cores.map(|cores| cores.thin))),
+        ("cores_are_own", flag(cores.map(ServerCores::are_own))),
+        ("served_before", flag(server.map(|server| server.served_before.is_some()))),
+    ]
 }
 
 fn quoted(field: &str) -> String {

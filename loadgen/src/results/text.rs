@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use crate::outcome::{Outcome, Room, Server, StageOutcome};
+use crate::outcome::{Outcome, Room, Server, ServerCores, StageOutcome};
 use crate::quantiles::Summary;
 use crate::validity::floor_percent;
 
@@ -43,8 +43,8 @@ fn write_all(out: &mut String, outcome: &Outcome) -> fmt::Result {
     if outcome.validity.valid {
         return writeln!(out, "valid: all {} gates passed", outcome.validity.gates.len());
     }
-    for reason in outcome.validity.reasons() {
-        writeln!(out, "INVALID: {reason}")?;
+    for gate in outcome.validity.failed() {
+        writeln!(out, "INVALID: {}\n  what to do: {}", gate.finding, gate.advice)?;
     }
     Ok(())
 }
@@ -231,20 +231,40 @@ fn write_connections(out: &mut String, outcome: &Outcome) -> fmt::Result {
 }
 
 fn write_server(out: &mut String, server: &Server, clients: u64) -> fmt::Result {
-    let total = server.cpu.user_us + server.cpu.system_us;
-    let share = |part: u64| if total == 0 { 0.0 } else { part as f64 * 100.0 / total as f64 };
+    let seconds = |us: u64| format!("{:.3} s", us as f64 / 1e6);
+    let each = |us: Option<f64>| us.map_or(String::new(), |us| format!(", {us:.2} µs a delivery"));
+    let thin = |thin: bool, error_us: u64| match thin {
+        true => format!(" (thin: up to {:.0} ms off)", error_us as f64 / 1e3),
+        false => String::new(),
+    };
+    let cpu = &server.cpu;
     write!(
         out,
-        "server      CPU {:.2} s in {:.1} s (user {:.0} %, system {:.0} %)",
-        total as f64 / 1e6,
-        server.window_seconds,
-        share(server.cpu.user_us),
-        share(server.cpu.system_us)
+        "server      CPU of the process {} in {:.1} s",
+        seconds(cpu.total_ns / 1000),
+        server.window_seconds
     )?;
-    if let Some(each) = server.cpu_us_per_delivery {
-        write!(out, ", {each:.2} µs a delivery")?;
+    // By ticks: of a short time there are none.
+    let sampled = cpu.user_us + cpu.system_us;
+    if sampled > 0 {
+        let share = |part: u64| part as f64 * 100.0 / sampled as f64;
+        write!(out, " (user {:.0} %, system {:.0} %)", share(cpu.user_us), share(cpu.system_us))?;
     }
-    writeln!(out)?;
+    let mark = thin(server.cpu_thin, server.cpu_error_us);
+    writeln!(out, "{}{mark}", each(server.cpu_us_per_delivery))?;
+    match &server.cores {
+        Some(cores) => {
+            let (mark, tenants) = (thin(cores.thin, cores.error_us), tenants(cores));
+            let list = if cores.whole_machine { "all".to_owned() } else { listed(&cores.cores) };
+            writeln!(
+                out,
+                "            CPU of its cores ({list}) {}{}{mark}{tenants}",
+                seconds(cores.busy_us),
+                each(cores.us_per_delivery)
+            )?;
+        }
+        None => writeln!(out, "            CPU of its cores: not known")?,
+    }
     let mebibytes = |bytes: Option<u64>| {
         bytes.map_or("?".to_owned(), |bytes| format!("{:.1}", bytes as f64 / (1 << 20) as f64))
     };
@@ -259,9 +279,28 @@ fn write_server(out: &mut String, server: &Server, clients: u64) -> fmt::Result 
         (server.resident_before_connect, server.resident_connected, clients)
     {
         let each = connected.saturating_sub(before) as f64 / clients as f64 / 1024.0;
-        write!(out, " ({each:.2} KiB a client)")?;
+        let mark = if server.served_before.is_some() { ", too low: it has had others before" } else { "" };
+        write!(out, " ({each:.2} KiB a client{mark})")?;
     }
     writeln!(out)
+}
+
+/// Whose work is among that of the server's cores, beside the server's.
+fn tenants(cores: &ServerCores) -> String {
+    let loadgen = match &cores.shared_with_loadgen[..] {
+        [] => None,
+        shared => Some(format!("loadgen's on {}", listed(shared))),
+    };
+    let machine = cores.whole_machine.then(|| "every other program's".to_owned());
+    let tenants: Vec<_> = loadgen.into_iter().chain(machine).collect();
+    match tenants.is_empty() {
+        true => String::new(),
+        false => format!("; not the server's alone: {} is in it", tenants.join(" and ")),
+    }
+}
+
+fn listed(cores: &[usize]) -> String {
+    cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// A number with its thousands apart.
@@ -283,6 +322,7 @@ mod tests {
     use super::*;
     use crate::measure::Timings;
     use crate::quantiles::Undelivered;
+    use crate::server_process::CpuTime;
 
     #[test]
     fn a_largest_value_is_a_bound_where_something_is_missing_and_of_nothing_there_is_none() {
@@ -297,6 +337,59 @@ mod tests {
         assert_eq!(max(&summary(&timings, 0)), "1.000");
         timings.record(2_000_000_000);
         assert_eq!(max(&summary(&timings, 1)), "≥2000.000");
+    }
+
+    #[test]
+    fn what_a_server_costs_is_said_with_what_makes_it_doubtful() {
+        let mut server = Server {
+            pid: 1,
+            cpu: CpuTime { total_ns: 5_123_456_000, user_us: 500_000, system_us: 4_500_000 },
+            cpu_error_us: 10_000,
+            cpu_thin: false,
+            window_seconds: 10.0,
+            deliveries: 1_000_000,
+            cpu_us_per_delivery: Some(5.123_456),
+            cores: Some(ServerCores {
+                cores: vec![0],
+                busy_us: 6_300_000,
+                stolen_us: 0,
+                error_us: 20_000,
+                thin: false,
+                us_per_delivery: Some(6.3),
+                shared_with_loadgen: Vec::new(),
+                whole_machine: false,
+            }),
+            resident_before_connect: Some(10 << 20),
+            resident_connected: Some(11 << 20),
+            resident_end: Some(11 << 20),
+            served_before: None,
+        };
+        let text = |server: &Server| {
+            let mut text = String::new();
+            write_server(&mut text, server, 1024).expect("a String");
+            text
+        };
+        assert_eq!(
+            text(&server),
+            "server      CPU of the process 5.123 s in 10.0 s (user 10 %, system 90 %), 5.12 µs a delivery\n\
+             \u{20}           CPU of its cores (0) 6.300 s, 6.30 µs a delivery\n\
+             \u{20}           RSS 10.0 MiB before the clients, 11.0 connected, 11.0 at the end (1.00 KiB a client)\n"
+        );
+        server.cpu = CpuTime { total_ns: 3_000_000, user_us: 0, system_us: 0 };
+        (server.cpu_thin, server.served_before) = (true, Some("it has had 90 MiB".to_owned()));
+        let cores = server.cores.as_mut().expect("known");
+        (cores.shared_with_loadgen, cores.whole_machine) = (vec![0], true);
+        let doubtful = text(&server);
+        for part in [
+            "process 0.003 s in 10.0 s, 5.12 µs a delivery (thin: up to 10 ms off)\n",
+            "cores (all) 6.300 s, 6.30 µs a delivery; not the server's alone: loadgen's on 0 and every other \
+             program's is in it\n",
+            "(1.00 KiB a client, too low: it has had others before)\n",
+        ] {
+            assert!(doubtful.contains(part), "{part}: {doubtful}");
+        }
+        server.cores = None;
+        assert!(text(&server).contains("CPU of its cores: not known"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use fastrand::Rng;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use loadgen::assembly::{self, Ended, Machine, Watch};
 use loadgen::cli::{Cli, Command as Asked};
+use loadgen::core_time::CoreTime;
 use loadgen::intervals::Intervals;
 use loadgen::measure::{Broadcast, Timings};
 use loadgen::merged::{Merged, Record};
@@ -28,6 +29,7 @@ use serde_json::Value;
 const MS: u64 = 1_000_000;
 const START_NS: u64 = 1_000 * MS;
 const CLIENTS: u64 = 3;
+const CORE: usize = 4095;
 /// Looked for once: it takes the hash of this program.
 static PROVENANCE: LazyLock<Provenance> = LazyLock::new(|| Provenance::collect(None));
 
@@ -41,11 +43,22 @@ struct Fake<'a> {
     loses: bool,
     /// What the server's CPU time came to, when its process is known.
     server_cpu_us: Option<u64>,
+    /// What that of its cores came to.
+    core_cpu_us: u64,
+    /// Those of them that loadgen used, too.
+    shared_cores: &'a [usize],
 }
 
 impl Default for Fake<'_> {
     fn default() -> Self {
-        Self { latency_ns: 10 * MS, arguments: &[], loses: false, server_cpu_us: Some(40_000) }
+        Self {
+            latency_ns: 10 * MS,
+            arguments: &[],
+            loses: false,
+            server_cpu_us: Some(40_000),
+            core_cpu_us: 50_000,
+            shared_cores: &[],
+        }
     }
 }
 
@@ -111,14 +124,25 @@ impl Fake<'_> {
         };
         let merged = Merged::of(&record);
         merged.log(&mut log.expect("a log"), 2_000 * MS).expect("writes");
-        let cpu = |user_us| Some(CpuTime { user_us, system_us: 0 });
+        let cpu = |user_us| Some(CpuTime { total_ns: user_us * 1000, user_us, system_us: 0 });
+        // A core that no machine has, so that it is not all of them.
+        let cores = |busy_us| CoreTime {
+            cores: [CORE].into(),
+            at: Duration::from_secs(2),
+            idle: Duration::from_secs(2) - Duration::from_micros(busy_us),
+            stolen: Duration::ZERO,
+        };
+        let begun = CoreTime { at: Duration::ZERO, ..cores(2_000_000) };
         let watch = Watch {
+            cores_start: Some(begun),
+            cores_end: Some(cores(self.core_cpu_us)),
             resident_end: Some(8 << 20),
             cpu_start: cpu(0),
             cpu_end: self.server_cpu_us.and_then(cpu),
             ..Watch::default()
         };
-        let machine = Machine { watch, ..Machine::default() };
+        let shared_cores = self.shared_cores.to_vec();
+        let machine = Machine { watch, shared_cores, ..Machine::default() };
         let ended = Ended { ending: Ending::Complete, begin };
         let outcome = assembly::outcome(&merged, &record, &options, &machine, PROVENANCE.clone(), &ended);
         assert_eq!(outcome.validity.valid, !self.loses, "{:?}", outcome.validity);
@@ -190,7 +214,7 @@ fn the_same_seed_gives_the_same_answer_in_every_format() {
     assert_eq!(result, json("--seed 3"));
     assert_eq!((&result["regressed"], &result["seed"]), (&Value::from(false), &Value::from(3)));
     let metrics = result["metrics"].as_array().expect("metrics");
-    assert_eq!(metrics.len(), 12);
+    assert_eq!(metrics.len(), 13);
     assert_eq!(metrics[2]["name"], "latency.p99");
     assert_eq!(metrics[2]["b"]["values"].as_array().map(Vec::len), Some(7));
     // The latency of the run is spread over 0.9 to 1.1 of its middle; p99 is at 1.098.
@@ -199,9 +223,9 @@ fn the_same_seed_gives_the_same_answer_in_every_format() {
 
     let csv = stdout(&compare(directory.path(), "a vs b --format csv"));
     let lines: Vec<_> = csv.lines().collect();
-    assert_eq!(lines.len(), 13);
+    assert_eq!(lines.len(), 14);
     let columns: Vec<_> = lines.iter().map(|line| line.split(',').count()).collect();
-    assert_eq!(columns, [19; 13]);
+    assert_eq!(columns, [19; 14]);
     assert!(lines[0].contains(",a_at_least,a_thin,") && lines[3].contains(",false,true,"), "{csv}");
 }
 
@@ -222,6 +246,29 @@ fn what_regresses_beside_the_primary_metric_is_called_and_makes_no_exit_code() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     let primary = compare(directory.path(), "a vs b --primary server.cpu");
     assert_eq!(primary.status.code(), Some(4));
+}
+
+#[test]
+fn what_the_servers_cores_do_is_compared_where_they_are_its_own() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (side, core_cpu_us) in [("a", 50_000), ("b", 80_000)] {
+        for run in 0..6 {
+            let fake = Fake { core_cpu_us: core_cpu_us + run * 100, ..Fake::default() };
+            fake.write(&directory.path().join(format!("{side}/run-{run}")));
+        }
+    }
+    let text = stdout(&compare(directory.path(), "a vs b"));
+    assert!(line(&text, "server.core_cpu").ends_with("REGRESSED"), "{text}");
+    // 50 ms of 2 s: less than what the kernel's rounding may come to.
+    assert!(line(&text, "server.core_cpu").contains('*'), "{text}");
+    assert!(text.contains("so little CPU time that it may be off by over 2 %"), "{text}");
+    assert_eq!(compare(directory.path(), "a vs b --primary server.core_cpu").status.code(), Some(4));
+
+    for side in ["c", "d"] {
+        Fake { shared_cores: &[CORE], ..Fake::default() }.write(&directory.path().join(side));
+    }
+    let text = stdout(&compare(directory.path(), "c vs d"));
+    assert!(!text.contains("server.core_cpu") && text.contains("server.cpu"), "{text}");
 }
 
 #[test]
@@ -250,7 +297,7 @@ fn few_runs_get_effect_sizes_and_no_verdict() {
     write_side(&directory.path().join("c"), 5, 10 * MS);
     write_side(&directory.path().join("d"), 5, 20 * MS);
     let text = stdout(&compare(directory.path(), "c vs d"));
-    assert!(text.contains("in any of the 11 other metrics") && text.contains("make 6 a side"), "{text}");
+    assert!(text.contains("in any of the 12 other metrics") && text.contains("make 6 a side"), "{text}");
 }
 
 #[test]

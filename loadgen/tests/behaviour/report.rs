@@ -81,6 +81,31 @@ fn one_page_shows_all_runs_with_their_verdicts() {
 }
 
 #[test]
+fn what_the_server_and_its_cores_cost_is_shown_with_its_marks() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let run = saved(&parent, "run", Conduct::default(), "raw");
+    let shared = saved(&parent, "shared", Conduct::default(), "raw");
+    let costs = |shared: &[usize], before: Option<&str>| {
+        serde_json::json!({
+            "pid": 1, "cpu": {"total_ns": 5_123_000_000_u64, "user_us": 123_000, "system_us": 5_000_000},
+            "cpu_thin": true, "window_seconds": 10.0, "deliveries": 1_000_000, "cpu_us_per_delivery": 5.123,
+            "cores": {"cores": [0], "busy_us": 6_789_000, "thin": false, "us_per_delivery": 6.789,
+                "shared_with_loadgen": shared, "whole_machine": false},
+            "resident_before_connect": 1 << 20, "resident_connected": 2 << 20, "resident_end": 3 << 20,
+            "served_before": before,
+        })
+    };
+    change_json(&run, |json| json["server"] = costs(&[], None));
+    change_json(&shared, |json| json["server"] = costs(&[0], Some("it has had 90.0 MiB")));
+    let page = report(&[&run, &shared]).expect("a page");
+    assert!(page.contains("5.12 µs<span class=\"mark\">†</span>"), "thin");
+    // In the table of runs where the cores were the server's alone, and with both in that of servers.
+    assert_eq!(page.matches("6.79 µs<span class=\"mark\"></span>").count(), 3);
+    assert!(page.contains("0: the server alone") && page.contains("0: loadgen's work is counted, too"));
+    assert_eq!(page.matches("‡").count(), 2, "the mark and its note");
+}
+
+#[test]
 fn text_from_files_stays_text() {
     let parent = tempfile::tempdir().expect("a directory");
     let run = saved(&parent, "<img onerror=alert(1)>", Conduct::default(), "raw");

@@ -1,7 +1,9 @@
 //! The binary against servers that behave, and servers that do not.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::support::{Conduct, failed_gates, json, loadgen, start};
@@ -10,6 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
 #[test]
@@ -72,6 +76,8 @@ fn dropped_deliveries_end_in_invalid_and_a_censored_tail() {
     assert!(text.contains("INVALID: 760 of 800 deliveries arrived: reach 95.0000 %"), "{text}");
     let latency = text.lines().find(|line| line.starts_with("latency")).expect("a latency row");
     assert!(latency.contains("≥1000.000"), "{latency}");
+    let next = text.lines().skip_while(|line| !line.starts_with("INVALID: 760")).nth(1).expect("a next step");
+    assert!(next.contains("what to do: look into the server's log for what it dropped"), "{text}");
 
     let allowed = loadgen(server, &["--dialect", "raw", "--allow-loss", "--format", "json"]);
     let result = json(&allowed);
@@ -195,6 +201,121 @@ fn all_results_are_written_and_agree() {
 
     let again = loadgen(server, &arguments);
     assert_eq!(again.status.code(), Some(2), "results are not overwritten");
+}
+
+/// Ends a process that a test has started.
+struct Process(Child);
+
+impl Process {
+    /// Starts a program that may run on one core alone.
+    fn on_core(core: usize, program: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        let child = command.args(arguments).stdout(Stdio::null()).spawn().expect("it is there");
+        let mut set = CpuSet::new();
+        set.set(core);
+        sched_setaffinity(Some(Pid::from_child(&child)), &set).expect("it runs");
+        Self(child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_the_servers_cores_do_is_told_beside_what_its_process_is_billed_for() {
+    let server = start(Conduct::default());
+    let allowed = sched_getaffinity(None).expect("this process has cores");
+    let core = (0..CpuSet::MAX_CPU).find(|&core| allowed.is_set(core)).expect("one at least");
+    // Not the server, but all that matters here: a process that does nothing, on a core that is never idle.
+    let sleeper = Process::on_core(core, "sleep", &["60"]);
+    let _spinner = Process::on_core(core, "timeout", &["60", "yes"]);
+    let pid = sleeper.0.id().to_string();
+    let watched = ["--dialect", "raw", "--server-pid", &pid, "--duration", "1500ms"];
+
+    let result = json(&loadgen(server, &[&watched[..], &["--format", "json"]].concat()));
+    let costs = &result["server"];
+    let process_ns = costs["cpu"]["total_ns"].as_u64().expect("a number");
+    assert!(process_ns < 50_000_000, "{costs:#}");
+    assert_eq!(costs["cpu_thin"], true, "{costs:#}");
+    let cores = &costs["cores"];
+    assert_eq!(cores["cores"], serde_json::json!([core]), "{costs:#}");
+    assert!(cores["busy_us"].as_u64() >= Some(1_450_000), "{costs:#}");
+    assert_eq!(cores["thin"], false, "{costs:#}");
+    // loadgen is not pinned here, and may use it, too.
+    assert_eq!(cores["shared_with_loadgen"], serde_json::json!([core]), "{costs:#}");
+    let deliveries = costs["deliveries"].as_u64().expect("a number") as f64;
+    let each = cores["us_per_delivery"].as_f64().expect("a number");
+    assert!(
+        (each * deliveries / cores["busy_us"].as_f64().expect("a number") - 1.0).abs() < 1e-3,
+        "{costs:#}"
+    );
+
+    let text = String::from_utf8_lossy(&loadgen(server, &watched).stdout).into_owned();
+    let expected = format!("not the server's alone: loadgen's on {core}");
+    assert!(text.contains("CPU of its cores (") && text.contains(&expected), "{text}");
+    assert!(text.contains("CPU of the process 0.") && text.contains("(thin: up to 10 ms off)"), "{text}");
+
+    let output = loadgen(server, &[&watched[..], &["--format", "csv"]].concat());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    let field = |name: &str| lines[1][lines[0].iter().position(|column| *column == name).expect("a column")];
+    assert!(field("core_cpu_us_per_delivery").parse::<f64>().expect("a number") > 0.0, "{text}");
+    assert_eq!(
+        (field("cpu_thin"), field("core_cpu_thin"), field("cores_are_own")),
+        ("true", "false", "false")
+    );
+}
+
+#[test]
+fn a_server_that_had_clients_before_has_its_memory_marked() {
+    let server = start(Conduct::default());
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the hard limit");
+    // What a crowd that has left leaves behind: the table of descriptors never shrinks.
+    let crowd: Vec<_> = (0..3_000).map(|_| File::open("/dev/null").expect("opens")).collect();
+    drop(crowd);
+    let pid = std::process::id().to_string();
+    let watched = ["--dialect", "raw", "--server-pid", &pid];
+    let result = json(&loadgen(server, &[&watched[..], &["--format", "json"]].concat()));
+    assert!(!result["server"]["served_before"].is_null(), "{:#}", result["server"]);
+    let warnings = result["validity"]["warnings"].as_array().expect("warnings");
+    let is_told = |warning: &Value| {
+        let warning = warning.as_str().expect("text");
+        warning.contains("has had clients before this run") && warning.contains("restart the server")
+    };
+    assert!(warnings.iter().any(is_told), "{warnings:?}");
+    let text = String::from_utf8_lossy(&loadgen(server, &watched).stdout).into_owned();
+    assert!(text.contains("KiB a client, too low: it has had others before)"), "{text}");
+}
+
+#[test]
+fn an_address_without_a_scheme_is_told_what_to_write() {
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).args(["--url", "localhost:8080"]).output();
+    let output = output.expect("loadgen runs");
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("write ws://localhost:8080, or wss://localhost:8080 for TLS"), "{stderr}");
+}
+
+#[test]
+fn help_explains_every_row_of_the_result() {
+    let server = start(Conduct::default());
+    let help = Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("--help").output().expect("loadgen runs");
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let text = String::from_utf8_lossy(&loadgen(server, &["--dialect", "raw"]).stdout).into_owned();
+    let rows = text
+        .lines()
+        .skip(1)
+        .take_while(|line| !line.starts_with(['*', '≥']) && !line.starts_with("deliveries"));
+    let names: Vec<_> = rows.map(|row| row[..22].trim()).collect();
+    assert_eq!(names.len(), 6, "{text}");
+    for name in names {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(name)), "{name}: {help}");
+    }
 }
 
 fn read(path: &Path) -> Vec<u8> {
