@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::{Conduct, failed_gates, json, loadgen, start};
@@ -203,26 +205,43 @@ fn all_results_are_written_and_agree() {
     assert_eq!(again.status.code(), Some(2), "results are not overwritten");
 }
 
-/// Ends a process that a test has started.
-struct Process(Child);
+/// Ends what a test has started.
+struct Sleeper(Child);
 
-impl Process {
-    /// Starts a program that may run on one core alone.
-    fn on_core(core: usize, program: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(program);
-        let child = command.args(arguments).stdout(Stdio::null()).spawn().expect("it is there");
-        let mut set = CpuSet::new();
-        set.set(core);
-        sched_setaffinity(Some(Pid::from_child(&child)), &set).expect("it runs");
-        Self(child)
-    }
-}
-
-impl Drop for Process {
+impl Drop for Sleeper {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A thread that keeps a core busy until it is dropped.
+struct Spinner(Arc<AtomicBool>);
+
+impl Spinner {
+    fn on(core: usize) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let spinner = Self(Arc::clone(&ends));
+        std::thread::spawn(move || {
+            sched_setaffinity(None, &only(core)).expect("it may be used");
+            while !ends.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        spinner
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn only(core: usize) -> CpuSet {
+    let mut set = CpuSet::new();
+    set.set(core);
+    set
 }
 
 #[test]
@@ -231,8 +250,9 @@ fn what_the_servers_cores_do_is_told_beside_what_its_process_is_billed_for() {
     let allowed = sched_getaffinity(None).expect("this process has cores");
     let core = (0..CpuSet::MAX_CPU).find(|&core| allowed.is_set(core)).expect("one at least");
     // Not the server, but all that matters here: a process that does nothing, on a core that is never idle.
-    let sleeper = Process::on_core(core, "sleep", &["60"]);
-    let _spinner = Process::on_core(core, "timeout", &["60", "yes"]);
+    let sleeper = Sleeper(Command::new("sleep").arg("60").spawn().expect("it is there"));
+    sched_setaffinity(Some(Pid::from_child(&sleeper.0)), &only(core)).expect("it runs");
+    let _spinner = Spinner::on(core);
     let pid = sleeper.0.id().to_string();
     let watched = ["--dialect", "raw", "--server-pid", &pid, "--duration", "1500ms"];
 
