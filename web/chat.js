@@ -27,7 +27,7 @@ let muteTimer = 0;
 // or will be repeated. `isSkipped`: so will its history.
 let visits = [];
 
-outbox.sendWhen((talk) => !visits.length && (!talk.isRoom || talk === joined));
+outbox.sendWhen((talk) => !visits.length && (!talk.isRoom || talk === joined) && me);
 setInterval(askRooms, ROOMS_EVERY_MS);
 
 const become = (name, text = words(name)) => emit("status", name, text);
@@ -103,9 +103,9 @@ const OF_A_ROOM = new Set(["message", "image", "join", "leave", "user_renamed", 
 function arrive(name) {
 	const before = joined;
 	joined = room(name);
+	roster.reset();
 	if (joined !== before) {
 		if (before) outbox.abandon(before);
-		roster.reset();
 		emit("joined");
 	}
 	if (!visits[0]?.isReturn || talks.current === before) show(joined);
@@ -227,8 +227,8 @@ const EVENTS = {
 		add(joined, { names: [old_name, new_name] });
 	},
 
-	presence({ joined: came, left, renamed: some, users_online }) {
-		roster.change(came, left, users_online);
+	presence({ joined: came, left, renamed: some, users_online, truncated }) {
+		roster.change(came, left, users_online, truncated);
 		some.forEach(renamed);
 	},
 

@@ -18,8 +18,7 @@ let writingTo = null;
 on("current talks", () => {
 	const { current } = talks;
 	if (!current) return;
-	if (writingTo !== current) {
-		if (writingTo) writingTo.draft = text.value;
+	if (writingTo !== current || text.value !== current.draft) {
 		writingTo = current;
 		text.value = current.draft;
 		fit();
@@ -33,6 +32,7 @@ on("current talks", () => {
 function fit() {
 	text.style.height = "auto";
 	text.style.height = `${text.scrollHeight}px`;
+	if (writingTo) writingTo.draft = text.value;
 	const hasText = text.value.trim() !== "";
 	form.classList.toggle("filled", hasText);
 	return hasText;

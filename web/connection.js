@@ -1,12 +1,16 @@
-// The WebSocket, and how it comes back.
+// The WebSocket: whether the server still answers, and how the connection comes back.
 
 const RETRY_MS = { first: 500, max: 30_000 };
 const STEADY_MS = 5_000; // having held this long, it begins the delays anew
+const QUIET_MS = 20_000; // then the server is asked whether it is there
+const ANSWER_MS = 5_000; // for its answer
+const WAKING_MS = 3_000; // for its answer to somebody who looks at the page
 
 let socket = null;
 let attempts = 0;
 let openedAt = Infinity;
 let retryTimer = 0;
+let quietTimer = 0;
 let handlers;
 
 /** What to call; `closed(code, reason)` says whether to try again. */
@@ -25,15 +29,33 @@ export function open() {
 	clearTimeout(retryTimer);
 	retryTimer = 0;
 	if (socket) return;
-	const opening = new WebSocket(`${location.protocol.replace("http", "ws")}//${location.host}/chat`);
+	const opening = new WebSocket(new URL("chat", location).href.replace("http", "ws"));
 	socket = opening;
 	openedAt = Infinity;
+	quietly(QUIET_MS, close);
 	opening.onopen = () => {
 		openedAt = performance.now();
 		handlers.opened();
 	};
-	opening.onmessage = ({ data }) => socket === opening && handlers.received(data);
+	opening.onmessage = ({ data }) => {
+		if (socket !== opening) return;
+		quietly(QUIET_MS, () => ask(ANSWER_MS));
+		handlers.received(data);
+	};
 	opening.onclose = ({ code, reason }) => socket === opening && ended(code, reason);
+}
+
+/** Does this when so long nothing was heard. */
+function quietly(ms, act) {
+	clearTimeout(quietTimer);
+	quietTimer = setTimeout(act, ms);
+}
+
+/** A line may be dead without having been closed. */
+function ask(patienceMs) {
+	if (!socket) return;
+	send({ type: "get_stats" });
+	quietly(patienceMs, close);
 }
 
 /** Ends the connection without waiting for the server. */
@@ -53,6 +75,6 @@ function ended(code, reason) {
 }
 
 // A phone that wakes up should not wait.
-const openSooner = () => retryTimer && !document.hidden && open();
-addEventListener("online", openSooner);
-document.addEventListener("visibilitychange", openSooner);
+const wake = () => (retryTimer ? open() : ask(WAKING_MS));
+addEventListener("online", wake);
+document.addEventListener("visibilitychange", () => document.hidden || wake());

@@ -24,10 +24,11 @@ const paint = perFrame(() => {
 	const last = first + Math.ceil(box.clientHeight / ROW_PX) + 2 * AROUND;
 	rows.replaceChildren(...shown.slice(first, last).map((member, index) => row(member, first + index)));
 	box.setAttribute("aria-activedescendant", `member-${shown[active]?.id}`);
-	if (box.scrollTop && last >= shown.length) roster.want();
+	const isSearching = search.value.trim() !== "";
+	if (isSearching || (box.scrollTop && last >= shown.length)) roster.want();
 	const unnamed = roster.online - shown.length;
 	at("members-count").textContent = count(roster.online);
-	const note = search.value.trim() ? words("found", shown.length) : unnamed > 0 ? words("more", unnamed) : "";
+	const note = isSearching ? words("found", shown.length) : unnamed > 0 ? words("more", unnamed) : "";
 	at("members-note").textContent = roster.isFetching ? words("loading") : note;
 });
 
@@ -57,7 +58,6 @@ box.onkeydown = (event) => {
 
 search.oninput = () => {
 	box.scrollTop = active = 0;
-	roster.want();
 	paint();
 };
 search.onkeydown = ({ key }) => {

@@ -48,7 +48,23 @@ export function avatar(id, name) {
 	return made;
 }
 
-const LINK = /\bhttps?:\/\/[^\s<>"]*[^\s<>"'.,:;!?)\]}，。！？；：）】」]/gi;
+const LINK = /\bhttps?:\/\/[^\s<>"]+/gi;
+const OPENING = "([{（【「";
+const CLOSING = ")]}）】」";
+const SILENT = "'.,:;!?，。！？；："; // at its end they are of the sentence
+
+/** Up to where it is an address: brackets are of it when they are opened in it. */
+function within(address) {
+	const opened = [];
+	let end = 0;
+	for (const [index, character] of address.split("").entries()) {
+		const closed = CLOSING.indexOf(character);
+		if (closed >= 0 && opened.pop() !== OPENING[closed]) break;
+		if (OPENING.includes(character)) opened.push(character);
+		else if (!SILENT.includes(character)) end = index + 1;
+	}
+	return address.slice(0, end);
+}
 
 export function link(href, text = href) {
 	return node("a", { href, target: "_blank", rel: "noopener noreferrer nofollow" }, text);
@@ -57,7 +73,8 @@ export function link(href, text = href) {
 export function linked(text) {
 	const parts = [];
 	let end = 0;
-	for (const { 0: address, index } of text.matchAll(LINK)) {
+	for (const { 0: match, index } of text.matchAll(LINK)) {
+		const address = within(match);
 		if (!URL.canParse(address)) continue;
 		parts.push(text.slice(end, index), link(address));
 		end = index + address.length;

@@ -1,6 +1,6 @@
 // What we say, until the server has it. Its answers don't name the message; so one is under way at a time.
 
-import { add, isSame, place, show } from "./talks.js";
+import { add, place, show, takeBack } from "./talks.js";
 import { close, send } from "./connection.js";
 import { emit } from "./signal.js";
 import { words } from "./words.js";
@@ -10,12 +10,12 @@ const ANSWER_MS = 20_000; // after this the connection is taken for dead
 
 let waiting = [];
 let underWay = null;
-let doubtful = []; // under way when a line broke: history will tell
+let doubtful = null; // under way when the line broke: history will tell
 let answerTimer = 0;
-let isReady; // to send to that talk
+let sender; // who sends to that talk, when it can be sent to
 
 export function sendWhen(readiness) {
-	isReady = readiness;
+	sender = readiness;
 }
 
 export function submit(talk, message, { id: fromId, name: fromName }) {
@@ -39,9 +39,10 @@ function become(entry, state, reason) {
 }
 
 export function next() {
-	if (underWay || !waiting.length || !isReady(waiting[0].talk) || !send(waiting[0].message)) return;
+	const by = !underWay && waiting.length && sender(waiting[0].talk);
+	if (!by || !send(waiting[0].message)) return;
 	underWay = waiting.shift();
-	underWay.afterId = underWay.talk.lastId;
+	Object.assign(underWay, { fromId: by.id, fromName: by.name, afterId: underWay.talk.lastId });
 	become(underWay, "sending");
 	answerTimer = setTimeout(close, ANSWER_MS);
 }
@@ -66,7 +67,8 @@ export function acknowledge(timestamp, id) {
 /** The server refused it. False when something else is meant. */
 export function refuse(reason, isMeant) {
 	if (!underWay || !isMeant(underWay.message.type)) return false;
-	become(answered(), "failed", reason);
+	const entry = answered();
+	if (!entry.text || !takeBack(entry, reason)) become(entry, "failed", reason);
 	next();
 	return true;
 }
@@ -80,27 +82,26 @@ export function abandon(talk) {
 /** What was under way has perhaps arrived. */
 export function interrupt() {
 	const entry = answered();
-	if (entry?.talk.isRoom) doubtful.push(entry);
+	if (entry?.talk.isRoom) doubtful = entry;
 	else if (entry) become(entry, "failed", words("unsure"));
 }
 
 /** True when this, of the history, was in doubt. */
 export function recognise(talk, known) {
-	const entry = doubtful.find((one) => one.talk === talk && known.id > one.afterId && isSame(one, known));
-	if (!entry) return false;
-	doubtful = doubtful.filter((other) => other !== entry);
+	const entry = doubtful;
+	if (entry?.talk !== talk || known.fromId !== entry.fromId || known.id <= entry.afterId) return false;
+	doubtful = null;
 	become(entry, "sent");
 	place(talk, entry, known.id);
 	return true;
 }
 
 /** Behind which id the history tells of what is in doubt. */
-export const historyAfter = (talk) =>
-	Math.min(talk.lastId, ...doubtful.filter((entry) => entry.talk === talk).map(({ afterId }) => afterId));
+export const historyAfter = (talk) => (doubtful?.talk === talk ? doubtful.afterId : talk.lastId);
 
 /** What is still in doubt was not in the history. */
 export function resolve() {
-	for (const entry of doubtful) become(entry, "failed", words("unsure"));
-	doubtful = [];
+	if (doubtful) become(doubtful, "failed", words("unsure"));
+	doubtful = null;
 	next();
 }

@@ -5,10 +5,13 @@ import { send } from "./connection.js";
 
 const PAGE_MAX = 500; // the most that the server gives at once, by default
 const FETCH_AGAIN_MS = 10_000;
+const LIST_AGAIN_MS = 1_000;
 
 const members = new Map(); // id → { id, name, key }
 let sorted = null;
 let fetchedAt = -Infinity;
+let listTimer = 0;
+let isWhole = false; // all of them are named
 
 /** Members, named or not. */
 export let online = 0;
@@ -21,13 +24,24 @@ export function matching(search) {
 	return key ? sorted.filter((member) => member.key.includes(key)) : sorted;
 }
 
-/** Who came or has another name, who left, how many are there. */
-export function change(some, left = [], total = online) {
+/** Who came or has another name, who left, how many are there. `isCut`: not all of these are named. */
+export function change(some, left = [], total = online, isCut = false) {
 	for (const { id, name } of some) members.set(id, { id, name, key: name.toLowerCase() });
 	for (const id of left) members.delete(id);
 	online = total;
 	sorted = null;
+	if (isCut || members.size > online || (isWhole && members.size < online)) listAgain();
 	emit("roster");
+}
+
+/** Asks for the list. The pages of a large room do so at different moments. */
+function listAgain() {
+	listTimer ||= setTimeout(() => {
+		listTimer = 0;
+		const isBusy = isFetching && performance.now() - fetchedAt < FETCH_AGAIN_MS;
+		if (isBusy || document.hidden) listAgain();
+		else if (send({ type: "get_users" })) isFetching = false;
+	}, LIST_AGAIN_MS + Math.random() * online);
 }
 
 export function rename(id, name) {
@@ -42,9 +56,11 @@ export function reset() {
 
 /** What `users` lists: all of them, as many as the server names, or a page. */
 export function list(some, total = some.length) {
+	isWhole = false;
 	if (!isFetching) members.clear();
 	change(some, [], total);
-	if (isFetching) some.length && members.size < online ? ask(some.at(-1).id) : finish();
+	isWhole = members.size === online;
+	if (isFetching) some.length && !isWhole ? ask(some.at(-1).id) : finish();
 }
 
 function finish() {
@@ -54,7 +70,7 @@ function finish() {
 
 /** Asks for all the names, but not again and again. */
 export function want() {
-	if (members.size >= online || isFetching || performance.now() - fetchedAt < FETCH_AGAIN_MS) return;
+	if (members.size >= online || performance.now() - fetchedAt < FETCH_AGAIN_MS) return;
 	fetchedAt = performance.now();
 	isFetching = true;
 	ask(0);

@@ -73,8 +73,6 @@ function know(talk, entry) {
 	talk.lastId = Math.max(talk.lastId, entry.id);
 }
 
-export const isSame = (a, b) => a?.fromName === b.fromName && a.text === b.text && a.url === b.url;
-
 /** Puts an own message where its id belongs. */
 export function place(talk, entry, id) {
 	const { entries } = talk;
@@ -86,6 +84,20 @@ export function place(talk, entry, id) {
 	entry.id = id;
 	know(talk, entry);
 	emit("changed", talk, entry);
+}
+
+export const isSame = (a, b) => a?.fromName === b.fromName && a.text === b.text && a.url === b.url;
+
+/** Gives a refused message back to its author, to be changed. False when something else is being written. */
+export function takeBack(entry, why) {
+	const { talk, text } = entry;
+	if (talk.draft) return false;
+	talk.draft = text;
+	talk.entries = talk.entries.filter((other) => other !== entry);
+	emit("changed", talk, entry);
+	emit("talks");
+	notice(talk, why, true);
+	return true;
 }
 
 /** Those of another life of the server. */

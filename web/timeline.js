@@ -36,9 +36,14 @@ const paint = perFrame(() => {
 /** Fills the line of an entry, and puts it behind those before it. */
 function put(entry) {
 	const line = (entry.line ??= node("li", { entry }));
-	fill(line, entry);
 	const { entries } = talks.current;
 	let index = entries.lastIndexOf(entry);
+	if (index < 0) {
+		const after = line.nextElementSibling;
+		line.remove();
+		return after && dress(after);
+	}
+	fill(line, entry);
 	while (index-- > 0 && !entries[index].line?.isConnected);
 	const before = entries[index]?.line;
 	if (!line.isConnected || line.previousElementSibling !== (before ?? null)) before ? before.after(line) : log.prepend(line);

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use fantoccini::error::CmdError;
 use fantoccini::key::Key;
@@ -15,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
 
 use crate::harness::{PATIENCE, Server, within};
 
@@ -107,6 +109,26 @@ impl Browser {
     /// Waits until a JavaScript expression is true in the page, and returns its value. `at` finds an
     /// element by its id, `all` those of a selector, and `text` what one of a selector says.
     pub(crate) async fn until(&self, expression: &str) -> Value {
+        self.until_within(PATIENCE, expression).await
+    }
+
+    /// The same, for what takes the page longer by its own rules.
+    pub(crate) async fn until_within(&self, patience: Duration, expression: &str) -> Value {
+        let deadline = Instant::now() + patience;
+        loop {
+            let value = self.look_for(expression).await;
+            if !value.is_null() {
+                return value;
+            }
+            if Instant::now() >= deadline {
+                let page = self.see("document.body.innerText").await;
+                panic!("never true: {expression}\n--- the page\n{}", page.as_str().unwrap());
+            }
+        }
+    }
+
+    /// Null when it was not true within [`PATIENCE`]: no script may run for longer.
+    async fn look_for(&self, expression: &str) -> Value {
         let script = format!(
             "const done = arguments[0], end = performance.now() + {};
             {LOOKING}
@@ -118,12 +140,7 @@ impl Browser {
             }})();",
             PATIENCE.as_millis(),
         );
-        let value = self.checked(self.client.execute_async(&script, vec![]).await);
-        if value.is_null() {
-            let page = self.see("document.body.innerText").await;
-            panic!("never true: {expression}\n--- the page\n{}", page.as_str().unwrap());
-        }
-        value
+        self.checked(self.client.execute_async(&script, vec![]).await)
     }
 
     /// The value of a JavaScript expression.

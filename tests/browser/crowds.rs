@@ -64,6 +64,20 @@ async fn a_page_among_ten_thousand_works() {
 }
 
 #[tokio::test]
+async fn of_a_crowd_that_leaves_at_once_nobody_remains() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let members = crowd(&server, 1_000).await;
+    ann.until("text('#members-count') === '1,001'").await;
+    // She has looked at all of them.
+    ann.write("#search", "user").await;
+    ann.until("at('members-rows').style.height === `${1001 * 44}px`").await;
+    drop(members);
+    ann.until("text('#members-count') === '1' && at('members-rows').style.height === '44px'").await;
+}
+
+#[tokio::test]
 #[ignore = "a measurement, for a quiet machine"]
 async fn a_page_among_ten_thousand_is_usable_within_a_second() {
     a_room_of_ten_thousand_is_usable(1_000.0).await;

@@ -63,6 +63,33 @@ async fn only_web_addresses_become_links_and_they_tell_nobody_where_they_were() 
 }
 
 #[tokio::test]
+async fn an_address_ends_where_it_does_and_not_where_its_sentence_does() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let [mut bob] = Chat::members(&server).await;
+    let addresses = [
+        ("https://en.wikipedia.org/wiki/Rust_(language)", ""),
+        ("https://en.wikipedia.org/wiki/Rust_(language)", "."),
+        ("https://en.wikipedia.org/wiki/Rust_(language)", ")."),
+        ("https://example.org/a_(b_(c))", "!?"),
+        ("https://example.org/?list[]=1&list[]=2", "]"),
+        ("https://zh.wikipedia.org/wiki/鐵鏽（語言）", "）。"),
+        ("https://example.org/", "(("),
+        ("https://example.org/a", ")".repeat(5_000).leak()),
+    ];
+    for (address, end) in addresses {
+        tell(&mut bob, &format!("({address}{end}")).await;
+        ann.until(&format!(
+            "all('#timeline .text').at(-1)?.textContent === {}",
+            json!(format!("({address}{end}"))
+        ))
+        .await;
+        assert_eq!(ann.see("all('#timeline .text').at(-1).querySelector('a').textContent").await, address);
+    }
+}
+
+#[tokio::test]
 async fn the_policy_stops_what_would_slip_through() {
     let _stage = stage().await;
     let server = Launch::with_shards(1).start();

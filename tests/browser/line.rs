@@ -1,46 +1,128 @@
-//! The line between a browser and a server, which can be cut while both go on.
+//! The line between a browser and a server. It can be cut, fall silent, and lead through a proxy that takes a
+//! prefix off each path.
 
 use std::net::SocketAddr;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// A port that leads to a server, until it is cut, and again when it is mended.
 pub(crate) struct Line {
     pub(crate) address: SocketAddr,
-    is_whole: watch::Sender<bool>,
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    is_cut: bool,
+    /// How many connections there were so far.
+    accepted: usize,
+    /// Of so many, the first ones, nothing reaches the server any more.
+    mute: usize,
+    /// Of so many, the first ones, nothing reaches the browser any more.
+    deaf: usize,
 }
 
 impl Line {
     pub(crate) async fn to(server: SocketAddr) -> Self {
+        Self::under("", server).await
+    }
+
+    /// A proxy that knows the server as `prefix`, and nothing else.
+    pub(crate) async fn under(prefix: &'static str, server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (is_whole, watched) = watch::channel(true);
+        let (state, _) = watch::channel(State::default());
+        let watched = state.clone();
         tokio::spawn(async move {
-            while let Ok((mut browser, _)) = listener.accept().await {
-                let mut watched = watched.clone();
-                tokio::spawn(async move {
-                    if !*watched.borrow() {
-                        return;
-                    }
-                    let Ok(mut server) = TcpStream::connect(server).await else { return };
-                    tokio::select! {
-                        _ = copy_bidirectional(&mut browser, &mut server) => {}
-                        _ = watched.wait_for(|is_whole| !is_whole) => {}
-                    }
-                });
+            while let Ok((browser, _)) = listener.accept().await {
+                watched.send_modify(|state| state.accepted += 1);
+                tokio::spawn(connection(browser, server, prefix, watched.subscribe()));
             }
         });
-        Self { address, is_whole }
+        Self { address, state }
     }
 
     /// Ends every connection; new ones end at once.
     pub(crate) fn cut(&self) {
-        self.is_whole.send_replace(false);
+        self.state.send_modify(|state| state.is_cut = true);
     }
 
     pub(crate) fn mend(&self) {
-        self.is_whole.send_replace(true);
+        self.state.send_modify(|state| state.is_cut = false);
+    }
+
+    /// Loses everything on the connections that there are, without ending them. New ones are sound.
+    pub(crate) fn silence(&self) {
+        self.state.send_modify(|state| (state.mute, state.deaf) = (state.accepted, state.accepted));
+    }
+
+    /// The same, of what the server sends alone.
+    pub(crate) fn deafen(&self) {
+        self.state.send_modify(|state| state.deaf = state.accepted);
+    }
+}
+
+async fn connection(
+    mut browser: TcpStream,
+    server: SocketAddr,
+    prefix: &str,
+    mut watched: watch::Receiver<State>,
+) {
+    let State { is_cut, accepted: number, .. } = *watched.borrow();
+    if is_cut {
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
+    if !prefix.is_empty() && !pass_head(&mut browser, &mut server, prefix).await {
+        return;
+    }
+    let (from_browser, to_browser) = browser.split();
+    let (from_server, to_server) = server.split();
+    let (outward, inward) = (watched.clone(), watched.clone());
+    let both = async {
+        tokio::join!(
+            carry(from_browser, to_server, || outward.borrow().mute >= number),
+            carry(from_server, to_browser, || inward.borrow().deaf >= number),
+        )
+    };
+    tokio::select! {
+        _ = both => {}
+        _ = watched.wait_for(|state| state.is_cut) => {}
+    }
+}
+
+/// Passes on the beginning of a request, its path without the prefix. False when the path has none.
+async fn pass_head(browser: &mut TcpStream, server: &mut TcpStream, prefix: &str) -> bool {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n") && head.len() < 1 << 10 {
+        let Ok(byte) = browser.read_u8().await else { return false };
+        head.push(byte);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let is_known = head.starts_with(&format!("GET {prefix}/"));
+    if is_known {
+        server.write_all(head.replacen(prefix, "", 1).as_bytes()).await.unwrap();
+    } else {
+        let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        browser.write_all(answer).await.unwrap();
+    }
+    is_known
+}
+
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    is_silent: impl Fn() -> bool,
+) {
+    let mut bytes = vec![0; 1 << 14];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if !is_silent() && to.write_all(&bytes[..count]).await.is_err() {
+            break;
+        }
+    }
+    if !is_silent() {
+        let _ = to.shutdown().await;
     }
 }

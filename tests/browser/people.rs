@@ -84,11 +84,45 @@ async fn whoever_is_gone_cannot_be_written_to_and_that_is_said() {
     bob.leave().await;
     ann.until("text('#members-count') === '1'").await;
     ann.say("are you there?").await;
-    ann.until("text('[data-state=failed] .mark').includes('User not found or offline')").await;
-    // Trying again is possible, and as vain.
-    ann.choose("Try again").await;
-    ann.until("all('[data-state=failed]').length === 1").await;
-    ann.has_heard(&["are you there?"]).await;
+    ann.until("text('.notice.bad') === 'User not found or offline' && at('text').value === 'are you there?'")
+        .await;
+    ann.has_heard(&[]).await;
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_comes_back_to_be_changed() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let [mut bob] = Chat::members(&server).await;
+    let long = "long ".repeat(3_000);
+    ann.say(&long).await;
+    ann.until("text('.notice.bad') === 'Message too large'").await;
+    assert_eq!(ann.see("at('text').value").await, long);
+    ann.has_heard(&[]).await;
+    ann.say("short").await;
+    assert_eq!(bob.until("message").await["content"], "short");
+    ann.has_heard(&["short"]).await;
+    // It comes back to the talk that it was said in, which may not be on the screen any more.
+    let statements = "const [long, room] = arguments[0];
+        at('text').value = long;
+        at('text').dispatchEvent(new Event('input'));
+        at('composer').requestSubmit();
+        all('#rooms button').find((one) => one.textContent.includes(room)).click();";
+    ann.run(statements, json!([long, "random"])).await;
+    ann.until("text('#title') === '# random'").await;
+    assert_eq!(ann.see("at('text').value").await, "");
+    ann.choose("general").await;
+    ann.until("text('#title') === '# general' && at('text').value.length > 10_000").await;
+    // While something else is being written, it keeps its place and says so.
+    let statements = "for (const text of [arguments[0], 'next']) {
+            at('text').value = text;
+            at('text').dispatchEvent(new Event('input'));
+            if (text !== 'next') at('composer').requestSubmit();
+        }";
+    ann.run(statements, long).await;
+    ann.until("text('[data-state=failed] .mark').includes('Message too large')").await;
+    assert_eq!(ann.see("at('text').value").await, "next");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Lines that break, and servers that start anew.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::browser::{Browser, Kind, stage};
@@ -97,6 +99,103 @@ async fn a_page_comes_back_to_a_server_that_started_anew() {
     assert_eq!(bob.until("message").await["content"], "after");
     tell(&mut other, "indeed").await;
     ann.has_heard(&["before", "after", "indeed"]).await;
+}
+
+#[tokio::test]
+async fn a_line_that_fell_silent_is_noticed() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let line = Line::to(server.address()).await;
+    let ann = Browser::open(Kind::DESKTOP).await;
+    ann.visit(&format!("http://{}/", line.address)).await;
+    ann.is_ready().await;
+    let [mut bob] = Chat::members(&server).await;
+    tell(&mut bob, "one").await;
+    ann.has_heard(&["one"]).await;
+    line.silence();
+    tell(&mut bob, "two").await;
+    // Nothing is heard for 20 s, and no answer comes within 5.
+    ann.until_within(Duration::from_secs(40), "all('#timeline .text').length === 2").await;
+    ann.has_heard(&["one", "two"]).await;
+}
+
+#[tokio::test]
+async fn a_page_that_wakes_up_asks_at_once_whether_its_line_holds() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let line = Line::to(server.address()).await;
+    let ann = Browser::open(Kind::DESKTOP).await;
+    ann.visit(&format!("http://{}/", line.address)).await;
+    ann.is_ready().await;
+    let [mut bob] = Chat::members(&server).await;
+    for (target, name) in [("window", "online"), ("document", "visibilitychange")] {
+        line.silence();
+        tell(&mut bob, name).await;
+        ann.run(&format!("{target}.dispatchEvent(new Event('{name}'));"), "").await;
+        ann.until(&format!("all('#timeline .text').at(-1)?.textContent === '{name}'")).await;
+        // It holds, and is kept.
+        ann.run(
+            &format!("window.notices = all('.notice').length; {target}.dispatchEvent(new Event('{name}'));"),
+            "",
+        )
+        .await;
+        ann.run("window.asked = performance.now();", "").await;
+        ann.until("performance.now() - window.asked > 4000").await;
+        assert_eq!(ann.see("all('.notice').length === window.notices").await, true);
+    }
+}
+
+#[tokio::test]
+async fn a_message_in_doubt_is_known_by_its_author() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let line = Line::to(server.address()).await;
+    let ann = Browser::open(Kind::DESKTOP).await;
+    ann.visit(&format!("http://{}/", line.address)).await;
+    ann.is_ready().await;
+    ann.be_called("Ann").await;
+    let [mut bob] = Chat::members(&server).await;
+    // Another Ann says the same while hers is lost.
+    bob.say(json!({"type": "set_name", "name": "Ann"})).await;
+    bob.until("name_changed").await;
+    line.silence();
+    ann.say("yes").await;
+    tell(&mut bob, "yes").await;
+    line.cut();
+    ann.until("at('state').dataset.state === 'lost'").await;
+    line.mend();
+    ann.click("#reconnect").await;
+    ann.until("text('[data-state=failed] .mark').includes('Perhaps not sent')").await;
+    ann.has_heard(&["yes", "yes"]).await;
+    ann.choose("Try again").await;
+    ann.until("all('[data-state=sent]').length === 1").await;
+    assert_eq!(bob.until("message").await["content"], "yes");
+    // Hers arrives, behind what she hears, and only the answer is lost.
+    line.deafen();
+    ann.say("indeed").await;
+    assert_eq!(bob.until("message").await["content"], "indeed");
+    line.cut();
+    ann.until("at('state').dataset.state === 'lost'").await;
+    line.mend();
+    ann.click("#reconnect").await;
+    ann.until("all('[data-state=sent]').length === 2").await;
+    assert_eq!(ann.said().await.last().unwrap(), "indeed");
+    assert_eq!(ann.said().await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_page_below_a_prefix_finds_its_server() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let line = Line::under("/some/where", server.address()).await;
+    let [mut bob] = Chat::members(&server).await;
+    for page in ["/some/where/", "/some/where/chat?a=b#c"] {
+        let ann = Browser::open(Kind::DESKTOP).await;
+        ann.visit(&format!("http://{}{page}", line.address)).await;
+        ann.is_ready().await;
+        ann.say(page).await;
+        assert_eq!(bob.until("message").await["content"], page);
+    }
 }
 
 #[tokio::test]
