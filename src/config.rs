@@ -15,6 +15,9 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::protocol::head::HEAD_BYTES_MAX;
+pub use crate::protocol::origin::{AllowedHost, AllowedOrigin};
+
 /// The room where everybody starts.
 pub const FIRST_ROOM: &str = "general";
 
@@ -32,6 +35,11 @@ const MESSAGE_BYTES_MIN: usize = 64;
 const FRAME_BYTES_MIN: usize = 125;
 /// The most `max_frame_bytes`: a connection may hold one unfinished message of that size.
 const FRAME_BYTES_MAX: usize = 16 << 20;
+/// The least `max_head_bytes`: what a browser sends without cookies.
+const HEAD_BYTES_LEAST: usize = 1 << 10;
+/// The most `max_head_bytes`: a connection may hold that much before anything is known of it, and reading a head
+/// again with each piece that arrives costs the square of it.
+const HEAD_BYTES_MOST: usize = 128 << 10;
 /// The most `send_queue_bytes`: beyond it a slow reader is a memory leak with a name.
 const SEND_QUEUE_BYTES_MAX: usize = 1 << 30;
 /// The least duration: the timers of a shard tick in milliseconds.
@@ -69,6 +77,8 @@ pub struct Config {
     /// The longest message in bytes that any dialect accepts; a longer one ends the connection (1009).
     /// Default 64 KiB. At least `max_message_bytes`.
     pub max_frame_bytes: usize,
+    /// The longest request head in bytes. Default 16 KiB: cookies of single sign-on fit.
+    pub max_head_bytes: usize,
     /// What may wait for one connection, in bytes, before it is evicted as slow. Default 1 MiB: some
     /// seconds of a busy room. At least `max_frame_bytes`, so that the largest message fits.
     pub send_queue_bytes: usize,
@@ -103,6 +113,8 @@ pub struct Config {
     pub burst: u32,
     /// The origins from which a browser may connect, beside the server's own. Default: none.
     pub allow_origins: Vec<AllowedOrigin>,
+    /// Names other than loopback by which a server that listens on loopback may be called by browsers. Default: none.
+    pub allow_hosts: Vec<AllowedHost>,
     /// The server's certificate in PEM form, and behind it those that lead from it to an authority. Default
     /// `None`: no TLS. Only together with `tls_key`.
     pub tls_cert: Option<PathBuf>,
@@ -124,6 +136,7 @@ impl Default for Config {
             max_clients: None,
             max_message_bytes: 10 << 10,
             max_frame_bytes: 64 << 10,
+            max_head_bytes: HEAD_BYTES_MAX,
             send_queue_bytes: 1 << 20,
             ping_interval: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
@@ -138,6 +151,7 @@ impl Default for Config {
             rate: 50,
             burst: 100,
             allow_origins: Vec::new(),
+            allow_hosts: Vec::new(),
             tls_cert: None,
             tls_key: None,
             log_format: LogFormat::Text,
@@ -202,6 +216,7 @@ impl Config {
                 format!("at most max-frame, which is {}", size(frame)),
             );
         }
+        within("max-head", self.max_head_bytes, HEAD_BYTES_LEAST, HEAD_BYTES_MOST, size)?;
         within("send-queue", queue, FRAME_BYTES_MIN, SEND_QUEUE_BYTES_MAX, size)?;
         if queue < frame {
             return refuse(
@@ -424,52 +439,6 @@ impl FromStr for LogFormat {
     }
 }
 
-/// An origin from which browsers may connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AllowedOrigin {
-    /// All of them: `*`.
-    Any,
-    /// This one as browsers send it (RFC 6454, 6.2): scheme, host and a port that is not the scheme's
-    /// own; or `null`, which is what pages opened from a file say.
-    Origin(String),
-}
-
-impl fmt::Display for AllowedOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Any => "*",
-            Self::Origin(origin) => origin,
-        })
-    }
-}
-
-impl FromStr for AllowedOrigin {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.to_ascii_lowercase();
-        match text.as_str() {
-            "*" => return Ok(Self::Any),
-            "null" => return Ok(Self::Origin(text)),
-            _ => {}
-        }
-        let (scheme, host) = text.split_once("://").unwrap_or_default();
-        let is_origin = !scheme.is_empty()
-            && !host.is_empty()
-            && !host.contains(|c: char| "/?#@,".contains(c) || c.is_whitespace() || c.is_control());
-        if !is_origin {
-            return Err("allowed is an origin without a path, such as https://example.com; null; or *".into());
-        }
-        // Browsers leave the scheme's own port out, so with it the origin would never match.
-        let host = match scheme {
-            "http" => host.strip_suffix(":80").unwrap_or(host),
-            "https" => host.strip_suffix(":443").unwrap_or(host),
-            _ => host,
-        };
-        Ok(Self::Origin(format!("{scheme}://{host}")))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -501,6 +470,10 @@ mod tests {
             (
                 refusal(|c| c.max_frame_bytes = 100),
                 "invalid value '100' for max-frame: allowed is 125 to 16MiB",
+            ),
+            (
+                refusal(|c| c.max_head_bytes = 1000),
+                "invalid value '1000' for max-head: allowed is 1KiB to 128KiB",
             ),
             (
                 refusal(|c| c.max_message_bytes = 1),
@@ -593,19 +566,5 @@ mod tests {
     fn a_burst_of_zero_is_allowed_without_a_rate() {
         let config = Config { rate: 0, burst: 0, ..Config::default() };
         assert_eq!(config.validate(), Ok(()));
-    }
-
-    #[test]
-    fn origins_are_kept_as_browsers_send_them() {
-        let parsed = |text: &str| text.parse::<AllowedOrigin>();
-        let origin = |text: &str| Ok(AllowedOrigin::Origin(text.into()));
-        assert_eq!(parsed("*"), Ok(AllowedOrigin::Any));
-        assert_eq!(parsed("null"), origin("null"));
-        assert_eq!(parsed("HTTPS://Example.com:443"), origin("https://example.com"));
-        assert_eq!(parsed("http://example.com:8080"), origin("http://example.com:8080"));
-        assert_eq!(parsed("http://[::1]:80"), origin("http://[::1]"));
-        for text in ["", "example.com", "https://", "https://a/", "https://a/b", "https://a b"] {
-            assert!(parsed(text).unwrap_err().contains("an origin without a path"), "{text}");
-        }
     }
 }

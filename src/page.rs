@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     fn encoded(host: Option<&str>) -> String {
-        String::from_utf8(response(host).encode(true)).expect("text")
+        String::from_utf8(response(host).encode(true, std::time::SystemTime::UNIX_EPOCH)).expect("text")
     }
 
     fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {

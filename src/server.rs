@@ -86,13 +86,14 @@ use tracing::{error, info, warn};
 use crate::accounts::{AccountError, Accounts, Verifier};
 use crate::certificate::{Certificate, CertificateError, CertificateFiles};
 use crate::clock::Clock;
-use crate::config::{AllowedOrigin, Auth, Config, Placement, Presence};
+use crate::config::{Auth, Config, Placement, Presence};
 use crate::hub::{self, Delivery, Directory, Origin, PresencePolicy, Restored, ShardIndex};
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
 use crate::metrics::{Metrics, RefusalReason, ShardMetrics};
 use crate::page;
 use crate::permit::{ClientPermit, ClientPlaces};
 use crate::preflight::{BACKLOG_WANTED, Capacity};
+use crate::protocol::origin::OriginPolicy;
 use crate::protocol::response::{Response, Status};
 use crate::protocol::tls::ServerConfig;
 use crate::ring::{self, Ring};
@@ -564,7 +565,11 @@ impl ShardStart {
         let (admit, admissions) = mpsc::unbounded_channel();
         let services = Services {
             tls,
-            allowed_origins: config.allow_origins.iter().map(AllowedOrigin::to_string).collect(),
+            origins: OriginPolicy {
+                allowed: config.allow_origins.clone(),
+                is_on_loopback: config.listen.ip().to_canonical().is_loopback(),
+                hosts: config.allow_hosts.clone(),
+            },
             requires_sign_in: config.auth == Auth::Required,
             directory: directory.clone(),
             places,
@@ -575,6 +580,7 @@ impl ShardStart {
         let lobby = Lobby {
             services: Rc::new(services),
             handshake_timeout: config.handshake_timeout,
+            head_bytes_max: config.max_head_bytes,
             connections_max: (lobby_max / usize::from(directory.shards())).max(1),
         };
         let mut shard = Shard::new(settings(&config, self.index), &directory, Arc::clone(&shard_metrics));
@@ -612,7 +618,7 @@ impl ShardStart {
 /// What a shard's lobby needs of the rest.
 struct Services {
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
-    allowed_origins: Vec<String>,
+    origins: OriginPolicy,
     requires_sign_in: bool,
     directory: Directory,
     places: ClientPlaces,
@@ -630,8 +636,8 @@ impl LobbyServices for Services {
         self.tls.borrow().clone()
     }
 
-    fn allowed_origins(&self) -> &[String] {
-        &self.allowed_origins
+    fn origins(&self) -> &OriginPolicy {
+        &self.origins
     }
 
     fn requires_sign_in(&self) -> bool {

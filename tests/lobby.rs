@@ -17,20 +17,20 @@ fn every_row_of_the_table_is_answered_completely() {
     for (request, status, body) in [
         ("GET / HTTP/1.1\r\nHost: here\r\n\r\n", "200 OK", PAGE),
         ("GET /chat?room=x HTTP/1.0\r\n\r\n", "200 OK", PAGE),
-        ("GET /healthz HTTP/1.1\r\n\r\n", "200 OK", "ok"),
-        ("GET /metrics HTTP/1.1\r\n\r\n", "200 OK", "uproar_connections 0\n"),
-        ("GET /nowhere HTTP/1.1\r\n\r\n", "404 Not Found", "Not Found"),
+        ("GET /healthz HTTP/1.0\r\n\r\n", "200 OK", "ok"),
+        ("GET /metrics HTTP/1.0\r\n\r\n", "200 OK", "uproar_connections 0\n"),
+        ("GET /nowhere HTTP/1.0\r\n\r\n", "404 Not Found", "Not Found"),
         (
-            "GET /ws HTTP/1.1\r\n\r\n",
+            "GET /ws HTTP/1.0\r\n\r\n",
             "426 Upgrade Required",
             "Upgrade Required: connect here with a WebSocket client",
         ),
         (
-            "POST /chat HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+            "POST /chat HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}",
             "405 Method Not Allowed",
             "Method Not Allowed",
         ),
-        ("GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "200 OK", PAGE),
+        ("GET / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello", "200 OK", PAGE),
         ("\x16\x03\x01 not HTTP at all", "400 Bad Request", "Bad Request"),
         (&upgrade("/nowhere"), "404 Not Found", "Not Found"),
         (&upgrade("/chat").replace("13", "8"), "426 Upgrade Required", "Sec-WebSocket-Version must be 13"),
@@ -54,10 +54,15 @@ fn every_row_of_the_table_is_answered_completely() {
 fn head_is_answered_as_get_without_the_body() {
     let lobby = OpenLobby::with(Settings::default());
     for path in ["/", "/metrics", "/ws", "/nowhere"] {
-        let get = exchange(&lobby, format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes());
-        let head = exchange(&lobby, format!("HEAD {path} HTTP/1.1\r\n\r\n").as_bytes());
+        let get = exchange(&lobby, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
+        let head = exchange(&lobby, format!("HEAD {path} HTTP/1.0\r\n\r\n").as_bytes());
         let end_of_head = get.find("\r\n\r\n").expect("a complete head") + 4;
-        assert_eq!(head, get[..end_of_head], "{path}");
+        // A second may begin between the two.
+        let fields = |head: &str| {
+            let lines = head.split("\r\n").filter(|line| !line.starts_with("Date: "));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(fields(&head), fields(&get[..end_of_head]), "{path}");
     }
 }
 
@@ -106,10 +111,10 @@ fn a_head_that_arrives_byte_by_byte_is_read_as_well() {
 #[test]
 fn a_head_larger_than_the_first_read_is_read_and_one_over_the_limit_is_refused() {
     let lobby = OpenLobby::with(Settings::default());
-    let with_filler = |bytes: usize| format!("GET / HTTP/1.1\r\nFiller: {}\r\n\r\n", "x".repeat(bytes));
-    assert!(exchange(&lobby, with_filler(7000).as_bytes()).starts_with("HTTP/1.1 200 "));
+    let with_filler = |bytes: usize| format!("GET / HTTP/1.0\r\nFiller: {}\r\n\r\n", "x".repeat(bytes));
+    assert!(exchange(&lobby, with_filler(15_000).as_bytes()).starts_with("HTTP/1.1 200 "));
     // Far more than is looked at: the answer must survive what was left unread.
-    for bytes in [8192, 50_000] {
+    for bytes in [16_384, 50_000] {
         assert!(exchange(&lobby, with_filler(bytes).as_bytes()).starts_with("HTTP/1.1 431 "));
     }
 }
@@ -118,8 +123,8 @@ fn a_head_larger_than_the_first_read_is_read_and_one_over_the_limit_is_refused()
 fn a_peer_that_has_ended_its_side_still_gets_its_answer() {
     let lobby = OpenLobby::with(Settings::default());
     for (request, expected) in [
-        ("GET /healthz HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
-        ("GET /healthz HTTP/1.1\r\n", "HTTP/1.1 400 Bad Request\r\n"),
+        ("GET /healthz HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
+        ("GET /healthz HTTP/1.0\r\n", "HTTP/1.1 400 Bad Request\r\n"),
         ("", ""),
     ] {
         let mut client = lobby.connect();
@@ -145,7 +150,7 @@ fn a_head_that_is_not_complete_in_time_is_answered_with_408() {
 fn a_peer_that_ignores_its_answer_is_cut_off() {
     let lobby = OpenLobby::with(Settings::default());
     let mut client = lobby.connect();
-    client.write_all(b"GET /nowhere HTTP/1.1\r\n\r\n").expect("written");
+    client.write_all(b"GET /nowhere HTTP/1.0\r\n\r\n").expect("written");
     let sent = (0..10_000).take_while(|_| client.write_all(&[b'x'; 4096]).is_ok()).count();
     assert!(sent < 10_000, "40 MB were taken from a client that had been answered");
 }
@@ -186,11 +191,11 @@ fn a_websocket_client_sees_the_full_server_as_a_message_and_a_close() {
 fn draining_is_the_answer_to_everything() {
     let lobby = OpenLobby::with(Settings::default());
     let mut early = lobby.connect();
-    early.write_all(b"GET /healthz HTTP/1.1\r\n").expect("written");
+    early.write_all(b"GET /healthz HTTP/1.0\r\n").expect("written");
     lobby.drain();
     early.write_all(b"\r\n").expect("written");
     let mut answers = vec![read_to_end(early)];
-    for request in ["GET / HTTP/1.1\r\n\r\n", "GET /nowhere HTTP/1.1\r\n\r\n", &upgrade("/chat")] {
+    for request in ["GET / HTTP/1.0\r\n\r\n", "GET /nowhere HTTP/1.0\r\n\r\n", &upgrade("/chat")] {
         answers.push(exchange(&lobby, request.as_bytes()));
     }
     for answer in answers {
@@ -205,7 +210,7 @@ fn when_the_lobby_is_full_the_next_waits_until_one_has_left() {
     let silent = [lobby.connect(), lobby.connect()];
     lobby.wait_for_accepted(2);
     let mut waiting = lobby.connect();
-    waiting.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").expect("written");
+    waiting.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").expect("written");
     waiting.set_read_timeout(Some(Duration::from_millis(100))).expect("set");
     let error = waiting.read(&mut [0]).expect_err("nobody has left");
     assert_eq!(error.kind(), ErrorKind::WouldBlock);

@@ -13,7 +13,7 @@ use uproar::shard::lobby::LobbyEvent;
 #[test]
 fn a_lack_of_descriptors_is_waited_out_without_spinning() {
     let lobby = OpenLobby::with(Settings::default());
-    assert!(exchange(&lobby, b"GET /healthz HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    assert!(exchange(&lobby, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
     let socket =
         || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let (first, client) = (socket(), socket());
@@ -35,6 +35,6 @@ fn a_lack_of_descriptors_is_waited_out_without_spinning() {
     setrlimit(Resource::Nofile, limit).expect("raised");
     let mut client = TcpStream::from(client);
     client.set_read_timeout(Some(PATIENCE)).expect("set");
-    client.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").expect("written");
+    client.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").expect("written");
     assert!(read_to_end(client).starts_with("HTTP/1.1 200 "));
 }

@@ -5,6 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use uproar::protocol::head::parse;
+use uproar::protocol::origin::OriginPolicy;
 use uproar::protocol::route::{Policy, route};
 use uproar::protocol::upgrade::{check_request, check_response};
 use uproar::protocol::url::Url;
@@ -21,7 +22,9 @@ fuzz_target!(|input: (u16, &[u8])| {
     if let Ok(Some(head)) = whole {
         assert!(head.bytes <= received.len());
         let _ = check_request(&head);
-        let _ = route(&head, Policy { allowed_origins: &[], draining: false, requires_sign_in: cut % 2 == 1 });
+        let origins = OriginPolicy { is_on_loopback: cut % 4 >= 2, ..OriginPolicy::default() };
+        let policy = Policy { origins: &origins, draining: false, requires_sign_in: cut % 2 == 1 };
+        let _ = route(&head, policy);
     }
     if let Ok(Some(accepted)) = check_response(received, KEY, &["json"]) {
         assert!(accepted.head_bytes <= received.len());

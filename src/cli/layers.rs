@@ -99,8 +99,10 @@ impl Settings {
             if !known.contains(&key) {
                 return Err(unusable(format!("unknown key '{key}'; known are {}", known.join(", "))));
             }
-            // The one list that may be empty, and is by default.
-            if key == "allow-origin" && value.as_array().is_some_and(Vec::is_empty) {
+            // The lists that may be empty, and are by default.
+            if matches!(key.as_str(), "allow-origin" | "allow-host")
+                && value.as_array().is_some_and(Vec::is_empty)
+            {
                 continue;
             }
             let source = Source::File(path.clone());

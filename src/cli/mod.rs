@@ -21,7 +21,7 @@ use tracing::level_filters::LevelFilter;
 use crate::accounts::UserCommand;
 use crate::config::{Auth, Config, LogFormat, Placement, Presence};
 use layers::Settings;
-use values::{CoreList, OriginList, RoomList, address, duration, level, number, shards, size};
+use values::{CoreList, HostList, OriginList, RoomList, address, duration, level, number, shards, size};
 
 /// What the process was asked to do.
 #[derive(Clone, Debug)]
@@ -187,6 +187,10 @@ struct Flags {
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
     max_frame: usize,
 
+    /// Longest request head; a longer one is answered 431.
+    #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = size)]
+    max_head: usize,
+
     /// What may wait for a slow receiver before it is evicted.
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     send_queue: usize,
@@ -239,10 +243,16 @@ struct Flags {
     #[arg(long, value_name = "N", default_value = "100", value_parser = number::<u32>)]
     burst: u32,
 
-    /// Origin from which browsers may connect beside the server's own; null for files, * for all.
-    /// May be repeated, or list several with commas.
+    /// Origin from which browsers may connect beside the server's own, such as https://example.com or
+    /// https://*.example.com; null for pages opened from files, * for all. May be repeated, or list several with
+    /// commas.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<OriginList>,
+
+    /// Name by which browsers may call a server that listens on loopback: that of the site, where a proxy on this
+    /// machine passes it on. May be repeated, or list several with commas.
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<HostList>,
 
     /// Serve https and wss alone, with the certificate in this PEM file and those behind it; needs --tls-key.
     /// SIGHUP has both files read again.
@@ -274,6 +284,7 @@ impl Flags {
             max_clients: self.max_clients,
             max_message_bytes: self.max_message,
             max_frame_bytes: self.max_frame,
+            max_head_bytes: self.max_head,
             send_queue_bytes: self.send_queue,
             ping_interval: self.ping_interval,
             idle_timeout: self.idle_timeout,
@@ -288,6 +299,7 @@ impl Flags {
             rate: self.rate,
             burst: self.burst,
             allow_origins: self.allow_origin.into_iter().flat_map(|list| list.0).collect(),
+            allow_hosts: self.allow_host.into_iter().flat_map(|list| list.0).collect(),
             tls_cert: self.tls_cert,
             tls_key: self.tls_key,
             log_format: self.log,

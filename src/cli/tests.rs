@@ -130,6 +130,8 @@ fn every_flag_reaches_the_configuration() {
         "--burst=8",
         "--allow-origin=https://a.example",
         "--allow-origin=null,*",
+        "--allow-host=chat.example,münchen.example",
+        "--max-head=32KiB",
         "--tls-cert=chain.pem",
         "--tls-key=key.pem",
         "--log=json",
@@ -141,6 +143,7 @@ fn every_flag_reaches_the_configuration() {
         max_clients: Some(10),
         max_message_bytes: 1024,
         max_frame_bytes: 2048,
+        max_head_bytes: 32 << 10,
         send_queue_bytes: 4096,
         ping_interval: Duration::from_millis(500),
         idle_timeout: Duration::from_secs(2),
@@ -159,6 +162,7 @@ fn every_flag_reaches_the_configuration() {
             AllowedOrigin::Origin("null".into()),
             AllowedOrigin::Any,
         ],
+        allow_hosts: ["chat.example", "xn--mnchen-3ya.example"].map(|host| host.parse().unwrap()).to_vec(),
         tls_cert: Some("chain.pem".into()),
         tls_key: Some("key.pem".into()),
         log_format: LogFormat::Json,
@@ -192,7 +196,7 @@ fn an_empty_variable_is_unset() {
 fn a_file_writes_lists_and_numbers_as_toml_does() {
     let (_file, path) = file(
         "listen = \"0.0.0.0:1\"\nmax-clients = 10000\nrooms = [\"general\", \"b\"]\ncores = [0, \"2-3\"]\n\
-         allow-origin = []\nmax-message = 512\nping-interval = \"1s\"\n",
+         allow-origin = []\nallow-host = []\nmax-message = 512\nping-interval = \"1s\"\n",
     );
     let config = config(&["--config", &path]);
     assert_eq!(config.listen, SocketAddr::from(([0, 0, 0, 0], 1)));
@@ -245,6 +249,7 @@ fn an_error_names_the_place_where_the_value_was_written() {
         ("rooms = []", "'' for rooms in PATH: allowed is a list with general in it"),
         ("presence = \"always\"", "'always' for presence in PATH: allowed is auto, exact or count"),
         ("allow-origin = \"example.com\"", "in PATH: allowed is an origin without a path"),
+        ("allow-host = \"a:80\"", "in PATH: allowed is the name of a host, without scheme and port"),
         ("log-level = \"loud\"", "'loud' for log-level in PATH: allowed is error, warn"),
         ("cores = \"3-1\"", "'3-1' for cores in PATH: allowed is cores and ranges of them, such as 0,2-3"),
         ("shards = 0", "'0' for shards in PATH: allowed is 1 to 1024"),
@@ -267,7 +272,7 @@ fn an_unusable_file_is_refused_by_its_name() {
     let start =
         format!("configuration file {path}: unknown key 'max_clients'; known are listen, cores, shards, ");
     assert!(unknown.starts_with(&start), "{unknown}");
-    assert!(unknown.ends_with("allow-origin, tls-cert, tls-key, log, log-level"), "{unknown}");
+    assert!(unknown.ends_with("allow-origin, allow-host, tls-cert, tls-key, log, log-level"), "{unknown}");
     let (_file, path) = file("rate = \n");
     assert!(refusal(&["--config", &path], &[]).contains("line 1"));
 }

@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use tracing::level_filters::LevelFilter;
 
 use super::Command;
-use crate::config::{AllowedOrigin, SHARDS_MAX};
+use crate::config::{AllowedHost, AllowedOrigin, SHARDS_MAX};
 
 impl FromStr for Command {
     type Err = String;
@@ -56,16 +56,20 @@ impl FromStr for RoomList {
     }
 }
 
+/// Several values of one kind, with commas between them.
 #[derive(Clone, Debug)]
-pub(super) struct OriginList(pub(super) Vec<AllowedOrigin>);
+pub(super) struct List<T>(pub(super) Vec<T>);
 
-impl FromStr for OriginList {
-    type Err = String;
+impl<T: FromStr> FromStr for List<T> {
+    type Err = T::Err;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.split(',').map(|origin| origin.trim().parse()).collect::<Result<_, _>>().map(Self)
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        text.split(',').map(|value| value.trim().parse()).collect::<Result<_, _>>().map(Self)
     }
 }
+
+pub(super) type OriginList = List<AllowedOrigin>;
+pub(super) type HostList = List<AllowedHost>;
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "allowed is an address and a port, such as 127.0.0.1:8080 or [::]:8080".into())

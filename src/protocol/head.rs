@@ -2,29 +2,36 @@
 //!
 //! Driving rule: call [`parse`] on everything received, after every receive, until it says something
 //! other than `Ok(None)`. It borrows and keeps no state, so however the bytes were cut on their way,
-//! the result is the same. Reading each head from its start again is bounded by [`HEAD_BYTES_MAX`]:
-//! sent byte by byte, parsing costs less than the kernel spends on the segments.
+//! the result is the same. Reading each head from its start again is bounded by the longest head that is
+//! taken: sent byte by byte, parsing costs less than the kernel spends on the segments.
 
-/// The longest head that is read, the empty line at its end included.
+use super::authority::Authority;
+
+/// The longest head that is read where nothing else is said, the empty line at its end included.
 ///
-/// A browser with a large cookie sends 4 KiB; whoever sends more is told 431.
-pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// A browser behind single sign-on sends cookies of 8 KiB and more; longer heads get a 431.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Header fields that are read without an allocation. Browsers send about 20.
 const FIELDS_USUAL: usize = 64;
 
-/// The most header fields that a head within its limit can hold: the shortest is `a:` and a line end.
-const FIELDS_MAX: usize = HEAD_BYTES_MAX / 3;
+/// The bytes of the shortest header field, `a:` and a line end. They bound how many a head can hold.
+const FIELD_BYTES_MIN: usize = 3;
 
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
-    /// It is longer than [`HEAD_BYTES_MAX`], or has too many fields: 431.
-    #[error("a request's head over {HEAD_BYTES_MAX} bytes")]
+    /// It is longer than allowed, or has too many fields: 431.
+    #[error("a request's head that is too long")]
     TooLarge,
     /// It is not HTTP/1: 400.
     #[error("what is no request of HTTP/1.0 or HTTP/1.1")]
     Unreadable,
+    /// It does not say whom it calls: 400. "A server MUST respond with a 400 (Bad Request) status code to any
+    /// HTTP/1.1 request message that lacks a Host header field and to any request message that contains more than
+    /// one Host header field line or a Host header field with an invalid field value" (RFC 9112, 3.2).
+    #[error("a request without exactly one valid Host")]
+    Host,
 }
 
 /// A complete request head, borrowed from the bytes that it was read from.
@@ -41,24 +48,36 @@ pub struct Head<'a> {
     fields: Vec<httparse::Header<'a>>,
 }
 
-/// Reads the head that `received` begins with; `Ok(None)` says that its end is not there yet.
+/// Reads the head that `received` begins with, of at most [`HEAD_BYTES_MAX`]; `Ok(None)` says that its end is not
+/// there yet.
 ///
 /// # Errors
 ///
 /// [`HeadError`] as soon as it is certain that no further bytes can make a good head.
 pub fn parse(received: &[u8]) -> Result<Option<Head<'_>>, HeadError> {
+    parse_within(received, HEAD_BYTES_MAX)
+}
+
+/// As [`parse`], for heads of at most so many bytes.
+///
+/// # Errors
+///
+/// As for [`parse`].
+pub fn parse_within(received: &[u8], bytes_max: usize) -> Result<Option<Head<'_>>, HeadError> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_USUAL];
-    match parse_into(received, &mut fields) {
+    let parsed = match parse_into(received, bytes_max, &mut fields) {
         Err(ParseError::TooManyFields) => {
-            let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
-            parse_into(received, &mut fields)
+            let mut fields = vec![httparse::EMPTY_HEADER; bytes_max / FIELD_BYTES_MIN];
+            parse_into(received, bytes_max, &mut fields)
         }
         parsed => parsed,
+    };
+    match parsed {
+        Ok(Some(head)) if !head.has_valid_host() => Err(HeadError::Host),
+        Ok(head) => Ok(head),
+        Err(ParseError::TooManyFields) => Err(HeadError::TooLarge),
+        Err(ParseError::Head(error)) => Err(error),
     }
-    .map_err(|error| match error {
-        ParseError::TooManyFields => HeadError::TooLarge,
-        ParseError::Head(error) => error,
-    })
 }
 
 /// Why a head was not parsed into so many fields.
@@ -69,10 +88,11 @@ enum ParseError {
 
 fn parse_into<'a>(
     received: &'a [u8],
+    bytes_max: usize,
     fields: &mut [httparse::Header<'a>],
 ) -> Result<Option<Head<'a>>, ParseError> {
     let mut request = httparse::Request::new(fields);
-    let within_limit = &received[..received.len().min(HEAD_BYTES_MAX)];
+    let within_limit = &received[..received.len().min(bytes_max)];
     match request.parse(within_limit) {
         Ok(httparse::Status::Complete(bytes)) => Ok(Some(Head {
             method: request.method.expect("Bug: a complete head has a method"),
@@ -81,7 +101,7 @@ fn parse_into<'a>(
             bytes,
             fields: request.headers.to_vec(),
         })),
-        Ok(httparse::Status::Partial) if received.len() < HEAD_BYTES_MAX => Ok(None),
+        Ok(httparse::Status::Partial) if received.len() < bytes_max => Ok(None),
         Ok(httparse::Status::Partial) => Err(ParseError::Head(HeadError::TooLarge)),
         Err(httparse::Error::TooManyHeaders) => Err(ParseError::TooManyFields),
         Err(_) => Err(ParseError::Head(HeadError::Unreadable)),
@@ -109,28 +129,54 @@ impl<'a> Head<'a> {
         str::from_utf8(value).ok()
     }
 
+    /// The comma-separated values of all fields of this name, in order.
+    pub fn listed(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.values(name).flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+    }
+
     /// True when a field of this name lists `token` among its comma-separated values.
     #[must_use]
     pub fn lists(&self, name: &str, token: &str) -> bool {
-        self.values(name)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+        self.listed(name).any(|listed| listed.eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// Whom the client calls: the authority of a target in absolute form, which takes the place of `Host` (RFC 9112,
+    /// 3.2.2), or else `Host`. `None` where that is empty, or missing as in HTTP/1.0.
+    #[must_use]
+    pub fn authority(&self) -> Option<Authority<'a>> {
+        Authority::parse(self.absolute_form().map(|(authority, _)| authority).or(self.only_value("host"))?)
+    }
+
+    /// True for one `Host`, empty or an authority, which HTTP/1.0 may do without, and an authority in a target of
+    /// absolute form.
+    fn has_valid_host(&self) -> bool {
+        let is_host_valid = match self.values("host").count() {
+            0 => self.minor_version == 0,
+            1 => self
+                .only_value("host")
+                .is_some_and(|host| host.is_empty() || Authority::parse(host).is_some()),
+            _ => false,
+        };
+        let is_target_valid =
+            self.absolute_form().is_none_or(|(authority, _)| Authority::parse(authority).is_some());
+        is_host_valid && is_target_valid
+    }
+
+    /// The target's authority and what follows it, where it is a URL.
+    fn absolute_form(&self) -> Option<(&'a str, &'a str)> {
+        let (scheme, rest) = self.target.split_once("://")?;
+        let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphabetic());
+        is_scheme.then(|| rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
     }
 
     /// The path of the target: without its query, and without scheme and authority (RFC 9112, 3.2.2:
     /// a server accepts the absolute form too). Percent-encoding is left as it is.
     #[must_use]
     pub fn path(&self) -> &'a str {
-        let origin_form = match self.target.split_once("://") {
-            Some((scheme, rest)) if scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
-                rest.find(['/', '?']).map_or("/", |start| &rest[start..])
-            }
-            _ => self.target,
-        };
-        match origin_form.split_once('?') {
-            Some(("", _)) => "/",
-            Some((path, _)) => path,
-            None => origin_form,
+        let origin_form = self.absolute_form().map_or(self.target, |(_, rest)| rest);
+        match origin_form.split('?').next() {
+            None | Some("") => "/",
+            Some(path) => path,
         }
     }
 
@@ -169,17 +215,49 @@ mod tests {
     #[test]
     fn a_head_of_exactly_the_limit_is_read_and_one_byte_more_is_refused() {
         let head_of = |bytes: usize| {
-            let frame = "GET / HTTP/1.1\r\nFiller: \r\n\r\n".len();
-            format!("GET / HTTP/1.1\r\nFiller: {}\r\n\r\n", "x".repeat(bytes - frame)).into_bytes()
+            let frame = "GET / HTTP/1.0\r\nFiller: \r\n\r\n".len();
+            format!("GET / HTTP/1.0\r\nFiller: {}\r\n\r\n", "x".repeat(bytes - frame)).into_bytes()
         };
         assert_eq!(complete(&head_of(HEAD_BYTES_MAX)).bytes, HEAD_BYTES_MAX);
         assert_eq!(parse(&head_of(HEAD_BYTES_MAX + 1)), Err(HeadError::TooLarge));
+        let with_limit = |bytes, bytes_max| parse_within(&head_of(bytes), bytes_max).map(|_| ());
+        assert_eq!(with_limit(50_000, 50_000), Ok(()));
+        assert_eq!(with_limit(1_001, 1_000), Err(HeadError::TooLarge));
     }
 
     #[test]
     fn more_fields_than_are_kept_are_too_large() {
-        let received = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(FIELDS_MAX + 1));
+        let fields_max = HEAD_BYTES_MAX / FIELD_BYTES_MIN;
+        let received = format!("GET / HTTP/1.0\r\n{}\r\n", "a: b\r\n".repeat(fields_max + 1));
         assert_eq!(parse(received.as_bytes()), Err(HeadError::TooLarge));
+    }
+
+    #[test]
+    fn a_request_says_exactly_once_whom_it_calls() {
+        let said = |start: &str, fields: &str| {
+            let received = format!("GET {start}\r\n{fields}\r\n");
+            parse(received.as_bytes())
+                .map(|head| head.expect("complete").authority().map(|authority| authority.text.to_owned()))
+        };
+        let called = |authority: &str| Ok(Some(authority.to_owned()));
+        assert_eq!(said("/ HTTP/1.1", "Host: here:80\r\n"), called("here:80"));
+        assert_eq!(said("/ HTTP/1.1", "hOST:here\r\n"), called("here"));
+        assert_eq!(said("/ HTTP/1.1", "Host:\r\n"), Ok(None));
+        assert_eq!(said("/ HTTP/1.0", ""), Ok(None));
+        assert_eq!(said("/ HTTP/1.1", ""), Err(HeadError::Host));
+        for version in ["1.0", "1.1"] {
+            let start = format!("/ HTTP/{version}");
+            assert_eq!(said(&start, "Host: here\r\nHost: here\r\n"), Err(HeadError::Host));
+            for invalid in ["a b", "a/b", "a@b", "a, b/", "a:b", "http://a", "\u{fc}"] {
+                assert_eq!(said(&start, &format!("Host: {invalid}\r\n")), Err(HeadError::Host), "{invalid}");
+            }
+        }
+        assert_eq!(said("http://there/x HTTP/1.1", "Host: here\r\n"), called("there"));
+        assert_eq!(said("ws://there?x HTTP/1.1", "Host:\r\n"), called("there"));
+        assert_eq!(said("http://there HTTP/1.1", ""), Err(HeadError::Host));
+        for invalid in ["http:///x", "http://a@there/", "http://there:x/"] {
+            assert_eq!(said(&format!("{invalid} HTTP/1.1"), "Host: here\r\n"), Err(HeadError::Host));
+        }
     }
 
     #[test]
@@ -203,7 +281,7 @@ mod tests {
             ("*", "*"),
             ("/broadcast/a://b", "/broadcast/a://b"),
         ] {
-            let received = format!("GET {target} HTTP/1.1\r\n\r\n");
+            let received = format!("GET {target} HTTP/1.0\r\n\r\n");
             assert_eq!(complete(received.as_bytes()).path(), path, "{target}");
         }
     }
@@ -211,7 +289,7 @@ mod tests {
     #[test]
     fn tokens_are_found_in_any_field_and_any_case() {
         let head =
-            complete(b"GET / HTTP/1.1\r\nConnection: keep-alive\r\nconnection: x,\tUPGRADE , y\r\n\r\n");
+            complete(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\nconnection: x,\tUPGRADE , y\r\n\r\n");
         assert!(head.lists("Connection", "upgrade"));
         assert!(!head.lists("Connection", "keep"));
     }
@@ -236,7 +314,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(received in prop::collection::vec(any::<u8>(), 0..9000)) {
             if let Ok(Some(head)) = parse(&received) {
-                let _ = (head.path(), head.announces_body(), head.only_value("host"));
+                let _ = (head.path(), head.announces_body(), head.authority());
             }
         }
 

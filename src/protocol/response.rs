@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use bytes::Bytes;
+use httpdate::HttpDate;
 
 use super::field::{FieldError, is_field_value, is_token};
 use super::head::HeadError;
@@ -132,11 +134,18 @@ impl Response {
         Self::text(Status::BAD_REQUEST, body)
     }
 
-    /// 405. "The origin server MUST generate an Allow header field in a 405 response" (RFC 9110, 15.5.6).
+    /// 204, naming the methods that are there: the answer to `OPTIONS` (RFC 9110, 9.3.7).
     #[must_use]
-    pub fn method_not_allowed() -> Self {
+    pub fn options(methods: &'static str) -> Self {
+        Self::empty(Status::NO_CONTENT).with_field("Allow", methods)
+    }
+
+    /// 405, naming the methods that are there. "The origin server MUST generate an Allow header field in a 405
+    /// response" (RFC 9110, 15.5.6).
+    #[must_use]
+    pub fn method_not_allowed(methods: &'static str) -> Self {
         Self::text(Status::METHOD_NOT_ALLOWED, Status::METHOD_NOT_ALLOWED.reason())
-            .with_field("Allow", "GET, HEAD")
+            .with_field("Allow", methods)
     }
 
     /// 426, naming the protocol to use (RFC 9110, 15.5.22) and its version (RFC 6455, 4.4).
@@ -189,9 +198,10 @@ impl Response {
         self.status
     }
 
-    /// The bytes of the response; without the body they are the answer to HEAD.
+    /// The bytes of the response; without the body they are the answer to HEAD. `now` becomes its `Date`, which "an
+    /// origin server with a clock MUST generate" (RFC 9110, 6.6.1), unless it has one.
     #[must_use]
-    pub fn encode(&self, with_body: bool) -> Vec<u8> {
+    pub fn encode(&self, with_body: bool, now: SystemTime) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status.code(), self.status.reason());
         let mut field = |name: &str, value: &str| {
             write!(head, "{name}: {value}\r\n").expect("Bug: writing to a string failed");
@@ -205,6 +215,9 @@ impl Response {
             field("Content-Length", &self.body.len().to_string());
         }
         field("Connection", "close");
+        if !self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("date")) {
+            field("Date", &HttpDate::from(now).to_string());
+        }
         for (name, value) in &self.fields {
             field(name, value);
         }
@@ -225,35 +238,45 @@ impl From<HeadError> for Response {
                 Status::REQUEST_HEADER_FIELDS_TOO_LARGE.reason(),
             ),
             HeadError::Unreadable => Self::bad_request(Status::BAD_REQUEST.reason()),
+            HeadError::Host => Self::bad_request("A request needs exactly one valid Host"),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
+    /// The example of RFC 9110, 5.6.7.
+    const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    const SECONDS: Duration = Duration::from_secs(784_111_777);
+
     #[test]
-    fn a_response_is_complete_and_closes() {
-        let bytes = Response::text(Status::NOT_FOUND, "Not Found").encode(true);
+    fn a_response_is_complete_and_dated_and_closes() {
         assert_eq!(
-            String::from_utf8(bytes).expect("text"),
-            "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: 9\r\nConnection: close\r\n\r\nNot Found"
+            encoded(&Response::text(Status::NOT_FOUND, "Not Found")),
+            format!(
+                "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                 Content-Length: 9\r\nConnection: close\r\n{DATE}\r\nNot Found"
+            )
         );
+        let dated = Response::empty(Status::OK).with_field("date", "yesterday");
+        assert_eq!(encoded(&dated).to_ascii_lowercase().matches("\r\ndate: ").count(), 1);
     }
 
     #[test]
     fn head_is_answered_with_the_length_of_the_body_that_is_left_out() {
         let response = Response::upgrade_required("a hint");
-        let with_body = response.encode(true);
-        let without = response.encode(false);
+        let with_body = response.encode(true, SystemTime::UNIX_EPOCH);
+        let without = response.encode(false, SystemTime::UNIX_EPOCH);
         assert_eq!(with_body.strip_suffix(b"a hint"), Some(without.as_slice()));
         assert!(without.ends_with(b"\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"));
     }
 
     fn encoded(response: &Response) -> String {
-        String::from_utf8(response.encode(true)).expect("text")
+        String::from_utf8(response.encode(true, SystemTime::UNIX_EPOCH + SECONDS)).expect("text")
     }
 
     #[test]
@@ -266,9 +289,11 @@ mod tests {
             .expect("fields");
         assert_eq!(
             encoded(&response),
-            "HTTP/1.1 401 Unauthorized\r\nContent-Type: text/x\r\nContent-Length: 5\r\n\
-             Connection: close\r\nWWW-Authenticate: Basic realm=\"here\"\r\nSet-Cookie: a=1\r\n\
-             Set-Cookie: b=\u{e9}\r\n\r\nnot 1"
+            format!(
+                "HTTP/1.1 401 Unauthorized\r\nContent-Type: text/x\r\nContent-Length: 5\r\n\
+                 Connection: close\r\n{DATE}WWW-Authenticate: Basic realm=\"here\"\r\nSet-Cookie: a=1\r\n\
+                 Set-Cookie: b=\u{e9}\r\n\r\nnot 1"
+            )
         );
         // A reason phrase may be empty, and the space before it stays (RFC 9112, 4).
         let unknown = Response::text(Status::new(599).expect("a code"), "");
@@ -279,13 +304,14 @@ mod tests {
 
     #[test]
     fn where_there_can_be_no_content_there_is_no_length_either() {
-        let expected = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
-        assert_eq!(encoded(&Response::empty(Status::NO_CONTENT)), expected);
+        let expected = format!("HTTP/1.1 204 No Content\r\nConnection: close\r\n{DATE}Allow: GET\r\n\r\n");
+        assert_eq!(encoded(&Response::options("GET")), expected);
         let with_body = Response::text(Status::NOT_MODIFIED, "lost");
         assert!(!encoded(&with_body).contains("Content-Length") && !encoded(&with_body).contains("lost"));
         let redirect = Response::empty(Status::FOUND).with_field("Location", "/there");
-        let expected =
-            "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\nLocation: /there\r\n\r\n";
+        let expected = format!(
+            "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\n{DATE}Location: /there\r\n\r\n"
+        );
         assert_eq!(encoded(&redirect), expected);
     }
 

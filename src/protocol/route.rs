@@ -1,13 +1,14 @@
 //! The decision on a request: the table of paths, and what makes an upgrade good.
 //!
 //! The first refusal that applies is the answer, in this order: draining (503), a path that there is
-//! not (404), then for plain requests the method (405), and for upgrades what makes them an upgrade at
-//! all (400), the version (426, before the key, since another version may have other keys), the key
-//! (400), the origin (403) and last whether one can sign in there (403).
+//! not (404), then for plain requests the method (405), and for upgrades the version (426, before the rest,
+//! since another version may have other keys), what else is wrong with them (400), the origin (403) and last
+//! whether one can sign in there (403). Limits by address stand between these two, and are the lobby's.
 
 use bytes::Bytes;
 
 use super::head::Head;
+use super::origin::{OriginPolicy, OriginRefusal};
 use super::response::{Response, Status};
 use super::upgrade;
 
@@ -28,11 +29,33 @@ pub enum Endpoint {
     Echo,
 }
 
+impl Endpoint {
+    /// The subprotocol that names the dialect, for clients that offer some.
+    fn subprotocol(&self) -> &'static str {
+        match self {
+            Self::Chat => "uproar.chat",
+            Self::Hub => "uproar.hub",
+            Self::Raw { .. } => "uproar.raw",
+            Self::Echo => "uproar.echo",
+        }
+    }
+}
+
+/// The methods of plain requests.
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// The field with which the page asks about its origin, and with which it is told: it cannot read why an upgrade
+/// was refused, and browsers leave `Origin` out of the requests that it may make.
+pub const ORIGIN_QUESTION: &str = "Uproar-Origin";
+
 /// What is to be done about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// Answer with the web client.
-    Page,
+    Page {
+        /// Whether an upgrade from the origin in [`ORIGIN_QUESTION`] would be let in, where the request has one.
+        origin: Option<Result<(), OriginRefusal>>,
+    },
     /// Answer with the metrics.
     Metrics,
     /// Let the connection become a WebSocket.
@@ -44,6 +67,8 @@ pub enum Route {
     },
     /// Answer with this.
     Respond(Response),
+    /// Answer with this, because pages of this origin may not connect.
+    OriginRefused(Response, OriginRefusal),
     /// Answer with this, because the dialect has no way to sign in, and that is required.
     SignInRequired(Response),
 }
@@ -51,9 +76,8 @@ pub enum Route {
 /// What the decision depends on besides the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy<'a> {
-    /// Origins of other sites whose pages may connect; `*` stands for all, `null` for pages opened
-    /// from a file.
-    pub allowed_origins: &'a [String],
+    /// Whose pages may connect.
+    pub origins: &'a OriginPolicy,
     /// True from the moment when the server begins to shut down.
     pub draining: bool,
     /// True where users must sign in, for which only the chat dialect has a way.
@@ -66,29 +90,25 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
     if policy.draining {
         return Route::Respond(Response::text(Status::SERVICE_UNAVAILABLE, "draining"));
     }
-    // "A server MUST respond with a 400 … to any request message that contains more than one Host
-    // header field line" (RFC 9112, 3.2). The same section asks for a 400 where HTTP/1.1 has no Host; we
-    // are lenient there, since nothing depends on it: such a request has no same origin.
-    if head.values("host").count() > 1 {
-        return Route::Respond(Response::bad_request("More than one Host"));
+    // "An OPTIONS request with an asterisk as the request target applies to the server in general" (RFC 9110, 9.3.7).
+    if head.method == "OPTIONS" && head.target == "*" {
+        return Route::Respond(Response::options(METHODS));
     }
     let Some(place) = Place::of(head.path()) else { return not_found() };
     if head.lists("upgrade", "websocket") {
         let Place::Endpoint(endpoint) = place else { return not_found() };
-        return match accept(head, policy) {
-            Ok(_) if policy.requires_sign_in && endpoint != Endpoint::Chat => {
-                let hint = "Users must sign in here, for which only the chat dialect (/chat) has a way";
-                Route::SignInRequired(Response::text(Status::FORBIDDEN, hint))
-            }
-            Ok(response) => Route::Upgrade { endpoint, response },
-            Err(refusal) => Route::Respond(refusal),
-        };
+        return upgrade(head, endpoint, policy);
     }
-    if !matches!(head.method, "GET" | "HEAD") {
-        return Route::Respond(Response::method_not_allowed());
+    match head.method {
+        "GET" | "HEAD" => {}
+        "OPTIONS" => return Route::Respond(Response::options(METHODS)),
+        _ => return Route::Respond(Response::method_not_allowed(METHODS)),
     }
     match place {
-        Place::Endpoint(Endpoint::Chat) => Route::Page,
+        Place::Endpoint(Endpoint::Chat) => {
+            let asked = head.values(ORIGIN_QUESTION).next();
+            Route::Page { origin: asked.map(|origin| policy.origins.check(origin, head.authority())) }
+        }
         Place::Endpoint(_) => Route::Respond(Response::upgrade_required(
             "Upgrade Required: connect here with a WebSocket client",
         )),
@@ -125,40 +145,42 @@ fn not_found() -> Route {
     Route::Respond(Response::text(Status::NOT_FOUND, Status::NOT_FOUND.reason()))
 }
 
-/// The 101 for an upgrade, or the refusal.
-fn accept(head: &Head<'_>, policy: Policy<'_>) -> Result<Bytes, Response> {
-    let key = upgrade::check_request(head)?;
-    if !head.values("origin").all(|origin| is_allowed(origin, head, policy.allowed_origins)) {
-        return Err(Response::text(Status::FORBIDDEN, "Forbidden origin"));
+/// Decides on an upgrade.
+fn upgrade(head: &Head<'_>, endpoint: Endpoint, policy: Policy<'_>) -> Route {
+    let key = match upgrade::check_request(head) {
+        Ok(key) => key,
+        Err(refusal) => return Route::Respond(refusal),
+    };
+    let mut origins = head.values("origin");
+    if let Err(refusal) = origins.try_for_each(|origin| policy.origins.check(origin, head.authority())) {
+        let body = match refusal {
+            OriginRefusal::OtherOrigin => "Forbidden origin",
+            OriginRefusal::UnknownHost => "Forbidden origin: this server does not go by the name in Host",
+        };
+        return Route::OriginRefused(Response::text(Status::FORBIDDEN, body), refusal);
     }
-    Ok(upgrade::accepted(key, None))
-}
-
-/// True when a page of this origin may connect.
-fn is_allowed(origin: &[u8], head: &Head<'_>, allowed_origins: &[String]) -> bool {
-    let is_listed = allowed_origins
-        .iter()
-        .any(|allowed| allowed == "*" || allowed.as_bytes().eq_ignore_ascii_case(origin));
-    let authority = [b"http://".as_slice(), b"https://"].iter().find_map(|scheme| {
-        let (start, rest) = origin.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some(rest)
-    });
-    let is_same = authority.is_some_and(|authority| {
-        !authority.is_empty()
-            && head.only_value("host").is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(authority))
-    });
-    is_listed || is_same
+    if policy.requires_sign_in && endpoint != Endpoint::Chat {
+        let hint = "Users must sign in here, for which only the chat dialect (/chat) has a way";
+        return Route::SignInRequired(Response::text(Status::FORBIDDEN, hint));
+    }
+    let name = endpoint.subprotocol();
+    // Names of subprotocols are compared exactly (RFC 6455, 4.1: "Such a selection MUST be one of those offered").
+    let is_offered = head.listed("sec-websocket-protocol").any(|offered| offered == name.as_bytes());
+    Route::Upgrade { response: upgrade::accepted(key, is_offered.then_some(name)), endpoint }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::protocol::head::parse;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-    const OPEN: Policy<'_> = Policy { allowed_origins: &[], draining: false, requires_sign_in: false };
+    const OWN: OriginPolicy = OriginPolicy { allowed: Vec::new(), is_on_loopback: false, hosts: Vec::new() };
+    const OPEN: Policy<'_> = Policy { origins: &OWN, draining: false, requires_sign_in: false };
 
     fn decide(received: &str, policy: Policy<'_>) -> Route {
         route(&parse(received.as_bytes()).expect("readable").expect("complete"), policy)
@@ -175,15 +197,17 @@ mod tests {
     /// The status of the answer, 101 for an upgrade, 200 for the page and the metrics.
     fn status(received: &str, policy: Policy<'_>) -> u16 {
         match decide(received, policy) {
-            Route::Page | Route::Metrics => 200,
+            Route::Page { .. } | Route::Metrics => 200,
             Route::Upgrade { .. } => 101,
-            Route::Respond(response) | Route::SignInRequired(response) => response.status().code(),
+            Route::Respond(response)
+            | Route::OriginRefused(response, _)
+            | Route::SignInRequired(response) => response.status().code(),
         }
     }
 
     fn response(received: &str) -> String {
         let Route::Respond(response) = decide(received, OPEN) else { panic!("not a response") };
-        String::from_utf8(response.encode(true)).expect("text")
+        String::from_utf8(response.encode(true, SystemTime::UNIX_EPOCH)).expect("text")
     }
 
     #[test]
@@ -208,8 +232,9 @@ mod tests {
                 let received = format!("{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n");
                 assert_eq!(status(&received, OPEN), expected, "{method} {path}");
             }
-            let expected = if expected == 404 { 404 } else { 405 };
-            for method in ["POST", "OPTIONS", "get"] {
+            let is_there = expected != 404;
+            for (method, expected) in [("POST", 405), ("OPTIONS", 204), ("get", 405)] {
+                let expected = if is_there || (method, path) == ("OPTIONS", "*") { expected } else { 404 };
                 let received = format!("{method} {path} HTTP/1.0\r\n\r\n");
                 assert_eq!(status(&received, OPEN), expected, "{method} {path}");
             }
@@ -270,8 +295,6 @@ mod tests {
             ("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n", 101),
             ("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\n", 400),
             ("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-            ("Host: here:8080\r\n", "", 101),
-            ("Host: here:8080", "Host: here:8080\r\nHost: there", 400),
         ] {
             assert!(good.contains(from));
             let received = good.replace(from, to);
@@ -292,15 +315,16 @@ mod tests {
         assert_eq!(status(&everything_wrong, draining), 503);
         assert_eq!(status(&everything_wrong, OPEN), 404);
         let path_good = everything_wrong.replace("/nowhere", "/chat");
-        assert_eq!(status(&path_good, OPEN), 400);
-        let connection_good = path_good
-            .replace("POST", "GET")
-            .replace("Upgrade: websocket", "Upgrade: websocket\r\nConnection: upgrade");
-        assert_eq!(status(&connection_good, OPEN), 426);
-        let version_good = connection_good.replace("Version: 7", "Version: 13");
+        assert_eq!(status(&path_good, OPEN), 426);
+        let version_good = path_good.replace("Version: 7", "Version: 13");
         assert_eq!(status(&version_good, OPEN), 400);
-        let key_good = version_good.replace("short", KEY);
-        assert_eq!(status(&key_good, OPEN), 403);
+        let method_good = version_good.replace("POST", "GET");
+        assert_eq!(status(&method_good, OPEN), 400);
+        let connection_good =
+            method_good.replace("Upgrade: websocket", "Upgrade: websocket\r\nConnection: upgrade");
+        assert_eq!(status(&connection_good, OPEN), 400);
+        let key_good = connection_good.replace("short", KEY);
+        assert!(matches!(decide(&key_good, OPEN), Route::OriginRefused(..)));
     }
 
     #[test]
@@ -313,7 +337,7 @@ mod tests {
             assert!(matches!(decide(&upgrade(path), strict), Route::SignInRequired(_)), "{path}");
             assert_eq!(status(&upgrade(path), strict), 403, "{path}");
             assert_eq!(status(&upgrade(path).replace("Version: 13", "Version: 7"), strict), 426, "{path}");
-            assert_eq!(status(&format!("GET {path} HTTP/1.1\r\n\r\n"), strict), 426, "{path}");
+            assert_eq!(status(&format!("GET {path} HTTP/1.0\r\n\r\n"), strict), 426, "{path}");
         }
     }
 
@@ -321,9 +345,10 @@ mod tests {
     fn draining_answers_everything_with_503() {
         let draining = Policy { draining: true, ..OPEN };
         for received in [
-            "GET /healthz HTTP/1.1\r\n\r\n",
-            "GET /nowhere HTTP/1.1\r\n\r\n",
-            "POST / HTTP/1.1\r\n\r\n",
+            "GET /healthz HTTP/1.0\r\n\r\n",
+            "GET /nowhere HTTP/1.0\r\n\r\n",
+            "POST / HTTP/1.0\r\n\r\n",
+            "OPTIONS * HTTP/1.0\r\n\r\n",
             &upgrade("/chat"),
         ] {
             let Route::Respond(response) = decide(received, draining) else { panic!("{received}") };
@@ -333,16 +358,68 @@ mod tests {
 
     #[test]
     fn refusals_carry_what_the_client_needs_to_know() {
-        let required = response("GET /ws HTTP/1.1\r\n\r\n");
+        let required = response("GET /ws HTTP/1.0\r\n\r\n");
         assert!(required.contains("\r\nUpgrade: websocket\r\n"));
         assert!(required.contains("\r\nSec-WebSocket-Version: 13\r\n"));
-        assert!(response("PUT / HTTP/1.1\r\n\r\n").contains("\r\nAllow: GET, HEAD\r\n"));
+        for method in ["PUT", "OPTIONS"] {
+            let response = response(&format!("{method} / HTTP/1.0\r\n\r\n"));
+            assert!(response.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"), "{response}");
+        }
+    }
+
+    #[test]
+    fn the_subprotocol_of_the_dialect_is_taken_where_it_is_offered() {
+        for (path, offered, taken) in [
+            ("/chat", "uproar.chat", Some("uproar.chat")),
+            ("/", "v1, uproar.chat,uproar.hub", Some("uproar.chat")),
+            ("/ws", "uproar.chat\r\nSec-WebSocket-Protocol: uproar.hub", Some("uproar.hub")),
+            ("/broadcast/news", "uproar.raw", Some("uproar.raw")),
+            ("/echo", "uproar.echo", Some("uproar.echo")),
+            ("/echo", "uproar.chat", None),
+            ("/chat", "soap, wamp", None),
+            ("/chat", "Uproar.Chat", None),
+            ("/chat", "chat", None),
+        ] {
+            let offer = format!("\r\nSec-WebSocket-Protocol: {offered}\r\n\r\n");
+            let Route::Upgrade { response, .. } = decide(&upgrade(path).replace("\r\n\r\n", &offer), OPEN)
+            else {
+                panic!("{path} {offered}");
+            };
+            let response = str::from_utf8(&response).expect("text");
+            let named = response.split("\r\n").find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: "));
+            assert_eq!(named, taken, "{path} {offered}");
+        }
+    }
+
+    #[test]
+    fn the_page_may_ask_whether_its_origin_is_let_in() {
+        let loopback = OriginPolicy { is_on_loopback: true, ..OWN };
+        let policy = Policy { origins: &loopback, ..OPEN };
+        let asked = |method: &str, fields: &str| {
+            let received = format!("{method} /chat HTTP/1.1\r\n{fields}\r\n");
+            let Route::Page { origin } = decide(&received, policy) else { panic!("no page") };
+            origin
+        };
+        assert_eq!(asked("GET", "Host: localhost\r\n"), None);
+        for method in ["GET", "HEAD"] {
+            let asked = |host: &str, origin: &str| {
+                asked(method, &format!("Host: {host}\r\n{ORIGIN_QUESTION}: {origin}\r\n"))
+            };
+            assert_eq!(asked("localhost", "http://localhost"), Some(Ok(())));
+            let other = Some(Err(OriginRefusal::OtherOrigin));
+            assert_eq!(asked("localhost", "https://chat.example"), other);
+            let unknown = Some(Err(OriginRefusal::UnknownHost));
+            assert_eq!(asked("chat.example", "https://chat.example"), unknown);
+        }
     }
 
     #[test]
     fn pages_of_other_sites_are_refused_unless_allowed() {
-        let listed = ["https://Friend.example".to_owned(), "null".to_owned()];
-        let everyone = ["*".to_owned()];
+        let parsed = |origins: &[&str]| {
+            let allowed = origins.iter().map(|origin| origin.parse().expect("an origin")).collect();
+            OriginPolicy { allowed, ..OWN }
+        };
+        let (listed, everyone) = (parsed(&["https://Friend.example", "null"]), parsed(&["*"]));
         for (origin, same, with_list, with_star) in [
             ("http://here:8080", 101, 101, 101),
             ("https://HERE:8080", 101, 101, 101),
@@ -357,16 +434,16 @@ mod tests {
         ] {
             let received = upgrade("/chat").replace("\r\n\r\n", &format!("\r\nOrigin: {origin}\r\n\r\n"));
             assert_eq!(status(&received, OPEN), same, "{origin}");
-            let policy = Policy { allowed_origins: &listed, ..OPEN };
-            assert_eq!(status(&received, policy), with_list, "{origin}");
-            let policy = Policy { allowed_origins: &everyone, ..OPEN };
-            assert_eq!(status(&received, policy), with_star, "{origin}");
-            let without_host = received.replace("Host: here:8080\r\n", "");
+            assert_eq!(status(&received, Policy { origins: &listed, ..OPEN }), with_list, "{origin}");
+            assert_eq!(status(&received, Policy { origins: &everyone, ..OPEN }), with_star, "{origin}");
+            let without_host = received.replace("Host: here:8080", "Host:");
             if !origin.contains("elsewhere") && same == 101 {
                 assert_eq!(status(&without_host, OPEN), 403, "{origin}");
             }
+            let absolute = without_host.replace("GET /chat", "GET http://here:8080/chat");
+            assert_eq!(status(&absolute, OPEN), same, "{origin}");
         }
-        let plain = "GET / HTTP/1.1\r\nOrigin: http://elsewhere\r\n\r\n";
+        let plain = "GET / HTTP/1.0\r\nOrigin: http://elsewhere\r\n\r\n";
         assert_eq!(status(plain, OPEN), 200);
     }
 

@@ -8,12 +8,11 @@ use data_encoding::BASE64;
 use tungstenite::handshake::derive_accept_key;
 
 use super::field::{is_field_value, is_token};
-use super::head::{HEAD_BYTES_MAX, Head};
+use super::head::Head;
 use super::response::Response;
 
-/// The longest response head that a client takes: servers with long cookies and policies send more than a
-/// client asks with.
-pub const RESPONSE_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
+/// The longest response head that a client takes: servers send long cookies and policies.
+pub const RESPONSE_BYTES_MAX: usize = 16 * 1024;
 
 const RESPONSE_FIELDS_MAX: usize = 64;
 
@@ -26,6 +25,13 @@ const QUOTED_CHARS_MAX: usize = 200;
 ///
 /// The response that refuses it.
 pub fn check_request<'a>(head: &Head<'a>) -> Result<&'a str, Response> {
+    if !head.lists("upgrade", "websocket") {
+        return Err(Response::upgrade_required("Upgrade Required: connect here with a WebSocket client"));
+    }
+    // Ahead of all else, since another version may have another key, say.
+    if head.only_value("sec-websocket-version") != Some("13") {
+        return Err(Response::upgrade_required("Sec-WebSocket-Version must be 13"));
+    }
     if head.method != "GET" {
         return Err(Response::bad_request("An upgrade is a GET"));
     }
@@ -34,18 +40,12 @@ pub fn check_request<'a>(head: &Head<'a>) -> Result<&'a str, Response> {
     if head.minor_version == 0 {
         return Err(Response::bad_request("An upgrade needs HTTP/1.1"));
     }
-    if !head.lists("upgrade", "websocket") {
-        return Err(Response::upgrade_required("Upgrade Required: connect here with a WebSocket client"));
-    }
     if !head.lists("connection", "upgrade") {
         return Err(Response::bad_request("An upgrade needs Connection: upgrade"));
     }
     // What follows the head is read as frames, and a body would be mistaken for them.
     if head.announces_body() {
         return Err(Response::bad_request("An upgrade has no body"));
-    }
-    if head.only_value("sec-websocket-version") != Some("13") {
-        return Err(Response::upgrade_required("Sec-WebSocket-Version must be 13"));
     }
     head.only_value("sec-websocket-key")
         .filter(|key| is_key(key))

@@ -29,7 +29,7 @@ impl Request {
         Self { stream, place }
     }
 
-    /// Its method, target and fields, at most 8 KiB. They are read out of the request each time, and gone once it
+    /// Its method, target and fields, at most 16 KiB. They are read out of the request each time, and gone once it
     /// is answered: a socket keeps the target alone.
     #[must_use]
     pub fn head(&self) -> Head<'_> {

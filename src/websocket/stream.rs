@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio_uring::net::TcpStream;
 
@@ -249,7 +250,7 @@ impl Stream {
     ///
     /// [`Failure`].
     pub async fn respond(mut self, response: &Response, with_body: bool) -> Result<(), Failure> {
-        self.link.push_http(&response.encode(with_body))?;
+        self.link.push_http(&response.encode(with_body, SystemTime::now()))?;
         self.finish();
         self.link.sent().await
     }

@@ -131,9 +131,7 @@ pub fn upgrade<S: AsRef<str>>(
 
 fn choose<S: AsRef<str>>(head: &Head<'_>, subprotocols: &[S]) -> Option<String> {
     let is_offered = |known: &&S| {
-        let offered =
-            head.values("sec-websocket-protocol").flat_map(|value| value.split(|byte| *byte == b','));
-        offered.map(<[u8]>::trim_ascii).any(|offered| offered == known.as_ref().as_bytes())
+        head.listed("sec-websocket-protocol").any(|offered| offered == known.as_ref().as_bytes())
     };
     subprotocols.iter().find(is_offered).map(|known| known.as_ref().to_owned())
 }

@@ -12,7 +12,9 @@ on_one_and_four_shards! {
     a_connection_that_says_nothing_is_timed_out,
     dribbling_does_not_extend_the_deadline,
     a_head_in_single_bytes_is_understood,
-    a_head_of_eight_kibibytes_is_the_largest,
+    a_head_of_sixteen_kibibytes_is_the_largest,
+    the_largest_head_can_be_set,
+    a_request_names_its_host_exactly_once,
     a_refusal_arrives_although_much_follows_the_head,
     many_small_headers_are_no_offence,
     unreadable_heads_are_bad_requests,
@@ -21,7 +23,7 @@ on_one_and_four_shards! {
     silent_connections_delay_nobody,
 }
 
-const HEAD_MAX: usize = 8 * 1024;
+const HEAD_MAX: usize = 16 * 1024;
 
 async fn a_head_that_does_not_end_in_time_is_timed_out(launch: Launch) {
     let server = launch.flag("--handshake-timeout", "200ms").start();
@@ -63,7 +65,7 @@ async fn a_head_in_single_bytes_is_understood(launch: Launch) {
     assert_eq!(wire.response().await.status, 200);
 }
 
-async fn a_head_of_eight_kibibytes_is_the_largest(launch: Launch) {
+async fn a_head_of_sixteen_kibibytes_is_the_largest(launch: Launch) {
     let server = launch.start();
     let largest = head_of(&server, HEAD_MAX);
     assert_eq!(answer(&server, &largest).await.status, 200);
@@ -72,6 +74,41 @@ async fn a_head_of_eight_kibibytes_is_the_largest(launch: Launch) {
     assert_eq!(answer(&server, &larger).await.status, 431);
     let endless = "GET / HTTP/1.1\r\nX: ".to_owned() + &"x".repeat(HEAD_MAX);
     assert_eq!(answer(&server, &endless).await.status, 431);
+}
+
+async fn the_largest_head_can_be_set(launch: Launch) {
+    for (setting, bytes) in [("1KiB", 1024), ("40000", 40_000)] {
+        let server = launch.clone().flag("--max-head", setting).start();
+        assert_eq!(answer(&server, &head_of(&server, bytes)).await.status, 200);
+        assert_eq!(answer(&server, &head_of(&server, bytes + 5)).await.status, 431);
+    }
+}
+
+/// RFC 9112, 3.2.
+async fn a_request_names_its_host_exactly_once(launch: Launch) {
+    let server = launch.start();
+    for (hosts, status) in [
+        ("Host: here\r\n", 200),
+        ("host: here:8080\r\n", 200),
+        ("Host: [::1]:8080\r\n", 200),
+        ("Host:\r\n", 200),
+        ("", 400),
+        ("Host: here\r\nHost: here\r\n", 400),
+        ("Host: here, there/\r\n", 400),
+        ("Host: a b/c@d\r\n", 400),
+        ("Host: user@here\r\n", 400),
+        ("Host: http://here\r\n", 400),
+        ("Host: here:http\r\n", 400),
+        ("Host: [::1\r\n", 400),
+    ] {
+        let get = format!("GET /healthz HTTP/1.1\r\n{hosts}\r\n");
+        assert_eq!(answer(&server, &get).await.status, status, "{hosts:?}");
+    }
+    // HTTP/1.0 need not name it.
+    assert_eq!(answer(&server, "GET /healthz HTTP/1.0\r\n\r\n").await.status, 200);
+    // An absolute target does not make up for a missing one.
+    let absolute = "GET http://here/healthz HTTP/1.1\r\n\r\n";
+    assert_eq!(answer(&server, absolute).await.status, 400);
 }
 
 /// Closing a socket with bytes left unread resets it, and a reset can overtake the response.

@@ -10,6 +10,8 @@ on_one_and_four_shards! {
     the_query_changes_nothing,
     head_answers_as_get_without_the_body,
     other_methods_are_not_allowed,
+    options_names_the_methods_without_a_body,
+    each_response_says_when_it_was_made,
     an_upgrade_to_another_protocol_is_a_plain_request,
 }
 
@@ -91,7 +93,7 @@ async fn head_answers_as_get_without_the_body(launch: Launch) {
 
 async fn other_methods_are_not_allowed(launch: Launch) {
     let server = launch.start();
-    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"] {
+    for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE"] {
         for path in ["/", "/ws", "/healthz", "/metrics"] {
             let answer = answer(&server, &request(&server, method, path, "")).await;
             assert_eq!(answer.status, 405, "{method} {path}");
@@ -100,6 +102,37 @@ async fn other_methods_are_not_allowed(launch: Launch) {
             assert!(allowed.contains(&"GET") && allowed.contains(&"HEAD"), "{allowed:?}");
             assert!(!allowed.contains(&method), "{allowed:?}");
         }
+    }
+}
+
+async fn options_names_the_methods_without_a_body(launch: Launch) {
+    let server = launch.start();
+    for path in ["/", "/chat", "/ws", "/broadcast/news", "/echo", "/healthz", "/metrics", "*"] {
+        let mut wire = Wire::connect(&server).await;
+        wire.send(request(&server, "OPTIONS", path, "")).await;
+        let response = wire.response().await;
+        assert_eq!((response.status, response.body.as_str()), (204, ""), "{path}");
+        assert_eq!(response.header("allow"), Some("GET, HEAD, OPTIONS"), "{path}");
+        assert_eq!(response.header("content-length"), None, "{path}");
+        assert_eq!(response.header("connection"), Some("close"), "{path}");
+        assert_dated(&response);
+    }
+    assert_eq!(answer(&server, &request(&server, "OPTIONS", "/nothing", "")).await.status, 404);
+}
+
+async fn each_response_says_when_it_was_made(launch: Launch) {
+    let server = launch.flag("--handshake-timeout", "1s").start();
+    for (request, status) in [
+        (request(&server, "GET", "/", ""), 200),
+        (request(&server, "GET", "/metrics", ""), 200),
+        (request(&server, "GET", "/nothing", ""), 404),
+        (request(&server, "POST", "/", ""), 405),
+        (request(&server, "GET", "/ws", ""), 426),
+        ("no request\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\n".to_owned(), 408),
+    ] {
+        // `answer` looks at the date.
+        assert_eq!(answer(&server, &request).await.status, status);
     }
 }
 
@@ -134,4 +167,13 @@ pub(crate) fn assert_complete(response: &Response) {
     assert!(!response.body.is_empty(), "{response:?}");
     let kind = response.header("content-type").expect("a content type");
     assert!(kind.starts_with("text/"), "{kind}");
+    assert_dated(response);
+}
+
+/// A response has the time in the one form that is sent (RFC 9110, 5.6.7), and it is the present.
+fn assert_dated(response: &Response) {
+    let date = response.header("date").expect("a Date");
+    let parsed = chrono::NaiveDateTime::parse_from_str(date, "%a, %d %b %Y %H:%M:%S GMT").expect(date);
+    let age = chrono::Utc::now().naive_utc() - parsed;
+    assert!((0..60).contains(&age.num_seconds()), "{date}");
 }

@@ -14,7 +14,9 @@ on_one_and_four_shards! {
     header_names_and_tokens_ignore_case_and_lists_are_read,
     a_missing_or_wrong_version_is_told_the_right_one,
     malformed_upgrades_are_bad_requests,
-    extensions_and_subprotocols_are_not_agreed_to,
+    extensions_and_unknown_subprotocols_are_not_agreed_to,
+    the_subprotocol_of_the_dialect_is_agreed_to,
+    an_upgrade_names_its_host_exactly_once,
     bytes_right_behind_the_request_are_not_lost,
     a_frame_cut_by_the_end_of_the_first_segment_is_whole_in_the_end,
     words_said_before_half_closing_are_heard,
@@ -111,7 +113,7 @@ async fn malformed_upgrades_are_bad_requests(launch: Launch) {
     }
 }
 
-async fn extensions_and_subprotocols_are_not_agreed_to(launch: Launch) {
+async fn extensions_and_unknown_subprotocols_are_not_agreed_to(launch: Launch) {
     let server = launch.start();
     let headers = format!(
         "{UPGRADE}{VERSION}{KEY}Sec-WebSocket-Extensions: permessage-deflate\r\n\
@@ -121,6 +123,33 @@ async fn extensions_and_subprotocols_are_not_agreed_to(launch: Launch) {
     assert_eq!(response.status, 101);
     assert_eq!(response.header("sec-websocket-extensions"), None);
     assert_eq!(response.header("sec-websocket-protocol"), None);
+}
+
+async fn the_subprotocol_of_the_dialect_is_agreed_to(launch: Launch) {
+    let server = launch.start();
+    for (path, offered, agreed) in [
+        ("/chat", "uproar.chat", Some("uproar.chat")),
+        ("/", "soap,uproar.hub, uproar.chat", Some("uproar.chat")),
+        ("/ws", "soap\r\nSec-WebSocket-Protocol: uproar.hub", Some("uproar.hub")),
+        ("/broadcast/news", "uproar.raw", Some("uproar.raw")),
+        ("/echo", "uproar.echo", Some("uproar.echo")),
+        ("/echo", "uproar.chat", None),
+        ("/chat", "UPROAR.CHAT", None),
+        ("/chat", "uproar", None),
+    ] {
+        let headers = format!("{UPGRADE}{VERSION}{KEY}Sec-WebSocket-Protocol: {offered}\r\n");
+        let response = upgrade(&server, &request(&server, "GET", path, &headers)).await;
+        assert_eq!(response.status, 101, "{path} {offered}");
+        assert_eq!(response.header("sec-websocket-protocol"), agreed, "{path} {offered}");
+    }
+}
+
+async fn an_upgrade_names_its_host_exactly_once(launch: Launch) {
+    let server = launch.start();
+    for host in ["", "Host: here\r\nHost: here\r\n", "Host: a b\r\n"] {
+        let upgrade = upgrade_request("/chat").replace("Host: localhost\r\n", host);
+        assert_eq!(answer(&server, &upgrade).await.status, 400, "{host:?}");
+    }
 }
 
 async fn bytes_right_behind_the_request_are_not_lost(launch: Launch) {

@@ -11,6 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use uproar::permit::{ClientPermit, ClientPlaces};
+use uproar::protocol::head::HEAD_BYTES_MAX;
+use uproar::protocol::origin::OriginPolicy;
 use uproar::protocol::response::{Response, Status};
 use uproar::protocol::tls::ServerConfig;
 use uproar::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
@@ -45,6 +47,7 @@ pub(crate) struct OpenLobby {
 
 struct Services {
     draining: Arc<AtomicBool>,
+    origins: OriginPolicy,
     places: ClientPlaces,
     admissions: Sender<Admission>,
     events: Sender<LobbyEvent>,
@@ -57,8 +60,8 @@ impl LobbyServices for Services {
     fn tls(&self) -> Option<Arc<ServerConfig>> {
         None
     }
-    fn allowed_origins(&self) -> &[String] {
-        &[]
+    fn origins(&self) -> &OriginPolicy {
+        &self.origins
     }
     fn requires_sign_in(&self) -> bool {
         false
@@ -99,6 +102,7 @@ impl OpenLobby {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let services = Services {
             draining: Arc::clone(&draining),
+            origins: OriginPolicy::default(),
             places: places.clone(),
             admissions: admissions_sender,
             events: events_sender,
@@ -107,6 +111,7 @@ impl OpenLobby {
             let lobby = Lobby {
                 services: Rc::new(services),
                 handshake_timeout: settings.handshake_timeout,
+                head_bytes_max: HEAD_BYTES_MAX,
                 connections_max: settings.connections_max,
             };
             tokio_uring::start(async {

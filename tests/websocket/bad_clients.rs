@@ -54,7 +54,9 @@ fn requests_that_are_no_upgrade_are_answered() {
             (REQUEST.replace("HTTP/1.1", "HTTP/1.0"), "400"),
             (REQUEST.replace("Connection: Upgrade", "Connection: close"), "400"),
             ("\x16\x03\x01\x02\0\x01\0".to_owned(), "400"),
-            (format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(9000)), "431"),
+            (REQUEST.replace("Host: there\r\n", ""), "400"),
+            (REQUEST.replace("Host: there", "Host: there\r\nHost: there"), "400"),
+            (format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(17_000)), "431"),
         ] {
             let answer = beside(move || {
                 let mut client = RawClient::connect(address);

@@ -193,9 +193,11 @@ fn a_handler_of_requests_decides_by_path_origin_and_field_and_keeps_what_it_find
         let page = answer("GET /page HTTP/1.1\r\nHost: here\r\n\r\n").await;
         assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.ends_with("\r\n\r\na page"), "{page}");
         let head = answer("HEAD /page HTTP/1.1\r\nHost: here\r\n\r\n").await;
-        assert_eq!(page.strip_suffix("a page"), Some(&*head));
+        let page = page.strip_suffix("a page").unwrap();
+        // A second may begin between the two.
+        assert_eq!(without_date(page), without_date(&head));
         assert_eq!(
-            answer("GET /old HTTP/1.1\r\nHost: here\r\n\r\n").await,
+            without_date(&answer("GET /old HTTP/1.1\r\nHost: here\r\n\r\n").await),
             "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\nLocation: /page\r\n\r\n"
         );
         // What asks for no socket gets none, and is told why.
@@ -203,6 +205,14 @@ fn a_handler_of_requests_decides_by_path_origin_and_field_and_keeps_what_it_find
         assert!(told.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{told}");
         assert_eq!(answer("GET /nothing HTTP/1.1\r\nHost: here\r\n\r\n").await, "");
     });
+}
+
+/// A response without its `Date`, which it must have.
+fn without_date(response: &str) -> String {
+    let (start, rest) = response.split_once("Date: ").expect("a Date");
+    let (date, rest) = rest.split_once("\r\n").unwrap();
+    assert!(date.len() == "Sun, 06 Nov 1994 08:49:37 GMT".len() && date.ends_with(" GMT"), "{date}");
+    [start, rest].concat()
 }
 
 #[test]
@@ -301,9 +311,9 @@ fn a_program_that_serves_http_itself_can_upgrade() {
                     "what is no request of HTTP/1.0 or HTTP/1.1",
                 ),
                 (
-                    format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(8192)),
+                    format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(16_384)),
                     "431 Request Header Fields Too Large",
-                    "a request's head over 8192 bytes",
+                    "a request's head that is too long",
                 ),
             ] {
                 let mut client = RawClient::connect(address);

@@ -16,12 +16,11 @@ use tokio::time::{Instant, timeout_at};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 
-use crate::protocol::head::HEAD_BYTES_MAX;
 use crate::protocol::tls::{self, ServerConfig, TlsStream};
 use crate::ring;
 
 /// What a connection's first read may hold. Programs send heads of 200 bytes, browsers of 500 to 900;
-/// a larger one makes the buffer grow up to [`HEAD_BYTES_MAX`].
+/// a larger one makes the buffer grow.
 pub(super) const FIRST_READ_BYTES: usize = 1024;
 
 /// What a read of TLS may hold: the first message of a browser has up to 1,800 bytes.
@@ -105,14 +104,16 @@ impl Guest {
         Ok(is_resumed)
     }
 
-    /// Reads behind what `received` holds. When nothing was added, the peer has ended its side.
+    /// Reads behind what `received` holds, which is less than `bytes_max`. When nothing was added, the peer has ended
+    /// its side.
     pub(super) async fn read(
         &mut self,
         received: &mut Vec<u8>,
+        bytes_max: usize,
         deadline: Instant,
     ) -> Result<(), ReadFailure> {
         if self.tls.is_none() {
-            return self.read_plain(received, deadline).await;
+            return self.read_plain(received, bytes_max, deadline).await;
         }
         let received_before = received.len();
         while let Some(tls) = &self.tls
@@ -132,10 +133,15 @@ impl Guest {
         Ok(())
     }
 
-    async fn read_plain(&mut self, received: &mut Vec<u8>, deadline: Instant) -> Result<(), ReadFailure> {
+    async fn read_plain(
+        &mut self,
+        received: &mut Vec<u8>,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<(), ReadFailure> {
         let filled = received.len();
         if filled == received.capacity() {
-            received.reserve_exact(filled.min(HEAD_BYTES_MAX - filled));
+            received.reserve_exact(filled.min(bytes_max.saturating_sub(filled)));
         }
         assert!(filled < received.capacity(), "Bug: no room to read into");
         let buffer = mem::take(received).slice(filled..);

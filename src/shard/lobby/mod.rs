@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,17 +22,22 @@ use tokio::time::Instant;
 use tokio_uring::net::TcpListener;
 
 use crate::accept_failures::AcceptFailures;
+use crate::log_limit::LogLimit;
 use crate::metrics::{HandshakeKind, TlsFailure};
 use crate::permit::ClientPermit;
 use crate::protocol::frames::{self, MessageKind};
-use crate::protocol::head::parse;
+use crate::protocol::head::{Head, parse_within};
+use crate::protocol::origin::{OriginPolicy, OriginRefusal};
 use crate::protocol::response::{Response, Status};
-use crate::protocol::route::{Endpoint, Policy, Route, route};
+use crate::protocol::route::{Endpoint, ORIGIN_QUESTION, Policy, Route, route};
 use crate::protocol::tls::{self, ServerConfig, TlsStream};
 use guest::{FIRST_READ_BYTES, Guest, ReadFailure};
 
 /// The content type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How much of a field of a client's the log repeats: as much as a name may have.
+const SHOWN_BYTES_MAX: usize = 253;
 
 /// What the lobby needs from the rest of its shard.
 pub trait LobbyServices {
@@ -40,11 +45,11 @@ pub trait LobbyServices {
     fn is_draining(&self) -> bool;
     /// How TLS is spoken; `None` where it is not. New connections get what it says at the time.
     fn tls(&self) -> Option<Arc<ServerConfig>>;
-    /// Origins whose pages may connect; see [`Policy::allowed_origins`].
-    fn allowed_origins(&self) -> &[String];
+    /// Whose pages may connect.
+    fn origins(&self) -> &OriginPolicy;
     /// Whether users must sign in; see [`Policy::requires_sign_in`].
     fn requires_sign_in(&self) -> bool;
-    /// The web client, for a browser that calls this server by the name `host`.
+    /// The web client, for a browser that calls this server by the name `host`, a port included.
     fn page(&self, host: Option<&str>) -> Response;
     /// The metrics, as Prometheus reads them.
     fn metrics_text(&self) -> String;
@@ -105,6 +110,8 @@ pub struct Lobby {
     pub services: Rc<dyn LobbyServices>,
     /// How long a connection has from being accepted to the end of its request head, TLS included.
     pub handshake_timeout: Duration,
+    /// The longest request head, in bytes.
+    pub head_bytes_max: usize,
     /// How many connections there may be in the lobby. A silent one costs a descriptor and about 3 KiB
     /// for the handshake timeout. When all places are taken, further connections wait in the backlog.
     pub connections_max: usize,
@@ -154,10 +161,10 @@ impl Lobby {
             }
         }
         loop {
-            match parse(&received) {
+            match parse_within(&received, self.head_bytes_max) {
                 Ok(Some(head)) => {
                     let policy = Policy {
-                        allowed_origins: self.services.allowed_origins(),
+                        origins: self.services.origins(),
                         draining: self.services.is_draining(),
                         requires_sign_in: self.services.requires_sign_in(),
                     };
@@ -167,14 +174,24 @@ impl Lobby {
                             let behind = Bytes::from(received).slice(head_bytes..);
                             return self.admit(guest, peer, endpoint, response, behind).await;
                         }
-                        Route::Page => self.services.page(head.only_value("host")),
+                        Route::Page { origin } => {
+                            let page = self.services.page(head.authority().map(|authority| authority.text));
+                            match origin {
+                                None => page,
+                                Some(origin) => page.with_field(ORIGIN_QUESTION, about_origin(origin)),
+                            }
+                        }
                         Route::Metrics => {
                             Response::new(Status::OK, METRICS_TYPE, self.services.metrics_text().into())
                         }
                         Route::Respond(response) => response,
+                        Route::OriginRefused(response, refusal) => {
+                            log_refused_origin(&head, refusal);
+                            response
+                        }
                         Route::SignInRequired(response) => {
                             self.services.note(LobbyEvent::SignInRequired);
-                            return guest.finish(response.encode(true)).await;
+                            return guest.finish(response.encode(true, SystemTime::now())).await;
                         }
                     };
                     return self.respond(guest, &response, head.wants_body()).await;
@@ -183,7 +200,7 @@ impl Lobby {
                 Err(error) => return self.respond(guest, &error.into(), true).await,
             }
             let received_before = received.len();
-            match guest.read(&mut received, deadline).await {
+            match guest.read(&mut received, self.head_bytes_max, deadline).await {
                 Err(ReadFailure::Expired) => {
                     let response = Response::text(Status::REQUEST_TIMEOUT, Status::REQUEST_TIMEOUT.reason());
                     return self.respond(guest, &response, true).await;
@@ -251,8 +268,43 @@ impl Lobby {
 
     async fn respond(&self, guest: Guest, response: &Response, with_body: bool) {
         self.services.note(LobbyEvent::Responded(response.status()));
-        guest.finish(response.encode(with_body)).await;
+        guest.finish(response.encode(with_body, SystemTime::now())).await;
     }
+}
+
+/// The answer to [`ORIGIN_QUESTION`].
+fn about_origin(origin: Result<(), OriginRefusal>) -> &'static str {
+    match origin {
+        Ok(()) => "allowed",
+        Err(OriginRefusal::OtherOrigin) => "other-origin",
+        Err(OriginRefusal::UnknownHost) => "unknown-host",
+    }
+}
+
+/// Tells the operator of a page that could not connect, which is mostly due to a proxy that replaces `Host`.
+fn log_refused_origin(head: &Head<'_>, refusal: OriginRefusal) {
+    static LINES: LogLimit = LogLimit::new();
+    let Some(left_out) = LINES.allow() else { return };
+    let origins: Vec<_> = head.values("origin").map(shown).collect();
+    let origin = origins.join(", ");
+    let host = head.authority().map(|authority| shown(authority.text.as_bytes())).unwrap_or_default();
+    match refusal {
+        OriginRefusal::OtherOrigin => tracing::warn!(
+            %origin, %host, left_out,
+            "an upgrade was refused because its origin is not that of its Host; --allow-origin lets other origins in, \
+             and a proxy should pass Host on"
+        ),
+        OriginRefusal::UnknownHost => tracing::warn!(
+            %origin, %host, left_out,
+            "an upgrade was refused because this server listens on loopback, and its Host is another name; \
+             --allow-host lets it in"
+        ),
+    }
+}
+
+/// What a client has sent, cut, and without what could disturb a terminal or a log.
+fn shown(sent: &[u8]) -> String {
+    sent[..sent.len().min(SHOWN_BYTES_MAX)].escape_ascii().to_string()
 }
 
 /// The whole conversation with a client for whom there is no place.
