@@ -12,6 +12,9 @@ from pathlib import Path
 PROGRAMS = "limit", "uproar", "baseline"
 # What is compared with what.
 RATIOS = ("uproar", "limit"), ("baseline", "limit"), ("uproar", "baseline")
+# A core that was busy for so many times what the process was billed for had something else to do: the kernel's
+# own work is a fifth or so.
+FOREIGN_SHARE = 2.0
 # Two figures for each delivery, and what they are of.
 COSTS = ("core_us", "whole core"), ("process_us", "process")
 
@@ -71,6 +74,8 @@ def table(directory, dialect):
         share = spread([100 * run["user_share"] for run in runs], "% of it in user space", 1)
         marks = f"   {len(runs)} valid" * (len(runs) < len(rounds)) + "   thin" * any(run["thin"] for run in runs)
         print(f"  {program:9} {costs}, {share}{marks}")
+        if any(run["core_us"] > FOREIGN_SHARE * run["process_us"] for run in runs):
+            print(f"  {program:9} something else ran on its core: the figures of the whole core cannot be used")
         stolen = max(run["stolen_share"] for run in runs)
         if stolen > 0.01:
             print(f"  {program:9} a hypervisor had up to {100 * stolen:.1f} % of the core's time")
