@@ -63,6 +63,14 @@ impl Default for Options {
     }
 }
 
+/// Deferred work that the kernel is asked to run at a time: all that there usually is, and little enough for it to be
+/// interrupted.
+const DEFERRED_WORK_MAX: usize = 4_096;
+
+/// Completions that are collected before they are handled. There are hardly more at a time: as many receives as there
+/// are buffers, and a send for each connection.
+const COLLECTED_MAX: usize = 65_536;
+
 /// What a completion queue entry says, copied out before anything is handled.
 #[derive(Clone, Copy, Debug)]
 struct RawCompletion {
@@ -208,7 +216,8 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued and collects what has completed, without waiting.
+    /// Submits what is queued and collects what has completed, all of it, without waiting. What had arrived when it
+    /// is called is among it, so that nobody is called silent whose bytes are here.
     ///
     /// # Errors
     ///
@@ -220,10 +229,15 @@ impl Ring {
         }
         self.flush_submissions()?;
         self.collect();
-        // What had overflowed is flushed by the next enter, for which there is room now.
-        while self.ring.submission().cq_overflow() {
-            self.flush_submissions()?;
+        // Since Linux 6.13 a call runs 20 pieces of deferred work, or as many as it waits for: it is asked for more than
+        // there are, and not to wait. What had overflowed is flushed by the same call, for which there is room now.
+        while self.has_deferred_work() && self.collected.len() < COLLECTED_MAX {
+            let before = self.collected.len();
+            self.submit_and_wait_for(DEFERRED_WORK_MAX, &types::Timespec::new())?;
             self.collect();
+            if self.collected.len() == before {
+                break;
+            }
         }
         Ok(())
     }
@@ -236,15 +250,27 @@ impl Ring {
     pub fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         self.give_back_lent();
         if self.collected.is_empty() && self.closed.is_empty() && self.ring.completion().is_empty() {
-            let timespec = types::Timespec::new().sec(timeout.as_secs()).nsec(timeout.subsec_nanos());
-            let args = types::SubmitArgs::new().timespec(&timespec);
-            match self.ring.submitter().submit_with_args(1, &args) {
-                Ok(_) => {}
-                Err(error) if is_passing(&error) || error.raw_os_error() == Some(libc::ETIME) => {}
-                Err(error) => return Err(error),
-            }
+            let timeout = types::Timespec::new().sec(timeout.as_secs()).nsec(timeout.subsec_nanos());
+            self.submit_and_wait_for(1, &timeout)?;
         }
         self.enter()
+    }
+
+    /// True while the kernel may have completions that it makes only when it is entered, or has no room for. It does not
+    /// take its word back for work that was added and done within one call, so only a call that brings nothing
+    /// tells that there is nothing.
+    fn has_deferred_work(&mut self) -> bool {
+        let submission = self.ring.submission();
+        submission.taskrun() || submission.cq_overflow()
+    }
+
+    /// Submits what is queued, and waits until so many have completed or the time is up.
+    fn submit_and_wait_for(&mut self, completions: usize, timeout: &types::Timespec) -> io::Result<()> {
+        let args = types::SubmitArgs::new().timespec(timeout);
+        match self.ring.submitter().submit_with_args(completions, &args) {
+            Err(error) if !is_passing(&error) && error.raw_os_error() != Some(libc::ETIME) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// True when nothing is waiting to be collected; the event descriptor then tells when that changes.
@@ -258,10 +284,13 @@ impl Ring {
         // Checked after enabling, so that what arrives in between is either seen here or signalled. The
         // fence pairs with the kernel's, which adds the work before it reads the flag.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        let submission = self.ring.submission();
-        let pending = submission.taskrun() || submission.cq_overflow() || !submission.is_empty();
-        drop(submission);
-        let idle = !pending && self.ring.completion().is_empty();
+        if self.has_deferred_work()
+            && let Err(error) = self.submit_and_wait_for(DEFERRED_WORK_MAX, &types::Timespec::new())
+        {
+            self.failure = Some(error);
+        }
+        let is_submitted = self.ring.submission().is_empty();
+        let idle = is_submitted && self.failure.is_none() && self.ring.completion().is_empty();
         if !idle {
             self.ring.completion().disable_eventfd();
         }

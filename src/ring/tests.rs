@@ -213,3 +213,55 @@ fn the_event_descriptor_tells_of_bytes_that_come_while_idle() {
     assert_eq!(ready, 1);
     run(&mut ring, |_, completion| matches!(completion, Completion::Received(_, b"wake")));
 }
+
+#[test]
+fn one_call_collects_everything_that_has_arrived() {
+    const CONNECTIONS: u32 = 200;
+    let mut ring =
+        Ring::new(Options { submissions: 256, completions: 512, buffers: 256, buffer_bytes: 64 }).unwrap();
+    let mut peers = Vec::new();
+    for index in 0..CONNECTIONS {
+        let (socket, peer) = pair();
+        ring.attach(id(index), socket);
+        peers.push(peer);
+    }
+    ring.enter().unwrap();
+    assert!(ring.next_completion().is_none());
+    for peer in &mut peers {
+        // On loopback the bytes have arrived when this returns.
+        peer.write_all(b"here").unwrap();
+    }
+    ring.enter().unwrap();
+    let mut received = 0;
+    while let Some(completion) = ring.next_completion() {
+        assert!(matches!(completion, Completion::Received(_, b"here")));
+        received += 1;
+    }
+    assert_eq!(received, CONNECTIONS);
+}
+
+#[test]
+fn a_ring_is_idle_when_a_long_message_has_been_received() {
+    let options = Options { submissions: 4, completions: 512, buffers: 256, buffer_bytes: 2048 };
+    let mut ring = Ring::new(options).unwrap();
+    let (socket, mut peer) = pair();
+    ring.attach(id(0), socket);
+    ring.enter().unwrap();
+    // More receives than the kernel makes before it takes a break.
+    let sent = 100 * 2048;
+    let writer = std::thread::spawn(move || {
+        peer.write_all(&vec![0; sent]).unwrap();
+        peer
+    });
+    let mut received = 0;
+    run(&mut ring, |_, completion| {
+        if let Completion::Received(_, bytes) = completion {
+            received += bytes.len();
+        }
+        received == sent
+    });
+    ring.enter().unwrap();
+    assert!(ring.next_completion().is_none());
+    assert!(ring.is_idle(), "nothing is left to be collected, and yet there is said to be");
+    drop(writer.join().unwrap());
+}
