@@ -46,12 +46,14 @@ impl Room {
         let Member { user, name, origin, .. } = member;
         assert!(is_new, "Bug: user {user} joined a room twice");
         self.count();
-        self.revisit(user, origin, after, outbox);
         let users_online = self.roster.len();
         if self.presence.is_summed_up(users_online) {
+            self.revisit(user, origin, after, outbox);
             self.presence.note_joined(user, name, now.monotonic_ms);
         } else {
+            // The others hear of it first: a shard shows the names that it was told last, to old members and new.
             self.publish(RoomEvent::Joined { user, name, users_online }, Some(origin), now, outbox);
+            self.revisit(user, origin, after, outbox);
         }
     }
 
