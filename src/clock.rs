@@ -32,3 +32,85 @@ impl Clock {
         Now { monotonic_ms: self.started.elapsed().as_millis() as u64, unix_seconds: unix.as_secs() }
     }
 }
+
+/// How late a reading may be before the time is given back: more than a busy turn takes, and less than any deadline
+/// that matters.
+const LATE_MS: u64 = 1_000;
+
+/// Time as the deadlines of one thread see it: while the thread could not run, it stands still.
+///
+/// A process that was stopped, a virtual machine that was frozen and a write that was blocked have one thing in
+/// common: nobody was heard meanwhile, so nobody may be called silent. So the thread says by when it will be back, and
+/// what a reading is late by is left out of the time.
+#[derive(Debug)]
+pub struct RunningClock {
+    clock: Clock,
+    /// How long the thread could not run, all in all.
+    lost_ms: u64,
+    /// By when the next reading is to be made.
+    expected_ms: u64,
+}
+
+impl RunningClock {
+    /// A clock that has lost nothing so far.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, lost_ms: 0, expected_ms: u64::MAX }
+    }
+
+    /// The present moment.
+    pub fn now(&mut self) -> Now {
+        let mut now = self.clock.now();
+        now.monotonic_ms = self.elapse(now.monotonic_ms);
+        now
+    }
+
+    /// The thread goes to sleep, until something happens, and no longer than to this moment; without one, for as
+    /// long as it likes.
+    pub fn sleep_until(&mut self, due_ms: Option<u64>) {
+        self.expected_ms = due_ms.unwrap_or(u64::MAX);
+    }
+
+    /// The time at a reading of the clock. Until the next one, unless it sleeps, the thread is at work.
+    fn elapse(&mut self, monotonic_ms: u64) -> u64 {
+        let mut now_ms = monotonic_ms - self.lost_ms;
+        let late_ms = now_ms.saturating_sub(self.expected_ms);
+        if late_ms > LATE_MS {
+            self.lost_ms += late_ms;
+            now_ms = self.expected_ms;
+        }
+        self.expected_ms = now_ms;
+        now_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> RunningClock {
+        RunningClock::new(Clock::start())
+    }
+
+    #[test]
+    fn time_passes_while_the_thread_is_at_work_or_asleep() {
+        let mut clock = clock();
+        assert_eq!(clock.elapse(100), 100);
+        assert_eq!(clock.elapse(100 + LATE_MS), 100 + LATE_MS);
+        clock.sleep_until(None);
+        assert_eq!(clock.elapse(1_000_000), 1_000_000);
+        clock.sleep_until(Some(1_030_000));
+        assert_eq!(clock.elapse(1_020_000), 1_020_000, "woken before its time");
+    }
+
+    #[test]
+    fn time_stands_still_while_the_thread_cannot_run() {
+        let mut clock = clock();
+        assert_eq!(clock.elapse(100), 100);
+        assert_eq!(clock.elapse(5_100), 100, "five seconds within a turn");
+        assert_eq!(clock.elapse(5_200), 200);
+        clock.sleep_until(Some(1_200));
+        assert_eq!(clock.elapse(60_000), 1_200, "it was to be back long ago");
+        assert_eq!(clock.elapse(60_300), 1_500);
+    }
+}

@@ -85,7 +85,7 @@ use tracing::{error, info, warn};
 
 use crate::accounts::{AccountError, Accounts, Verifier};
 use crate::certificate::{Certificate, CertificateError, CertificateFiles};
-use crate::clock::Clock;
+use crate::clock::{Clock, RunningClock};
 use crate::config::{Auth, Config, Placement, Presence};
 use crate::hub::{self, Delivery, Directory, Origin, PresencePolicy, Restored, ShardIndex};
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
@@ -602,7 +602,7 @@ impl ShardStart {
             reached: Box::new(move |stage| {
                 let _ = reached.send(Report::Reached(stage));
             }),
-            clock,
+            clock: RunningClock::new(clock),
             metrics: shard_metrics,
             tally: floor::Tally::default(),
         };

@@ -23,7 +23,7 @@ use super::stage::{Progress, Stage};
 use super::turn::{self, Class, Message, Surroundings};
 use super::{Arrival, Shard};
 use crate::accounts::{Attempt, Verdict, Verifier};
-use crate::clock::{Clock, Now};
+use crate::clock::{Now, RunningClock};
 use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
 use crate::mesh::{Address, Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
@@ -64,8 +64,8 @@ pub struct Floor {
     pub stage: watch::Receiver<Stage>,
     /// Told once for each stage of the shutdown that this floor has reached.
     pub reached: Box<dyn Fn(Stage)>,
-    /// The time.
-    pub clock: Clock,
+    /// The time, less that in which the thread could not run.
+    pub clock: RunningClock,
     /// What to count.
     pub metrics: Arc<ShardMetrics>,
     /// What was counted last.
@@ -147,6 +147,7 @@ impl Floor {
         // While something is queued, the gauge must not go stale.
         let count_ms = (self.metrics.queued_bytes.get() > 0).then_some(self.tally.next_ms);
         let due_ms = [turn_ms, count_ms].into_iter().flatten().min();
+        self.clock.sleep_until(due_ms.map(|due_ms| due_ms.max(now_ms)));
         let due = due_ms.map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(now_ms)));
         let congested = turn::congested_with(&self.shard);
         tokio::select! {

@@ -1,6 +1,7 @@
 //! Finds out whether a silent peer is still there.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -8,6 +9,10 @@ use super::error::Failure;
 use super::link::Link;
 use super::options::Heartbeat;
 use super::writer::Writer;
+
+/// How late a beat may be before the process is taken to have stood still: stopped, frozen, or blocked. It is also how
+/// long a peer then has at least until its answer is read.
+const LATE_MAX: Duration = Duration::from_secs(1);
 
 /// A heartbeat at work.
 ///
@@ -57,6 +62,13 @@ impl Pulse {
     pub(super) fn beat(&mut self, link: &Link, writer: &Writer) -> Result<(), Failure> {
         let Heartbeat { interval, timeout } = self.heartbeat;
         let now = Instant::now();
+        let late = now.saturating_duration_since(self.next.deadline());
+        if late > LATE_MAX {
+            // This process could not run, so it has heard nothing: its peer is not to be blamed for that time, and
+            // what has come meanwhile is read first.
+            self.alive_at += late;
+            self.answer_due = self.answer_due.map(|due| (due + late).max(now + LATE_MAX));
+        }
         let acknowledged_bytes = link.acknowledged_bytes();
         let has_grown = acknowledged_bytes > self.acknowledged_bytes;
         self.acknowledged_bytes = acknowledged_bytes;

@@ -200,3 +200,34 @@ fn a_process_that_hangs_is_ended_though_its_kernel_takes_what_is_sent() {
         drop(hanging);
     });
 }
+
+#[test]
+fn a_peer_is_not_called_silent_for_a_time_in_which_this_process_stood_still() {
+    run(async {
+        let server = listen("127.0.0.1:0", beating(100, 600), |mut socket| async move {
+            let mut pongs = 0;
+            while let Ok(Some(message)) = socket.read().await {
+                pongs += u32::from(matches!(message, Message::Pong(_)));
+                if pongs == 1 {
+                    // Nothing of this runtime runs meanwhile, as when its process is stopped.
+                    std::thread::sleep(Duration::from_secs(3));
+                }
+                if pongs == 4 {
+                    socket.write("four").await.unwrap();
+                }
+            }
+        })
+        .unwrap();
+        let address = server.local_addr();
+        let last = beside(move || {
+            let mut client = RawClient::upgraded(address);
+            loop {
+                match client.read_exact::<2>() {
+                    [0x89, 0] => client.send_frame(0x8a, b""),
+                    other => break other,
+                }
+            }
+        });
+        assert_eq!(last.await, [0x81, 4], "a message of four bytes, and no close");
+    });
+}
