@@ -81,7 +81,7 @@ impl Shard {
         }
         if was_over_limit && !connection.out.is_over_limit() {
             // So much waited for the disk that nothing was read from this connection.
-            self.answered.push_back(id);
+            self.list_readable(id);
         }
         self.mark_dirty(id);
     }

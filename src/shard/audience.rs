@@ -1,5 +1,7 @@
 //! The members that a shard has of one room or topic, and the fan-out to them.
 
+use std::collections::VecDeque;
+
 use super::connections::Connections;
 use super::out_queue::Overflow;
 use crate::connection_id::ConnectionId;
@@ -69,7 +71,7 @@ pub(super) struct FanOut {
 pub(super) fn fan_out(
     members: &Members,
     connections: &mut Connections,
-    dirty: &mut Vec<ConnectionId>,
+    dirty: &mut VecDeque<ConnectionId>,
     frame: &Frame,
     except: Option<ConnectionId>,
 ) -> FanOut {
@@ -85,7 +87,7 @@ pub(super) fn fan_out(
                 result.delivered += 1;
                 if !connection.is_dirty {
                     connection.is_dirty = true;
-                    dirty.push(connections.id(slot));
+                    dirty.push_back(connections.id(slot));
                 }
             }
             Err(overflow) => result.overflowed.push((connections.id(slot), overflow)),

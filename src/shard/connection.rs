@@ -10,16 +10,21 @@ use super::encryption::Encryption;
 use super::out_queue::OutQueue;
 use super::user::User;
 use super::{Deadlines, Limits};
+use crate::connection_id::ConnectionId;
 use crate::dialect::UserDialect;
 use crate::frame::Frame;
 use crate::metrics::Dialect;
 use crate::permit::ClientPermit;
 use crate::protocol::frames::{self, Event, MessageKind, Opcode, Reader, Role};
 use crate::protocol::tls::{self, TlsStream};
-use crate::ring::SendBatch;
+use crate::ring::{CloseMode, SendBatch, Submission};
 
-/// Input that may be held back before receiving is paused.
-const HELD_BYTES_MAX: usize = 64 * 1024;
+/// Received bytes that may wait to be read before receiving is paused.
+const PENDING_BYTES_MAX: usize = 64 * 1024;
+
+/// Receiving goes on when so few are left. Pausing and resuming cost a submission each, so there is room between
+/// the two.
+const PENDING_BYTES_LOW: usize = PENDING_BYTES_MAX / 2;
 
 /// Where a connection is in its life. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +36,8 @@ pub(super) enum Phase {
     /// Nothing more is read. What is queued is sent, then a FIN, and then the peer's FIN is awaited, so
     /// that no reset overtakes our last words.
     Lingering(Ending),
-    /// The ring was asked to close it; only `Closed` follows.
-    Ended,
+    /// Nothing is left but to close it; only `Closed` follows. The mode is there until the ring has been asked.
+    Ended(Option<CloseMode>),
 }
 
 /// The deadlines of a connection that is being closed.
@@ -95,16 +100,18 @@ pub(super) enum Input {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) phase: Phase,
-    /// True while it is in the shard's list of connections that have something to send.
+    /// True while it is in the shard's list of connections that may have something to submit.
     pub(super) is_dirty: bool,
     /// True when the ring was asked to stop receiving.
-    pub(super) is_paused: bool,
-    /// True while it is in the shard's list of connections whose input is held back.
-    pub(super) is_listed_as_held: bool,
+    is_paused: bool,
+    /// True when our FIN is to be submitted.
+    is_fin_due: bool,
+    /// True while it is in the shard's list of connections whose input waits for its turn.
+    pub(super) is_readable: bool,
     /// True once the peer's FIN has come. Its end is handled when what it said before has been read.
     pub(super) is_at_end_of_stream: bool,
-    /// True when a ping was sent since something was last received.
-    pub(super) is_pinged: bool,
+    /// When it was pinged, if nothing has been received since.
+    pub(super) pinged_ms: Option<u64>,
     pub(super) out: OutQueue,
     /// Between the queue and the socket, where the connection is over TLS.
     pub(super) encryption: Option<Box<Encryption>>,
@@ -113,8 +120,8 @@ pub(super) struct Connection {
     pub(super) timer_ms: u64,
     pub(super) session: Session,
     reader: Reader,
-    /// Received and not yet read, because an answer is awaited or the mesh is congested.
-    held: Vec<u8>,
+    /// Received and not yet read: an answer is awaited, the mesh is congested, or others have their turn.
+    pending: Vec<u8>,
     /// The answer to the upgrade, until the connection is what was asked for.
     pub(super) greeting: Option<Frame>,
     _permit: Option<ClientPermit>,
@@ -133,16 +140,17 @@ impl Connection {
             phase: Phase::Open,
             is_dirty: false,
             is_paused: false,
-            is_listed_as_held: false,
+            is_fin_due: false,
+            is_readable: false,
             is_at_end_of_stream: false,
-            is_pinged: false,
+            pinged_ms: None,
             out: OutQueue::new(limits.queue_bytes_max),
             encryption: tls.map(|stream| Box::new(Encryption::new(*stream))),
             last_received_ms: now_ms,
             timer_ms: 0,
             session,
             reader: Reader::new(Role::Server, limits.frame_bytes_max),
-            held: Vec::new(),
+            pending: Vec::new(),
             greeting: Some(greeting),
             _permit: permit,
         }
@@ -178,13 +186,36 @@ impl Connection {
         })
     }
 
-    /// What to send now: `None` when nothing waits or a batch is still under way. `scratch` is of use while
-    /// it is called.
+    /// What the ring is to be asked for this connection now, if anything. `scratch` is of use while it is called.
+    ///
+    /// Submissions are made here and nowhere else, of what the connection is at the moment, so nothing can be asked
+    /// for one that is closing: its close is the only and the last thing that is.
     ///
     /// # Errors
     ///
     /// When TLS cannot go on.
-    pub(super) fn next_batch(&mut self, scratch: &mut Vec<u8>) -> Result<Option<SendBatch>, tls::Error> {
+    pub(super) fn next_submission(
+        &mut self,
+        id: ConnectionId,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Option<Submission>, tls::Error> {
+        if let Phase::Ended(mode) = &mut self.phase {
+            return Ok(mode.take().map(|mode| Submission::Close(id, mode)));
+        }
+        if self.wants_pause() != self.is_paused {
+            self.is_paused = !self.is_paused;
+            let submission =
+                if self.is_paused { Submission::PauseReceive(id) } else { Submission::ResumeReceive(id) };
+            return Ok(Some(submission));
+        }
+        if let Some(batch) = self.next_batch(scratch)? {
+            return Ok(Some(Submission::Send(id, batch)));
+        }
+        Ok(mem::take(&mut self.is_fin_due).then_some(Submission::ShutdownWrite(id)))
+    }
+
+    /// What to send now: `None` when nothing waits or a batch is still under way.
+    fn next_batch(&mut self, scratch: &mut Vec<u8>) -> Result<Option<SendBatch>, tls::Error> {
         match &mut self.encryption {
             None => Ok(self.out.next_batch()),
             Some(encryption) => encryption.next_batch(&mut self.out, scratch),
@@ -232,43 +263,86 @@ impl Connection {
         }
     }
 
+    /// True while input of this connection is read at all: its messages, or at least its close frame.
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Closing(_))
+    }
+
     /// True while input that was received has not been read, or must not be.
     pub(super) fn is_holding(&self) -> bool {
-        !self.held.is_empty() || self.is_awaiting()
+        self.has_pending() || self.is_awaiting()
     }
 
-    /// Keeps input for later. True when receiving should be paused.
-    #[must_use]
-    pub(super) fn hold(&mut self, input: &[u8]) -> bool {
-        self.held.extend_from_slice(input);
-        self.holds_much()
+    /// True while input that was received has not been read.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    /// True while so much is held back that no more should be received.
-    #[must_use]
-    pub(super) fn holds_much(&self) -> bool {
-        self.held_bytes() > HELD_BYTES_MAX
+    /// Keeps input for later.
+    pub(super) fn keep(&mut self, input: &[u8]) {
+        self.pending.extend_from_slice(input);
     }
 
-    /// What was held back.
-    pub(super) fn take_held(&mut self) -> Vec<u8> {
-        mem::take(&mut self.held)
+    /// What was kept, to be read now. What is left of it comes back with [`Connection::put_back`].
+    pub(super) fn take_pending(&mut self) -> Vec<u8> {
+        mem::take(&mut self.pending)
     }
 
-    /// How much input is held back.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.held.len()
+    /// Keeps what is left of input behind the first `read` bytes. Nothing else was kept meanwhile.
+    pub(super) fn put_back(&mut self, mut input: Vec<u8>, read: usize) {
+        debug_assert!(self.pending.is_empty());
+        if read < input.len() {
+            input.drain(..read);
+            self.pending = input;
+        }
     }
 
-    /// Since when the idle timeout counts: for hub clients only messages end a silence, for others
-    /// whatever comes.
-    pub(super) fn silent_since_ms(&self) -> u64 {
+    /// How much input waits to be read.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// True when receiving should be paused: much waits to be read.
+    fn wants_pause(&self) -> bool {
+        self.pending_bytes() > if self.is_paused { PENDING_BYTES_LOW } else { PENDING_BYTES_MAX }
+    }
+
+    /// True when the ring is to be asked to pause or to go on receiving.
+    pub(super) fn is_pause_due(&self) -> bool {
+        self.wants_pause() != self.is_paused
+    }
+
+    /// Asks for our FIN, behind what was sent.
+    pub(super) fn end_stream(&mut self) {
+        self.is_fin_due = true;
+    }
+
+    /// True while the server, and not the peer, is why nothing is heard of it: its input waits for its turn, or its
+    /// upgrade for an answer. One that does not read what it was sent has itself to thank.
+    pub(super) fn is_kept_waiting(&self) -> bool {
+        self.greeting.is_some() || self.has_pending() && !self.out.is_over_limit()
+    }
+
+    /// Notes that the peer has shown that it is there.
+    pub(super) fn note_alive(&mut self, now_ms: u64) {
+        self.last_received_ms = now_ms;
+        self.pinged_ms = None;
+    }
+
+    /// When the connection is closed as idle, unless it is heard of: a ping must have been sent, and its answer must
+    /// have had its time. A hub client must also say something: for it only messages end a silence.
+    pub(super) fn idle_due_ms(&self, deadlines: &Deadlines) -> u64 {
+        let answer_ms = deadlines.idle_timeout_ms - deadlines.ping_interval_ms;
+        let unanswered_ms = self.pinged_ms.map_or(u64::MAX, |pinged_ms| pinged_ms + answer_ms);
         match &self.session {
-            // What is held back has been said, though nobody has read it.
-            Session::User(user) if user.dialect == UserDialect::Hub && self.held.is_empty() => {
-                user.last_message_ms
+            // What is pending has been said, though nobody has read it; and nothing can be said ahead of the answer to
+            // the upgrade.
+            Session::User(user)
+                if user.dialect == UserDialect::Hub && !self.has_pending() && self.greeting.is_none() =>
+            {
+                unanswered_ms.min(user.last_message_ms + deadlines.idle_timeout_ms)
             }
-            _ => self.last_received_ms,
+            _ => unanswered_ms,
         }
     }
 
@@ -276,13 +350,12 @@ impl Connection {
     pub(super) fn due_ms(&self, deadlines: &Deadlines) -> u64 {
         match self.phase {
             Phase::Open => {
-                let idle_ms = self.silent_since_ms() + deadlines.idle_timeout_ms;
                 let ping_ms = self.last_received_ms + deadlines.ping_interval_ms;
-                let due_ms = if self.is_pinged { idle_ms } else { idle_ms.min(ping_ms) };
-                due_ms.min(self.sign_in_due_ms())
+                let ping_ms = if self.pinged_ms.is_some() { u64::MAX } else { ping_ms };
+                ping_ms.min(self.idle_due_ms(deadlines)).min(self.sign_in_due_ms())
             }
             Phase::Closing(ending) | Phase::Lingering(ending) => ending.patience_ms.min(ending.last_ms),
-            Phase::Ended => u64::MAX,
+            Phase::Ended(_) => u64::MAX,
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Shard;
 use super::audience::{FanOut, fan_out};
 use super::connection::{Session, TopicMembership};
 use super::user::RoomMembership;
+use super::{Shard, work};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct, Stats};
@@ -86,7 +86,7 @@ impl Shard {
             names.update(&snapshot.members.listed);
             let login = hub::login(&user.name, names, snapshot.members.last.as_ref());
             self.push(id, login, now);
-            self.answered.push_back(id);
+            self.list_readable(id);
             return;
         }
         let mut frames: Vec<Frame> = greeting.into_iter().collect();
@@ -103,7 +103,7 @@ impl Shard {
         frames.extend([first, users, history].map(Frame::new));
         self.metrics.messages_delivered.add(3);
         self.push_join(id, frames);
-        self.answered.push_back(id);
+        self.list_readable(id);
     }
 
     /// The old room's home has let go; the new one is asked, if there is one.
@@ -129,7 +129,7 @@ impl Shard {
         if let Some(greeting) = connection.greeting.take() {
             self.push_join(id, vec![greeting]);
         }
-        self.answered.push_back(id);
+        self.list_readable(id);
     }
 
     /// Tells every member on this shard.
@@ -145,7 +145,7 @@ impl Shard {
                     self.metrics.broadcasts.add(1);
                     self.metrics.frames_encoded.add(1);
                     let result = fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
-                    self.end_fan_out(result, now);
+                    self.end_fan_out(result, frame.len(), now);
                 }
             }
             _ => unreachable!("Bug: an event was published to an audience that cannot hear it"),
@@ -183,11 +183,12 @@ impl Shard {
             let frame = Frame::witnessed(bytes, Arc::clone(publication) as _);
             let members = self.rooms[room.get()].members(dialect);
             let result = fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
-            self.end_fan_out(result, now);
+            self.end_fan_out(result, frame.len(), now);
         }
     }
 
-    fn end_fan_out(&mut self, FanOut { delivered, overflowed }: FanOut, now: Now) {
+    fn end_fan_out(&mut self, FanOut { delivered, overflowed }: FanOut, frame_bytes: usize, now: Now) {
+        self.work += work::frames(delivered, frame_bytes);
         self.metrics.messages_delivered.add(delivered);
         for (id, overflow) in overflowed {
             self.evict(id, overflow, now);

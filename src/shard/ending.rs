@@ -18,7 +18,7 @@ use crate::dialect::UserDialect;
 use crate::frame::Frame;
 use crate::metrics::EndReason;
 use crate::protocol::{frames, tls};
-use crate::ring::{CloseMode, SendBatch, Submission};
+use crate::ring::{CloseMode, SendBatch};
 
 /// How long a peer may take to answer our close frame, or our FIN.
 const ANSWER_MS: u64 = 2_000;
@@ -65,6 +65,7 @@ impl Shard {
         let deadline_ms = Some(now.monotonic_ms + self.settings.deadlines.drain_timeout_ms);
         self.drain = Some(Drain { waiting, step_count, next_ms: now.monotonic_ms, deadline_ms });
         self.handle_drain_tick(now);
+        self.settle(now);
     }
 
     pub(super) fn handle_drain_tick(&mut self, now: Now) {
@@ -167,7 +168,7 @@ impl Shard {
                 self.finish(id, now);
             }
             Phase::Lingering(_) => self.finish(id, now),
-            Phase::Ended => {}
+            Phase::Ended(_) => {}
         }
     }
 
@@ -191,7 +192,7 @@ impl Shard {
                 self.begin_ending(id, EndReason::TlsError, now, Phase::Lingering);
             }
             Phase::Closing(ending) => connection.phase = Phase::Lingering(ending),
-            Phase::Lingering(_) | Phase::Ended => {}
+            Phase::Lingering(_) | Phase::Ended(_) => {}
         }
         self.finish(id, now);
     }
@@ -225,8 +226,9 @@ impl Shard {
         let is_flushed = connection.is_flushed();
         if was_over_limit && !connection.out.is_over_limit() {
             // A long join has left; what came meanwhile may be read.
-            self.answered.push_back(id);
+            self.list_readable(id);
         }
+        let Some(connection) = self.connections.get_mut(id) else { return };
         match &mut connection.phase {
             Phase::Open => {}
             Phase::Closing(ending) | Phase::Lingering(ending) => {
@@ -235,7 +237,7 @@ impl Shard {
                 // The deadline may have come closer.
                 self.schedule(id);
             }
-            Phase::Ended => return,
+            Phase::Ended(_) => return,
         }
         if !is_flushed {
             self.mark_dirty(id);
@@ -258,20 +260,16 @@ impl Shard {
         connection.timer_ms = 0;
         if connection.due_ms(&deadlines) <= now.monotonic_ms {
             match connection.phase {
-                Phase::Open
-                    if connection.silent_since_ms() + deadlines.idle_timeout_ms <= now.monotonic_ms =>
-                {
-                    self.close_silent(id, now);
-                }
                 Phase::Open if connection.sign_in_due_ms() <= now.monotonic_ms => {
                     self.close(id, 1008, "Authentication required", EndReason::Unauthenticated, now);
                 }
+                // We keep it from being heard, or from being pinged ahead of the answer to its upgrade.
+                Phase::Open if connection.is_kept_waiting() => connection.note_alive(now.monotonic_ms),
+                Phase::Open if connection.idle_due_ms(&deadlines) <= now.monotonic_ms => {
+                    self.close_silent(id, now);
+                }
                 Phase::Open => {
-                    connection.is_pinged = true;
-                    // Nothing may come before the answer to the upgrade.
-                    if connection.greeting.is_some() {
-                        return self.schedule(id);
-                    }
+                    connection.pinged_ms = Some(now.monotonic_ms);
                     let ping = self.ping.clone();
                     self.push_frame(id, ping, now);
                 }
@@ -287,7 +285,7 @@ impl Shard {
                     self.end(id, CloseMode::Graceful, EndReason::Lost);
                 }
                 Phase::Closing(_) | Phase::Lingering(_) => self.end(id, CloseMode::Abort, EndReason::Lost),
-                Phase::Ended => {}
+                Phase::Ended(_) => {}
             }
         }
         self.schedule(id);
@@ -325,8 +323,7 @@ impl Shard {
         self.note_ended(id, reason);
         self.depart(id);
         self.schedule(id);
-        // What was held back no longer has to wait; a close frame may be among it.
-        self.answered.push_back(id);
+        self.closing.push_back(id);
         true
     }
 
@@ -346,7 +343,8 @@ impl Shard {
         } else if !ending.fin_sent {
             ending.fin_sent = true;
             ending.patience_ms = now.monotonic_ms + ANSWER_MS;
-            self.submissions.push_back(Submission::ShutdownWrite(id));
+            connection.end_stream();
+            self.mark_dirty(id);
             self.schedule(id);
         }
     }
@@ -361,15 +359,15 @@ impl Shard {
     /// Asks the ring to close the connection.
     fn end(&mut self, id: ConnectionId, mode: CloseMode, reason: EndReason) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        match connection.phase {
-            Phase::Ended => return,
-            Phase::Open => {
-                connection.phase = Phase::Ended;
-                self.note_ended(id, reason);
-                self.depart(id);
-            }
-            Phase::Closing(_) | Phase::Lingering(_) => connection.phase = Phase::Ended,
+        if matches!(connection.phase, Phase::Ended(_)) {
+            return;
         }
-        self.submissions.push_back(Submission::Close(id, mode));
+        let was_open = connection.phase == Phase::Open;
+        connection.phase = Phase::Ended(Some(mode));
+        if was_open {
+            self.note_ended(id, reason);
+            self.depart(id);
+        }
+        self.mark_dirty(id);
     }
 }

@@ -100,7 +100,7 @@ impl Shard {
                 self.push(id, told, now);
             }
         }
-        self.answered.push_back(id);
+        self.list_readable(id);
     }
 
     /// The names in the room as this shard was told them last.

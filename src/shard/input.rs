@@ -1,17 +1,20 @@
 //! From received bytes to commands.
+//!
+//! A connection's input is read as it comes, up to its share of a turn. What is left waits in the connection, and the
+//! connection in a list, from which the turn's end gives each one its share, round robin, for as long as the turn may
+//! go on. So a flood costs the others a turn, and no more. Input that waits stops being received beyond a bound.
 
 use std::mem;
 
 use bytes::Bytes;
 
-use super::Shard;
 use super::connection::{Input, Phase, Session};
+use super::{Shard, work};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::hub::Request;
 use crate::metrics::EndReason;
 use crate::protocol::frames::{self, MessageKind};
-use crate::ring::Submission;
 
 impl Shard {
     /// Takes bytes as they came from the socket.
@@ -27,10 +30,10 @@ impl Shard {
     /// Takes bytes that came through TLS.
     fn decrypt(&mut self, id: ConnectionId, ciphertext: &[u8], now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let Some(encryption) = &mut connection.encryption else { return };
-        if !matches!(connection.phase, Phase::Open | Phase::Closing(_)) {
+        if !connection.is_reading() {
             return;
         }
+        let Some(encryption) = &mut connection.encryption else { return };
         let mut plaintext = mem::take(&mut self.scratch);
         plaintext.clear();
         let outcome = encryption.decrypt(ciphertext, &mut plaintext);
@@ -53,60 +56,101 @@ impl Shard {
     /// Takes bytes of the WebSocket.
     pub(super) fn handle_plaintext(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.last_received_ms = now.monotonic_ms;
-        connection.is_pinged = false;
-        if connection.is_listed_as_held {
-            // What came before has not had its turn yet, even if there is room for it by now.
-            self.hold(id, bytes, true);
-        } else {
-            self.read(id, bytes, now);
+        if !connection.is_reading() {
+            return;
+        }
+        connection.note_alive(now.monotonic_ms);
+        // What came before has its turn before this.
+        let read = if connection.has_pending() { 0 } else { self.read(id, bytes, now) };
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if read < bytes.len() && connection.is_reading() {
+            connection.keep(&bytes[read..]);
+            if connection.is_pause_due() {
+                self.mark_dirty(id);
+            }
+            self.list_readable(id);
         }
     }
 
-    /// Goes on with what was held back.
-    pub(super) fn read_held(&mut self, id: ConnectionId, now: Now) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let held = connection.take_held();
-        self.read(id, &held, now);
-        // Resumed only when that has made room: a receive takes in more than a few messages made.
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.is_paused && !connection.holds_much() && connection.phase != Phase::Ended {
-            connection.is_paused = false;
-            self.submissions.push_back(Submission::ResumeReceive(id));
+    /// Sees to it that a connection's input, or its end, is looked at, unless an answer is awaited that does so.
+    pub(super) fn list_readable(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.is_readable
+            && !connection.is_awaiting()
+        {
+            connection.is_readable = true;
+            self.readable.push_back(id);
         }
     }
 
-    /// Reads messages and carries them out, until `bytes` are used up or have to wait.
-    fn read(&mut self, id: ConnectionId, mut bytes: &[u8], now: Now) {
+    /// Gives each connection whose input waits its share, in turn, for as long as this turn may go on reading.
+    pub(super) fn read_in_turn(&mut self, now: Now) {
+        while self.reading_left > 0
+            && !self.is_congested()
+            && let Some(id) = self.readable.pop_front()
+        {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.is_readable = false;
+                self.read_pending(id, now);
+                self.settle(now);
+            }
+        }
+        self.reading_left = work::READING_MAX;
+    }
+
+    /// Goes on with input that has waited.
+    pub(super) fn read_pending(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let pending = connection.take_pending();
+        let read = self.read(id, &pending, now);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.put_back(pending, read);
+        let (has_pending, is_pause_due) = (connection.has_pending(), connection.is_pause_due());
+        let is_at_end = connection.is_at_end_of_stream;
+        if is_pause_due {
+            self.mark_dirty(id);
+        }
+        if has_pending {
+            self.list_readable(id);
+        } else if is_at_end {
+            self.handle_end_of_stream(id, now);
+        }
+    }
+
+    /// Reads messages and carries them out, until `bytes` are used up, the connection has had its share, or the rest
+    /// has to wait. Says how many bytes were read.
+    fn read(&mut self, id: ConnectionId, bytes: &[u8], now: Now) -> usize {
+        let mut rest = bytes;
         let mut replies = Vec::new();
+        let begun = self.work;
         loop {
-            let is_congested = self.is_congested();
-            let Some(connection) = self.connections.get_mut(id) else { return };
-            if !matches!(connection.phase, Phase::Open | Phase::Closing(_)) {
-                return;
+            let done = self.work - begun;
+            let is_over = done >= work::SHARE_MAX.min(self.reading_left) || self.is_congested();
+            let Some(connection) = self.connections.get_mut(id) else { break };
+            match connection.phase {
+                Phase::Open if is_over || connection.is_awaiting() => break,
+                // Of a connection that is being closed only its close frame is of interest, and that asks nothing of
+                // others.
+                Phase::Open | Phase::Closing(_) => {}
+                Phase::Lingering(_) | Phase::Ended(_) => {
+                    rest = &[];
+                    break;
+                }
             }
-            // Of a connection that is being closed only its close frame is of interest, and that asks
-            // nothing of others.
-            if connection.phase == Phase::Open && (is_congested || connection.is_awaiting()) {
-                self.hold(id, bytes, is_congested);
-                return;
-            }
-            let input = connection.poll_input(&mut bytes, &mut replies);
+            let before = rest.len();
+            let input = connection.poll_input(&mut rest, &mut replies);
+            self.work += work::input(before - rest.len());
             let is_open = connection.phase == Phase::Open;
-            let is_at_end = connection.is_at_end_of_stream;
             for reply in replies.drain(..) {
                 self.push_frame(id, reply, now);
             }
             match input {
-                None => {
-                    if is_at_end {
-                        self.handle_end_of_stream(id, now);
-                    }
-                    return;
-                }
+                None => break,
                 Some(Input::Control) => {}
                 Some(Input::Message(kind, payload)) if is_open => {
                     self.handle_message(id, kind, payload, now);
+                    // What it leads to here is part of what it costs.
+                    self.settle(now);
                 }
                 // Sent before the peer saw our close frame.
                 Some(Input::Message(..)) => {}
@@ -121,19 +165,8 @@ impl Shard {
                 }
             }
         }
-    }
-
-    /// Keeps input until the connection's state or the mesh allows it to be read.
-    fn hold(&mut self, id: ConnectionId, bytes: &[u8], is_congested: bool) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.hold(bytes) && !connection.is_paused {
-            connection.is_paused = true;
-            self.submissions.push_back(Submission::PauseReceive(id));
-        }
-        if is_congested && !connection.is_listed_as_held {
-            connection.is_listed_as_held = true;
-            self.held.push_back(id);
-        }
+        self.reading_left = self.reading_left.saturating_sub(self.work - begun);
+        bytes.len() - rest.len()
     }
 
     fn handle_message(&mut self, id: ConnectionId, kind: MessageKind, payload: Bytes, now: Now) {

@@ -9,7 +9,7 @@
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
 //! - [`floor`] is the event loop that does so over a ring and a mesh.
 //! - The rest is the state machine: `arrival` takes connections in, `encryption` is their TLS, `input` turns
-//!   received bytes into commands, `user`, `sign_in`, `moderation`, `chat` and `hub_user` carry them out, `deliveries` handles
+//!   received bytes into commands, within what `work` allows in a turn, `user`, `sign_in`, `moderation`, `chat` and `hub_user` carry them out, `deliveries` handles
 //!   what homes and other shards say, `acknowledgement` tells senders what became of their messages, `ending`
 //!   brings connections to their end.
 
@@ -34,6 +34,7 @@ pub mod stage;
 mod timers;
 pub mod turn;
 mod user;
+mod work;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -122,13 +123,16 @@ pub struct Shard {
     users_admitted: u64,
     homes: Homes,
     timers: Timers,
-    /// Connections that may have something to send.
-    dirty: Vec<ConnectionId>,
-    /// Connections whose input is held back because the mesh was congested.
-    held: VecDeque<ConnectionId>,
-    /// Connections whose input was held back for an answer that has come.
-    answered: VecDeque<ConnectionId>,
-    submissions: VecDeque<Submission>,
+    /// Connections that may have something to submit.
+    dirty: VecDeque<ConnectionId>,
+    /// Connections whose input, or its end, waits for its turn.
+    readable: VecDeque<ConnectionId>,
+    /// Connections that have begun to close. What was pending no longer has to wait: a close frame may be in it.
+    closing: VecDeque<ConnectionId>,
+    /// What has been done so far; see [`work`].
+    work: u64,
+    /// What reading may still do in this turn.
+    reading_left: u64,
     /// Attempts to sign in, at most one of each connection, on their way to the verifier.
     attempts: VecDeque<Attempt<Origin>>,
     /// True when messages are acknowledged only once they are on the disk.
@@ -165,10 +169,11 @@ impl Shard {
             users: HashMap::new(),
             users_admitted: 0,
             timers: Timers::default(),
-            dirty: Vec::new(),
-            held: VecDeque::new(),
-            answered: VecDeque::new(),
-            submissions: VecDeque::new(),
+            dirty: VecDeque::new(),
+            readable: VecDeque::new(),
+            closing: VecDeque::new(),
+            work: 0,
+            reading_left: work::READING_MAX,
             attempts: VecDeque::new(),
             is_durable: false,
             own_requests: VecDeque::new(),
@@ -238,43 +243,49 @@ impl Shard {
         self.settle(now);
     }
 
-    /// Goes on with input that was held back, once the mesh has room again.
+    /// Goes on with input that has waited for its turn or for room in the mesh. What is left has its turn next.
     pub fn handle_turn_end(&mut self, now: Now) {
-        for _ in 0..self.held.len() {
-            if self.is_congested() {
-                break;
-            }
-            let Some(id) = self.held.pop_front() else { break };
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.is_listed_as_held = false;
-                self.read_held(id, now);
-                self.settle(now);
-            }
-        }
+        self.read_in_turn(now);
     }
 
-    /// The next submission for the ring.
+    /// The next submission for the ring. Connections have their turn in the order in which something came up for
+    /// them.
     #[must_use]
     pub fn poll_submission(&mut self) -> Option<Submission> {
-        if let Some(submission) = self.submissions.pop_front() {
-            return Some(submission);
-        }
-        while let Some(id) = self.dirty.pop() {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            connection.is_dirty = false;
-            if connection.phase == Phase::Ended {
+        while let Some(&id) = self.dirty.front() {
+            let Some(connection) = self.connections.get_mut(id) else {
+                self.dirty.pop_front();
                 continue;
-            }
-            match connection.next_batch(&mut self.scratch) {
-                Ok(None) => {}
-                Ok(Some(batch)) => return Some(Submission::Send(id, batch)),
-                Err(error) => {
-                    self.handle_exhausted_tls(id, &error);
-                    return self.submissions.pop_front();
+            };
+            match connection.next_submission(id, &mut self.scratch) {
+                // A send may follow.
+                Ok(Some(submission @ (Submission::PauseReceive(_) | Submission::ResumeReceive(_)))) => {
+                    return Some(submission);
                 }
+                Ok(submission) => {
+                    connection.is_dirty = false;
+                    self.dirty.pop_front();
+                    if submission.is_some() {
+                        return submission;
+                    }
+                }
+                // Its close is what comes next.
+                Err(error) => self.handle_exhausted_tls(id, &error),
             }
         }
         None
+    }
+
+    /// True while [`Shard::poll_submission`] may have something.
+    #[must_use]
+    pub fn has_submissions(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// How much has been done since the shard was made, in frames pushed, so that a turn can be bounded.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        self.work
     }
 
     /// The next message for the storage. Writes are to be on their way before anything else leaves the
@@ -331,10 +342,10 @@ impl Shard {
             || !self.accepts_requests()
     }
 
-    /// True while input that was held back could be read by now: the next turn is due at once.
+    /// True while input that has waited can be read: the next turn is due at once.
     #[must_use]
     pub fn has_readable_input(&self) -> bool {
-        !self.held.is_empty() && !self.is_congested()
+        !self.readable.is_empty() && !self.is_congested()
     }
 
     /// Stops reading what clients send, ahead of a shutdown.
@@ -362,10 +373,10 @@ impl Shard {
         self.connections.iter().map(|connection| connection.out.queued_bytes()).max().unwrap_or(0)
     }
 
-    /// The most bytes of one connection that are held back; see [`Shard::longest_queue_bytes`].
+    /// The most bytes of one connection that wait to be read; see [`Shard::longest_queue_bytes`].
     #[must_use]
-    pub fn most_held_bytes(&self) -> usize {
-        self.connections.iter().map(Connection::held_bytes).max().unwrap_or(0)
+    pub fn most_pending_bytes(&self) -> usize {
+        self.connections.iter().map(Connection::pending_bytes).max().unwrap_or(0)
     }
 
     /// How many connections there are, those at their end included.
@@ -390,7 +401,7 @@ impl Shard {
         if self.homes.has_deliveries()
             || !self.own_deliveries.is_empty()
             || !self.own_requests.is_empty()
-            || !self.answered.is_empty()
+            || !self.closing.is_empty()
         {
             self.settle_all(now);
         }
@@ -413,8 +424,8 @@ impl Shard {
                     Request::Moderate(order) => self.moderate(order, now),
                     request => self.homes.handle_request(request, now),
                 }
-            } else if let Some(id) = self.answered.pop_front() {
-                self.read_held(id, now);
+            } else if let Some(id) = self.closing.pop_front() {
+                self.read_pending(id, now);
             } else {
                 return;
             }
@@ -452,6 +463,7 @@ impl Shard {
 
     fn push_frame(&mut self, id: ConnectionId, frame: Frame, now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        self.work += work::frames(1, frame.len());
         match connection.out.push(frame) {
             Ok(()) => self.mark_dirty(id),
             Err(overflow) => self.evict(id, overflow, now),
@@ -465,6 +477,7 @@ impl Shard {
             return;
         }
         self.metrics.messages_delivered.add(1);
+        self.work += work::frames(1, bytes.len());
         match connection.out.push_in_order(Frame::new(bytes)) {
             Ok(()) => self.mark_dirty(id),
             Err(overflow) => self.evict(id, overflow, now),
@@ -474,6 +487,7 @@ impl Shard {
     /// Queues what a join sends.
     fn push_join(&mut self, id: ConnectionId, frames: Vec<Frame>) {
         if let Some(connection) = self.connections.get_mut(id) {
+            self.work += frames.iter().map(|frame| work::frames(1, frame.len())).sum::<u64>();
             connection.out.push_join(frames);
             self.mark_dirty(id);
         }
@@ -484,7 +498,7 @@ impl Shard {
             && !connection.is_dirty
         {
             connection.is_dirty = true;
-            self.dirty.push(id);
+            self.dirty.push_back(id);
         }
     }
 

@@ -56,7 +56,7 @@ impl Shard {
             }
         };
         self.metrics.sign_ins.with(outcome).add(1);
-        self.answered.push_back(id);
+        self.list_readable(id);
     }
 
     /// Makes a user the one that it has proved to be.

@@ -4,14 +4,19 @@
 //! The floor runs turns over a ring and a mesh, a simulation over models of both; the order is the same,
 //! because it stands here and nowhere else. Nothing in here waits, allocates or knows a descriptor.
 
-use super::Shard;
+use super::{Shard, work};
 use crate::accounts::{Attempt, Verdict};
 use crate::clock::Now;
 use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
 use crate::ring::{Completion, Submission};
 
-/// Messages of one class that are handled in one turn, so that clients have their turn as well.
+/// Messages of one class that are handled in one turn, so that clients have their turn as well. What they cost is
+/// bounded, too: see [`work::MAIL_MAX`].
 const MESSAGES_A_TURN: usize = 1_024;
+
+/// Submissions made in one turn: as many as the ring's queue holds, twice. A send costs some 5 µs, so a broadcast to
+/// ten thousand takes several turns, between which others are heard.
+const SUBMISSIONS_A_TURN: usize = 2_048;
 
 /// What a turn needs of a shard's surroundings: its ring, its mailbox, and the way to those of others.
 pub trait Surroundings {
@@ -99,7 +104,8 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, first: Option<Mess
     }
     write_messages(shard, around);
     post_messages(shard, around);
-    while let Some(submission) = shard.poll_submission() {
+    for _ in 0..SUBMISSIONS_A_TURN {
+        let Some(submission) = shard.poll_submission() else { break };
         around.submit(submission);
     }
 }
@@ -107,7 +113,7 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, first: Option<Mess
 /// When the next turn is due though nothing comes from outside: at `now_ms` when there is work left.
 #[must_use]
 pub fn due_ms(shard: &Shard, now_ms: u64) -> Option<u64> {
-    if shard.has_readable_input() { Some(now_ms) } else { shard.next_due_ms() }
+    if shard.has_readable_input() || shard.has_submissions() { Some(now_ms) } else { shard.next_due_ms() }
 }
 
 /// The mailbox that could not take everything: a turn is due when it has room again.
@@ -121,12 +127,17 @@ pub fn congested_with(shard: &Shard) -> Option<(ShardIndex, Class)> {
 }
 
 fn receive_messages(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
+    let begun = shard.work();
     for _ in 0..MESSAGES_A_TURN {
+        if shard.work() - begun >= work::MAIL_MAX {
+            break;
+        }
         let Some(delivery) = around.next_delivery() else { break };
         shard.handle_delivery(delivery, now);
     }
+    let begun = shard.work();
     for _ in 0..MESSAGES_A_TURN {
-        if !shard.accepts_requests() {
+        if shard.work() - begun >= work::MAIL_MAX || !shard.accepts_requests() {
             break;
         }
         let Some(request) = around.next_request() else { break };

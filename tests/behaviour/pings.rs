@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
 
 use crate::harness::{CLOSE, Launch, PING, PONG, Server, TEXT, Wire, frame, on_one_and_four_shards};
 
@@ -13,6 +14,7 @@ on_one_and_four_shards! {
     a_connection_that_answers_no_ping_is_closed_with_1001,
     unasked_pongs_are_ignored,
     a_half_sent_frame_does_not_keep_a_connection_forever,
+    nobody_is_called_silent_for_a_time_in_which_the_server_stood_still,
 }
 
 const DIALECTS: [&str; 3] = ["/chat", "/broadcast", "/echo"];
@@ -76,6 +78,46 @@ async fn a_half_sent_frame_does_not_keep_a_connection_forever(launch: Launch) {
     let word = frame(TEXT, "never finished");
     wire.send(&word[..word.len() - 1]).await;
     assert_eq!(wire.close().await.0, 1001);
+}
+
+/// As when its machine is frozen, or a write of its is blocked: it could not ping, and hears only afterwards what
+/// was said.
+async fn nobody_is_called_silent_for_a_time_in_which_the_server_stood_still(launch: Launch) {
+    const EACH: usize = 40;
+    let server = hurried(launch).start();
+    let mut wires = Vec::new();
+    for path in DIALECTS {
+        for _ in 0..EACH {
+            wires.push(connect(&server, path).await);
+        }
+    }
+    // All of them have been heard of.
+    join_all(wires.iter_mut().map(answer_a_ping)).await;
+    server.signal(Signal::STOP);
+    // This long is what the test is about: longer than the idle timeout.
+    sleep(Duration::from_secs(4)).await;
+    for wire in &mut wires[EACH..] {
+        wire.send(frame(TEXT, "still here")).await;
+    }
+    server.signal(Signal::CONT);
+    // The silent ones are pinged, the others are heard, and all of them stay.
+    let each_wire = wires.iter_mut().map(async |wire| {
+        for _ in 0..3 {
+            answer_a_ping(wire).await;
+        }
+    });
+    join_all(each_wire).await;
+}
+
+/// Waits for a ping, whatever comes before it, and answers.
+async fn answer_a_ping(wire: &mut Wire) {
+    loop {
+        let ping = wire.frame().await.expect("the connection stays");
+        assert_ne!(ping.opcode, CLOSE, "{:?}", String::from_utf8_lossy(&ping.payload));
+        if ping.opcode == PING {
+            return wire.send(frame(PONG, ping.payload)).await;
+        }
+    }
 }
 
 /// A busy machine has nearly two seconds to ask and to answer.

@@ -180,23 +180,29 @@ impl Client {
                 };
                 self.relay(len, record, step, random);
             }
-            Talk::Echo(echo) => {
+            Talk::Echo(_) => {
                 let len = match random.below(10) {
                     0 => random.below(scenario.limits.frame_bytes_max - 40),
                     _ => random.below(200),
                 };
-                echo.sent += 1;
-                let payload = format!("{} {}", echo.sent, "e".repeat(len));
-                let is_text = random.percent(50);
-                let incoming = if is_text {
-                    Incoming::Text(payload.clone())
-                } else {
-                    Incoming::Binary(payload.clone().into_bytes())
-                };
-                echo.awaited.push_back(incoming);
-                self.write_message(if is_text { TEXT } else { BINARY }, payload.as_bytes(), random);
+                self.call(len, random);
             }
         }
+    }
+
+    /// Says something to itself.
+    fn call(&mut self, len: usize, random: &mut Random) {
+        let Talk::Echo(echo) = &mut self.talk else { return };
+        echo.sent += 1;
+        let payload = format!("{} {}", echo.sent, "e".repeat(len));
+        let is_text = random.percent(50);
+        let incoming = if is_text {
+            Incoming::Text(payload.clone())
+        } else {
+            Incoming::Binary(payload.clone().into_bytes())
+        };
+        echo.awaited.push_back(incoming);
+        self.write_message(if is_text { TEXT } else { BINARY }, payload.as_bytes(), random);
     }
 
     fn relay(&mut self, len: usize, record: &mut Record, step: u64, random: &mut Random) {
@@ -210,7 +216,17 @@ impl Client {
     }
 
     /// Says so much at once that queues fill.
-    pub(crate) fn flood(&mut self, record: &mut Record, step: u64, random: &mut Random) {
+    pub(crate) fn flood(&mut self, record: &mut Record, scenario: &Scenario, step: u64, random: &mut Random) {
+        if matches!(self.talk, Talk::Echo(_)) {
+            for _ in 0..random.between(4, 12) {
+                self.call(scenario.limits.frame_bytes_max - 40, random);
+            }
+            // Some run: what they have sent arrives, and what they are sent does not.
+            if random.percent(40) {
+                self.reset(random);
+            }
+            return;
+        }
         let count = *random.pick(&[300, 1_100, 1_500, 4_500]);
         for _ in 0..count {
             match &mut self.talk {
@@ -258,8 +274,18 @@ impl Client {
                 self.close_sent = Some(code);
             }
             2 => self.socket.up_fin = true,
-            _ => self.socket.reset(),
+            _ => self.reset(random),
         }
+    }
+
+    /// Breaks its connection. What it has written before may have arrived in part, whole, or not at all.
+    pub(crate) fn reset(&mut self, random: &mut Random) {
+        let arrived_bytes = match random.below(3) {
+            0 => 0,
+            1 => random.below(self.socket.up.len() + 1),
+            _ => self.socket.up.len(),
+        };
+        self.socket.reset(arrived_bytes);
     }
 
     /// Breaks the protocol.

@@ -25,8 +25,8 @@ use crate::storage::Storage;
 use crate::trace::Trace;
 use crate::violation::{Checked, ensure};
 
-/// Input that a connection may have held back: what makes it pause, and what was on its way by then.
-const HELD_BYTES_MAX: usize = 64 * 1024 + (RECEIVES_MAX + 4) * RECEIVE_BYTES_MAX;
+/// Input of a connection that may wait to be read: what makes it pause, and what was on its way by then.
+const PENDING_BYTES_MAX: usize = 64 * 1024 + (RECEIVES_MAX + 4) * RECEIVE_BYTES_MAX;
 
 pub(crate) struct Host {
     pub(crate) index: usize,
@@ -279,11 +279,11 @@ impl Host {
             queued_bytes <= queue_bytes_max,
             "{queued_bytes} bytes wait for a connection"
         );
-        let held_bytes = self.shard.most_held_bytes();
+        let pending_bytes = self.shard.most_pending_bytes();
         ensure!(
             EverythingBounded,
-            held_bytes <= HELD_BYTES_MAX,
-            "{held_bytes} bytes of a connection are held back"
+            pending_bytes <= PENDING_BYTES_MAX,
+            "{pending_bytes} bytes of a connection wait to be read"
         );
         Ok(())
     }

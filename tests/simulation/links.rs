@@ -18,7 +18,7 @@ use crate::wire::CLOSE;
 const ANSWER_MS: u64 = 2_000;
 
 /// Receives of one connection in one turn.
-pub(crate) const RECEIVES_MAX: usize = 8;
+pub(crate) const RECEIVES_MAX: usize = 24;
 
 /// What a broadcast in the chat dialect begins with. Everything else is for one client, or can be told twice
 /// in the same bytes, as that somebody writes.
@@ -73,7 +73,8 @@ impl Links {
         around: &mut Around<'_>,
     ) -> Vec<(usize, ConnectionId, Completed)> {
         // A flood comes with many receives of one connection in one turn.
-        let receives = if around.scenario.chances.flood > 0 { RECEIVES_MAX } else { 1 };
+        let receives =
+            if around.scenario.chances.flood > 0 { around.random.between(1, RECEIVES_MAX) } else { 1 };
         let mut operations: Vec<(usize, Operation)> = Vec::new();
         for &client in self.slots.values() {
             operations.extend([(client, Operation::Send), (client, Operation::Close)]);
@@ -95,7 +96,7 @@ impl Links {
                 }
                 Operation::Send => {
                     if around.pace == Pace::Random && around.random.percent(chances.send_failure) {
-                        around.clients[client].socket.reset();
+                        around.clients[client].reset(around.random);
                     }
                     if around.chance(chances.taken) {
                         let is_short = around.pace == Pace::Random && around.random.percent(chances.short);

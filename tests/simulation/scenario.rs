@@ -59,7 +59,7 @@ impl Scenario {
         let names = ["general", "random", "gaming", "music"].map(String::from);
         let rooms = names[..random.between(1, 4)].to_vec();
         let topics = ["", "news", "ticks"].map(String::from)[..random.between(1, 3)].to_vec();
-        let is_flooded = random.percent(8);
+        let is_flooded = random.percent(10);
         let frame_bytes_max = if random.percent(6) { 150_000 } else { 16_384 };
         let queue_bytes_max = match random.below(4) {
             0 => random.between(1_000, 4_000),
@@ -100,7 +100,8 @@ impl Scenario {
             steps: random.between(50, 500),
             clients_max: random.between(2, 9),
             arrivals_max: random.between(4, 24),
-            ends_by_drain: random.percent(30),
+            // While input is held back ahead of the end, a flood is what is held.
+            ends_by_drain: random.percent(if is_flooded { 70 } else { 30 }),
             is_durable,
             has_failing_disk,
             chances: Chances {
@@ -117,7 +118,7 @@ impl Scenario {
                 mischief: seldom(random, 5),
                 flood: if is_flooded { 4 } else { 0 },
                 move_room: *random.pick(&[0, 10, 50]),
-                send_failure: seldom(random, 2),
+                send_failure: seldom(random, 4),
             },
         }
     }

@@ -50,6 +50,9 @@ pub(crate) struct Socket {
     pub(crate) up_fin: bool,
     /// The client has reset the connection, or the network has.
     pub(crate) is_reset: bool,
+    /// A failed send has reported the reset. A socket reports its error once (`SO_ERROR`, socket(7)), so a
+    /// receive then sees the end of the stream and no error.
+    is_reset_reported: bool,
     /// Sent, not yet read by the client.
     pub(crate) down: VecDeque<u8>,
     pub(crate) down_end: Option<DownEnd>,
@@ -78,6 +81,7 @@ impl Socket {
             up: VecDeque::new(),
             up_fin: false,
             is_reset: false,
+            is_reset_reported: false,
             down: VecDeque::new(),
             down_end: None,
             down_bytes_max,
@@ -137,10 +141,11 @@ impl Socket {
         self.closing.is_some()
     }
 
-    /// Breaks the connection, as a reset by the peer or a dead network does.
-    pub(crate) fn reset(&mut self) {
+    /// Breaks the connection, as a reset by the peer or a dead network does. Bytes that had arrived before the
+    /// reset can still be received behind it; `arrived_bytes` of them have.
+    pub(crate) fn reset(&mut self, arrived_bytes: usize) {
         self.is_reset = true;
-        self.up.clear();
+        self.up.truncate(arrived_bytes);
         self.down.clear();
         self.down_end = Some(DownEnd::Reset);
     }
@@ -149,6 +154,7 @@ impl Socket {
     pub(crate) fn take(&mut self, is_short: bool, random: &mut Random) {
         let Some(InFlight { batch, outcome: outcome @ None }) = &mut self.send else { return };
         if self.is_reset {
+            self.is_reset_reported = true;
             *outcome = Some(Err(if random.percent(50) { libc::EPIPE } else { libc::ECONNRESET }));
             return;
         }
@@ -186,12 +192,12 @@ impl Socket {
         if self.closing.is_some() || matches!(self.receive, Receive::Paused | Receive::Ended) {
             return None;
         }
-        if self.is_reset {
-            self.receive = Receive::Ended;
-            return Some(Completed::ReceiveFailed(libc::ECONNRESET));
-        }
         if self.up.is_empty() {
-            if !self.up_fin {
+            if self.is_reset && !self.is_reset_reported {
+                self.receive = Receive::Ended;
+                return Some(Completed::ReceiveFailed(libc::ECONNRESET));
+            }
+            if !self.up_fin && !self.is_reset {
                 return None;
             }
             self.receive = Receive::Ended;

@@ -174,7 +174,7 @@ impl World<'_> {
             client.misbehave(&self.scenario, random);
             "misbehaves"
         } else if random.percent(chances.flood) {
-            client.flood(&mut self.record, step, random);
+            client.flood(&mut self.record, &self.scenario, step, random);
             "floods"
         } else {
             for _ in 0..random.between(1, 4) {
@@ -410,6 +410,8 @@ impl World<'_> {
     fn shut_down(&mut self) -> Checked {
         // A change of room is the longest chain of messages, and should be under way.
         self.scenario.chances.move_room = 80;
+        // And input that is held back should be long.
+        self.scenario.chances.flood *= 4;
         for _ in 0..self.random.below(60) {
             self.step()?;
         }

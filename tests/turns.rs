@@ -1,0 +1,335 @@
+//! Turns of one shard, without a socket: what a loud, a broken and a leaving client may cost the others, counted in
+//! turns and submissions, which no busy machine changes.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+use uproar::accounts::{Attempt, Verdict};
+use uproar::clock::Now;
+use uproar::connection_id::ConnectionId;
+use uproar::hub::{self, Delivery, Directory, Origin, PresencePolicy, Receipt, Request, ShardIndex, Write};
+use uproar::metrics::Metrics;
+use uproar::permit::ClientPlaces;
+use uproar::protocol::route::Endpoint;
+use uproar::ring::{Completion, SendBatch, Submission};
+use uproar::shard::turn::{self, Surroundings};
+use uproar::shard::{Arrival, Deadlines, Limits, Rate, Settings, Shard};
+
+/// Bytes of one receive.
+const RECEIVE_BYTES: usize = 2_048;
+
+/// What a test makes happen to a connection.
+enum Happening {
+    Received(Vec<u8>),
+    EndOfStream,
+    /// The send under way has left, or failed.
+    Sent(Result<(), i32>),
+}
+
+/// A shard, and surroundings that do what they are told.
+struct Alone {
+    shard: Shard,
+    now_ms: u64,
+    happenings: VecDeque<(ConnectionId, Happening)>,
+    /// What the last completion lends.
+    lent: Vec<u8>,
+    /// Sends that are under way.
+    sends: Vec<(ConnectionId, SendBatch)>,
+    /// What was submitted beside sends in this turn.
+    submitted: Vec<Submission>,
+}
+
+impl Alone {
+    fn new() -> Self {
+        let settings = Settings {
+            index: ShardIndex(0),
+            limits: Limits {
+                message_bytes_max: 10 << 10,
+                frame_bytes_max: 64 << 10,
+                queue_bytes_max: 64 << 20,
+                rate: Rate { per_second: 0, burst: 0 },
+            },
+            deadlines: Deadlines {
+                ping_interval_ms: 30_000,
+                idle_timeout_ms: 120_000,
+                drain_timeout_ms: 10_000,
+            },
+            sign_in_timeout_ms: None,
+            rooms: hub::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
+        };
+        let directory = Directory::new(&["general".to_owned()], 1);
+        let metrics = Metrics::new(1, ClientPlaces::new(10_000)).shard(0);
+        let shard = Shard::new(settings, &directory, Arc::clone(&metrics));
+        let (happenings, lent, sends, submitted) = (VecDeque::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { shard, now_ms: 1, happenings, lent, sends, submitted }
+    }
+
+    /// A connection that has been answered.
+    fn connect(&mut self, endpoint: Endpoint) -> ConnectionId {
+        let arrival = Arrival {
+            endpoint,
+            peer: ([127, 0, 0, 1], 40_000).into(),
+            greeting: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+            received: Bytes::new(),
+            tls: None,
+            permit: None,
+        };
+        let id = self.shard.admit(arrival, Now { monotonic_ms: self.now_ms, unix_seconds: 0 });
+        self.turn();
+        self.complete_sends();
+        self.turn();
+        id
+    }
+
+    fn topic(&mut self, members: usize) -> Vec<ConnectionId> {
+        (0..members).map(|_| self.connect(Endpoint::Raw { topic: "t".to_owned() })).collect()
+    }
+
+    fn happens(&mut self, id: ConnectionId, happening: Happening) {
+        self.happenings.push_back((id, happening));
+    }
+
+    fn receives(&mut self, id: ConnectionId, bytes: &[u8]) {
+        for piece in bytes.chunks(RECEIVE_BYTES) {
+            self.happens(id, Happening::Received(piece.to_vec()));
+        }
+    }
+
+    /// Runs a turn, and says what was submitted beside sends.
+    fn turn(&mut self) -> &[Submission] {
+        self.submitted.clear();
+        let now = Now { monotonic_ms: self.now_ms, unix_seconds: 0 };
+        // The shard is away while what surrounds it is borrowed.
+        let idle =
+            Shard::new(settings_of_nobody(), &Directory::new(&["general".to_owned()], 1), idle_metrics());
+        let mut shard = std::mem::replace(&mut self.shard, idle);
+        turn::run(&mut shard, self, None, now);
+        self.shard = shard;
+        &self.submitted
+    }
+
+    /// Lets every send that is under way leave.
+    fn complete_sends(&mut self) {
+        let under_way: Vec<_> = self.sends.iter().map(|(id, _)| *id).collect();
+        for id in under_way {
+            self.happens(id, Happening::Sent(Ok(())));
+        }
+    }
+
+    /// True when something is left to be done at once.
+    fn is_busy(&self) -> bool {
+        turn::due_ms(&self.shard, self.now_ms).is_some_and(|due_ms| due_ms <= self.now_ms)
+    }
+}
+
+fn settings_of_nobody() -> Settings {
+    Settings {
+        index: ShardIndex(0),
+        limits: Limits {
+            message_bytes_max: 1,
+            frame_bytes_max: 1,
+            queue_bytes_max: 1,
+            rate: Rate { per_second: 0, burst: 0 },
+        },
+        deadlines: Deadlines { ping_interval_ms: 1, idle_timeout_ms: 2, drain_timeout_ms: 1 },
+        sign_in_timeout_ms: None,
+        rooms: hub::Settings { presence: PresencePolicy::Exact, names_max: 1, history: 0 },
+    }
+}
+
+fn idle_metrics() -> Arc<uproar::metrics::ShardMetrics> {
+    Metrics::new(1, ClientPlaces::new(1)).shard(0)
+}
+
+impl Surroundings for Alone {
+    fn next_completion(&mut self) -> Option<Completion<'_>> {
+        let (id, happening) = self.happenings.pop_front()?;
+        Some(match happening {
+            Happening::Received(bytes) => {
+                self.lent = bytes;
+                Completion::Received(id, &self.lent)
+            }
+            Happening::EndOfStream => Completion::EndOfStream(id),
+            Happening::Sent(outcome) => {
+                let place = self.sends.iter().position(|(of, _)| *of == id).unwrap();
+                let (_, batch) = self.sends.swap_remove(place);
+                let sent = batch.remaining_bytes();
+                Completion::Sent(id, batch, outcome.map(|()| sent).map_err(io::Error::from_raw_os_error))
+            }
+        })
+    }
+
+    fn next_receipt(&mut self) -> Option<Receipt> {
+        None
+    }
+
+    fn write(&mut self, _: Write) {}
+
+    fn next_delivery(&mut self) -> Option<Delivery> {
+        None
+    }
+
+    fn next_request(&mut self) -> Option<Request> {
+        None
+    }
+
+    fn has_mail(&self) -> bool {
+        false
+    }
+
+    fn post_delivery(&mut self, _: ShardIndex, _: impl FnOnce() -> Option<Delivery>) -> bool {
+        false
+    }
+
+    fn post_request(&mut self, _: ShardIndex, _: impl FnOnce() -> Option<Request>) -> bool {
+        false
+    }
+
+    fn verify(&mut self, _: Attempt<Origin>) -> Option<Verdict> {
+        None
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        match submission {
+            Submission::Send(id, batch) => self.sends.push((id, batch)),
+            other => self.submitted.push(other),
+        }
+    }
+}
+
+/// A message as a client sends it: one masked frame.
+fn message(payload: &'static [u8]) -> Vec<u8> {
+    masked(Frame::message(payload, OpCode::Data(Data::Binary), true))
+}
+
+fn masked(mut frame: Frame) -> Vec<u8> {
+    frame.header_mut().mask = Some([1, 2, 3, 4]);
+    let mut bytes = Vec::new();
+    frame.format(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_flood_costs_others_a_turn_and_no_more() {
+    const MEMBERS: usize = 100;
+    const FLOOD: usize = 10_000;
+    let mut alone = Alone::new();
+    let flooder = alone.topic(MEMBERS)[0];
+    let quiet = alone.connect(Endpoint::Echo);
+    alone.receives(flooder, &message(b"").repeat(FLOOD));
+    alone.receives(quiet, &message(b"me, too"));
+    let before = alone.shard.queued_bytes();
+    alone.turn();
+    assert!(alone.sends.iter().any(|(id, _)| *id == quiet), "its echo leaves in the turn of the flood");
+    // An empty message is a frame of two bytes.
+    let pushed = (alone.shard.queued_bytes() - before) / 2;
+    assert!(pushed < 2 * MEMBERS * 1_000, "{pushed} frames were pushed in one turn");
+    // All of the flood arrives in the end, once for each member.
+    let mut received = 0;
+    for _ in 0..10_000 {
+        let of_flood = alone.sends.iter().filter(|(id, _)| *id != quiet);
+        received += of_flood.map(|(_, batch)| batch.frame_count()).sum::<usize>();
+        alone.complete_sends();
+        if alone.happenings.is_empty() && !alone.is_busy() {
+            break;
+        }
+        alone.turn();
+    }
+    assert_eq!(received, MEMBERS * FLOOD);
+}
+
+#[test]
+fn connections_with_waiting_input_have_their_turn_one_after_the_other() {
+    let mut alone = Alone::new();
+    let members = alone.topic(1_000);
+    for &loud in &members[..20] {
+        alone.receives(loud, &message(b"").repeat(1_000));
+    }
+    alone.turn();
+    // This one comes last, when all have much more waiting than a turn may do.
+    let late = alone.connect(Endpoint::Echo);
+    alone.receives(late, &message(b"late"));
+    let mut turns = 0;
+    while !alone.sends.iter().any(|(id, _)| *id == late) {
+        alone.complete_sends();
+        alone.turn();
+        turns += 1;
+        assert!(turns <= 5, "the echo waits for the whole flood");
+    }
+}
+
+#[test]
+fn input_beyond_its_bound_is_no_longer_received_until_there_is_room() {
+    let mut alone = Alone::new();
+    let flooder = alone.topic(1_000)[0];
+    alone.receives(flooder, &message(b"").repeat(20_000));
+    let submitted = alone.turn();
+    assert!(matches!(submitted, [Submission::PauseReceive(id)] if *id == flooder), "{submitted:?}");
+    for _ in 0..10_000 {
+        alone.complete_sends();
+        if let [submission] = alone.turn() {
+            assert!(matches!(submission, Submission::ResumeReceive(id) if *id == flooder), "{submission:?}");
+            assert!(alone.shard.most_pending_bytes() <= 64 << 10);
+            return;
+        }
+    }
+    panic!("receiving never went on");
+}
+
+#[test]
+fn a_broadcast_to_very_many_leaves_in_several_turns() {
+    const MEMBERS: usize = 5_000;
+    let mut alone = Alone::new();
+    let members = alone.topic(MEMBERS);
+    alone.receives(members[0], &message(b"all"));
+    alone.turn();
+    let first = alone.sends.len();
+    assert!(first < MEMBERS && alone.is_busy(), "{first} sends in one turn");
+    for _ in 0..10 {
+        alone.turn();
+    }
+    assert!(!alone.is_busy());
+    assert_eq!(alone.sends.len(), MEMBERS);
+}
+
+#[test]
+fn nothing_is_asked_for_a_connection_that_is_closing_but_its_close() {
+    let mut alone = Alone::new();
+    let id = alone.connect(Endpoint::Echo);
+    alone.receives(id, &message(b"hello"));
+    alone.turn();
+    assert_eq!(alone.sends.len(), 1);
+    // From now on input is held back, as when the mesh is congested.
+    alone.shard.hush();
+    alone.receives(id, &message(b"held"));
+    alone.turn();
+    // The peer is gone: the send fails, and what it had sent before is still received.
+    alone.happens(id, Happening::Sent(Err(libc::EPIPE)));
+    alone.receives(id, &vec![0; 100_000]);
+    alone.happens(id, Happening::EndOfStream);
+    let submitted = alone.turn();
+    assert!(matches!(submitted, [Submission::Close(closed, _)] if *closed == id), "{submitted:?}");
+}
+
+#[test]
+fn the_answer_to_a_close_is_read_although_much_was_held_back_before() {
+    let mut alone = Alone::new();
+    let id = alone.connect(Endpoint::Echo);
+    alone.shard.hush();
+    alone.receives(id, &message(b"sent before it knew").repeat(4_000));
+    let submitted = alone.turn();
+    assert!(matches!(submitted, [Submission::PauseReceive(_)]), "{submitted:?}");
+    alone.shard.begin_drain(Now { monotonic_ms: alone.now_ms, unix_seconds: 0 });
+    let submitted = alone.turn();
+    assert!(matches!(submitted, [Submission::ResumeReceive(_)]), "{submitted:?}");
+    alone.complete_sends();
+    alone.receives(id, &masked(Frame::close(None)));
+    let submitted = alone.turn();
+    assert!(matches!(submitted, [Submission::ShutdownWrite(_)]), "no FIN follows its answer: {submitted:?}");
+}
