@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use crate::address::AddressRange;
 use crate::protocol::head::HEAD_BYTES_MAX;
 pub use crate::protocol::origin::{AllowedHost, AllowedOrigin};
 
@@ -54,6 +55,8 @@ const ROOM_CHARS_MAX: usize = 64;
 const HISTORY_MAX: usize = 10_000;
 /// The most `presence_limit`: one join below the limit costs that many deliveries.
 const PRESENCE_LIMIT_MAX: usize = 10_000;
+/// The most `connect_rate_per_address`; who needs more means 0.
+const CONNECT_RATE_MAX: usize = 1_000_000;
 /// The most `rate` and `burst`; who needs more means `rate` 0.
 const RATE_MAX: u32 = 1_000_000;
 
@@ -71,6 +74,17 @@ pub struct Config {
     ///
     /// Default `None`: as many as the descriptor limit has room for, which `preflight` works out.
     pub max_clients: Option<usize>,
+    /// The most upgraded connections of an address at a time, over all shards; 0 is no limit, which behind a proxy is
+    /// needed, and lifts the limit on those that are not yet upgraded, too.
+    ///
+    /// Default `None`: a quarter of `max_clients`, but at least 64 and at most 1,000, which neither a household nor an
+    /// office meets. IPv6 addresses count by /64.
+    pub max_clients_per_address: Option<usize>,
+    /// The most upgrades of an address in a second; 0 is no limit. Default 200: an office that lost its connections
+    /// together is back within seconds.
+    pub connect_rate_per_address: usize,
+    /// The addresses that have no limits: proxies, and machines that measure. Default: loopback.
+    pub no_limit_for: Vec<AddressRange>,
     /// The longest message in bytes that chat accepts; a longer one is answered, not punished.
     /// Default 10 KiB: a long paragraph, while a room of thousands still gets through it.
     pub max_message_bytes: usize,
@@ -134,6 +148,9 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             placement: Placement::every_core(),
             max_clients: None,
+            max_clients_per_address: None,
+            connect_rate_per_address: 200,
+            no_limit_for: AddressRange::LOOPBACK.to_vec(),
             max_message_bytes: 10 << 10,
             max_frame_bytes: 64 << 10,
             max_head_bytes: HEAD_BYTES_MAX,
@@ -171,6 +188,10 @@ impl Config {
         if let Some(max_clients) = self.max_clients {
             within("max-clients", max_clients, 1, CLIENTS_MAX, number)?;
         }
+        if let Some(clients) = self.max_clients_per_address {
+            within("max-clients-per-address", clients, 0, CLIENTS_MAX, number)?;
+        }
+        within("connect-rate-per-address", self.connect_rate_per_address, 0, CONNECT_RATE_MAX, number)?;
         self.validate_sizes()?;
         self.validate_durations()?;
         self.validate_rooms()?;

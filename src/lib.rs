@@ -23,6 +23,8 @@ pub mod websocket;
 #[cfg(feature = "server")]
 pub mod accounts;
 #[cfg(feature = "server")]
+pub mod address;
+#[cfg(feature = "server")]
 pub mod certificate;
 #[cfg(feature = "server")]
 pub mod cli;

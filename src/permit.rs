@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::address::AddressPermit;
+
 /// The places that all shards share. Cloning it gives another handle to the same places.
 #[derive(Clone, Debug)]
 pub struct ClientPlaces {
@@ -26,7 +28,7 @@ impl ClientPlaces {
                 (taken < self.clients_max).then_some(taken + 1)
             })
             .ok()?;
-        Some(ClientPermit { taken: Arc::clone(&self.taken) })
+        Some(ClientPermit { taken: Arc::clone(&self.taken), address: None })
     }
 
     /// How many places there are.
@@ -46,6 +48,17 @@ impl ClientPlaces {
 #[derive(Debug)]
 pub struct ClientPermit {
     taken: Arc<AtomicUsize>,
+    /// Its part in the count of its address.
+    address: Option<AddressPermit>,
+}
+
+impl ClientPermit {
+    /// Has the client count for its address for as long as it has its place.
+    #[must_use]
+    pub fn counted_by(mut self, address: AddressPermit) -> Self {
+        self.address = Some(address);
+        self
+    }
 }
 
 impl Drop for ClientPermit {

@@ -84,6 +84,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::accounts::{AccountError, Accounts, Verifier};
+use crate::address::{self, AddressLimits, AddressRefusal};
 use crate::certificate::{Certificate, CertificateError, CertificateFiles};
 use crate::clock::{Clock, RunningClock};
 use crate::config::{Auth, Config, Placement, Presence};
@@ -109,6 +110,15 @@ use crate::storage::{
 /// the out-queue, where a broadcast is held once for everyone, and where what a slow receiver has missed
 /// can still be given up.
 const NOT_SENT_BYTES_MAX: u32 = 64 * 1024;
+
+/// The clients of an address where nothing else is said: a quarter of all, but no more than an office with several
+/// windows each has, and no less than a household.
+const ADDRESS_CLIENTS_MAX: usize = 1_000;
+const ADDRESS_CLIENTS_MIN: usize = 64;
+
+/// The least connections of an address that are not yet upgraded or answered, which is a sixteenth of all otherwise: a
+/// browser opens six at once, and each is done after a round trip or two.
+const ADDRESS_HANDSHAKES_MIN: usize = 64;
 
 /// How long a port that is taken is asked for again, and how often.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
@@ -224,6 +234,7 @@ async fn serve(
         lobby_max: capacity.lobby_max,
         directory,
         places,
+        addresses: AddressLimits::new(address_limits(config, capacity)),
         metrics: metrics.clone(),
         clock: Clock::start(),
         tls,
@@ -464,6 +475,23 @@ fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<Origin
     Ok(Some(verifier))
 }
 
+/// What each address may have.
+fn address_limits(config: &Config, capacity: Capacity) -> address::Limits {
+    let clients_max = config
+        .max_clients_per_address
+        .unwrap_or_else(|| (capacity.max_clients / 4).clamp(ADDRESS_CLIENTS_MIN, ADDRESS_CLIENTS_MAX));
+    address::Limits {
+        clients_max,
+        upgrades_max: config.connect_rate_per_address,
+        // Without a limit on its clients, an address stands for many: a proxy.
+        handshakes_max: match clients_max {
+            0 => 0,
+            _ => (capacity.lobby_max / 16).max(ADDRESS_HANDSHAKES_MIN),
+        },
+        unlimited: config.no_limit_for.clone(),
+    }
+}
+
 /// A shard's part of the configuration.
 fn settings(config: &Config, index: ShardIndex) -> Settings {
     let milliseconds = |duration: Duration| duration.as_millis() as u64;
@@ -509,6 +537,7 @@ struct Common {
     lobby_max: usize,
     directory: Directory,
     places: ClientPlaces,
+    addresses: AddressLimits,
     metrics: Metrics,
     clock: Clock,
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
@@ -560,7 +589,8 @@ impl ShardStart {
     }
 
     async fn serve(self) -> io::Result<()> {
-        let Common { config, lobby_max, directory, places, metrics, clock, tls, stage, report } = self.common;
+        let Common { config, lobby_max, directory, places, addresses, metrics, clock, tls, stage, report } =
+            self.common;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
         let (admit, admissions) = mpsc::unbounded_channel();
         let services = Services {
@@ -573,6 +603,7 @@ impl ShardStart {
             requires_sign_in: config.auth == Auth::Required,
             directory: directory.clone(),
             places,
+            addresses,
             metrics,
             shard_metrics: Arc::clone(&shard_metrics),
             admit,
@@ -622,6 +653,7 @@ struct Services {
     requires_sign_in: bool,
     directory: Directory,
     places: ClientPlaces,
+    addresses: AddressLimits,
     metrics: Metrics,
     shard_metrics: Arc<ShardMetrics>,
     admit: mpsc::UnboundedSender<Admission>,
@@ -652,6 +684,10 @@ impl LobbyServices for Services {
         self.metrics.render(self.directory.users_online())
     }
 
+    fn addresses(&self) -> &AddressLimits {
+        &self.addresses
+    }
+
     fn acquire_client(&self) -> Option<ClientPermit> {
         self.places.acquire()
     }
@@ -672,6 +708,10 @@ impl LobbyServices for Services {
             LobbyEvent::AcceptFailed => self.shard_metrics.accepts_failed.add(1),
             LobbyEvent::Secured(kind) => self.shard_metrics.tls_handshakes.with(kind).add(1),
             LobbyEvent::TlsFailed(reason) => self.shard_metrics.tls_failures.with(reason).add(1),
+            LobbyEvent::Displaced => refused(RefusalReason::HandshakesFull),
+            LobbyEvent::AddressDisplaced => refused(RefusalReason::AddressHandshakes),
+            LobbyEvent::AddressRefused(AddressRefusal::Clients) => refused(RefusalReason::AddressClients),
+            LobbyEvent::AddressRefused(AddressRefusal::Rate) => refused(RefusalReason::AddressRate),
             LobbyEvent::Full => refused(RefusalReason::Full),
             LobbyEvent::SignInRequired => refused(RefusalReason::SignInRequired),
             LobbyEvent::Responded(status) => match status {

@@ -2,11 +2,12 @@
 
 mod open_lobby;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use open_lobby::{OpenLobby, PAGE, PATIENCE, Settings, exchange, read_to_end, upgrade};
+use open_lobby::{OpenLobby, PAGE, Settings, exchange, read_to_end, upgrade};
+use uproar::address::Limits;
 use uproar::protocol::response::Status;
 use uproar::protocol::route::Endpoint;
 use uproar::shard::lobby::LobbyEvent;
@@ -205,17 +206,79 @@ fn draining_is_the_answer_to_everything() {
 }
 
 #[test]
-fn when_the_lobby_is_full_the_next_waits_until_one_has_left() {
-    let lobby = OpenLobby::with(Settings { connections_max: 2, ..Settings::default() });
-    let silent = [lobby.connect(), lobby.connect()];
+fn in_a_full_lobby_a_newcomer_takes_the_place_of_the_oldest_silent_connection() {
+    let lobby = OpenLobby::with(Settings { connections_max: 3, ..Settings::default() });
+    // The request is begun when the lobby has read its first part, so the second connection is behind it.
+    let mut begun = lobby.connect();
+    begun.write_all(b"GET /healthz HTTP/1.0\r\n").expect("written");
+    lobby.wait_for_accepted(1);
+    let [oldest, mut younger] = [lobby.connect(), lobby.connect()];
     lobby.wait_for_accepted(2);
-    let mut waiting = lobby.connect();
-    waiting.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").expect("written");
-    waiting.set_read_timeout(Some(Duration::from_millis(100))).expect("set");
-    let error = waiting.read(&mut [0]).expect_err("nobody has left");
-    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    assert!(exchange(&lobby, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    assert_eq!(read_to_end(oldest), "", "ended without a word");
+    assert!(lobby.events().contains(&LobbyEvent::Displaced));
+    // The others are still there.
+    begun.write_all(b"\r\n").expect("written");
+    younger.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").expect("written");
+    for client in [begun, younger] {
+        assert!(read_to_end(client).starts_with("HTTP/1.1 200 "));
+    }
+}
 
-    drop(silent);
-    waiting.set_read_timeout(Some(PATIENCE)).expect("set");
-    assert!(read_to_end(waiting).starts_with("HTTP/1.1 200 "));
+#[test]
+fn a_crowd_that_says_nothing_keeps_nobody_out() {
+    let lobby = OpenLobby::with(Settings { connections_max: 5, ..Settings::default() });
+    let mut crowd: Vec<TcpStream> = (0..100).map(|_| lobby.connect()).collect();
+    lobby.wait_for_accepted(100);
+    for _ in 0..10 {
+        assert!(exchange(&lobby, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    }
+    let mut client = lobby.connect();
+    client.write_all(upgrade("/chat").as_bytes()).expect("written");
+    assert_eq!(lobby.admission().endpoint, Endpoint::Chat);
+    // Those at the end of the order are all that is left of it.
+    for client in crowd.drain(..80) {
+        assert_eq!(read_to_end(client), "");
+    }
+}
+
+#[test]
+fn an_address_with_too_many_handshakes_makes_place_for_itself() {
+    let limits = Limits { handshakes_max: 2, ..Limits::default() };
+    let lobby = OpenLobby::with(Settings { addresses: limits, ..Settings::default() });
+    let neighbour = lobby.connect_from("127.0.0.2");
+    lobby.wait_for_accepted(1);
+    let [oldest, mut younger] = [lobby.connect(), lobby.connect()];
+    lobby.wait_for_accepted(2);
+    assert!(exchange(&lobby, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    assert_eq!(read_to_end(oldest), "", "ended without a word");
+    assert!(lobby.events().contains(&LobbyEvent::AddressDisplaced));
+    for mut client in [&neighbour, &younger] {
+        client.write_all(b"GET /healthz HTTP/1.0\r\n").expect("written");
+    }
+    younger.write_all(b"\r\n").expect("written");
+    assert!(read_to_end(younger).starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn an_address_with_too_many_clients_is_answered_429_ahead_of_a_full_server() {
+    let addresses = Limits { clients_max: 1, ..Limits::default() };
+    let lobby = OpenLobby::with(Settings { clients_max: 2, addresses, ..Settings::default() });
+    let enter = |client: &mut TcpStream| client.write_all(upgrade("/chat").as_bytes()).expect("written");
+    let (mut first, mut other) = (lobby.connect(), lobby.connect_from("127.0.0.2"));
+    enter(&mut first);
+    let admission = lobby.admission();
+    enter(&mut other);
+    let _other = lobby.admission();
+    let refused = exchange(&lobby, upgrade("/chat").as_bytes());
+    assert!(refused.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{refused}");
+    assert!(refused.ends_with("\r\n\r\nToo many connections from your address"), "{refused}");
+    let mut third = lobby.connect_from("127.0.0.3");
+    enter(&mut third);
+    assert!(read_to_end(third).contains("Server is full"));
+    // A client's place and its address's are free together.
+    drop(admission);
+    let mut again = lobby.connect();
+    enter(&mut again);
+    lobby.admission();
 }

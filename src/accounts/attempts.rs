@@ -1,7 +1,9 @@
 //! How often an address may be wrong: what keeps guessing slow, whatever the number of connections.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+
+use crate::address::network;
 
 /// Wrong attempts that an address has at once, after a pause: enough for a household that mistypes.
 pub(super) const FAILURES_MAX: u32 = 20;
@@ -47,14 +49,6 @@ impl Attempts {
         {
             self.clear_ms.remove(&next);
         }
-    }
-}
-
-/// What counts as one address. Of IPv6 a household has at least a /64 to choose from (RFC 6177).
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
 }
 

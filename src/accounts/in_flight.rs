@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::attempts::network;
+use crate::address::network;
 
 /// Attempts of one address that may wait or be looked at: an eighth of the queue. A household, or an office
 /// behind one address, that comes back all at once waits less than a second for as many hashes.

@@ -21,7 +21,9 @@ use tracing::level_filters::LevelFilter;
 use crate::accounts::UserCommand;
 use crate::config::{Auth, Config, LogFormat, Placement, Presence};
 use layers::Settings;
-use values::{CoreList, HostList, OriginList, RoomList, address, duration, level, number, shards, size};
+use values::{
+    AddressList, CoreList, HostList, OriginList, RoomList, address, duration, level, number, shards, size,
+};
 
 /// What the process was asked to do.
 #[derive(Clone, Debug)]
@@ -179,6 +181,20 @@ struct Flags {
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     max_clients: Option<usize>,
 
+    /// Most connected clients of an address (IPv6: of a /64); 0 for no limit, as behind a proxy [default: a quarter of
+    /// all clients, from 64 to 1000].
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
+    max_clients_per_address: Option<usize>,
+
+    /// Clients of an address that may connect within a second; 0 for no limit, as behind a proxy.
+    #[arg(long, value_name = "N", default_value = "200", value_parser = number::<usize>)]
+    connect_rate_per_address: usize,
+
+    /// Address without these two limits, or a range such as 10.0.0.0/8: a proxy's, say. May be repeated, or list
+    /// several with commas.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.0/8,::1")]
+    no_limit_for: Vec<AddressList>,
+
     /// Longest message that chat accepts; a longer one is refused.
     #[arg(long, value_name = "SIZE", default_value = "10KiB", value_parser = size)]
     max_message: usize,
@@ -282,6 +298,9 @@ impl Flags {
                 (None, None) => Placement::every_core(),
             },
             max_clients: self.max_clients,
+            max_clients_per_address: self.max_clients_per_address,
+            connect_rate_per_address: self.connect_rate_per_address,
+            no_limit_for: self.no_limit_for.into_iter().flat_map(|list| list.0).collect(),
             max_message_bytes: self.max_message,
             max_frame_bytes: self.max_frame,
             max_head_bytes: self.max_head,

@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use tracing::level_filters::LevelFilter;
 
 use super::Command;
-use crate::config::{AllowedHost, AllowedOrigin, SHARDS_MAX};
+use crate::config::{AddressRange, AllowedHost, AllowedOrigin, SHARDS_MAX};
 
 impl FromStr for Command {
     type Err = String;
@@ -69,6 +69,7 @@ impl<T: FromStr> FromStr for List<T> {
 }
 
 pub(super) type OriginList = List<AllowedOrigin>;
+pub(super) type AddressList = List<AddressRange>;
 pub(super) type HostList = List<AllowedHost>;
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {

@@ -92,6 +92,14 @@ label! {
     RefusalReason as "reason" {
         /// There are as many clients as allowed.
         Full = "full",
+        /// Its address has as many clients as allowed.
+        AddressClients = "address_clients",
+        /// Its address has upgraded as many connections within a second as allowed.
+        AddressRate = "address_rate",
+        /// Its address has as many connections without an upgrade or an answer as allowed.
+        AddressHandshakes = "address_handshakes",
+        /// There were as many connections without an upgrade or an answer as allowed, and it made place for another.
+        HandshakesFull = "handshakes_full",
         /// The origin is not allowed.
         Origin = "origin",
         /// Signing in is required, and the dialect has no way to.

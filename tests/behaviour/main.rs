@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod addresses;
 mod counts;
 mod http_heads;
 mod http_paths;

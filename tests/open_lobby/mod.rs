@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use uproar::address::{AddressLimits, Limits};
 use uproar::permit::{ClientPermit, ClientPlaces};
 use uproar::protocol::head::HEAD_BYTES_MAX;
 use uproar::protocol::origin::OriginPolicy;
@@ -27,11 +28,17 @@ pub(crate) struct Settings {
     pub(crate) handshake_timeout: Duration,
     pub(crate) connections_max: usize,
     pub(crate) clients_max: usize,
+    pub(crate) addresses: Limits,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { handshake_timeout: PATIENCE, connections_max: 100, clients_max: 10 }
+        Self {
+            handshake_timeout: PATIENCE,
+            connections_max: 100,
+            clients_max: 10,
+            addresses: Limits::default(),
+        }
     }
 }
 
@@ -48,6 +55,7 @@ pub(crate) struct OpenLobby {
 struct Services {
     draining: Arc<AtomicBool>,
     origins: OriginPolicy,
+    addresses: AddressLimits,
     places: ClientPlaces,
     admissions: Sender<Admission>,
     events: Sender<LobbyEvent>,
@@ -71,6 +79,9 @@ impl LobbyServices for Services {
     }
     fn metrics_text(&self) -> String {
         "uproar_connections 0\n".to_owned()
+    }
+    fn addresses(&self) -> &AddressLimits {
+        &self.addresses
     }
     fn acquire_client(&self) -> Option<ClientPermit> {
         self.places.acquire()
@@ -103,6 +114,7 @@ impl OpenLobby {
         let services = Services {
             draining: Arc::clone(&draining),
             origins: OriginPolicy::default(),
+            addresses: AddressLimits::new(settings.addresses.clone()),
             places: places.clone(),
             admissions: admissions_sender,
             events: events_sender,
@@ -128,6 +140,18 @@ impl OpenLobby {
         let client = TcpStream::connect(self.address).expect("connected");
         client.set_read_timeout(Some(PATIENCE)).expect("set");
         client.set_write_timeout(Some(PATIENCE)).expect("set");
+        client
+    }
+
+    /// Connects from another address of this machine.
+    pub(crate) fn connect_from(&self, address: &str) -> TcpStream {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let address: std::net::IpAddr = address.parse().expect("an address");
+        socket.bind(&SocketAddr::new(address, 0).into()).expect("bound");
+        socket.connect(&self.address.into()).expect("connected");
+        let client = TcpStream::from(socket);
+        client.set_read_timeout(Some(PATIENCE)).expect("set");
         client
     }
 

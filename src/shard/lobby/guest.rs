@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 
+use super::pending::{Progress, Ticket};
 use crate::protocol::tls::{self, ServerConfig, TlsStream};
 use crate::ring;
 
@@ -67,13 +68,14 @@ pub(super) type Released = (OwnedFd, Option<Box<TlsStream>>);
 pub(super) struct Guest {
     stream: TcpStream,
     tls: Option<Box<TlsStream>>,
+    ticket: Ticket,
     /// True once the socket belongs to the floor, and is no longer ours to shut down.
     is_released: bool,
 }
 
 impl Guest {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, tls: None, is_released: false }
+    pub(super) fn new(stream: TcpStream, ticket: Ticket) -> Self {
+        Self { stream, tls: None, ticket, is_released: false }
     }
 
     /// Completes the TLS handshake, and appends what is said behind it. True when a session of the past was
@@ -147,14 +149,18 @@ impl Guest {
         let buffer = mem::take(received).slice(filled..);
         let (result, slice) = within(deadline, self.stream.read(buffer)).await?;
         *received = slice.into_inner();
-        result?;
+        if result? > 0 {
+            self.ticket.hear();
+        }
         Ok(())
     }
 
     /// Reads what the socket has, up to so many bytes; nothing at its end.
-    async fn receive(&self, bytes_max: usize, deadline: Instant) -> Result<Vec<u8>, ReadFailure> {
+    async fn receive(&mut self, bytes_max: usize, deadline: Instant) -> Result<Vec<u8>, ReadFailure> {
         let (result, buffer) = within(deadline, self.stream.read(Vec::with_capacity(bytes_max))).await?;
-        result?;
+        if result? > 0 {
+            self.ticket.hear();
+        }
         Ok(buffer)
     }
 
@@ -167,6 +173,7 @@ impl Guest {
 
     /// Sends the last that this connection will hear and sees it off.
     pub(super) async fn finish(mut self, bytes: Vec<u8>) {
+        self.ticket.advance(Progress::Answering);
         let bytes = match &mut self.tls {
             None => bytes,
             Some(tls) => {
@@ -193,7 +200,8 @@ impl Guest {
     /// A socket that is closed with unread data makes the kernel send a reset, and a reset makes the
     /// peer's kernel throw away what it has received from us. So our side ends first, and what the peer
     /// still sends is read until it ends too (RFC 9112, 9.6), within limits.
-    pub(super) async fn see_off(self) {
+    pub(super) async fn see_off(mut self) {
+        self.ticket.advance(Progress::Answered);
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }

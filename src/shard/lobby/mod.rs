@@ -7,21 +7,22 @@
 //! exception: whoever finds the server full is told so here, because the floor has no place for them.
 
 mod guest;
+mod pending;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tokio_uring::net::TcpListener;
+use tokio_uring::net::{TcpListener, TcpStream};
 
 use crate::accept_failures::AcceptFailures;
+use crate::address::{AddressLimits, AddressRefusal};
 use crate::log_limit::LogLimit;
 use crate::metrics::{HandshakeKind, TlsFailure};
 use crate::permit::ClientPermit;
@@ -32,6 +33,7 @@ use crate::protocol::response::{Response, Status};
 use crate::protocol::route::{Endpoint, ORIGIN_QUESTION, Policy, Route, route};
 use crate::protocol::tls::{self, ServerConfig, TlsStream};
 use guest::{FIRST_READ_BYTES, Guest, ReadFailure};
+use pending::Pending;
 
 /// The content type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -53,6 +55,8 @@ pub trait LobbyServices {
     fn page(&self, host: Option<&str>) -> Response;
     /// The metrics, as Prometheus reads them.
     fn metrics_text(&self) -> String;
+    /// What each address may have.
+    fn addresses(&self) -> &AddressLimits;
     /// A place for one more client, if there is one.
     fn acquire_client(&self) -> Option<ClientPermit>;
     /// Takes over a connection whose upgrade has been accepted.
@@ -76,6 +80,13 @@ pub enum LobbyEvent {
     TlsFailed(TlsFailure),
     /// A connection was answered with a plain response.
     Responded(Status),
+    /// A connection had to make place for a newcomer, because there were as many as there may be.
+    Displaced,
+    /// A connection had to make place for a newcomer of its address, or was that newcomer, because the address had as
+    /// many as it may have.
+    AddressDisplaced,
+    /// An upgrade was refused because of what its address has already.
+    AddressRefused(AddressRefusal),
     /// An upgrade was refused because all places are taken.
     Full,
     /// An upgrade was refused because its dialect has no way to sign in.
@@ -113,7 +124,8 @@ pub struct Lobby {
     /// The longest request head, in bytes.
     pub head_bytes_max: usize,
     /// How many connections there may be in the lobby. A silent one costs a descriptor and about 3 KiB
-    /// for the handshake timeout. When all places are taken, further connections wait in the backlog.
+    /// for the handshake timeout. When there are so many, a newcomer takes the place of the one that is likeliest to
+    /// want nothing: see [`pending`].
     pub connections_max: usize,
 }
 
@@ -127,20 +139,12 @@ impl Lobby {
         // With O_NONBLOCK the ring would report EAGAIN instead of waiting for a connection.
         listener.set_nonblocking(false)?;
         let listener = TcpListener::from_std(listener);
-        let places = Arc::new(Semaphore::new(self.connections_max));
+        let pending = Rc::new(Pending::default());
         let lobby = Rc::new(self);
         let mut failures = AcceptFailures::default();
         loop {
-            let place = Arc::clone(&places).acquire_owned().await.expect("Bug: the semaphore was closed");
             match listener.accept().await {
-                Ok((stream, peer)) => {
-                    lobby.services.note(LobbyEvent::Accepted);
-                    let lobby = Rc::clone(&lobby);
-                    tokio_uring::spawn(async move {
-                        lobby.receive(Guest::new(stream), peer, place).await;
-                        lobby.services.note(LobbyEvent::Left);
-                    });
-                }
+                Ok((stream, peer)) => Rc::clone(&lobby).welcome(&pending, stream, peer),
                 Err(error) => {
                     lobby.services.note(LobbyEvent::AcceptFailed);
                     failures.wait_out(&error).await;
@@ -149,8 +153,40 @@ impl Lobby {
         }
     }
 
+    /// Gives a connection its task, and has another one make place for it where there are too many.
+    fn welcome(self: Rc<Self>, pending: &Rc<Pending>, stream: TcpStream, peer: SocketAddr) {
+        self.services.note(LobbyEvent::Accepted);
+        let addresses = self.services.addresses();
+        let network = addresses.counted(peer.ip());
+        let (handshake, is_within) = addresses.begin_handshake(peer.ip());
+        if !is_within {
+            log_crowded_address(network);
+            self.services.note(LobbyEvent::AddressDisplaced);
+            // Where its others are all with other shards, the newcomer itself goes, by being dropped.
+            if !pending.displace(network) {
+                return self.services.note(LobbyEvent::Left);
+            }
+        } else if pending.len() >= self.connections_max && pending.displace(None) {
+            log_full_lobby(self.connections_max);
+            self.services.note(LobbyEvent::Displaced);
+        }
+        let ticket = pending.enter(network);
+        let displaced = ticket.displaced();
+        let guest = Guest::new(stream, ticket);
+        tokio_uring::spawn(async move {
+            tokio::select! {
+                biased;
+                () = self.receive(guest, peer) => {}
+                // With the rest of its task the guest is dropped, and that ends the connection.
+                () = displaced.notified() => {}
+            }
+            drop(handshake);
+            self.services.note(LobbyEvent::Left);
+        });
+    }
+
     /// One connection's stay in the lobby.
-    async fn receive(&self, mut guest: Guest, peer: SocketAddr, _place: OwnedSemaphorePermit) {
+    async fn receive(&self, mut guest: Guest, peer: SocketAddr) {
         let deadline = Instant::now() + self.handshake_timeout;
         let mut received = Vec::with_capacity(FIRST_READ_BYTES);
         if let Some(config) = self.services.tls() {
@@ -190,6 +226,10 @@ impl Lobby {
                             response
                         }
                         Route::SignInRequired(response) => {
+                            // Too many upgrades come ahead of what one may not do with them.
+                            if let Err(refusal) = self.services.addresses().upgrade(peer.ip()) {
+                                return self.refuse_address(guest, peer.ip(), refusal).await;
+                            }
                             self.services.note(LobbyEvent::SignInRequired);
                             return guest.finish(response.encode(true, SystemTime::now())).await;
                         }
@@ -249,10 +289,15 @@ impl Lobby {
         response: Bytes,
         received: Bytes,
     ) {
+        let address = match self.services.addresses().upgrade(peer.ip()) {
+            Ok(address) => address,
+            Err(refusal) => return self.refuse_address(guest, peer.ip(), refusal).await,
+        };
         let Some(permit) = self.services.acquire_client() else {
             self.services.note(LobbyEvent::Full);
             return guest.finish(server_is_full(&response)).await;
         };
+        let permit = permit.counted_by(address);
         match guest.release() {
             Ok((socket, tls)) => {
                 self.services.admit(Admission { socket, peer, endpoint, response, received, tls, permit });
@@ -264,6 +309,22 @@ impl Lobby {
                 self.respond(guest, &refusal, true).await;
             }
         }
+    }
+
+    /// Answers an upgrade of an address that has enough.
+    async fn refuse_address(&self, guest: Guest, address: IpAddr, refusal: AddressRefusal) {
+        log_refused_address(address, refusal);
+        self.services.note(LobbyEvent::AddressRefused(refusal));
+        let response = match refusal {
+            AddressRefusal::Clients => {
+                Response::text(Status::TOO_MANY_REQUESTS, "Too many connections from your address")
+            }
+            AddressRefusal::Rate => {
+                Response::text(Status::TOO_MANY_REQUESTS, "Too many upgrades from your address in a second")
+                    .with_field("Retry-After", "1")
+            }
+        };
+        guest.finish(response.encode(true, SystemTime::now())).await;
     }
 
     async fn respond(&self, guest: Guest, response: &Response, with_body: bool) {
@@ -299,6 +360,54 @@ fn log_refused_origin(head: &Head<'_>, refusal: OriginRefusal) {
             "an upgrade was refused because this server listens on loopback, and its Host is another name; \
              --allow-host lets it in"
         ),
+    }
+}
+
+/// Tells the operator of an address that was refused an upgrade.
+fn log_refused_address(address: IpAddr, refusal: AddressRefusal) {
+    static CLIENTS: LogLimit = LogLimit::new();
+    static RATE: LogLimit = LogLimit::new();
+    let address = address.to_canonical();
+    match refusal {
+        AddressRefusal::Clients => {
+            if let Some(left_out) = CLIENTS.allow() {
+                tracing::info!(
+                    %address, left_out,
+                    "an upgrade was refused because its address has as many clients as --max-clients-per-address allows"
+                );
+            }
+        }
+        AddressRefusal::Rate => {
+            if let Some(left_out) = RATE.allow() {
+                tracing::info!(
+                    %address, left_out,
+                    "an upgrade was refused because its address upgrades more often than --connect-rate-per-address allows"
+                );
+            }
+        }
+    }
+}
+
+/// Tells the operator of an address with too many connections that want nothing.
+fn log_crowded_address(network: Option<IpAddr>) {
+    static LINES: LogLimit = LogLimit::new();
+    if let (Some(address), Some(left_out)) = (network, LINES.allow()) {
+        tracing::warn!(
+            %address, left_out,
+            "an address has too many connections without an upgrade or an answer; its oldest ones are closed"
+        );
+    }
+}
+
+/// Tells the operator that there are too many connections that want nothing.
+fn log_full_lobby(connections_max: usize) {
+    static LINES: LogLimit = LogLimit::new();
+    if let Some(left_out) = LINES.allow() {
+        tracing::warn!(
+            connections_max,
+            left_out,
+            "too many connections without an upgrade or an answer; the oldest ones are closed"
+        );
     }
 }
 

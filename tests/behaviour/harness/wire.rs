@@ -1,7 +1,7 @@
 //! A client that decides about each byte, and about how the connection ends.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,6 +28,14 @@ pub(crate) struct Response {
 impl Wire {
     pub(crate) async fn connect(server: &Server) -> Self {
         Self::over(server.connect().await, server).await
+    }
+
+    /// Connects from another address of this machine.
+    pub(crate) async fn connect_from(server: &Server, address: IpAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(address, 0)).unwrap();
+        let stream = within("connection", socket.connect(server.address()));
+        Self::over(stream.await.expect("the server accepts"), server).await
     }
 
     /// Connects with a receive buffer so small that the server soon feels it not being read.
