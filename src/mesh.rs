@@ -7,7 +7,10 @@ use crate::hub::{Delivery, Request, ShardIndex};
 
 /// Messages of one class that a mailbox holds. What finds it full waits at its sender, which then reads no
 /// more from its clients; nothing is lost.
-pub const MAILBOX_MESSAGES_MAX: usize = 4_096;
+///
+/// Behind a flood of a topic of a thousand, a turn takes some 64 of them. So this is what another message waits for:
+/// eight turns, and with those at the sender twelve.
+pub const MAILBOX_MESSAGES_MAX: usize = 512;
 
 /// What has arrived at a shard.
 #[derive(Debug)]

@@ -33,6 +33,10 @@ use crate::storage::StorageLink;
 /// How often the queues are added up: it looks at every connection, which is too much for every turn.
 const QUEUES_EVERY_MS: u64 = 1_000;
 
+/// How often the lobby has its chance between two long turns. Arriving takes some five steps, from accepting to the
+/// floor; so somebody who arrives beside a flood waits for two turns, and not for five.
+const LOBBY_CHANCES: u32 = 4;
+
 /// What a floor has counted already.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
@@ -139,6 +143,12 @@ impl Floor {
     async fn wait(&mut self, event: &AsyncFd<OwnedFd>) -> io::Result<Wake> {
         let now_ms = self.clock.now().monotonic_ms;
         let turn_ms = turn::due_ms(&self.shard, now_ms);
+        if turn::is_cut_short(&self.shard) {
+            for _ in 1..LOBBY_CHANCES {
+                self.ring.wake()?;
+                event.readable().await?.clear_ready();
+            }
+        }
         if !self.ring.is_idle() || turn_ms.is_some_and(|turn_ms| turn_ms <= now_ms) {
             // The lobby's operations reach the kernel when the runtime parks. Making our own event ready
             // lets it park for no time at all, where a mere yield would leave the lobby hungry.

@@ -62,11 +62,11 @@ pub use rate::Rate;
 use timers::Timers;
 
 /// Requests that may wait for one other shard before reading from clients is paused.
-pub const REQUESTS_WAITING_MAX: usize = 1_024;
+pub const REQUESTS_WAITING_MAX: usize = 256;
 
 /// Deliveries that may wait for one other shard before requests of other shards are left where they are.
 /// What this shard has asked of itself by then, at most [`REQUESTS_WAITING_MAX`], is still dealt with.
-pub const DELIVERIES_WAITING_MAX: usize = 4_096;
+pub const DELIVERIES_WAITING_MAX: usize = 512;
 
 /// What one connection may take.
 #[derive(Clone, Copy, Debug)]

@@ -110,10 +110,16 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, first: Option<Mess
     }
 }
 
+/// True when the last turn ended with work left, having done as much as one may.
+#[must_use]
+pub fn is_cut_short(shard: &Shard) -> bool {
+    shard.has_readable_input() || shard.has_submissions()
+}
+
 /// When the next turn is due though nothing comes from outside: at `now_ms` when there is work left.
 #[must_use]
 pub fn due_ms(shard: &Shard, now_ms: u64) -> Option<u64> {
-    if shard.has_readable_input() || shard.has_submissions() { Some(now_ms) } else { shard.next_due_ms() }
+    if is_cut_short(shard) { Some(now_ms) } else { shard.next_due_ms() }
 }
 
 /// The mailbox that could not take everything: a turn is due when it has room again.
