@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use uproar::clock::Now;
 use uproar::dialect::chat::{self, Lists};
 use uproar::hub::{
-    Content, MemberEntry, MemberList, MessageId, PresenceReport, RoomEvent, RoomMessage, UserId,
+    Content, Epoch, MemberEntry, MemberList, MessageId, PresenceReport, RoomEvent, RoomMessage, UserId,
 };
 use uproar::protocol::frames::{self, MessageKind};
 
@@ -59,6 +59,7 @@ fn lists(criterion: &mut Criterion) {
     let listed: Arc<[_]> = (1..=500).map(entry).collect();
     let members = MemberList { listed, last: Some(entry(10_000)), total: Some(10_000) };
     let history: Arc<[_]> = (1..=100).map(|id| message(id, 64)).collect();
+    let epoch = Epoch::random();
     let mut group = criterion.benchmark_group("encode a list");
     group.bench_function("500 users, a new list", |bencher| {
         bencher.iter(|| Lists::default().users(black_box(&members), NOW));
@@ -68,11 +69,11 @@ fn lists(criterion: &mut Criterion) {
         bencher.iter(|| lists.users(black_box(&members), NOW));
     });
     group.bench_function("100 messages, a new list", |bencher| {
-        bencher.iter(|| Lists::default().history(black_box(&history), None, NOW));
+        bencher.iter(|| Lists::default().history(black_box(&history), epoch, None, NOW));
     });
     let mut lists = Lists::default();
     group.bench_function("100 messages, for the next newcomer", |bencher| {
-        bencher.iter(|| lists.history(black_box(&history), None, NOW));
+        bencher.iter(|| lists.history(black_box(&history), epoch, None, NOW));
     });
     group.finish();
 }

@@ -223,6 +223,9 @@ async fn serve(
     let history = data
         .map(|data| HistoryFile::open(&data.path().join(HISTORY_FILE), &directory, config.history))
         .transpose()?;
+    if let Some((_, restored)) = &history {
+        directory.restore(&restored.rooms);
+    }
     let listeners = listen(config.listen, shards)?;
     let address = listeners[0].local_addr()?;
     let (stage, stage_seen) = watch::channel(Stage::Serving);

@@ -1,9 +1,10 @@
-//! Which rooms there are, where each is at home, and how many are in it: what every shard may read.
+//! Which rooms there are, where each is at home, how many are in it and how far its messages have come: what
+//! every shard may read.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::ShardIndex;
+use super::{Epoch, MessageId, RestoredRoom, ShardIndex};
 use crate::config::FIRST_ROOM;
 
 /// A chat room, as its place in the configured list.
@@ -21,7 +22,7 @@ impl RoomIndex {
     }
 }
 
-/// The rooms of a server. The list is fixed while it runs; only the counts change, each written by the
+/// The rooms of a server. The list is fixed while it runs; only numbers and epochs change, each written by the
 /// room's home alone.
 #[derive(Clone, Debug)]
 pub struct Directory {
@@ -34,6 +35,16 @@ struct Entry {
     name: Arc<str>,
     home: ShardIndex,
     online: AtomicUsize,
+    last_message: AtomicU64,
+    /// Locked to be copied, when somebody lists the rooms or messages have been lost.
+    epoch: Mutex<Epoch>,
+}
+
+impl Entry {
+    fn epoch(&self) -> MutexGuard<'_, Epoch> {
+        // Nothing is half done where a thread has panicked: it was copying.
+        self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Directory {
@@ -53,6 +64,8 @@ impl Directory {
             name: name.as_str().into(),
             home: home_of(name, shards),
             online: AtomicUsize::new(0),
+            last_message: AtomicU64::new(0),
+            epoch: Mutex::new(Epoch::random()),
         });
         Self { rooms: rooms.collect(), shards }
     }
@@ -108,6 +121,34 @@ impl Directory {
     #[must_use]
     pub fn users_online(&self) -> usize {
         self.rooms().map(|room| self.online(room)).sum()
+    }
+
+    /// The last id that a message of a room has been given; 0 when nothing was said.
+    #[must_use]
+    pub fn last_message(&self, room: RoomIndex) -> MessageId {
+        MessageId(self.rooms[room.get()].last_message.load(Ordering::Acquire))
+    }
+
+    /// What a room's history is called.
+    #[must_use]
+    pub fn epoch(&self, room: RoomIndex) -> Epoch {
+        *self.rooms[room.get()].epoch()
+    }
+
+    /// Goes on where an earlier life of the server has ended; before anybody is let in.
+    pub fn restore(&self, rooms: &[RestoredRoom]) {
+        for (room, restored) in self.rooms().zip(rooms) {
+            self.set_last_message(room, restored.last_id);
+            self.set_epoch(room, restored.epoch);
+        }
+    }
+
+    pub(super) fn set_last_message(&self, room: RoomIndex, last: MessageId) {
+        self.rooms[room.get()].last_message.store(last.0, Ordering::Release);
+    }
+
+    pub(super) fn set_epoch(&self, room: RoomIndex, epoch: Epoch) {
+        *self.rooms[room.get()].epoch() = epoch;
     }
 
     pub(super) fn set_online(&self, room: RoomIndex, online: usize) {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{MessageId, RoomIndex, ShardIndex, UserId};
+use super::{Epoch, MessageId, RoomIndex, ShardIndex, UserId};
 use crate::connection_id::ConnectionId;
 use crate::metrics::{RoomSizeClass, ShardMetrics};
 use crate::protocol::frames::MessageKind;
@@ -64,6 +64,8 @@ pub struct Snapshot {
     pub members: MemberList,
     /// The last messages, oldest first. Shared like [`MemberList::listed`].
     pub history: Arc<[Arc<RoomMessage>]>,
+    /// What their ids belong to.
+    pub epoch: Epoch,
     /// For one who comes back: whether nothing between its last message and these is missing.
     pub complete: Option<bool>,
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
 use std::sync::Arc;
 
-use super::{Content, MessageId, Origin, RestoredRoom, RoomMessage, UserId};
+use super::{Content, Epoch, MessageId, Origin, RestoredRoom, ResumePoint, RoomMessage, UserId};
 
 /// The messages of one room.
 ///
@@ -16,6 +16,7 @@ use super::{Content, MessageId, Origin, RestoredRoom, RoomMessage, UserId};
 pub(super) struct History {
     kept: VecDeque<Arc<RoomMessage>>,
     kept_max: usize,
+    epoch: Epoch,
     last_id: MessageId,
     /// The first message behind which, itself included, none is missing.
     kept_from: MessageId,
@@ -36,10 +37,11 @@ struct Storage {
 
 impl History {
     /// An empty one that is kept in memory alone.
-    pub(super) fn new(kept_max: usize) -> Self {
+    pub(super) fn new(kept_max: usize, epoch: Epoch) -> Self {
         Self {
             kept: VecDeque::new(),
             kept_max,
+            epoch,
             last_id: MessageId(0),
             kept_from: MessageId(1),
             storage: None,
@@ -49,11 +51,16 @@ impl History {
 
     /// Goes on where an earlier life of the server has ended, and is durable from now on.
     pub(super) fn restore(&mut self, restored: RestoredRoom) {
-        let RestoredRoom { kept, last_id, kept_from, reserved } = restored;
+        let RestoredRoom { epoch, kept, last_id, kept_from, reserved } = restored;
         assert!(kept.len() <= self.kept_max && kept.last().is_none_or(|last| last.id <= last_id));
         assert!(last_id <= reserved && kept_from.0 <= last_id.0 + 1);
         let storage = Some(Storage { reserved, unanswered: VecDeque::new() });
-        *self = Self { kept: kept.into(), last_id, kept_from, storage, ..Self::new(self.kept_max) };
+        *self = Self { kept: kept.into(), last_id, kept_from, storage, ..Self::new(self.kept_max, epoch) };
+    }
+
+    /// What the ids of its messages belong to.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// True when messages are to be written to the disk.
@@ -101,9 +108,11 @@ impl History {
     }
 
     /// As [`History::handle_kept`], for messages that could not be written. They are kept no longer: their
-    /// authors are told so, and a newcomer should not be shown what the next start will not know.
-    pub(super) fn handle_lost(&mut self, through: MessageId) -> Drain<'_, (MessageId, Origin)> {
+    /// authors are told so, and a newcomer should not be shown what the next start will not know. Those who have
+    /// seen them have seen another history than this one, which is therefore called otherwise from now on.
+    pub(super) fn handle_lost(&mut self, through: MessageId, epoch: Epoch) -> Drain<'_, (MessageId, Origin)> {
         self.recent = None;
+        self.epoch = epoch;
         self.kept_from = self.kept_from.max(MessageId(through.0 + 1));
         let storage = self.storage.as_ref().expect("Bug: a receipt for a room in memory");
         if let Some(&(first, _)) = storage.unanswered.front() {
@@ -137,10 +146,15 @@ impl History {
         self.kept.get(place)
     }
 
-    /// The kept messages behind `after`, oldest first, and whether they are all that there were. An id that
-    /// was never given out belongs to another life of the server, and nobody knows what was said since.
-    pub(super) fn after(&self, after: MessageId) -> (Arc<[Arc<RoomMessage>]>, bool) {
-        let complete = after <= self.last_id && after.0 + 1 >= self.kept_from.0;
+    /// The kept messages behind a point, oldest first, and whether they are all that there were. An id of another
+    /// epoch, or one that was never given out, is of another life of this room: nobody knows what was said
+    /// since, and all that is kept is the answer.
+    pub(super) fn after(&mut self, point: ResumePoint) -> (Arc<[Arc<RoomMessage>]>, bool) {
+        let ResumePoint { after, epoch } = point;
+        if after > self.last_id || epoch.is_some_and(|epoch| epoch != self.epoch) {
+            return (self.recent(), false);
+        }
+        let complete = after.0 + 1 >= self.kept_from.0;
         (self.kept.iter().filter(|message| message.id > after).cloned().collect(), complete)
     }
 
@@ -173,16 +187,27 @@ mod tests {
         messages.iter().map(|message| message.id.0).collect()
     }
 
+    fn new(kept_max: usize) -> History {
+        History::new(kept_max, Epoch::random())
+    }
+
+    /// What one gets who has heard this message last and tells no epoch.
+    fn after(history: &mut History, after: u64) -> (Vec<u64>, bool) {
+        let (messages, complete) = history.after(ResumePoint { after: MessageId(after), epoch: None });
+        (ids(&messages), complete)
+    }
+
     /// A room of which `kept` is on the disk.
     fn restored(kept: &[u64], last_id: u64, kept_from: u64, reserved: u64) -> History {
-        let mut history = History::new(3);
-        let mut earlier = History::new(100);
+        let mut history = new(3);
+        let mut earlier = new(100);
         let kept = kept.iter().map(|&id| {
             earlier.last_id.0 = id - 1;
             earlier.kept_from.0 = id;
             append(&mut earlier, id)
         });
         history.restore(RestoredRoom {
+            epoch: Epoch::random(),
             kept: kept.collect(),
             last_id: MessageId(last_id),
             kept_from: MessageId(kept_from),
@@ -193,7 +218,7 @@ mod tests {
 
     #[test]
     fn ids_have_no_gaps_and_only_the_last_messages_are_kept() {
-        let mut history = History::new(3);
+        let mut history = new(3);
         assert!(history.recent().is_empty());
         for n in 1..=5 {
             let message = append(&mut history, n);
@@ -206,27 +231,45 @@ mod tests {
 
     #[test]
     fn who_comes_back_is_told_whether_anything_is_missing() {
-        let mut history = History::new(3);
-        assert!(history.after(MessageId(0)).1);
+        let mut history = new(3);
+        assert!(after(&mut history, 0).1);
         for n in 1..=5 {
             append(&mut history, n);
         }
-        let after = |id| {
-            let (messages, complete) = history.after(MessageId(id));
-            (ids(&messages), complete)
-        };
-        assert_eq!(after(0), (vec![3, 4, 5], false));
-        assert_eq!(after(1), (vec![3, 4, 5], false));
-        assert_eq!(after(2), (vec![3, 4, 5], true));
-        assert_eq!(after(4), (vec![5], true));
-        assert_eq!(after(5), (vec![], true));
-        assert_eq!(after(6), (vec![], false));
-        assert_eq!(after(u64::MAX), (vec![], false));
+        for (id, expected, complete) in [
+            (0, vec![3, 4, 5], false),
+            (1, vec![3, 4, 5], false),
+            (2, vec![3, 4, 5], true),
+            (4, vec![5], true),
+            (5, vec![], true),
+            (6, vec![3, 4, 5], false),
+            (u64::MAX, vec![3, 4, 5], false),
+        ] {
+            assert_eq!(after(&mut history, id), (expected, complete), "after {id}");
+        }
+    }
+
+    #[test]
+    fn an_id_of_another_epoch_says_nothing_about_what_is_missing() {
+        let mut history = new(3);
+        (1..=2).for_each(|n| drop(append(&mut history, n)));
+        let own = Some(history.epoch());
+        for (after, epoch, expected, is_complete) in [
+            (1, None, vec![2], true),
+            (1, own, vec![2], true),
+            (1, Some(Epoch::random()), vec![1, 2], false),
+            (0, Some(Epoch::random()), vec![1, 2], false),
+            (2, Some(Epoch::from_wire("?")), vec![1, 2], false),
+            (3, own, vec![1, 2], false),
+        ] {
+            let (messages, complete) = history.after(ResumePoint { after: MessageId(after), epoch });
+            assert_eq!((ids(&messages), complete), (expected, is_complete), "after {after} of {epoch:?}");
+        }
     }
 
     #[test]
     fn a_room_without_history_still_numbers() {
-        let mut history = History::new(0);
+        let mut history = new(0);
         append(&mut history, 1);
         assert_eq!(append(&mut history, 2).id, MessageId(2));
         assert!(history.recent().is_empty());
@@ -237,11 +280,10 @@ mod tests {
         let mut history = restored(&[6, 7, 8], 100, 101, 200);
         assert_eq!(append(&mut history, 1).id, MessageId(101));
         assert_eq!(ids(&history.recent()), [7, 8, 101]);
-        for (after, expected, is_complete) in
+        for (id, expected, complete) in
             [(6, vec![7, 8, 101], false), (99, vec![101], false), (100, vec![101], true), (101, vec![], true)]
         {
-            let (messages, complete) = history.after(MessageId(after));
-            assert_eq!((ids(&messages), complete), (expected, is_complete), "after {after}");
+            assert_eq!(after(&mut history, id), (expected, complete), "after {id}");
         }
     }
 
@@ -275,11 +317,16 @@ mod tests {
         (1..=3).for_each(|n| drop(append(&mut history, n)));
         history.handle_kept(MessageId(1));
         assert_eq!(ids(&history.recent()), [1, 2, 3]);
-        let lost: Vec<_> = history.handle_lost(MessageId(2)).collect();
+        let (before, epoch) = (history.epoch(), Epoch::random());
+        let lost: Vec<_> = history.handle_lost(MessageId(2), epoch).collect();
         assert_eq!(lost, [(MessageId(2), origin(2))]);
         assert_eq!(ids(&history.recent()), [1, 3]);
-        assert!(!history.after(MessageId(1)).1);
-        let (messages, complete) = history.after(MessageId(2));
-        assert_eq!((ids(&messages), complete), (vec![3], true));
+        assert_eq!(after(&mut history, 1), (vec![3], false));
+        assert_eq!(after(&mut history, 2), (vec![3], true));
+        // Who has heard the lost one, under the name that the history had then, has heard another history.
+        assert_eq!(history.epoch(), epoch);
+        let heard = ResumePoint { after: MessageId(2), epoch: Some(before) };
+        let (messages, complete) = history.after(heard);
+        assert_eq!((ids(&messages), complete), (vec![1, 3], false));
     }
 }

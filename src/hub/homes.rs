@@ -165,7 +165,9 @@ impl Homes {
         let outbox = &mut self.outbox;
         match receipt {
             Receipt::Kept(room, through) => home(&mut self.rooms, room).handle_kept(through, outbox),
-            Receipt::Lost(room, through) => home(&mut self.rooms, room).handle_lost(through, outbox),
+            Receipt::Lost(room, through, epoch) => {
+                home(&mut self.rooms, room).handle_lost(through, epoch, outbox);
+            }
             Receipt::Reserved(room, reserved) => home(&mut self.rooms, room).reserve(reserved),
             Receipt::Withdrawn => self.rooms.iter_mut().flatten().for_each(Room::withdraw),
         }

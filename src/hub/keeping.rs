@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{MessageId, RoomIndex, RoomMessage, UserId};
+use super::{Epoch, MessageId, RoomIndex, RoomMessage, UserId};
 
 /// Writes of one shard that may be without a receipt. While there are so many, the shard takes no requests,
 /// and with that its clients' input waits. A disk that takes a tenth of a second to commit still does 40,000
@@ -28,8 +28,8 @@ pub struct Write {
 pub enum Receipt {
     /// Messages up to this one, and behind those of earlier receipts, are on the disk.
     Kept(RoomIndex, MessageId),
-    /// They are not, and never will be.
-    Lost(RoomIndex, MessageId),
+    /// They are not, and never will be. Members have seen them, so the history has another epoch from now on.
+    Lost(RoomIndex, MessageId, Epoch),
     /// Ids up to this one may be given out.
     Reserved(RoomIndex, MessageId),
     /// No id may be given out until there is a new reservation: nothing can be written.
@@ -39,6 +39,8 @@ pub enum Receipt {
 /// A room as the storage has it at the start.
 #[derive(Clone, Debug)]
 pub struct RestoredRoom {
+    /// What its history is called.
+    pub epoch: Epoch,
     /// The last messages, oldest first.
     pub kept: Vec<Arc<RoomMessage>>,
     /// The last id that may have been given to anything.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::event::{Content, MemberEntry, MemberList, Origin, Publication, Snapshot};
-use super::{MessageId, RoomIndex, ShardIndex, UserId};
+use super::{Epoch, MessageId, RoomIndex, ShardIndex, UserId};
 use crate::accounts::Verdict;
 use crate::protocol::frames::MessageKind;
 
@@ -105,14 +105,23 @@ pub struct Place {
     pub id: MessageId,
 }
 
+/// Up to where one who comes back has heard a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResumePoint {
+    /// The last message that it has heard; 0 for none.
+    pub after: MessageId,
+    /// The epoch that this id is of, if the client has told it.
+    pub epoch: Option<Epoch>,
+}
+
 /// From a member's shard to the home of a room or topic, or to another user's shard.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Request {
     /// Enter a room. Answered with [`Delivery::Joined`], with what was said since `after` if that is given.
-    Join { room: RoomIndex, member: Member, after: Option<MessageId> },
+    Join { room: RoomIndex, member: Member, after: Option<ResumePoint> },
     /// Be shown one's own room again. Answered with [`Delivery::Joined`].
-    Revisit { room: RoomIndex, user: UserId, origin: Origin, after: Option<MessageId> },
+    Revisit { room: RoomIndex, user: UserId, origin: Origin, after: Option<ResumePoint> },
     /// Leave a room. Answered with [`Delivery::Left`] when `reply` says where to.
     Leave { room: RoomIndex, user: UserId, reply: Option<Origin> },
     /// Be called otherwise.

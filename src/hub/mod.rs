@@ -8,6 +8,7 @@
 //! [`Homes`] holds the rooms whose home is one shard: requests and ticks go in, deliveries come out.
 
 mod directory;
+mod epoch;
 mod event;
 mod history;
 mod homes;
@@ -23,13 +24,14 @@ use std::fmt;
 use serde::Serialize;
 
 pub use directory::{Directory, RoomIndex};
+pub use epoch::Epoch;
 pub use event::{
     Content, Event, FanOutTimer, MemberEntry, MemberList, Origin, PresenceReport, Publication, RoomEvent,
     RoomMessage, Snapshot,
 };
 pub use homes::{Homes, Settings};
 pub use keeping::{Receipt, Restored, RestoredRoom, WRITES_UNANSWERED_MAX, Write};
-pub use message::{Audience, Delivery, Measure, Member, Order, Page, Place, Private, Request};
+pub use message::{Audience, Delivery, Measure, Member, Order, Page, Place, Private, Request, ResumePoint};
 pub use presence::PresencePolicy;
 
 /// A user, for as long as the server runs. Never 0, which stands for the system itself.

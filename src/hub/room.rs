@@ -8,8 +8,8 @@ use super::homes::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
 use super::{
-    Audience, Delivery, Directory, Member, MessageId, Page, Place, PresencePolicy, RestoredRoom, RoomIndex,
-    Settings, UserId, Write,
+    Audience, Delivery, Directory, Epoch, Member, MessageId, Page, Place, PresencePolicy, RestoredRoom,
+    ResumePoint, RoomIndex, Settings, UserId, Write,
 };
 use crate::clock::Now;
 
@@ -36,12 +36,12 @@ impl Room {
             names_max: settings.names_max,
             directory: directory.clone(),
             roster: Roster::new(directory.shards()),
-            history: History::new(settings.history),
+            history: History::new(settings.history, directory.epoch(index)),
             presence: Presence::new(settings.presence),
         }
     }
 
-    pub(super) fn join(&mut self, member: Member, after: Option<MessageId>, now: Now, outbox: &mut Outbox) {
+    pub(super) fn join(&mut self, member: Member, after: Option<ResumePoint>, now: Now, outbox: &mut Outbox) {
         let is_new = self.roster.insert(&member);
         let Member { user, name, origin, .. } = member;
         assert!(is_new, "Bug: user {user} joined a room twice");
@@ -62,7 +62,7 @@ impl Room {
         &mut self,
         user: UserId,
         origin: Origin,
-        after: Option<MessageId>,
+        after: Option<ResumePoint>,
         outbox: &mut Outbox,
     ) {
         let listed_max = if self.roster.wants_names(user) {
@@ -74,12 +74,12 @@ impl Room {
         self.presence.note_listed(&members.listed);
         let (history, complete) = match after {
             None => (self.history.recent(), None),
-            Some(after) => {
-                let (history, complete) = self.history.after(after);
+            Some(point) => {
+                let (history, complete) = self.history.after(point);
                 (history, Some(complete))
             }
         };
-        let snapshot = Snapshot { members, history, complete };
+        let snapshot = Snapshot { members, history, epoch: self.history.epoch(), complete };
         outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.index, snapshot });
     }
 
@@ -132,6 +132,7 @@ impl Room {
             outbox.send(origin.shard, Delivery::NotStored { to: origin });
             return;
         };
+        self.directory.set_last_message(self.index, message.id);
         if self.history.is_durable() {
             outbox.write(Write { room: self.index, message: Arc::clone(&message) });
         }
@@ -183,9 +184,10 @@ impl Room {
         }
     }
 
-    pub(super) fn handle_lost(&mut self, through: MessageId, outbox: &mut Outbox) {
+    pub(super) fn handle_lost(&mut self, through: MessageId, epoch: Epoch, outbox: &mut Outbox) {
         let room = self.index;
-        for (id, to) in self.history.handle_lost(through) {
+        self.directory.set_epoch(room, epoch);
+        for (id, to) in self.history.handle_lost(through, epoch) {
             outbox.note_answered();
             outbox.send(to.shard, Delivery::Lost { to, place: Place { room, id } });
         }

@@ -5,8 +5,8 @@ use super::user::{RoomMembership, Standing};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::Refusal;
-use crate::dialect::chat::{self, Command, Direct, Stats};
-use crate::hub::{MessageId, Private, Request};
+use crate::dialect::chat::{self, Command, Direct, RoomFigures, Stats};
+use crate::hub::{Private, Request, ResumePoint};
 use crate::protocol::frames::MessageKind;
 
 impl Shard {
@@ -72,11 +72,16 @@ impl Shard {
                 self.push(id, chat::direct(&Direct::Stats(stats), now), now);
             }
             Command::JoinRoom(to) => self.change_room(id, &to, None)?,
-            Command::Resume { room, after } => self.change_room(id, &room, Some(after))?,
+            Command::Resume { room, point } => self.change_room(id, &room, Some(point))?,
             Command::Auth(_) => unreachable!("Bug: signing in needs no room"),
             Command::GetRooms => {
                 let directory = self.directory.clone();
-                let rooms = directory.rooms().map(|room| (&**directory.name(room), directory.online(room)));
+                let rooms = directory.rooms().map(|room| RoomFigures {
+                    room: directory.name(room),
+                    users_online: directory.online(room),
+                    last_message_id: directory.last_message(room),
+                    epoch: directory.epoch(room),
+                });
                 self.push(id, chat::direct(&Direct::Rooms(rooms.collect()), now), now);
             }
         }
@@ -84,7 +89,7 @@ impl Shard {
     }
 
     /// Takes a user to another room, or shows it its own again.
-    fn change_room(&mut self, id: ConnectionId, to: &str, after: Option<MessageId>) -> Result<(), Refusal> {
+    fn change_room(&mut self, id: ConnectionId, to: &str, after: Option<ResumePoint>) -> Result<(), Refusal> {
         let to = self.directory.find(to).ok_or_else(|| Refusal::UnknownRoom(to.to_owned()))?;
         let origin = self.origin(id);
         let Some(user) = self.connections.user(id) else { return Ok(()) };

@@ -99,7 +99,7 @@ impl Shard {
         };
         let lists = &mut self.rooms[room.get()].lists;
         let users = lists.users(&snapshot.members, now);
-        let history = lists.history(&snapshot.history, snapshot.complete, now);
+        let history = lists.history(&snapshot.history, snapshot.epoch, snapshot.complete, now);
         frames.extend([first, users, history].map(Frame::new));
         self.metrics.messages_delivered.add(3);
         self.push_join(id, frames);

@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{Refusal, UserDialect, hub};
-use crate::hub::{Delivery, Member, MessageId, Private, Request, RoomIndex, UserId};
+use crate::hub::{Delivery, Member, Private, Request, ResumePoint, RoomIndex, UserId};
 use crate::protocol::frames::MessageKind;
 
 /// A user.
@@ -98,11 +98,11 @@ pub(super) enum RoomMembership {
     In { room: RoomIndex, place: u32 },
     /// Still in `from`, whose home was told. Once it has answered, `to` is asked, or, without one, the
     /// connection is closed.
-    Leaving { from: RoomIndex, place: u32, to: Option<RoomIndex>, after: Option<MessageId> },
+    Leaving { from: RoomIndex, place: u32, to: Option<RoomIndex>, after: Option<ResumePoint> },
 }
 
 impl Shard {
-    pub(super) fn request_join(&mut self, id: ConnectionId, room: RoomIndex, after: Option<MessageId>) {
+    pub(super) fn request_join(&mut self, id: ConnectionId, room: RoomIndex, after: Option<ResumePoint>) {
         let origin = self.origin(id);
         let Some(user) = self.connections.user(id) else { return };
         let &mut User { id: user, dialect, ref name, connected_at, .. } = user;

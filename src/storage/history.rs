@@ -3,7 +3,7 @@
 //! One thread has it open, and nobody else. It is told what to write in batches, each of which is one
 //! transaction; what a batch is made of and who waits for it is no concern of this file's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
 use super::database::{self, DatabaseError, Schema};
 use crate::hub::{
-    Content, Directory, MessageId, Restored, RestoredRoom, RoomIndex, RoomMessage, UserId,
+    Content, Directory, Epoch, MessageId, Restored, RestoredRoom, RoomIndex, RoomMessage, UserId,
     WRITES_UNANSWERED_MAX, Write,
 };
 
@@ -37,7 +37,8 @@ const BALLAST_BYTES: u32 = 1 << 20;
 const SCHEMA: Schema = Schema {
     // "Upro" in ASCII, with the last digit for what is in it.
     application_id: 0x5570_7201,
-    steps: &["
+    steps: &[
+        "
         CREATE TABLE room (
             room INTEGER PRIMARY KEY,
             name TEXT NOT NULL UNIQUE,
@@ -58,7 +59,13 @@ const SCHEMA: Schema = Schema {
         ) STRICT, WITHOUT ROWID;
         -- Holds nothing, but for a moment when a disk that was full is tried again.
         CREATE TABLE ballast (content BLOB NOT NULL) STRICT;
-    "],
+    ",
+        "
+        -- Names the life of the history that ids belong to: 32 hexadecimal digits.
+        ALTER TABLE room ADD COLUMN epoch TEXT NOT NULL DEFAULT '';
+        UPDATE room SET epoch = lower(hex(randomblob(16)));
+    ",
+    ],
 };
 
 /// What a message is, as its row says it.
@@ -86,7 +93,8 @@ struct RoomState {
     /// As in the file.
     reserved: MessageId,
     kept_from: MessageId,
-    /// True while the file has another `kept_from`.
+    epoch: Epoch,
+    /// True while the file has another `kept_from` and `epoch`.
     is_stale: bool,
     rows: u64,
 }
@@ -104,9 +112,9 @@ impl RoomState {
     }
 
     fn store(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut update =
-            transaction.prepare_cached("UPDATE room SET reserved = ?2, kept_from = ?3 WHERE room = ?1")?;
-        update.execute(params![self.key, self.reserved.0, self.kept_from.0])?;
+        let mut update = transaction
+            .prepare_cached("UPDATE room SET reserved = ?2, kept_from = ?3, epoch = ?4 WHERE room = ?1")?;
+        update.execute(params![self.key, self.reserved.0, self.kept_from.0, self.epoch.to_string()])?;
         Ok(())
     }
 
@@ -150,7 +158,8 @@ impl HistoryFile {
         let mut states = Vec::new();
         let mut rooms = Vec::new();
         for room in directory.rooms() {
-            let mut state = find_room(&transaction, directory.name(room)).map_err(failed)?;
+            let state = find_room(&transaction, directory.name(room)).map_err(failed)?;
+            let mut state = state.ok_or_else(|| damaged("a room whose epoch is none"))?;
             state.rows = count_rows(&transaction, state.key).map_err(failed)?;
             state.prune(&transaction, kept_max, u64::MAX).map_err(failed)?;
             let kept = last_messages(&transaction, state.key).map_err(failed)?;
@@ -170,6 +179,7 @@ impl HistoryFile {
             }
             state.save(&transaction).map_err(failed)?;
             rooms.push(RestoredRoom {
+                epoch: state.epoch,
                 kept,
                 last_id: state.last_id,
                 kept_from: state.kept_from,
@@ -245,14 +255,23 @@ impl HistoryFile {
         Ok(reserved)
     }
 
-    /// Notes that messages were not and will not be written.
-    pub fn lose(&mut self, batch: &[Write]) {
-        for Write { room, message } in batch {
+    /// Notes that messages were not and will not be written, and returns the new epochs of their rooms, each with
+    /// its last message.
+    ///
+    /// The file has them from the next time that it can be written. If the server is killed before that, it
+    /// has the old ones, and those who know a new one are told that something is missing, as those are who
+    /// know ids beyond what the file has.
+    pub fn lose(&mut self, batch: &[Write]) -> Vec<(RoomIndex, MessageId, Epoch)> {
+        let lost: Vec<_> =
+            last_of_each_room(batch).into_iter().map(|(room, last)| (room, last, Epoch::random())).collect();
+        for &(room, last, epoch) in &lost {
             let state = &mut self.rooms[room.get()];
-            state.last_id = message.id;
-            state.kept_from = MessageId(message.id.0 + 1);
+            state.last_id = last;
+            state.kept_from = MessageId(last.0 + 1);
+            state.epoch = epoch;
             state.is_stale = true;
         }
+        lost
     }
 
     /// Finds out whether the file can be written again, and renews the reservations of all rooms. It must
@@ -297,22 +316,30 @@ impl HistoryFile {
     }
 }
 
+/// The rooms of a batch, each with its last message.
+pub(super) fn last_of_each_room(batch: &[Write]) -> HashMap<RoomIndex, MessageId> {
+    batch.iter().map(|Write { room, message }| (*room, message.id)).collect()
+}
+
 /// All of `count` rooms, once each, beginning behind this one.
 fn in_turn(last: usize, count: usize) -> impl Iterator<Item = usize> {
     (1..=count).map(move |step| (last + step) % count)
 }
 
-/// A room's row, which is made if there is none.
-fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<RoomState> {
+/// A room's row, which is made if there is none; `None` when its epoch cannot be one.
+fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<RoomState>> {
     transaction.execute(
-        "INSERT INTO room (name, reserved, kept_from) VALUES (?1, 0, 1) ON CONFLICT DO NOTHING",
-        [name],
+        "INSERT INTO room (name, reserved, kept_from, epoch) VALUES (?1, 0, 1, ?2) ON CONFLICT DO NOTHING",
+        params![name, Epoch::random().to_string()],
     )?;
-    transaction.query_row("SELECT room, reserved, kept_from FROM room WHERE name = ?1", [name], |row| {
+    let select = "SELECT room, reserved, kept_from, epoch FROM room WHERE name = ?1";
+    transaction.query_row(select, [name], |row| {
         // All ids that were reserved count as given out.
         let reserved = MessageId(row.get(1)?);
         let kept_from = MessageId(row.get(2)?);
-        Ok(RoomState { key: row.get(0)?, last_id: reserved, reserved, kept_from, is_stale: false, rows: 0 })
+        let Some(epoch) = Epoch::from_file(&row.get::<_, String>(3)?) else { return Ok(None) };
+        let key = row.get(0)?;
+        Ok(Some(RoomState { key, last_id: reserved, reserved, kept_from, epoch, is_stale: false, rows: 0 }))
     })
 }
 
@@ -410,6 +437,53 @@ mod tests {
         }
         let rows = rows(&file);
         assert!(rows.iter().all(|rows| *rows <= KEPT_MAX + ROWS_EXCESS_MAX), "{rows:?}");
+    }
+
+    #[test]
+    fn an_epoch_outlives_the_server_and_a_lost_message_ends_it() {
+        let data = tempfile::tempdir().unwrap();
+        let epochs = |file: &HistoryFile| file.rooms.iter().map(|room| room.epoch).collect::<Vec<_>>();
+        let (directory, mut file) = open(&data);
+        let first = epochs(&file);
+        assert!(first[0] != first[1] && first[1] != first[2], "each room has its own");
+        let general = directory.rooms().next().unwrap();
+        file.write(&batch(&file, general, 3)).unwrap();
+        // As after a kill.
+        drop(file);
+        let (_, mut file) = open(&data);
+        assert_eq!(epochs(&file), first);
+
+        let lost = batch(&file, general, 2);
+        let lost = file.lose(&lost);
+        let second = epochs(&file);
+        assert_eq!(lost, [(general, file.rooms[0].last_id, second[0])]);
+        assert_ne!(second[0], first[0]);
+        assert_eq!(second[1..], first[1..]);
+        file.renew().unwrap();
+        drop(file);
+        assert_eq!(epochs(&open(&data).1), second);
+    }
+
+    #[test]
+    fn a_file_of_the_version_without_epochs_is_brought_up_to_date() {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join(HISTORY_FILE);
+        let before = Schema { steps: &SCHEMA.steps[..1], ..SCHEMA };
+        database::open(&path, &before)
+            .unwrap()
+            .execute_batch(
+                "INSERT INTO room VALUES (1, 'general', 7, 1), (2, 'quiet', 0, 1);
+                 INSERT INTO message VALUES (1, 7, 'message', 1, 'Ann', 'hello', 5);",
+            )
+            .unwrap();
+        let (_, file) = open(&data);
+        let epochs: Vec<Epoch> = file.rooms.iter().map(|room| room.epoch).collect();
+        assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2]);
+        assert_eq!(rows(&file), [1, 0, 0]);
+        drop(file);
+        let (_, file) = open(&data);
+        assert_eq!(file.rooms.iter().map(|room| room.epoch).collect::<Vec<_>>(), epochs);
+        assert!(database::open(&path, &before).unwrap_err().to_string().contains("has version 2"));
     }
 
     #[test]

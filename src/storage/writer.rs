@@ -14,8 +14,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{error, info};
 
 use super::database::DatabaseError;
-use super::history::HistoryFile;
-use crate::hub::{Directory, MessageId, Receipt, RoomIndex, WRITES_UNANSWERED_MAX, Write};
+use super::history::{HistoryFile, last_of_each_room};
+use crate::hub::{Directory, Receipt, WRITES_UNANSWERED_MAX, Write};
 use crate::metrics::StorageMetrics;
 
 /// Messages of one batch. A larger one would make the first of them wait for longer than it takes to write
@@ -111,10 +111,9 @@ impl HistoryWriter {
             Ok(reserved) => {
                 self.metrics.commits.record(began.elapsed());
                 self.metrics.messages_kept.add(batch.len() as u64);
+                let kept = last_of_each_room(batch).into_iter().map(|(room, id)| Receipt::Kept(room, id));
                 let reserved = reserved.into_iter().map(|(room, id)| Receipt::Reserved(room, id));
-                self.answer(
-                    last_of_each_room(batch).map(|(room, id)| Receipt::Kept(room, id)).chain(reserved),
-                );
+                self.answer(kept.chain(reserved));
             }
             Err(error) => {
                 error!(
@@ -134,9 +133,9 @@ impl HistoryWriter {
     }
 
     fn lose(&mut self, batch: &[Write]) {
-        self.file.lose(batch);
+        let lost = self.file.lose(batch);
         self.metrics.messages_lost.add(batch.len() as u64);
-        self.answer(last_of_each_room(batch).map(|(room, id)| Receipt::Lost(room, id)));
+        self.answer(lost.into_iter().map(|(room, id, epoch)| Receipt::Lost(room, id, epoch)));
     }
 
     fn try_again(&mut self) {
@@ -160,7 +159,7 @@ impl HistoryWriter {
     fn answer(&self, receipts: impl Iterator<Item = Receipt>) {
         let mut by_shard = vec![Vec::new(); self.receipts.len()];
         for receipt in receipts {
-            let (Receipt::Kept(room, _) | Receipt::Lost(room, _) | Receipt::Reserved(room, _)) = receipt
+            let (Receipt::Kept(room, _) | Receipt::Lost(room, ..) | Receipt::Reserved(room, _)) = receipt
             else {
                 unreachable!("Bug: a receipt for no room")
             };
@@ -173,11 +172,4 @@ impl HistoryWriter {
             }
         }
     }
-}
-
-/// The rooms of a batch, each with its last message.
-fn last_of_each_room(batch: &[Write]) -> impl Iterator<Item = (RoomIndex, MessageId)> + use<> {
-    let last: std::collections::HashMap<RoomIndex, MessageId> =
-        batch.iter().map(|Write { room, message }| (*room, message.id)).collect();
-    last.into_iter()
 }

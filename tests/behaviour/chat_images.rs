@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Chat, Launch, direct, error, from, on_one_and_four_shards, take_timestamp};
+use crate::harness::{Chat, Launch, direct, error, from, on_one_and_four_shards, take_epoch, take_timestamp};
 
 on_one_and_four_shards! {
     an_image_reaches_the_others_and_its_sender_learns_its_id,
@@ -48,6 +48,7 @@ async fn an_image_is_kept_in_the_history(launch: Launch) {
     let image_id = image(&mut alice, "http://a/1").await;
     let mut bob = Chat::connect(&server).await;
     let mut history = bob.until("history").await;
+    take_epoch(&mut history);
     for message in history["content"].as_array_mut().expect("a list") {
         take_timestamp(message, "timestamp");
     }

@@ -1,9 +1,13 @@
 //! Questions to the server: who is here, which rooms there are, how it is doing.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::chat_connecting::check_stats;
-use crate::harness::{Chat, Launch, direct, error, eventually, on_one_and_four_shards, take_timestamp};
+use crate::harness::{
+    Chat, Launch, direct, error, eventually, on_one_and_four_shards, take_epoch, take_timestamp,
+};
 
 on_one_and_four_shards! {
     users_are_listed_with_id_name_and_time,
@@ -104,17 +108,20 @@ async fn rooms_are_listed_with_their_members_counted(launch: Launch) {
     let server = launch.flag("--rooms", "general,tea,café").start();
     let [mut alice, mut bob, _carol] = Chat::members(&server).await;
     bob.move_to("café").await;
+    bob.message("one").await;
     assert_eq!(alice.next().await["type"], "leave");
     let expected = json!([
-        {"room": "café", "users_online": 1},
-        {"room": "general", "users_online": 2},
-        {"room": "tea", "users_online": 0},
+        {"room": "café", "users_online": 1, "last_message_id": 1},
+        {"room": "general", "users_online": 2, "last_message_id": 0},
+        {"room": "tea", "users_online": 0, "last_message_id": 0},
     ]);
     let mut rooms = Value::Null;
     eventually("rooms with these counts", async || {
         alice.say(json!({"type": "get_rooms"})).await;
         rooms = alice.next().await;
         let list = rooms["content"].as_array_mut().expect("a list");
+        let epochs: HashSet<String> = list.iter_mut().map(take_epoch).collect();
+        assert_eq!(epochs.len(), 3, "each room has its own");
         list.sort_by_key(|room| room["room"].to_string());
         rooms["content"] == expected
     })

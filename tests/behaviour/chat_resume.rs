@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Chat, Launch, direct, error, from_system, on_one_and_four_shards};
+use crate::harness::{Chat, Launch, direct, error, from_system, on_one_and_four_shards, take_epoch};
 
 on_one_and_four_shards! {
     who_comes_back_is_told_what_it_has_missed,
@@ -11,7 +11,9 @@ on_one_and_four_shards! {
     the_last_id_brings_nothing_and_is_complete,
     zero_brings_all_that_is_kept,
     what_is_no_longer_kept_is_admitted,
-    an_id_that_was_never_given_out_is_not_complete,
+    an_id_that_was_never_given_out_is_not_complete_and_brings_all_that_is_kept,
+    every_history_of_a_room_names_the_same_epoch,
+    an_id_of_another_epoch_is_not_complete_and_brings_all_that_is_kept,
     nothing_is_missed_or_doubled_around_a_resume,
     a_room_that_there_is_not_is_refused,
     a_resume_without_a_room_or_a_number_is_refused,
@@ -90,13 +92,94 @@ async fn what_is_no_longer_kept_is_admitted(launch: Launch) {
     }
 }
 
-async fn an_id_that_was_never_given_out_is_not_complete(launch: Launch) {
+async fn an_id_that_was_never_given_out_is_not_complete_and_brings_all_that_is_kept(launch: Launch) {
     let server = launch.start();
     let mut alice = Chat::enter(&server).await;
     let last = alice.message("one").await;
     // As after a restart that has lost the rest: nobody knows what was said up to there.
     for after in [last + 1, (1 << 53) - 1, u64::MAX] {
-        assert_eq!(resume(&mut alice, "general", after).await, (vec![], false), "after {after}");
+        let kept = vec!["one".to_owned()];
+        assert_eq!(resume(&mut alice, "general", after).await, (kept, false), "after {after}");
+    }
+}
+
+async fn every_history_of_a_room_names_the_same_epoch(launch: Launch) {
+    let server = launch.start();
+    let mut alice = Chat::connect(&server).await;
+    let general = take_epoch(&mut alice.until("history").await);
+    alice.message("one").await;
+    alice.say(json!({"type": "join_room", "room": "random"})).await;
+    let random = take_epoch(&mut alice.until("history").await);
+    assert_ne!(random, general);
+    for room in ["general", "random", "random"] {
+        alice.say(json!({"type": "resume", "room": room, "after": 0})).await;
+        let own = if room == "general" { &general } else { &random };
+        assert_eq!(take_epoch(&mut alice.until("history").await), *own);
+    }
+    alice.say(json!({"type": "get_rooms"})).await;
+    for mut room in alice.next().await["content"].as_array().unwrap().clone() {
+        let epoch = take_epoch(&mut room);
+        assert_eq!(epoch == general, room["room"] == "general", "{room}");
+        assert_eq!(epoch == random, room["room"] == "random", "{room}");
+    }
+    let mut bob = Chat::connect(&server).await;
+    assert_eq!(take_epoch(&mut bob.until("history").await), general);
+}
+
+async fn an_id_of_another_epoch_is_not_complete_and_brings_all_that_is_kept(launch: Launch) {
+    let server = launch.start();
+    let mut alice = Chat::connect(&server).await;
+    let general = take_epoch(&mut alice.until("history").await);
+    for content in ["one", "two", "three"] {
+        alice.message(content).await;
+    }
+    alice.say(json!({"type": "join_room", "room": "random"})).await;
+    let random = take_epoch(&mut alice.until("history").await);
+    let longer = format!("{general}0");
+    let all = vec!["one", "two", "three"];
+    for (after, epoch, expected, complete) in [
+        (2, &general, vec!["three"], true),
+        (3, &general, vec![], true),
+        (0, &general, all.clone(), true),
+        (4, &general, all.clone(), false),
+        (2, &random, all.clone(), false),
+        (0, &random, all.clone(), false),
+        (3, &longer, all.clone(), false),
+        (3, &general[1..].to_owned(), all.clone(), false),
+        (3, &String::new(), all.clone(), false),
+        (3, &"x".repeat(9_000), all.clone(), false),
+    ] {
+        alice.say(json!({"type": "resume", "room": "general", "after": after, "epoch": epoch})).await;
+        let mut history = alice.until("history").await;
+        assert_eq!(
+            (contents_of(&history), &history["complete"]),
+            (expected.into_iter().map(str::to_owned).collect(), &json!(complete)),
+            "after {after} of {epoch}"
+        );
+        assert_eq!(take_epoch(&mut history), general);
+    }
+}
+
+/// Its ids begin again with 1, and may have come beyond those of the earlier life.
+#[tokio::test]
+async fn who_comes_back_to_a_server_that_had_kept_everything_in_memory_is_shown_everything() {
+    for shards in [1, 4] {
+        let server = Launch::with_shards(shards).start();
+        let mut alice = Chat::connect(&server).await;
+        let before = take_epoch(&mut alice.until("history").await);
+        let last = alice.message("in the earlier life").await;
+        drop(server);
+        let server = Launch::with_shards(shards).start();
+        let mut alice = Chat::connect(&server).await;
+        let after = take_epoch(&mut alice.until("history").await);
+        assert_ne!(after, before);
+        for content in ["one", "two"] {
+            alice.message(content).await;
+        }
+        alice.say(json!({"type": "resume", "room": "general", "after": last, "epoch": before})).await;
+        let history = alice.until("history").await;
+        assert_eq!(contents_of(&history), ["one", "two"]);
+        assert_eq!((&history["complete"], &history["epoch"]), (&json!(false), &json!(after)));
     }
 }
 
@@ -150,6 +233,8 @@ async fn a_resume_without_a_room_or_a_number_is_refused(launch: Launch) {
         json!({"type": "resume", "room": "general", "after": -1}),
         json!({"type": "resume", "room": "general", "after": 0.5}),
         json!({"type": "resume", "room": "general", "after": null}),
+        json!({"type": "resume", "room": "general", "after": 0, "epoch": 7}),
+        json!({"type": "resume", "room": "general", "after": 0, "epoch": null}),
     ] {
         alice.say(message.clone()).await;
         assert_eq!(alice.next().await, error("Invalid message format"), "{message}");

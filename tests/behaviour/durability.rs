@@ -8,13 +8,14 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Chat, Launch, Server, direct, error, eventually, on_one_and_four_shards_with_data, run,
+    Chat, Launch, Server, direct, error, eventually, on_one_and_four_shards_with_data, run, take_epoch,
 };
 use crate::metrics::scrape;
 
 on_one_and_four_shards_with_data! {
     a_restart_loses_nothing_and_ids_go_on,
     who_comes_back_after_a_restart_is_given_what_it_missed,
+    an_epoch_outlives_a_restart_and_a_kill_and_ends_with_its_file,
     what_was_acknowledged_before_a_kill_is_there_after_it,
     after_a_kill_no_id_is_used_again,
     new_users_are_not_taken_for_the_authors_of_what_was_kept,
@@ -58,12 +59,49 @@ async fn who_comes_back_after_a_restart_is_given_what_it_missed(launch: Launch) 
         (0, vec!["one", "two", "three"], true),
         (2, vec!["three"], true),
         (3, vec![], true),
-        (4, vec![], false),
+        (4, vec!["one", "two", "three"], false),
     ] {
         let resumed = resume(&server, "general", after).await;
         assert_eq!(contents(&resumed["content"]), expected, "after {after}");
         assert_eq!(resumed["complete"], complete, "after {after}");
     }
+}
+
+async fn an_epoch_outlives_a_restart_and_a_kill_and_ends_with_its_file(launch: Launch) {
+    let epoch_of = async |server: &Server, room: &str| {
+        take_epoch(&mut shown(server, json!({"type": "join_room", "room": room})).await)
+    };
+    let mut server = launch.clone().start();
+    let general = epoch_of(&server, "general").await;
+    let random = epoch_of(&server, "random").await;
+    assert_ne!(general, random);
+    let last = Chat::enter(&server).await.message("kept").await;
+    stop(&mut server).await;
+    for _ in 0..2 {
+        let server = launch.clone().start();
+        assert_eq!(epoch_of(&server, "general").await, general);
+        assert_eq!(epoch_of(&server, "random").await, random);
+        let mut alice = Chat::enter(&server).await;
+        alice.say(json!({"type": "get_rooms"})).await;
+        let mut rooms = alice.next().await["content"].take();
+        assert_eq!(take_epoch(&mut rooms[0]), general);
+        assert!(rooms[0]["last_message_id"].as_u64() >= Some(last), "{rooms}");
+        // Killed.
+        drop(server);
+    }
+    for file in fs::read_dir(launch.data()).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let server = launch.start();
+    assert_ne!(epoch_of(&server, "general").await, general);
+    let mut alice = Chat::enter(&server).await;
+    for content in ["one", "two"] {
+        alice.message(content).await;
+    }
+    let resume = json!({"type": "resume", "room": "general", "after": last, "epoch": general});
+    let resumed = shown(&server, resume).await;
+    assert_eq!(contents(&resumed["content"]), ["one", "two"]);
+    assert_eq!(resumed["complete"], false);
 }
 
 async fn what_was_acknowledged_before_a_kill_is_there_after_it(launch: Launch) {
@@ -206,21 +244,15 @@ async fn after_a_full_disk_only_what_was_acknowledged_is_kept(launch: Launch) {
     let launch = launch.without_rate_limit().flag("--history", 1_000);
     let mut server = launch.clone().with_small_files().start();
     let [mut alice, mut bob] = Chat::members(&server).await;
+    let before = take_epoch(&mut resume(&server, "general", 0).await);
+    for member in [&mut alice, &mut bob] {
+        member.until("leave").await;
+    }
     let mut kept = fill(&mut alice, &mut bob).await;
     assert_eq!(contents(&history(&server, "general").await), kept);
     bob.leave().await;
     server.lift_limit_of_files();
-    eventually("the disk is written again", async || {
-        alice.say(json!({"type": "message", "content": "back again"})).await;
-        loop {
-            match alice.next().await {
-                answer if answer == error(NOT_STORED) => return false,
-                answer if answer["type"] == "message_sent" => return true,
-                answer => assert!(["join", "leave"].contains(&answer["type"].as_str().unwrap()), "{answer}"),
-            }
-        }
-    })
-    .await;
+    say_until_stored(&mut alice, "back again").await;
     kept.push("back again".to_owned());
     let words = "history is durable, and messages are taken";
     eventually(words, async || server.output().contains(words)).await;
@@ -229,7 +261,13 @@ async fn after_a_full_disk_only_what_was_acknowledged_is_kept(launch: Launch) {
     let server = launch.start();
     assert_eq!(contents(&history(&server, "general").await), kept);
     // One was seen and not kept.
-    let resumed = resume(&server, "general", 1).await;
+    let mut resumed = resume(&server, "general", 1).await;
+    assert_eq!(resumed["complete"], false);
+    let after = take_epoch(&mut resumed);
+    assert_ne!(after, before, "members have seen what is not there");
+    let seen = json!({"type": "resume", "room": "general", "after": kept.len() as u64, "epoch": before});
+    let resumed = shown(&server, seen).await;
+    assert_eq!(contents(&resumed["content"]), kept);
     assert_eq!(resumed["complete"], false);
 }
 
@@ -302,6 +340,21 @@ async fn stop(server: &mut Server) {
     server.signal(Signal::TERM);
     let status = server.exit().await;
     assert!(status.success(), "{status}");
+}
+
+/// Says it until the disk can be written again and has it. Others may come and go meanwhile.
+pub(crate) async fn say_until_stored(speaker: &mut Chat, content: &str) {
+    eventually("the disk is written again", async || {
+        speaker.say(json!({"type": "message", "content": content})).await;
+        loop {
+            match speaker.next().await {
+                answer if answer == error(NOT_STORED) => return false,
+                answer if answer["type"] == "message_sent" => return true,
+                answer => assert!(["join", "leave"].contains(&answer["type"].as_str().unwrap()), "{answer}"),
+            }
+        }
+    })
+    .await;
 }
 
 /// What a newcomer is shown of a room.

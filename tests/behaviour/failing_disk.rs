@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::durability::{NOT_STORED, contents, history};
-use crate::harness::{Chat, Launch, Socket, error, eventually, hub_beside, on_one_and_four_shards_with_data};
+use crate::durability::{NOT_STORED, contents, history, say_until_stored};
+use crate::harness::{Chat, Launch, Socket, error, hub_beside, on_one_and_four_shards_with_data};
 
 on_one_and_four_shards_with_data! {
     a_disk_that_fails_is_told_in_every_dialect_and_disconnects_nobody,
@@ -51,17 +51,7 @@ async fn a_disk_that_fails_is_told_in_every_dialect_and_disconnects_nobody(launc
     assert_eq!(echo.text().await, "back");
 
     server.lift_limit_of_files();
-    eventually("the disk is written again", async || {
-        alice.say(json!({"type": "message", "content": "again"})).await;
-        loop {
-            match alice.next().await {
-                answer if answer == error(NOT_STORED) => return false,
-                answer if answer["type"] == "message_sent" => return true,
-                answer => assert!(["join", "leave"].contains(&answer["type"].as_str().unwrap()), "{answer}"),
-            }
-        }
-    })
-    .await;
+    say_until_stored(&mut alice, "again").await;
     ann.say("user", "Ann, too").await;
     // Both are the connections that they were, and have missed nothing that there was to hear.
     assert_eq!(heard(async || bob.next().await, "message").await, ["again", "Ann, too"]);

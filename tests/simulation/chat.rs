@@ -487,6 +487,20 @@ impl Chat {
             self.last_id = last.or(self.last_id);
             return Ok(());
         };
+        if let Some(last) = last
+            && last < after
+        {
+            // The room has never given it out, and shows all that it keeps.
+            let len = scenario.history.min(last as usize);
+            ensure!(
+                OneOrder,
+                !complete && kept.len() == len,
+                "complete: {complete}, {} of {len} up to {last}, behind {after}",
+                kept.len()
+            );
+            self.last_id = Some(last);
+            return Ok(());
+        }
         if let (Some(first), Some(last)) = (first, last) {
             ensure!(OneOrder, first > after, "{first} was asked to be behind {after}");
             let behind = (last - after) as usize;

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use uproar::hub::{Directory, MessageId, Receipt, Restored, RestoredRoom, Write};
+use uproar::hub::{Directory, Epoch, MessageId, Receipt, Restored, RestoredRoom, Write};
 
 use crate::record::Record;
 use crate::violation::{Checked, ensure};
@@ -37,7 +37,8 @@ impl Storage {
 
     /// What shards are told at their start.
     pub(crate) fn restored(&self) -> Restored {
-        let rooms = self.reserved.iter().map(|&reserved| RestoredRoom {
+        let rooms = self.directory.rooms().zip(&self.reserved).map(|(room, &reserved)| RestoredRoom {
+            epoch: self.directory.epoch(room),
             kept: Vec::new(),
             last_id: MessageId(0),
             kept_from: MessageId(1),
@@ -86,7 +87,7 @@ impl Storage {
             let receipts = &mut self.receipts[usize::from(self.directory.home(room).0)];
             if self.is_failing {
                 record.lost.insert(place);
-                receipts.push_back(Receipt::Lost(room, message.id));
+                receipts.push_back(Receipt::Lost(room, message.id, Epoch::random()));
                 continue;
             }
             record.durable.insert(place);

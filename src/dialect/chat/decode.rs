@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::accounts::{Credentials, Password};
 use crate::dialect::{Refusal, name};
-use crate::hub::{Content, Measure, MessageId, Page, UserId};
+use crate::hub::{Content, Epoch, Measure, MessageId, Page, ResumePoint, UserId};
 use crate::protocol::frames::MessageKind;
 
 /// The most characters of an image's address.
@@ -40,7 +40,7 @@ pub enum Command {
     /// List the rooms.
     GetRooms,
     /// Enter a room, and be told what was said there since.
-    Resume { room: String, after: MessageId },
+    Resume { room: String, point: ResumePoint },
     /// Sign in. `None` when the message lacks a name or a password: even then it is an attempt.
     Auth(Option<Credentials>),
     /// Do something to a user, as an admin. No target when what was named cannot be a user, and no measure when
@@ -119,7 +119,11 @@ pub fn decode(
         "auth" => Ok(Some(Command::Auth(credentials(&fields)))),
         "get_rooms" => Ok(Some(Command::GetRooms)),
         "resume" => match (text(&fields, "room")?, fields.get("after").and_then(Value::as_u64)) {
-            (Some(room), Some(after)) => Ok(Some(Command::Resume { room, after: MessageId(after) })),
+            (Some(room), Some(after)) => {
+                let epoch = text(&fields, "epoch")?.map(|epoch| Epoch::from_wire(&epoch));
+                let point = ResumePoint { after: MessageId(after), epoch };
+                Ok(Some(Command::Resume { room, point }))
+            }
             _ => Err(Refusal::InvalidFormat),
         },
         unknown => Err(Refusal::UnknownType(unknown.to_owned())),
@@ -223,8 +227,12 @@ mod tests {
         assert_eq!(text(r#"{"type":"get_users"}"#), Ok(Some(Command::GetUsers(None))));
         let page = Page { offset: 3, limit: usize::MAX };
         assert_eq!(text(r#"{"type":"get_users","offset":3}"#), Ok(Some(Command::GetUsers(Some(page)))));
-        let resume = Command::Resume { room: "a".into(), after: MessageId(7) };
-        assert_eq!(text(r#"{"type":"resume","room":"a","after":7}"#), Ok(Some(resume)));
+        let epoch = Epoch::random();
+        for (sent, epoch) in [(String::new(), None), (format!(r#","epoch":"{epoch}""#), Some(epoch))] {
+            let point = ResumePoint { after: MessageId(7), epoch };
+            let json = format!(r#"{{"type":"resume","room":"a","after":7{sent}}}"#);
+            assert_eq!(text(&json), Ok(Some(Command::Resume { room: "a".into(), point })));
+        }
         assert_eq!(text(r#"{"type":"join_room","room":"a"}"#), Ok(Some(Command::JoinRoom("a".into()))));
     }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::content::{Shown, kind_of};
 use crate::clock::Now;
-use crate::hub::{MessageId, PresenceReport, RoomEvent, UserId};
+use crate::hub::{Epoch, MessageId, PresenceReport, RoomEvent, UserId};
 use crate::protocol::frames::{self, MessageKind};
 
 /// The server's figures.
@@ -48,8 +48,8 @@ pub enum Direct<'a> {
     Stats(Stats),
     /// The user is in this room now.
     RoomJoined { room: &'a str },
-    /// Every room and how many are in it.
-    Rooms(Vec<(&'a str, usize)>),
+    /// Every room.
+    Rooms(Vec<RoomFigures<'a>>),
     /// Somebody has read one of the user's messages, at this time in Unix seconds.
     MessageRead { message: MessageId, reader: UserId, read_at: u64 },
     /// The user has signed in, and is called so now.
@@ -60,6 +60,19 @@ pub enum Direct<'a> {
     Muted { seconds: u32 },
     /// The user may speak again.
     Unmuted,
+}
+
+/// A room, as a list of all has it.
+#[derive(Debug, Serialize)]
+pub struct RoomFigures<'a> {
+    /// Its name.
+    pub room: &'a str,
+    /// How many are in it.
+    pub users_online: usize,
+    /// The last id that a message has been given there; 0 when nothing was said.
+    pub last_message_id: MessageId,
+    /// What that id belongs to.
+    pub epoch: Epoch,
 }
 
 /// Encodes what is said to one connection.
@@ -79,10 +92,7 @@ pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
         }
         Direct::Stats(stats) => ("stats", json!(stats)),
         Direct::RoomJoined { room } => ("room_joined", json!({ "room": room })),
-        Direct::Rooms(rooms) => {
-            let rooms = rooms.iter().map(|(room, online)| json!({ "room": room, "users_online": online }));
-            ("rooms", rooms.collect())
-        }
+        Direct::Rooms(rooms) => ("rooms", json!(rooms)),
         Direct::MessageRead { message, reader, read_at } => {
             ("message_read", json!({ "message_id": message, "read_by": reader, "read_at": read_at }))
         }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::content::{Shown, kind_of};
 use crate::clock::Now;
 use crate::dialect::encoded::Encoded;
-use crate::hub::{MemberEntry, MemberList, RoomMessage};
+use crate::hub::{Epoch, MemberEntry, MemberList, RoomMessage};
 use crate::protocol::frames::{self, MessageKind};
 
 /// The lists of one room that were encoded last.
@@ -26,6 +26,8 @@ struct Tail {
     timestamp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<Epoch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
 }
@@ -43,12 +45,19 @@ impl Lists {
             let comma = if content.is_empty() { "" } else { "," };
             write!(content, "{comma}{}", member(last)).expect("Bug: writing to a String failed");
         }
-        list("users", &content, Tail { timestamp: now.unix_seconds, total: members.total, complete: None })
+        let tail = Tail { timestamp: now.unix_seconds, total: members.total, epoch: None, complete: None };
+        list("users", &content, tail)
     }
 
     /// The `history` message; `complete` is for one who comes back, whose history is nobody else's.
     #[must_use]
-    pub fn history(&mut self, history: &Arc<[Arc<RoomMessage>]>, complete: Option<bool>, now: Now) -> Bytes {
+    pub fn history(
+        &mut self,
+        history: &Arc<[Arc<RoomMessage>]>,
+        epoch: Epoch,
+        complete: Option<bool>,
+        now: Now,
+    ) -> Bytes {
         let mut own = Encoded::default();
         let kept = if complete.is_some() { &mut own } else { &mut self.history };
         let content = kept.of(history, |message| {
@@ -57,7 +66,8 @@ impl Lists {
                 "from_id": message.from, "content": Shown(&message.content), "timestamp": message.timestamp,
             })
         });
-        list("history", content, Tail { timestamp: now.unix_seconds, total: None, complete })
+        let tail = Tail { timestamp: now.unix_seconds, total: None, epoch: Some(epoch), complete };
+        list("history", content, tail)
     }
 }
 
@@ -107,9 +117,10 @@ mod tests {
     #[test]
     fn a_history_is_sent_even_when_it_is_empty() {
         let mut lists = Lists::default();
-        let expected = json!({ "type": "history", "content": [], "timestamp": 5 });
-        assert_eq!(payload(&lists.history(&Arc::from([]), None, NOW)), expected);
-        assert_eq!(payload(&lists.history(&Arc::from([]), Some(true), NOW))["complete"], true);
+        let epoch = Epoch::random();
+        let expected = json!({ "type": "history", "content": [], "timestamp": 5, "epoch": epoch });
+        assert_eq!(payload(&lists.history(&Arc::from([]), epoch, None, NOW)), expected);
+        assert_eq!(payload(&lists.history(&Arc::from([]), epoch, Some(true), NOW))["complete"], true);
         let message = RoomMessage {
             id: MessageId(4),
             from: UserId::from_wire(2).unwrap(),
@@ -121,7 +132,7 @@ mod tests {
             "message_id": 4, "type": "message", "sender": "Ann", "from_id": 2, "content": "hi", "timestamp": 3,
         });
         assert_eq!(
-            payload(&lists.history(&Arc::from([Arc::new(message)]), None, NOW))["content"],
+            payload(&lists.history(&Arc::from([Arc::new(message)]), epoch, None, NOW))["content"],
             json!([kept])
         );
     }

@@ -6,5 +6,7 @@ mod encode;
 mod lists;
 
 pub use decode::{Command, decode};
-pub use encode::{Direct, Stats, direct, message_sent, private_message, private_message_sent, room_event};
+pub use encode::{
+    Direct, RoomFigures, Stats, direct, message_sent, private_message, private_message_sent, room_event,
+};
 pub use lists::Lists;

@@ -139,6 +139,14 @@ pub(crate) fn take_timestamp(object: &mut Value, key: &str) {
     assert!(timestamp.abs_diff(now.as_secs()) <= 60, "{key} {timestamp}");
 }
 
+/// Takes the epoch off a `history`, or off a room of a list: at most 32 characters.
+pub(crate) fn take_epoch(object: &mut Value) -> String {
+    let fields = object.as_object_mut().expect("an object");
+    let epoch = text_of(&fields.remove("epoch").unwrap_or_default());
+    assert!((1..=32).contains(&epoch.chars().count()), "{epoch}");
+    epoch
+}
+
 fn text_of(value: &Value) -> String {
     value.as_str().expect("a string").to_owned()
 }
