@@ -22,12 +22,13 @@ on("current talks rooms roster me", perFrame(() => {
 	at("elsewhere").hidden = !talks.unreadBut(current);
 	at("me").replaceChildren(avatar(me.id, me.name), label(person(me.name), node("small", {}, words(me.isAdmin ? "admin" : "name"))), icon("edit"));
 	at("me").hidden = !me.name;
+	const ended = current?.isEnded && words("ended", apart(current.name));
+	const barrier = chat.obstacle || ended || (me.mutedUntil && words("muted", calendar.format(me.mutedUntil)));
+	at("barrier").textContent = barrier || "";
+	at("barrier").hidden = !barrier;
 	if (!current) return;
 	at("title").replaceChildren(current.isRoom ? "# " : "", person(current.name));
 	at("subtitle").textContent = current === joined ? words("online", roster.online) : current.isRoom ? "" : words("direct");
-	const barrier = current.isEnded ? words("ended", apart(current.name)) : me.mutedUntil && words("muted", calendar.format(me.mutedUntil));
-	at("barrier").textContent = barrier || "";
-	at("barrier").hidden = !barrier;
 }));
 
 function item(talk, parts, choose) {

@@ -15,6 +15,8 @@ const SIGN_IN = -1; // our own reason to close: nothing can be done before
 
 export const me = { id: 0, name: "", isAdmin: false, isSignedIn: false, mutedUntil: 0 };
 export const rooms = new Map(); // name → members
+/** Why the server lets nobody of this page in. */
+export let obstacle = "";
 /** The room that we are in. */
 export let joined = null;
 
@@ -59,7 +61,7 @@ function askRooms() {
 
 connection.handle({
 	opened() {
-		farewell = "";
+		farewell = obstacle = "";
 		// Where an account is needed, the answer to the second says so.
 		connection.send(account ?? { type: "get_rooms" });
 	},
@@ -80,9 +82,15 @@ connection.handle({
 			const text = farewell ? words("kicked", refusal(farewell)) : words("closed", reason);
 			become("closed", text);
 			notice(talks.current, text, true);
-		} else become("lost", words(farewell ? "full" : "lost"));
+		} else become("lost", words(obstacle ? "refused" : farewell ? "full" : "lost"));
 		if (isFinal) outbox.resolve();
 		return !isFinal;
+	},
+
+	refused(why) {
+		obstacle = why === "unknown-host" ? words("unknownHost", location.hostname) : words("otherOrigin", location.origin);
+		become("lost", words("refused"));
+		emit("me");
 	},
 
 	received(data) {

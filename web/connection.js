@@ -13,7 +13,7 @@ let retryTimer = 0;
 let quietTimer = 0;
 let handlers;
 
-/** What to call; `closed(code, reason)` says whether to try again. */
+/** What to call; `closed(code, reason)` says whether to try again, `refused(why)` comes after it. */
 export function handle(calls) {
 	handlers = calls;
 }
@@ -58,6 +58,14 @@ function ask(patienceMs) {
 	quietly(patienceMs, close);
 }
 
+/** Of a refused upgrade a page is told nothing. But it may ask whether its origin was the reason. */
+async function explain() {
+	const question = { method: "HEAD", cache: "no-store", headers: { "Uproar-Origin": location.origin } };
+	const answer = await fetch("chat", question).catch(() => null);
+	const why = answer?.headers.get("Uproar-Origin");
+	if (openedAt === Infinity && why && why !== "allowed") handlers.refused(why);
+}
+
 /** Ends the connection without waiting for the server. */
 export function close(code) {
 	const closing = socket;
@@ -69,6 +77,7 @@ function ended(code, reason) {
 	socket = null;
 	if (performance.now() - openedAt > STEADY_MS) attempts = 0;
 	if (!handlers.closed(code, reason)) return;
+	if (openedAt === Infinity) explain();
 	// Everybody loses a server in one moment; jitter keeps them from coming back in one.
 	const ceiling = Math.min(RETRY_MS.max, RETRY_MS.first * 2 ** attempts++);
 	retryTimer = setTimeout(open, ceiling * (0.5 + Math.random() / 2));

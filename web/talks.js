@@ -96,7 +96,7 @@ export function takeBack(entry, why) {
 	talk.entries = talk.entries.filter((other) => other !== entry);
 	emit("changed", talk, entry);
 	emit("talks");
-	notice(talk, why, true);
+	add(talk, { notice: why, isBad: true, state: "refused" });
 	return true;
 }
 

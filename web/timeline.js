@@ -16,6 +16,7 @@ const log = at("timeline");
 const pill = at("to-end");
 let fresh = []; // entries that are not on the page yet
 let isAtEnd = true;
+let heightPx = 0; // of the log, when it was last looked at
 
 const paint = perFrame(() => {
 	if (log.firstElementChild?.matches(".hello")) log.replaceChildren();
@@ -119,11 +120,13 @@ function follow() {
 	if (isAtEnd) log.scrollTop = log.scrollHeight;
 	talks.attend(isAtEnd && !document.hidden);
 	const unread = talks.current?.unread;
+	heightPx = log.clientHeight;
 	pill.hidden = isAtEnd;
 	pill.textContent = unread ? words("newMessages", unread) : words("toEnd");
 }
 
 log.onscroll = () => {
+	if (log.clientHeight !== heightPx) return; // What made room for something else, nobody has scrolled.
 	const was = isAtEnd;
 	isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END_PX;
 	if (was !== isAtEnd) follow();

@@ -39,6 +39,9 @@ connecting|Connecting…|正在连接…
 open|Connected|已连接
 lost|Connection lost. Trying again…|连接已断开，正在重试…
 full|The server is full. Trying again…|服务器已满，正在重试…
+refused|Refused by the server. Trying again…|服务器拒绝连接，正在重试…
+otherOrigin|This server accepts no connections from pages at #. Its operator can start it with “--allow-origin #”, or let the proxy pass “Host” on unchanged.|此服务器不接受来自 # 的页面的连接。管理员可用 “--allow-origin #” 启动服务器，或让代理原样传递 “Host”。
+unknownHost|This server does not know the name #. Its operator can start it with “--allow-host #”.|此服务器不认识主机名 #。管理员可用 “--allow-host #” 启动服务器。
 closed|Closed by the server: #|已被服务器断开：#
 reconnect|Connect now|立即连接
 back|Connected again. Nothing was missed.|已重新连接，没有遗漏消息。
@@ -90,7 +93,7 @@ export const count = (n) => numbers.format(n);
 
 /** The words of that name, with `value` in the place of `#`. */
 export function words(name, value = "#") {
-	return PAIRS.get(name)[Number(isChinese)].replace("#", () => (typeof value === "number" ? count(value) : value));
+	return PAIRS.get(name)[Number(isChinese)].replaceAll("#", () => (typeof value === "number" ? count(value) : value));
 }
 
 export const refusal = (message) => (isChinese && REFUSALS.get(message)?.[0]) || message;

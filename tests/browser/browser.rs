@@ -63,6 +63,7 @@ impl Browser {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
+            "--host-resolver-rules=MAP *.test 127.0.0.1",
             "--window-size=1280,800",
         ]
         .map(str::to_owned)
@@ -188,6 +189,11 @@ impl Browser {
         self.until(&format!("all('button').some((one) => one.innerText.includes({}))", json!(label))).await;
         let statements = "all('button').find((one) => one.innerText.includes(arguments[0])).click();";
         self.run(statements, label).await;
+    }
+
+    /// Has the page connect now, unless its own delay is over already.
+    pub(crate) async fn reconnect(&self) {
+        self.run("if (!at('reconnect').hidden) at('reconnect').click();", Value::Null).await;
     }
 
     /// Opens the card of a member in the list.

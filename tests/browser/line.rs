@@ -1,5 +1,5 @@
-//! The line between a browser and a server. It can be cut, fall silent, and lead through a proxy that takes a
-//! prefix off each path.
+//! The line between a browser and a server. It can be cut, fall silent, and lead through a proxy that changes
+//! requests.
 
 use std::net::SocketAddr;
 
@@ -11,6 +11,12 @@ use tokio::sync::watch;
 pub(crate) struct Line {
     pub(crate) address: SocketAddr,
     state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy)]
+struct Proxy {
+    prefix: &'static str,
+    renames_host: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -26,11 +32,20 @@ struct State {
 
 impl Line {
     pub(crate) async fn to(server: SocketAddr) -> Self {
-        Self::under("", server).await
+        Self::through(None, server).await
     }
 
-    /// A proxy that knows the server as `prefix`, and nothing else.
+    /// A proxy that knows the server as `prefix`, and takes it off each path.
     pub(crate) async fn under(prefix: &'static str, server: SocketAddr) -> Self {
+        Self::through(Some(Proxy { prefix, renames_host: false }), server).await
+    }
+
+    /// A proxy that calls the server by the server's own address.
+    pub(crate) async fn renaming_host(server: SocketAddr) -> Self {
+        Self::through(Some(Proxy { prefix: "", renames_host: true }), server).await
+    }
+
+    async fn through(proxy: Option<Proxy>, server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, _) = watch::channel(State::default());
@@ -38,7 +53,7 @@ impl Line {
         tokio::spawn(async move {
             while let Ok((browser, _)) = listener.accept().await {
                 watched.send_modify(|state| state.accepted += 1);
-                tokio::spawn(connection(browser, server, prefix, watched.subscribe()));
+                tokio::spawn(connection(browser, server, proxy, watched.subscribe()));
             }
         });
         Self { address, state }
@@ -67,7 +82,7 @@ impl Line {
 async fn connection(
     mut browser: TcpStream,
     server: SocketAddr,
-    prefix: &str,
+    proxy: Option<Proxy>,
     mut watched: watch::Receiver<State>,
 ) {
     let State { is_cut, accepted: number, .. } = *watched.borrow();
@@ -75,7 +90,9 @@ async fn connection(
         return;
     }
     let Ok(mut server) = TcpStream::connect(server).await else { return };
-    if !prefix.is_empty() && !pass_head(&mut browser, &mut server, prefix).await {
+    if let Some(proxy) = proxy
+        && !pass_head(&mut browser, &mut server, proxy).await
+    {
         return;
     }
     let (from_browser, to_browser) = browser.split();
@@ -93,22 +110,26 @@ async fn connection(
     }
 }
 
-/// Passes on the beginning of a request, its path without the prefix. False when the path has none.
-async fn pass_head(browser: &mut TcpStream, server: &mut TcpStream, prefix: &str) -> bool {
+/// Passes on the head of a request as a proxy does. False when the path is not the server's.
+async fn pass_head(browser: &mut TcpStream, server: &mut TcpStream, proxy: Proxy) -> bool {
     let mut head = Vec::new();
-    while !head.ends_with(b"\r\n") && head.len() < 1 << 10 {
+    while !head.ends_with(b"\r\n\r\n") && head.len() < 1 << 14 {
         let Ok(byte) = browser.read_u8().await else { return false };
         head.push(byte);
     }
-    let head = String::from_utf8(head).unwrap();
-    let is_known = head.starts_with(&format!("GET {prefix}/"));
-    if is_known {
-        server.write_all(head.replacen(prefix, "", 1).as_bytes()).await.unwrap();
-    } else {
+    let mut head = String::from_utf8(head).unwrap();
+    let Some(path) = head.find(&format!(" {}/", proxy.prefix)).filter(|path| *path < "HEAD ".len()) else {
         let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         browser.write_all(answer).await.unwrap();
+        return false;
+    };
+    head.replace_range(path + 1..=path + proxy.prefix.len(), "");
+    if proxy.renames_host {
+        let outside = browser.local_addr().unwrap();
+        head = head
+            .replace(&format!("Host: {outside}\r\n"), &format!("Host: {}\r\n", server.peer_addr().unwrap()));
     }
-    is_known
+    server.write_all(head.as_bytes()).await.is_ok()
 }
 
 async fn carry(

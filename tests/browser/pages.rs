@@ -1,4 +1,4 @@
-//! Pages of other people, opened from a file.
+//! Pages of other people, opened from a file, and our own where the server does not know itself.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::browser::{Browser, Kind, stage};
 use crate::harness::{Chat, Launch, Server};
+use crate::line::Line;
 use crate::tell;
 
 async fn open(browser: &Browser, page: &str, server: &Server) {
@@ -42,6 +43,43 @@ async fn a_page_from_a_file_is_refused_unless_it_is_allowed() {
     let ann = Browser::open(Kind::DESKTOP).await;
     open(&ann, "chat.html", &server).await;
     ann.until("text('#status') === 'closed'").await;
+}
+
+#[tokio::test]
+async fn a_page_whose_origin_is_refused_says_why() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let refused = "text('#state') === 'Refused by the server. Trying again…' && text('#barrier')";
+    // A server on loopback is called by a name that anybody may have given it.
+    let ann = Browser::open(Kind::DESKTOP).await;
+    ann.visit(&format!("http://chat.test:{}/", server.address().port())).await;
+    let advice = ann.until(refused).await;
+    assert!(advice.as_str().unwrap().contains("“--allow-host chat.test”"), "{advice}");
+    // A proxy has the server take the page for one of another site.
+    let line = Line::renaming_host(server.address()).await;
+    ann.visit(&format!("http://{}/", line.address)).await;
+    let advice = ann.until(refused).await;
+    assert!(
+        advice.as_str().unwrap().contains(&format!("“--allow-origin http://{}”", line.address)),
+        "{advice}"
+    );
+    drop(server);
+}
+
+#[tokio::test]
+async fn a_page_that_was_let_in_again_no_longer_says_why_it_was_not() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let address = server.address();
+    let ann = Browser::open(Kind::DESKTOP).await;
+    ann.visit(&format!("http://chat.test:{}/", address.port())).await;
+    ann.until("!at('barrier').hidden").await;
+    drop(server);
+    let launch = Launch::with_shards(1).flag("--allow-host", "chat.test");
+    let _server = launch.at(address).start();
+    ann.reconnect().await;
+    ann.is_ready().await;
+    ann.until("at('barrier').hidden").await;
 }
 
 #[tokio::test]

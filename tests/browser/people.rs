@@ -99,6 +99,8 @@ async fn what_the_server_refuses_comes_back_to_be_changed() {
     ann.say(&long).await;
     ann.until("text('.notice.bad') === 'Message too large'").await;
     assert_eq!(ann.see("at('text').value").await, long);
+    // However much room her text takes, she sees why it came back.
+    ann.until("document.querySelector('.notice.bad').getBoundingClientRect().bottom <= at('typing').getBoundingClientRect().top + 1").await;
     ann.has_heard(&[]).await;
     ann.say("short").await;
     assert_eq!(bob.until("message").await["content"], "short");

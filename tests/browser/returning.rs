@@ -30,7 +30,7 @@ async fn after_a_broken_line_nothing_is_missed_and_nothing_doubled() {
         ann.say(&format!("waiting {round}")).await;
         ann.until("all('[data-state=waiting]').length === 1").await;
         line.mend();
-        ann.click("#reconnect").await;
+        ann.reconnect().await;
         ann.until("all('[data-state=waiting], [data-state=sending]').length === 0").await;
     }
     let all = ["one", "two", "missed 0", "waiting 0", "missed 1", "waiting 1", "missed 2", "waiting 2"];
@@ -61,7 +61,7 @@ async fn what_is_no_longer_kept_is_owned_up_to() {
         tell(&mut bob, text).await;
     }
     line.mend();
-    ann.click("#reconnect").await;
+    ann.reconnect().await;
     ann.has_heard(&["one", "four", "five"]).await;
     ann.until("all('.notice.bad').at(-1).textContent === 'Some messages in between are no longer kept.'")
         .await;
@@ -164,7 +164,7 @@ async fn a_message_in_doubt_is_known_by_its_author() {
     line.cut();
     ann.until("at('state').dataset.state === 'lost'").await;
     line.mend();
-    ann.click("#reconnect").await;
+    ann.reconnect().await;
     ann.until("text('[data-state=failed] .mark').includes('Perhaps not sent')").await;
     ann.has_heard(&["yes", "yes"]).await;
     ann.choose("Try again").await;
@@ -177,7 +177,7 @@ async fn a_message_in_doubt_is_known_by_its_author() {
     line.cut();
     ann.until("at('state').dataset.state === 'lost'").await;
     line.mend();
-    ann.click("#reconnect").await;
+    ann.reconnect().await;
     ann.until("all('[data-state=sent]').length === 2").await;
     assert_eq!(ann.said().await.last().unwrap(), "indeed");
     assert_eq!(ann.said().await.len(), 3);
