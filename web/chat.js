@@ -8,7 +8,6 @@ import { add, notice, passed, privately, room, show } from "./talks.js";
 import { emit } from "./signal.js";
 import { refusal, words } from "./words.js";
 
-const LIFE_TOLERANCE_S = 1; // times are whole seconds
 const ROOMS_EVERY_MS = 15_000;
 const TIMER_MS_MAX = 2 ** 31 - 1;
 const SIGN_IN = -1; // our own reason to close: nothing can be done before
@@ -21,7 +20,6 @@ export let obstacle = "";
 export let joined = null;
 
 let account = null; // kept to come back with, as long as the page is open
-let beganAt = 0; // of the server's life, in Unix seconds
 let farewell = ""; // what the server said before it closed
 let muteTimer = 0;
 
@@ -46,8 +44,8 @@ export function enterRoom(name) {
 	else ask(name, lastId, {}, lastId ? "resume" : "join_room");
 }
 
-function ask(room, after, visit, type = "resume") {
-	if (connection.send({ type, room, after })) visits.push({ room, after, ...visit });
+function ask(name, after, visit, type = "resume") {
+	if (connection.send({ type, room: name, after, epoch: room(name).epoch })) visits.push({ room: name, ...visit });
 }
 
 export function signIn(username, password) {
@@ -120,17 +118,22 @@ function arrive(name) {
 	emit("rooms");
 }
 
+/** Another epoch than before is another life of the room's log, and mostly of the server. */
+function enterEpoch(talk, epoch) {
+	if (talk.epoch && talk.epoch !== epoch) {
+		if (talk.lastId) notice(talk, words("anew"), true);
+		talks.forgetIds(talk);
+		talks.endPrivates();
+		outbox.resolve();
+	}
+	talk.epoch = epoch;
+}
+
 /** Adds what is not there yet, and tells what is missing. */
-function merge(history, { after, isReturn }) {
-	const isVisited = joined.lastId > 0;
-	const isContinued = history.some((entry) => talks.isSame(joined.byId.get(entry.id), entry));
-	if (isVisited && after === 0 && !isContinued) {
-		// Nothing that we know: it is no longer kept, or this is another life of the server.
-		const isLater = history[0]?.id > joined.lastId;
-		notice(joined, words(isLater ? "gap" : "anew"), true);
-		if (!isLater) talks.forgetIds(joined);
-	} else if (isReturn && isVisited) notice(joined, words("back"));
+function merge(history, isComplete, isReturn) {
 	const { lastId } = joined;
+	if (lastId && !isComplete) notice(joined, words("gap"), true);
+	else if (lastId && isReturn) notice(joined, words("back"));
 	for (const entry of history) if (!outbox.recognise(joined, entry) && entry.id > lastId) add(joined, entry);
 }
 
@@ -152,21 +155,15 @@ function stored(name) {
 }
 
 const EVENTS = {
-	welcome({ user_id, user_name, server_stats, room: entered }, { timestamp }) {
-		const began = timestamp - server_stats.uptime_seconds;
-		const isOtherLife = Math.abs(began - beganAt) > LIFE_TOLERANCE_S;
-		if (isOtherLife) talks.endPrivates();
-		beganAt = began;
+	welcome({ user_id, user_name, room: entered }) {
 		Object.assign(me, { id: user_id, name: user_name });
 		become("open");
 		emit("me");
 		const wanted = stored();
 		if (wanted && wanted !== user_name && !account) connection.send({ type: "set_name", name: wanted });
-		if (joined) {
-			visits = [{ isStale: true, isSkipped: true }];
-			return ask(joined.key, isOtherLife ? 0 : outbox.historyAfter(joined), { isReturn: true, isStale: true });
-		}
-		visits = [{ after: 0 }];
+		const isReturn = joined !== null;
+		visits = [{ room: entered, isStale: isReturn, isSkipped: isReturn }];
+		if (isReturn) return ask(joined.key, outbox.historyAfter(joined), { isReturn, isStale: true });
 		arrive(entered);
 		askRooms();
 	},
@@ -185,12 +182,12 @@ const EVENTS = {
 
 	users: (list, { total }) => roster.list(list, total),
 
-	history(list, { complete }) {
+	history(list, { complete, epoch }) {
 		const visit = visits.shift();
-		if (!visit || visit.isSkipped) return;
-		// What is kept may also have begun anew: all of it tells.
-		if (complete === false && visit.after > 0) return ask(visit.room, 0, { isReturn: true, isStale: true });
-		merge(list.map((one) => said(one.content, { ...one, from_name: one.sender })), visit);
+		if (!visit) return;
+		enterEpoch(room(visit.room), epoch);
+		if (visit.isSkipped) return;
+		merge(list.map((one) => said(one.content, { ...one, from_name: one.sender })), complete !== false, visit.isReturn);
 		if (!visits.length) outbox.resolve();
 	},
 

@@ -86,8 +86,6 @@ export function place(talk, entry, id) {
 	emit("changed", talk, entry);
 }
 
-export const isSame = (a, b) => a?.fromName === b.fromName && a.text === b.text && a.url === b.url;
-
 /** Gives a refused message back to its author, to be changed. False when something else is being written. */
 export function takeBack(entry, why) {
 	const { talk, text } = entry;
