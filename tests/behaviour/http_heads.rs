@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::interval;
+use rustix::process::Signal;
+use tokio::time::{interval, sleep};
 
 use crate::harness::{Launch, PATIENCE, Server, Wire, on_one_and_four_shards, request};
 use crate::http_paths::{answer, assert_complete};
@@ -11,6 +12,7 @@ on_one_and_four_shards! {
     a_head_that_does_not_end_in_time_is_timed_out,
     a_connection_that_says_nothing_is_timed_out,
     dribbling_does_not_extend_the_deadline,
+    a_head_that_came_while_the_server_stood_still_is_answered,
     a_head_in_single_bytes_is_understood,
     a_head_of_sixteen_kibibytes_is_the_largest,
     the_largest_head_can_be_set,
@@ -56,6 +58,21 @@ async fn dribbling_does_not_extend_the_deadline(launch: Launch) {
         }
     }
     panic!("no end of the dribbling");
+}
+
+/// A deadline that has passed meanwhile says nothing of the client.
+async fn a_head_that_came_while_the_server_stood_still_is_answered(launch: Launch) {
+    let server = launch.flag("--handshake-timeout", "3s").start();
+    let mut wire = Wire::connect(&server).await;
+    let head = request(&server, "GET", "/healthz", "");
+    let (beginning, rest) = head.split_at(10);
+    wire.send(beginning).await;
+    server.signal(Signal::STOP);
+    wire.send(rest).await;
+    // This long is what the test is about: longer than the handshake timeout.
+    sleep(Duration::from_secs(5)).await;
+    server.signal(Signal::CONT);
+    assert_eq!(wire.response().await.status, 200);
 }
 
 async fn a_head_in_single_bytes_is_understood(launch: Launch) {

@@ -9,6 +9,7 @@ use std::io;
 use std::mem;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub(super) const FIRST_READ_BYTES: usize = 1024;
 
 /// What a read of TLS may hold: the first message of a browser has up to 1,800 bytes.
 const TLS_READ_BYTES: usize = 2048;
+
+/// How late a deadline may be noticed before this thread is taken to have stood still; and how long the peer then has.
+const LATE_MAX: Duration = Duration::from_secs(1);
 
 /// How long sending an answer may take: as long as a phone on a poor line needs for the page.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -241,6 +245,14 @@ impl Drop for Guest {
 #[derive(Debug)]
 struct Expired;
 
+/// Waits for an operation until a deadline. One that is noticed far too late has passed while this thread could not run:
+/// then what has come meanwhile is still to be looked at.
 async fn within<F: Future>(deadline: Instant, operation: F) -> Result<F::Output, Expired> {
-    timeout_at(deadline, operation).await.map_err(|_| Expired)
+    let mut operation = pin!(operation);
+    match timeout_at(deadline, operation.as_mut()).await {
+        Err(_) if deadline.elapsed() > LATE_MAX => {
+            timeout_at(Instant::now() + LATE_MAX, operation).await.map_err(|_| Expired)
+        }
+        outcome => outcome.map_err(|_| Expired),
+    }
 }
