@@ -4,9 +4,8 @@
 //! The pool is a provided-buffer ring (`io_uring_register_buf_ring(3)`): an array of entries that we
 //! fill and whose tail we publish, and the buffers that the entries point at.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
-use std::mem;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -23,23 +22,28 @@ const PAGE_BYTES: usize = 4096;
 struct Pages {
     start: NonNull<u8>,
     layout: Layout,
+    /// True when it stays as it is for ever.
+    is_leaked: bool,
 }
 
 impl Pages {
-    fn new(bytes: usize) -> Self {
+    fn new(bytes: usize) -> io::Result<Self> {
         let layout =
             Layout::from_size_align(bytes.max(1), PAGE_BYTES).expect("Bug: a layout over isize::MAX");
         // SAFETY: the layout's size is at least 1, by the `max` above.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Self { start, layout }
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) });
+        // A limit of memory may be the operator's, who is told.
+        let start = start.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        Ok(Self { start, layout, is_leaked: false })
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: `start` came from `alloc_zeroed` with this very layout, and is freed once, here.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        if !self.is_leaked {
+            // SAFETY: `start` came from `alloc_zeroed` with this very layout, and is freed once, here.
+            unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        }
     }
 }
 
@@ -63,8 +67,8 @@ impl Buffers {
     /// Makes a pool of `count` buffers and registers it.
     pub(super) fn register(ring: &io_uring::IoUring, count: u16, buffer_bytes: u32) -> io::Result<Self> {
         assert!(count.is_power_of_two() && count <= 1 << 15, "a pool of {count} buffers");
-        let entries = Pages::new(usize::from(count) * size_of::<BufRingEntry>());
-        let data = Pages::new(usize::from(count) * buffer_bytes as usize);
+        let entries = Pages::new(usize::from(count) * size_of::<BufRingEntry>())?;
+        let data = Pages::new(usize::from(count) * buffer_bytes as usize)?;
         // SAFETY: the pages are page-aligned, hold `count` entries, and live in `Self` until the ring has
         // been dropped or unregistered them: `Ring` declares its buffers after its `IoUring` and drains
         // every receive before either is dropped.
@@ -91,8 +95,8 @@ impl Buffers {
 
     /// Gives the memory up for good, because the kernel may still write to it.
     pub(super) fn leak(&mut self) {
-        mem::forget(mem::replace(&mut self.entries, Pages::new(1)));
-        mem::forget(mem::replace(&mut self.data, Pages::new(1)));
+        self.entries.is_leaked = true;
+        self.data.is_leaked = true;
         self.taken.clear();
     }
 

@@ -17,6 +17,7 @@ mod descriptor;
 mod slot;
 mod submission;
 mod token;
+mod trial;
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,6 +33,7 @@ pub use descriptor::{awaitable, duplicate, unacknowledged_bytes};
 use slot::{InFlight, Receive, Slot, Vectors};
 pub use submission::{BATCH_FRAMES_MAX, CloseMode, Completion, SendBatch, Submission};
 use token::Operation;
+pub use trial::with_patience;
 
 /// Sizes of a ring.
 #[derive(Clone, Copy, Debug)]
