@@ -71,12 +71,15 @@ impl CertificateFiles {
             ConfigError::Missing { path, what } | ConfigError::Damaged { path, what, .. } => {
                 *path == self.key && what.contains("key")
             }
-            ConfigError::KeyMismatch { .. } => true,
+            ConfigError::KeyMismatch { .. } | ConfigError::UnsupportedCurve { .. } => true,
             ConfigError::NoAuthorities(_) | ConfigError::Setup(_) => false,
         };
         let (flag, advice) = match (is_key, &source) {
             (_, ConfigError::KeyMismatch { .. }) => {
                 ("--tls-key", "name the key that the certificate was made for, or put the server's own first")
+            }
+            (_, ConfigError::UnsupportedCurve { .. }) => {
+                ("--tls-key", "make key and certificate anew, with RSA or on P-256, P-384 or Ed25519")
             }
             (true, ConfigError::Read { .. }) => ("--tls-key", "name a file that the server may read"),
             (false, ConfigError::Read { .. }) => ("--tls-cert", "name a file that the server may read"),

@@ -84,6 +84,14 @@ pub enum ConfigError {
         /// The file with the key.
         key: PathBuf,
     },
+    /// The key is one that neither TLS nor we can use.
+    #[error("{} holds a private key on the curve {curve}, which is not supported", path.display())]
+    UnsupportedCurve {
+        /// The file.
+        path: PathBuf,
+        /// The curve, as people call it.
+        curve: &'static str,
+    },
     /// The system trusts nobody.
     #[error("the system has no certificates of authorities to trust ({0}): install ca-certificates")]
     NoAuthorities(String),
@@ -109,6 +117,7 @@ pub fn server(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>, Conf
         rustls::pki_types::pem::Error::NoItemsFound => ConfigError::Missing { path: key.into(), what: KEY },
         other => ConfigError::Damaged { path: key.into(), what: KEY, why: other.to_string() },
     })?;
+    let curve = unsupported_curve(private_key.secret_der());
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(ConfigError::Setup)?
@@ -120,11 +129,34 @@ pub fn server(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>, Conf
         RustlsError::InvalidCertificate(why) => {
             ConfigError::Damaged { path: certificates.into(), what: CERTIFICATE, why: why.to_string() }
         }
-        other => ConfigError::Damaged { path: key.into(), what: KEY, why: other.to_string() },
+        other => match curve {
+            Some(curve) => ConfigError::UnsupportedCurve { path: key.into(), curve },
+            None => ConfigError::Damaged { path: key.into(), what: KEY, why: other.to_string() },
+        },
     })?;
     config.alpn_protocols = vec![APPLICATION_PROTOCOL.to_vec()];
     config.ticketer = ring::Ticketer::new().map_err(ConfigError::Setup)?;
     Ok(Arc::new(config))
+}
+
+/// Curves that keys are made on and ring does not know, by their object identifiers in DER: those of SEC 2,
+/// Brainpool (RFC 5639, section 4.1) and RFC 8410.
+const UNSUPPORTED_CURVES: [(&[u8], &str); 9] = [
+    (b"\x06\x05\x2b\x81\x04\x00\x23", "P-521"),
+    (b"\x06\x05\x2b\x81\x04\x00\x21", "P-224"),
+    (b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x01", "P-192"),
+    (b"\x06\x05\x2b\x81\x04\x00\x0a", "secp256k1"),
+    (b"\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01\x07", "brainpoolP256r1"),
+    (b"\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01\x0b", "brainpoolP384r1"),
+    (b"\x06\x09\x2b\x24\x03\x03\x02\x08\x01\x01\x0d", "brainpoolP512r1"),
+    (b"\x06\x03\x2b\x65\x71", "Ed448"),
+    (b"\x06\x03\x2b\x65\x6e", "X25519"),
+];
+
+/// The curve that a key which cannot be used names, whatever its form.
+fn unsupported_curve(key: &[u8]) -> Option<&'static str> {
+    let names = |identifier: &[u8]| key.windows(identifier.len()).any(|bytes| bytes == identifier);
+    UNSUPPORTED_CURVES.iter().find(|(identifier, _)| names(identifier)).map(|(_, curve)| *curve)
 }
 
 /// From when until when a certificate is valid, in seconds since 1970 (RFC 5280, section 4.1.2.5).
@@ -197,8 +229,16 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
+/// U+FEFF, which some editors put ahead of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What is in a file, without such a mark: PEM with it would not begin with dashes.
 fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
-    fs::read(path).map_err(|source| ConfigError::Read { path: path.into(), source })
+    let mut bytes = fs::read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(bytes)
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {

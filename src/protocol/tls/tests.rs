@@ -328,3 +328,50 @@ fn files_that_cannot_be_used_are_named() {
     assert!(matches!(trust(&damaged), Err(ConfigError::Damaged { .. })));
     assert!(matches!(trust(&key), Err(ConfigError::Missing { .. })));
 }
+
+#[test]
+fn files_with_a_byte_order_mark_are_read() {
+    let authority = Authority::new();
+    let [chain, key] = authority.sign(|_| {});
+    for file in [&chain, &key, &authority.path("ca.pem")] {
+        let marked = [b"\xef\xbb\xbf", &*fs::read(file).expect("reads")].concat();
+        fs::write(file, marked).expect("writes");
+    }
+    let server = config::server(&chain, &key).expect("a configuration");
+    assert!(config::validity(&chain).expect("a certificate").is_some());
+    Pair::new(&authority.client(), &server).exchange(usize::MAX).expect("a handshake");
+}
+
+#[test]
+fn a_key_on_a_curve_that_is_not_supported_is_refused_by_the_name_of_the_curve() {
+    let authority = Authority::new();
+    let [chain, key] = authority.sign(|_| {});
+    for (curve, pem) in [("P-521", P521_KEY), ("secp256k1", SECP256K1_KEY), ("Ed448", ED448_KEY)] {
+        fs::write(&key, pem).expect("writes");
+        let text = config::server(&chain, &key).expect_err("refused").to_string();
+        let wanted = format!("server.key holds a private key on the curve {curve}, which is not supported");
+        assert!(text.ends_with(&wanted), "{text}");
+    }
+}
+
+/// Keys that are nobody's, as OpenSSL writes them.
+const P521_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIHuAgEAMBAGByqGSM49AgEGBSuBBAAjBIHWMIHTAgEBBEIASrP5x+7OxDwguLRH
+rrpBDVBibB4lVd04kmyjqnXKlzTG4OPRi0oeVd+ATc0LzflIpfHU9JWqe6h1/Bhf
+np7YZTShgYkDgYYABAG/9zZtGp0jGjE6g4EevClhXQTSkxx3rxfTx1GdrCtu6juy
+E+8ckQ1Ii1W5UGRyQy9uvXhJP3BDSkmIAEbBVMonOwH2QDrKgm9F9GY+fzVhuorC
+tleMXk9dbwf7wcQObm9g1oqv15jvqJfx2DqdmEiQ37uAH5cwE9USnXJ2/K+OB39D
+6w==
+-----END PRIVATE KEY-----
+";
+const SECP256K1_KEY: &str = "-----BEGIN EC PRIVATE KEY-----
+MHQCAQEEIKROKXtq5W2QbU3WwN0px68kZhuGxjcV6BjsJXaXae7doAcGBSuBBAAK
+oUQDQgAEtwTYPWzuwOfnqx4/nVGN+XBldYVIr0tTbBs7sZkV8Xamr6lxCS4K1SyD
+AfFUrd3kagzqEZpt+UwceeUIVJ0yeg==
+-----END EC PRIVATE KEY-----
+";
+const ED448_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MEcCAQAwBQYDK2VxBDsEOf8jK+XudrU9mBCVipM2GWXIVBE+cXXISEbVZl3G/M5O
+TlfrSQSS3PYOLtFUaGww5mo0CdIT8nKTCg==
+-----END PRIVATE KEY-----
+";
