@@ -50,9 +50,14 @@ pub enum CommandError {
 ///
 /// [`CommandError`]; nothing was changed.
 pub fn run(command: &UserCommand, directory: &Path, out: &mut impl Write) -> Result<(), CommandError> {
-    let accounts = Accounts::open(directory)?;
+    // Only what adds one has anything to create.
+    let absent = |name: &str| AccountError::Absent { name: name.to_owned() };
+    let existing = |name: &str| -> Result<Accounts, AccountError> {
+        Accounts::open_existing(directory)?.ok_or_else(|| absent(name))
+    };
     let said = match command {
         UserCommand::Add { name, is_admin } => {
+            let accounts = Accounts::open(directory)?;
             if accounts.find(name)?.is_some() {
                 // Before anybody thinks of a password in vain.
                 return Err(AccountError::Exists { name: name.clone() }.into());
@@ -62,7 +67,7 @@ pub fn run(command: &UserCommand, directory: &Path, out: &mut impl Write) -> Res
             format!("added {name}{}\n", if *is_admin { ", an admin" } else { "" })
         }
         UserCommand::Remove { name } => {
-            accounts.remove(name)?;
+            existing(name)?.remove(name)?;
             format!("removed {name}\n")
         }
         UserCommand::List => {
@@ -70,11 +75,14 @@ pub fn run(command: &UserCommand, directory: &Path, out: &mut impl Write) -> Res
                 let role = if account.is_admin { "admin" } else { "user" };
                 format!("{role}\t{}\n", account.name)
             };
-            accounts.list()?.into_iter().map(line).collect()
+            let accounts = Accounts::open_existing(directory)?;
+            let accounts = accounts.map_or(Ok(Vec::new()), |accounts| accounts.list())?;
+            accounts.into_iter().map(line).collect()
         }
         UserCommand::Passwd { name } => {
+            let accounts = existing(name)?;
             if accounts.find(name)?.is_none() {
-                return Err(AccountError::Absent { name: name.clone() }.into());
+                return Err(absent(name).into());
             }
             let password_hash = read_password(name)?.hash()?;
             accounts.set_password_hash(name, &password_hash)?;

@@ -65,6 +65,17 @@ impl Accounts {
         Ok(Self { connection, path })
     }
 
+    /// Opens the accounts in a directory, if there are any yet; creates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Accounts::open`], or when there is no such directory.
+    pub fn open_existing(directory: &Path) -> Result<Option<Self>, AccountError> {
+        let is_there = directory.join(FILE).try_exists().unwrap_or(true);
+        // Where the directory is not there, opening says what is wrong, and can create nothing.
+        if directory.is_dir() && !is_there { Ok(None) } else { Self::open(directory).map(Some) }
+    }
+
     /// Adds an account.
     ///
     /// # Errors

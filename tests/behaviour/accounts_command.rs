@@ -25,6 +25,17 @@ async fn accounts_are_added_listed_changed_and_removed() {
 }
 
 #[tokio::test]
+async fn where_nobody_was_added_nothing_is_created() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    assert_done(&user(data, &["list"], "").await, "");
+    assert_failed(&user(data, &["remove", "Ben"], "").await, "no account named Ben");
+    assert_failed(&user(data, &["passwd", "Ben"], "x\n").await, "no account named Ben");
+    assert_failed(&user(&data.join("absent"), &["list"], "").await, "the directory must exist");
+    assert_eq!(fs::read_dir(data).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn a_password_is_kept_as_an_argon2id_hash_alone() {
     let directory = tempfile::tempdir().unwrap();
     assert_done(&user(directory.path(), &["add", "Ann"], "in plain sight\n").await, "added Ann\n");
