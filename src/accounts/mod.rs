@@ -14,4 +14,5 @@ mod verifier;
 pub use command::{CommandError, UserCommand, run};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
 pub use store::{Account, AccountError, Accounts};
+pub(crate) use verifier::log_denial;
 pub use verifier::{Attempt, Credentials, Verdict, Verifier};

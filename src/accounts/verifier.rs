@@ -3,7 +3,8 @@
 //!
 //! Attempts come through one bounded queue from all shards, and are judged in order. A name that nobody has
 //! costs as much time as a wrong password, so the time does not tell which names there are. No address can take
-//! more than an eighth of the queue, so none keeps the others out.
+//! more than an eighth of the queue, so none keeps the others out. Each attempt that fails is a line of the log, at
+//! most one a second; the password never is.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -14,11 +15,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 use std::{fmt, io};
 
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::attempts::Attempts;
 use super::in_flight::{AttemptPlace, InFlight};
 use super::{Accounts, Password};
+use crate::log_limit::LogLimit;
+use crate::log_text::shown;
 
 /// Attempts that may wait, five seconds' worth at 20 ms each. Whoever finds the queue full is told so.
 const QUEUE_ATTEMPTS_MAX: usize = 256;
@@ -36,7 +39,7 @@ pub struct Credentials {
 }
 
 impl fmt::Debug for Credentials {
-    /// People type passwords into the wrong field, so the name is not shown either.
+    /// People type passwords into the wrong field, so the name is not shown either, but where an attempt fails.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(…)")
     }
@@ -145,6 +148,17 @@ fn run<T>(
     }
 }
 
+/// Says in the log, at most once a second, that somebody was not let in as this account.
+pub(crate) fn log_denial(username: &str, address: IpAddr, reason: &'static str) {
+    static DENIED: LogLimit = LogLimit::new();
+    if let Some(left_out) = DENIED.allow() {
+        info!(account = shown(username), %address, reason, left_out, "sign-in failed");
+    }
+}
+
+/// Attempts that nobody could judge.
+static UNREADABLE: LogLimit = LogLimit::new();
+
 /// What the thread has.
 struct Judge {
     accounts: Accounts,
@@ -155,13 +169,17 @@ struct Judge {
 
 impl Judge {
     fn judge(&mut self, address: IpAddr, credentials: &Credentials, now_ms: u64) -> Verdict {
+        let username = &credentials.username;
         if !self.attempts.allow(address, now_ms) {
+            log_denial(username, address, "too many wrong attempts");
             return Verdict::Denied;
         }
-        let account = match self.accounts.find(&credentials.username) {
+        let account = match self.accounts.find(username) {
             Ok(account) => account,
             Err(error) => {
-                error!("nobody can sign in: {error}");
+                if let Some(left_out) = UNREADABLE.allow() {
+                    error!(left_out, "nobody can sign in: {error}");
+                }
                 return Verdict::Unavailable;
             }
         };
@@ -173,11 +191,18 @@ impl Judge {
             }
             Some(account) if is_behind.is_none() => {
                 let name = account.name;
-                error!("the password of {name:?} is not readable; set it with uproar user passwd");
+                if let Some(left_out) = UNREADABLE.allow() {
+                    error!(
+                        left_out,
+                        "the password of {name:?} is not readable; set it with uproar user passwd"
+                    );
+                }
                 Verdict::Unavailable
             }
-            _ => {
+            account => {
                 self.attempts.note_failure(address, now_ms);
+                let reason = if account.is_some() { "wrong password" } else { "unknown account" };
+                log_denial(username, address, reason);
                 Verdict::Denied
             }
         }

@@ -81,6 +81,24 @@ impl Measure {
             Self::Unmute => "unmute",
         }
     }
+
+    /// For how long, where it is for a time.
+    #[must_use]
+    pub fn seconds(&self) -> Option<u32> {
+        match self {
+            Self::Mute { seconds } => Some(*seconds),
+            Self::Kick { .. } | Self::Unmute => None,
+        }
+    }
+
+    /// Why, where the admin has said so.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Kick { reason } => reason.as_deref(),
+            Self::Mute { .. } | Self::Unmute => None,
+        }
+    }
 }
 
 /// From an admin, about a user.
@@ -88,6 +106,8 @@ impl Measure {
 pub struct Order {
     /// The admin.
     pub by: UserId,
+    /// Its name.
+    pub by_name: Arc<str>,
     /// The admin's connection.
     pub origin: Origin,
     /// The user.

@@ -39,8 +39,8 @@ impl Shard {
     pub fn admit(&mut self, arrival: Arrival, now: Now) -> ConnectionId {
         let Arrival { endpoint, peer, greeting, received, tls, permit } = arrival;
         let session = match endpoint {
-            Endpoint::Chat => self.user_session(UserDialect::Chat, peer, now),
-            Endpoint::Hub => self.user_session(UserDialect::Hub, peer, now),
+            Endpoint::Chat => self.user_session(UserDialect::Chat, now),
+            Endpoint::Hub => self.user_session(UserDialect::Hub, now),
             Endpoint::Raw { topic } => {
                 Session::Raw { topic: topic.into(), membership: TopicMembership::None }
             }
@@ -52,7 +52,7 @@ impl Shard {
         let has_ended = tls.as_ref().is_some_and(|tls| tls.peer_has_closed());
         let limits = &self.settings.limits;
         let connection =
-            Connection::new(session, Frame::new(greeting), tls, permit, limits, now.monotonic_ms);
+            Connection::new(session, peer, Frame::new(greeting), tls, permit, limits, now.monotonic_ms);
         let id = self.connections.insert(connection);
         self.schedule(id);
         self.begin_session(id);
@@ -97,10 +97,10 @@ impl Shard {
         }
     }
 
-    fn user_session(&mut self, dialect: UserDialect, peer: SocketAddr, now: Now) -> Session {
+    fn user_session(&mut self, dialect: UserDialect, now: Now) -> Session {
         let id = UserId::nth(self.users_admitted, self.settings.index, self.directory.shards());
         self.users_admitted += 1;
-        let mut user = User::new(id, dialect, peer, self.settings.limits.rate, now);
+        let mut user = User::new(id, dialect, self.settings.limits.rate, now);
         if let Some(timeout_ms) = self.settings.sign_in_timeout_ms {
             user.standing = Standing::Stranger { until_ms: now.monotonic_ms + timeout_ms };
         }

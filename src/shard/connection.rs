@@ -2,6 +2,7 @@
 //! life has come.
 
 use std::mem;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -119,6 +120,8 @@ pub(super) struct Connection {
     /// When the timers look at this connection next; entries of another time are stale.
     pub(super) timer_ms: u64,
     pub(super) session: Session,
+    /// The address and port at the other end.
+    pub(super) peer: SocketAddr,
     reader: Reader,
     /// Received and not yet read: an answer is awaited, the mesh is congested, or others have their turn.
     pending: Vec<u8>,
@@ -130,6 +133,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(
         session: Session,
+        peer: SocketAddr,
         greeting: Frame,
         tls: Option<Box<TlsStream>>,
         permit: Option<ClientPermit>,
@@ -149,6 +153,7 @@ impl Connection {
             last_received_ms: now_ms,
             timer_ms: 0,
             session,
+            peer,
             reader: Reader::new(Role::Server, limits.frame_bytes_max),
             pending: Vec::new(),
             greeting: Some(greeting),

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::Shard;
 use super::connection::{Ending, Phase};
@@ -16,6 +16,7 @@ use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::UserDialect;
 use crate::frame::Frame;
+use crate::log_limit::LogLimit;
 use crate::metrics::EndReason;
 use crate::protocol::{frames, tls};
 use crate::ring::{CloseMode, SendBatch};
@@ -34,6 +35,9 @@ const DRAIN_STEP_MS: u64 = 10;
 
 /// The least number of connections that are closed in a step.
 const DRAIN_STEP_COUNT_MIN: usize = 50;
+
+/// Evictions in the log: when a whole room's readers are slow, there are thousands at once.
+static EVICTED: LogLimit = LogLimit::new();
 
 /// A shutdown under way.
 #[derive(Debug)]
@@ -131,6 +135,11 @@ impl Shard {
             return;
         }
         let connection = self.connections.at(id.index);
+        if let Some(left_out) = EVICTED.allow() {
+            let (bytes, frames) = (connection.out.queued_bytes(), connection.out.waiting_frames());
+            let (dialect, address) = (connection.session.dialect(), connection.peer);
+            info!(connection = %id, %dialect, %address, reason, bytes, frames, left_out, "evicted");
+        }
         connection.out.truncate(Frame::new(frames::close(1013, reason)));
         self.mark_dirty(id);
     }

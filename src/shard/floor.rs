@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
@@ -22,7 +23,7 @@ use super::lobby::Admission;
 use super::stage::{Progress, Stage};
 use super::turn::{self, Class, Message, Surroundings};
 use super::{Arrival, Shard};
-use crate::accounts::{Attempt, Verdict, Verifier};
+use crate::accounts::{Attempt, Verdict, Verifier, log_denial};
 use crate::clock::{Now, RunningClock};
 use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
 use crate::mesh::{Address, Mailbox, Mesh};
@@ -183,6 +184,8 @@ impl Floor {
 
     fn admit(&mut self, admission: Admission) {
         let Admission { socket, peer, endpoint, response, received, tls, permit } = admission;
+        // A listener of both versions of IP sees clients of IPv4 as ::ffff:192.0.2.1 (RFC 4291, 2.5.5.2).
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let now = self.clock.now();
         let arrival = Arrival { endpoint, peer, greeting: response, received, tls, permit: Some(permit) };
         let id = self.shard.admit(arrival, now);
@@ -277,7 +280,10 @@ impl Surroundings for Outside<'_> {
     fn verify(&mut self, attempt: Attempt<Origin>) -> Option<Verdict> {
         match self.verifier {
             // Without accounts every pair is wrong.
-            None => Some(Verdict::Denied),
+            None => {
+                log_denial(&attempt.credentials.username, attempt.address, "no accounts without --data");
+                Some(Verdict::Denied)
+            }
             Some(verifier) => (!verifier.submit(attempt)).then_some(Verdict::Unavailable),
         }
     }

@@ -86,12 +86,12 @@ impl Shard {
     pub(super) fn handle_names(&mut self, id: ConnectionId, listed: &Arc<[MemberEntry]>, now: Now) {
         self.names_mut().update(listed);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let greeting = connection.greeting.take();
+        let (peer, greeting) = (connection.peer, connection.greeting.take());
         let Some(user) = self.connections.user(id) else { return };
         user.awaits_snapshot = false;
         match greeting {
             Some(greeting) => {
-                let handshake = hub::handshake(user.peer, self.names());
+                let handshake = hub::handshake(peer, self.names());
                 self.metrics.messages_delivered.add(1);
                 self.push_join(id, vec![greeting, Frame::new(handshake)]);
             }

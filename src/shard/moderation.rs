@@ -1,6 +1,8 @@
 //! What admins do to users: kick, mute, unmute. An order goes to the shard of the user that it is about,
 //! whatever room and dialect that user is in.
 
+use std::sync::Arc;
+
 use tracing::info;
 
 use super::Shard;
@@ -10,6 +12,7 @@ use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{Refusal, UserDialect, hub};
 use crate::hub::{Delivery, Measure, Order, Request, UserId};
+use crate::log_text::shown;
 use crate::metrics::EndReason;
 
 /// What a kicked user is told when the admin has given no reason.
@@ -28,17 +31,17 @@ impl Shard {
         if user.standing != (Standing::SignedIn { is_admin: true }) {
             return Err(Refusal::PermissionDenied);
         }
-        let by = user.id;
+        let (by, by_name) = (user.id, Arc::clone(&user.name));
         let measure = measure.ok_or(Refusal::InvalidFormat)?;
         let target = target.ok_or(Refusal::UserNotFound)?;
-        let order = Order { by, origin, target, measure };
+        let order = Order { by, by_name, origin, target, measure };
         self.request(target.shard(self.directory.shards()), Request::Moderate(order));
         Ok(())
     }
 
     /// Carries out an order on the user that it is about, who is one of this shard's if anyone's.
     pub(super) fn moderate(&mut self, order: Order, now: Now) {
-        let Order { by, origin, target, measure } = order;
+        let Order { by, by_name, origin, target, measure } = order;
         let found = self.users.get(&target).copied();
         let Some((id, user)) = found.and_then(|id| Some((id, self.connections.user(id)?))) else {
             self.reply(origin.shard, Delivery::UserNotFound { to: origin });
@@ -51,7 +54,16 @@ impl Shard {
             }
             Measure::Unmute => user.muted_until_ms = 0,
         }
-        info!(user = %target, %by, measure = measure.name(), "moderated");
+        info!(
+            user = %target,
+            name = shown(&user.name),
+            %by,
+            by_name = shown(&by_name),
+            measure = measure.name(),
+            seconds = measure.seconds(),
+            reason = measure.reason().map(shown),
+            "moderated"
+        );
         let told = match user.dialect {
             UserDialect::Chat => chat::direct(&in_chat(&measure), now),
             UserDialect::Hub => hub::system(&in_hub(&measure), self.names()),

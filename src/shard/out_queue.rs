@@ -268,6 +268,12 @@ impl OutQueue {
         self.unsent_bytes() + self.gated_bytes
     }
 
+    /// How many frames wait, those behind gates included.
+    pub(super) fn waiting_frames(&self) -> usize {
+        let resumed = self.resumed.as_ref().map_or(0, |batch| batch.frame_count());
+        self.waiting.len() + resumed + self.gated.as_ref().map_or(0, |gated| gated.len())
+    }
+
     /// What the peer could have read by now.
     fn unsent_bytes(&self) -> usize {
         self.waiting_bytes + self.in_flight_bytes

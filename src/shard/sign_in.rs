@@ -26,7 +26,7 @@ impl Shard {
         let ticket = self.origin(id);
         let Some(user) = self.connections.user(id) else { return };
         user.awaits_verdict = true;
-        let address = user.peer.ip();
+        let address = self.connections.at(id.index).peer.ip();
         self.attempts.push_back(Attempt { ticket, address, credentials });
     }
 

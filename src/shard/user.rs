@@ -1,6 +1,5 @@
 //! Users, of whatever dialect: what a shard knows of one of its own, and what they have in common.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Shard;
@@ -17,7 +16,6 @@ use crate::protocol::frames::MessageKind;
 pub(super) struct User {
     pub(super) id: UserId,
     pub(super) dialect: UserDialect,
-    pub(super) peer: SocketAddr,
     pub(super) name: Arc<str>,
     pub(super) connected_at: u64,
     pub(super) bucket: TokenBucket,
@@ -37,11 +35,10 @@ pub(super) struct User {
 
 impl User {
     /// A user of whom nobody has heard yet.
-    pub(super) fn new(id: UserId, dialect: UserDialect, peer: SocketAddr, rate: Rate, now: Now) -> Self {
+    pub(super) fn new(id: UserId, dialect: UserDialect, rate: Rate, now: Now) -> Self {
         Self {
             id,
             dialect,
-            peer,
             name: format!("User{id}").into(),
             connected_at: now.unix_seconds,
             bucket: TokenBucket::full(rate, now.monotonic_ms),
