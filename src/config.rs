@@ -7,12 +7,14 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rustix::thread::CpuSet;
 use tracing::level_filters::LevelFilter;
 
 pub use crate::address::AddressRange;
@@ -231,20 +233,30 @@ impl Config {
         within("max-frame", frame, FRAME_BYTES_MIN, FRAME_BYTES_MAX, size)?;
         within("max-message", message, MESSAGE_BYTES_MIN, FRAME_BYTES_MAX, size)?;
         if message > frame {
-            return refuse(
-                "max-message",
-                size(message),
-                format!("at most max-frame, which is {}", size(frame)),
-            );
+            return Err(Refusal {
+                key: "max-message",
+                value: size(message),
+                allowed: format!("at most max-frame, which is {}", size(frame)),
+                other: Some(Box::new(Other {
+                    key: "max-frame",
+                    value: size(frame),
+                    allowed: format!("at least max-message, which is {}", size(message)),
+                })),
+            });
         }
         within("max-head", self.max_head_bytes, HEAD_BYTES_LEAST, HEAD_BYTES_MOST, size)?;
         within("send-queue", queue, FRAME_BYTES_MIN, SEND_QUEUE_BYTES_MAX, size)?;
         if queue < frame {
-            return refuse(
-                "send-queue",
-                size(queue),
-                format!("at least max-frame, which is {}", size(frame)),
-            );
+            return Err(Refusal {
+                key: "send-queue",
+                value: size(queue),
+                allowed: format!("at least max-frame, which is {}", size(frame)),
+                other: Some(Box::new(Other {
+                    key: "max-frame",
+                    value: size(frame),
+                    allowed: format!("at most send-queue, which is {}", size(queue)),
+                })),
+            });
         }
         Ok(())
     }
@@ -259,12 +271,18 @@ impl Config {
             within(key, value, DURATION_MIN, DURATION_MAX, duration)?;
         }
         // Otherwise every silent connection is closed before a ping could have shown that it lives.
+        let (idle, ping) = (duration(self.idle_timeout), duration(self.ping_interval));
         if self.idle_timeout <= self.ping_interval {
-            return refuse(
-                "idle-timeout",
-                duration(self.idle_timeout),
-                format!("longer than ping-interval, which is {}", duration(self.ping_interval)),
-            );
+            return Err(Refusal {
+                key: "idle-timeout",
+                allowed: format!("longer than ping-interval, which is {ping}"),
+                other: Some(Box::new(Other {
+                    key: "ping-interval",
+                    allowed: format!("shorter than idle-timeout, which is {idle}"),
+                    value: ping,
+                })),
+                value: idle,
+            });
         }
         Ok(())
     }
@@ -319,10 +337,23 @@ pub struct Refusal {
     pub value: String,
     /// What is allowed instead, to follow "allowed is".
     pub allowed: String,
+    /// The setting that this one does not go with, if it is that: one of the two must change.
+    pub other: Option<Box<Other>>,
+}
+
+/// A setting that another one does not go with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// The setting, by its flag's name without the dashes.
+    pub key: &'static str,
+    /// Its value, as one would write it.
+    pub value: String,
+    /// What would be allowed here, to follow "allowed is".
+    pub allowed: String,
 }
 
 fn refuse(key: &'static str, value: String, allowed: impl Into<String>) -> Result<(), Refusal> {
-    Err(Refusal { key, value, allowed: allowed.into() })
+    Err(Refusal { key, value, allowed: allowed.into(), other: None })
 }
 
 fn within<T: PartialOrd + Copy>(
@@ -384,6 +415,32 @@ impl Placement {
             Self::Unpinned(shards) => shards.get(),
         }
     }
+
+    /// Lets the calling thread, and those that it starts from now on, run on the cores of the shards alone,
+    /// where they are pinned.
+    ///
+    /// # Errors
+    ///
+    /// When the process may not use one of them.
+    pub fn confine(&self) -> io::Result<()> {
+        match self {
+            Self::Pinned(cores) => pin(cores),
+            Self::Unpinned(_) => Ok(()),
+        }
+    }
+}
+
+/// Lets the calling thread, and those that it starts from now on, run on these cores alone.
+///
+/// # Errors
+///
+/// When the process may not use one of them.
+pub fn pin(cores: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        set.set(core);
+    }
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
 /// The cores of the calling thread's affinity mask, in ascending order; `None` when it cannot be read.

@@ -37,6 +37,8 @@ pub mod dialect;
 #[cfg(feature = "server")]
 pub mod hub;
 #[cfg(feature = "server")]
+pub mod log_queue;
+#[cfg(feature = "server")]
 pub mod log_text;
 #[cfg(feature = "server")]
 pub mod logging;

@@ -1,33 +1,199 @@
 //! The log: lines on standard error, as text or as JSON.
 //!
-//! What people say never gets there. Uproar logs counts, names of reasons and connection ids, and of the
+//! What people say never gets there. Uproar logs counts, reasons, addresses and ids; names only where somebody
+//! failed to sign in or was moderated, as `log_text` shows them. Of the
 //! crates that it uses nothing is logged at all: at their most talkative levels some print the messages
 //! that pass through them.
+//!
+//! Nothing waits for the reader of standard error or of standard output. What is written there goes through a
+//! [`LineQueue`] each; at the end of the process the last lines have [`FLUSH_TIME_MAX`] to leave.
 
-use std::io::IsTerminal;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::panic::{self, PanicHookInfo};
+use std::thread;
+use std::time::Duration;
 
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber, error, info, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::config::LogFormat;
+use crate::config::{Config, LogFormat, Placement};
+use crate::log_queue::LineQueue;
+use crate::preflight::Capacity;
 
 /// The target that all of Uproar's own events start with: the crate's name.
 const OWN_TARGET: &str = "uproar";
 
-/// Starts logging to standard error for the whole process; to be called once.
-///
-/// Text is coloured when standard error is a terminal.
-///
-/// # Errors
-///
-/// When a logger has been set already.
-pub fn init(format: LogFormat, level: LevelFilter) -> Result<(), TryInitError> {
-    let is_coloured = std::io::stderr().is_terminal();
-    subscriber(format, level, is_coloured, std::io::stderr).try_init()
+/// How long the end of the process waits for a reader of the last lines. One that reads needs no
+/// millisecond; one that has stalled is not worth a supervisor's patience.
+pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The name of the thread that writes the log.
+const THREAD: &str = "log";
+
+/// The ways to standard output and standard error. Dropping it gives the last lines their time to leave.
+#[derive(Debug)]
+pub struct Log {
+    format: LogFormat,
+    out: LineQueue,
+    err: LineQueue,
+}
+
+impl Log {
+    /// Starts the threads that write. Nothing is logged before [`Log::init`].
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started.
+    pub fn start(format: LogFormat) -> io::Result<Self> {
+        let tell_gap =
+            |lines| warn!(lines, "lines of the log were dropped, because nobody read them in time");
+        let err = LineQueue::start(THREAD, rustix::stdio::stderr(), tell_gap)?;
+        err.become_the_log();
+        let out = LineQueue::start("banner", rustix::stdio::stdout(), |_| {})?;
+        Ok(Self { format, out, err })
+    }
+
+    /// Has the whole process log from this level on, its panics too; to be called once.
+    ///
+    /// Text is coloured when standard error is a terminal.
+    ///
+    /// # Errors
+    ///
+    /// When a logger has been set already.
+    pub fn init(&self, level: LevelFilter) -> Result<(), TryInitError> {
+        let is_coloured = io::stderr().is_terminal();
+        let queue = self.err.clone();
+        subscriber(self.format, level, is_coloured, move || queue.clone()).try_init()?;
+        let (queue, default) = (self.err.clone(), panic::take_hook());
+        panic::set_hook(Box::new(move |panic| {
+            // Without a log, or about the log itself, the default has to do. It writes to standard error and
+            // may wait for its reader.
+            if !tracing::enabled!(Level::ERROR) || thread::current().name() == Some(THREAD) {
+                return default(panic);
+            }
+            log_panic(panic);
+            // The process may be about to abort.
+            queue.flush(FLUSH_TIME_MAX);
+        }));
+        Ok(())
+    }
+
+    /// Says why nothing is served, at whatever level the log is: as it is, or as a line of JSON.
+    pub fn refuse(&self, text: &str) {
+        match self.format {
+            LogFormat::Text => self.err.push(format!("{}\n", text.trim_end()).as_bytes()),
+            LogFormat::Json => self.say(&self.err, || error!("{}", text.trim_end())),
+        }
+    }
+
+    /// Says on standard output where the server is, on what it runs and which limits are in force.
+    pub fn announce(&self, config: &Config, capacity: Capacity, address: SocketAddr) {
+        match self.format {
+            LogFormat::Text => self.out.push(banner(config, capacity, address).as_bytes()),
+            LogFormat::Json => self.say(&self.out, || log_banner(config, capacity, address)),
+        }
+    }
+
+    /// Writes events to a queue, in our format and at every level.
+    fn say(&self, queue: &LineQueue, events: impl FnOnce()) {
+        let queue = queue.clone();
+        let all = subscriber(self.format, LevelFilter::INFO, false, move || queue.clone());
+        tracing::subscriber::with_default(all, events);
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.out.flush(FLUSH_TIME_MAX);
+        self.err.flush(FLUSH_TIME_MAX);
+    }
+}
+
+/// In words of the default hook, which people know to look for.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let message =
+        text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => {
+            error!("thread '{thread}' panicked at {place}: {message}\n{backtrace}");
+        }
+        _ => error!("thread '{thread}' panicked at {place}: {message}"),
+    }
+}
+
+fn banner(config: &Config, capacity: Capacity, address: SocketAddr) -> String {
+    let shards = match &config.placement {
+        Placement::Pinned(cores) => format!("{}, pinned to cores {}", cores.len(), list(cores)),
+        Placement::Unpinned(shards) => format!("{shards}, not pinned"),
+    };
+    let rate = match config.rate {
+        0 => "no limit".to_owned(),
+        rate => format!("{rate} messages a second, bursts of {}", config.burst),
+    };
+    let history = match &config.data {
+        Some(data) => format!("kept in {}", data.display()),
+        None => "in memory: gone when the server ends, see --data".to_owned(),
+    };
+    format!(
+        "uproar {} listening on {}://{address}\n  \
+           shards   {shards}\n  \
+           clients  at most {}, and {} that have not upgraded yet\n  \
+           message  at most {} bytes, frame {}, send queue {}\n  \
+           rate     {rate}\n  \
+           history  {} messages a room, {history}\n",
+        env!("CARGO_PKG_VERSION"),
+        scheme(config),
+        capacity.max_clients,
+        capacity.lobby_max,
+        config.max_message_bytes,
+        config.max_frame_bytes,
+        config.send_queue_bytes,
+        config.history,
+    )
+}
+
+/// The same for programs.
+fn log_banner(config: &Config, capacity: Capacity, address: SocketAddr) {
+    let cores = match &config.placement {
+        Placement::Pinned(cores) => Some(list(cores)),
+        Placement::Unpinned(_) => None,
+    };
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        shards = config.placement.shards(),
+        cores,
+        clients_max = capacity.max_clients,
+        lobby_max = capacity.lobby_max,
+        message_bytes_max = config.max_message_bytes,
+        frame_bytes_max = config.max_frame_bytes,
+        queue_bytes_max = config.send_queue_bytes,
+        rate = config.rate,
+        burst = config.burst,
+        history = config.history,
+        data = config.data.as_ref().map(|data| tracing::field::display(data.display())),
+        "listening on {}://{address}",
+        scheme(config),
+    );
+}
+
+fn scheme(config: &Config) -> &'static str {
+    if config.tls_cert.is_some() { "https" } else { "http" }
+}
+
+fn list(cores: &[usize]) -> String {
+    cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn subscriber<W>(format: LogFormat, level: LevelFilter, is_coloured: bool, writer: W) -> impl Subscriber

@@ -52,8 +52,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! It takes over SIGINT and SIGTERM, with TLS also SIGHUP, keeps the calling thread on the cores of the
-//! configuration, and returns when the shutdown that the signals ask for is complete.
+//! It takes over SIGINT, SIGTERM, SIGHUP and SIGXFSZ, keeps the calling thread on the cores of the
+//! configuration, and returns when the shutdown that the first two ask for is complete, or cut short by a
+//! second one.
 //!
 //! [`cli`]: crate::cli
 //! [`preflight`]: crate::preflight
@@ -65,7 +66,6 @@
 //! [`mesh`]: crate::mesh
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::ops::ControlFlow;
@@ -75,19 +75,18 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::thread::CpuSet;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::accounts::{AccountError, Accounts, Verifier};
 use crate::address::{self, AddressLimits, AddressRefusal};
 use crate::certificate::{Certificate, CertificateError, CertificateFiles};
 use crate::clock::{Clock, RunningClock};
-use crate::config::{Auth, Config, Placement, Presence};
+use crate::config::{self, Auth, Config, Placement, Presence};
 use crate::hub::{self, Delivery, Directory, Origin, PresencePolicy, Restored, ShardIndex};
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
 use crate::metrics::{Metrics, RefusalReason, ShardMetrics};
@@ -172,6 +171,9 @@ pub enum ServerError {
          see that the disk works"
     )]
     NotStopped,
+    /// Somebody did not want to wait for the shutdown.
+    #[error("stopped by a second signal")]
+    Interrupted,
     /// Signals or threads could not be set up.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -194,10 +196,8 @@ pub fn run(
     capacity: Capacity,
     announce: impl FnOnce(SocketAddr),
 ) -> Result<(), ServerError> {
-    if let Placement::Pinned(cores) = &config.placement {
-        // This thread only waits, but not on a core that was left to somebody else.
-        pin(cores)?;
-    }
+    // This thread only waits, but not on a core that was left to somebody else.
+    config.placement.confine()?;
     // Held until every shard has ended.
     let data = config.data.as_deref().map(DataDirectory::lock).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -212,11 +212,15 @@ async fn serve(
 ) -> Result<(), ServerError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // By default it ends the process; a program that has a terminal, or a supervisor that has every service read
+    // its files again, means another end of it.
+    let mut hangup = signal(SignalKind::hangup())?;
+    // With a handler of its own in place of the default, which ends the process, a write beyond RLIMIT_FSIZE
+    // fails like one to a full disk (setrlimit(2)). tokio keeps the handler when the stream is dropped.
+    drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
     let (tls_in_use, tls) = watch::channel(None);
     let certificate =
         CertificateFiles::of(config).map(|files| Certificate::open(files, tls_in_use)).transpose()?;
-    // Without a certificate the signal means what it means by default: the end of the terminal, and ours.
-    let mut hangup = certificate.is_some().then(|| signal(SignalKind::hangup())).transpose()?;
     let shards = shard_count(&config.placement);
     let directory = Directory::new(&config.rooms, shards);
     // Ahead of the listeners, so that nobody is let in whose words could not be kept.
@@ -292,9 +296,10 @@ async fn serve(
             }
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            _ = signalled(&mut hangup) => {
-                if let Some(certificate) = &certificate {
-                    certificate.reload();
+            _ = hangup.recv() => {
+                match &certificate {
+                    Some(certificate) => certificate.reload(),
+                    None => info!("SIGHUP without effect: there is no certificate to read again, see --tls-cert"),
                 }
                 continue;
             }
@@ -322,8 +327,7 @@ async fn serve(
             }
         }
         if deadline.is_some() {
-            error!("stopped by a second signal");
-            std::process::exit(1);
+            break Err(ServerError::Interrupted);
         }
         info!("shutting down");
         deadline = Some(Instant::now() + config.drain_timeout);
@@ -337,14 +341,6 @@ async fn serve(
         }
     }
     outcome
-}
-
-/// The next such signal; never, where it is not looked for.
-async fn signalled(signal: &mut Option<Signal>) -> Option<()> {
-    match signal {
-        Some(signal) => signal.recv().await,
-        None => pending().await,
-    }
 }
 
 fn shard_count(placement: &Placement) -> u16 {
@@ -524,15 +520,6 @@ fn settings(config: &Config, index: ShardIndex) -> Settings {
     }
 }
 
-/// Lets the calling thread, and those that it starts, run on these cores alone.
-fn pin(cores: &[usize]) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    for &core in cores {
-        set.set(core);
-    }
-    Ok(rustix::thread::sched_setaffinity(None, &set)?)
-}
-
 /// What all threads are started with.
 #[derive(Clone)]
 struct Common {
@@ -587,8 +574,10 @@ impl ShardStart {
         let failed = |source| ServerError::Shard { shard, source };
         let panicked = failed(io::Error::other("its thread has panicked"));
         let ending = Ending { report: self.common.report.clone(), outcome: Err(panicked) };
-        let pinned = self.core.map_or(Ok(()), |core| pin(&[core]));
-        ending.finish(pinned.and_then(|()| tokio_uring::start(self.serve())).map_err(failed));
+        let pinned = self.core.map_or(Ok(()), |core| config::pin(&[core]));
+        let runtime =
+            pinned.and_then(|()| ring::with_patience(|| tokio_uring::Runtime::new(&tokio_uring::builder())));
+        ending.finish(runtime.and_then(|runtime| runtime.block_on(self.serve())).map_err(failed));
     }
 
     async fn serve(self) -> io::Result<()> {
@@ -625,7 +614,7 @@ impl ShardStart {
         let floor = Floor {
             shard,
             index: self.index,
-            ring: Ring::new(ring::Options::default())?,
+            ring: ring::with_patience(|| Ring::new(ring::Options::default()))?,
             mailbox: self.mailbox,
             mesh: self.mesh,
             verifier: self.verifier,

@@ -1,5 +1,6 @@
 //! Where values come from: the command line, the environment and the file, one layer over the other.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -60,23 +61,21 @@ impl Settings {
         Self(flags)
     }
 
-    pub(super) fn add_environment(
-        &mut self,
-        read: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<(), UsageError> {
+    pub(super) fn add_environment(&mut self, environment: &Environment) -> Result<(), UsageError> {
+        let known: Vec<String> = keys().into_iter().chain(["config".to_owned()]).collect();
+        let names: Vec<String> = known.iter().map(|key| variable(key)).collect();
+        if let Some(name) = environment.names().find(|name| !names.iter().any(|known| *known == **name)) {
+            return Err(UsageError::Variable { name: name.into_owned(), known: names.join(", ") });
+        }
         let mut layer = BTreeMap::new();
-        for key in keys().into_iter().chain(["config".to_owned()]) {
-            let Some(value) = read(&variable(&key)).filter(|value| !value.is_empty()) else {
-                continue;
-            };
-            let setting = |value: &OsStr| Setting {
-                value: value.to_string_lossy().into_owned(),
-                source: Source::Environment,
-            };
+        for key in known {
+            let Some(value) = environment.get(&key) else { continue };
+            let setting =
+                Setting { value: value.to_string_lossy().into_owned(), source: Source::Environment };
             if value.to_str().is_none() {
-                return Err(setting(&value).refused(&key, "allowed is UTF-8"));
+                return Err(setting.refused(&key, "allowed is UTF-8"));
             }
-            layer.insert(key, setting(&value));
+            layer.insert(key, setting);
         }
         self.add(layer)
     }
@@ -152,17 +151,72 @@ impl Settings {
             .collect()
     }
 
-    /// The validation's refusal, with the place where the value was written.
+    /// The validation's refusal, with the place where the value was written. A default was written nowhere: then
+    /// the setting is to blame that does not go with it.
     pub(super) fn blame(&self, refusal: Refusal) -> UsageError {
-        let reason = format!("allowed is {}", refusal.allowed);
-        match self.0.get(refusal.key) {
-            Some(setting) => setting.refused(refusal.key, reason),
+        let Refusal { key, value, allowed, other } = refusal;
+        match other {
+            Some(other) if !self.0.contains_key(key) => {
+                let reason = format!("allowed is {}; or set --{key}, too", other.allowed);
+                self.refused(other.key, &other.value, &reason)
+            }
+            _ => self.refused(key, &value, &format!("allowed is {allowed}")),
+        }
+    }
+
+    /// Refuses a setting's value, which is shown as it was written, if it was.
+    pub(super) fn refused(&self, key: &str, value: &str, reason: &str) -> UsageError {
+        match self.0.get(key) {
+            Some(setting) => setting.refused(key, reason),
             None => UsageError::Value {
-                value: refusal.value,
-                place: format!("--{} (the default)", refusal.key),
-                reason,
+                value: value.to_owned(),
+                place: format!("--{key} (the default)"),
+                reason: reason.to_owned(),
             },
         }
+    }
+}
+
+/// What begins the names of our variables.
+const PREFIX: &str = "UPROAR_";
+
+/// What `loadgen` reads, which may start a server with its own environment.
+const OF_LOADGEN: &str = "UPROAR_BASELINES";
+
+/// What begins and ends the names of the variables in which Kubernetes tells each container of the services that
+/// there are: for one named uproar, `UPROAR_SERVICE_HOST`, `UPROAR_PORT_8080_TCP` and more.
+const SERVICE: [&str; 2] = ["_SERVICE_", "_PORT"];
+const SERVICE_HOST: &str = "_SERVICE_HOST";
+
+/// The variables with our prefix that are not empty, without those that are known to be of others.
+pub(super) struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    pub(super) fn of(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let is_ours = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        let ours = variables.into_iter().filter(|(name, value)| is_ours(name) && !value.is_empty());
+        let mut ours: BTreeMap<_, _> = ours.collect();
+        let hosts =
+            ours.keys().filter_map(|name| Some(name.to_str()?.strip_suffix(SERVICE_HOST)?.to_owned()));
+        let services: Vec<String> = hosts.collect();
+        ours.retain(|name, _| {
+            let name = name.to_string_lossy();
+            let is_of = |service: &String| {
+                name.strip_prefix(&**service)
+                    .is_some_and(|rest| SERVICE.iter().any(|part| rest.starts_with(part)))
+            };
+            name != OF_LOADGEN && !services.iter().any(is_of)
+        });
+        Self(ours)
+    }
+
+    /// The variable of a key.
+    pub(super) fn get(&self, key: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(&variable(key))).map(OsString::as_os_str)
+    }
+
+    fn names(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.0.keys().map(|name| name.to_string_lossy())
     }
 }
 
@@ -182,7 +236,7 @@ fn keys() -> Vec<String> {
 
 /// The environment variable of a key.
 fn variable(key: &str) -> String {
-    format!("UPROAR_{}", key.replace('-', "_").to_uppercase())
+    format!("{PREFIX}{}", key.replace('-', "_").to_uppercase())
 }
 
 /// A value of the file as the command line would write it: lists with commas.

@@ -20,9 +20,10 @@ use tracing::level_filters::LevelFilter;
 
 use crate::accounts::UserCommand;
 use crate::config::{Auth, Config, LogFormat, Placement, Presence};
-use layers::Settings;
+use layers::{Environment, Settings};
 use values::{
-    AddressList, CoreList, HostList, OriginList, RoomList, address, duration, level, number, shards, size,
+    AddressList, CoreList, HostList, ListenAddress, OriginList, RoomList, duration, level, number, shards,
+    size,
 };
 
 /// What the process was asked to do.
@@ -74,6 +75,14 @@ pub enum UsageError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A variable has our prefix, and is no setting.
+    #[error("unknown variable {name}; known are {known}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
     /// Two settings of one place exclude each other.
     #[error("{0} and {1} cannot be used together: name the cores, or say how many shards to run unpinned")]
     Conflict(String, String),
@@ -92,57 +101,121 @@ impl UsageError {
         }
     }
 
+    /// True when the help or the version was asked for.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        self.exit_code() == 0
+    }
+
     /// Prints the help or the version to standard output, an error to standard error.
     pub fn print(&self) {
         match self {
             // Who closed the output does not want to read it.
             Self::CommandLine(error) => drop(error.print()),
-            error => eprintln!("error: {error}\n\nFor more information, try '--help'."),
+            error => eprintln!("{}", error.text()),
+        }
+    }
+
+    /// The error as a person at a terminal reads it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::CommandLine(error) => error.to_string().trim_end().to_owned(),
+            error => format!("error: {error}\n\nFor more information, try '--help'."),
         }
     }
 }
 
+/// Why there is no [`Invocation`], and in which form to say it.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused {
+    /// What is wrong.
+    #[source]
+    pub error: UsageError,
+    /// What the log would have looked like, as far as that could be told.
+    pub log_format: LogFormat,
+}
+
 /// Reads the invocation from arguments (the program's name first) and an environment.
 ///
-/// `environment` is asked for `UPROAR_…` variables by name; [`std::env::var_os`] is the real one. An
+/// Of the environment, [`std::env::vars_os`] for the real one, the variables that begin with `UPROAR_` count. An
 /// empty variable counts as unset, since that is how compose files and unit files say it.
 ///
 /// # Errors
 ///
-/// When a flag is unknown, a value is not allowed, or the file cannot be read or has an unknown key; also
-/// when help or version was asked for.
+/// When a flag or such a variable is unknown, a value is not allowed, or the file cannot be read or has an
+/// unknown key; also when help or version was asked for.
 pub fn parse(
     args: impl IntoIterator<Item = impl Into<OsString>>,
-    environment: impl Fn(&str) -> Option<OsString>,
-) -> Result<Invocation, UsageError> {
-    parse_all(args.into_iter().map(Into::into).collect(), &environment)
-}
-
-fn parse_all(
-    mut args: Vec<OsString>,
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Invocation, UsageError> {
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Invocation, Refused> {
+    let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     if args.is_empty() {
         args.push("uproar".into());
     }
-    if args.get(1).is_some_and(|first| first == "user") {
-        let (command, rest) = user::parse(&args[2..])?;
-        let config = parse_all([args.swap_remove(0)].into_iter().chain(rest).collect(), environment)?.config;
-        let data = config.data.clone().ok_or(UsageError::NoData)?;
-        return Ok(Invocation { command: Command::User { command, data }, config });
+    let environment = Environment::of(environment);
+    let mut log_format = log_format(&args, &environment);
+    let invocation = if args.get(1).is_some_and(|first| first == "user") {
+        parse_user(args, &environment)
+    } else {
+        parse_server(args, &environment, &mut log_format)
+    };
+    invocation.map_err(|error| Refused { error, log_format })
+}
+
+/// What the log is to look like according to the command line and the environment, whatever else is wrong with
+/// them.
+fn log_format(args: &[OsString], environment: &Environment) -> LogFormat {
+    let mut texts = args.iter().map(|arg| arg.to_str().unwrap_or_default()).take_while(|text| *text != "--");
+    let mut flag = None;
+    while let Some(text) = texts.next() {
+        let value = if text == "--log" { texts.next() } else { text.strip_prefix("--log=") };
+        flag = flag.or(value);
     }
+    let format = flag.or_else(|| environment.get("log")?.to_str());
+    format.and_then(|format| format.parse().ok()).unwrap_or(LogFormat::Text)
+}
+
+fn parse_user(mut args: Vec<OsString>, environment: &Environment) -> Result<Invocation, UsageError> {
+    let (command, rest) = user::parse(&args[2..])?;
+    let args = [args.swap_remove(0)].into_iter().chain(rest).collect();
+    let (flags, settings) = read(args, environment)?;
+    // Where a server would listen is not its business, and a name may take its time.
+    let config = validated(flags, &settings, Config::default().listen)?;
+    let data = config.data.clone().ok_or(UsageError::NoData)?;
+    Ok(Invocation { command: Command::User { command, data }, config })
+}
+
+fn parse_server(
+    args: Vec<OsString>,
+    environment: &Environment,
+    log_format: &mut LogFormat,
+) -> Result<Invocation, UsageError> {
+    let (mut flags, settings) = read(args, environment)?;
+    *log_format = flags.log;
+    let listen =
+        flags.listen.resolve().map_err(|reason| settings.refused("listen", &flags.listen.0, &reason))?;
+    let command = flags.command.take().unwrap_or(Command::Serve);
+    Ok(Invocation { command, config: validated(flags, &settings, listen)? })
+}
+
+/// Reads the flags, and what stands in other places.
+fn read(mut args: Vec<OsString>, environment: &Environment) -> Result<(Flags, Settings), UsageError> {
     let given = Flags::command().try_get_matches_from(&args)?;
     let mut settings = Settings::given(&given);
     settings.add_environment(environment)?;
     settings.add_file()?;
-
     // Before the command line's own arguments, since those may end with `--`.
     args.splice(1..1, settings.arguments());
-    let mut flags = Flags::from_arg_matches(&Flags::command().try_get_matches_from(args)?)?;
-    let command = flags.command.take().unwrap_or(Command::Serve);
-    let config = flags.into_config();
+    let flags = Flags::from_arg_matches(&Flags::command().try_get_matches_from(args)?)?;
+    Ok((flags, settings))
+}
+
+fn validated(flags: Flags, settings: &Settings, listen: SocketAddr) -> Result<Config, UsageError> {
+    let config = flags.into_config(listen);
     config.validate().map_err(|refusal| settings.blame(refusal))?;
-    Ok(Invocation { command, config })
+    Ok(config)
 }
 
 /// A chat and broadcast server that lives on io_uring.
@@ -165,9 +238,9 @@ struct Flags {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Address and port to listen on.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
-    listen: SocketAddr,
+    /// Address and port to listen on; a name stands for its first IPv4 address, or else its first IPv6 one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: ListenAddress,
 
     /// Cores to run on, one shard pinned to each [default: all that the process may use].
     #[arg(long, value_name = "0,2-3", conflicts_with = "shards")]
@@ -289,9 +362,9 @@ struct Flags {
 }
 
 impl Flags {
-    fn into_config(self) -> Config {
+    fn into_config(self, listen: SocketAddr) -> Config {
         Config {
-            listen: self.listen,
+            listen,
             placement: match (self.cores, self.shards) {
                 (Some(CoreList(cores)), _) => Placement::Pinned(cores),
                 (None, Some(shards)) => Placement::Unpinned(shards),

@@ -5,8 +5,13 @@ use crate::config::AllowedOrigin;
 
 /// Parses `args` (without the program's name) in an environment of these variables.
 fn parse_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {
-    let read = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-    parse(["uproar"].iter().chain(args), read)
+    refused_in(args, variables).map_err(|refused| refused.error)
+}
+
+/// The same with the form in which a refusal is to be said.
+fn refused_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Refused> {
+    let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+    parse(["uproar"].iter().chain(args), variables)
 }
 
 fn config(args: &[&str]) -> Config {
@@ -242,7 +247,8 @@ fn an_error_names_the_place_where_the_value_was_written() {
     );
     assert_eq!(
         refusal(&[], &[("UPROAR_MAX_FRAME", "2MiB")]),
-        "invalid value '1MiB' for --send-queue (the default): allowed is at least max-frame, which is 2MiB"
+        "invalid value '2MiB' for UPROAR_MAX_FRAME: allowed is at most send-queue, which is 1MiB; or set \
+         --send-queue, too"
     );
     for (text, wanted) in [
         ("max-message = \"tiny\"", "'tiny' for max-message in PATH: allowed is a size, such as"),
@@ -261,7 +267,7 @@ fn an_error_names_the_place_where_the_value_was_written() {
         ("log-level = \"loud\"", "'loud' for log-level in PATH: allowed is error, warn"),
         ("cores = \"3-1\"", "'3-1' for cores in PATH: allowed is cores and ranges of them, such as 0,2-3"),
         ("shards = 0", "'0' for shards in PATH: allowed is 1 to 1024"),
-        ("listen = 8080", "'8080' for listen in PATH: allowed is an address and a port"),
+        ("listen = 8080", "'8080' for listen in PATH: allowed is an address or a name, and a port"),
         ("auth = \"maybe\"", "'maybe' for auth in PATH: allowed is off or required"),
         ("log = \"xml\"", "'xml' for log in PATH: allowed is text or json"),
     ] {
@@ -269,6 +275,103 @@ fn an_error_names_the_place_where_the_value_was_written() {
         let said = refusal(&["--config", &path], &[]);
         assert!(said.contains(&wanted.replace("PATH", &path)), "{text}: {said}");
     }
+}
+
+#[test]
+fn the_setting_that_was_given_is_blamed_and_not_a_default() {
+    for (args, wanted) in [
+        (
+            &["--max-frame=5KiB"][..],
+            "invalid value '5KiB' for --max-frame: allowed is at least max-message, which is 10KiB; or set \
+             --max-message, too",
+        ),
+        (
+            &["--ping-interval=5m"],
+            "invalid value '5m' for --ping-interval: allowed is shorter than idle-timeout, which is 2m; or set \
+             --idle-timeout, too",
+        ),
+        (
+            &["--idle-timeout=20s"],
+            "invalid value '20s' for --idle-timeout: allowed is longer than ping-interval",
+        ),
+        (
+            &["--send-queue=1KiB", "--max-frame=64KiB"],
+            "invalid value '1KiB' for --send-queue: allowed is at least max-frame",
+        ),
+    ] {
+        let said = refusal(args, &[]);
+        assert!(said.starts_with(wanted), "{said}");
+    }
+}
+
+#[test]
+fn variables_with_our_prefix_that_name_nothing_are_refused() {
+    let said = refusal(&[], &[("UPROAR_MAX_CLIENT", "5"), ("UPROAR_RATE", "7")]);
+    assert!(said.starts_with("unknown variable UPROAR_MAX_CLIENT; known are UPROAR_LISTEN, "), "{said}");
+    assert!(said.ends_with(", UPROAR_CONFIG"), "{said}");
+    assert!(refusal(&["user", "list"], &[("UPROAR_DATE", "/x")]).starts_with("unknown variable UPROAR_DATE"));
+    // Empty ones are unset, others have other prefixes, or are known to be of others.
+    let config = parse_in(
+        &[],
+        &[
+            ("UPROAR_NOTHING", ""),
+            ("UPROAR", "target/release/uproar"),
+            ("UPROARS_RATE", "1"),
+            ("UPROAR_BASELINES", "/tmp"),
+            ("UPROAR_SERVICE_HOST", "10.0.0.1"),
+            ("UPROAR_SERVICE_PORT", "8080"),
+            ("UPROAR_SERVICE_PORT_HTTP", "8080"),
+            ("UPROAR_PORT", "tcp://10.0.0.1:8080"),
+            ("UPROAR_PORT_8080_TCP_ADDR", "10.0.0.1"),
+            ("UPROAR_METRICS_SERVICE_HOST", "10.0.0.2"),
+            ("UPROAR_METRICS_PORT_80_TCP", "tcp://10.0.0.2:80"),
+            ("UPROAR_RATE", "7"),
+        ],
+    );
+    assert_eq!(config.unwrap().config.rate, 7);
+    assert!(refusal(&[], &[("UPROAR_PORT", "8080")]).starts_with("unknown variable UPROAR_PORT;"));
+}
+
+#[test]
+fn a_refusal_is_told_in_the_form_of_the_log_as_soon_as_that_is_known() {
+    let (_file, path) = file("log = \"json\"\nhistory = 20000\n");
+    for (args, variables, wanted) in [
+        (&["--history=x"][..], &[][..], LogFormat::Text),
+        (&["--history=x", "--log=json"], &[], LogFormat::Json),
+        (&["--log", "json", "--unheard-of"], &[], LogFormat::Json),
+        (&["--history=20000", "--log=json"], &[], LogFormat::Json),
+        (&["--history=x"], &[("UPROAR_LOG", "json")], LogFormat::Json),
+        (&[], &[("UPROAR_LOG", "json"), ("UPROAR_BURST", "x")], LogFormat::Json),
+        (&["--log=text", "--history=x"], &[("UPROAR_LOG", "json")], LogFormat::Text),
+        (&["--log=xml"], &[("UPROAR_LOG", "xml")], LogFormat::Text),
+        (&["--config", &path], &[], LogFormat::Json),
+    ] {
+        assert_eq!(refused_in(args, variables).unwrap_err().log_format, wanted, "{args:?} {variables:?}");
+    }
+}
+
+#[test]
+fn a_name_to_listen_on_stands_for_its_ipv4_address_if_it_has_one() {
+    let listen = config(&["--listen=localhost:8090"]).listen;
+    assert!(listen.ip().is_loopback() && listen.port() == 8090, "{listen}");
+    let found = ["[::1]:80", "127.0.0.1:80", "127.0.0.2:80"].map(|text| text.parse().unwrap());
+    assert_eq!(values::preferred(found.into_iter()), Some(found[1]));
+    assert_eq!(values::preferred(found[..1].iter().copied()), Some(found[0]));
+    let said = refusal(&[], &[("UPROAR_LISTEN", "no-such-name.invalid:80")]);
+    let start = "invalid value 'no-such-name.invalid:80' for UPROAR_LISTEN: the name cannot be resolved: ";
+    assert!(said.starts_with(start), "{said}");
+    for text in
+        ["localhost", ":80", "127.0.0.1:99999", "127.0.0.300:80", "a b:80", "http://a:80", "::1:80", "a:+8"]
+    {
+        assert!(
+            refusal(&["--listen", text], &[]).contains("allowed is an address or a name, and a port"),
+            "{text}"
+        );
+    }
+    // Whoever manages accounts listens nowhere.
+    assert!(
+        parse_in(&["user", "list", "--data=/x"], &[("UPROAR_LISTEN", "no-such-name.invalid:80")]).is_ok()
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How values are written.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
@@ -72,8 +72,47 @@ pub(super) type OriginList = List<AllowedOrigin>;
 pub(super) type AddressList = List<AddressRange>;
 pub(super) type HostList = List<AllowedHost>;
 
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "allowed is an address and a port, such as 127.0.0.1:8080 or [::]:8080".into())
+/// Where to listen, as it is written: an address or a name, and a port.
+#[derive(Clone, Debug)]
+pub(super) struct ListenAddress(pub(super) String);
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_name = |name: &str| {
+            let is_of_names = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+            // The last label of a name is never a number (RFC 1123, 2.1), so that an address with a mistake in it
+            // is none.
+            let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+            name.chars().all(is_of_names) && last.contains(|c: char| !c.is_ascii_digit())
+        };
+        let is_named = text.rsplit_once(':').is_some_and(|(name, port)| {
+            is_name(name) && port.parse::<u16>().is_ok_and(|_| !port.starts_with('+'))
+        });
+        if is_named || text.parse::<SocketAddr>().is_ok() {
+            return Ok(Self(text.to_owned()));
+        }
+        Err("allowed is an address or a name, and a port, such as 127.0.0.1:8080, [::]:8080 or localhost:8080".into())
+    }
+}
+
+impl ListenAddress {
+    /// Asks the system what the name stands for, where it is one.
+    ///
+    /// Of several addresses the first of IPv4 is taken: clients of a name try all that it has, and fall back to
+    /// that one, while some have no IPv6 to fall back to.
+    pub(super) fn resolve(&self) -> Result<SocketAddr, String> {
+        let found =
+            self.0.to_socket_addrs().map_err(|error| format!("the name cannot be resolved: {error}"))?;
+        preferred(found).ok_or_else(|| "the name has no address".into())
+    }
+}
+
+/// The address to listen on among those of a name.
+pub(super) fn preferred(found: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
+    // `min_by_key` takes the first of several that are equal.
+    found.min_by_key(SocketAddr::is_ipv6)
 }
 
 pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {

@@ -8,6 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEnc
 use prometheus_client::metrics::MetricType;
 
 use super::{DurationHistogram, Label, Metrics, RoomSizeClass, ShardMetrics};
+use crate::log_queue;
 
 /// Writes families by hand: the crate's own counters are OpenMetrics, whose TYPE line leaves out the
 /// `_total` that a sample has. To a reader of version 0.0.4 the two would be different families.
@@ -86,6 +87,12 @@ impl Collector for Scrape {
         to.one("clients", "Clients admitted", Gauge, metrics.clients() as u64)?;
         to.one("clients_max", "The most clients that are admitted", Gauge, clients_max)?;
         to.one("users_online", "Users in all rooms", Gauge, *users_online as u64)?;
+        to.one(
+            "log_lines_dropped_total",
+            "Lines of the log that were dropped, because nobody read them in time",
+            Counter,
+            log_queue::lines_dropped(),
+        )?;
 
         to.one(
             "connections_accepted_total",

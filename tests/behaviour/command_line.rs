@@ -1,8 +1,15 @@
 //! The command line: what is refused at start, and how.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Instant;
 
-use crate::harness::{Finished, Launch, run};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use serde_json::Value;
+
+use crate::harness::{Chat, Finished, Hub, Launch, PATIENCE, eventually, run};
 
 #[tokio::test]
 async fn bad_flags_are_refused_with_their_key_value_and_what_is_allowed() {
@@ -51,6 +58,90 @@ async fn bad_variables_are_refused_as_flags_are() {
         let refused = run(&["--listen=127.0.0.1:0"], &[(variable, value)]).await;
         assert_refused(&refused, key, value, allowed);
     }
+}
+
+/// A variable with a mistake in its name would be a setting that silently is not.
+#[tokio::test]
+async fn variables_that_name_nothing_are_refused() {
+    let refused = run(&["--listen=127.0.0.1:0"], &[("UPROAR_MAX_CLIENT", "5")]).await;
+    assert_refused(&refused, "UPROAR_MAX_CLIENT", "", "UPROAR_MAX_CLIENTS");
+}
+
+#[tokio::test]
+async fn a_default_is_not_blamed_on_a_flag_that_nobody_gave() {
+    let refused = run(&[], &[("UPROAR_MAX_FRAME", "2MiB")]).await;
+    assert_refused(&refused, "UPROAR_MAX_FRAME", "2MiB", "1MiB");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_json_where_the_log_is() {
+    for (arguments, variables, wanted) in [
+        (&["--log=json", "--history=20000"][..], &[][..], "0 to 10000"),
+        (&["--log=json", "--unheard-of"], &[], "--unheard-of"),
+        (&["--rate=fast"], &[("UPROAR_LOG", "json")], "--rate"),
+        (&["--max-clients=1000000"], &[("UPROAR_LOG", "json"), ("UPROAR_LOG_LEVEL", "off")], "descriptors"),
+    ] {
+        let refused = run(arguments, variables).await;
+        assert_eq!((refused.code, &*refused.stdout), (Some(2), ""), "{}", refused.stderr);
+        let line: Value =
+            serde_json::from_str(&refused.stderr).unwrap_or_else(|_| panic!("{}", refused.stderr));
+        assert_eq!(line["level"], "ERROR");
+        assert!(line["message"].as_str().unwrap().contains(wanted), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_may_be_listened_on() {
+    let address = Launch::with_shards(1).start().address();
+    let server = Launch::with_shards(2).at(address).named("localhost").start();
+    assert_eq!(server.address(), address);
+    Chat::enter(&server).await;
+    let refused = run(&["--listen=no-such-name.invalid:80"], &[]).await;
+    assert_refused(&refused, "listen", "no-such-name.invalid:80", "resolved");
+}
+
+#[tokio::test]
+async fn clients_of_ipv4_are_told_so_by_a_listener_of_both() {
+    let server = Launch::with_shards(1).at("[::]:0".parse().unwrap()).flag("--log-level", "debug").start();
+    let address = ([127, 0, 0, 1], server.address().port()).into();
+    let server = server.reached_at(address);
+    let mut hub = Hub::connect(&server).await;
+    let handshake = hub.next().await;
+    let ip = handshake["ip"].as_str().unwrap();
+    assert!(ip.starts_with("127.0.0.1:"), "{ip}");
+    eventually("it is logged so", async || server.output().contains(&format!("peer={ip}"))).await;
+}
+
+/// A filter of system calls may let rings be set up, and not be used: it is the machine that is at fault, and its
+/// owner is told what to change.
+#[tokio::test]
+async fn a_machine_that_forbids_io_uring_is_told_what_to_change() {
+    for call in [libc::SYS_io_uring_enter, libc::SYS_io_uring_setup, libc::SYS_io_uring_register] {
+        let finished = run_without(call);
+        let said = String::from_utf8(finished.stderr).unwrap();
+        assert_eq!(finished.status.code(), Some(2), "{said}");
+        assert!(said.contains("uproar cannot start on this machine") && said.contains("fatal"), "{said}");
+        assert!(said.contains("io_uring_register") && !said.contains("panicked"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_of_memory_below_what_the_shards_need_is_told_with_what_to_change() {
+    let mut command = Command::new("bash");
+    let limited = "ulimit -v 600000; exec \"$@\"";
+    command.args([
+        "-c",
+        limited,
+        "bash",
+        env!("CARGO_BIN_EXE_uproar"),
+        "--listen=127.0.0.1:0",
+        "--shards=128",
+    ]);
+    let finished = finish(command);
+    let said = String::from_utf8(finished.stderr).unwrap();
+    assert_eq!(finished.status.code(), Some(2), "{said}");
+    assert!(said.contains("no memory left for those of shard"), "{said}");
+    assert!(said.contains("--shards") && !said.contains("panicked"), "{said}");
 }
 
 #[tokio::test]
@@ -156,6 +247,36 @@ async fn help_names_every_flag() {
     ] {
         assert!(help.stdout.contains(&format!("--{flag}")), "--{flag}");
     }
+}
+
+/// Runs the binary where a system call fails with EPERM.
+fn run_without(call: i64) -> Output {
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    let arch = std::env::consts::ARCH.try_into().expect("an architecture with filters");
+    let filter = SeccompFilter::new(BTreeMap::from([(call, vec![])]), SeccompAction::Allow, refused, arch);
+    let program: BpfProgram = filter.unwrap().try_into().unwrap();
+    // A filter is the thread's, and of the processes that it starts.
+    let thread = thread::spawn(move || {
+        apply_filter(&program).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uproar"));
+        command.args(["--listen=127.0.0.1:0", "--shards=1"]);
+        finish(command)
+    });
+    thread.join().unwrap()
+}
+
+/// Waits for the end of a command, which is killed when it does not come.
+fn finish(mut command: Command) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+        }
+        thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap()
 }
 
 async fn assert_busy(address: &str) {

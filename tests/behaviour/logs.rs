@@ -1,15 +1,22 @@
 //! The log: it names connections and reasons, and repeats nothing of what is said.
 
+use std::time::Instant;
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    CLOSE, Chat, Launch, Server, Socket, TEXT, Wire, eventually, frame, on_one_and_four_shards, request,
+    AccountFile, CLOSE, Chat, Launch, Server, Socket, TEXT, Wire, eventually, frame, on_one_and_four_shards,
+    password_of, request,
 };
 use crate::http_paths::answer;
+use crate::slow_receivers::{narrow, slow_member, talk_until_leave};
 
 on_one_and_four_shards! {
     each_connection_is_logged_from_admission_to_its_end,
     nothing_that_is_said_is_ever_logged,
+    an_eviction_is_logged_with_whose_it_is_and_what_waited,
+    every_line_is_json_where_that_is_asked_for,
 }
 
 async fn each_connection_is_logged_from_admission_to_its_end(launch: Launch) {
@@ -81,6 +88,115 @@ async fn nothing_that_is_said_is_ever_logged(launch: Launch) {
         eventually("all six were admitted", async || server.output().matches("admitted").count() >= 6).await;
         assert!(!server.output().contains(SECRET), "at {level}");
     }
+}
+
+async fn an_eviction_is_logged_with_whose_it_is_and_what_waited(launch: Launch) {
+    let server = narrow(launch).flag("--log", "json").start();
+    let [mut alice, mut bob] = Chat::members(&server).await;
+    let slow = slow_member(&server, &mut [&mut alice, &mut bob]).await;
+    talk_until_leave(&mut alice, &mut bob).await;
+    let line = logged(&server, "evicted").await;
+    assert_eq!((&line["level"], &line["dialect"]), (&json!("INFO"), &json!("chat")));
+    assert_eq!(line["address"], json!(slow.local_address().to_string()));
+    assert_eq!(line["reason"], "slow consumer");
+    assert!(line["bytes"].as_u64() > Some(30_000) && line["frames"].as_u64() > Some(0), "{line}");
+}
+
+async fn every_line_is_json_where_that_is_asked_for(launch: Launch) {
+    let mut server = launch.flag("--log", "json").flag("--log-level", "trace").start();
+    let alice = Chat::enter(&server).await;
+    alice.leave().await;
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit().await.code(), Some(0));
+    let output = server.output();
+    for line in output.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");
+    }
+    assert!(output.contains("listening on http") && output.contains("clients_max"), "{output}");
+}
+
+#[tokio::test]
+async fn a_failed_sign_in_is_logged_with_account_and_address_and_never_the_password() {
+    let accounts = AccountFile::of(&["Ann"], &[]).await;
+    for (username, shown, reason) in [
+        ("Ann", "Ann", "wrong password"),
+        ("Ben", "Ben", "unknown account"),
+        ("\u{202e}x\n\x1b[31m", "\u{fffd}x\u{fffd}\u{fffd}[31m", "unknown account"),
+    ] {
+        let launch = Launch::with_shards(1).flag("--log", "json");
+        let server = launch.flag("--data", accounts.path().display()).start();
+        let mut guesser = Chat::enter(&server).await;
+        guesser.say(json!({"type": "auth", "username": username, "password": "orchid-7f3a"})).await;
+        assert_eq!(guesser.closed().await.0, 1008);
+        let line = logged(&server, "sign-in failed").await;
+        assert_eq!((&line["level"], &line["account"]), (&json!("INFO"), &json!(shown)));
+        assert_eq!((&line["address"], &line["reason"]), (&json!("127.0.0.1"), &json!(reason)));
+        assert!(!server.output().contains("orchid"));
+    }
+}
+
+#[tokio::test]
+async fn failed_sign_ins_do_not_fill_the_log() {
+    let server = Launch::with_shards(1).flag("--log", "json").start();
+    let begin = Instant::now();
+    for count in 0..60 {
+        let mut guesser = Chat::enter(&server).await;
+        let username = format!("{count}{}", "x".repeat(5_000));
+        guesser.say(json!({"type": "auth", "username": username, "password": "x"})).await;
+        assert_eq!(guesser.closed().await.0, 1008);
+    }
+    // However long that took: the first one, and one a second.
+    let seconds = begin.elapsed().as_secs() as usize;
+    let lines: Vec<_> =
+        lines(&server).into_iter().filter(|line| line["message"] == "sign-in failed").collect();
+    assert!((1..=seconds + 2).contains(&lines.len()), "{} lines in {seconds} s", lines.len());
+    assert!(lines.iter().all(|line| line["account"].as_str().unwrap().len() < 200), "{lines:?}");
+}
+
+#[tokio::test]
+async fn what_admins_do_is_logged_with_names_and_the_reason() {
+    let accounts = AccountFile::of(&[], &["boss"]).await;
+    let launch = Launch::with_shards(4).flag("--log", "json").flag("--data", accounts.path().display());
+    let server = launch.start();
+    let [mut boss, mut alice] = Chat::members(&server).await;
+    boss.say(json!({"type": "auth", "username": "boss", "password": password_of("boss")})).await;
+    assert_eq!(boss.next().await["type"], "auth_success");
+    alice.say(json!({"type": "set_name", "name": "Alice \"A\""})).await;
+    alice.until("name_changed").await;
+    boss.say(json!({"type": "mute", "target_id": alice.id, "seconds": 60})).await;
+    alice.until("muted").await;
+    let reason = format!("spam\n\u{202e}{}", "x".repeat(1_000));
+    boss.say(json!({"type": "kick", "target_id": alice.id, "reason": reason})).await;
+    alice.until("kicked").await;
+    eventually("both are logged", async || {
+        let lines = lines(&server);
+        let lines: Vec<_> = lines.iter().filter(|line| line["message"] == "moderated").collect();
+        let [mute, kick] = lines[..] else { return false };
+        for line in [mute, kick] {
+            assert_eq!((&line["by_name"], &line["name"]), (&json!("boss"), &json!("Alice \"A\"")));
+            assert_eq!(
+                (&line["by"], &line["user"]),
+                (&json!(boss.id.to_string()), &json!(alice.id.to_string()))
+            );
+        }
+        assert_eq!((&mute["measure"], &mute["seconds"]), (&json!("mute"), &json!(60)));
+        let reason = kick["reason"].as_str().unwrap();
+        assert!(reason.starts_with("spam\u{fffd}\u{fffd}xxx") && reason.len() < 200, "{reason}");
+        true
+    })
+    .await;
+}
+
+/// The line with that message, once there is one.
+async fn logged(server: &Server, message: &str) -> Value {
+    let mut found = None;
+    eventually(message, async || {
+        found = lines(server).into_iter().find(|line| line["message"] == message);
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
 }
 
 /// The lines of the log that are objects, as all of them are once it has started.

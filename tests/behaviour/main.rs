@@ -60,5 +60,6 @@ mod logs;
 mod restarts;
 mod settings;
 mod sign_in;
+mod stalled_logs;
 mod tls;
 mod vanishing;

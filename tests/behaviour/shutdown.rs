@@ -5,7 +5,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::harness::{
-    CLOSE, Chat, Launch, Server, Socket, Wire, frame, on_one_and_four_shards, request, upgrade_request,
+    CLOSE, Chat, Launch, Server, Socket, Wire, eventually, frame, on_one_and_four_shards, request,
+    upgrade_request,
 };
 use crate::http_paths::{answer, assert_complete};
 
@@ -20,6 +21,7 @@ on_one_and_four_shards! {
     silent_requests_do_not_delay_the_end,
     a_second_signal_ends_at_once_with_status_1,
     many_members_are_all_closed_in_time,
+    a_hangup_is_no_end,
 }
 
 const GOODBYE: (u16, &str) = (1001, "server shutting down");
@@ -169,6 +171,22 @@ async fn many_members_are_all_closed_in_time(launch: Launch) {
             }
         }
     }
+    assert_eq!(server.exit().await.code(), Some(0));
+}
+
+async fn a_hangup_is_no_end(launch: Launch) {
+    let mut server = launch.start();
+    let [mut alice, mut bob] = Chat::members(&server).await;
+    for count in 1..=3 {
+        server.signal(Signal::HUP);
+        let lines = || server.output().matches("SIGHUP without effect").count();
+        let reloads = || server.output().matches("new connections get the certificate").count();
+        eventually("the signal is logged", async || lines() + reloads() == count).await;
+    }
+    alice.message("still here").await;
+    assert_eq!(bob.next().await["content"], "still here");
+    server.signal(Signal::TERM);
+    assert_eq!(alice.closed().await.0, 1001);
     assert_eq!(server.exit().await.code(), Some(0));
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,11 +28,14 @@ const SMALL_FILE_KIB: usize = 200;
 #[derive(Clone, Default)]
 pub(crate) struct Launch {
     address: Option<SocketAddr>,
+    name: Option<String>,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     data: Option<Arc<TempDir>>,
     certificate: Option<Arc<Certificate>>,
     has_small_files: bool,
+    stdout: Option<Arc<OwnedFd>>,
+    stderr: Option<Arc<OwnedFd>>,
 }
 
 /// A running server. It is killed when dropped, and its output is printed when its test fails.
@@ -94,6 +98,22 @@ impl Launch {
         Self { address: Some(address), ..self }
     }
 
+    /// Writes its log there instead of to the harness.
+    pub(crate) fn logging_to(self, stderr: OwnedFd) -> Self {
+        Self { stderr: Some(Arc::new(stderr)), ..self }
+    }
+
+    /// Writes there where it listens. As the harness does not hear of it, it must have been told by
+    /// [`Launch::at`].
+    pub(crate) fn announcing_to(self, stdout: OwnedFd) -> Self {
+        Self { stdout: Some(Arc::new(stdout)), ..self }
+    }
+
+    /// Has the host of that address be given by its name.
+    pub(crate) fn named(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
+    }
+
     pub(crate) fn variable(mut self, name: &str, value: impl ToString) -> Self {
         self.variables.push((name.to_owned(), value.to_string()));
         self
@@ -106,32 +126,47 @@ impl Launch {
 
     /// Starts the server, and returns once it has said where it listens.
     pub(crate) fn start(self) -> Server {
-        let listen = self.address.map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
+        let listen = match (self.address, &self.name) {
+            (None, _) => "127.0.0.1:0".to_owned(),
+            (Some(address), None) => address.to_string(),
+            (Some(address), Some(name)) => format!("{name}:{}", address.port()),
+        };
         let mut command = match self.has_small_files {
             false => Command::new(env!("CARGO_BIN_EXE_uproar")),
-            // A write beyond the limit fails where SIGXFSZ is ignored, and otherwise ends the process.
             true => {
-                let limit = format!("trap '' XFSZ; ulimit -S -f {SMALL_FILE_KIB}; exec \"$@\"");
+                let limit = format!("ulimit -S -f {SMALL_FILE_KIB}; exec \"$@\"");
                 let mut bash = Command::new("bash");
                 bash.args(["-c", &limit, "bash", env!("CARGO_BIN_EXE_uproar")]);
                 bash
             }
+        };
+        let piped = |to: &Option<Arc<OwnedFd>>| match to {
+            None => Stdio::piped(),
+            Some(to) => to.try_clone().expect("a descriptor").into(),
         };
         let mut child = command
             .args(["--listen", &listen])
             .args(&self.arguments)
             .envs(self.variables)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(piped(&self.stdout))
+            .stderr(piped(&self.stderr))
             .spawn()
             .expect("the binary starts");
         let output = Arc::new(Mutex::new(String::new()));
         let (announce, announced) = mpsc::channel();
-        keep(child.stdout.take().unwrap(), output.clone(), Some(announce.clone()));
-        keep(child.stderr.take().unwrap(), output.clone(), None);
-        drop(announce);
-        let Ok(address) = announced.recv_timeout(PATIENCE) else {
+        if let Some(stderr) = child.stderr.take() {
+            keep(stderr, output.clone(), None);
+        }
+        let address = match (child.stdout.take(), self.address) {
+            (Some(stdout), _) => {
+                keep(stdout, output.clone(), Some(announce));
+                announced.recv_timeout(PATIENCE).ok()
+            }
+            (None, None) => panic!("nobody hears where it listens"),
+            (None, Some(address)) => has_server(address).then_some(address),
+        };
+        let Some(address) = address else {
             let _ = child.kill();
             let output = output.lock().unwrap();
             panic!("the server with {:?} did not start to listen:\n{output}", self.arguments);
@@ -139,6 +174,25 @@ impl Launch {
         let connections_made = AtomicU64::new(0);
         Server { child, address, output, _data: self.data, certificate: self.certificate, connections_made }
     }
+}
+
+/// Waits until requests are answered. Before that, connections may be accepted by a listener that only looks
+/// whether the address is free.
+fn has_server(address: SocketAddr) -> bool {
+    let answered = || -> io::Result<bool> {
+        let mut stream = std::net::TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+        Ok(stream.read(&mut [0; 1])? > 0)
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !answered().unwrap_or(false) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    true
 }
 
 /// Collects what the server prints, so that its pipe never fills, and reports the address.
@@ -149,9 +203,10 @@ fn keep(
 ) {
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            let address = line
-                .split_once("listening on http")
-                .and_then(|(_, rest)| rest.trim_start_matches('s').strip_prefix("://")?.parse().ok());
+            // As text, or in a string of JSON.
+            let address = line.split_once("listening on http").and_then(|(_, rest)| {
+                rest.trim_start_matches('s').strip_prefix("://")?.split('"').next()?.parse().ok()
+            });
             if let (Some(announce), Some(address)) = (&announce, address) {
                 let _ = announce.send(address);
             }
@@ -165,6 +220,12 @@ fn keep(
 impl Server {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same server, to be reached at another of its addresses.
+    pub(crate) fn reached_at(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
     }
 
     /// The certificate, where it speaks TLS.
