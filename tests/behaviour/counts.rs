@@ -38,7 +38,7 @@ async fn refusals_are_counted_by_their_reason(launch: Launch) {
         (4, 405, request(&server, "POST", "/", "")),
         (3, 426, request(&server, "GET", "/echo", "")),
         (2, 426, upgrade_request("/echo").replace("Version: 13", "Version: 12")),
-        (6, 431, request(&server, "GET", "/", &format!("X: {}\r\n", "x".repeat(9000)))),
+        (6, 431, request(&server, "GET", "/", &format!("X: {}\r\n", "x".repeat(17_000)))),
         (7, 408, "GET".to_owned()),
     ];
     for (times, status, request) in requests {
