@@ -21,8 +21,12 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
 /// A server's message.
 #[must_use]
 pub fn message(kind: MessageKind, payload: &[u8]) -> Bytes {
-    let mut encoded = Vec::with_capacity(encoded_bytes_max(payload));
-    append_message(&mut encoded, kind, payload, || None);
+    let frame_bytes = |fragment: &[u8]| header_bytes(fragment, None) + fragment.len();
+    let mut encoded =
+        Vec::with_capacity(fragments(kind, payload).map(|(.., fragment)| frame_bytes(fragment)).sum());
+    for (opcode, is_final, fragment) in fragments(kind, payload) {
+        append_frame(&mut encoded, opcode, is_final, fragment, None);
+    }
     encoded.into()
 }
 
@@ -47,7 +51,7 @@ pub fn close(code: u16, reason: &str) -> Bytes {
 /// One unfragmented frame.
 #[must_use]
 pub fn frame(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
-    let mut encoded = Vec::with_capacity(payload.len() + HEADER_BYTES_MAX);
+    let mut encoded = Vec::with_capacity(payload.len() + header_bytes(payload, mask));
     append_frame(&mut encoded, opcode, true, payload, mask);
     encoded
 }
@@ -104,6 +108,17 @@ pub fn append_close(encoded: &mut Vec<u8>, code: u16, reason: &str, mask: Option
     append_control(encoded, Opcode::Close, &payload, mask);
 }
 
+/// How long the header of a frame is. Exactly: a buffer with capacity to spare would need a second allocation
+/// to become [`Bytes`].
+fn header_bytes(payload: &[u8], mask: Option<[u8; 4]>) -> usize {
+    let length_bytes = match payload.len() {
+        0..126 => 0,
+        126..65_536 => 2,
+        _ => 8,
+    };
+    2 + length_bytes + mask.map_or(0, |mask| mask.len())
+}
+
 fn encoded_bytes_max(payload: &[u8]) -> usize {
     payload.len() + HEADER_BYTES_MAX * (1 + payload.len() / FRAGMENT_BYTES)
 }
@@ -145,6 +160,16 @@ mod tests {
                 0 => assert_eq!(last, [0x80, 0]),
                 1 => assert_eq!(last, [0x80, 1, b'x']),
                 _ => assert_eq!(last[..10], [0x00, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+            }
+        }
+    }
+
+    #[test]
+    fn no_buffer_is_longer_than_what_is_in_it() {
+        for len in [0, 1, 125, 126, 65_535, 65_536] {
+            for mask in [None, Some([1; 4])] {
+                let frame = frame(Opcode::Binary, &vec![7; len], mask);
+                assert_eq!(frame.capacity(), frame.len(), "{len} bytes, mask {mask:?}");
             }
         }
     }
