@@ -43,6 +43,8 @@ pub mod log_text;
 #[cfg(feature = "server")]
 pub mod logging;
 #[cfg(feature = "server")]
+pub mod memory;
+#[cfg(feature = "server")]
 pub mod mesh;
 #[cfg(feature = "server")]
 pub mod metrics;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use uproar::cli::{self, Command, Refused};
 use uproar::config::LogFormat;
 use uproar::logging::Log;
+use uproar::memory::MemoryKeeper;
 use uproar::preflight;
 use uproar::{accounts, server};
 
@@ -63,6 +64,13 @@ fn main() -> ExitCode {
     if let Some(summary) = report.summary() {
         tracing::info!("{summary}");
     }
+    let _memory = match MemoryKeeper::start() {
+        Ok(keeper) => Some(keeper),
+        Err(error) => {
+            tracing::warn!(%error, "memory of a burst will not be given back");
+            None
+        }
+    };
     match server::run(&config, capacity, |address| log.announce(&config, capacity, address)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -12,6 +12,7 @@
 //! This module is the only one with unsafe code.
 #![allow(unsafe_code)]
 
+mod allocator;
 mod buffers;
 mod descriptor;
 mod slot;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::connection_id::ConnectionId;
+pub use allocator::{Heap, heap, trim};
 use buffers::Buffers;
 pub use descriptor::{awaitable, duplicate, unacknowledged_bytes};
 use slot::{InFlight, Receive, Slot, Vectors};

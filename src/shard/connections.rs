@@ -6,6 +6,9 @@ use super::connection::{Connection, Session};
 use super::user::User;
 use crate::connection_id::ConnectionId;
 
+/// Places that are kept when nobody is there any more.
+const PLACES_KEPT: usize = 1_024;
+
 /// A shard's connections by [`ConnectionId`].
 ///
 /// Invariant *terminal completion*: a slot is given up only by [`Connections::remove`], which the shard
@@ -49,7 +52,11 @@ impl Connections {
         let generation = &mut self.generations[id.index as usize];
         assert_eq!(*generation, id.generation, "Bug: a connection ended twice");
         *generation = (*generation + 1) % ConnectionId::GENERATIONS;
-        self.slab.remove(id.index as usize)
+        let connection = self.slab.remove(id.index as usize);
+        if self.slab.is_empty() && self.slab.capacity() > PLACES_KEPT {
+            self.slab = Slab::new();
+        }
+        connection
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,0 +1,100 @@
+//! Gives memory back to the kernel after a burst.
+//!
+//! glibc keeps what was freed, scattered among what is in use, so a server that once held two gigabytes for
+//! clients that did not read would stay as large. A thread looks now and then how much was freed, and has it given
+//! back when that is worth it. Shards neither count nor wait; an allocation waits while its arena is looked at.
+
+use std::io;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::ring::{Heap, heap, trim};
+
+/// How often it looks. To give a gibibyte back takes some 100 ms.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// The least that must have been freed since the last time; and a sixteenth of what is in use.
+const FREED_BYTES_MIN: usize = 1 << 20;
+
+/// As long as it lives, freed memory is given back.
+#[derive(Debug)]
+pub struct MemoryKeeper {
+    _stop: Sender<()>,
+}
+
+impl MemoryKeeper {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no other thread.
+    pub fn start() -> io::Result<Self> {
+        let (stop, stopped) = channel();
+        thread::Builder::new().name("memory".to_owned()).spawn(move || {
+            let mut freed = Freed::since(heap());
+            while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+                if freed.is_worth_a_trim(heap()) {
+                    trim();
+                    freed = Freed::since(heap());
+                }
+            }
+        })?;
+        Ok(Self { _stop: stop })
+    }
+}
+
+/// How much was freed since the last time that memory was given back.
+#[derive(Debug)]
+struct Freed {
+    /// The most that was in use since then, as far as it was seen.
+    used_bytes_most: usize,
+    /// The least that was free. What is given back goes on to be free, so more than that was in use meanwhile, if
+    /// only between two looks.
+    free_bytes_least: usize,
+}
+
+impl Freed {
+    fn since(heap: Heap) -> Self {
+        Self { used_bytes_most: heap.used_bytes, free_bytes_least: heap.free_bytes }
+    }
+
+    fn is_worth_a_trim(&mut self, heap: Heap) -> bool {
+        self.used_bytes_most = self.used_bytes_most.max(heap.used_bytes);
+        self.free_bytes_least = self.free_bytes_least.min(heap.free_bytes);
+        let seen_bytes = self.used_bytes_most - heap.used_bytes;
+        let unseen_bytes = heap.free_bytes - self.free_bytes_least;
+        seen_bytes.max(unseen_bytes) >= FREED_BYTES_MIN.max(heap.used_bytes / 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heap(used_mib: usize, free_mib: usize) -> Heap {
+        Heap { used_bytes: used_mib << 20, free_bytes: free_mib << 20 }
+    }
+
+    #[test]
+    fn what_is_freed_is_given_back_once() {
+        let mut freed = Freed::since(heap(10, 1));
+        assert!(!freed.is_worth_a_trim(heap(500, 2)), "a burst has begun");
+        assert!(freed.is_worth_a_trim(heap(10, 400)));
+        let mut freed = Freed::since(heap(10, 400));
+        assert!(!freed.is_worth_a_trim(heap(10, 400)));
+        assert!(!freed.is_worth_a_trim(heap(200, 210)), "a second burst");
+        assert!(freed.is_worth_a_trim(heap(10, 400)));
+        // Of the free memory the allocator has meanwhile given back as much by itself.
+        let mut freed = Freed::since(heap(50, 400));
+        assert!(freed.is_worth_a_trim(heap(40, 390)));
+    }
+
+    #[test]
+    fn what_comes_and_goes_all_the_time_is_kept() {
+        let mut freed = Freed::since(heap(10, 5));
+        assert!(!freed.is_worth_a_trim(heap(10, 5)));
+        let mut freed = Freed::since(heap(1_000, 5));
+        assert!(!freed.is_worth_a_trim(heap(960, 45)));
+    }
+}
