@@ -19,21 +19,36 @@ pub struct Frame(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     bytes: Bytes,
+    charged_bytes: usize,
     /// Dropped with the last reference, that is, when the last send of these bytes has completed.
     _on_last_drop: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Frame {
+    /// What a waiting frame takes beside its bytes, with glibc's allocator. It is charged to each connection
+    /// that the frame waits for: a broadcast may wait for one connection alone.
+    ///
+    /// - 80: the `Rc` with its counts, 72 bytes and a chunk's header
+    /// - 32: what the bytes' own chunk is longer than they are; the shortest chunk has 32
+    /// - 64: what is kept until the last drop; or, behind a gate, the wider entry of the queue
+    /// - 16: an entry of the queue, whose capacity may be twice its length
+    pub const OVERHEAD_BYTES: usize = 80 + 32 + 64 + 16;
+
     /// A frame of these bytes.
     #[must_use]
     pub fn new(bytes: Bytes) -> Self {
-        Self(Rc::new(Inner { bytes, _on_last_drop: None }))
+        Self::of(bytes, None)
     }
 
     /// A frame that keeps `witness` alive until the last connection has sent it or given it up.
     #[must_use]
     pub fn witnessed(bytes: Bytes, witness: Arc<dyn Any + Send + Sync>) -> Self {
-        Self(Rc::new(Inner { bytes, _on_last_drop: Some(witness) }))
+        Self::of(bytes, Some(witness))
+    }
+
+    fn of(bytes: Bytes, on_last_drop: Option<Arc<dyn Any + Send + Sync>>) -> Self {
+        let charged_bytes = if bytes.is_empty() { 0 } else { bytes.len() + Self::OVERHEAD_BYTES };
+        Self(Rc::new(Inner { bytes, charged_bytes, _on_last_drop: on_last_drop }))
     }
 
     /// The bytes.
@@ -46,6 +61,14 @@ impl Frame {
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.bytes.len()
+    }
+
+    /// What a queue is charged for it: its bytes and [`Frame::OVERHEAD_BYTES`]; nothing for no bytes, which no
+    /// queue takes.
+    #[inline]
+    #[must_use]
+    pub fn charged_bytes(&self) -> usize {
+        self.0.charged_bytes
     }
 
     /// True when there are none.

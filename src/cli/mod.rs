@@ -280,7 +280,7 @@ struct Flags {
     #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = size)]
     max_head: usize,
 
-    /// What may wait for a slow receiver before it is evicted.
+    /// What may wait for a slow receiver before it is evicted; each message counts 192 bytes more than it has.
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     send_queue: usize,
 

@@ -128,16 +128,16 @@ pub struct Origin {
     pub connection: ConnectionId,
 }
 
-/// An event on its way to everyone. One allocation, shared by all shards; dropped when the last member
-/// has been sent the last byte.
+/// An event on its way to everyone. One allocation, shared by all shards; dropped when the last shard has encoded
+/// it, so that what waits for members is held once.
 #[derive(Debug)]
 pub struct Publication {
     /// What happened.
     pub event: Event,
     /// Who caused it: not told, or told otherwise.
     pub origin: Option<Origin>,
-    /// Measures the fan-out, by being dropped at its end.
-    pub timer: Option<FanOutTimer>,
+    /// Measures the fan-out, by being dropped at its end: when the last member has been sent the last byte.
+    pub timer: Option<Arc<FanOutTimer>>,
 }
 
 /// Records the time from the home's publishing to the last member's completed send.
@@ -151,8 +151,8 @@ pub struct FanOutTimer {
 impl FanOutTimer {
     /// Starts to measure a fan-out to so many members.
     #[must_use]
-    pub fn start(members: usize, metrics: Arc<ShardMetrics>) -> Self {
-        Self { published: Instant::now(), class: RoomSizeClass::of(members), metrics }
+    pub fn start(members: usize, metrics: Arc<ShardMetrics>) -> Arc<Self> {
+        Arc::new(Self { published: Instant::now(), class: RoomSizeClass::of(members), metrics })
     }
 }
 

@@ -147,7 +147,8 @@ pub struct ShardMetrics {
     pub received_bytes: Counter,
     /// Bytes that the kernel took from upgraded connections, framing and TLS included.
     pub sent_bytes: Counter,
-    /// Bytes that wait in out-queues, counted once for each connection that they wait for.
+    /// What out-queues are charged: the bytes that wait, and what is kept beside them, once for each connection that
+    /// they wait for.
     pub queued_bytes: Gauge,
     /// Messages from other shards that wait in this shard's mailbox.
     pub mailbox_messages: Gauge,

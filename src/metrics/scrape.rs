@@ -165,7 +165,7 @@ impl Collector for Scrape {
         )?;
         to.one(
             "queued_bytes",
-            "Bytes waiting in out-queues, once for each receiver",
+            "Bytes waiting in out-queues, once for each receiver, with what is kept beside them",
             Gauge,
             metrics.sum(|s| s.queued_bytes.get()),
         )?;

@@ -73,6 +73,16 @@ impl SendBatch {
         (0..self.frame_count()).map(|index| self.slice(index).len()).sum()
     }
 
+    /// What a queue is charged for it: see [`Frame::charged_bytes`]. Bytes that have left are not.
+    #[must_use]
+    pub fn charged_bytes(&self) -> usize {
+        let charged_bytes = match &self.frames {
+            Frames::One(frame) => frame.charged_bytes(),
+            Frames::Many(frames) => frames.iter().map(Frame::charged_bytes).sum(),
+        };
+        charged_bytes - self.head_offset
+    }
+
     /// Takes `sent` bytes off the front. What is left, if anything, is the batch to send next.
     #[must_use]
     pub fn advance(mut self, sent: usize) -> Option<Self> {

@@ -89,7 +89,7 @@ pub(super) enum TopicMembership {
 pub(super) enum Input {
     /// A whole message.
     Message(MessageKind, Bytes),
-    /// A ping or pong; a ping's answer is among the replies.
+    /// A ping or pong; a ping's answer is queued.
     Control,
     /// The peer's close frame; the answer to one that came first is among the replies.
     Close,
@@ -171,7 +171,7 @@ impl Connection {
                 Event::Text(text) => Input::Message(MessageKind::Text, text.into_owned().into()),
                 Event::Binary(bytes) => Input::Message(MessageKind::Binary, bytes.into_owned().into()),
                 Event::Ping(payload) => {
-                    replies.push(Frame::new(frames::frame(Opcode::Pong, &payload, None).into()));
+                    self.out.push_pong(Frame::new(frames::frame(Opcode::Pong, &payload, None).into()));
                     Input::Control
                 }
                 Event::Pong(_) => Input::Control,

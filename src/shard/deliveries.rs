@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::audience::{FanOut, fan_out};
 use super::connection::{Session, TopicMembership};
 use super::user::RoomMembership;
@@ -140,8 +142,7 @@ impl Shard {
             (Event::Room { .. }, Audience::Room(_)) => self.publish_in_room(&publication, own, now),
             (Event::Relay { topic, kind, payload }, Audience::Topic(_)) => {
                 if let Some(members) = self.topics.get(topic) {
-                    let frame =
-                        Frame::witnessed(frames::message(*kind, payload), Arc::clone(&publication) as _);
+                    let frame = timed(frames::message(*kind, payload), &publication);
                     self.metrics.broadcasts.add(1);
                     self.metrics.frames_encoded.add(1);
                     let result = fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
@@ -180,7 +181,7 @@ impl Shard {
         {
             let Some(bytes) = bytes else { continue };
             self.metrics.frames_encoded.add(1);
-            let frame = Frame::witnessed(bytes, Arc::clone(publication) as _);
+            let frame = timed(bytes, publication);
             let members = self.rooms[room.get()].members(dialect);
             let result = fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
             self.end_fan_out(result, frame.len(), now);
@@ -267,5 +268,13 @@ impl Shard {
             }
             Session::Echo => {}
         }
+    }
+}
+
+/// A frame whose last drop ends the measurement of a publication's fan-out.
+fn timed(bytes: Bytes, publication: &Publication) -> Frame {
+    match &publication.timer {
+        Some(timer) => Frame::witnessed(bytes, Arc::clone(timer) as _),
+        None => Frame::new(bytes),
     }
 }

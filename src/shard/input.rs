@@ -146,7 +146,7 @@ impl Shard {
             }
             match input {
                 None => break,
-                Some(Input::Control) => {}
+                Some(Input::Control) => self.mark_dirty(id),
                 Some(Input::Message(kind, payload)) if is_open => {
                     self.handle_message(id, kind, payload, now);
                     // What it leads to here is part of what it costs.

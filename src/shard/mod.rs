@@ -360,13 +360,14 @@ impl Shard {
         [self.timers.next_due_ms(), self.homes.next_due_ms(), drain].into_iter().flatten().min()
     }
 
-    /// Bytes that wait in out-queues or are under way, added up over all connections.
+    /// What is charged for all that waits in out-queues or is under way, added up over all connections: see
+    /// [`Frame::charged_bytes`].
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.connections.iter().map(|connection| connection.out.queued_bytes()).sum()
     }
 
-    /// The most bytes that wait in one connection's out-queue or are under way from it. It looks at every
+    /// The most that one connection's out-queue is charged. It looks at every
     /// connection, and is there for whoever checks the invariant *everything bounded* from outside.
     #[must_use]
     pub fn longest_queue_bytes(&self) -> usize {

@@ -2,6 +2,9 @@
 //!
 //! The queue hands out one [`SendBatch`] at a time; whatever waits when the connection is free leaves
 //! together. It knows neither the ring nor the connection.
+//!
+//! Bytes are those of the frames and what the server keeps beside them: see [`Frame::charged_bytes`]. So a
+//! limit in bytes bounds memory and the number of frames, too.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -14,6 +17,14 @@ use crate::ring::{BATCH_FRAMES_MAX, SendBatch};
 /// say is held once for everyone, so this is more than the limit; somewhere it has to end.
 pub const GATED_LIMITS_MAX: usize = 8;
 
+/// Pongs that may wait in the queue; a newer one waits aside, and takes the place of the one there. A peer may
+/// be answered its most recent ping alone (RFC 6455, 5.5.3). Those that send a few at once and count the answers,
+/// as the Autobahn suite does with ten, get them all.
+const PONGS_WAITING_MAX: u8 = 16;
+
+/// The capacity that a queue keeps when nothing waits in it; more is given back.
+const WAITING_CAPACITY_KEPT: usize = 16;
+
 /// The answer to a frame that no longer fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overflow {
@@ -23,7 +34,24 @@ pub(super) enum Overflow {
     SlowStorage,
 }
 
-/// What waits behind the first gate, the gate included.
+/// What waits behind the first gate, the gate included. Never empty. Most connections have none, so it is at an
+/// address of its own.
+///
+/// Invariant: `charged_bytes` is what those in `queue` are charged.
+#[derive(Debug, Default)]
+struct Gates {
+    /// Begins with a gate.
+    queue: VecDeque<Gated>,
+    charged_bytes: usize,
+}
+
+impl Gates {
+    fn push(&mut self, gated: Gated) {
+        self.charged_bytes += gated.charged_bytes();
+        self.queue.push_back(gated);
+    }
+}
+
 #[derive(Debug)]
 enum Gated {
     /// Goes when everything before it has gone.
@@ -34,9 +62,9 @@ enum Gated {
 }
 
 impl Gated {
-    fn len(&self) -> usize {
+    fn charged_bytes(&self) -> usize {
         let (Self::Frame(frame) | Self::Gate(_, frame)) = self;
-        frame.len()
+        frame.charged_bytes()
     }
 }
 
@@ -45,20 +73,21 @@ impl Gated {
 /// Two ways lead in. Room events and the answers that have a place among them are pushed *in order*: behind a
 /// gate they wait. Everything else is pushed past the gates, so nobody is silenced by a late disk.
 ///
-/// Invariant: `waiting_bytes` is the sum of what `resumed` and `waiting` hold, `gated_bytes` that of `gated`, and
-/// `in_flight_bytes` what the batch that was handed out last had left to send. Waiting and in flight together
-/// never exceed the limit by more than `allowance_bytes`, nor gated [`GATED_LIMITS_MAX`] limits.
+/// Invariant: `waiting_bytes` is what `resumed`, `waiting` and `newest_pong` are charged, and
+/// `in_flight_bytes` what the batch that was handed out last had left to send. Waiting and in flight
+/// together never exceed the limit by more than `allowance_bytes` and a pong, nor gated [`GATED_LIMITS_MAX`] limits.
+///
+/// A frame is charged at least [`Frame::OVERHEAD_BYTES`], so there are never more frames than fit the limit so.
 #[derive(Debug)]
 pub(super) struct OutQueue {
     limit_bytes: usize,
     /// The rest of a batch whose send was short; leaves before `waiting`.
     resumed: Option<Box<SendBatch>>,
     waiting: VecDeque<Frame>,
-    /// Begins with a gate, if there is any.
-    #[expect(clippy::box_collection, reason = "an idle connection, which has none, stays small")]
-    gated: Option<Box<VecDeque<Gated>>>,
+    gated: Option<Box<Gates>>,
+    /// A pong for which [`PONGS_WAITING_MAX`] or the limit left no place; leaves behind what waits with it.
+    newest_pong: Option<Frame>,
     waiting_bytes: usize,
-    gated_bytes: usize,
     /// Not zero exactly while a batch is handed out.
     in_flight_bytes: usize,
     /// What a join has sent, and what gates have let go, on top of the limit, until what waits is within it
@@ -66,6 +95,8 @@ pub(super) struct OutQueue {
     allowance_bytes: usize,
     /// True once a batch was handed out, and with it the answer to the upgrade, which comes first.
     has_begun: bool,
+    /// Pongs that were appended since a batch was handed out.
+    pongs_waiting: u8,
     /// True once the last frame was queued; what is pushed later is ignored.
     sealed: bool,
     /// True while what is left of the batch under way is to be given up but for the frame half sent.
@@ -80,11 +111,12 @@ impl OutQueue {
             resumed: None,
             waiting: VecDeque::new(),
             gated: None,
+            newest_pong: None,
             waiting_bytes: 0,
-            gated_bytes: 0,
             in_flight_bytes: 0,
             allowance_bytes: 0,
             has_begun: false,
+            pongs_waiting: 0,
             sealed: false,
             truncated: false,
         }
@@ -100,11 +132,28 @@ impl OutQueue {
         if self.sealed {
             return Ok(());
         }
-        if self.unsent_bytes() + frame.len() > self.limit_bytes + self.allowance_bytes {
+        if !self.has_room_for(&frame) {
             return Err(Overflow::SlowReceiver);
         }
         self.append(frame);
         Ok(())
+    }
+
+    /// Appends the answer to a ping, which always fits: where it does not, it waits aside in place of an earlier
+    /// one.
+    pub(super) fn push_pong(&mut self, pong: Frame) {
+        if self.sealed {
+            return;
+        }
+        if self.newest_pong.is_none() && self.pongs_waiting < PONGS_WAITING_MAX && self.has_room_for(&pong) {
+            self.pongs_waiting += 1;
+            self.append(pong);
+            return;
+        }
+        self.waiting_bytes += pong.charged_bytes();
+        if let Some(earlier) = self.newest_pong.replace(pong) {
+            self.waiting_bytes -= earlier.charged_bytes();
+        }
     }
 
     /// Appends a frame that has its place in the room's order.
@@ -133,8 +182,7 @@ impl OutQueue {
             return Ok(());
         }
         self.find_room_behind_gates(&answer)?;
-        self.gated_bytes += answer.len();
-        self.gated.get_or_insert_default().push_back(Gated::Gate(place, answer));
+        self.gated.get_or_insert_default().push(Gated::Gate(place, answer));
         Ok(())
     }
 
@@ -143,23 +191,23 @@ impl OutQueue {
     /// more.
     pub(super) fn open(&mut self, place: Place, other: Option<Frame>) -> bool {
         let Some(gated) = &mut self.gated else { return false };
-        let gate = gated.iter_mut().find(|gated| matches!(gated, Gated::Gate(its, _) if *its == place));
+        let gate = gated.queue.iter_mut().find(|gated| matches!(gated, Gated::Gate(its, _) if *its == place));
         let Some(gate) = gate else { return false };
-        let before = gate.len();
+        let before = gate.charged_bytes();
         let (Gated::Frame(answer) | Gated::Gate(_, answer)) = gate;
         *gate = Gated::Frame(other.unwrap_or_else(|| answer.clone()));
-        self.gated_bytes = self.gated_bytes - before + gate.len();
+        gated.charged_bytes = gated.charged_bytes - before + gate.charged_bytes();
         let mut released_bytes = 0;
-        while let Some(Gated::Frame(_)) = gated.front()
-            && let Some(Gated::Frame(frame)) = gated.pop_front()
+        while let Some(Gated::Frame(_)) = gated.queue.front()
+            && let Some(Gated::Frame(frame)) = gated.queue.pop_front()
         {
-            released_bytes += frame.len();
+            released_bytes += frame.charged_bytes();
             self.waiting.push_back(frame);
         }
-        if gated.is_empty() {
+        gated.charged_bytes -= released_bytes;
+        if gated.queue.is_empty() {
             self.gated = None;
         }
-        self.gated_bytes -= released_bytes;
         self.waiting_bytes += released_bytes;
         self.allowance_bytes += released_bytes;
         self.end_allowance();
@@ -173,7 +221,7 @@ impl OutQueue {
         if self.sealed {
             return;
         }
-        self.allowance_bytes += frames.iter().map(Frame::len).sum::<usize>();
+        self.allowance_bytes += frames.iter().map(Frame::charged_bytes).sum::<usize>();
         for frame in frames {
             self.append_in_order(frame);
         }
@@ -184,7 +232,7 @@ impl OutQueue {
     /// Meanwhile nothing is to be read from the peer, so that it does not add to it.
     #[must_use]
     pub(super) fn is_over_limit(&self) -> bool {
-        self.unsent_bytes() > self.limit_bytes || self.gated_bytes > self.limit_bytes
+        self.unsent_bytes() > self.limit_bytes || self.gated_bytes() > self.limit_bytes
     }
 
     /// Appends the last frame, which always fits: it is small, and there is only one. It does not wait for the
@@ -193,9 +241,18 @@ impl OutQueue {
         if mem::replace(&mut self.sealed, true) {
             return;
         }
-        self.give_up_gated();
-        if let Some(last) = last {
-            self.append(last);
+        self.gated = None;
+        match last {
+            Some(last) => {
+                self.append_newest_pong();
+                self.append(last);
+            }
+            // The last frame is in the queue already, or the peer has gone.
+            None => {
+                if let Some(pong) = self.newest_pong.take() {
+                    self.waiting_bytes -= pong.charged_bytes();
+                }
+            }
         }
     }
 
@@ -203,9 +260,11 @@ impl OutQueue {
     /// been sent, the answer to the upgrade stays: without it the peer would not understand the last frame.
     pub(super) fn truncate(&mut self, last: Frame) {
         self.waiting.truncate(usize::from(!self.has_begun));
+        self.waiting.shrink_to_fit();
+        self.newest_pong = None;
         self.resumed = self.resumed.take().and_then(|batch| batch.half_sent()).map(Box::new);
-        self.waiting_bytes = self.resumed.as_ref().map_or(0, |batch| batch.remaining_bytes());
-        self.waiting_bytes += self.waiting.iter().map(Frame::len).sum::<usize>();
+        self.waiting_bytes = self.resumed.as_ref().map_or(0, |batch| batch.charged_bytes());
+        self.waiting_bytes += self.waiting.iter().map(Frame::charged_bytes).sum::<usize>();
         self.truncated = self.in_flight_bytes > 0;
         self.sealed = false;
         self.seal(Some(last));
@@ -219,15 +278,22 @@ impl OutQueue {
         }
         let batch = match self.resumed.take() {
             Some(batch) => *batch,
-            None => match self.waiting.len() {
-                0 => return None,
-                1 => SendBatch::one(self.waiting.pop_front().expect("Bug: one frame waits"), 0),
-                2..=BATCH_FRAMES_MAX => SendBatch::many(mem::take(&mut self.waiting), 0),
-                _ => SendBatch::many(self.waiting.drain(..BATCH_FRAMES_MAX).collect(), 0),
-            },
+            None => {
+                self.append_newest_pong();
+                match self.waiting.len() {
+                    0 => return None,
+                    1 => SendBatch::one(self.waiting.pop_front().expect("Bug: one frame waits"), 0),
+                    2..=BATCH_FRAMES_MAX => SendBatch::many(mem::take(&mut self.waiting), 0),
+                    _ => SendBatch::many(self.waiting.drain(..BATCH_FRAMES_MAX).collect(), 0),
+                }
+            }
         };
+        if self.waiting.is_empty() && self.waiting.capacity() > WAITING_CAPACITY_KEPT {
+            self.waiting = VecDeque::new();
+        }
         self.has_begun = true;
-        self.in_flight_bytes = batch.remaining_bytes();
+        self.pongs_waiting = 0;
+        self.in_flight_bytes = batch.charged_bytes();
         self.waiting_bytes -= self.in_flight_bytes;
         Some(batch)
     }
@@ -239,7 +305,7 @@ impl OutQueue {
         let rest = batch.advance(sent);
         let rest = if mem::take(&mut self.truncated) { rest.and_then(SendBatch::half_sent) } else { rest };
         if let Some(rest) = rest {
-            self.waiting_bytes += rest.remaining_bytes();
+            self.waiting_bytes += rest.charged_bytes();
             self.resumed = Some(Box::new(rest));
         }
         self.end_allowance();
@@ -249,8 +315,9 @@ impl OutQueue {
     /// is ignored. The connection is lost.
     pub(super) fn give_up(&mut self) {
         self.in_flight_bytes = 0;
-        self.waiting.clear();
-        self.give_up_gated();
+        self.waiting = VecDeque::new();
+        self.newest_pong = None;
+        self.gated = None;
         self.resumed = None;
         self.waiting_bytes = 0;
         self.sealed = true;
@@ -262,21 +329,31 @@ impl OutQueue {
         self.queued_bytes() == 0
     }
 
-    /// Bytes that wait, be it behind a gate, or are under way.
+    /// What is charged for all that waits, be it behind a gate, or is under way.
     #[must_use]
     pub(super) fn queued_bytes(&self) -> usize {
-        self.unsent_bytes() + self.gated_bytes
+        self.unsent_bytes() + self.gated_bytes()
+    }
+
+    #[inline]
+    fn has_room_for(&self, frame: &Frame) -> bool {
+        self.unsent_bytes() + frame.charged_bytes() <= self.limit_bytes + self.allowance_bytes
     }
 
     /// How many frames wait, those behind gates included.
     pub(super) fn waiting_frames(&self) -> usize {
         let resumed = self.resumed.as_ref().map_or(0, |batch| batch.frame_count());
-        self.waiting.len() + resumed + self.gated.as_ref().map_or(0, |gated| gated.len())
+        let gated = self.gated.as_ref().map_or(0, |gates| gates.queue.len());
+        self.waiting.len() + resumed + usize::from(self.newest_pong.is_some()) + gated
     }
 
     /// What the peer could have read by now.
     fn unsent_bytes(&self) -> usize {
         self.waiting_bytes + self.in_flight_bytes
+    }
+
+    fn gated_bytes(&self) -> usize {
+        self.gated.as_ref().map_or(0, |gates| gates.charged_bytes)
     }
 
     fn end_allowance(&mut self) {
@@ -287,20 +364,14 @@ impl OutQueue {
 
     fn find_room_behind_gates(&self, frame: &Frame) -> Result<(), Overflow> {
         let gated_bytes_max = GATED_LIMITS_MAX * self.limit_bytes + self.allowance_bytes;
-        let is_within = self.gated_bytes + frame.len() <= gated_bytes_max;
+        let is_within = self.gated_bytes() + frame.charged_bytes() <= gated_bytes_max;
         is_within.then_some(()).ok_or(Overflow::SlowStorage)
-    }
-
-    fn give_up_gated(&mut self) {
-        self.gated = None;
-        self.gated_bytes = 0;
     }
 
     fn append_in_order(&mut self, frame: Frame) {
         match &mut self.gated {
             Some(gated) if !frame.is_empty() => {
-                self.gated_bytes += frame.len();
-                gated.push_back(Gated::Frame(frame));
+                gated.push(Gated::Frame(frame));
             }
             _ => self.append(frame),
         }
@@ -308,8 +379,15 @@ impl OutQueue {
 
     fn append(&mut self, frame: Frame) {
         if !frame.is_empty() {
-            self.waiting_bytes += frame.len();
+            self.waiting_bytes += frame.charged_bytes();
             self.waiting.push_back(frame);
+        }
+    }
+
+    fn append_newest_pong(&mut self) {
+        if let Some(pong) = self.newest_pong.take() {
+            self.pongs_waiting += 1;
+            self.waiting.push_back(pong);
         }
     }
 }
@@ -321,8 +399,20 @@ mod tests {
     use super::*;
     use crate::hub::{MessageId, RoomIndex};
 
+    const OVERHEAD: usize = Frame::OVERHEAD_BYTES;
+
     fn frame(len: usize) -> Frame {
         Frame::new(Bytes::from(vec![b'x'; len]))
+    }
+
+    /// A frame of this length in the queue's count.
+    fn charged(bytes: usize) -> Frame {
+        frame(bytes - OVERHEAD)
+    }
+
+    /// A queue for so many frames of so many bytes in all.
+    fn queue(frames: usize, bytes: usize) -> OutQueue {
+        OutQueue::new(frames * OVERHEAD + bytes)
     }
 
     fn place(id: u64) -> Place {
@@ -340,7 +430,7 @@ mod tests {
 
     #[test]
     fn only_what_has_its_place_in_the_order_waits_for_gates() {
-        let mut queue = OutQueue::new(100);
+        let mut queue = queue(10, 100);
         queue.push_in_order(frame(1)).unwrap();
         queue.push_gate(place(1), frame(2)).unwrap();
         queue.push_in_order(frame(3)).unwrap();
@@ -358,29 +448,29 @@ mod tests {
 
     #[test]
     fn a_late_disk_does_not_count_against_the_receiver() {
-        let mut queue = OutQueue::new(100);
-        queue.push_gate(place(1), frame(10)).unwrap();
+        let mut queue = OutQueue::new(1_000);
+        queue.push_gate(place(1), charged(200)).unwrap();
         for _ in 0..GATED_LIMITS_MAX - 1 {
-            queue.push_in_order(frame(100)).unwrap();
+            queue.push_in_order(charged(1_000)).unwrap();
         }
         assert!(queue.is_over_limit(), "nothing is read meanwhile");
-        queue.push(frame(100)).unwrap();
+        queue.push(charged(1_000)).unwrap();
         assert_eq!(queue.push(frame(1)), Err(Overflow::SlowReceiver));
-        assert_eq!(leaving(&mut queue), [100]);
-        queue.push_in_order(frame(90)).unwrap();
+        assert_eq!(leaving(&mut queue), [1_000 - OVERHEAD]);
+        queue.push_in_order(charged(800)).unwrap();
         assert_eq!(queue.push_in_order(frame(1)), Err(Overflow::SlowStorage));
         assert_eq!(queue.push_gate(place(2), frame(1)), Err(Overflow::SlowStorage));
         assert!(queue.open(place(1), None));
         queue.push_in_order(frame(1)).unwrap();
         assert!(queue.is_over_limit());
-        let bytes: usize = leaving(&mut queue).into_iter().sum();
-        assert_eq!(bytes, GATED_LIMITS_MAX * 100 + 1);
-        assert_eq!(queue.push(frame(101)), Err(Overflow::SlowReceiver), "the allowance has ended");
+        assert_eq!(queue.queued_bytes(), GATED_LIMITS_MAX * 1_000 + OVERHEAD + 1);
+        assert_eq!(leaving(&mut queue).len(), GATED_LIMITS_MAX + 2);
+        assert_eq!(queue.push(charged(1_001)), Err(Overflow::SlowReceiver), "the allowance has ended");
     }
 
     #[test]
     fn the_last_frame_waits_for_no_gate() {
-        let mut queue = OutQueue::new(100);
+        let mut queue = queue(4, 100);
         queue.push(frame(1)).unwrap();
         queue.push_gate(place(1), frame(2)).unwrap();
         queue.push_in_order(frame(3)).unwrap();
@@ -392,7 +482,7 @@ mod tests {
 
     #[test]
     fn everything_that_waits_leaves_in_one_batch() {
-        let mut queue = OutQueue::new(100);
+        let mut queue = queue(4, 100);
         for len in [10, 20, 30] {
             queue.push(frame(len)).unwrap();
         }
@@ -406,36 +496,37 @@ mod tests {
 
     #[test]
     fn a_short_send_continues_in_the_middle_of_a_frame() {
-        let mut queue = OutQueue::new(100);
+        let mut queue = queue(2, 100);
         queue.push(frame(10)).unwrap();
         queue.push(frame(20)).unwrap();
         let batch = queue.next_batch().unwrap();
         queue.handle_sent(batch, 13);
-        assert_eq!(queue.queued_bytes(), 17);
+        assert_eq!(queue.queued_bytes(), OVERHEAD + 17);
         let rest = queue.next_batch().unwrap();
         assert_eq!((rest.frame_count(), rest.slice(0).len()), (1, 17));
     }
 
     #[test]
     fn the_limit_counts_what_is_under_way_too() {
-        let mut queue = OutQueue::new(100);
-        queue.push(frame(60)).unwrap();
+        let mut queue = OutQueue::new(1_000);
+        queue.push(charged(600)).unwrap();
         let _batch = queue.next_batch().unwrap();
-        queue.push(frame(40)).unwrap();
+        queue.push(charged(400)).unwrap();
         assert_eq!(queue.push(frame(1)), Err(Overflow::SlowReceiver));
     }
 
     #[test]
     fn a_join_may_exceed_the_limit_once() {
-        let mut queue = OutQueue::new(100);
-        queue.push_join(vec![frame(500), frame(500)]);
+        let mut queue = OutQueue::new(1_000);
+        queue.push_join(vec![charged(5_000), charged(5_000)]);
         assert!(queue.is_over_limit());
-        queue.push(frame(100)).unwrap();
+        queue.push(charged(1_000)).unwrap();
         assert_eq!(queue.push(frame(1)), Err(Overflow::SlowReceiver));
         let batch = queue.next_batch().unwrap();
-        queue.handle_sent(batch, 1100);
+        let bytes = batch.remaining_bytes();
+        queue.handle_sent(batch, bytes);
         assert_eq!(
-            queue.push(frame(101)),
+            queue.push(charged(1_001)),
             Err(Overflow::SlowReceiver),
             "the allowance has ended with the excess"
         );
@@ -443,7 +534,7 @@ mod tests {
 
     #[test]
     fn truncating_keeps_only_the_frame_that_is_half_sent() {
-        let mut queue = OutQueue::new(100);
+        let mut queue = queue(4, 100);
         for _ in 0..3 {
             queue.push(frame(10)).unwrap();
         }
@@ -452,7 +543,7 @@ mod tests {
         queue.truncate(frame(4));
         queue.push(frame(50)).unwrap();
         queue.handle_sent(batch, 12);
-        assert_eq!(queue.queued_bytes(), 8 + 4);
+        assert_eq!(queue.queued_bytes(), 2 * OVERHEAD + 8 + 4);
         let rest = queue.next_batch().unwrap();
         assert_eq!(rest.slice(0).len(), 8);
         queue.handle_sent(rest, 8);
@@ -467,16 +558,16 @@ mod tests {
         let mut queue = OutQueue::new(100);
         queue.push_join(vec![frame(10), frame(20)]);
         queue.truncate(frame(4));
-        assert_eq!(queue.queued_bytes(), 10 + 4);
+        assert_eq!(queue.queued_bytes(), 2 * OVERHEAD + 10 + 4);
         let batch = queue.next_batch().unwrap();
         assert_eq!(batch.frame_count(), 2);
         queue.handle_sent(batch, 3);
-        assert_eq!(queue.queued_bytes(), 7 + 4, "the last frame stays");
+        assert_eq!(queue.queued_bytes(), 2 * OVERHEAD + 7 + 4, "the last frame stays");
     }
 
     #[test]
     fn a_queue_of_many_frames_leaves_in_batches_that_the_kernel_takes() {
-        let mut queue = OutQueue::new(1_000);
+        let mut queue = queue(BATCH_FRAMES_MAX + 1, 1_000);
         for _ in 0..BATCH_FRAMES_MAX + 1 {
             queue.push(frame(1)).unwrap();
         }
@@ -484,5 +575,76 @@ mod tests {
         assert_eq!(batch.frame_count(), BATCH_FRAMES_MAX);
         queue.handle_sent(batch, BATCH_FRAMES_MAX);
         assert_eq!(queue.next_batch().unwrap().frame_count(), 1);
+    }
+
+    #[test]
+    fn frames_without_content_fill_the_queue_too() {
+        let mut queue = OutQueue::new(1 << 20);
+        let taken = (0..1 << 20).take_while(|_| queue.push(frame(2)).is_ok()).count();
+        assert_eq!(taken, (1 << 20) / (OVERHEAD + 2));
+        assert_eq!(queue.push(frame(2)), Err(Overflow::SlowReceiver));
+    }
+
+    #[test]
+    fn a_new_pong_takes_the_place_of_one_that_waits() {
+        let mut queue = queue(100, 10_000);
+        queue.push(frame(200)).unwrap();
+        let batch = queue.next_batch().unwrap();
+        for len in 1..=100 {
+            queue.push_pong(frame(len));
+        }
+        let places = usize::from(PONGS_WAITING_MAX);
+        queue.push(frame(300)).unwrap();
+        queue.handle_sent(batch, 200);
+        let expected: Vec<usize> = (1..=places).chain([300, 100]).collect();
+        assert_eq!(leaving(&mut queue), expected);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_takes_the_newest_pong() {
+        let mut queue = queue(1, 100);
+        queue.push(frame(100)).unwrap();
+        for len in 1..=9 {
+            queue.push_pong(frame(len));
+        }
+        assert_eq!(queue.queued_bytes(), 2 * OVERHEAD + 100 + 9);
+        assert_eq!(leaving(&mut queue), [100, 9]);
+    }
+
+    #[test]
+    fn no_pong_comes_behind_the_last_frame() {
+        let mut queue = queue(1, 100);
+        queue.push(frame(100)).unwrap();
+        queue.push_pong(frame(2));
+        queue.seal(Some(frame(4)));
+        queue.push_pong(frame(3));
+        assert_eq!(leaving(&mut queue), [100, 2, 4]);
+        let mut closed = self::queue(100, 1_000);
+        let places = usize::from(PONGS_WAITING_MAX);
+        (1..=places + 1).for_each(|len| closed.push_pong(frame(len)));
+        closed.push(frame(40)).unwrap();
+        closed.seal(None);
+        assert_eq!(leaving(&mut closed), (1..=places).chain([40]).collect::<Vec<_>>());
+        assert!(closed.is_empty());
+        let mut evicted = self::queue(1, 100);
+        evicted.push(frame(100)).unwrap();
+        let batch = evicted.next_batch().unwrap();
+        evicted.push_pong(frame(2));
+        evicted.truncate(frame(4));
+        evicted.handle_sent(batch, 100);
+        assert_eq!(leaving(&mut evicted), [4]);
+        assert!(evicted.is_empty());
+    }
+
+    #[test]
+    fn what_has_grown_is_given_back() {
+        let mut queue = queue(1_000, 1_000);
+        let count = 2 * BATCH_FRAMES_MAX + 1;
+        (0..count).for_each(|_| queue.push(frame(1)).unwrap());
+        for left in [BATCH_FRAMES_MAX, BATCH_FRAMES_MAX, 1] {
+            assert_eq!(leaving(&mut queue).len(), left);
+        }
+        assert!(queue.waiting.capacity() <= WAITING_CAPACITY_KEPT);
     }
 }

@@ -45,6 +45,7 @@ mod echo;
 mod closing;
 mod frames;
 mod full;
+mod memory;
 mod pings;
 mod rates;
 mod shutdown;

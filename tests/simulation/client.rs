@@ -62,6 +62,7 @@ pub(crate) struct Client {
     violation: Option<u16>,
     down_end: Option<DownEnd>,
     reader: Reader,
+    pings: u32,
     pongs_awaited: VecDeque<Vec<u8>>,
 }
 
@@ -96,6 +97,7 @@ impl Client {
             violation: None,
             down_end: None,
             reader: Reader::default(),
+            pings: 0,
             pongs_awaited: VecDeque::new(),
         }
     }
@@ -152,7 +154,10 @@ impl Client {
     }
 
     fn ping(&mut self, random: &mut Random) {
-        let payload: Vec<u8> = (0..random.below(8)).map(|n| n as u8).collect();
+        // No two alike, so that each answer tells which it answers.
+        self.pings += 1;
+        let mut payload = self.pings.to_be_bytes().to_vec();
+        payload.resize(payload.len() + random.below(8), 0);
         self.write(&frame(PING, true, &payload, random.next() as u32));
         self.pongs_awaited.push_back(payload);
     }
@@ -358,8 +363,15 @@ impl Client {
                 }
             }
             Incoming::Pong(payload) => {
-                let awaited = self.pongs_awaited.pop_front();
-                ensure!(OneOrder, awaited.as_ref() == Some(&payload), "pong {payload:?} and not {awaited:?}");
+                // A new one may have taken the place of others that waited unsent.
+                let place = self.pongs_awaited.iter().position(|awaited| *awaited == payload);
+                ensure!(
+                    OneOrder,
+                    place.is_some(),
+                    "pong {payload:?} and not {:?}",
+                    self.pongs_awaited.front()
+                );
+                self.pongs_awaited.drain(..=place.unwrap_or_default());
             }
             Incoming::Close(code, reason) => self.hear_close(code, &reason, scenario, random)?,
             Incoming::Text(text) => match &mut self.talk {

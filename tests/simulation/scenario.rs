@@ -1,6 +1,7 @@
 //! What one seed is about: sizes, limits and habits, drawn once at the start. Extremes are drawn often,
 //! and each habit is missing in some seeds, because many faults show only when something else is away.
 
+use uproar::frame::Frame;
 use uproar::hub::{self, PresencePolicy, ShardIndex};
 use uproar::shard::{Deadlines, Limits, Rate, Settings};
 
@@ -165,8 +166,12 @@ impl Scenario {
             && self.limits.frame_bytes_max < 100_000
     }
 
-    /// More than a join can send: the answer to the upgrade, `welcome`, `users` and `history`.
+    /// More than a join can send: the answer to the upgrade, `welcome`, `users` and `history`; and a pong, and
+    /// the last frame, for which a queue always has a place.
     pub(crate) fn join_bytes_max(&self) -> usize {
-        1_000 + self.arrivals_max * 200 + self.history * (CONTENT_BYTES_MAX * 2 + 300)
+        1_000
+            + 6 * Frame::OVERHEAD_BYTES
+            + self.arrivals_max * 200
+            + self.history * (CONTENT_BYTES_MAX * 2 + 300)
     }
 }
