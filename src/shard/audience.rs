@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::connections::Connections;
+use super::names_pace::NamesPace;
 use super::out_queue::Overflow;
 use crate::connection_id::ConnectionId;
 use crate::dialect::{UserDialect, chat, hub};
@@ -25,6 +26,8 @@ pub(super) struct LocalRoom {
     pub(super) lists: chat::Lists,
     /// What hub members are told of the room with everything.
     pub(super) names: hub::Names,
+    /// When they are told them again, in a large room.
+    pub(super) pace: NamesPace,
 }
 
 impl LocalRoom {

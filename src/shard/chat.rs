@@ -39,6 +39,13 @@ impl Shard {
         // Input is read only while the user is in a room, so there is one.
         let RoomMembership::In { room, .. } = user.membership else { return Ok(()) };
         let home = self.directory.home(room);
+        let asks_for_lists = matches!(
+            command,
+            Command::GetUsers(_) | Command::GetRooms | Command::JoinRoom(_) | Command::Resume { .. }
+        );
+        if asks_for_lists && user.has_spent_answers(self.settings.limits.rate, now) {
+            return Err(Refusal::TooMany);
+        }
         match command {
             Command::Say(_) | Command::Private { .. } if user.is_muted(now) => return Err(Refusal::Muted),
             Command::Say(content) => {
@@ -82,7 +89,9 @@ impl Shard {
                     last_message_id: directory.last_message(room),
                     epoch: directory.epoch(room),
                 });
-                self.push(id, chat::direct(&Direct::Rooms(rooms.collect()), now), now);
+                let rooms = chat::direct(&Direct::Rooms(rooms.collect()), now);
+                user.answers.charge(rooms.len(), now.monotonic_ms);
+                self.push(id, rooms, now);
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::audience::{FanOut, fan_out};
 use super::connection::{Session, TopicMembership};
+use super::names_pace::{Listing, is_coming_or_going};
 use super::user::RoomMembership;
 use super::{Shard, work};
 use crate::clock::Now;
@@ -34,6 +35,7 @@ impl Shard {
                     return;
                 };
                 let users = self.rooms[room.get()].lists.users(&members, now);
+                user.answers.charge(users.len(), now.monotonic_ms);
                 self.push_in_order(to.connection, users, now);
             }
             Delivery::Names { to, names } => self.handle_names(to.connection, &names, now),
@@ -92,7 +94,8 @@ impl Shard {
             return;
         }
         let mut frames: Vec<Frame> = greeting.into_iter().collect();
-        let first = if std::mem::replace(&mut user.welcomed, true) {
+        let was_welcomed = std::mem::replace(&mut user.welcomed, true);
+        let first = if was_welcomed {
             chat::direct(&Direct::RoomJoined { room: name }, now)
         } else {
             self.users.insert(user.id, id);
@@ -102,6 +105,9 @@ impl Shard {
         let lists = &mut self.rooms[room.get()].lists;
         let users = lists.users(&snapshot.members, now);
         let history = lists.history(&snapshot.history, snapshot.epoch, snapshot.complete, now);
+        if was_welcomed {
+            user.answers.charge(users.len() + history.len(), now.monotonic_ms);
+        }
         frames.extend([first, users, history].map(Frame::new));
         self.metrics.messages_delivered.add(3);
         self.push_join(id, frames);
@@ -169,10 +175,18 @@ impl Shard {
             local.names.update(names);
         }
         let for_chat = (!local.chat.is_empty()).then(|| chat::room_event(event, &name, *timestamp));
-        let for_hub = (!local.hub.is_empty()).then(|| hub::room_event(event, &local.names)).flatten();
+        let listing = (!local.hub.is_empty()).then(|| local.pace.step(event, &local.names, now.monotonic_ms));
+        let for_hub = match listing {
+            None => None,
+            Some(Listing::Later) => {
+                local.pace.wait_with(event, (Arc::clone(publication), own));
+                None
+            }
+            Some(listing) => hub::room_event(event, &local.names, listing == Listing::Whole),
+        };
         // A hub client hears its own words and its own new name like everyone, but not of its coming, which
         // it was told before, and its going.
-        let own_in_hub = own.filter(|_| matches!(event, RoomEvent::Joined { .. } | RoomEvent::Left { .. }));
+        let own_in_hub = own.filter(|_| is_coming_or_going(event));
         if for_chat.is_some() || for_hub.is_some() {
             self.metrics.broadcasts.add(1);
         }
@@ -184,6 +198,27 @@ impl Shard {
             let frame = timed(bytes, publication);
             let members = self.rooms[room.get()].members(dialect);
             let result = fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
+            self.end_fan_out(result, frame.len(), now);
+        }
+    }
+
+    /// Tells hub members what had to wait for the names.
+    pub(super) fn announce_with_names(&mut self, now: Now) {
+        let room = RoomIndex::GENERAL.get();
+        let due = self.rooms[room].pace.take_due(now.monotonic_ms);
+        for ((publication, own), listing) in due {
+            let Event::Room { event, .. } = &publication.event else { continue };
+            let local = &self.rooms[room];
+            let Some(bytes) = hub::room_event(event, &local.names, listing == Listing::Whole) else {
+                continue;
+            };
+            // It may have left meanwhile, and its slot be somebody else's.
+            let own = own.filter(|_| is_coming_or_going(event));
+            let own = own.filter(|&own| self.connections.get_mut(own).is_some());
+            self.metrics.broadcasts.add(1);
+            self.metrics.frames_encoded.add(1);
+            let frame = timed(bytes, &publication);
+            let result = fan_out(&local.hub, &mut self.connections, &mut self.dirty, &frame, own);
             self.end_fan_out(result, frame.len(), now);
         }
     }

@@ -59,6 +59,9 @@ impl Shard {
                 let user = user.id;
                 self.request(home, Request::Rename { room, user, new_name, origin });
             }
+            Command::Who if user.has_spent_answers(self.settings.limits.rate, now) => {
+                return Err(Refusal::TooMany);
+            }
             Command::Who => self.request_names(id),
             Command::Logout => match place {
                 // What it said before is still on its way to it.
@@ -97,6 +100,9 @@ impl Shard {
             }
             None => {
                 let told = hub::names_told(self.names());
+                if let Some(user) = self.connections.user(id) {
+                    user.answers.charge(told.len(), now.monotonic_ms);
+                }
                 self.push(id, told, now);
             }
         }

@@ -27,6 +27,7 @@ mod hub_user;
 mod input;
 pub mod lobby;
 mod moderation;
+mod names_pace;
 mod out_queue;
 mod rate;
 mod sign_in;
@@ -46,7 +47,7 @@ use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::frame::Frame;
 use crate::hub::{
-    self, Delivery, Directory, Homes, Origin, Receipt, Request, Restored, ShardIndex, UserId,
+    self, Delivery, Directory, Homes, Origin, Receipt, Request, Restored, RoomIndex, ShardIndex, UserId,
     WRITES_UNANSWERED_MAX, Write,
 };
 use crate::metrics::ShardMetrics;
@@ -239,6 +240,7 @@ impl Shard {
             self.handle_timer(id, due_ms, now);
         }
         self.homes.handle_tick(now);
+        self.announce_with_names(now);
         self.handle_drain_tick(now);
         self.settle(now);
     }
@@ -357,7 +359,8 @@ impl Shard {
     #[must_use]
     pub fn next_due_ms(&self) -> Option<u64> {
         let drain = self.drain.as_ref().and_then(Drain::next_due_ms);
-        [self.timers.next_due_ms(), self.homes.next_due_ms(), drain].into_iter().flatten().min()
+        let names = self.rooms[RoomIndex::GENERAL.get()].pace.next_due_ms();
+        [self.timers.next_due_ms(), self.homes.next_due_ms(), names, drain].into_iter().flatten().min()
     }
 
     /// What is charged for all that waits in out-queues or is under way, added up over all connections: see

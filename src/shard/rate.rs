@@ -1,4 +1,4 @@
-//! How many messages a connection may send: a token bucket.
+//! How many messages a connection may send, and how much it may have answered: two buckets.
 
 /// The rate of one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +37,62 @@ impl TokenBucket {
     }
 }
 
+/// Bytes of lists that a connection is answered in a millisecond, sustained: about a megabyte a second.
+const ANSWER_BYTES_A_MS: u64 = 1_024;
+
+/// How far a connection may be ahead of that: 8 MB at once. An ordinary join is 35 KB (100 messages of 300 bytes
+/// and 60 members), so that is more than 200 of them; or eight with the longest history there is by default, 100
+/// messages of 10 KiB.
+const ANSWER_AHEAD_MS: u64 = 8_000;
+
+/// What a connection has been answered with: rooms, members and histories, which a few bytes can ask for.
+///
+/// How long an answer is, its home knows. So the next one is refused where the last ones were too long, and not
+/// that which would be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AnswerBudget {
+    /// When all that was answered is paid for.
+    paid_ms: u64,
+}
+
+impl AnswerBudget {
+    /// True while nothing more is to be answered.
+    #[must_use]
+    pub(super) fn is_spent(self, now_ms: u64) -> bool {
+        self.paid_ms > now_ms + ANSWER_AHEAD_MS
+    }
+
+    /// Counts an answer.
+    pub(super) fn charge(&mut self, bytes: usize, now_ms: u64) {
+        self.paid_ms = self.paid_ms.max(now_ms) + (bytes as u64).div_ceil(ANSWER_BYTES_A_MS);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_are_bounded_in_bytes_and_never_by_the_first() {
+        let mut budget = AnswerBudget::default();
+        budget.charge(7 << 20, 1_000);
+        assert!(!budget.is_spent(1_000));
+        budget.charge(100 << 20, 1_000);
+        assert!(budget.is_spent(1_000), "what has been answered counts, however long");
+        assert!(!budget.is_spent(1_000 + (107 << 10) - ANSWER_AHEAD_MS));
+        let mut seconds = 0;
+        let mut budget = AnswerBudget::default();
+        let answered = (0..60_000).filter(|&ms| {
+            let is_answered = !budget.is_spent(ms);
+            if is_answered {
+                budget.charge(1 << 20, ms);
+            }
+            seconds = ms / 1_000;
+            is_answered
+        });
+        let answered = answered.count();
+        assert!((66..70).contains(&answered), "{answered} mebibytes in {seconds} seconds");
+    }
 
     #[test]
     fn a_burst_is_let_through_and_then_the_rate() {

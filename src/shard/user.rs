@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Shard;
-use super::rate::{Rate, TokenBucket};
+use super::rate::{AnswerBudget, Rate, TokenBucket};
 use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct};
@@ -19,6 +19,7 @@ pub(super) struct User {
     pub(super) name: Arc<str>,
     pub(super) connected_at: u64,
     pub(super) bucket: TokenBucket,
+    pub(super) answers: AnswerBudget,
     /// When it last sent a message, whatever it was worth.
     pub(super) last_message_ms: u64,
     pub(super) membership: RoomMembership,
@@ -42,6 +43,7 @@ impl User {
             name: format!("User{id}").into(),
             connected_at: now.unix_seconds,
             bucket: TokenBucket::full(rate, now.monotonic_ms),
+            answers: AnswerBudget::default(),
             last_message_ms: now.monotonic_ms,
             membership: RoomMembership::None,
             awaits_snapshot: false,
@@ -57,6 +59,11 @@ impl User {
         self.awaits_snapshot
             || self.awaits_verdict
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
+    }
+
+    /// True while it is to be answered with no more lists. A server without a rate has no limit here either.
+    pub(super) fn has_spent_answers(&self, rate: Rate, now: Now) -> bool {
+        rate.per_second > 0 && self.answers.is_spent(now.monotonic_ms)
     }
 
     /// Whether an admin has forbidden it to speak.

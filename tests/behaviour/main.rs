@@ -34,6 +34,7 @@ mod histories;
 mod presence;
 
 mod hub_connecting;
+mod hub_crowds;
 mod hub_leaving;
 mod hub_refusals;
 mod hub_talking;

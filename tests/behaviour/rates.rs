@@ -15,6 +15,8 @@ on_one_and_four_shards! {
     control_frames_do_not_count,
     each_connection_has_its_own_allowance,
     raw_and_echo_have_no_limit,
+    answers_are_limited_in_bytes,
+    many_ordinary_joins_in_a_row_are_answered,
 }
 
 const TOO_MANY: &str = "Too many messages";
@@ -127,6 +129,50 @@ async fn raw_and_echo_have_no_limit(launch: Launch) {
         for n in 0..2000 {
             assert_eq!(socket.text().await, n.to_string());
         }
+    }
+}
+
+async fn answers_are_limited_in_bytes(launch: Launch) {
+    let server = launch.start();
+    let mut alice = Chat::enter(&server).await;
+    // The longest history that there is by default: nearly a mebibyte.
+    alice.messages((0..100).map(|n| format!("{n} {}", "x".repeat(9_000)))).await;
+    let mut bob = Chat::enter(&server).await;
+    let start = Instant::now();
+    let (mut answered, mut refused) = (0, 0);
+    // One after the other, so that no queue and no rate stands in the way.
+    let mut pace = interval(Duration::from_millis(25));
+    for _ in 0..40 {
+        pace.tick().await;
+        bob.say(json!({"type": "resume", "room": "general", "after": 0})).await;
+        let answer = bob.next().await;
+        if answer == error(TOO_MANY) {
+            refused += 1;
+            continue;
+        }
+        assert_eq!(answer["type"], "room_joined");
+        for kind in ["users", "history"] {
+            assert_eq!(bob.next().await["type"], kind);
+        }
+        answered += 1;
+    }
+    let seconds = start.elapsed().as_secs();
+    assert!((8..=11 + 2 * seconds).contains(&answered), "{answered} of 40 answered in {seconds} s");
+    assert_eq!(answered + refused, 40);
+    // What is no list is answered, and a newcomer is told everything.
+    alice.burst(questions(1)).await;
+    assert_eq!(alice.until("stats").await["type"], "stats");
+    bob.burst(questions(1)).await;
+    assert_eq!(bob.next().await["type"], "stats");
+    Chat::enter(&server).await;
+}
+
+async fn many_ordinary_joins_in_a_row_are_answered(launch: Launch) {
+    let server = launch.start();
+    let mut alice = Chat::enter(&server).await;
+    alice.messages((0..20).map(|n| format!("{n} {}", "x".repeat(300)))).await;
+    for n in 0..60 {
+        alice.move_to(["random", "general"][n % 2]).await;
     }
 }
 

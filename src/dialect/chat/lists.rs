@@ -1,5 +1,6 @@
 //! Member lists and histories: long, the same for many newcomers in a row, and therefore kept as encoded.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -17,7 +18,74 @@ use crate::protocol::frames::{self, MessageKind};
 #[derive(Debug, Default)]
 pub struct Lists {
     members: Encoded<MemberEntry>,
-    history: Encoded<Arc<RoomMessage>>,
+    history: Rows,
+}
+
+/// The end of a room's history, encoded: what is asked for is some of the last of it, with what was said since.
+///
+/// Invariant: `messages` are in the room's order, as are their rows, of which the one at an index ends at the same
+/// index of `ends`.
+#[derive(Debug, Default)]
+struct Rows {
+    messages: VecDeque<Arc<RoomMessage>>,
+    /// Rows in `json`, with commas between them.
+    ends: VecDeque<usize>,
+    json: String,
+    /// The most that were asked for at once, which a room's history bounds.
+    longest: usize,
+}
+
+impl Rows {
+    /// The rows of a history, of which those that are known already are not encoded again.
+    fn of(&mut self, history: &[Arc<RoomMessage>]) -> &str {
+        let Some(first) = history.first() else { return "" };
+        let start = match self.messages.binary_search_by_key(&first.id, |message| message.id) {
+            Ok(start) if self.is_followed_by(start, history) => start,
+            Err(end) if self.messages.back().is_some_and(|last| last.id.0 + 1 == first.id.0) => end,
+            _ => {
+                *self = Self { longest: self.longest, ..Self::default() };
+                0
+            }
+        };
+        for message in &history[self.messages.len() - start..] {
+            let comma = if self.messages.is_empty() { "" } else { "," };
+            write!(self.json, "{comma}{}", row(message)).expect("Bug: writing to a String failed");
+            self.messages.push_back(Arc::clone(message));
+            self.ends.push_back(self.json.len());
+        }
+        self.longest = self.longest.max(history.len());
+        let start = start - self.forget(self.messages.len().saturating_sub(2 * self.longest));
+        // Behind the comma.
+        let start_bytes = start.checked_sub(1).map_or(0, |before| self.ends[before] + 1);
+        &self.json[start_bytes..]
+    }
+
+    /// True when what is known from `start` on is the beginning of `history`, by identity.
+    fn is_followed_by(&self, start: usize, history: &[Arc<RoomMessage>]) -> bool {
+        let known = self.messages.range(start..);
+        known.len() <= history.len() && known.zip(history).all(|(known, message)| Arc::ptr_eq(known, message))
+    }
+
+    /// Where there are so many too many, forgets half of all, and says how many.
+    fn forget(&mut self, excess: usize) -> usize {
+        if excess == 0 {
+            return 0;
+        }
+        let count = self.messages.len() - self.longest;
+        let bytes = self.ends[count - 1] + 1;
+        self.messages.drain(..count);
+        self.ends.drain(..count);
+        self.ends.iter_mut().for_each(|end| *end -= bytes);
+        self.json.drain(..bytes);
+        count
+    }
+}
+
+fn row(message: &RoomMessage) -> serde_json::Value {
+    json!({
+        "message_id": message.id, "type": kind_of(&message.content), "sender": message.from_name,
+        "from_id": message.from, "content": Shown(&message.content), "timestamp": message.timestamp,
+    })
 }
 
 /// A direct message around a list that is encoded already.
@@ -49,7 +117,7 @@ impl Lists {
         list("users", &content, tail)
     }
 
-    /// The `history` message; `complete` is for one who comes back, whose history is nobody else's.
+    /// The `history` message; `complete` is for one who comes back.
     #[must_use]
     pub fn history(
         &mut self,
@@ -58,14 +126,7 @@ impl Lists {
         complete: Option<bool>,
         now: Now,
     ) -> Bytes {
-        let mut own = Encoded::default();
-        let kept = if complete.is_some() { &mut own } else { &mut self.history };
-        let content = kept.of(history, |message| {
-            json!({
-                "message_id": message.id, "type": kind_of(&message.content), "sender": message.from_name,
-                "from_id": message.from, "content": Shown(&message.content), "timestamp": message.timestamp,
-            })
-        });
+        let content = self.history.of(history);
         let tail = Tail { timestamp: now.unix_seconds, total: None, epoch: Some(epoch), complete };
         list("history", content, tail)
     }
@@ -112,6 +173,43 @@ mod tests {
         assert_eq!(payload(&lists.users(&with_last, NOW)), expected);
         let other = MemberList { listed: Arc::new([]), last: Some(entry(3)), total: None };
         assert_eq!(payload(&lists.users(&other, NOW))["content"], json!([one(3)]));
+    }
+
+    #[test]
+    fn a_history_is_what_it_is_however_much_of_it_was_asked_for_before() {
+        let message = |n: u64| {
+            let (from, content) = (UserId::from_wire(1).unwrap(), Content::Text(format!("{n},")));
+            Arc::new(RoomMessage { id: MessageId(n), from, from_name: "A".into(), content, timestamp: n })
+        };
+        let said: Vec<_> = (1..=40).map(message).collect();
+        let again: Vec<_> = (1..=40).map(message).collect();
+        let mut rows = Rows::default();
+        let mut check = |history: &[Arc<RoomMessage>], encoded_at_most: usize| {
+            let known =
+                rows.messages.iter().filter(|known| history.iter().any(|one| Arc::ptr_eq(one, known)));
+            assert!(history.len() - known.count() <= encoded_at_most);
+            let ids: Vec<_> = history.iter().map(|message| json!(message.id)).collect();
+            let shown: serde_json::Value = serde_json::from_str(&format!("[{}]", rows.of(history))).unwrap();
+            let shown: Vec<_> =
+                shown.as_array().unwrap().iter().map(|row| row["message_id"].clone()).collect();
+            assert_eq!(shown, ids);
+            assert!(rows.messages.len() <= 2 * rows.longest);
+            assert_eq!(
+                (rows.messages.len(), rows.ends.back().copied()),
+                (rows.ends.len(), Some(rows.json.len()))
+            );
+        };
+        check(&said[3..10], 7);
+        check(&said[5..10], 0);
+        check(&said[3..10], 0);
+        check(&said[4..11], 1);
+        for end in 12..=40 {
+            check(&said[end - 1..end], 1);
+            check(&said[end - 7..end], 0);
+        }
+        check(&said[30..40], 10);
+        check(&again[30..40], 10);
+        check(&[&again[30..33], &again[35..40]].concat(), 0);
     }
 
     #[test]

@@ -11,7 +11,11 @@ use crate::dialect::encoded::Encoded;
 use crate::hub::{Content, MemberEntry, RoomEvent};
 use crate::protocol::frames::{self, MessageKind};
 
-/// The names in a room as they were told last: every message carries them.
+/// Up to so many names are told with every message, as far as it has a list at all. A list of 50 names is about
+/// 1 KB, as long as a long message.
+pub const NAMES_PACED_ABOVE: usize = 50;
+
+/// The names in a room as they were told last.
 #[derive(Debug, Default)]
 pub struct Names(Encoded<MemberEntry>);
 
@@ -19,6 +23,18 @@ impl Names {
     /// Takes over a newer list.
     pub fn update(&mut self, members: &Arc<[MemberEntry]>) {
         self.0.of(members, |member| json!(member.name));
+    }
+
+    /// True when there are too many to be told with everything.
+    #[must_use]
+    pub fn are_many(&self) -> bool {
+        self.0.source().is_some_and(|members| members.len() > NAMES_PACED_ABOVE)
+    }
+
+    /// What is told of them to one alone that has not asked: nothing, where they are many. A page goes on with
+    /// those that it has.
+    fn in_passing(&self) -> &str {
+        if self.are_many() { "" } else { self.0.json() }
     }
 
     /// All of them as words, as a `who` is answered.
@@ -60,46 +76,60 @@ pub fn login(name: &str, names: &Names, last: Option<&MemberEntry>) -> Bytes {
     }
 }
 
-/// Something that a user has said, to everyone or to one alone.
+/// Something that a user has said to one alone.
 #[must_use]
 pub fn message(from: &str, content: &str, names: &Names) -> Bytes {
-    encode(&Line { ip: "", user: from, from, kind: "user", content }, names.0.json())
+    said(from, content, names.in_passing())
 }
 
 /// Something that the server itself has to say.
 #[must_use]
 pub fn system(content: &str, names: &Names) -> Bytes {
-    encode(&Line { ip: "", user: "", from: "", kind: "system", content }, names.0.json())
+    by_system(content, names.in_passing())
 }
 
 /// Answers a `who`.
 #[must_use]
 pub fn names_told(names: &Names) -> Bytes {
-    system(&names.in_words(), names)
+    by_system(&names.in_words(), names.0.json())
 }
 
-/// Says that somebody is called otherwise.
+/// Tells one alone that it is called otherwise.
 #[must_use]
 pub fn renamed(old_name: &str, new_name: &str, names: &Names) -> Bytes {
-    system(&format!("{old_name} 改名为 {new_name}"), names)
+    system(&in_new_words(old_name, new_name), names)
 }
 
-/// Encodes what happened in a room; `None` for what this dialect has no words for.
+/// Encodes what happened in a room, with the names or an empty list; `None` for what this dialect has no words for.
 #[must_use]
-pub fn room_event(event: &RoomEvent, names: &Names) -> Option<Bytes> {
-    let announced = |kind, name: &str| {
-        encode(&Line { ip: "", user: name, from: name, kind, content: name }, names.0.json())
-    };
+pub fn room_event(event: &RoomEvent, names: &Names, is_listed: bool) -> Option<Bytes> {
+    let names = if is_listed { names.0.json() } else { "" };
+    let announced =
+        |kind, name: &str| encode(&Line { ip: "", user: name, from: name, kind, content: name }, names);
     match event {
         RoomEvent::Message(said) => {
             let (Content::Text(content) | Content::Image(content)) = &said.content;
-            Some(message(&said.from_name, content, names))
+            Some(self::said(&said.from_name, content, names))
         }
         RoomEvent::Joined { name, .. } => Some(announced("login", name)),
         RoomEvent::Left { name, .. } => Some(announced("logout", name)),
-        RoomEvent::Renamed { old_name, new_name, .. } => Some(renamed(old_name, new_name, names)),
+        RoomEvent::Renamed { old_name, new_name, .. } => {
+            Some(by_system(&in_new_words(old_name, new_name), names))
+        }
         RoomEvent::Typing { .. } | RoomEvent::Presence(_) => None,
     }
+}
+
+fn said(from: &str, content: &str, names: &str) -> Bytes {
+    encode(&Line { ip: "", user: from, from, kind: "user", content }, names)
+}
+
+fn by_system(content: &str, names: &str) -> Bytes {
+    encode(&Line { ip: "", user: "", from: "", kind: "system", content }, names)
+}
+
+fn in_new_words(old_name: &str, new_name: &str) -> String {
+    format!("{old_name} 改名为 {new_name}")
 }
 
 fn encode(line: &Line<'_>, names: &str) -> Bytes {
@@ -153,7 +183,7 @@ mod tests {
             timestamp: 9,
         };
         let expected = r#"{"ip":"","user":"你","from":"你","type":"user","content":"http://a","user_list":["A\"nn","你"]}"#;
-        assert_eq!(text(&room_event(&RoomEvent::Message(Arc::new(said)), &names()).unwrap()), expected);
+        assert_eq!(text(&room_event(&RoomEvent::Message(Arc::new(said)), &names(), true).unwrap()), expected);
     }
 
     #[test]

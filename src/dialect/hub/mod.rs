@@ -4,4 +4,6 @@ mod decode;
 mod encode;
 
 pub use decode::{Command, decode};
-pub use encode::{Names, handshake, login, message, names_told, renamed, room_event, system};
+pub use encode::{
+    NAMES_PACED_ABOVE, Names, handshake, login, message, names_told, renamed, room_event, system,
+};
