@@ -8,11 +8,12 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use uproar::accounts::{Attempt, Verdict};
 use uproar::clock::Now;
 use uproar::connection_id::ConnectionId;
+use uproar::frame::Frame;
 use uproar::hub::{self, Delivery, Directory, Origin, PresencePolicy, Receipt, Request, ShardIndex, Write};
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPlaces;
@@ -205,10 +206,10 @@ impl Surroundings for Alone {
 
 /// A message as a client sends it: one masked frame.
 fn message(payload: &'static [u8]) -> Vec<u8> {
-    masked(Frame::message(payload, OpCode::Data(Data::Binary), true))
+    masked(frame::Frame::message(payload, OpCode::Data(Data::Binary), true))
 }
 
-fn masked(mut frame: Frame) -> Vec<u8> {
+fn masked(mut frame: frame::Frame) -> Vec<u8> {
     frame.header_mut().mask = Some([1, 2, 3, 4]);
     let mut bytes = Vec::new();
     frame.format(&mut bytes).unwrap();
@@ -219,6 +220,7 @@ fn masked(mut frame: Frame) -> Vec<u8> {
 fn a_flood_costs_others_a_turn_and_no_more() {
     const MEMBERS: usize = 100;
     const FLOOD: usize = 10_000;
+    const EMPTY_FRAME_BYTES: usize = 2;
     let mut alone = Alone::new();
     let flooder = alone.topic(MEMBERS)[0];
     let quiet = alone.connect(Endpoint::Echo);
@@ -227,8 +229,7 @@ fn a_flood_costs_others_a_turn_and_no_more() {
     let before = alone.shard.queued_bytes();
     alone.turn();
     assert!(alone.sends.iter().any(|(id, _)| *id == quiet), "its echo leaves in the turn of the flood");
-    // An empty message is a frame of two bytes.
-    let pushed = (alone.shard.queued_bytes() - before) / 2;
+    let pushed = (alone.shard.queued_bytes() - before) / (EMPTY_FRAME_BYTES + Frame::OVERHEAD_BYTES);
     assert!(pushed < 2 * MEMBERS * 1_000, "{pushed} frames were pushed in one turn");
     // All of the flood arrives in the end, once for each member.
     let mut received = 0;
@@ -329,7 +330,7 @@ fn the_answer_to_a_close_is_read_although_much_was_held_back_before() {
     let submitted = alone.turn();
     assert!(matches!(submitted, [Submission::ResumeReceive(_)]), "{submitted:?}");
     alone.complete_sends();
-    alone.receives(id, &masked(Frame::close(None)));
+    alone.receives(id, &masked(frame::Frame::close(None)));
     let submitted = alone.turn();
     assert!(matches!(submitted, [Submission::ShutdownWrite(_)]), "no FIN follows its answer: {submitted:?}");
 }

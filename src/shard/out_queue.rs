@@ -75,7 +75,8 @@ impl Gated {
 ///
 /// Invariant: `waiting_bytes` is what `resumed`, `waiting` and `newest_pong` are charged, and
 /// `in_flight_bytes` what the batch that was handed out last had left to send. Waiting and in flight
-/// together never exceed the limit by more than `allowance_bytes` and a pong, nor gated [`GATED_LIMITS_MAX`] limits.
+/// together never exceed the limit by more than `allowance_bytes` and a pong, nor gated [`GATED_LIMITS_MAX`] limits,
+/// nor all of it a limit more than that; a join comes on top.
 ///
 /// A frame is charged at least [`Frame::OVERHEAD_BYTES`], so there are never more frames than fit the limit so.
 #[derive(Debug)]
@@ -93,6 +94,8 @@ pub(super) struct OutQueue {
     /// What a join has sent, and what gates have let go, on top of the limit, until what waits is within it
     /// again.
     allowance_bytes: usize,
+    /// The part of it that a join has sent.
+    join_bytes: usize,
     /// True once a batch was handed out, and with it the answer to the upgrade, which comes first.
     has_begun: bool,
     /// Pongs that were appended since a batch was handed out.
@@ -115,6 +118,7 @@ impl OutQueue {
             waiting_bytes: 0,
             in_flight_bytes: 0,
             allowance_bytes: 0,
+            join_bytes: 0,
             has_begun: false,
             pongs_waiting: 0,
             sealed: false,
@@ -221,7 +225,9 @@ impl OutQueue {
         if self.sealed {
             return;
         }
-        self.allowance_bytes += frames.iter().map(Frame::charged_bytes).sum::<usize>();
+        let join_bytes = frames.iter().map(Frame::charged_bytes).sum::<usize>();
+        self.join_bytes += join_bytes;
+        self.allowance_bytes += join_bytes;
         for frame in frames {
             self.append_in_order(frame);
         }
@@ -359,12 +365,17 @@ impl OutQueue {
     fn end_allowance(&mut self) {
         if !self.is_over_limit() {
             self.allowance_bytes = 0;
+            self.join_bytes = 0;
         }
     }
 
+    /// What gates have let go still counts: a peer that does not read it cannot fill the room behind the next gates
+    /// again and again.
     fn find_room_behind_gates(&self, frame: &Frame) -> Result<(), Overflow> {
-        let gated_bytes_max = GATED_LIMITS_MAX * self.limit_bytes + self.allowance_bytes;
-        let is_within = self.gated_bytes() + frame.charged_bytes() <= gated_bytes_max;
+        let gated_bytes = self.gated_bytes() + frame.charged_bytes();
+        let gated_bytes_max = GATED_LIMITS_MAX * self.limit_bytes + self.join_bytes;
+        let is_within = gated_bytes <= gated_bytes_max
+            && self.unsent_bytes() + gated_bytes <= self.limit_bytes + gated_bytes_max;
         is_within.then_some(()).ok_or(Overflow::SlowStorage)
     }
 

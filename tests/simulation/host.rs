@@ -268,7 +268,7 @@ impl Host {
         }
         // What waits for the disk counts by itself, and may all be let go at once.
         let gated_bytes_max = if scenario.is_durable {
-            2 * GATED_LIMITS_MAX * scenario.limits.queue_bytes_max + scenario.join_bytes_max()
+            GATED_LIMITS_MAX * scenario.limits.queue_bytes_max + scenario.join_bytes_max()
         } else {
             0
         };
