@@ -660,6 +660,10 @@ impl LobbyServices for Services {
         self.tls.borrow().clone()
     }
 
+    fn has_storage_failed(&self) -> bool {
+        self.metrics.storage().is_failing.get() == 1
+    }
+
     fn origins(&self) -> &OriginPolicy {
         &self.origins
     }

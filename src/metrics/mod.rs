@@ -177,6 +177,8 @@ pub struct ShardMetrics {
 pub struct StorageMetrics {
     /// 1 while messages can be written, 0 while they cannot, or are not to be.
     pub is_durable: Gauge,
+    /// 1 while messages are refused because they cannot be written.
+    pub is_failing: Gauge,
     /// Messages that are on the disk.
     pub messages_kept: Counter,
     /// Messages that members have seen, and that could not be written.

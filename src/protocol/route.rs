@@ -58,6 +58,8 @@ pub enum Route {
     },
     /// Answer with the metrics.
     Metrics,
+    /// Answer whether the server is ready to serve.
+    Readiness,
     /// Let the connection become a WebSocket.
     Upgrade {
         /// What it is to speak.
@@ -113,6 +115,7 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
             "Upgrade Required: connect here with a WebSocket client",
         )),
         Place::Health => Route::Respond(Response::text(Status::OK, "ok")),
+        Place::Ready => Route::Readiness,
         Place::Metrics => Route::Metrics,
     }
 }
@@ -121,6 +124,7 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
 enum Place {
     Endpoint(Endpoint),
     Health,
+    Ready,
     Metrics,
 }
 
@@ -132,6 +136,7 @@ impl Place {
             "/broadcast" => Self::Endpoint(Endpoint::Raw { topic: String::new() }),
             "/echo" => Self::Endpoint(Endpoint::Echo),
             "/healthz" => Self::Health,
+            "/readyz" => Self::Ready,
             "/metrics" => Self::Metrics,
             _ => {
                 let topic = path.strip_prefix("/broadcast/")?.to_owned();
@@ -197,7 +202,7 @@ mod tests {
     /// The status of the answer, 101 for an upgrade, 200 for the page and the metrics.
     fn status(received: &str, policy: Policy<'_>) -> u16 {
         match decide(received, policy) {
-            Route::Page { .. } | Route::Metrics => 200,
+            Route::Page { .. } | Route::Metrics | Route::Readiness => 200,
             Route::Upgrade { .. } => 101,
             Route::Respond(response)
             | Route::OriginRefused(response, _)
@@ -222,6 +227,7 @@ mod tests {
             ("/broadcast/a/b", 426),
             ("/echo", 426),
             ("/healthz", 200),
+            ("/readyz", 200),
             ("/metrics", 200),
             ("/chat/", 404),
             ("/broadcasting", 404),
@@ -254,6 +260,7 @@ mod tests {
             ("/broadcast/a%20b/c?d", raw("a%20b/c")),
             ("/echo", Some(Endpoint::Echo)),
             ("/healthz", None),
+            ("/readyz", None),
             ("/metrics", None),
             ("/nowhere", None),
         ] {

@@ -3,7 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +12,11 @@ use thiserror::Error;
 
 /// How long to wait for another process that writes the same file: its transactions take milliseconds.
 const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The size that a write-ahead log has at rest, at most: twice what SQLite lets it grow to before it puts it into
+/// the file (`wal_autocheckpoint`), so that it is not shortened with every turn. It is larger only while
+/// somebody reads the file for long.
+pub(super) const LOG_BYTES_MAX: u64 = 8 << 20;
 
 /// What is in a file, and how it came to be that.
 #[derive(Clone, Copy, Debug)]
@@ -128,8 +133,86 @@ pub fn open(path: &Path, schema: &Schema) -> Result<Connection, DatabaseError> {
         return Err(DatabaseError::NotCreated { path: path.to_owned(), source });
     }
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    // What a long reader has made it grow to is given back when it has been put into the file.
+    connection
+        .pragma_update_and_check(None, "journal_size_limit", LOG_BYTES_MAX, |row| row.get::<_, i64>(0))
+        .map_err(failed)?;
     upgrade(&mut connection, path, schema)?;
     Ok(connection)
+}
+
+/// What became of a write-ahead log that may have grown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogState {
+    /// It has not grown, or is short again.
+    Short,
+    /// Somebody still reads what only it has, so it stays as long as it is.
+    Held {
+        /// Its length.
+        bytes: u64,
+    },
+}
+
+/// Shortens the write-ahead log of the database at `path`, if it has grown, without waiting for readers. What
+/// is in it goes into the file first, which takes as long as the disk takes to write that once.
+///
+/// # Errors
+///
+/// What SQLite reports.
+pub(super) fn shorten_log(connection: &Connection, path: &Path) -> rusqlite::Result<LogState> {
+    let length = || std::fs::metadata(log_path(path)).map_or(0, |log| log.len());
+    if length() <= LOG_BYTES_MAX {
+        return Ok(LogState::Short);
+    }
+    connection.busy_timeout(Duration::ZERO)?;
+    let is_held = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    connection.busy_timeout(BUSY_TIME_MAX)?;
+    Ok(if is_held? { LogState::Held { bytes: length() } } else { LogState::Short })
+}
+
+/// The write-ahead log of the database at `path`.
+fn log_path(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+/// Which files a database consists of, as the kernel tells them apart: another file by the same name is not the
+/// one that is open.
+#[derive(Debug)]
+pub(super) struct Identity(Vec<(PathBuf, FileNumber)>);
+
+/// A device, and the number of a file on it.
+type FileNumber = (u64, u64);
+
+impl Identity {
+    /// The database at `path` and its log, both of which are there as long as it is open.
+    ///
+    /// # Errors
+    ///
+    /// One of them is not there.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let files = [path.to_owned(), log_path(path)];
+        files
+            .into_iter()
+            .map(|file| number(&file).map(|number| (file, number)))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The first of the files that is not where it was, for it was deleted, moved or replaced.
+    ///
+    /// They are looked at by their names. SQLite's locks would end if one were opened here and closed again.
+    #[must_use]
+    pub(super) fn missing(&self) -> Option<&Path> {
+        let is_there =
+            |(path, expected): &&(PathBuf, FileNumber)| number(path).is_ok_and(|found| found == *expected);
+        self.0.iter().find(|file| !is_there(file)).map(|(path, _)| &**path)
+    }
+}
+
+fn number(path: &Path) -> io::Result<FileNumber> {
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 fn not_opened(path: &Path, source: io::Error) -> DatabaseError {
@@ -322,6 +405,48 @@ mod tests {
         let refused = beside.execute("INSERT INTO words VALUES ('x')", []).unwrap_err();
         assert!(DatabaseError::new(&path, refused).to_string().contains("is locked by another program"));
         drop(transaction);
+    }
+
+    #[test]
+    fn a_log_that_a_reader_held_is_short_once_it_has_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("read.db");
+        let connection = open(&path, &FIRST).unwrap();
+        let write = |count| {
+            for _ in 0..count {
+                connection.execute("INSERT INTO words VALUES (hex(randomblob(50000)))", []).unwrap();
+            }
+        };
+        write(30);
+        assert_eq!(shorten_log(&connection, &path).unwrap(), LogState::Short);
+        let reader = Connection::open(&path).unwrap();
+        reader.execute_batch("BEGIN").unwrap();
+        count(&reader, "SELECT count(*) FROM words");
+        write(2 * LOG_BYTES_MAX / 100_000);
+        let grown = fs::metadata(log_path(&path)).unwrap().len();
+        assert!(grown > LOG_BYTES_MAX);
+        assert_eq!(shorten_log(&connection, &path).unwrap(), LogState::Held { bytes: grown });
+        reader.execute_batch("COMMIT").unwrap();
+        assert_eq!(shorten_log(&connection, &path).unwrap(), LogState::Short);
+        assert_eq!(fs::metadata(log_path(&path)).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_one_that_is_open_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kept.db");
+        let _connection = open(&path, &FIRST).unwrap();
+        let identity = Identity::of(&path).unwrap();
+        let elsewhere = directory.path().join("elsewhere");
+        for file in [path.clone(), log_path(&path)] {
+            assert_eq!(identity.missing(), None);
+            fs::rename(&file, &elsewhere).unwrap();
+            assert_eq!(identity.missing(), Some(&*file));
+            fs::copy(&elsewhere, &file).unwrap();
+            assert_eq!(identity.missing(), Some(&*file), "a copy is another file");
+            fs::rename(&elsewhere, &file).unwrap();
+        }
+        assert_eq!(identity.missing(), None);
     }
 
     #[test]

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
+use thiserror::Error;
 
-use super::database::{self, DatabaseError, Schema};
+use super::database::{self, DatabaseError, Identity, LogState, Schema};
 use crate::hub::{
     Content, Directory, Epoch, MessageId, Restored, RestoredRoom, RoomIndex, RoomMessage, UserId,
     WRITES_UNANSWERED_MAX, Write,
@@ -77,11 +78,28 @@ const KIND_IMAGE: &str = "image";
 pub struct HistoryFile {
     connection: Connection,
     path: PathBuf,
+    identity: Identity,
     /// By room.
     rooms: Vec<RoomState>,
     kept_max: u64,
     /// The room that was pruned last; the others have their turn before it has another one.
     pruned_last: usize,
+}
+
+/// Why nothing can be written.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// What SQLite reports.
+    #[error("history.db cannot be written: {0}; see that the disk works and has room")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file or its log was deleted, moved or replaced.
+    #[error(
+        "{} was deleted, moved or replaced: put it back where it was, or restart uproar, which goes on with what it \
+         finds there",
+        path.display()
+    )]
+    Missing { path: PathBuf },
 }
 
 /// What the file says of a room, and what it is still to say.
@@ -192,7 +210,10 @@ impl HistoryFile {
             .map_err(failed)?;
         transaction.commit().map_err(failed)?;
         let last_author = last_author.and_then(|id| UserId::from_wire(id.try_into().ok()?));
-        let file = Self { connection, path: path.to_owned(), rooms: states, kept_max, pruned_last: 0 };
+        let identity = Identity::of(path)
+            .map_err(|source| DatabaseError::NotCreated { path: path.to_owned(), source })?;
+        let file =
+            Self { connection, path: path.to_owned(), identity, rooms: states, kept_max, pruned_last: 0 };
         Ok((file, Restored { rooms, last_author }))
     }
 
@@ -201,8 +222,9 @@ impl HistoryFile {
     ///
     /// # Errors
     ///
-    /// What SQLite reports; then nothing was written.
-    pub fn write(&mut self, batch: &[Write]) -> rusqlite::Result<Vec<(RoomIndex, MessageId)>> {
+    /// [`WriteError`]; then nothing was written, or nothing that anybody will find.
+    pub fn write(&mut self, batch: &[Write]) -> Result<Vec<(RoomIndex, MessageId)>, WriteError> {
+        self.check_place()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // They become true with the transaction.
         let mut changed: BTreeMap<usize, RoomState> = BTreeMap::new();
@@ -248,6 +270,8 @@ impl HistoryFile {
             pruned_last = room;
         }
         transaction.commit()?;
+        // What was committed to a file that nobody finds again is not kept.
+        self.check_place()?;
         self.pruned_last = pruned_last;
         for (room, state) in changed {
             self.rooms[room] = state;
@@ -280,8 +304,9 @@ impl HistoryFile {
     ///
     /// # Errors
     ///
-    /// What SQLite reports; then nothing was written.
-    pub fn renew(&mut self) -> rusqlite::Result<Vec<MessageId>> {
+    /// [`WriteError`]; then nothing was written.
+    pub fn renew(&mut self) -> Result<Vec<MessageId>, WriteError> {
+        self.check_place()?;
         self.connection.execute("INSERT INTO ballast VALUES (zeroblob(?1))", [BALLAST_BYTES])?;
         let mut rooms = self.rooms.clone();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -292,6 +317,27 @@ impl HistoryFile {
         transaction.commit()?;
         self.rooms = rooms;
         Ok(self.rooms.iter().map(|state| state.reserved).collect())
+    }
+
+    /// Looks whether the file is still where it was. SQLite would go on writing to one that was deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Missing`].
+    pub fn check_place(&self) -> Result<(), WriteError> {
+        match self.identity.missing() {
+            None => Ok(()),
+            Some(path) => Err(WriteError::Missing { path: path.to_owned() }),
+        }
+    }
+
+    /// Shortens the write-ahead log, if it has grown and nobody reads what is in it.
+    ///
+    /// # Errors
+    ///
+    /// What SQLite reports; then it is as long as before.
+    pub fn shorten_log(&self) -> rusqlite::Result<LogState> {
+        database::shorten_log(&self.connection, &self.path)
     }
 
     /// Writes that nothing beyond the last message was given out, and puts the write-ahead log into the file.

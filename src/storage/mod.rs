@@ -7,7 +7,7 @@ mod directory;
 mod history;
 mod writer;
 
-pub use database::{DatabaseError, Schema, open};
+pub use database::{DatabaseError, LogState, Schema, open};
 pub use directory::{DataDirectory, DirectoryError};
-pub use history::{HISTORY_FILE, HistoryFile};
+pub use history::{HISTORY_FILE, HistoryFile, WriteError};
 pub use writer::{HistoryWriter, StorageLink};

@@ -4,17 +4,18 @@
 //! Group commit needs no timer: what arrives while one batch is on its way to the disk is the next one.
 //!
 //! When a batch cannot be written, its messages are lost, and no room gives out an id until writing has
-//! succeeded again. That is tried every second.
+//! succeeded again. That is tried every second. As often it is seen to that the file is where it was, so that one
+//! that was deleted is noticed though nobody says anything, and that its log is not longer than it need be.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tracing::{error, info};
+use tracing::{debug, error, info, warn};
 
-use super::database::DatabaseError;
-use super::history::{HistoryFile, last_of_each_room};
+use super::database::{DatabaseError, LogState};
+use super::history::{HistoryFile, WriteError, last_of_each_room};
 use crate::hub::{Directory, Receipt, WRITES_UNANSWERED_MAX, Write};
 use crate::metrics::StorageMetrics;
 
@@ -22,8 +23,11 @@ use crate::metrics::StorageMetrics;
 /// two, and hold more of the log in memory.
 const BATCH_WRITES_MAX: usize = 4_096;
 
-/// How often a disk that has failed is tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How often the file is looked after: tried again when it has failed, and looked at while it works.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the log says that a reader keeps the write-ahead log from being shortened.
+const HELD_LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// A shard's connection to the storage.
 #[derive(Debug)]
@@ -45,8 +49,12 @@ pub struct HistoryWriter {
     /// By shard.
     receipts: Vec<UnboundedSender<Vec<Receipt>>>,
     metrics: Arc<StorageMetrics>,
-    /// When to try again, while writing fails.
-    retry_at: Option<Instant>,
+    /// True while writing fails.
+    is_failing: bool,
+    /// When to look after the file.
+    look_at: Instant,
+    /// When to say again that its log is held.
+    held_log_at: Option<Instant>,
 }
 
 impl HistoryWriter {
@@ -67,8 +75,16 @@ impl HistoryWriter {
             })
             .unzip();
         metrics.is_durable.set(1);
-        let writer =
-            Self { file, directory: directory.clone(), writes: written, receipts, metrics, retry_at: None };
+        let writer = Self {
+            file,
+            directory: directory.clone(),
+            writes: written,
+            receipts,
+            metrics,
+            is_failing: false,
+            look_at: Instant::now() + LOOK_EVERY,
+            held_log_at: None,
+        };
         (writer, links)
     }
 
@@ -80,12 +96,14 @@ impl HistoryWriter {
     pub fn run(mut self) -> Result<(), DatabaseError> {
         let mut batch = Vec::new();
         loop {
-            match self.next_write() {
+            if Instant::now() >= self.look_at {
+                // However busy it is.
+                self.look_after_file();
+                self.look_at = Instant::now() + LOOK_EVERY;
+            }
+            match self.writes.recv_timeout(self.look_at.saturating_duration_since(Instant::now())) {
                 Ok(write) => batch.push(write),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.try_again();
-                    continue;
-                }
+                Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return self.file.close(),
             }
             batch.extend(self.writes.try_iter().take(BATCH_WRITES_MAX - 1));
@@ -94,15 +112,8 @@ impl HistoryWriter {
         }
     }
 
-    fn next_write(&self) -> Result<Write, RecvTimeoutError> {
-        match self.retry_at {
-            None => self.writes.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(retry_at) => self.writes.recv_timeout(retry_at.saturating_duration_since(Instant::now())),
-        }
-    }
-
     fn keep(&mut self, batch: &[Write]) {
-        if self.retry_at.is_some() {
+        if self.is_failing {
             // They were given ids before their homes heard that writing fails.
             return self.lose(batch);
         }
@@ -116,19 +127,45 @@ impl HistoryWriter {
                 self.answer(kept.chain(reserved));
             }
             Err(error) => {
-                error!(
-                    "history.db cannot be written: {error}; it is no longer durable, and messages are refused \
-                     until it can: see that the disk works and has room"
-                );
-                self.metrics.is_durable.set(0);
-                self.metrics.failures.add(1);
-                self.retry_at = Some(Instant::now() + RETRY_EVERY);
-                for receipts in &self.receipts {
-                    // A shard that is gone needs no word.
-                    let _ = receipts.send(vec![Receipt::Withdrawn]);
-                }
+                self.fail(&error);
                 self.lose(batch);
             }
+        }
+    }
+
+    /// From now on nothing can be written.
+    fn fail(&mut self, error: &WriteError) {
+        error!("{error}; it is no longer durable, and messages are refused meanwhile");
+        self.is_failing = true;
+        self.metrics.is_durable.set(0);
+        self.metrics.is_failing.set(1);
+        self.metrics.failures.add(1);
+        for receipts in &self.receipts {
+            // A shard that is gone needs no word.
+            let _ = receipts.send(vec![Receipt::Withdrawn]);
+        }
+    }
+
+    fn look_after_file(&mut self) {
+        if self.is_failing {
+            return self.try_again();
+        }
+        if let Err(error) = self.file.check_place() {
+            return self.fail(&error);
+        }
+        match self.file.shorten_log() {
+            Ok(LogState::Short) => self.held_log_at = None,
+            Ok(LogState::Held { bytes }) if self.held_log_at.is_none_or(|at| at <= Instant::now()) => {
+                self.held_log_at = Some(Instant::now() + HELD_LOG_EVERY);
+                warn!(
+                    "history.db-wal has {} MiB and grows, because another program has been reading history.db for \
+                     long: end it (a shell or a backup that was left open)",
+                    bytes >> 20
+                );
+            }
+            Ok(LogState::Held { .. }) => {}
+            // The next batch fails for the same reason, or there is none.
+            Err(error) => debug!("history.db-wal cannot be shortened: {error}"),
         }
     }
 
@@ -143,14 +180,14 @@ impl HistoryWriter {
             Ok(reserved) => {
                 info!("history.db can be written again; history is durable, and messages are taken");
                 self.metrics.is_durable.set(1);
-                self.retry_at = None;
+                self.metrics.is_failing.set(0);
+                self.is_failing = false;
                 let rooms = self.directory.rooms();
                 self.answer(rooms.zip(reserved).map(|(room, id)| Receipt::Reserved(room, id)));
             }
             Err(error) => {
-                tracing::debug!("history.db still cannot be written: {error}");
+                debug!("still not: {error}");
                 self.metrics.failures.add(1);
-                self.retry_at = Some(Instant::now() + RETRY_EVERY);
             }
         }
     }

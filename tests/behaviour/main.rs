@@ -49,6 +49,7 @@ mod full;
 mod memory;
 mod pings;
 mod rates;
+mod readiness;
 mod shutdown;
 mod slow_receivers;
 

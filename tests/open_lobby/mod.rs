@@ -68,6 +68,10 @@ impl LobbyServices for Services {
     fn tls(&self) -> Option<Arc<ServerConfig>> {
         None
     }
+    fn has_storage_failed(&self) -> bool {
+        false
+    }
+
     fn origins(&self) -> &OriginPolicy {
         &self.origins
     }

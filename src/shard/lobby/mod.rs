@@ -49,6 +49,8 @@ pub trait LobbyServices {
     fn tls(&self) -> Option<Arc<ServerConfig>>;
     /// Whose pages may connect.
     fn origins(&self) -> &OriginPolicy;
+    /// True while messages are refused because they cannot be stored.
+    fn has_storage_failed(&self) -> bool;
     /// Whether users must sign in; see [`Policy::requires_sign_in`].
     fn requires_sign_in(&self) -> bool;
     /// The web client, for a browser that calls this server by the name `host`, a port included.
@@ -220,6 +222,12 @@ impl Lobby {
                         Route::Metrics => {
                             Response::new(Status::OK, METRICS_TYPE, self.services.metrics_text().into())
                         }
+                        Route::Readiness if self.services.has_storage_failed() => {
+                            let response = Response::text(Status::SERVICE_UNAVAILABLE, "storage failed");
+                            // Nobody is refused by it, so it is not counted as a refusal.
+                            return guest.finish(response.encode(head.wants_body(), SystemTime::now())).await;
+                        }
+                        Route::Readiness => Response::text(Status::OK, "ready"),
                         Route::Respond(response) => response,
                         Route::OriginRefused(response, refusal) => {
                             log_refused_origin(&head, refusal);
