@@ -29,6 +29,7 @@ const RECEIVE_BYTES: usize = 2_048;
 enum Happening {
     Received(Vec<u8>),
     EndOfStream,
+    Closed,
     /// The send under way has left, or failed.
     Sent(Result<(), i32>),
 }
@@ -48,12 +49,17 @@ struct Alone {
 
 impl Alone {
     fn new() -> Self {
+        Self::with(64 << 20, None)
+    }
+
+    /// With another limit of queues, and a time to sign in where that is required.
+    fn with(queue_bytes_max: usize, sign_in_timeout_ms: Option<u64>) -> Self {
         let settings = Settings {
             index: ShardIndex(0),
             limits: Limits {
                 message_bytes_max: 10 << 10,
                 frame_bytes_max: 64 << 10,
-                queue_bytes_max: 64 << 20,
+                queue_bytes_max,
                 rate: Rate { per_second: 0, burst: 0 },
             },
             deadlines: Deadlines {
@@ -61,7 +67,7 @@ impl Alone {
                 idle_timeout_ms: 120_000,
                 drain_timeout_ms: 10_000,
             },
-            sign_in_timeout_ms: None,
+            sign_in_timeout_ms,
             rooms: hub::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
@@ -157,6 +163,7 @@ impl Surroundings for Alone {
                 Completion::Received(id, &self.lent)
             }
             Happening::EndOfStream => Completion::EndOfStream(id),
+            Happening::Closed => Completion::Closed(id),
             Happening::Sent(outcome) => {
                 let place = self.sends.iter().position(|(of, _)| *of == id).unwrap();
                 let (_, batch) = self.sends.swap_remove(place);
@@ -207,6 +214,10 @@ impl Surroundings for Alone {
 /// A message as a client sends it: one masked frame.
 fn message(payload: &'static [u8]) -> Vec<u8> {
     masked(frame::Frame::message(payload, OpCode::Data(Data::Binary), true))
+}
+
+fn text(payload: &'static [u8]) -> Vec<u8> {
+    masked(frame::Frame::message(payload, OpCode::Data(Data::Text), true))
 }
 
 fn masked(mut frame: frame::Frame) -> Vec<u8> {
@@ -333,4 +344,50 @@ fn the_answer_to_a_close_is_read_although_much_was_held_back_before() {
     alone.receives(id, &masked(frame::Frame::close(None)));
     let submitted = alone.turn();
     assert!(matches!(submitted, [Submission::ShutdownWrite(_)]), "no FIN follows its answer: {submitted:?}");
+}
+
+#[test]
+fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
+    const QUEUE_BYTES_MAX: usize = 2_000;
+    let mut alone = Alone::with(QUEUE_BYTES_MAX, Some(10_000));
+    let id = alone.connect(Endpoint::Chat);
+    // Refusals that are not read, until no other would fit.
+    let mut refusal_bytes = 0;
+    while alone.shard.queued_bytes() + refusal_bytes <= QUEUE_BYTES_MAX {
+        let before = alone.shard.queued_bytes();
+        alone.receives(id, &text(b"x"));
+        alone.turn();
+        refusal_bytes = alone.shard.queued_bytes() - before;
+        assert!(refusal_bytes > 0);
+    }
+    let to = Origin { shard: ShardIndex(0), connection: id };
+    let verdict = Verdict::Granted { name: "ann".into(), is_admin: false };
+    let now = Now { monotonic_ms: alone.now_ms, unix_seconds: 0 };
+    alone.shard.handle_delivery(Delivery::Judged { to, verdict }, now);
+    alone.happens(id, Happening::EndOfStream);
+    let is_closed = (0..4).any(|_| {
+        let is_closed = alone.turn().iter().any(|submission| matches!(submission, Submission::Close(..)));
+        alone.complete_sends();
+        is_closed
+    });
+    assert!(is_closed, "it was to be evicted");
+    alone.happens(id, Happening::Closed);
+    alone.turn();
+    assert_eq!(alone.shard.connection_count(), 0);
+    // Whoever comes next is alone in the room, and what is said there reaches nobody who has gone.
+    let next = alone.connect(Endpoint::Chat);
+    let to = Origin { shard: ShardIndex(0), connection: next };
+    let verdict = Verdict::Granted { name: "bob".into(), is_admin: false };
+    alone.shard.handle_delivery(Delivery::Judged { to, verdict }, now);
+    alone.turn();
+    let sent: Vec<u8> = alone
+        .sends
+        .iter()
+        .flat_map(|(_, batch)| (0..batch.frame_count()).flat_map(|i| batch.slice(i).to_vec()))
+        .collect();
+    assert!(
+        String::from_utf8_lossy(&sent).contains(r#""users_online":1"#),
+        "{}",
+        String::from_utf8_lossy(&sent)
+    );
 }

@@ -71,6 +71,9 @@ impl Default for Options {
 /// interrupted.
 const DEFERRED_WORK_MAX: usize = 4_096;
 
+/// The most bytes of one frame in one send, whose length is a `u32`.
+const SEND_BYTES_MAX: usize = 1 << 30;
+
 /// Completions that are collected before they are handled. There are hardly more at a time: as many receives as there
 /// are buffers, and a send for each connection.
 const COLLECTED_MAX: usize = 65_536;
@@ -352,8 +355,8 @@ impl Ring {
         let socket = types::Fd(slot.socket.as_raw_fd());
         let (entry, vectors) = if batch.frame_count() == 1 {
             let bytes = batch.slice(0);
-            // A frame over 4 GiB cannot be: the send queue's limit is far below.
-            let len = u32::try_from(bytes.len()).expect("Bug: a frame over 4 GiB");
+            // What is longer leaves in several sends, like everything that the kernel takes in part.
+            let len = bytes.len().min(SEND_BYTES_MAX) as u32;
             (opcode::Send::new(socket, bytes.as_ptr(), len).build(), None)
         } else {
             let vectors = Vectors::of(&batch);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::encryption::Encryption;
 use super::out_queue::OutQueue;
-use super::user::User;
+use super::user::{RoomMembership, User};
 use super::{Deadlines, Limits};
 use crate::connection_id::ConnectionId;
 use crate::dialect::UserDialect;
@@ -72,6 +72,17 @@ impl Session {
             },
             Self::Raw { .. } => Dialect::Raw,
             Self::Echo => Dialect::Echo,
+        }
+    }
+}
+
+impl Session {
+    /// True while a home counts it as a member, or was asked to.
+    pub(super) fn is_member(&self) -> bool {
+        match self {
+            Self::User(user) => user.membership != RoomMembership::None,
+            Self::Raw { membership, .. } => *membership != TopicMembership::None,
+            Self::Echo => false,
         }
     }
 }

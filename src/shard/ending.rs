@@ -256,6 +256,7 @@ impl Shard {
     /// Nothing is left of the connection; its slot may be used again.
     pub(super) fn handle_closed(&mut self, id: ConnectionId) {
         let connection = self.connections.remove(id);
+        assert!(!connection.session.is_member(), "Bug: {id} ended, and is still a member");
         self.metrics.tls_connections.sub(usize::from(connection.encryption.is_some()));
         self.metrics.connections.with(connection.session.dialect()).sub(1);
     }

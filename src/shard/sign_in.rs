@@ -68,14 +68,12 @@ impl Shard {
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, now);
         if let RoomMembership::In { room, .. } = user.membership {
             let user = user.id;
-            // The home hears of it first: the answer may overflow the queue, and then a leave follows.
             self.request(self.directory.home(room), Request::Rename { room, user, new_name, origin });
-            self.push(id, success, now);
         } else {
-            // The first that this connection hears: it fits the queue.
-            self.push(id, success, now);
             self.enter(id);
         }
+        // The home hears of it first: the answer may overflow the queue, and then a leave follows.
+        self.push(id, success, now);
     }
 
     /// Takes a newcomer to the first room.
