@@ -375,11 +375,12 @@ impl Connection {
         }
     }
 
-    /// When its time to sign in is over. It stands still while the verifier is at it.
+    /// When its time to sign in is over. It stands still while the verifier is at it, and while what it has said waits
+    /// to be read.
     pub(super) fn sign_in_due_ms(&self) -> u64 {
         match &self.session {
-            Session::User(user) => user.sign_in_due_ms(),
-            Session::Raw { .. } | Session::Echo => u64::MAX,
+            Session::User(user) if !self.is_kept_waiting() => user.sign_in_due_ms(),
+            Session::User(_) | Session::Raw { .. } | Session::Echo => u64::MAX,
         }
     }
 

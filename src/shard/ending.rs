@@ -135,7 +135,7 @@ impl Shard {
             return;
         }
         let connection = self.connections.at(id.index);
-        if let Some(left_out) = EVICTED.allow() {
+        if let Some(left_out) = EVICTED.allow_at(now.monotonic_ms) {
             let (bytes, frames) = (connection.out.queued_bytes(), connection.out.waiting_frames());
             let (dialect, address) = (connection.session.dialect(), connection.peer);
             info!(connection = %id, %dialect, %address, reason, bytes, frames, left_out, "evicted");
@@ -270,11 +270,11 @@ impl Shard {
         connection.timer_ms = 0;
         if connection.due_ms(&deadlines) <= now.monotonic_ms {
             match connection.phase {
+                // We keep it from being heard, or from being pinged ahead of the answer to its upgrade.
+                Phase::Open if connection.is_kept_waiting() => connection.note_alive(now.monotonic_ms),
                 Phase::Open if connection.sign_in_due_ms() <= now.monotonic_ms => {
                     self.close(id, 1008, "Authentication required", EndReason::Unauthenticated, now);
                 }
-                // We keep it from being heard, or from being pinged ahead of the answer to its upgrade.
-                Phase::Open if connection.is_kept_waiting() => connection.note_alive(now.monotonic_ms),
                 Phase::Open if connection.idle_due_ms(&deadlines) <= now.monotonic_ms => {
                     self.close_silent(id, now);
                 }

@@ -1,8 +1,8 @@
 //! From received bytes to commands.
 //!
-//! A connection's input is read as it comes, up to its share of a turn. What is left waits in the connection, and the
-//! connection in a list, from which the turn's end gives each one its share, round robin, for as long as the turn may
-//! go on. So a flood costs the others a turn, and no more. Input that waits stops being received beyond a bound.
+//! A connection's input is read as it comes, up to its share of a turn, while nobody's input waits. What is left waits in
+//! the connection, and the connection in a list, from which the turn's end gives each one its share, round robin, for as
+//! long as the turn may go on; so does what comes meanwhile. So one that floods costs the others a turn. Input that waits stops being received beyond a bound.
 
 use std::mem;
 
@@ -60,8 +60,10 @@ impl Shard {
             return;
         }
         connection.note_alive(now.monotonic_ms);
-        // What came before has its turn before this.
-        let read = if connection.has_pending() { 0 } else { self.read(id, bytes, now) };
+        // What came before has its turn before this, be it of others; but a close frame has not to wait for them.
+        let is_in_line = connection.phase == Phase::Open && !self.readable.is_empty();
+        let has_to_wait = connection.has_pending() || is_in_line;
+        let read = if has_to_wait { 0 } else { self.read(id, bytes, now) };
         let Some(connection) = self.connections.get_mut(id) else { return };
         if read < bytes.len() && connection.is_reading() {
             connection.keep(&bytes[read..]);
@@ -114,6 +116,9 @@ impl Shard {
             self.list_readable(id);
         } else if is_at_end {
             self.handle_end_of_stream(id, now);
+        } else {
+            // Deadlines that stood still while it was kept waiting go on.
+            self.schedule(id);
         }
     }
 

@@ -13,7 +13,7 @@ const BYTES_PER_UNIT: usize = 256;
 pub(super) const READING_MAX: u64 = 64 * 1024;
 
 /// What one connection's input may do before that of others has its turn.
-pub(super) const SHARE_MAX: u64 = 4 * 1024;
+pub(super) const SHARE_MAX: u64 = 1024;
 
 /// What messages of one class may do in a turn: see [`READING_MAX`]. One message is always taken.
 pub(super) const MAIL_MAX: u64 = READING_MAX;

@@ -354,17 +354,21 @@ fn about_origin(origin: Result<(), OriginRefusal>) -> &'static str {
 fn log_refused_origin(head: &Head<'_>, refusal: OriginRefusal) {
     static LINES: LogLimit = LogLimit::new();
     let Some(left_out) = LINES.allow() else { return };
-    let origins: Vec<_> = head.values("origin").map(shown).collect();
-    let origin = origins.join(", ");
-    let host = head.authority().map(|authority| shown(authority.text.as_bytes())).unwrap_or_default();
+    let origins: Vec<&[u8]> = head.values("origin").collect();
+    let origin = escaped(&origins.join(&b", "[..]));
+    let host = head.authority().map(|authority| escaped(authority.text.as_bytes())).unwrap_or_default();
     match refusal {
         OriginRefusal::OtherOrigin => tracing::warn!(
-            %origin, %host, left_out,
+            origin,
+            host,
+            left_out,
             "an upgrade was refused because its origin is not that of its Host; --allow-origin lets other origins in, \
              and a proxy should pass Host on"
         ),
         OriginRefusal::UnknownHost => tracing::warn!(
-            %origin, %host, left_out,
+            origin,
+            host,
+            left_out,
             "an upgrade was refused because this server listens on loopback, and its Host is another name; \
              --allow-host lets it in"
         ),
@@ -419,8 +423,9 @@ fn log_full_lobby(connections_max: usize) {
     }
 }
 
-/// What a client has sent, cut, and without what could disturb a terminal or a log.
-fn shown(sent: &[u8]) -> String {
+/// What a client has sent, cut, and without what could disturb a terminal. As a field of a log line it is quoted, so it
+/// cannot look like another field.
+fn escaped(sent: &[u8]) -> String {
     sent[..sent.len().min(SHOWN_BYTES_MAX)].escape_ascii().to_string()
 }
 
