@@ -2,7 +2,8 @@
 //!
 //! glibc keeps what was freed, scattered among what is in use, so a server that once held two gigabytes for
 //! clients that did not read would stay as large. A thread looks now and then how much was freed, and has it given
-//! back when that is worth it. Shards neither count nor wait; an allocation waits while its arena is looked at.
+//! back when that is worth it. Shards neither count nor wait; an allocation waits while its arena is looked at. What
+//! is free at the end of a shard's heap, some megabytes, glibc keeps all the same.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
