@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior, params};
 use thiserror::Error;
 
 use super::database::{self, DatabaseError, Identity, LogState, Schema};
@@ -91,7 +91,7 @@ pub struct HistoryFile {
 #[derive(Debug, Error)]
 pub enum WriteError {
     /// What SQLite reports.
-    #[error("history.db cannot be written: {0}; see that the disk works and has room")]
+    #[error("history.db cannot be written: {0}; {advice}", advice = advice(.0))]
     Sqlite(#[from] rusqlite::Error),
     /// The file or its log was deleted, moved or replaced.
     #[error(
@@ -100,6 +100,13 @@ pub enum WriteError {
         path.display()
     )]
     Missing { path: PathBuf },
+}
+
+fn advice(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "end the program that has locked it",
+        _ => "see that the disk works and has room",
+    }
 }
 
 /// What the file says of a room, and what it is still to say.

@@ -137,6 +137,7 @@ impl HistoryWriter {
     fn fail(&mut self, error: &WriteError) {
         error!("{error}; it is no longer durable, and messages are refused meanwhile");
         self.is_failing = true;
+        self.look_at = Instant::now() + LOOK_EVERY;
         self.metrics.is_durable.set(0);
         self.metrics.is_failing.set(1);
         self.metrics.failures.add(1);
