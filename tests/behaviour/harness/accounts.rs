@@ -5,6 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::run_with_input;
+use super::server::data_directory;
 
 /// A data directory with accounts. Removed when dropped.
 pub(crate) struct AccountFile {
@@ -14,7 +15,7 @@ pub(crate) struct AccountFile {
 impl AccountFile {
     /// Everybody's password is "secret of" and the name.
     pub(crate) async fn of(users: &[&str], admins: &[&str]) -> Self {
-        let accounts = Self { directory: tempfile::tempdir().unwrap() };
+        let accounts = Self { directory: data_directory() };
         for name in users {
             accounts.change(&["add", name], &password_of(name)).await;
         }

@@ -62,11 +62,8 @@ impl Launch {
 
     /// Gives it a new directory for what outlives the process. Servers that are started one after another
     /// from clones of this have it in common.
-    ///
-    /// It is in memory where the machine has such a directory: nothing here outlives the machine, and whoever
-    /// else keeps the disk busy delays no test.
     pub(crate) fn durable(self) -> Self {
-        let data = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
+        let data = data_directory();
         let launch = self.flag("--data", data.path().display());
         Self { data: Some(Arc::new(data)), ..launch }
     }
@@ -195,6 +192,12 @@ fn has_server(address: SocketAddr) -> bool {
     true
 }
 
+/// A new directory for `--data`. It is in memory where the machine has such a place: no test outlives the machine,
+/// and a disk that other programs keep busy delays none.
+pub(crate) fn data_directory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
+}
+
 /// Collects what the server prints, so that its pipe never fills, and reports the address.
 fn keep(
     stream: impl Read + Send + 'static,
@@ -269,7 +272,7 @@ impl Server {
         prlimit(Some(self.pid()), Resource::Fsize, limit).expect("a soft limit is ours to set");
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits for the process to end by itself, and for the last that it has printed.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the server has exited", async || {
@@ -277,6 +280,8 @@ impl Server {
             status.is_some()
         })
         .await;
+        // Those who collect it hold it until they have come to its end.
+        eventually("all that it has printed is read", async || Arc::strong_count(&self.output) == 1).await;
         status.unwrap()
     }
 
