@@ -336,7 +336,12 @@ impl Connection {
     /// True while the server, and not the peer, is why nothing is heard of it: its input waits for its turn, or its
     /// upgrade for an answer. One that does not read what it was sent has itself to thank.
     pub(super) fn is_kept_waiting(&self) -> bool {
-        self.greeting.is_some() || self.has_pending() && !self.out.is_over_limit()
+        self.greeting.is_some() || self.is_input_waiting()
+    }
+
+    /// True while what it has said waits to be read, and not because it does not read itself.
+    fn is_input_waiting(&self) -> bool {
+        self.has_pending() && !self.out.is_over_limit()
     }
 
     /// Notes that the peer has shown that it is there.
@@ -379,7 +384,7 @@ impl Connection {
     /// to be read.
     pub(super) fn sign_in_due_ms(&self) -> u64 {
         match &self.session {
-            Session::User(user) if !self.is_kept_waiting() => user.sign_in_due_ms(),
+            Session::User(user) if !self.is_input_waiting() => user.sign_in_due_ms(),
             Session::User(_) | Session::Raw { .. } | Session::Echo => u64::MAX,
         }
     }
