@@ -136,7 +136,7 @@ impl Shard {
         }
         let connection = self.connections.at(id.index);
         if let Some(left_out) = EVICTED.allow_at(now.monotonic_ms) {
-            let (bytes, frames) = (connection.out.queued_bytes(), connection.out.waiting_frames());
+            let (bytes, frames) = (connection.out.queued_bytes(), connection.out.queued_frames());
             let (dialect, address) = (connection.session.dialect(), connection.peer);
             info!(connection = %id, %dialect, %address, reason, bytes, frames, left_out, "evicted");
         }

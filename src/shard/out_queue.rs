@@ -13,6 +13,9 @@ use crate::frame::Frame;
 use crate::hub::Place;
 use crate::ring::{BATCH_FRAMES_MAX, SendBatch};
 
+// So many frames of a batch can be counted in an `in_flight_frames`.
+const _: () = assert!(BATCH_FRAMES_MAX <= u16::MAX as usize);
+
 /// How many times the limit may wait behind gates. The peer cannot help that the disk is late, and what others
 /// say is held once for everyone, so this is more than the limit; somewhere it has to end.
 pub const GATED_LIMITS_MAX: usize = 8;
@@ -91,6 +94,8 @@ pub(super) struct OutQueue {
     waiting_bytes: usize,
     /// Not zero exactly while a batch is handed out.
     in_flight_bytes: usize,
+    /// Frames of that batch.
+    in_flight_frames: u16,
     /// What a join has sent, and what gates have let go, on top of the limit, until what waits is within it
     /// again.
     allowance_bytes: usize,
@@ -117,6 +122,7 @@ impl OutQueue {
             newest_pong: None,
             waiting_bytes: 0,
             in_flight_bytes: 0,
+            in_flight_frames: 0,
             allowance_bytes: 0,
             join_bytes: 0,
             has_begun: false,
@@ -300,6 +306,7 @@ impl OutQueue {
         self.has_begun = true;
         self.pongs_waiting = 0;
         self.in_flight_bytes = batch.charged_bytes();
+        self.in_flight_frames = batch.frame_count() as u16;
         self.waiting_bytes -= self.in_flight_bytes;
         Some(batch)
     }
@@ -308,6 +315,7 @@ impl OutQueue {
     pub(super) fn handle_sent(&mut self, batch: SendBatch, sent: usize) {
         assert!(self.in_flight_bytes > 0, "Bug: a batch came back that was not handed out");
         self.in_flight_bytes = 0;
+        self.in_flight_frames = 0;
         let rest = batch.advance(sent);
         let rest = if mem::take(&mut self.truncated) { rest.and_then(SendBatch::half_sent) } else { rest };
         if let Some(rest) = rest {
@@ -321,6 +329,7 @@ impl OutQueue {
     /// is ignored. The connection is lost.
     pub(super) fn give_up(&mut self) {
         self.in_flight_bytes = 0;
+        self.in_flight_frames = 0;
         self.waiting = VecDeque::new();
         self.newest_pong = None;
         self.gated = None;
@@ -346,11 +355,12 @@ impl OutQueue {
         self.unsent_bytes() + frame.charged_bytes() <= self.limit_bytes + self.allowance_bytes
     }
 
-    /// How many frames wait, those behind gates included.
-    pub(super) fn waiting_frames(&self) -> usize {
+    /// How many frames wait, be it behind a gate, or are under way.
+    pub(super) fn queued_frames(&self) -> usize {
         let resumed = self.resumed.as_ref().map_or(0, |batch| batch.frame_count());
         let gated = self.gated.as_ref().map_or(0, |gates| gates.queue.len());
-        self.waiting.len() + resumed + usize::from(self.newest_pong.is_some()) + gated
+        let waiting = self.waiting.len() + usize::from(self.newest_pong.is_some()) + gated;
+        waiting + resumed + usize::from(self.in_flight_frames)
     }
 
     /// What the peer could have read by now.

@@ -157,6 +157,7 @@ async fn failed_sign_ins_do_not_fill_the_log() {
 #[tokio::test]
 async fn what_admins_do_is_logged_with_names_and_the_reason() {
     let accounts = AccountFile::of(&[], &["boss"]).await;
+    accounts.hash_cheaply("boss");
     let launch = Launch::with_shards(4).flag("--log", "json").flag("--data", accounts.path().display());
     let server = launch.start();
     let [mut boss, mut alice] = Chat::members(&server).await;

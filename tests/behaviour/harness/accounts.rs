@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use argon2::password_hash::PasswordHasher as _;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Argon2, Params, Version};
 use tempfile::TempDir;
 
 use super::run_with_input;
@@ -23,6 +26,21 @@ impl AccountFile {
             accounts.change(&["add", name, "--admin"], &password_of(name)).await;
         }
         accounts
+    }
+
+    /// Gives an account a hash of its password that takes no time to compare with, for tests of many attempts.
+    pub(crate) fn hash_cheaply(&self, name: &str) {
+        let params = Params::new(Params::MIN_M_COST, Params::MIN_T_COST, 1, None).unwrap();
+        let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let hash: PasswordHash = hasher.hash_password(password_of(name).as_bytes()).unwrap();
+        self.set_hash(name, &hash.to_string());
+    }
+
+    /// Gives an account this hash, as a PHC string.
+    pub(crate) fn set_hash(&self, name: &str, hash: &str) {
+        let file = rusqlite::Connection::open(self.path().join("accounts.db")).unwrap();
+        let changed = file.execute("UPDATE accounts SET password_hash = ?2 WHERE name = ?1", [name, hash]);
+        assert_eq!(changed, Ok(1));
     }
 
     pub(crate) fn path(&self) -> &Path {

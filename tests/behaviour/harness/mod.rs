@@ -33,7 +33,7 @@ pub(crate) use wire::{Response, Wire, request, upgrade_request};
 
 /// How long an event may take before its absence is a failure: far longer than on a machine whose cores others
 /// keep busy, where the last of two hundred who come at once may wait for 15 s.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Awaits `event`, and fails by naming it when it takes longer than [`PATIENCE`].
 pub(crate) async fn within<F: Future>(name: &str, event: F) -> F::Output {
