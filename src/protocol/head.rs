@@ -1,9 +1,8 @@
 //! The request head: from the bytes received so far to a method, a target and fields.
 //!
-//! Driving rule: call [`parse`] on everything received, after every receive, until it says something
-//! other than `Ok(None)`. It borrows and keeps no state, so however the bytes were cut on their way,
-//! the result is the same. Reading each head from its start again is bounded by the longest head that is
-//! taken: sent byte by byte, parsing costs less than the kernel spends on the segments.
+//! Driving rule: call [`parse`] on everything received, after each receive for which [`ParseSchedule::is_due`], until
+//! it returns something other than `Ok(None)`. It borrows and keeps no state, so the result does not depend on how
+//! the bytes were split on their way.
 
 use super::authority::Authority;
 
@@ -77,6 +76,31 @@ pub fn parse_within(received: &[u8], bytes_max: usize) -> Result<Option<Head<'_>
         Ok(head) => Ok(head),
         Err(ParseError::TooManyFields) => Err(HeadError::TooLarge),
         Err(ParseError::Head(error)) => Err(error),
+    }
+}
+
+/// Tells after which receives [`parse`] can find more than before, so that a head that arrives byte by byte is parsed a
+/// few times in all instead of once a byte.
+#[derive(Debug, Default)]
+pub struct ParseSchedule {
+    seen_bytes: usize,
+    parsed_bytes: usize,
+}
+
+impl ParseSchedule {
+    /// True when `received`, all that has come, may hold a whole head or is `bytes_max` long; and whenever it has
+    /// doubled, so that an invalid head is refused early. To be asked once after each receive.
+    pub fn is_due(&mut self, received: &[u8], bytes_max: usize) -> bool {
+        // An empty line may have begun in bytes that were seen before.
+        let unseen = &received[self.seen_bytes.saturating_sub(2)..];
+        self.seen_bytes = received.len();
+        let is_due = received.len() >= bytes_max.min(2 * self.parsed_bytes)
+            || unseen.windows(2).any(|two| two == b"\n\n")
+            || unseen.windows(3).any(|three| three == b"\n\r\n");
+        if is_due {
+            self.parsed_bytes = received.len();
+        }
+        is_due
     }
 }
 
@@ -316,6 +340,35 @@ mod tests {
             if let Ok(Some(head)) = parse(&received) {
                 let _ = (head.path(), head.announces_body(), head.authority());
             }
+        }
+
+        /// A head that arrives in small pieces is found complete, or invalid, as early as it would be otherwise, and is
+        /// parsed a few times.
+        #[test]
+        fn a_schedule_finds_what_parsing_each_time_would(received in likely_head(), piece in 1_usize..40) {
+            let mut schedule = ParseSchedule::default();
+            let (mut parses, mut end) = (0, 0);
+            let found = loop {
+                end = (end + piece).min(received.len());
+                if schedule.is_due(&received[..end], HEAD_BYTES_MAX) {
+                    parses += 1;
+                    match parse(&received[..end]) {
+                        Ok(None) => {}
+                        found => break found,
+                    }
+                }
+                if end == received.len() {
+                    break Ok(None);
+                }
+            };
+            match parse(&received) {
+                // An invalid head may be found out at the next doubling, if there is one.
+                Err(error) => prop_assert!(matches!(found, Ok(None)) || found == Err(error)),
+                whole => prop_assert_eq!(found, whole),
+            }
+            let empty_lines = received.windows(2).filter(|two| two == b"\n\n").count()
+                + received.windows(3).filter(|three| three == b"\n\r\n").count();
+            prop_assert!(parses <= 1 + received.len().ilog2() as usize + empty_lines, "{}", parses);
         }
 
         /// However a head is cut, what is said about a beginning is what is said about the whole.

@@ -4,7 +4,7 @@ use super::error::Failure;
 use super::options::{OptionError, Options, check_subprotocols};
 use super::socket::Socket;
 use super::stream::Stream;
-use crate::protocol::head::{Head, HeadError, parse};
+use crate::protocol::head::{HEAD_BYTES_MAX, Head, HeadError, ParseSchedule, parse};
 use crate::protocol::response::{Response, Status};
 use crate::protocol::upgrade::{accepted, check_request};
 
@@ -51,7 +51,8 @@ impl RequestError {
 ///
 /// A [`RequestError`].
 pub async fn receive_head(stream: &mut Stream) -> Result<(), RequestError> {
-    while parse(stream.received())?.is_none() {
+    let mut schedule = ParseSchedule::default();
+    while !schedule.is_due(stream.received(), HEAD_BYTES_MAX) || parse(stream.received())?.is_none() {
         if !stream.receive().await? {
             return Err(Failure::EndOfStream.into());
         }

@@ -154,7 +154,7 @@ impl Guest {
         let (result, slice) = within(deadline, self.stream.read(buffer)).await?;
         *received = slice.into_inner();
         if result? > 0 {
-            self.ticket.hear();
+            self.ticket.note_received();
         }
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Guest {
     async fn receive(&mut self, bytes_max: usize, deadline: Instant) -> Result<Vec<u8>, ReadFailure> {
         let (result, buffer) = within(deadline, self.stream.read(Vec::with_capacity(bytes_max))).await?;
         if result? > 0 {
-            self.ticket.hear();
+            self.ticket.note_received();
         }
         Ok(buffer)
     }

@@ -27,7 +27,7 @@ use crate::log_limit::LogLimit;
 use crate::metrics::{HandshakeKind, TlsFailure};
 use crate::permit::ClientPermit;
 use crate::protocol::frames::{self, MessageKind};
-use crate::protocol::head::{Head, parse_within};
+use crate::protocol::head::{Head, ParseSchedule, parse_within};
 use crate::protocol::origin::{OriginPolicy, OriginRefusal};
 use crate::protocol::response::{Response, Status};
 use crate::protocol::route::{Endpoint, ORIGIN_QUESTION, Policy, Route, route};
@@ -126,8 +126,7 @@ pub struct Lobby {
     /// The longest request head, in bytes.
     pub head_bytes_max: usize,
     /// How many connections there may be in the lobby. A silent one costs a descriptor and about 3 KiB
-    /// for the handshake timeout. When there are so many, a newcomer takes the place of the one that is likeliest to
-    /// want nothing: see [`pending`].
+    /// for the handshake timeout. When there are so many, a newcomer takes the place of the oldest silent one.
     pub connections_max: usize,
 }
 
@@ -160,19 +159,20 @@ impl Lobby {
         self.services.note(LobbyEvent::Accepted);
         let addresses = self.services.addresses();
         let network = addresses.counted(peer.ip());
+        let now = Instant::now();
         let (handshake, is_within) = addresses.begin_handshake(peer.ip());
         if !is_within {
             log_crowded_address(network);
             self.services.note(LobbyEvent::AddressDisplaced);
             // Where its others are all with other shards, the newcomer itself goes, by being dropped.
-            if !pending.displace(network) {
+            if !pending.displace(network, now) {
                 return self.services.note(LobbyEvent::Left);
             }
-        } else if pending.len() >= self.connections_max && pending.displace(None) {
+        } else if pending.len() >= self.connections_max && pending.displace(None, now) {
             log_full_lobby(self.connections_max);
             self.services.note(LobbyEvent::Displaced);
         }
-        let ticket = pending.enter(network);
+        let ticket = pending.enter(network, now);
         let displaced = ticket.displaced();
         let guest = Guest::new(stream, ticket);
         tokio_uring::spawn(async move {
@@ -198,8 +198,10 @@ impl Lobby {
                 Err(failure) => return self.refuse_tls(guest, peer, failure).await,
             }
         }
+        let mut schedule = ParseSchedule::default();
         loop {
-            match parse_within(&received, self.head_bytes_max) {
+            let is_due = schedule.is_due(&received, self.head_bytes_max);
+            match if is_due { parse_within(&received, self.head_bytes_max) } else { Ok(None) } {
                 Ok(Some(head)) => {
                     let policy = Policy {
                         origins: self.services.origins(),

@@ -1,17 +1,24 @@
 //! The connections of a lobby, and which of them makes place for a newcomer when there are too many.
 //!
-//! No newcomer waits for a place. It gets that of the connection which is likeliest to want nothing: the one that has
-//! been silent for the longest time, or else has been at its request for the longest time. Those that are answered
-//! come last.
+//! No newcomer waits for a place: it gets that of another connection. A connection that has sent nothing for a second
+//! goes first, the oldest of them; then the oldest that has not sent its whole request; then those that are being
+//! answered. Young silent connections are spared because their first bytes are still on the way: otherwise a crowd that
+//! sends one byte each would keep everybody else out.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// How far a connection has come, in the order in which they make place.
+/// How long the first bytes of a connection may take before it is called silent: two round trips of a phone on a poor
+/// line.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
+
+/// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Progress {
     /// It has sent nothing.
@@ -24,7 +31,7 @@ pub(super) enum Progress {
     Answering,
 }
 
-/// The order in which connections make place: by their progress, and then by their age.
+/// The order in which connections are kept: by their progress, and then by their age.
 type Rank = (Progress, u64);
 
 /// The connections of a lobby.
@@ -45,6 +52,7 @@ struct Ranks {
 struct Entry {
     /// What its address is counted by, if it is.
     network: Option<IpAddr>,
+    entered: Instant,
     displaced: Rc<Notify>,
 }
 
@@ -54,6 +62,28 @@ impl Ranks {
             self.of_network.entry(network).or_default().insert(rank);
         }
         self.all.insert(rank, entry);
+    }
+
+    /// The first of a network, or of all, that has come so far or farther.
+    fn first_from(&self, progress: Progress, network: Option<IpAddr>) -> Option<Rank> {
+        let from = (progress, 0)..;
+        match network {
+            None => self.all.range(from).next().map(|(rank, _)| *rank),
+            Some(network) => self.of_network.get(&network)?.range(from).next().copied(),
+        }
+    }
+
+    /// The one that makes place.
+    fn next(&self, network: Option<IpAddr>, now: Instant) -> Option<Rank> {
+        let first = self.first_from(Progress::Silent, network)?;
+        let is_young = now.duration_since(self.all[&first].entered) < SILENCE_MIN;
+        if first.0 != Progress::Silent || !is_young {
+            return Some(first);
+        }
+        match self.first_from(Progress::Begun, network) {
+            Some(begun) if begun.0 == Progress::Begun && begun.1 < first.1 => Some(begun),
+            _ => Some(first),
+        }
     }
 
     fn remove(&mut self, rank: Rank) -> Option<Entry> {
@@ -77,23 +107,20 @@ impl Pending {
     }
 
     /// Enters a connection; `network` is what its address is counted by, if it is.
-    pub(super) fn enter(self: &Rc<Self>, network: Option<IpAddr>) -> Ticket {
+    pub(super) fn enter(self: &Rc<Self>, network: Option<IpAddr>, now: Instant) -> Ticket {
         let mut ranks = self.ranks.borrow_mut();
         let rank = (Progress::Silent, ranks.next_age);
         ranks.next_age += 1;
         let displaced = Rc::new(Notify::new());
-        ranks.insert(rank, Entry { network, displaced: Rc::clone(&displaced) });
+        ranks.insert(rank, Entry { network, entered: now, displaced: Rc::clone(&displaced) });
         Ticket { pending: Rc::clone(self), rank, displaced }
     }
 
-    /// Has the first connection in order make place, of this network or of any. False when there is none.
-    pub(super) fn displace(&self, network: Option<IpAddr>) -> bool {
+    /// Has a connection make place, of this network or of any. False when there is none.
+    pub(super) fn displace(&self, network: Option<IpAddr>, now: Instant) -> bool {
         let mut ranks = self.ranks.borrow_mut();
-        let first = match network {
-            None => ranks.all.keys().next().copied(),
-            Some(network) => ranks.of_network.get(&network).and_then(BTreeSet::first).copied(),
-        };
-        let Some(entry) = first.and_then(|rank| ranks.remove(rank)) else { return false };
+        let next = ranks.next(network, now);
+        let Some(entry) = next.and_then(|rank| ranks.remove(rank)) else { return false };
         entry.displaced.notify_one();
         true
     }
@@ -109,7 +136,7 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// Notes that something has come from the connection.
-    pub(super) fn hear(&mut self) {
+    pub(super) fn note_received(&mut self) {
         if self.rank.0 == Progress::Silent {
             self.advance(Progress::Begun);
         }
@@ -142,7 +169,7 @@ mod tests {
     use super::*;
 
     /// Which of the tickets have been told to make place, in the order in which one after the other was.
-    fn order(pending: &Pending, network: Option<IpAddr>, tickets: &[Ticket]) -> Vec<usize> {
+    fn order(pending: &Pending, network: Option<IpAddr>, tickets: &[Ticket], now: Instant) -> Vec<usize> {
         let mut order = Vec::new();
         let entries = || {
             let ranks = pending.ranks.borrow();
@@ -150,7 +177,7 @@ mod tests {
         };
         loop {
             let before = entries();
-            if !pending.displace(network) {
+            if !pending.displace(network, now) {
                 return order;
             }
             let after = entries();
@@ -161,31 +188,46 @@ mod tests {
     #[test]
     fn the_oldest_silent_one_goes_first_and_the_answered_go_last() {
         let pending = Rc::new(Pending::default());
-        let mut tickets: Vec<Ticket> = (0..7).map(|_| pending.enter(None)).collect();
+        let now = Instant::now();
+        let mut tickets: Vec<Ticket> = (0..7).map(|_| pending.enter(None, now)).collect();
         tickets[0].advance(Progress::Answering);
-        tickets[1].hear();
+        tickets[1].note_received();
         tickets[3].advance(Progress::Answering);
         tickets[3].advance(Progress::Answered);
-        tickets[4].hear();
-        tickets[4].hear();
+        tickets[4].note_received();
+        tickets[4].note_received();
         drop(tickets.remove(6));
         assert_eq!(pending.len(), 6);
-        assert_eq!(order(&pending, None, &tickets), [2, 5, 1, 4, 3, 0]);
+        assert_eq!(order(&pending, None, &tickets, now + SILENCE_MIN), [2, 5, 1, 4, 3, 0]);
         assert_eq!(pending.len(), 0);
         // They are in no order any more, whatever becomes of them.
         tickets[0].advance(Progress::Answered);
         drop(tickets);
-        assert!(!pending.displace(None));
+        assert!(!pending.displace(None, now));
+    }
+
+    #[test]
+    fn a_crowd_that_sends_a_byte_each_does_not_displace_newcomers() {
+        let pending = Rc::new(Pending::default());
+        let now = Instant::now();
+        let mut tickets: Vec<Ticket> = (0..6).map(|_| pending.enter(None, now)).collect();
+        for n in [0, 1, 3, 5] {
+            tickets[n].note_received();
+        }
+        assert_eq!(order(&pending, None, &tickets, now), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
     fn a_network_makes_place_for_itself() {
         let pending = Rc::new(Pending::default());
         let networks = ["192.0.2.1", "192.0.2.2"].map(|network| network.parse().expect(network));
-        let mut tickets: Vec<Ticket> = (0..6).map(|n| pending.enter(networks.get(n % 3).copied())).collect();
-        tickets[1].hear();
-        assert_eq!(order(&pending, Some(networks[1]), &tickets), [4, 1]);
-        assert_eq!(order(&pending, None, &tickets), [0, 2, 3, 5]);
+        let now = Instant::now();
+        let mut tickets: Vec<Ticket> =
+            (0..6).map(|n| pending.enter(networks.get(n % 3).copied(), now)).collect();
+        tickets[1].note_received();
+        let later = now + SILENCE_MIN;
+        assert_eq!(order(&pending, Some(networks[1]), &tickets, later), [4, 1]);
+        assert_eq!(order(&pending, None, &tickets, later), [0, 2, 3, 5]);
         drop(tickets);
         assert!(pending.ranks.borrow().of_network.is_empty());
     }
