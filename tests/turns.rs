@@ -25,8 +25,8 @@ use uproar::shard::{Arrival, Deadlines, Limits, Rate, Settings, Shard};
 /// Bytes of one receive.
 const RECEIVE_BYTES: usize = 2_048;
 
-/// What a test makes happen to a connection.
-enum Happening {
+/// An event on a connection, as a test wants it.
+enum Event {
     Received(Vec<u8>),
     EndOfStream,
     Closed,
@@ -34,16 +34,23 @@ enum Happening {
     Sent(Result<(), i32>),
 }
 
-/// A shard, and surroundings that do what they are told.
+/// A shard without others.
 struct Alone {
     shard: Shard,
     now_ms: u64,
-    happenings: VecDeque<(ConnectionId, Happening)>,
-    /// What the last completion lends.
+    ring: ScriptedRing,
+}
+
+/// A ring that completes as a test says.
+#[derive(Default)]
+struct ScriptedRing {
+    events: VecDeque<(ConnectionId, Event)>,
+    /// The bytes that the last completion lends.
     lent: Vec<u8>,
+    is_short_of_buffers: bool,
     /// Sends that are under way.
     sends: Vec<(ConnectionId, SendBatch)>,
-    /// What was submitted beside sends in this turn.
+    /// What was submitted in this turn beside sends.
     submitted: Vec<Submission>,
 }
 
@@ -73,8 +80,7 @@ impl Alone {
         let directory = Directory::new(&["general".to_owned()], 1);
         let metrics = Metrics::new(1, ClientPlaces::new(10_000)).shard(0);
         let shard = Shard::new(settings, &directory, Arc::clone(&metrics));
-        let (happenings, lent, sends, submitted) = (VecDeque::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { shard, now_ms: 1, happenings, lent, sends, submitted }
+        Self { shard, now_ms: 1, ring: ScriptedRing::default() }
     }
 
     /// A connection that has been answered.
@@ -98,34 +104,29 @@ impl Alone {
         (0..members).map(|_| self.connect(Endpoint::Raw { topic: "t".to_owned() })).collect()
     }
 
-    fn happens(&mut self, id: ConnectionId, happening: Happening) {
-        self.happenings.push_back((id, happening));
+    fn queue(&mut self, id: ConnectionId, event: Event) {
+        self.ring.events.push_back((id, event));
     }
 
     fn receives(&mut self, id: ConnectionId, bytes: &[u8]) {
         for piece in bytes.chunks(RECEIVE_BYTES) {
-            self.happens(id, Happening::Received(piece.to_vec()));
+            self.queue(id, Event::Received(piece.to_vec()));
         }
     }
 
     /// Runs a turn, and says what was submitted beside sends.
     fn turn(&mut self) -> &[Submission] {
-        self.submitted.clear();
+        self.ring.submitted.clear();
         let now = Now { monotonic_ms: self.now_ms, unix_seconds: 0 };
-        // The shard is away while what surrounds it is borrowed.
-        let idle =
-            Shard::new(settings_of_nobody(), &Directory::new(&["general".to_owned()], 1), idle_metrics());
-        let mut shard = std::mem::replace(&mut self.shard, idle);
-        turn::run(&mut shard, self, None, now);
-        self.shard = shard;
-        &self.submitted
+        turn::run(&mut self.shard, &mut self.ring, None, now);
+        &self.ring.submitted
     }
 
     /// Lets every send that is under way leave.
     fn complete_sends(&mut self) {
-        let under_way: Vec<_> = self.sends.iter().map(|(id, _)| *id).collect();
+        let under_way: Vec<_> = self.ring.sends.iter().map(|(id, _)| *id).collect();
         for id in under_way {
-            self.happens(id, Happening::Sent(Ok(())));
+            self.queue(id, Event::Sent(Ok(())));
         }
     }
 
@@ -135,42 +136,27 @@ impl Alone {
     }
 }
 
-fn settings_of_nobody() -> Settings {
-    Settings {
-        index: ShardIndex(0),
-        limits: Limits {
-            message_bytes_max: 1,
-            frame_bytes_max: 1,
-            queue_bytes_max: 1,
-            rate: Rate { per_second: 0, burst: 0 },
-        },
-        deadlines: Deadlines { ping_interval_ms: 1, idle_timeout_ms: 2, drain_timeout_ms: 1 },
-        sign_in_timeout_ms: None,
-        rooms: hub::Settings { presence: PresencePolicy::Exact, names_max: 1, history: 0 },
-    }
-}
-
-fn idle_metrics() -> Arc<uproar::metrics::ShardMetrics> {
-    Metrics::new(1, ClientPlaces::new(1)).shard(0)
-}
-
-impl Surroundings for Alone {
+impl Surroundings for ScriptedRing {
     fn next_completion(&mut self) -> Option<Completion<'_>> {
-        let (id, happening) = self.happenings.pop_front()?;
-        Some(match happening {
-            Happening::Received(bytes) => {
+        let (id, event) = self.events.pop_front()?;
+        Some(match event {
+            Event::Received(bytes) => {
                 self.lent = bytes;
                 Completion::Received(id, &self.lent)
             }
-            Happening::EndOfStream => Completion::EndOfStream(id),
-            Happening::Closed => Completion::Closed(id),
-            Happening::Sent(outcome) => {
+            Event::EndOfStream => Completion::EndOfStream(id),
+            Event::Closed => Completion::Closed(id),
+            Event::Sent(outcome) => {
                 let place = self.sends.iter().position(|(of, _)| *of == id).unwrap();
                 let (_, batch) = self.sends.swap_remove(place);
                 let sent = batch.remaining_bytes();
                 Completion::Sent(id, batch, outcome.map(|()| sent).map_err(io::Error::from_raw_os_error))
             }
         })
+    }
+
+    fn is_short_of_buffers(&self) -> bool {
+        self.is_short_of_buffers
     }
 
     fn next_receipt(&mut self) -> Option<Receipt> {
@@ -239,17 +225,17 @@ fn a_flood_costs_others_a_turn_and_no_more() {
     alone.receives(quiet, &message(b"me, too"));
     let before = alone.shard.queued_bytes();
     alone.turn();
-    assert!(alone.sends.iter().any(|(id, _)| *id == quiet), "its echo leaves in the turn of the flood");
+    assert!(alone.ring.sends.iter().any(|(id, _)| *id == quiet), "its echo leaves in the turn of the flood");
     let pushed = (alone.shard.queued_bytes() - before) / (EMPTY_FRAME_BYTES + Frame::OVERHEAD_BYTES);
     // What a turn may do, and one message more.
     assert!(pushed <= 65_536 + MEMBERS, "{pushed} frames were pushed in one turn");
     // All of the flood arrives in the end, once for each member.
     let mut received = 0;
     for _ in 0..10_000 {
-        let of_flood = alone.sends.iter().filter(|(id, _)| *id != quiet);
+        let of_flood = alone.ring.sends.iter().filter(|(id, _)| *id != quiet);
         received += of_flood.map(|(_, batch)| batch.frame_count()).sum::<usize>();
         alone.complete_sends();
-        if alone.happenings.is_empty() && !alone.is_busy() {
+        if alone.ring.events.is_empty() && !alone.is_busy() {
             break;
         }
         alone.turn();
@@ -269,7 +255,7 @@ fn connections_with_waiting_input_have_their_turn_one_after_the_other() {
     let late = alone.connect(Endpoint::Echo);
     alone.receives(late, &message(b"late"));
     let mut turns = 0;
-    while !alone.sends.iter().any(|(id, _)| *id == late) {
+    while !alone.ring.sends.iter().any(|(id, _)| *id == late) {
         alone.complete_sends();
         alone.turn();
         turns += 1;
@@ -302,13 +288,13 @@ fn a_broadcast_to_very_many_leaves_in_several_turns() {
     let members = alone.topic(MEMBERS);
     alone.receives(members[0], &message(b"all"));
     alone.turn();
-    let first = alone.sends.len();
+    let first = alone.ring.sends.len();
     assert!(first < MEMBERS && alone.is_busy(), "{first} sends in one turn");
     for _ in 0..10 {
         alone.turn();
     }
     assert!(!alone.is_busy());
-    assert_eq!(alone.sends.len(), MEMBERS);
+    assert_eq!(alone.ring.sends.len(), MEMBERS);
 }
 
 #[test]
@@ -317,15 +303,15 @@ fn nothing_is_asked_for_a_connection_that_is_closing_but_its_close() {
     let id = alone.connect(Endpoint::Echo);
     alone.receives(id, &message(b"hello"));
     alone.turn();
-    assert_eq!(alone.sends.len(), 1);
+    assert_eq!(alone.ring.sends.len(), 1);
     // From now on input is held back, as when the mesh is congested.
     alone.shard.hush();
     alone.receives(id, &message(b"held"));
     alone.turn();
     // The peer is gone: the send fails, and what it had sent before is still received.
-    alone.happens(id, Happening::Sent(Err(libc::EPIPE)));
+    alone.queue(id, Event::Sent(Err(libc::EPIPE)));
     alone.receives(id, &vec![0; 100_000]);
-    alone.happens(id, Happening::EndOfStream);
+    alone.queue(id, Event::EndOfStream);
     let submitted = alone.turn();
     assert!(matches!(submitted, [Submission::Close(closed, _)] if *closed == id), "{submitted:?}");
 }
@@ -365,14 +351,14 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
     let verdict = Verdict::Granted { name: "ann".into(), is_admin: false };
     let now = Now { monotonic_ms: alone.now_ms, unix_seconds: 0 };
     alone.shard.handle_delivery(Delivery::Judged { to, verdict }, now);
-    alone.happens(id, Happening::EndOfStream);
+    alone.queue(id, Event::EndOfStream);
     let is_closed = (0..4).any(|_| {
         let is_closed = alone.turn().iter().any(|submission| matches!(submission, Submission::Close(..)));
         alone.complete_sends();
         is_closed
     });
     assert!(is_closed, "it was to be evicted");
-    alone.happens(id, Happening::Closed);
+    alone.queue(id, Event::Closed);
     alone.turn();
     assert_eq!(alone.shard.connection_count(), 0);
     // Whoever comes next is alone in the room, and what is said there reaches nobody who has gone.
@@ -382,6 +368,7 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
     alone.shard.handle_delivery(Delivery::Judged { to, verdict }, now);
     alone.turn();
     let sent: Vec<u8> = alone
+        .ring
         .sends
         .iter()
         .flat_map(|(_, batch)| (0..batch.frame_count()).flat_map(|i| batch.slice(i).to_vec()))
@@ -404,5 +391,33 @@ fn nobody_is_sent_away_for_a_sign_in_that_waits_to_be_read() {
     alone.now_ms += 20_000;
     alone.turn();
     alone.turn();
-    assert!(alone.sends.is_empty(), "it was closed, or told something: {:?}", alone.sends);
+    assert!(alone.ring.sends.is_empty(), "it was closed, or told something: {:?}", alone.ring.sends);
+}
+
+#[test]
+fn deadlines_wait_for_bytes_that_no_buffer_was_free_for_within_bounds() {
+    let mut alone = Alone::new();
+    let id = alone.connect(Endpoint::Raw { topic: "t".to_owned() });
+    alone.now_ms += 30_000;
+    alone.turn();
+    assert_eq!(alone.ring.sends.len(), 1, "a ping");
+    alone.complete_sends();
+    // Its pong is here, and cannot be received yet.
+    alone.now_ms += 90_000;
+    alone.ring.is_short_of_buffers = true;
+    alone.turn();
+    assert!(alone.ring.sends.is_empty() && alone.is_busy(), "its idle timeout has passed unheard");
+    alone.now_ms += 1;
+    alone.ring.is_short_of_buffers = false;
+    alone.receives(id, &masked(frame::Frame::pong(Bytes::new())));
+    alone.turn();
+    assert!(alone.ring.sends.is_empty() && !alone.is_busy());
+    // A shortage without end does not keep a silent connection for ever.
+    alone.now_ms += 30_000;
+    alone.turn();
+    alone.complete_sends();
+    alone.now_ms += 90_000 + 1_000;
+    alone.ring.is_short_of_buffers = true;
+    alone.turn();
+    assert_eq!(alone.ring.sends.len(), 1, "it is closed as idle");
 }

@@ -114,6 +114,8 @@ pub struct Ring {
     closed: VecDeque<ConnectionId>,
     /// Connections whose receive found no buffer.
     starved: Vec<ConnectionId>,
+    /// True when some were starved as of the last collected completion.
+    is_short_of_buffers: bool,
     /// The buffer that the last completion lent out.
     lent: Option<u16>,
     attached: usize,
@@ -151,11 +153,19 @@ impl Ring {
             collected: VecDeque::new(),
             closed: VecDeque::new(),
             starved: Vec::new(),
+            is_short_of_buffers: false,
             lent: None,
             attached: 0,
             failure: None,
             counts: Counts::default(),
         })
+    }
+
+    /// True when, at the last [`Ring::next_completion`] that was `None`, connections had bytes waiting for which there had
+    /// been no buffer. The next [`Ring::enter`] receives them.
+    #[must_use]
+    pub fn is_short_of_buffers(&self) -> bool {
+        self.is_short_of_buffers
     }
 
     /// An eventfd that becomes readable when there is something to collect and [`Ring::is_idle`] has been
@@ -494,6 +504,7 @@ impl Ring {
 
     /// Receives that had found no buffer are tried again, now that what was lent has come back.
     fn feed_starved(&mut self) {
+        self.is_short_of_buffers = !self.starved.is_empty();
         for id in mem::take(&mut self.starved) {
             let still = self.slots[id.index as usize]
                 .as_ref()

@@ -238,6 +238,10 @@ impl Surroundings for Outside<'_> {
         self.ring.next_completion()
     }
 
+    fn is_short_of_buffers(&self) -> bool {
+        self.ring.is_short_of_buffers()
+    }
+
     fn next_receipt(&mut self) -> Option<Receipt> {
         if self.receipts.is_empty()
             && let Some(storage) = self.storage

@@ -18,10 +18,17 @@ const MESSAGES_A_TURN: usize = 1_024;
 /// ten thousand takes several turns, between which others are heard.
 const SUBMISSIONS_A_TURN: usize = 2_048;
 
+/// How long deadlines wait for bytes that no buffer was free for: several turns of all buffers, and no more than a
+/// client would notice of a deadline.
+const SHORTAGE_MS_MAX: u64 = 1_000;
+
 /// What a turn needs of a shard's surroundings: its ring, its mailbox, and the way to those of others.
 pub trait Surroundings {
     /// The next thing that the ring reports. Its bytes are lent until the next call.
     fn next_completion(&mut self) -> Option<Completion<'_>>;
+
+    /// True while connections have sent bytes that no buffer was free for. The next turn brings them.
+    fn is_short_of_buffers(&self) -> bool;
 
     /// The next thing that the storage says of this shard's writes.
     fn next_receipt(&mut self) -> Option<Receipt>;
@@ -88,7 +95,7 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, first: Option<Mess
         shard.handle_receipt(receipt, now);
     }
     receive_messages(shard, around, now);
-    if shard.next_due_ms().is_some_and(|due_ms| due_ms <= now.monotonic_ms) {
+    if is_tick_due(shard, around, now.monotonic_ms) {
         shard.handle_tick(now);
     }
     // Before anyone can see what was published: see `Shard::poll_write`.
@@ -129,6 +136,13 @@ pub fn congested_with(shard: &Shard) -> Option<(ShardIndex, Class)> {
         (0, 0) => None,
         (_, 0) => Some((to, Class::Requests)),
         _ => Some((to, Class::Deliveries)),
+    })
+}
+
+/// True when deadlines are to be looked at: after what was received in time, as far as there can be an end to that.
+fn is_tick_due(shard: &Shard, around: &impl Surroundings, now_ms: u64) -> bool {
+    shard.next_due_ms().is_some_and(|due_ms| {
+        due_ms <= now_ms && (!around.is_short_of_buffers() || now_ms - due_ms >= SHORTAGE_MS_MAX)
     })
 }
 

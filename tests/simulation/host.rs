@@ -296,6 +296,10 @@ impl Surroundings for Outside<'_, '_> {
         self.links.complete(client, id, &mut self.lent, self.around)
     }
 
+    fn is_short_of_buffers(&self) -> bool {
+        false
+    }
+
     fn next_receipt(&mut self) -> Option<Receipt> {
         self.receipts = self.receipts.checked_sub(1)?;
         self.around.storage.as_mut()?.next_receipt(self.index)
