@@ -56,12 +56,23 @@ impl FromStr for AddressRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+        let address = text.parse::<IpAddr>().map(IpNet::from);
         let range = address.or_else(|_| text.parse()).map_err(
             |_| "allowed is an address or a range of them, such as 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32",
         )?;
-        Ok(Self(range))
+        Ok(Self(canonical(range)))
     }
+}
+
+/// A range of IPv4 addresses that is written as one of IPv6, such as `::ffff:10.0.0.0/104`, as one of IPv4.
+fn canonical(range: IpNet) -> IpNet {
+    let mapped = match (range.addr().to_canonical(), range) {
+        (IpAddr::V4(address), IpNet::V6(range)) => {
+            range.prefix_len().checked_sub(96).and_then(|prefix| Ipv4Net::new(address, prefix).ok())
+        }
+        _ => None,
+    };
+    mapped.map_or(range, IpNet::V4)
 }
 
 /// The limits of one address.
@@ -299,6 +310,19 @@ mod tests {
         assert!(!begin().1, "two are left, and this one");
         drop((second, third));
         assert!(begin().1);
+    }
+
+    #[test]
+    fn a_range_of_ipv4_may_be_written_as_one_of_ipv6() {
+        for (written, meant) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.1", "192.0.2.1/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(written.parse::<AddressRange>(), meant.parse(), "{written}");
+        }
     }
 
     #[test]

@@ -40,9 +40,9 @@ const LATE_MS: u64 = 1_000;
 /// Time as the deadlines of one thread see it: while the thread could not run, it stands still.
 ///
 /// A process that was stopped, a virtual machine that was frozen and a write that was blocked have one thing in
-/// common: nobody was heard meanwhile, so nobody may be called silent. So the thread says by when it will be back, and
-/// what a reading is late by is left out of the time. A pause within a sleep, that ends before the thread was to be back,
-/// cannot be told from the sleep; no deadline has passed in it.
+/// common: nobody was heard meanwhile, so nobody may be called silent. So the thread says by when it will be back,
+/// and what a reading is late by is left out of the time. A pause within a sleep, that ends before the thread was to
+/// be back, cannot be told from the sleep; no deadline has passed in it.
 #[derive(Debug)]
 pub struct RunningClock {
     clock: Clock,

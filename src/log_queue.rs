@@ -51,7 +51,7 @@ struct State {
 
 impl LineQueue {
     /// Starts the thread, of this name. Where lines were dropped and later ones can be written again, it calls
-    /// `tell_gap` with their number; a line that this puts into the queue stands in their place.
+    /// `report_dropped` with their number; a line that this puts into the queue stands in their place.
     ///
     /// # Errors
     ///
@@ -59,16 +59,16 @@ impl LineQueue {
     pub fn start(
         name: &str,
         to: BorrowedFd<'static>,
-        tell_gap: impl Fn(u64) + Send + 'static,
+        report_dropped: impl Fn(u64) + Send + 'static,
     ) -> io::Result<Self> {
         let queue = Self(Arc::default());
         let thread_queue = queue.clone();
-        thread::Builder::new().name(name.to_owned()).spawn(move || thread_queue.run(to, tell_gap))?;
+        thread::Builder::new().name(name.to_owned()).spawn(move || thread_queue.run(to, report_dropped))?;
         Ok(queue)
     }
 
     /// Makes it the queue of the process's log, which only the first one becomes.
-    pub fn become_the_log(&self) {
+    pub fn set_as_process_log(&self) {
         let _ = LOG.set(self.clone());
     }
 
@@ -101,7 +101,7 @@ impl LineQueue {
         self.lock().dropped
     }
 
-    fn run(self, to: BorrowedFd<'static>, tell_gap: impl Fn(u64)) {
+    fn run(self, to: BorrowedFd<'static>, report_dropped: impl Fn(u64)) {
         let mut batch = Vec::new();
         let mut has_failed = false;
         loop {
@@ -111,7 +111,7 @@ impl LineQueue {
             // room again. What is said after a failure could not be written either, and would be the next one.
             let untold = if has_failed { 0 } else { mem::take(&mut self.lock().untold) };
             if untold > 0 {
-                tell_gap(untold);
+                report_dropped(untold);
             }
             has_failed = write_all(to, &batch).is_err();
             if has_failed {
@@ -194,10 +194,10 @@ mod tests {
         // A thread writes to it until the process ends.
         let writer: &'static File = Box::leak(Box::new(writer.into()));
         let (gap, gaps) = mpsc::channel();
-        let tell_gap = move |lines| {
+        let report_dropped = move |lines| {
             let _ = gap.send(lines);
         };
-        let queue = LineQueue::start("test", writer.as_fd(), tell_gap).unwrap();
+        let queue = LineQueue::start("test", writer.as_fd(), report_dropped).unwrap();
         (reader.into(), queue, gaps)
     }
 

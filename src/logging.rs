@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, Subscriber, error, info, warn};
+use tracing::{Level, Subscriber, error, info};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -51,10 +51,10 @@ impl Log {
     ///
     /// When no thread can be started.
     pub fn start(format: LogFormat) -> io::Result<Self> {
-        let tell_gap =
-            |lines| warn!(lines, "lines of the log were dropped, because nobody read them in time");
-        let err = LineQueue::start(THREAD, rustix::stdio::stderr(), tell_gap)?;
-        err.become_the_log();
+        let report_dropped =
+            |lines| error!(lines, "log lines were dropped: the reader of the log is too slow");
+        let err = LineQueue::start(THREAD, rustix::stdio::stderr(), report_dropped)?;
+        err.set_as_process_log();
         let out = LineQueue::start("banner", rustix::stdio::stdout(), |_| {})?;
         Ok(Self { format, out, err })
     }

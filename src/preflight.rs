@@ -204,8 +204,8 @@ fn check_rings(shards: usize) -> Finding {
     const CHECK: &str = "rings";
     let mut held = Vec::new();
     for shard in 1..=shards {
-        let tried = ring::with_patience(|| Ring::new(ring::Options::default())).and_then(|mut ring| {
-            let lobby = ring::with_patience(|| tokio_uring::Runtime::new(&tokio_uring::builder()))?;
+        let tried = ring::retrying_enomem(|| Ring::new(ring::Options::default())).and_then(|mut ring| {
+            let lobby = ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder()))?;
             ring.try_out()?;
             held.push((ring, lobby));
             Ok(())

@@ -299,7 +299,7 @@ async fn serve(
             _ = hangup.recv() => {
                 match &certificate {
                     Some(certificate) => certificate.reload(),
-                    None => info!("SIGHUP without effect: there is no certificate to read again, see --tls-cert"),
+                    None => info!("SIGHUP ignored: TLS is not configured, see --tls-cert"),
                 }
                 continue;
             }
@@ -576,7 +576,7 @@ impl ShardStart {
         let ending = Ending { report: self.common.report.clone(), outcome: Err(panicked) };
         let pinned = self.core.map_or(Ok(()), |core| config::pin(&[core]));
         let runtime =
-            pinned.and_then(|()| ring::with_patience(|| tokio_uring::Runtime::new(&tokio_uring::builder())));
+            pinned.and_then(|()| ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder())));
         ending.finish(runtime.and_then(|runtime| runtime.block_on(self.serve())).map_err(failed));
     }
 
@@ -614,7 +614,7 @@ impl ShardStart {
         let floor = Floor {
             shard,
             index: self.index,
-            ring: ring::with_patience(|| Ring::new(ring::Options::default()))?,
+            ring: ring::retrying_enomem(|| Ring::new(ring::Options::default()))?,
             mailbox: self.mailbox,
             mesh: self.mesh,
             verifier: self.verifier,

@@ -11,6 +11,7 @@ let attempts = 0;
 let openedAt = Infinity;
 let retryTimer = 0;
 let quietTimer = 0;
+let isOriginKnown = false; // the server has said whether it lets this origin in
 let handlers;
 
 /** What to call; `closed(code, reason)` says whether to try again, `refused(why)` comes after it. */
@@ -63,6 +64,7 @@ async function explain() {
 	const question = { method: "HEAD", cache: "no-store", headers: { "Uproar-Origin": location.origin } };
 	const answer = await fetch("chat", question).catch(() => null);
 	const why = answer?.headers.get("Uproar-Origin");
+	isOriginKnown ||= Boolean(why);
 	if (openedAt === Infinity && why && why !== "allowed") handlers.refused(why);
 }
 
@@ -77,7 +79,7 @@ function ended(code, reason) {
 	socket = null;
 	if (performance.now() - openedAt > STEADY_MS) attempts = 0;
 	if (!handlers.closed(code, reason)) return;
-	if (openedAt === Infinity) explain();
+	if (openedAt === Infinity && !isOriginKnown) explain();
 	// Everybody loses a server in one moment; jitter keeps them from coming back in one.
 	const ceiling = Math.min(RETRY_MS.max, RETRY_MS.first * 2 ** attempts++);
 	retryTimer = setTimeout(open, ceiling * (0.5 + Math.random() / 2));

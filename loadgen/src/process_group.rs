@@ -1,4 +1,5 @@
-//! The processes that a command has started, and the one that listens on a port, as `/proc` shows them (proc_pid_stat(5), proc_net(5)).
+//! The processes that a command has started, and the one that listens on a port, as `/proc` shows them
+//! (proc_pid_stat(5), proc_net(5)).
 
 use std::collections::BTreeSet;
 use std::fs;

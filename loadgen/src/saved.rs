@@ -1,7 +1,8 @@
 //! Reads a saved run back: `run.json` for what was counted, `run.hlog` for the histograms.
 //!
-//! The reports on saved runs, `page` and `compare`, both read here. The files may come from anywhere. What is damaged, of another version, or does not belong together is
-//! refused with the file's name; nothing in them is taken for markup.
+//! The reports on saved runs, `page` and `compare`, both read here. The files may come from anywhere. What is
+//! damaged, of another version, or does not belong together is refused with the file's name; nothing in them is taken
+//! for markup.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -19,8 +19,9 @@ pub enum Verdict {
 
 /// The expected next broadcast of each speaker at each receiver: four bytes a pair.
 ///
-/// Speakers are told apart by their track, their place among those who speak in the room. What is skipped is remembered by name, so that a late
-/// one can be told from a duplicate; memory for that is only touched when something is wrong.
+/// Speakers are told apart by their track, their place among those who speak in the room. What is skipped is
+/// remembered by name, so that a late one can be told from a duplicate; memory for that is only touched when
+/// something is wrong.
 #[derive(Debug)]
 pub struct Sequences {
     tracks_per_receiver: usize,

@@ -263,8 +263,8 @@ struct Flags {
     #[arg(long, value_name = "N", default_value = "200", value_parser = number::<usize>)]
     connect_rate_per_address: usize,
 
-    /// Address without these two limits and that of unfinished handshakes, or a range such as 10.0.0.0/8: a proxy's, say.
-    /// May be repeated, or list several with commas. It replaces the default, which is loopback.
+    /// Address without these two limits and that of unfinished handshakes, or a range such as 10.0.0.0/8: a proxy's,
+    /// say. May be repeated, or list several with commas. It replaces the default, which is loopback.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.0/8,::1")]
     no_limit_for: Vec<AddressList>,
 

@@ -21,10 +21,10 @@ const FIELD_BYTES_MIN: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
     /// It is longer than allowed, or has too many fields: 431.
-    #[error("a request's head that is too long")]
+    #[error("a request head that is too long")]
     TooLarge,
     /// It is not HTTP/1: 400.
-    #[error("what is no request of HTTP/1.0 or HTTP/1.1")]
+    #[error("an invalid HTTP/1 request")]
     Unreadable,
     /// It does not say whom it calls: 400. "A server MUST respond with a 400 (Bad Request) status code to any
     /// HTTP/1.1 request message that lacks a Host header field and to any request message that contains more than

@@ -35,7 +35,7 @@ pub use descriptor::{awaitable, duplicate, unacknowledged_bytes};
 use slot::{InFlight, Receive, Slot, Vectors};
 pub use submission::{BATCH_FRAMES_MAX, CloseMode, Completion, SendBatch, Submission};
 use token::Operation;
-pub use trial::with_patience;
+pub use trial::retrying_enomem;
 
 /// Sizes of a ring.
 #[derive(Clone, Copy, Debug)]
@@ -161,8 +161,8 @@ impl Ring {
         })
     }
 
-    /// True when, at the last [`Ring::next_completion`] that was `None`, connections had bytes waiting for which there had
-    /// been no buffer. The next [`Ring::enter`] receives them.
+    /// True when, at the last [`Ring::next_completion`] that was `None`, connections had bytes waiting for which
+    /// there had been no buffer. The next [`Ring::enter`] receives them.
     #[must_use]
     pub fn is_short_of_buffers(&self) -> bool {
         self.is_short_of_buffers
@@ -246,8 +246,9 @@ impl Ring {
         }
         self.flush_submissions()?;
         self.collect();
-        // Since Linux 6.13 a call runs 20 pieces of deferred work, or as many as it waits for: it is asked for more than
-        // there are, and not to wait. What had overflowed is flushed by the same call, for which there is room now.
+        // Since Linux 6.13 a call runs 20 pieces of deferred work, or as many as it waits for: it is asked for more
+        // than there are, and not to wait. What had overflowed is flushed by the same call, for which there is room
+        // now.
         while self.has_deferred_work() && self.collected.len() < COLLECTED_MAX {
             let before = self.collected.len();
             self.submit_and_wait_for(DEFERRED_WORK_MAX, &types::Timespec::new())?;
@@ -273,8 +274,8 @@ impl Ring {
         self.enter()
     }
 
-    /// True while the kernel may have completions that it makes only when it is entered, or has no room for. It does not
-    /// take its word back for work that was added and done within one call, so only a call that brings nothing
+    /// True while the kernel may have completions that it makes only when it is entered, or has no room for. It does
+    /// not take its word back for work that was added and done within one call, so only a call that brings nothing
     /// tells that there is nothing.
     fn has_deferred_work(&mut self) -> bool {
         let submission = self.ring.submission();

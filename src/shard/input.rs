@@ -1,8 +1,9 @@
 //! From received bytes to commands.
 //!
-//! A connection's input is read as it comes, up to its share of a turn, while nobody's input waits. What is left waits in
-//! the connection, and the connection in a list, from which the turn's end gives each one its share, round robin, for as
-//! long as the turn may go on; so does what comes meanwhile. So one that floods costs the others a turn. Input that waits stops being received beyond a bound.
+//! A connection's input is read as it comes, up to its share of a turn, while nobody's input waits. What is left
+//! waits in the connection, and the connection in a list, from which the turn's end gives each one its share, round
+//! robin, for as long as the turn may go on; so does what comes meanwhile. So one that floods costs the others a
+//! turn. Input that waits stops being received beyond a bound.
 
 use std::mem;
 

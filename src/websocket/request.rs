@@ -15,8 +15,9 @@ use crate::protocol::response::Response;
 
 /// A client's request, and its connection.
 ///
-/// A handler of [`serve`](super::serve) takes as long as it needs to decide on it, and what it finds out it keeps
-/// for the socket. Nothing else limits the time that it takes. Dropping the request ends the connection without an answer.
+/// A handler of [`serve`](super::serve) takes as long as it needs to decide on it, and what it finds out it keeps for
+/// the socket. Nothing else limits the time that it takes. Dropping the request ends the connection without an
+/// answer.
 #[derive(Debug)]
 pub struct Request {
     /// Invariant: what it has received begins with a whole head.

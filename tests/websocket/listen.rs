@@ -308,12 +308,12 @@ fn a_program_that_serves_http_itself_can_upgrade() {
                 (
                     "SSH-2.0\r\n\r\n".to_owned(),
                     "400 Bad Request",
-                    "what is no request of HTTP/1.0 or HTTP/1.1",
+                    "an invalid HTTP/1 request",
                 ),
                 (
                     format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(16_384)),
                     "431 Request Header Fields Too Large",
-                    "a request's head that is too long",
+                    "a request head that is too long",
                 ),
             ] {
                 let mut client = RawClient::connect(address);

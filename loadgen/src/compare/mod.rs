@@ -36,8 +36,8 @@ const EXIT_REGRESSED: u8 = 4;
 /// The options of a comparison.
 #[derive(Clone, Debug, Args)]
 pub struct CompareOptions {
-    /// The runs of each side: DIR… vs DIR…, where a directory holds a run, or several in its
-    /// subdirectories. NAME=DIR (or NAME= before them) names a side; baseline:NAME stands for what --save-baseline saved.
+    /// The runs of each side: DIR… vs DIR…, where a directory holds a run, or several in its subdirectories. NAME=DIR
+    /// (or NAME= before them) names a side; baseline:NAME stands for what --save-baseline saved.
     #[arg(required = true, value_name = "[A=]DIR… vs [B=]DIR")]
     pub sides: Vec<String>,
     /// Compare even INVALID runs, and runs whose settings differ.

@@ -245,8 +245,8 @@ impl Drop for Guest {
 #[derive(Debug)]
 struct Expired;
 
-/// Waits for an operation until a deadline. One that is noticed far too late has passed while this thread could not run:
-/// then what has come meanwhile is still to be looked at.
+/// Waits for an operation until a deadline. One that is noticed far too late has passed while this thread could not
+/// run: then what has come meanwhile is still to be looked at.
 async fn within<F: Future>(deadline: Instant, operation: F) -> Result<F::Output, Expired> {
     let mut operation = pin!(operation);
     match timeout_at(deadline, operation.as_mut()).await {

@@ -1,9 +1,9 @@
 //! The lobby: everything that happens once per connection, before it is a WebSocket.
 //!
-//! It owns a listener and the connections accepted from it until they leave, each in a task of its own:
-//! accept, shake hands where the server speaks TLS, read the request head within its time, then either
-//! answer and end the connection, or hand it to the floor as an [`Admission`]. What a request means is decided in [`crate::protocol`]; everything
-//! that the answer depends on comes from [`LobbyServices`]. The lobby never speaks WebSocket, with one
+//! It owns a listener and the connections accepted from it until they leave, each in a task of its own: accept, shake
+//! hands where the server speaks TLS, read the request head within its time, then either answer and end the
+//! connection, or hand it to the floor as an [`Admission`]. What a request means is decided in [`crate::protocol`];
+//! everything that the answer depends on comes from [`LobbyServices`]. The lobby never speaks WebSocket, with one
 //! exception: whoever finds the server full is told so here, because the floor has no place for them.
 
 mod guest;
@@ -169,7 +169,7 @@ impl Lobby {
                 return self.services.note(LobbyEvent::Left);
             }
         } else if pending.len() >= self.connections_max && pending.displace(None, now) {
-            log_full_lobby(self.connections_max);
+            log_too_many_handshakes(self.connections_max);
             self.services.note(LobbyEvent::Displaced);
         }
         let ticket = pending.enter(network, now);
@@ -414,7 +414,7 @@ fn log_crowded_address(network: Option<IpAddr>) {
 }
 
 /// Tells the operator that there are too many connections that want nothing.
-fn log_full_lobby(connections_max: usize) {
+fn log_too_many_handshakes(connections_max: usize) {
     static LINES: LogLimit = LogLimit::new();
     if let Some(left_out) = LINES.allow() {
         tracing::warn!(
