@@ -8,9 +8,9 @@
 /// Bytes that cost as much as one more frame: what the kernel copies in some 70 ns.
 const BYTES_PER_UNIT: usize = 256;
 
-/// What reading may do in a turn: 10 to 15 ms on a topic of a thousand, the kernel's part included. Half of it would
-/// halve the wait of others behind a flood, and cost a tenth of what a flood carries.
-pub(super) const READING_MAX: u64 = 64 * 1024;
+/// What reading may do in a turn: 5 to 9 ms on a topic of a thousand, the kernel's part included. Others wait behind a
+/// flood for two turns. Twice as much would carry a tenth more of a flood, and let them wait twice as long.
+pub(super) const READING_MAX: u64 = 32 * 1024;
 
 /// What one connection's input may do before that of others has its turn.
 pub(super) const SHARE_MAX: u64 = 1024;
