@@ -179,7 +179,7 @@ async fn a_hangup_is_no_end(launch: Launch) {
     let [mut alice, mut bob] = Chat::members(&server).await;
     for count in 1..=3 {
         server.signal(Signal::HUP);
-        let lines = || server.output().matches("SIGHUP without effect").count();
+        let lines = || server.output().matches("SIGHUP ignored").count();
         let reloads = || server.output().matches("new connections get the certificate").count();
         eventually("the signal is logged", async || lines() + reloads() == count).await;
     }
