@@ -47,7 +47,7 @@ async fn a_log_that_nobody_reads_delays_nobody_and_says_afterwards_what_it_lacks
         let lines = BufReader::new(reader).lines().map_while(Result::ok);
         let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line).expect("a line of JSON"));
         lines.find(|line| {
-            line["message"].as_str().is_some_and(|text| text.contains("lines of the log were dropped"))
+            line["message"].as_str().is_some_and(|text| text.contains("log lines were dropped"))
         })
     });
     eventually("the gap is told", async || found.is_finished()).await;
