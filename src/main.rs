@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use uproar::cli::{self, Command, Refused};
 use uproar::config::LogFormat;
 use uproar::logging::Log;
-use uproar::memory::MemoryKeeper;
+use uproar::memory::{self, MemoryKeeper};
 use uproar::preflight;
 use uproar::{accounts, server};
 
@@ -13,6 +13,7 @@ use uproar::{accounts, server};
 const EXIT_PREFLIGHT: u8 = 2;
 
 fn main() -> ExitCode {
+    memory::configure_allocator();
     let invocation = match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(invocation) => invocation,
         Err(Refused { error, log_format }) => {

@@ -2,21 +2,25 @@
 //!
 //! glibc keeps what was freed, scattered among what is in use, so a server that once held two gigabytes for
 //! clients that did not read would stay as large. A thread looks now and then how much was freed, and has it given
-//! back when that is worth it. Shards neither count nor wait; an allocation waits while its arena is looked at. What
-//! is free at the end of a shard's heap, some megabytes, glibc keeps all the same.
+//! back when that is worth it. Shards neither count nor wait; an allocation waits while its arena is looked at.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::ring::{Heap, heap, trim};
+use crate::ring::{Heap, give_back_ends, heap, trim};
 
 /// How often it looks. To give a gibibyte back takes some 100 ms.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// The least that must have been freed since the last time; and a sixteenth of what is in use.
 const FREED_BYTES_MIN: usize = 1 << 20;
+
+/// Has the allocator give back what is free at the end of a heap. To be called once, while there is one thread.
+pub fn configure_allocator() {
+    give_back_ends();
+}
 
 /// As long as it lives, freed memory is given back.
 #[derive(Debug)]

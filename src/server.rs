@@ -575,8 +575,8 @@ impl ShardStart {
         let panicked = failed(io::Error::other("its thread has panicked"));
         let ending = Ending { report: self.common.report.clone(), outcome: Err(panicked) };
         let pinned = self.core.map_or(Ok(()), |core| config::pin(&[core]));
-        let runtime =
-            pinned.and_then(|()| ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder())));
+        let runtime = pinned
+            .and_then(|()| ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder())));
         ending.finish(runtime.and_then(|runtime| runtime.block_on(self.serve())).map_err(failed));
     }
 

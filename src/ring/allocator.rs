@@ -15,12 +15,34 @@ pub fn heap() -> Heap {
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: it takes nothing, returns a value, and may be called from any thread (attributes(7): MT-Safe
-        // but for the settings of mallopt(3), which nobody changes).
+        // but for the settings of mallopt(3), which are made before).
         let info = unsafe { libc::mallinfo2() };
         Heap { used_bytes: info.uordblks, free_bytes: info.fordblks }
     }
     #[cfg(not(target_env = "gnu"))]
     Heap::default()
+}
+
+/// The most that may be free at the end of a thread's heap before it is given back.
+#[cfg(target_env = "gnu")]
+const END_BYTES_MAX: libc::c_int = 1 << 20;
+
+/// The least bytes of an allocation that has pages of its own.
+#[cfg(target_env = "gnu")]
+const OWN_PAGES_BYTES_MIN: libc::c_int = 4 << 20;
+
+/// Has the allocator give back the free end of each thread's heap (mallopt(3)), which [`trim`] does not. To be called
+/// before there are other threads.
+///
+/// By itself glibc does so, too, until a large allocation is freed: then it raises the limit, up to 64 MiB.
+pub fn give_back_ends() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it changes two numbers, and is called while there is one thread (attributes(7): MT-Unsafe init
+    // const:mallopt). It fails only for values that are out of range.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, END_BYTES_MAX);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES_BYTES_MIN);
+    }
 }
 
 /// Gives whole pages of free memory back to the kernel (malloc_trim(3)). Threads whose memory it is at wait for

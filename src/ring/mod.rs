@@ -29,7 +29,7 @@ use std::time::Duration;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::connection_id::ConnectionId;
-pub use allocator::{Heap, heap, trim};
+pub use allocator::{Heap, give_back_ends, heap, trim};
 use buffers::Buffers;
 pub use descriptor::{awaitable, duplicate, unacknowledged_bytes};
 use slot::{InFlight, Receive, Slot, Vectors};

@@ -46,9 +46,8 @@ async fn a_log_that_nobody_reads_delays_nobody_and_says_afterwards_what_it_lacks
     let found = thread::spawn(move || {
         let lines = BufReader::new(reader).lines().map_while(Result::ok);
         let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line).expect("a line of JSON"));
-        lines.find(|line| {
-            line["message"].as_str().is_some_and(|text| text.contains("log lines were dropped"))
-        })
+        lines
+            .find(|line| line["message"].as_str().is_some_and(|text| text.contains("log lines were dropped")))
     });
     eventually("the gap is told", async || found.is_finished()).await;
     let told = found.join().unwrap().expect("a line for the gap");

@@ -305,11 +305,7 @@ fn a_program_that_serves_http_itself_can_upgrade() {
             client.send("GET / HTTP/1.1\r\nHost: here\r\n\r\n");
             assert!(client.read_head().starts_with("HTTP/1.1 426 Upgrade Required\r\n"));
             for (unreadable, status, said) in [
-                (
-                    "SSH-2.0\r\n\r\n".to_owned(),
-                    "400 Bad Request",
-                    "an invalid HTTP/1 request",
-                ),
+                ("SSH-2.0\r\n\r\n".to_owned(), "400 Bad Request", "an invalid HTTP/1 request"),
                 (
                     format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(16_384)),
                     "431 Request Header Fields Too Large",
