@@ -51,7 +51,7 @@ async fn a_log_that_nobody_reads_delays_nobody_and_says_afterwards_what_it_lacks
     });
     eventually("the gap is told", async || found.is_finished()).await;
     let told = found.join().unwrap().expect("a line for the gap");
-    assert_eq!((&told["lines"], &told["level"]), (&json!(dropped), &json!("WARN")));
+    assert_eq!((&told["lines"], &told["level"]), (&json!(dropped), &json!("ERROR")));
 }
 
 async fn a_log_and_an_output_that_nobody_reads_do_not_keep_a_server_from_its_end(launch: Launch) {
