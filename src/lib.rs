@@ -35,6 +35,8 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod dialect;
 #[cfg(feature = "server")]
+pub mod handshake;
+#[cfg(feature = "server")]
 pub mod hub;
 #[cfg(feature = "server")]
 pub mod log_queue;

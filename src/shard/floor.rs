@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
-use super::lobby::Admission;
+use crate::handshake::Admission;
 use super::stage::{Progress, Stage};
 use super::turn::{self, Class, Message, Surroundings};
 use super::{Arrival, Shard};

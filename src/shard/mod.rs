@@ -5,7 +5,7 @@
 //! messages to other shards come out. So the floor drives it from io_uring, and a simulation from any
 //! interleaving that it can think of.
 //!
-//! - [`lobby`] is where connections come from: accept, HTTP, upgrade.
+//! - [`handshake`](crate::handshake) is where connections come from: accept, HTTP, upgrade.
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
 //! - [`floor`] is the event loop that does so over a ring and a mesh.
 //! - The rest is the state machine: `arrival` takes connections in, `encryption` is their TLS, `input` turns
@@ -25,7 +25,6 @@ mod ending;
 pub mod floor;
 mod hub_user;
 mod input;
-pub mod lobby;
 mod moderation;
 mod names_pace;
 mod out_queue;

@@ -1,4 +1,4 @@
-//! A lobby on a thread of its own, and raw clients for it.
+//! An acceptor on a thread of its own, and raw clients for it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use uproar::protocol::head::HEAD_BYTES_MAX;
 use uproar::protocol::origin::OriginPolicy;
 use uproar::protocol::response::{Response, Status};
 use uproar::protocol::tls::ServerConfig;
-use uproar::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
+use uproar::handshake::{Admission, Acceptor, HandshakeEvent, HandshakeServices};
 
 /// How long a test waits for something before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,12 +42,12 @@ impl Default for Settings {
     }
 }
 
-pub(crate) struct OpenLobby {
+pub(crate) struct OpenAcceptor {
     pub(crate) address: SocketAddr,
     pub(crate) places: ClientPlaces,
     draining: Arc<AtomicBool>,
     admissions: Receiver<Admission>,
-    events: Receiver<LobbyEvent>,
+    events: Receiver<HandshakeEvent>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -58,10 +58,10 @@ struct Services {
     addresses: AddressLimits,
     places: ClientPlaces,
     admissions: Sender<Admission>,
-    events: Sender<LobbyEvent>,
+    events: Sender<HandshakeEvent>,
 }
 
-impl LobbyServices for Services {
+impl HandshakeServices for Services {
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
     }
@@ -93,15 +93,15 @@ impl LobbyServices for Services {
     fn admit(&self, admission: Admission) {
         let _ = self.admissions.send(admission);
     }
-    fn note(&self, event: LobbyEvent) {
-        // Guests leave whenever they are done; tests speak of what the lobby does with them.
-        if event != LobbyEvent::Left {
+    fn note(&self, event: HandshakeEvent) {
+        // Connections leave whenever they are done; tests speak of what the acceptor does with them.
+        if event != HandshakeEvent::Left {
             let _ = self.events.send(event);
         }
     }
 }
 
-impl OpenLobby {
+impl OpenAcceptor {
     pub(crate) fn with(settings: Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -124,7 +124,7 @@ impl OpenLobby {
             events: events_sender,
         };
         let thread = std::thread::spawn(move || {
-            let lobby = Lobby {
+            let acceptor = Acceptor {
                 services: Rc::new(services),
                 handshake_timeout: settings.handshake_timeout,
                 head_bytes_max: HEAD_BYTES_MAX,
@@ -132,7 +132,7 @@ impl OpenLobby {
             };
             tokio_uring::start(async {
                 tokio::select! {
-                    end = lobby.serve(listener) => panic!("the lobby has ended: {end:?}"),
+                    end = acceptor.serve(listener) => panic!("the acceptor has ended: {end:?}"),
                     _ = stopped => {}
                 }
             });
@@ -168,35 +168,35 @@ impl OpenLobby {
     }
 
     /// What has been noted since the last call.
-    pub(crate) fn events(&self) -> Vec<LobbyEvent> {
+    pub(crate) fn events(&self) -> Vec<HandshakeEvent> {
         self.events.try_iter().collect()
     }
 
     /// The next thing that is noted.
-    pub(crate) fn event(&self) -> LobbyEvent {
+    pub(crate) fn event(&self) -> HandshakeEvent {
         self.events.recv_timeout(PATIENCE).expect("an event")
     }
 
     pub(crate) fn wait_for_accepted(&self, count: usize) {
         for _ in 0..count {
-            while self.events.recv_timeout(PATIENCE).expect("an accepted connection") != LobbyEvent::Accepted
+            while self.events.recv_timeout(PATIENCE).expect("an accepted connection") != HandshakeEvent::Accepted
             {
             }
         }
     }
 }
 
-impl Drop for OpenLobby {
+impl Drop for OpenAcceptor {
     fn drop(&mut self) {
         drop(self.stop.take());
-        let result = self.thread.take().expect("Bug: a lobby has a thread").join();
-        assert!(std::thread::panicking() || result.is_ok(), "the lobby's thread has panicked");
+        let result = self.thread.take().expect("Bug: an acceptor has a thread").join();
+        assert!(std::thread::panicking() || result.is_ok(), "the acceptor's thread has panicked");
     }
 }
 
-/// Sends a request on a new connection and reads until the lobby ends it.
-pub(crate) fn exchange(lobby: &OpenLobby, request: &[u8]) -> String {
-    let mut client = lobby.connect();
+/// Sends a request on a new connection and reads until the acceptor ends it.
+pub(crate) fn exchange(acceptor: &OpenAcceptor, request: &[u8]) -> String {
+    let mut client = acceptor.connect();
     client.write_all(request).expect("written");
     read_to_end(client)
 }

@@ -1,20 +1,20 @@
-//! The lobby over real sockets: raw clients on one side, a collector of admissions on the other.
+//! An acceptor over real sockets: raw clients on one side, a collector of admissions on the other.
 
-mod open_lobby;
+mod acceptor;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use open_lobby::{OpenLobby, PAGE, Settings, exchange, read_to_end, upgrade};
+use acceptor::{OpenAcceptor, PAGE, Settings, exchange, read_to_end, upgrade};
 use uproar::address::Limits;
 use uproar::protocol::response::Status;
 use uproar::protocol::route::Endpoint;
-use uproar::shard::lobby::LobbyEvent;
+use uproar::handshake::HandshakeEvent;
 
 #[test]
 fn every_row_of_the_table_is_answered_completely() {
-    let lobby = OpenLobby::with(Settings::default());
+    let acceptor = OpenAcceptor::with(Settings::default());
     for (request, status, body) in [
         ("GET / HTTP/1.1\r\nHost: here\r\n\r\n", "200 OK", PAGE),
         ("GET /chat?room=x HTTP/1.0\r\n\r\n", "200 OK", PAGE),
@@ -41,22 +41,22 @@ fn every_row_of_the_table_is_answered_completely() {
             "Forbidden origin",
         ),
     ] {
-        let answer = exchange(&lobby, request.as_bytes());
+        let answer = exchange(&acceptor, request.as_bytes());
         let (head, answered_body) = answer.split_once("\r\n\r\n").expect("a complete head");
         assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}\n{head}");
         assert!(head.contains("\r\nConnection: close"), "{request}\n{head}");
         assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{request}\n{head}");
         assert_eq!(answered_body, body, "{request}");
     }
-    assert!(lobby.events().contains(&LobbyEvent::Responded(Status::FORBIDDEN)));
+    assert!(acceptor.events().contains(&HandshakeEvent::Responded(Status::FORBIDDEN)));
 }
 
 #[test]
 fn head_is_answered_as_get_without_the_body() {
-    let lobby = OpenLobby::with(Settings::default());
+    let acceptor = OpenAcceptor::with(Settings::default());
     for path in ["/", "/metrics", "/ws", "/nowhere"] {
-        let get = exchange(&lobby, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
-        let head = exchange(&lobby, format!("HEAD {path} HTTP/1.0\r\n\r\n").as_bytes());
+        let get = exchange(&acceptor, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
+        let head = exchange(&acceptor, format!("HEAD {path} HTTP/1.0\r\n\r\n").as_bytes());
         let end_of_head = get.find("\r\n\r\n").expect("a complete head") + 4;
         // A second may begin between the two.
         let fields = |head: &str| {
@@ -69,66 +69,66 @@ fn head_is_answered_as_get_without_the_body() {
 
 #[test]
 fn an_upgrade_is_handed_over_unanswered_with_what_was_received_behind_it() {
-    let lobby = OpenLobby::with(Settings::default());
-    let mut client = lobby.connect();
+    let acceptor = OpenAcceptor::with(Settings::default());
+    let mut client = acceptor.connect();
     let mut request = upgrade("/broadcast/news").into_bytes();
     request.extend_from_slice(b"\x81\x80mask");
     client.write_all(&request).expect("written");
 
-    let admission = lobby.admission();
+    let admission = acceptor.admission();
     assert_eq!(admission.peer, client.local_addr().expect("an address"));
     assert_eq!(admission.endpoint, Endpoint::Raw { topic: "news".to_owned() });
     assert!(admission.response.starts_with(b"HTTP/1.1 101 "));
     assert_eq!(&admission.received[..], b"\x81\x80mask");
-    assert_eq!(lobby.places.taken(), 1);
+    assert_eq!(acceptor.places.taken(), 1);
 
-    // What the floor sends is the first that the client gets, and the floor gets what comes later.
-    let mut floor = TcpStream::from(admission.socket);
-    floor.write_all(b"first").expect("written");
+    // What the shard sends is the first that the client gets, and the shard gets what comes later.
+    let mut shard = TcpStream::from(admission.socket);
+    shard.write_all(b"first").expect("written");
     let mut first = [0; 5];
     client.read_exact(&mut first).expect("read");
     assert_eq!(&first, b"first");
     client.write_all(b"later").expect("written");
-    floor.read_exact(&mut first).expect("read");
+    shard.read_exact(&mut first).expect("read");
     assert_eq!(&first, b"later");
 
     drop(admission.permit);
-    assert_eq!(lobby.places.taken(), 0);
+    assert_eq!(acceptor.places.taken(), 0);
 }
 
 #[test]
 fn a_head_that_arrives_byte_by_byte_is_read_as_well() {
-    let lobby = OpenLobby::with(Settings::default());
-    let mut client = lobby.connect();
+    let acceptor = OpenAcceptor::with(Settings::default());
+    let mut client = acceptor.connect();
     client.set_nodelay(true).expect("set");
     for byte in upgrade("/echo").bytes() {
         client.write_all(&[byte]).expect("written");
     }
-    let admission = lobby.admission();
+    let admission = acceptor.admission();
     assert_eq!(admission.endpoint, Endpoint::Echo);
     assert!(admission.received.is_empty());
 }
 
 #[test]
 fn a_head_larger_than_the_first_read_is_read_and_one_over_the_limit_is_refused() {
-    let lobby = OpenLobby::with(Settings::default());
+    let acceptor = OpenAcceptor::with(Settings::default());
     let with_filler = |bytes: usize| format!("GET / HTTP/1.0\r\nFiller: {}\r\n\r\n", "x".repeat(bytes));
-    assert!(exchange(&lobby, with_filler(15_000).as_bytes()).starts_with("HTTP/1.1 200 "));
+    assert!(exchange(&acceptor, with_filler(15_000).as_bytes()).starts_with("HTTP/1.1 200 "));
     // Far more than is looked at: the answer must survive what was left unread.
     for bytes in [16_384, 50_000] {
-        assert!(exchange(&lobby, with_filler(bytes).as_bytes()).starts_with("HTTP/1.1 431 "));
+        assert!(exchange(&acceptor, with_filler(bytes).as_bytes()).starts_with("HTTP/1.1 431 "));
     }
 }
 
 #[test]
 fn a_peer_that_has_ended_its_side_still_gets_its_answer() {
-    let lobby = OpenLobby::with(Settings::default());
+    let acceptor = OpenAcceptor::with(Settings::default());
     for (request, expected) in [
         ("GET /healthz HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
         ("GET /healthz HTTP/1.0\r\n", "HTTP/1.1 400 Bad Request\r\n"),
         ("", ""),
     ] {
-        let mut client = lobby.connect();
+        let mut client = acceptor.connect();
         client.write_all(request.as_bytes()).expect("written");
         client.shutdown(Shutdown::Write).expect("shut down");
         let answer = read_to_end(client);
@@ -138,10 +138,10 @@ fn a_peer_that_has_ended_its_side_still_gets_its_answer() {
 
 #[test]
 fn a_head_that_is_not_complete_in_time_is_answered_with_408() {
-    let lobby =
-        OpenLobby::with(Settings { handshake_timeout: Duration::from_millis(200), ..Settings::default() });
+    let acceptor =
+        OpenAcceptor::with(Settings { handshake_timeout: Duration::from_millis(200), ..Settings::default() });
     for begun in ["", "GET / HTTP/1.1\r\nHost: he"] {
-        let mut client = lobby.connect();
+        let mut client = acceptor.connect();
         client.write_all(begun.as_bytes()).expect("written");
         assert!(read_to_end(client).starts_with("HTTP/1.1 408 Request Timeout\r\n"));
     }
@@ -149,8 +149,8 @@ fn a_head_that_is_not_complete_in_time_is_answered_with_408() {
 
 #[test]
 fn a_peer_that_ignores_its_answer_is_cut_off() {
-    let lobby = OpenLobby::with(Settings::default());
-    let mut client = lobby.connect();
+    let acceptor = OpenAcceptor::with(Settings::default());
+    let mut client = acceptor.connect();
     client.write_all(b"GET /nowhere HTTP/1.0\r\n\r\n").expect("written");
     let sent = (0..10_000).take_while(|_| client.write_all(&[b'x'; 4096]).is_ok()).count();
     assert!(sent < 10_000, "40 MB were taken from a client that had been answered");
@@ -158,30 +158,30 @@ fn a_peer_that_ignores_its_answer_is_cut_off() {
 
 #[test]
 fn a_client_without_a_place_is_told_so_and_closed_with_1013() {
-    let lobby = OpenLobby::with(Settings { clients_max: 1, ..Settings::default() });
-    let mut member = lobby.connect();
+    let acceptor = OpenAcceptor::with(Settings { clients_max: 1, ..Settings::default() });
+    let mut member = acceptor.connect();
     member.write_all(upgrade("/chat").as_bytes()).expect("written");
-    let admission = lobby.admission();
+    let admission = acceptor.admission();
 
-    let answer = exchange(&lobby, upgrade("/chat").as_bytes());
+    let answer = exchange(&acceptor, upgrade("/chat").as_bytes());
     let (head, frames) = answer.split_at(answer.find("\r\n\r\n").expect("a complete head") + 4);
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     assert!(head.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
     // `exchange` writes bytes over 127 as their Latin-1 characters.
     assert_eq!(frames, "\u{81}\u{0e}Server is full\u{88}\u{02}\u{03}\u{f5}");
-    assert!(lobby.events().contains(&LobbyEvent::Full));
+    assert!(acceptor.events().contains(&HandshakeEvent::Full));
 
     drop(admission);
-    let mut next = lobby.connect();
+    let mut next = acceptor.connect();
     next.write_all(upgrade("/chat").as_bytes()).expect("written");
-    lobby.admission();
+    acceptor.admission();
 }
 
 #[test]
 fn a_websocket_client_sees_the_full_server_as_a_message_and_a_close() {
-    let lobby = OpenLobby::with(Settings { clients_max: 0, ..Settings::default() });
-    let address = format!("ws://{}/chat", lobby.address);
-    let (mut socket, _) = tungstenite::client(address, lobby.connect()).expect("an accepted upgrade");
+    let acceptor = OpenAcceptor::with(Settings { clients_max: 0, ..Settings::default() });
+    let address = format!("ws://{}/chat", acceptor.address);
+    let (mut socket, _) = tungstenite::client(address, acceptor.connect()).expect("an accepted upgrade");
     assert_eq!(socket.read().expect("a message").to_text().expect("text"), "Server is full");
     let tungstenite::Message::Close(Some(close)) = socket.read().expect("a close") else { panic!() };
     assert_eq!(u16::from(close.code), 1013);
@@ -190,14 +190,14 @@ fn a_websocket_client_sees_the_full_server_as_a_message_and_a_close() {
 
 #[test]
 fn draining_is_the_answer_to_everything() {
-    let lobby = OpenLobby::with(Settings::default());
-    let mut early = lobby.connect();
+    let acceptor = OpenAcceptor::with(Settings::default());
+    let mut early = acceptor.connect();
     early.write_all(b"GET /healthz HTTP/1.0\r\n").expect("written");
-    lobby.drain();
+    acceptor.drain();
     early.write_all(b"\r\n").expect("written");
     let mut answers = vec![read_to_end(early)];
     for request in ["GET / HTTP/1.0\r\n\r\n", "GET /nowhere HTTP/1.0\r\n\r\n", &upgrade("/chat")] {
-        answers.push(exchange(&lobby, request.as_bytes()));
+        answers.push(exchange(&acceptor, request.as_bytes()));
     }
     for answer in answers {
         assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
@@ -206,16 +206,16 @@ fn draining_is_the_answer_to_everything() {
 }
 
 #[test]
-fn in_a_full_lobby_a_newcomer_takes_the_place_of_the_oldest_silent_connection() {
-    let lobby = OpenLobby::with(Settings { connections_max: 3, ..Settings::default() });
-    let oldest = lobby.connect();
-    let mut begun = lobby.connect();
+fn where_too_many_are_pending_a_newcomer_takes_the_place_of_the_oldest_silent_connection() {
+    let acceptor = OpenAcceptor::with(Settings { connections_max: 3, ..Settings::default() });
+    let oldest = acceptor.connect();
+    let mut begun = acceptor.connect();
     begun.write_all(b"GET /healthz HTTP/1.0\r\n").expect("written");
-    let mut younger = lobby.connect();
-    lobby.wait_for_accepted(3);
-    assert!(exchange(&lobby, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    let mut younger = acceptor.connect();
+    acceptor.wait_for_accepted(3);
+    assert!(exchange(&acceptor, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
     assert_eq!(read_to_end(oldest), "", "ended without a word");
-    assert!(lobby.events().contains(&LobbyEvent::Displaced));
+    assert!(acceptor.events().contains(&HandshakeEvent::Displaced));
     // The others are still there.
     begun.write_all(b"\r\n").expect("written");
     younger.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").expect("written");
@@ -226,15 +226,15 @@ fn in_a_full_lobby_a_newcomer_takes_the_place_of_the_oldest_silent_connection() 
 
 #[test]
 fn a_crowd_that_says_nothing_keeps_nobody_out() {
-    let lobby = OpenLobby::with(Settings { connections_max: 5, ..Settings::default() });
-    let mut crowd: Vec<TcpStream> = (0..100).map(|_| lobby.connect()).collect();
-    lobby.wait_for_accepted(100);
+    let acceptor = OpenAcceptor::with(Settings { connections_max: 5, ..Settings::default() });
+    let mut crowd: Vec<TcpStream> = (0..100).map(|_| acceptor.connect()).collect();
+    acceptor.wait_for_accepted(100);
     for _ in 0..10 {
-        assert!(exchange(&lobby, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+        assert!(exchange(&acceptor, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
     }
-    let mut client = lobby.connect();
+    let mut client = acceptor.connect();
     client.write_all(upgrade("/chat").as_bytes()).expect("written");
-    assert_eq!(lobby.admission().endpoint, Endpoint::Chat);
+    assert_eq!(acceptor.admission().endpoint, Endpoint::Chat);
     // Those at the end of the order are all that is left of it.
     for client in crowd.drain(..80) {
         assert_eq!(read_to_end(client), "");
@@ -244,14 +244,14 @@ fn a_crowd_that_says_nothing_keeps_nobody_out() {
 #[test]
 fn an_address_with_too_many_handshakes_makes_place_for_itself() {
     let limits = Limits { handshakes_max: 2, ..Limits::default() };
-    let lobby = OpenLobby::with(Settings { addresses: limits, ..Settings::default() });
-    let neighbour = lobby.connect_from("127.0.0.2");
-    lobby.wait_for_accepted(1);
-    let [oldest, mut younger] = [lobby.connect(), lobby.connect()];
-    lobby.wait_for_accepted(2);
-    assert!(exchange(&lobby, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    let acceptor = OpenAcceptor::with(Settings { addresses: limits, ..Settings::default() });
+    let neighbour = acceptor.connect_from("127.0.0.2");
+    acceptor.wait_for_accepted(1);
+    let [oldest, mut younger] = [acceptor.connect(), acceptor.connect()];
+    acceptor.wait_for_accepted(2);
+    assert!(exchange(&acceptor, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
     assert_eq!(read_to_end(oldest), "", "ended without a word");
-    assert!(lobby.events().contains(&LobbyEvent::AddressDisplaced));
+    assert!(acceptor.events().contains(&HandshakeEvent::AddressDisplaced));
     for mut client in [&neighbour, &younger] {
         client.write_all(b"GET /healthz HTTP/1.0\r\n").expect("written");
     }
@@ -262,22 +262,22 @@ fn an_address_with_too_many_handshakes_makes_place_for_itself() {
 #[test]
 fn an_address_with_too_many_clients_is_answered_429_ahead_of_a_full_server() {
     let addresses = Limits { clients_max: 1, ..Limits::default() };
-    let lobby = OpenLobby::with(Settings { clients_max: 2, addresses, ..Settings::default() });
+    let acceptor = OpenAcceptor::with(Settings { clients_max: 2, addresses, ..Settings::default() });
     let enter = |client: &mut TcpStream| client.write_all(upgrade("/chat").as_bytes()).expect("written");
-    let (mut first, mut other) = (lobby.connect(), lobby.connect_from("127.0.0.2"));
+    let (mut first, mut other) = (acceptor.connect(), acceptor.connect_from("127.0.0.2"));
     enter(&mut first);
-    let admission = lobby.admission();
+    let admission = acceptor.admission();
     enter(&mut other);
-    let _other = lobby.admission();
-    let refused = exchange(&lobby, upgrade("/chat").as_bytes());
+    let _other = acceptor.admission();
+    let refused = exchange(&acceptor, upgrade("/chat").as_bytes());
     assert!(refused.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{refused}");
     assert!(refused.ends_with("\r\n\r\nToo many connections from your address"), "{refused}");
-    let mut third = lobby.connect_from("127.0.0.3");
+    let mut third = acceptor.connect_from("127.0.0.3");
     enter(&mut third);
     assert!(read_to_end(third).contains("Server is full"));
     // A client's place and its address's are free together.
     drop(admission);
-    let mut again = lobby.connect();
+    let mut again = acceptor.connect();
     enter(&mut again);
-    lobby.admission();
+    acceptor.admission();
 }

@@ -1,12 +1,12 @@
-//! A lobby full of silent connections. In a file of its own, because it counts the process's descriptors.
+//! An acceptor full of silent connections. In a file of its own, because it counts the process's descriptors.
 
-mod open_lobby;
+mod acceptor;
 
 use std::fs::read_dir;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use open_lobby::{OpenLobby, PATIENCE, Settings, exchange, read_to_end};
+use acceptor::{OpenAcceptor, PATIENCE, Settings, exchange, read_to_end};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn descriptors() -> usize {
@@ -24,18 +24,18 @@ fn silent_connections_delay_nobody_and_leave_nothing_behind() {
     let silent_count =
         usize::try_from(descriptors_max.saturating_sub(200) / 2).unwrap_or(usize::MAX).min(5000);
 
-    let lobby = OpenLobby::with(Settings {
+    let acceptor = OpenAcceptor::with(Settings {
         handshake_timeout: Duration::from_secs(4),
         connections_max: silent_count + 10,
         ..Settings::default()
     });
-    assert!(exchange(&lobby, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    assert!(exchange(&acceptor, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
     let descriptors_before = descriptors();
 
-    let mut silent: Vec<TcpStream> = (0..silent_count).map(|_| lobby.connect()).collect();
-    lobby.wait_for_accepted(silent_count);
+    let mut silent: Vec<TcpStream> = (0..silent_count).map(|_| acceptor.connect()).collect();
+    acceptor.wait_for_accepted(silent_count);
     let asked_at = Instant::now();
-    assert!(exchange(&lobby, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    assert!(exchange(&acceptor, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
     assert!(asked_at.elapsed() < Duration::from_secs(1), "took {:?}", asked_at.elapsed());
 
     let kept = silent.split_off(silent_count - 50);

@@ -98,7 +98,7 @@ use crate::protocol::response::{Response, Status};
 use crate::protocol::tls::ServerConfig;
 use crate::ring::{self, Ring};
 use crate::shard::floor::{self, Floor};
-use crate::shard::lobby::{Admission, Lobby, LobbyEvent, LobbyServices};
+use crate::handshake::{Admission, Acceptor, HandshakeEvent, HandshakeServices};
 use crate::shard::stage::Stage;
 use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
 use crate::storage::{
@@ -600,7 +600,7 @@ impl ShardStart {
             shard_metrics: Arc::clone(&shard_metrics),
             admit,
         };
-        let lobby = Lobby {
+        let lobby = Acceptor {
             services: Rc::new(services),
             handshake_timeout: config.handshake_timeout,
             head_bytes_max: config.max_head_bytes,
@@ -651,7 +651,7 @@ struct Services {
     admit: mpsc::UnboundedSender<Admission>,
 }
 
-impl LobbyServices for Services {
+impl HandshakeServices for Services {
     fn is_draining(&self) -> bool {
         self.metrics.is_draining()
     }
@@ -693,24 +693,24 @@ impl LobbyServices for Services {
         let _ = self.admit.send(admission);
     }
 
-    fn note(&self, event: LobbyEvent) {
+    fn note(&self, event: HandshakeEvent) {
         let refused = |reason| self.shard_metrics.refused.with(reason).add(1);
         match event {
-            LobbyEvent::Accepted => {
+            HandshakeEvent::Accepted => {
                 self.shard_metrics.connections_accepted.add(1);
                 self.shard_metrics.lobby_connections.add(1);
             }
-            LobbyEvent::Left => self.shard_metrics.lobby_connections.sub(1),
-            LobbyEvent::AcceptFailed => self.shard_metrics.accepts_failed.add(1),
-            LobbyEvent::Secured(kind) => self.shard_metrics.tls_handshakes.with(kind).add(1),
-            LobbyEvent::TlsFailed(reason) => self.shard_metrics.tls_failures.with(reason).add(1),
-            LobbyEvent::Displaced => refused(RefusalReason::HandshakesFull),
-            LobbyEvent::AddressDisplaced => refused(RefusalReason::AddressHandshakes),
-            LobbyEvent::AddressRefused(AddressRefusal::Clients) => refused(RefusalReason::AddressClients),
-            LobbyEvent::AddressRefused(AddressRefusal::Rate) => refused(RefusalReason::AddressRate),
-            LobbyEvent::Full => refused(RefusalReason::Full),
-            LobbyEvent::SignInRequired => refused(RefusalReason::SignInRequired),
-            LobbyEvent::Responded(status) => match status {
+            HandshakeEvent::Left => self.shard_metrics.lobby_connections.sub(1),
+            HandshakeEvent::AcceptFailed => self.shard_metrics.accepts_failed.add(1),
+            HandshakeEvent::Secured(kind) => self.shard_metrics.tls_handshakes.with(kind).add(1),
+            HandshakeEvent::TlsFailed(reason) => self.shard_metrics.tls_failures.with(reason).add(1),
+            HandshakeEvent::Displaced => refused(RefusalReason::HandshakesFull),
+            HandshakeEvent::AddressDisplaced => refused(RefusalReason::AddressHandshakes),
+            HandshakeEvent::AddressRefused(AddressRefusal::Clients) => refused(RefusalReason::AddressClients),
+            HandshakeEvent::AddressRefused(AddressRefusal::Rate) => refused(RefusalReason::AddressRate),
+            HandshakeEvent::Full => refused(RefusalReason::Full),
+            HandshakeEvent::SignInRequired => refused(RefusalReason::SignInRequired),
+            HandshakeEvent::Responded(status) => match status {
                 Status::BAD_REQUEST => refused(RefusalReason::BadRequest),
                 Status::FORBIDDEN => refused(RefusalReason::Origin),
                 Status::NOT_FOUND => refused(RefusalReason::NotFound),

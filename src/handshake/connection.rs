@@ -1,7 +1,7 @@
-//! A connection while it is in the lobby: its socket, and its TLS where the server speaks that.
+//! A connection before it is upgraded: its socket, and its TLS where the server speaks that.
 //!
 //! One rule holds the reading and writing together. A tokio-uring operation whose future is dropped is
-//! *not* cancelled: it keeps its buffer and the descriptor until the peer does something. So a guest shuts
+//! *not* cancelled: it keeps its buffer and the descriptor until the peer does something. So a connection shuts
 //! its socket down when it is dropped, and with that ends whatever operation a deadline has left behind.
 
 use std::future::Future;
@@ -65,19 +65,19 @@ impl From<io::Error> for ReadFailure {
     }
 }
 
-/// What leaves the lobby for the floor.
+/// What goes to a shard: the socket, and its TLS where it has any.
 pub(super) type Released = (OwnedFd, Option<Box<TlsStream>>);
 
-/// A connection on its way through the lobby.
-pub(super) struct Guest {
+/// A connection that has not been upgraded or answered.
+pub(super) struct PendingConnection {
     stream: TcpStream,
     tls: Option<Box<TlsStream>>,
     ticket: Ticket,
-    /// True once the socket belongs to the floor, and is no longer ours to shut down.
+    /// True once the socket goes to a shard, and is no longer ours to shut down.
     is_released: bool,
 }
 
-impl Guest {
+impl PendingConnection {
     pub(super) fn new(stream: TcpStream, ticket: Ticket) -> Self {
         Self { stream, tls: None, ticket, is_released: false }
     }
@@ -232,7 +232,7 @@ impl Guest {
     }
 }
 
-impl Drop for Guest {
+impl Drop for PendingConnection {
     fn drop(&mut self) {
         if !self.is_released {
             // It fails only when the connection has ended already, and with it all operations.

@@ -3,10 +3,10 @@
 //! It owns a listener and the connections accepted from it until they leave, each in a task of its own: accept, shake
 //! hands where the server speaks TLS, read the request head within its time, then either answer and end the
 //! connection, or hand it to the floor as an [`Admission`]. What a request means is decided in [`crate::protocol`];
-//! everything that the answer depends on comes from [`LobbyServices`]. The lobby never speaks WebSocket, with one
+//! everything that the answer depends on comes from [`HandshakeServices`]. The lobby never speaks WebSocket, with one
 //! exception: whoever finds the server full is told so here, because the floor has no place for them.
 
-mod guest;
+mod connection;
 mod pending;
 
 use std::convert::Infallible;
@@ -32,8 +32,8 @@ use crate::protocol::origin::{OriginPolicy, OriginRefusal};
 use crate::protocol::response::{Response, Status};
 use crate::protocol::route::{Endpoint, ORIGIN_QUESTION, Policy, Route, route};
 use crate::protocol::tls::{self, ServerConfig, TlsStream};
-use guest::{FIRST_READ_BYTES, Guest, ReadFailure};
-use pending::Pending;
+use connection::{FIRST_READ_BYTES, PendingConnection, ReadFailure};
+use pending::PendingConnections;
 
 /// The content type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,7 +42,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const SHOWN_BYTES_MAX: usize = 253;
 
 /// What the lobby needs from the rest of its shard.
-pub trait LobbyServices {
+pub trait HandshakeServices {
     /// True from the moment when the server begins to shut down.
     fn is_draining(&self) -> bool;
     /// How TLS is spoken; `None` where it is not. New connections get what it says at the time.
@@ -64,12 +64,12 @@ pub trait LobbyServices {
     /// Takes over a connection whose upgrade has been accepted.
     fn admit(&self, admission: Admission);
     /// Counts something that happened.
-    fn note(&self, event: LobbyEvent);
+    fn note(&self, event: HandshakeEvent);
 }
 
 /// Something to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LobbyEvent {
+pub enum HandshakeEvent {
     /// A connection was accepted.
     Accepted,
     /// A connection left the lobby, whereto ever.
@@ -118,9 +118,9 @@ pub struct Admission {
 }
 
 /// A lobby, ready to be opened.
-pub struct Lobby {
+pub struct Acceptor {
     /// The rest of the shard.
-    pub services: Rc<dyn LobbyServices>,
+    pub services: Rc<dyn HandshakeServices>,
     /// How long a connection has from being accepted to the end of its request head, TLS included.
     pub handshake_timeout: Duration,
     /// The longest request head, in bytes.
@@ -130,7 +130,7 @@ pub struct Lobby {
     pub connections_max: usize,
 }
 
-impl Lobby {
+impl Acceptor {
     /// Accepts connections for as long as it is polled. To be called on a tokio-uring runtime.
     ///
     /// # Errors
@@ -140,14 +140,14 @@ impl Lobby {
         // With O_NONBLOCK the ring would report EAGAIN instead of waiting for a connection.
         listener.set_nonblocking(false)?;
         let listener = TcpListener::from_std(listener);
-        let pending = Rc::new(Pending::default());
+        let pending = Rc::new(PendingConnections::default());
         let lobby = Rc::new(self);
         let mut failures = AcceptFailures::default();
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => Rc::clone(&lobby).welcome(&pending, stream, peer),
                 Err(error) => {
-                    lobby.services.note(LobbyEvent::AcceptFailed);
+                    lobby.services.note(HandshakeEvent::AcceptFailed);
                     failures.wait_out(&error).await;
                 }
             }
@@ -155,47 +155,47 @@ impl Lobby {
     }
 
     /// Gives a connection its task, and has another one make place for it where there are too many.
-    fn welcome(self: Rc<Self>, pending: &Rc<Pending>, stream: TcpStream, peer: SocketAddr) {
-        self.services.note(LobbyEvent::Accepted);
+    fn welcome(self: Rc<Self>, pending: &Rc<PendingConnections>, stream: TcpStream, peer: SocketAddr) {
+        self.services.note(HandshakeEvent::Accepted);
         let addresses = self.services.addresses();
         let network = addresses.counted(peer.ip());
         let now = Instant::now();
         let (handshake, is_within) = addresses.begin_handshake(peer.ip());
         if !is_within {
             log_crowded_address(network);
-            self.services.note(LobbyEvent::AddressDisplaced);
+            self.services.note(HandshakeEvent::AddressDisplaced);
             // Where its others are all with other shards, the newcomer itself goes, by being dropped.
             if !pending.displace(network, now) {
-                return self.services.note(LobbyEvent::Left);
+                return self.services.note(HandshakeEvent::Left);
             }
         } else if pending.len() >= self.connections_max && pending.displace(None, now) {
             log_too_many_handshakes(self.connections_max);
-            self.services.note(LobbyEvent::Displaced);
+            self.services.note(HandshakeEvent::Displaced);
         }
         let ticket = pending.enter(network, now);
         let displaced = ticket.displaced();
-        let guest = Guest::new(stream, ticket);
+        let connection = PendingConnection::new(stream, ticket);
         tokio_uring::spawn(async move {
             tokio::select! {
                 biased;
-                () = self.receive(guest, peer) => {}
-                // With the rest of its task the guest is dropped, and that ends the connection.
+                () = self.receive(connection, peer) => {}
+                // With the rest of its task the connection is dropped, and that ends the connection.
                 () = displaced.notified() => {}
             }
             drop(handshake);
-            self.services.note(LobbyEvent::Left);
+            self.services.note(HandshakeEvent::Left);
         });
     }
 
     /// One connection's stay in the lobby.
-    async fn receive(&self, mut guest: Guest, peer: SocketAddr) {
+    async fn receive(&self, mut connection: PendingConnection, peer: SocketAddr) {
         let deadline = Instant::now() + self.handshake_timeout;
         let mut received = Vec::with_capacity(FIRST_READ_BYTES);
         if let Some(config) = self.services.tls() {
-            match guest.secure(&config, &mut received, deadline).await {
-                Ok(true) => self.services.note(LobbyEvent::Secured(HandshakeKind::Resumed)),
-                Ok(false) => self.services.note(LobbyEvent::Secured(HandshakeKind::Full)),
-                Err(failure) => return self.refuse_tls(guest, peer, failure).await,
+            match connection.secure(&config, &mut received, deadline).await {
+                Ok(true) => self.services.note(HandshakeEvent::Secured(HandshakeKind::Resumed)),
+                Ok(false) => self.services.note(HandshakeEvent::Secured(HandshakeKind::Full)),
+                Err(failure) => return self.refuse_tls(connection, peer, failure).await,
             }
         }
         let mut schedule = ParseSchedule::default();
@@ -212,7 +212,7 @@ impl Lobby {
                         Route::Upgrade { endpoint, response } => {
                             let head_bytes = head.bytes;
                             let behind = Bytes::from(received).slice(head_bytes..);
-                            return self.admit(guest, peer, endpoint, response, behind).await;
+                            return self.admit(connection, peer, endpoint, response, behind).await;
                         }
                         Route::Page { origin } => {
                             let page = self.services.page(head.authority().map(|authority| authority.text));
@@ -227,7 +227,7 @@ impl Lobby {
                         Route::Readiness if self.services.has_storage_failed() => {
                             let response = Response::text(Status::SERVICE_UNAVAILABLE, "storage failed");
                             // Nobody is refused by it, so it is not counted as a refusal.
-                            return guest.finish(response.encode(head.wants_body(), SystemTime::now())).await;
+                            return connection.finish(response.encode(head.wants_body(), SystemTime::now())).await;
                         }
                         Route::Readiness => Response::text(Status::OK, "ready"),
                         Route::Respond(response) => response,
@@ -238,37 +238,37 @@ impl Lobby {
                         Route::SignInRequired(response) => {
                             // Too many upgrades come ahead of what one may not do with them.
                             if let Err(refusal) = self.services.addresses().upgrade(peer.ip()) {
-                                return self.refuse_address(guest, peer.ip(), refusal).await;
+                                return self.refuse_address(connection, peer.ip(), refusal).await;
                             }
-                            self.services.note(LobbyEvent::SignInRequired);
-                            return guest.finish(response.encode(true, SystemTime::now())).await;
+                            self.services.note(HandshakeEvent::SignInRequired);
+                            return connection.finish(response.encode(true, SystemTime::now())).await;
                         }
                     };
-                    return self.respond(guest, &response, head.wants_body()).await;
+                    return self.respond(connection, &response, head.wants_body()).await;
                 }
                 Ok(None) => {}
-                Err(error) => return self.respond(guest, &error.into(), true).await,
+                Err(error) => return self.respond(connection, &error.into(), true).await,
             }
             let received_before = received.len();
-            match guest.read(&mut received, self.head_bytes_max, deadline).await {
+            match connection.read(&mut received, self.head_bytes_max, deadline).await {
                 Err(ReadFailure::Expired) => {
                     let response = Response::text(Status::REQUEST_TIMEOUT, Status::REQUEST_TIMEOUT.reason());
-                    return self.respond(guest, &response, true).await;
+                    return self.respond(connection, &response, true).await;
                 }
                 Err(ReadFailure::Lost) => return,
-                Err(failure) => return self.refuse_tls(guest, peer, failure).await,
+                Err(failure) => return self.refuse_tls(connection, peer, failure).await,
                 Ok(()) if received.len() > received_before => {}
                 // The peer ended its side: between requests it just leaves, within one it gets told.
-                Ok(()) if received.is_empty() => return guest.leave().await,
+                Ok(()) if received.is_empty() => return connection.leave().await,
                 Ok(()) => {
-                    return self.respond(guest, &Response::bad_request("Incomplete request"), true).await;
+                    return self.respond(connection, &Response::bad_request("Incomplete request"), true).await;
                 }
             }
         }
     }
 
     /// Ends a connection that got no further than TLS.
-    async fn refuse_tls(&self, guest: Guest, peer: SocketAddr, failure: ReadFailure) {
+    async fn refuse_tls(&self, connection: PendingConnection, peer: SocketAddr, failure: ReadFailure) {
         let reason = match &failure {
             ReadFailure::Expired => TlsFailure::Timeout,
             ReadFailure::Lost | ReadFailure::Tls(tls::Error::Truncated) => TlsFailure::Ended,
@@ -276,15 +276,15 @@ impl Lobby {
             ReadFailure::Tls(tls::Error::Alert(_)) => TlsFailure::Alert,
             ReadFailure::Tls(_) => TlsFailure::Violation,
         };
-        self.services.note(LobbyEvent::TlsFailed(reason));
+        self.services.note(HandshakeEvent::TlsFailed(reason));
         match failure {
             ReadFailure::NotTls => {
                 let hint = "This port speaks TLS: use https:// or wss://";
-                self.respond(guest, &Response::bad_request(hint), true).await;
+                self.respond(connection, &Response::bad_request(hint), true).await;
             }
             ReadFailure::Tls(error) => {
                 tracing::debug!(%peer, "a client {error}");
-                guest.see_off().await;
+                connection.see_off().await;
             }
             ReadFailure::Expired | ReadFailure::Lost => {}
         }
@@ -293,7 +293,7 @@ impl Lobby {
     /// Hands an upgrade to the floor, or says why not.
     async fn admit(
         &self,
-        guest: Guest,
+        connection: PendingConnection,
         peer: SocketAddr,
         endpoint: Endpoint,
         response: Bytes,
@@ -301,30 +301,30 @@ impl Lobby {
     ) {
         let address = match self.services.addresses().upgrade(peer.ip()) {
             Ok(address) => address,
-            Err(refusal) => return self.refuse_address(guest, peer.ip(), refusal).await,
+            Err(refusal) => return self.refuse_address(connection, peer.ip(), refusal).await,
         };
         let Some(permit) = self.services.acquire_client() else {
-            self.services.note(LobbyEvent::Full);
-            return guest.finish(server_is_full(&response)).await;
+            self.services.note(HandshakeEvent::Full);
+            return connection.finish(server_is_full(&response)).await;
         };
         let permit = permit.counted_by(address);
-        match guest.release() {
+        match connection.release() {
             Ok((socket, tls)) => {
                 self.services.admit(Admission { socket, peer, endpoint, response, received, tls, permit });
             }
-            Err((guest, error)) => {
+            Err((connection, error)) => {
                 tracing::warn!(%error, "a client has no descriptor; raise the descriptor limit");
                 drop(permit);
                 let refusal = Response::text(Status::SERVICE_UNAVAILABLE, "Out of descriptors");
-                self.respond(guest, &refusal, true).await;
+                self.respond(connection, &refusal, true).await;
             }
         }
     }
 
     /// Answers an upgrade of an address that has enough.
-    async fn refuse_address(&self, guest: Guest, address: IpAddr, refusal: AddressRefusal) {
+    async fn refuse_address(&self, connection: PendingConnection, address: IpAddr, refusal: AddressRefusal) {
         log_refused_address(address, refusal);
-        self.services.note(LobbyEvent::AddressRefused(refusal));
+        self.services.note(HandshakeEvent::AddressRefused(refusal));
         let response = match refusal {
             AddressRefusal::Clients => {
                 Response::text(Status::TOO_MANY_REQUESTS, "Too many connections from your address")
@@ -334,12 +334,12 @@ impl Lobby {
                     .with_field("Retry-After", "1")
             }
         };
-        guest.finish(response.encode(true, SystemTime::now())).await;
+        connection.finish(response.encode(true, SystemTime::now())).await;
     }
 
-    async fn respond(&self, guest: Guest, response: &Response, with_body: bool) {
-        self.services.note(LobbyEvent::Responded(response.status()));
-        guest.finish(response.encode(with_body, SystemTime::now())).await;
+    async fn respond(&self, connection: PendingConnection, response: &Response, with_body: bool) {
+        self.services.note(HandshakeEvent::Responded(response.status()));
+        connection.finish(response.encode(with_body, SystemTime::now())).await;
     }
 }
 

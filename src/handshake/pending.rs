@@ -1,4 +1,4 @@
-//! The connections of a lobby, and which of them makes place for a newcomer when there are too many.
+//! The connections of an acceptor, and which of them makes place for a newcomer when there are too many.
 //!
 //! No newcomer waits for a place: it gets that of another connection. A connection that has sent nothing for a second
 //! goes first, the oldest of them; then the oldest that has not sent its whole request; then those that are being
@@ -34,9 +34,9 @@ pub(super) enum Progress {
 /// The order in which connections are kept: by their progress, and then by their age.
 type Rank = (Progress, u64);
 
-/// The connections of a lobby.
+/// The connections of an acceptor.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub(super) struct PendingConnections {
     ranks: RefCell<Ranks>,
 }
 
@@ -100,7 +100,7 @@ impl Ranks {
     }
 }
 
-impl Pending {
+impl PendingConnections {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.ranks.borrow().all.len()
@@ -129,7 +129,7 @@ impl Pending {
 /// A connection's entry, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    pending: Rc<Pending>,
+    pending: Rc<PendingConnections>,
     rank: Rank,
     displaced: Rc<Notify>,
 }
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     /// Which of the tickets have been told to make place, in the order in which one after the other was.
-    fn order(pending: &Pending, network: Option<IpAddr>, tickets: &[Ticket], now: Instant) -> Vec<usize> {
+    fn order(pending: &PendingConnections, network: Option<IpAddr>, tickets: &[Ticket], now: Instant) -> Vec<usize> {
         let mut order = Vec::new();
         let entries = || {
             let ranks = pending.ranks.borrow();
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_oldest_silent_one_goes_first_and_the_answered_go_last() {
-        let pending = Rc::new(Pending::default());
+        let pending = Rc::new(PendingConnections::default());
         let now = Instant::now();
         let mut tickets: Vec<Ticket> = (0..7).map(|_| pending.enter(None, now)).collect();
         tickets[0].advance(Progress::Answering);
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_crowd_that_sends_a_byte_each_does_not_displace_newcomers() {
-        let pending = Rc::new(Pending::default());
+        let pending = Rc::new(PendingConnections::default());
         let now = Instant::now();
         let mut tickets: Vec<Ticket> = (0..6).map(|_| pending.enter(None, now)).collect();
         for n in [0, 1, 3, 5] {
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_network_makes_place_for_itself() {
-        let pending = Rc::new(Pending::default());
+        let pending = Rc::new(PendingConnections::default());
         let networks = ["192.0.2.1", "192.0.2.2"].map(|network| network.parse().expect(network));
         let now = Instant::now();
         let mut tickets: Vec<Ticket> =
