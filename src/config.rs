@@ -32,6 +32,13 @@ pub const CLIENTS_MAX: usize = 1 << 20;
 /// The most shards: the number of cores that a `cpu_set_t` can name (CPU_SET(3)).
 pub const SHARDS_MAX: usize = 1024;
 
+/// The most acceptors: as many as shards, which is more than any machine needs.
+pub const ACCEPTORS_MAX: usize = SHARDS_MAX;
+
+/// The shards that one acceptor serves by default: a handshake happens once for each connection, and is a small part of
+/// what it costs unless connections are short.
+const SHARDS_AN_ACCEPTOR: usize = 8;
+
 /// The least `max_message_bytes`: room for the smallest sensible JSON message.
 const MESSAGE_BYTES_MIN: usize = 64;
 /// The least `max_frame_bytes`: a control frame's payload (RFC 6455, 5.5) is never refused as too big.
@@ -72,6 +79,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How many shards there are, and on which cores. Default: one on each core that the process may use.
     pub placement: Placement,
+    /// How many threads accept connections and shake hands; 1 to [`ACCEPTORS_MAX`].
+    ///
+    /// Default `None`: one for every eight shards, and at least one. See [`Config::acceptor_count`].
+    pub acceptors: Option<NonZeroUsize>,
     /// The most upgraded connections at a time, over all shards; 1 to [`CLIENTS_MAX`].
     ///
     /// Default `None`: as many as the descriptor limit has room for, which `preflight` works out.
@@ -150,6 +161,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             placement: Placement::every_core(),
+            acceptors: None,
             max_clients: None,
             max_clients_per_address: None,
             connect_rate_per_address: 200,
@@ -181,6 +193,13 @@ impl Default for Config {
 }
 
 impl Config {
+    /// How many acceptors there are.
+    #[must_use]
+    pub fn acceptor_count(&self) -> usize {
+        let default = (self.placement.shards() / SHARDS_AN_ACCEPTOR).max(1);
+        self.acceptors.map_or(default, NonZeroUsize::get)
+    }
+
     /// Checks each value against its limits, and those that must fit each other.
     ///
     /// # Errors
@@ -188,6 +207,9 @@ impl Config {
     /// The first value that is not allowed, by its key on the command line.
     pub fn validate(&self) -> Result<(), Refusal> {
         self.validate_placement()?;
+        if let Some(acceptors) = self.acceptors {
+            within("acceptors", acceptors.get(), 1, ACCEPTORS_MAX, number)?;
+        }
         if let Some(max_clients) = self.max_clients {
             within("max-clients", max_clients, 1, CLIENTS_MAX, number)?;
         }
@@ -417,6 +439,25 @@ impl Placement {
         }
     }
 
+    /// The core that each shard is pinned to, `None` where it is not.
+    #[must_use]
+    pub fn cores(&self) -> Vec<Option<usize>> {
+        match self {
+            Self::Pinned(cores) => cores.iter().copied().map(Some).collect(),
+            Self::Unpinned(shards) => vec![None; shards.get()],
+        }
+    }
+
+    /// True where the process may use more cores than there are shards, so that other threads need not take any time
+    /// from these. Pinned shards never leave a core: the server uses none but those that were named, and each has one.
+    #[must_use]
+    pub fn has_spare_cores(&self) -> bool {
+        match self {
+            Self::Pinned(_) => false,
+            Self::Unpinned(shards) => std::thread::available_parallelism().is_ok_and(|cores| cores > *shards),
+        }
+    }
+
     /// Lets the calling thread, and those that it starts from now on, run on the cores of the shards alone,
     /// where they are pinned.
     ///
@@ -623,9 +664,32 @@ mod tests {
                 refusal(|c| c.placement = Placement::Unpinned(NonZeroUsize::MAX)),
                 "invalid value '18446744073709551615' for shards: allowed is 1 to 1024",
             ),
+            (
+                refusal(|c| c.acceptors = NonZeroUsize::new(1025)),
+                "invalid value '1025' for acceptors: allowed is 1 to 1024",
+            ),
         ] {
             assert_eq!(said, wanted);
         }
+    }
+
+    #[test]
+    fn there_is_an_acceptor_for_every_eight_shards() {
+        let count = |shards, acceptors| {
+            let placement = Placement::Unpinned(NonZeroUsize::new(shards).unwrap());
+            let acceptors = NonZeroUsize::new(acceptors);
+            Config { placement, acceptors, ..Config::default() }.acceptor_count()
+        };
+        assert_eq!([1, 7, 8, 15, 16, 1024].map(|shards| count(shards, 0)), [1, 1, 1, 1, 2, 128]);
+        assert_eq!(count(1, 3), 3);
+    }
+
+    #[test]
+    fn pinned_shards_leave_no_core_and_others_may() {
+        assert!(!Placement::Pinned(vec![0]).has_spare_cores());
+        assert!(!Placement::Unpinned(NonZeroUsize::MAX).has_spare_cores());
+        assert_eq!(Placement::Pinned(vec![3, 1]).cores(), [Some(3), Some(1)]);
+        assert_eq!(Placement::Unpinned(NonZeroUsize::MIN).cores(), [None]);
     }
 
     #[test]

@@ -148,15 +148,16 @@ fn banner(config: &Config, capacity: Capacity, address: SocketAddr) -> String {
     };
     format!(
         "uproar {} listening on {}://{address}\n  \
-           shards   {shards}\n  \
+           shards   {shards}; acceptors {}\n  \
            clients  at most {}, and {} that have not upgraded yet\n  \
            message  at most {} bytes, frame {}, send queue {}\n  \
            rate     {rate}\n  \
            history  {} messages a room, {history}\n",
         env!("CARGO_PKG_VERSION"),
         scheme(config),
+        config.acceptor_count(),
         capacity.max_clients,
-        capacity.lobby_max,
+        capacity.pending_max,
         config.max_message_bytes,
         config.max_frame_bytes,
         config.send_queue_bytes,
@@ -173,9 +174,10 @@ fn log_banner(config: &Config, capacity: Capacity, address: SocketAddr) {
     info!(
         version = env!("CARGO_PKG_VERSION"),
         shards = config.placement.shards(),
+        acceptors = config.acceptor_count(),
         cores,
         clients_max = capacity.max_clients,
-        lobby_max = capacity.lobby_max,
+        pending_max = capacity.pending_max,
         message_bytes_max = config.max_message_bytes,
         frame_bytes_max = config.max_frame_bytes,
         queue_bytes_max = config.send_queue_bytes,

@@ -1,4 +1,4 @@
-//! Places for clients: how many connections there may be, over all shards.
+//! Places for clients: how many connections there may be, over all shards, and how many each shard has.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ impl ClientPlaces {
                 (taken < self.clients_max).then_some(taken + 1)
             })
             .ok()?;
-        Some(ClientPermit { taken: Arc::clone(&self.taken), address: None })
+        Some(ClientPermit { taken: Arc::clone(&self.taken), address: None, shard: None })
     }
 
     /// How many places there are.
@@ -50,6 +50,8 @@ pub struct ClientPermit {
     taken: Arc<AtomicUsize>,
     /// Its part in the count of its address.
     address: Option<AddressPermit>,
+    /// Its part in the count of its shard.
+    shard: Option<ShardPermit>,
 }
 
 impl ClientPermit {
@@ -59,12 +61,51 @@ impl ClientPermit {
         self.address = Some(address);
         self
     }
+
+    /// Has the client count for its shard for as long as it has its place.
+    #[must_use]
+    pub fn counted_on(mut self, shard: ShardPermit) -> Self {
+        self.shard = Some(shard);
+        self
+    }
 }
 
 impl Drop for ClientPermit {
     fn drop(&mut self) {
         let taken_before = self.taken.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(taken_before > 0, "Bug: a place was given back twice");
+    }
+}
+
+/// How many connections a shard has, those on their way to it included. Cloning it gives another handle to the same
+/// count.
+#[derive(Clone, Debug, Default)]
+pub struct ShardLoad(Arc<AtomicUsize>);
+
+impl ShardLoad {
+    /// Counts a connection.
+    #[must_use]
+    pub fn enter(&self) -> ShardPermit {
+        // Relaxed, as above.
+        self.0.fetch_add(1, Ordering::Relaxed);
+        ShardPermit(Arc::clone(&self.0))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection's part in the count of its shard, until it is dropped.
+#[derive(Debug)]
+pub struct ShardPermit(Arc<AtomicUsize>);
+
+impl Drop for ShardPermit {
+    fn drop(&mut self) {
+        let connections_before = self.0.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(connections_before > 0, "Bug: a connection was counted once and left twice");
     }
 }
 
@@ -81,6 +122,17 @@ mod tests {
         drop(first);
         assert_eq!(places.taken(), 1);
         assert!(places.clone().acquire().is_some());
+    }
+
+    #[test]
+    fn a_client_counts_for_its_shard_until_its_permit_is_dropped() {
+        let (places, load) = (ClientPlaces::new(2), ShardLoad::default());
+        let [first, second] = [(); 2].map(|()| places.acquire().expect("a place").counted_on(load.enter()));
+        assert_eq!(load.connections(), 2);
+        drop(first);
+        assert_eq!(load.connections(), 1);
+        drop(second);
+        assert_eq!(load.clone().connections(), 0);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! they change is the process's own soft descriptor limit. What they find is a list of [`Finding`]s and,
 //! unless one of them is fatal, the [`Capacity`] that the descriptor limit has room for.
 //!
-//! What the shards will need of io_uring is set up for all of them at the same time and tried out, so a limit of
-//! memory or a filter of system calls is met here, with advice, and not by a shard. (Rings of Linux 6.18 count
+//! What shards and acceptors will need of io_uring is set up for all of them at the same time and tried out, so a limit
+//! of memory or a filter of system calls is met here, with advice, and not by one of them. (Rings of Linux 6.18 count
 //! against RLIMIT_MEMLOCK of a user without CAP_IPC_LOCK: 8 MiB, a usual limit, are enough for some 11 shards.)
 
 use std::fmt;
@@ -26,13 +26,14 @@ pub const BACKLOG_WANTED: u32 = 4096;
 /// The clients below which a derived capacity is worth a remark.
 const CLIENTS_WANTED: usize = 10_000;
 /// The most connections that have not yet upgraded; each has a task, a buffer and a deadline.
-const LOBBY_MAX: usize = 8192;
+const PENDING_MAX: usize = 8192;
 /// The least descriptors kept for the process itself.
 const RESERVE_MIN: usize = 128;
-/// Descriptors of the process, whatever the number of shards: standard streams, signals, files.
+/// Descriptors of the process, whatever the number of its threads: standard streams, signals, files, the listener.
 const RESERVE_PROCESS: usize = 32;
-/// Descriptors of a shard: two rings, their eventfds, epoll, the listener, and two to spare.
-const RESERVE_SHARD: usize = 8;
+/// Descriptors of a shard or an acceptor: its ring and, for a shard, the ring's eventfd, twice; four of its runtime; an
+/// acceptor's handle to the listener; and one or two to spare.
+const RESERVE_THREAD: usize = 8;
 
 /// Runs all checks, and raises the soft descriptor limit to the hard one.
 #[must_use]
@@ -41,11 +42,12 @@ pub fn run(config: &Config) -> Report {
     let (descriptors, capacity) = check_descriptors(config);
     let mut findings = check_ring();
     if !findings.iter().any(|finding| finding.outcome == Outcome::Fatal) {
-        findings.push(check_rings(config.placement.shards()));
+        findings.push(check_rings(config.placement.shards(), config.acceptor_count()));
     }
     findings.push(descriptors);
     findings.push(check_backlog(&read("/proc/sys/net/core/somaxconn")));
     findings.extend(check_cores(&config.placement));
+    findings.push(describe_acceptors(config));
     findings.extend(CertificateFiles::of(config).as_ref().map(check_certificate));
     Report { findings, capacity }
 }
@@ -146,39 +148,39 @@ pub struct Capacity {
     /// The most upgraded connections, over all shards.
     pub max_clients: usize,
     /// The most connections that have not yet upgraded, over all shards.
-    pub lobby_max: usize,
+    pub pending_max: usize,
 }
 
 impl Capacity {
-    /// Divides a descriptor limit among the process, the lobby and the clients.
+    /// Divides a descriptor limit among the process with its shards and acceptors, pending connections and clients.
     ///
-    /// The lobby gets 3/8 of what the process leaves, at most 8,192, so that newcomers cannot use up the
+    /// Pending connections get 3/8 of what the process leaves, at most 8,192, so that newcomers cannot use up the
     /// descriptors of those who are connected; the clients get the rest, at most [`CLIENTS_MAX`].
     #[must_use]
-    pub fn of(descriptors: usize, shards: usize) -> Self {
-        let rest = descriptors.saturating_sub(reserve(shards));
-        let lobby_max = (rest / 8 * 3 + rest % 8 * 3 / 8).min(LOBBY_MAX);
-        Self { max_clients: (rest - lobby_max).min(CLIENTS_MAX), lobby_max }
+    pub fn of(descriptors: usize, threads: usize) -> Self {
+        let rest = descriptors.saturating_sub(reserve(threads));
+        let pending_max = (rest / 8 * 3 + rest % 8 * 3 / 8).min(PENDING_MAX);
+        Self { max_clients: (rest - pending_max).min(CLIENTS_MAX), pending_max }
     }
 
     /// The least descriptor limit with room for this many clients.
     #[must_use]
-    pub fn descriptors_for(max_clients: usize, shards: usize) -> usize {
-        // The two cases of the lobby: the clients are 5/8 of the rest, rounded up, or all but 8,192.
-        let rest = ((max_clients.max(1) - 1) * 8 / 5 + 1).min(max_clients + LOBBY_MAX);
-        reserve(shards) + rest
+    pub fn descriptors_for(max_clients: usize, threads: usize) -> usize {
+        // The two cases: the clients are 5/8 of the rest, rounded up, or all but 8,192.
+        let rest = ((max_clients.max(1) - 1) * 8 / 5 + 1).min(max_clients + PENDING_MAX);
+        reserve(threads) + rest
     }
 }
 
 /// The descriptors that are not for connections.
-fn reserve(shards: usize) -> usize {
-    RESERVE_MIN.max(RESERVE_PROCESS + shards * RESERVE_SHARD)
+fn reserve(threads: usize) -> usize {
+    RESERVE_MIN.max(RESERVE_PROCESS + threads * RESERVE_THREAD)
 }
 
 fn check_ring() -> Vec<Finding> {
     const CHECK: &str = "io_uring";
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    // The flags of the floor's ring; the second came with Linux 6.1 and needs the first.
+    // The flags of a shard's ring; the second came with Linux 6.1 and needs the first.
     let ring = match IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8) {
         Ok(ring) => ring,
         Err(error) => {
@@ -199,41 +201,60 @@ fn check_ring() -> Vec<Finding> {
 const PROFILE: &str = "let the container's seccomp profile allow io_uring_setup, io_uring_enter and \
                        io_uring_register (docker run --security-opt seccomp=PROFILE.json, or =unconfined)";
 
-/// Sets up what each shard will have, in the sizes that it will have, all at the same time.
-fn check_rings(shards: usize) -> Finding {
+/// Sets up what each shard and each acceptor will have, in the sizes that it will have, all at the same time.
+fn check_rings(shards: usize, acceptors: usize) -> Finding {
     const CHECK: &str = "rings";
-    let mut held = Vec::new();
+    let mut rings = Vec::new();
     for shard in 1..=shards {
         let tried = ring::retrying_enomem(|| Ring::new(ring::Options::default())).and_then(|mut ring| {
-            let lobby = ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder()))?;
             ring.try_out()?;
-            held.push((ring, lobby));
+            rings.push(ring);
             Ok(())
         });
         if let Err(error) = tried {
             // Their memory may be what is lacking for the words.
-            held.clear();
-            return finding(CHECK, Outcome::Fatal, explain_rings(&error, shard, shards));
+            rings.clear();
+            return finding(
+                CHECK,
+                Outcome::Fatal,
+                explain_ring(&error, &format!("shard {shard} of {shards}")),
+            );
         }
     }
-    finding(CHECK, Outcome::Ok, format!("two for each of {shards} shards"))
+    let mut runtimes = Vec::new();
+    for acceptor in 1..=acceptors {
+        match ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder())) {
+            Ok(runtime) => runtimes.push(runtime),
+            Err(error) => {
+                rings.clear();
+                runtimes.clear();
+                let owner = format!("acceptor {acceptor} of {acceptors}");
+                return finding(CHECK, Outcome::Fatal, explain_ring(&error, &owner));
+            }
+        }
+    }
+    let detail = format!("one for each of {}", shards_and_acceptors(shards, acceptors));
+    finding(CHECK, Outcome::Ok, detail)
 }
 
-/// What it means that a shard's rings cannot be set up, though others could, or not be used.
-fn explain_rings(error: &io::Error, shard: usize, shards: usize) -> String {
+fn shards_and_acceptors(shards: usize, acceptors: usize) -> String {
+    let count = |count, name| format!("{count} {name}{}", if count == 1 { "" } else { "s" });
+    format!("{} and {}", count(shards, "shard"), count(acceptors, "acceptor"))
+}
+
+/// What it means that the ring of this shard or acceptor cannot be set up, though others could, or not be used.
+fn explain_ring(error: &io::Error, owner: &str) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => format!("io_uring_enter is forbidden: {PROFILE}"),
         Some(Errno::NOMEM) => format!(
-            "no memory left for those of shard {shard} of {shards}: raise the limit of locked memory \
+            "no memory left for the ring of {owner}: raise the limit of locked memory \
              (ulimit -l, or LimitMEMLOCK= in the systemd unit), of the control group's memory, or of the address space \
              (ulimit -v), or run fewer shards with --shards"
         ),
         Some(Errno::MFILE | Errno::NFILE) => {
-            format!(
-                "no descriptor left for those of shard {shard} of {shards}: raise the limit with ulimit -n"
-            )
+            format!("no descriptor left for the ring of {owner}: raise the limit with ulimit -n")
         }
-        _ => format!("those of shard {shard} of {shards} cannot be used: {error}"),
+        _ => format!("the ring of {owner} cannot be used: {error}"),
     }
 }
 
@@ -261,7 +282,7 @@ fn explain_setup(error: &io::Error, has_older_ring: bool, disabled: &str, kernel
     }
 }
 
-/// The operations that lobby and floor submit.
+/// The operations that shards and acceptors submit.
 const OPERATIONS: [(&str, u8); 8] = [
     ("RECV", opcode::Recv::CODE),
     ("SEND", opcode::Send::CODE),
@@ -315,7 +336,8 @@ fn check_descriptors(config: &Config) -> (Finding, Option<Capacity>) {
     };
     // The hard limit may be above what the kernel grants (fs.nr_open); then the soft one stays.
     let granted = raised.unwrap_or(soft);
-    judge_descriptors(soft, granted, config.max_clients, config.placement.shards())
+    let threads = config.placement.shards() + config.acceptor_count();
+    judge_descriptors(soft, granted, config.max_clients, threads)
 }
 
 /// A limit as a number; without a limit, `fs.nr_open` is the kernel's.
@@ -329,16 +351,16 @@ fn judge_descriptors(
     soft: usize,
     granted: usize,
     max_clients: Option<usize>,
-    shards: usize,
+    threads: usize,
 ) -> (Finding, Option<Capacity>) {
     const CHECK: &str = "descriptors";
-    let fits = Capacity::of(granted, shards);
+    let fits = Capacity::of(granted, threads);
     let wanted = max_clients.unwrap_or(1);
     if fits.max_clients < wanted {
         let detail = format!(
             "{granted} have room for {} clients, not for {wanted}: {}",
             fits.max_clients,
-            advice(wanted, shards)
+            advice(wanted, threads)
         );
         return (finding(CHECK, Outcome::Fatal, detail), None);
     }
@@ -346,10 +368,10 @@ fn judge_descriptors(
     let raised = if granted > soft { format!("from {soft} to ") } else { String::new() };
     let room = format!(
         "{raised}{granted}, for {} clients and {} connections that have not upgraded",
-        capacity.max_clients, capacity.lobby_max
+        capacity.max_clients, capacity.pending_max
     );
     let finding = if max_clients.is_none() && fits.max_clients < CLIENTS_WANTED {
-        let advice = advice(CLIENTS_WANTED, shards);
+        let advice = advice(CLIENTS_WANTED, threads);
         finding(CHECK, Outcome::Lacking, format!("{room}; for {CLIENTS_WANTED} clients: {advice}"))
     } else if granted > soft {
         finding(CHECK, Outcome::Raised, room)
@@ -360,8 +382,8 @@ fn judge_descriptors(
 }
 
 /// How to get descriptors for this many clients.
-fn advice(max_clients: usize, shards: usize) -> String {
-    let needed = Capacity::descriptors_for(max_clients, shards);
+fn advice(max_clients: usize, threads: usize) -> String {
+    let needed = Capacity::descriptors_for(max_clients, threads);
     format!("ulimit -n {needed} as root before the start, or LimitNOFILE={needed} in the systemd unit")
 }
 
@@ -405,6 +427,15 @@ fn check_cores(placement: &Placement) -> Vec<Finding> {
         }
         _ => vec![finding(CHECK, Outcome::Ok, described)],
     }
+}
+
+fn describe_acceptors(config: &Config) -> Finding {
+    let place = if config.placement.has_spare_cores() {
+        "not pinned, for there are cores beside those of the shards"
+    } else {
+        "on the cores of the shards, at a lower priority than theirs"
+    };
+    finding("acceptors", Outcome::Ok, format!("{}, {place}", config.acceptor_count()))
 }
 
 const CERTIFICATE_CHECK: &str = "tls";
@@ -454,10 +485,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn capacity_is_what_the_process_and_the_lobby_leave() {
+    fn capacity_is_what_the_process_and_pending_connections_leave() {
         let of = |descriptors| {
             let capacity = Capacity::of(descriptors, 2);
-            (capacity.max_clients, capacity.lobby_max)
+            (capacity.max_clients, capacity.pending_max)
         };
         assert_eq!(of(1024), (560, 336));
         assert_eq!(of(20_000), (12_420, 7452));
@@ -468,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn many_shards_reserve_more_than_the_least() {
+    fn many_threads_reserve_more_than_the_least() {
         assert_eq!(reserve(12), 128);
         assert_eq!(reserve(64), 544);
     }
@@ -497,7 +528,7 @@ mod tests {
     #[test]
     fn max_clients_that_fit_are_kept() {
         let (finding, capacity) = judge_descriptors(20_000, 20_000, Some(12_420), 2);
-        assert_eq!(capacity, Some(Capacity { max_clients: 12_420, lobby_max: 7452 }));
+        assert_eq!(capacity, Some(Capacity { max_clients: 12_420, pending_max: 7452 }));
         assert_eq!(finding.outcome, Outcome::Ok);
     }
 
@@ -534,16 +565,26 @@ mod tests {
 
     #[test]
     fn rings_that_cannot_be_had_say_what_to_change() {
-        let explain = |errno: Errno| explain_rings(&io::Error::from(errno), 3, 8);
+        let explain = |errno: Errno| explain_ring(&io::Error::from(errno), "shard 3 of 8");
         assert!(explain(Errno::PERM).starts_with("io_uring_enter is forbidden: let the container's seccomp"));
         let memory = explain(Errno::NOMEM);
         assert!(
-            memory.starts_with("no memory left for those of shard 3 of 8: raise the limit of locked memory"),
+            memory
+                .starts_with("no memory left for the ring of shard 3 of 8: raise the limit of locked memory"),
             "{memory}"
         );
         assert!(explain(Errno::MFILE).ends_with("raise the limit with ulimit -n"));
-        assert!(explain(Errno::TIME).contains("those of shard 3 of 8 cannot be used"));
-        assert_eq!(check_rings(2).outcome, Outcome::Ok);
+        assert!(explain(Errno::TIME).contains("the ring of shard 3 of 8 cannot be used"));
+        let rings = check_rings(2, 1);
+        assert_eq!((rings.outcome, &*rings.detail), (Outcome::Ok, "one for each of 2 shards and 1 acceptor"));
+    }
+
+    #[test]
+    fn the_acceptors_and_where_they_run_are_told() {
+        let acceptors = std::num::NonZeroUsize::new(3);
+        let placement = Placement::Pinned(vec![0]);
+        let told = describe_acceptors(&Config { acceptors, placement, ..Config::default() });
+        assert_eq!(told.detail, "3, on the cores of the shards, at a lower priority than theirs");
     }
 
     #[test]
@@ -570,7 +611,7 @@ mod tests {
                 finding("io_uring", Outcome::Ok, "fine"),
                 finding("descriptors", Outcome::Raised, "from 1 to 2"),
             ],
-            capacity: Some(Capacity { max_clients: 1, lobby_max: 1 }),
+            capacity: Some(Capacity { max_clients: 1, pending_max: 1 }),
         };
         assert_eq!(report.to_string(), "ok       io_uring     fine\nraised   descriptors  from 1 to 2\n");
         assert_eq!(report.summary().unwrap(), "descriptors (raised): from 1 to 2");

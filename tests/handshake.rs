@@ -4,13 +4,14 @@ mod acceptor;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use acceptor::{OpenAcceptor, PAGE, Settings, exchange, read_to_end, upgrade};
+use acceptor::{OpenAcceptor, PAGE, Settings, exchange, raise_descriptor_limit, read_to_end, upgrade};
 use uproar::address::Limits;
+use uproar::handshake::{ADMISSIONS_MAX, HandshakeEvent};
 use uproar::protocol::response::Status;
 use uproar::protocol::route::Endpoint;
-use uproar::handshake::HandshakeEvent;
 
 #[test]
 fn every_row_of_the_table_is_answered_completely() {
@@ -203,6 +204,106 @@ fn draining_is_the_answer_to_everything() {
         assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
         assert!(answer.ends_with("\r\n\r\ndraining"), "{answer}");
     }
+}
+
+#[test]
+fn an_upgrade_that_comes_to_its_end_while_the_server_drains_is_not_handed_over() {
+    let acceptor = OpenAcceptor::with(Settings::default());
+    let request = upgrade("/chat");
+    let (begun, rest) = request.split_at(request.len() - 2);
+    let mut client = acceptor.connect();
+    client.write_all(begun.as_bytes()).expect("written");
+    acceptor.wait_for_accepted(1);
+    acceptor.drain();
+    client.write_all(rest.as_bytes()).expect("written");
+    let answer = read_to_end(client);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\n\r\ndraining"), "{answer}");
+    assert!(acceptor.has_no_admission());
+    assert_eq!(acceptor.places.taken(), 0);
+}
+
+/// Goal: a shard that is late delays those who come, and loses none of them.
+#[test]
+fn a_full_queue_delays_newcomers_and_loses_none() {
+    raise_descriptor_limit();
+    let acceptor = OpenAcceptor::with(Settings {
+        clients_max: 2 * ADMISSIONS_MAX,
+        connections_max: 2 * ADMISSIONS_MAX,
+        ..Settings::default()
+    });
+    let enter = || {
+        let mut client = acceptor.connect();
+        client.write_all(upgrade("/echo").as_bytes()).expect("written");
+        client
+    };
+    let mut clients: Vec<TcpStream> = (0..ADMISSIONS_MAX).map(|_| enter()).collect();
+    acceptor.wait_for_clients(ADMISSIONS_MAX);
+    // A full queue alone stops nobody who does not want to go through it.
+    assert!(exchange(&acceptor, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    clients.push(enter());
+    acceptor.wait_for_clients(ADMISSIONS_MAX + 1);
+    acceptor.events();
+    // The accept that is under way is not given up; the others stay in the backlog.
+    clients.extend((0..10).map(|_| enter()));
+    acceptor.wait_for_clients(ADMISSIONS_MAX + 2);
+    assert_eq!(acceptor.events(), [HandshakeEvent::Accepted]);
+    let mut arrived: Vec<_> = clients.iter().map(|_| acceptor.admission().peer).collect();
+    let mut expected: Vec<_> =
+        clients.iter().map(|client| client.local_addr().expect("an address")).collect();
+    arrived.sort();
+    expected.sort();
+    assert_eq!(arrived, expected);
+    assert!(exchange(&acceptor, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_connection_that_waits_for_a_shard_is_answered_when_the_server_drains() {
+    raise_descriptor_limit();
+    let acceptor = OpenAcceptor::with(Settings {
+        clients_max: 2 * ADMISSIONS_MAX,
+        connections_max: 2 * ADMISSIONS_MAX,
+        ..Settings::default()
+    });
+    let mut clients = Vec::new();
+    for count in 1..=ADMISSIONS_MAX + 1 {
+        let mut client = acceptor.connect();
+        client.write_all(upgrade("/echo").as_bytes()).expect("written");
+        acceptor.wait_for_clients(count);
+        clients.push(client);
+    }
+    acceptor.drain();
+    let answer = read_to_end(clients.remove(ADMISSIONS_MAX));
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\n\r\ndraining"), "{answer}");
+    for client in &clients {
+        assert_eq!(acceptor.admission().peer, client.local_addr().expect("an address"));
+    }
+    assert!(acceptor.has_no_admission());
+}
+
+#[test]
+fn a_shard_that_does_not_get_on_shows_in_readiness_first_and_then_in_health() {
+    let acceptor = OpenAcceptor::with(Settings::default());
+    let asked = |path: &str| {
+        let answer = exchange(&acceptor, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
+        let status = answer[9..12].to_owned();
+        (status, answer.rsplit_once("\r\n\r\n").expect("a complete head").1.to_owned())
+    };
+    let stalled = || ("503".to_owned(), "shard stalled".to_owned());
+    let ready = || ("200".to_owned(), "ready".to_owned());
+    let healthy = || ("200".to_owned(), "ok".to_owned());
+    for (turn_ms, readiness, health) in [
+        (0, ready(), healthy()),
+        (1_999, ready(), healthy()),
+        (2_000, stalled(), healthy()),
+        (29_999, stalled(), healthy()),
+        (30_000, stalled(), stalled()),
+        (5, ready(), healthy()),
+    ] {
+        acceptor.turn_ms.store(turn_ms, Ordering::SeqCst);
+        assert_eq!((asked("/readyz"), asked("/healthz")), (readiness, health), "{turn_ms} ms");
+    }
+    // They are answers, and nobody is refused by them.
+    assert!(!acceptor.events().iter().any(|event| matches!(event, HandshakeEvent::Responded(_))));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::fs::read_dir;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use acceptor::{OpenAcceptor, PATIENCE, Settings, exchange, read_to_end};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use acceptor::{OpenAcceptor, PATIENCE, Settings, exchange, raise_descriptor_limit, read_to_end};
+use rustix::process::{Resource, getrlimit};
 
 fn descriptors() -> usize {
     read_dir("/proc/self/fd").expect("procfs").count()
@@ -17,8 +17,7 @@ fn descriptors() -> usize {
 /// behind, even when it never closes: a read that a deadline has given up must not keep the socket.
 #[test]
 fn silent_connections_delay_nobody_and_leave_nothing_behind() {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("raised");
+    raise_descriptor_limit();
     let descriptors_max = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     // Both ends are in this process.
     let silent_count =

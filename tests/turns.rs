@@ -78,7 +78,7 @@ impl Alone {
             rooms: hub::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
-        let metrics = Metrics::new(1, ClientPlaces::new(10_000)).shard(0);
+        let metrics = Metrics::new(1, 0, ClientPlaces::new(10_000)).shard(0);
         let shard = Shard::new(settings, &directory, Arc::clone(&metrics));
         Self { shard, now_ms: 1, ring: ScriptedRing::default() }
     }

@@ -47,7 +47,7 @@ impl Crowd {
             rooms: hub::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
-        let metrics = Metrics::new(1, ClientPlaces::new(count)).shard(0);
+        let metrics = Metrics::new(1, 0, ClientPlaces::new(count)).shard(0);
         let shard = Shard::new(settings, &directory, Arc::clone(&metrics));
         let mut crowd = Self { shard, ids: Vec::with_capacity(count), sends: Vec::with_capacity(count) };
         for _ in 0..count {

@@ -22,8 +22,8 @@ use crate::accounts::UserCommand;
 use crate::config::{Auth, Config, LogFormat, Placement, Presence};
 use layers::{Environment, Settings};
 use values::{
-    AddressList, CoreList, HostList, ListenAddress, OriginList, RoomList, duration, level, number, shards,
-    size,
+    AddressList, CoreList, HostList, ListenAddress, OriginList, RoomList, duration, level, number, size,
+    threads,
 };
 
 /// What the process was asked to do.
@@ -247,8 +247,13 @@ struct Flags {
     cores: Option<CoreList>,
 
     /// Run this many shards without pinning them.
-    #[arg(long, value_name = "N", value_parser = shards)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     shards: Option<NonZeroUsize>,
+
+    /// Threads that accept connections, for TLS, HTTP and /healthz; they run beside the shards [default: one for every
+    /// 8 shards].
+    #[arg(long, value_name = "N", value_parser = threads)]
+    acceptors: Option<NonZeroUsize>,
 
     /// Most connected clients [default: what the descriptor limit allows].
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
@@ -370,6 +375,7 @@ impl Flags {
                 (None, Some(shards)) => Placement::Unpinned(shards),
                 (None, None) => Placement::every_core(),
             },
+            acceptors: self.acceptors,
             max_clients: self.max_clients,
             max_clients_per_address: self.max_clients_per_address,
             connect_rate_per_address: self.connect_rate_per_address,

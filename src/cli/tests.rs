@@ -117,6 +117,7 @@ fn every_flag_reaches_the_configuration() {
     let config = config(&[
         "--listen=[::1]:9000",
         "--cores=0,2-4",
+        "--acceptors=2",
         "--max-clients=10",
         "--max-message=1KiB",
         "--max-frame=2KiB",
@@ -149,6 +150,7 @@ fn every_flag_reaches_the_configuration() {
     let wanted = Config {
         listen: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9000)),
         placement: Placement::Pinned(vec![0, 2, 3, 4]),
+        acceptors: NonZeroUsize::new(2),
         max_clients: Some(10),
         max_clients_per_address: Some(0),
         connect_rate_per_address: 9,
@@ -267,6 +269,7 @@ fn an_error_names_the_place_where_the_value_was_written() {
         ("log-level = \"loud\"", "'loud' for log-level in PATH: allowed is error, warn"),
         ("cores = \"3-1\"", "'3-1' for cores in PATH: allowed is cores and ranges of them, such as 0,2-3"),
         ("shards = 0", "'0' for shards in PATH: allowed is 1 to 1024"),
+        ("acceptors = 0", "'0' for acceptors in PATH: allowed is 1 to 1024"),
         ("listen = 8080", "'8080' for listen in PATH: allowed is an address or a name, and a port"),
         ("auth = \"maybe\"", "'maybe' for auth in PATH: allowed is off or required"),
         ("log = \"xml\"", "'xml' for log in PATH: allowed is text or json"),

@@ -119,7 +119,7 @@ pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "allowed is a whole number from 0 on".into())
 }
 
-pub(super) fn shards(text: &str) -> Result<NonZeroUsize, String> {
+pub(super) fn threads(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| format!("allowed is 1 to {SHARDS_MAX}"))
 }
 

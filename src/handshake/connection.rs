@@ -219,6 +219,16 @@ impl PendingConnection {
         }
     }
 
+    /// Takes the connection out of the order in which connections make place.
+    pub(super) fn withdraw(&mut self) {
+        self.ticket.withdraw();
+    }
+
+    /// The core on which the kernel has handled what came last, if it says.
+    pub(super) fn incoming_cpu(&self) -> Option<usize> {
+        usize::try_from(ring::incoming_cpu(&self.stream).ok()?).ok()
+    }
+
     /// Gives the socket away, and its TLS. Nothing is under way on it: each operation that was begun was
     /// waited for.
     pub(super) fn release(mut self) -> Result<Released, (Self, io::Error)> {

@@ -1,15 +1,21 @@
-//! The lobby: everything that happens once per connection, before it is a WebSocket.
+//! Handshakes: everything that happens once for each connection, before it is a WebSocket.
 //!
-//! It owns a listener and the connections accepted from it until they leave, each in a task of its own: accept, shake
-//! hands where the server speaks TLS, read the request head within its time, then either answer and end the
-//! connection, or hand it to the floor as an [`Admission`]. What a request means is decided in [`crate::protocol`];
-//! everything that the answer depends on comes from [`HandshakeServices`]. The lobby never speaks WebSocket, with one
-//! exception: whoever finds the server full is told so here, because the floor has no place for them.
+//! An [`Acceptor`] has a thread of its own, beside the shards. It accepts connections and keeps them until they leave,
+//! each in a task of its own: it shakes hands where the server speaks TLS, reads the request head within its time, and
+//! then either answers and ends the connection, or hands it to a shard as an [`Admission`]. What a request means is
+//! decided in [`crate::protocol`]; everything that the answer depends on comes from [`HandshakeServices`]. An acceptor
+//! never speaks WebSocket, with one exception: clients that find the server full are told so here, because no shard has
+//! a place for them.
+//!
+//! `connection` is a connection on its way through here, `pending` decides which one makes place when there are too
+//! many, and `hand_over` to which shard one goes.
 
 mod connection;
+mod hand_over;
 mod pending;
 
-use std::convert::Infallible;
+use std::cell::Cell;
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -18,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_uring::net::{TcpListener, TcpStream};
 
@@ -33,6 +40,8 @@ use crate::protocol::response::{Response, Status};
 use crate::protocol::route::{Endpoint, ORIGIN_QUESTION, Policy, Route, route};
 use crate::protocol::tls::{self, ServerConfig, TlsStream};
 use connection::{FIRST_READ_BYTES, PendingConnection, ReadFailure};
+use hand_over::Reservation;
+pub use hand_over::{ADMISSIONS_MAX, HandOver};
 use pending::PendingConnections;
 
 /// The content type of Prometheus' text format.
@@ -41,16 +50,39 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// How much of a field of a client's the log repeats: as much as a name may have.
 const SHOWN_BYTES_MAX: usize = 253;
 
-/// What the lobby needs from the rest of its shard.
+/// How long one turn of a shard may take until the server is not ready for more clients. The longest that clients can
+/// cause take some 10 ms.
+const READY_TURN_MAX: Duration = Duration::from_secs(2);
+
+/// How long one turn of a shard may take until the server is better started again: no machine is so slow, so the shard
+/// will not come back.
+const HEALTHY_TURN_MAX: Duration = Duration::from_secs(30);
+
+/// What is said of a shard that takes longer.
+const STALLED: &str = "shard stalled";
+
+/// What acceptors are to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Intake {
+    /// Serve.
+    #[default]
+    Open,
+    /// Hand nothing over, and answer every request with 503 `draining`.
+    Draining,
+    /// Return.
+    Closed,
+}
+
+/// What an acceptor needs from the rest of the server.
 pub trait HandshakeServices {
-    /// True from the moment when the server begins to shut down.
-    fn is_draining(&self) -> bool;
     /// How TLS is spoken; `None` where it is not. New connections get what it says at the time.
     fn tls(&self) -> Option<Arc<ServerConfig>>;
     /// Whose pages may connect.
     fn origins(&self) -> &OriginPolicy;
     /// True while messages are refused because they cannot be stored.
     fn has_storage_failed(&self) -> bool;
+    /// How long the current turn of a shard has taken so far, the longest of all shards.
+    fn longest_turn(&self) -> Duration;
     /// Whether users must sign in; see [`Policy::requires_sign_in`].
     fn requires_sign_in(&self) -> bool;
     /// The web client, for a browser that calls this server by the name `host`, a port included.
@@ -61,8 +93,6 @@ pub trait HandshakeServices {
     fn addresses(&self) -> &AddressLimits;
     /// A place for one more client, if there is one.
     fn acquire_client(&self) -> Option<ClientPermit>;
-    /// Takes over a connection whose upgrade has been accepted.
-    fn admit(&self, admission: Admission);
     /// Counts something that happened.
     fn note(&self, event: HandshakeEvent);
 }
@@ -72,7 +102,7 @@ pub trait HandshakeServices {
 pub enum HandshakeEvent {
     /// A connection was accepted.
     Accepted,
-    /// A connection left the lobby, whereto ever.
+    /// A connection left the acceptor: it was handed over, or has ended.
     Left,
     /// Accepting failed.
     AcceptFailed,
@@ -95,9 +125,9 @@ pub enum HandshakeEvent {
     SignInRequired,
 }
 
-/// A connection on its way from the lobby to the floor.
+/// A connection on its way from an acceptor to a shard.
 ///
-/// The 101 has not been sent. The floor sends it ahead of everything else once the connection is a
+/// The 101 has not been sent. The shard sends it ahead of everything else once the connection is a
 /// member, so that a client that sees it can count on being one.
 #[derive(Debug)]
 pub struct Admission {
@@ -117,45 +147,116 @@ pub struct Admission {
     pub permit: ClientPermit,
 }
 
-/// A lobby, ready to be opened.
-pub struct Acceptor {
-    /// The rest of the shard.
-    pub services: Rc<dyn HandshakeServices>,
+/// What connections may take before they are upgraded.
+#[derive(Clone, Copy, Debug)]
+pub struct HandshakeLimits {
     /// How long a connection has from being accepted to the end of its request head, TLS included.
-    pub handshake_timeout: Duration,
+    pub timeout: Duration,
     /// The longest request head, in bytes.
     pub head_bytes_max: usize,
-    /// How many connections there may be in the lobby. A silent one costs a descriptor and about 3 KiB
-    /// for the handshake timeout. When there are so many, a newcomer takes the place of the oldest silent one.
+    /// How many connections may be pending. A silent one costs a descriptor and about 3 KiB
+    /// for the timeout. When there are so many, a newcomer takes the place of the oldest silent one.
     pub connections_max: usize,
 }
 
+/// An acceptor: one thread's part of all handshakes.
+pub struct Acceptor {
+    services: Rc<dyn HandshakeServices>,
+    hand_over: HandOver,
+    intake: watch::Receiver<Intake>,
+    limits: HandshakeLimits,
+    pending: Rc<PendingConnections>,
+    waiting: WaitingConnections,
+}
+
 impl Acceptor {
-    /// Accepts connections for as long as it is polled. To be called on a tokio-uring runtime.
+    /// An acceptor without connections, which hands over this way and serves until `intake` says otherwise.
+    #[must_use]
+    pub fn new(
+        services: Rc<dyn HandshakeServices>,
+        hand_over: HandOver,
+        intake: watch::Receiver<Intake>,
+        limits: HandshakeLimits,
+    ) -> Self {
+        Self {
+            services,
+            hand_over,
+            intake,
+            limits,
+            pending: Rc::default(),
+            waiting: WaitingConnections::default(),
+        }
+    }
+
+    /// Accepts connections until [`Intake::Closed`]. To be called on a tokio-uring runtime.
+    ///
+    /// `drained` is called once, behind [`Intake::Draining`], when nothing more is going to be handed over.
+    ///
+    /// An accept cannot be given up half way: a connection that it had taken already would be lost, and its descriptor
+    /// with it. So whoever sends [`Intake::Closed`] shuts the listener down afterwards (shutdown(2)), which ends every
+    /// accept that is under way.
     ///
     /// # Errors
     ///
     /// When the listener cannot be set to blocking, which is what the ring needs.
-    pub async fn serve(self, listener: std::net::TcpListener) -> io::Result<Infallible> {
+    pub async fn serve(
+        self,
+        listener: std::net::TcpListener,
+        drained: impl FnOnce() + 'static,
+    ) -> io::Result<()> {
         // With O_NONBLOCK the ring would report EAGAIN instead of waiting for a connection.
         listener.set_nonblocking(false)?;
         let listener = TcpListener::from_std(listener);
-        let pending = Rc::new(PendingConnections::default());
-        let lobby = Rc::new(self);
+        let acceptor = Rc::new(self);
+        let mut intake = acceptor.intake.clone();
+        tokio_uring::spawn(async move {
+            // All tasks that hand over are on this thread, and look at the intake in the same step: from here on they
+            // see what this one has seen. It fails when the server is gone, and then nobody waits to be told.
+            if intake.wait_for(|intake| *intake >= Intake::Draining).await.is_ok() {
+                drained();
+            }
+        });
         let mut failures = AcceptFailures::default();
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => Rc::clone(&lobby).welcome(&pending, stream, peer),
+            // Those who come meanwhile wait in the backlog.
+            acceptor.unless_closed(acceptor.waiting.none()).await;
+            if acceptor.is_closed() {
+                return Ok(());
+            }
+            let accepted = listener.accept().await;
+            if acceptor.is_closed() {
+                return Ok(());
+            }
+            match accepted {
+                Ok((stream, peer)) => Rc::clone(&acceptor).welcome(stream, peer),
                 Err(error) => {
-                    lobby.services.note(HandshakeEvent::AcceptFailed);
-                    failures.wait_out(&error).await;
+                    acceptor.services.note(HandshakeEvent::AcceptFailed);
+                    acceptor.unless_closed(failures.wait_out(&error)).await;
                 }
             }
         }
     }
 
+    fn is_draining(&self) -> bool {
+        *self.intake.borrow() >= Intake::Draining
+    }
+
+    /// True as well when the server is gone.
+    fn is_closed(&self) -> bool {
+        *self.intake.borrow() == Intake::Closed || self.intake.has_changed().is_err()
+    }
+
+    /// Waits for something, but not beyond [`Intake::Closed`].
+    async fn unless_closed(&self, event: impl Future<Output = ()>) {
+        let mut intake = self.intake.clone();
+        tokio::select! {
+            () = event => {}
+            _ = intake.wait_for(|intake| *intake == Intake::Closed) => {}
+        }
+    }
+
     /// Gives a connection its task, and has another one make place for it where there are too many.
-    fn welcome(self: Rc<Self>, pending: &Rc<PendingConnections>, stream: TcpStream, peer: SocketAddr) {
+    fn welcome(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         self.services.note(HandshakeEvent::Accepted);
         let addresses = self.services.addresses();
         let network = addresses.counted(peer.ip());
@@ -164,15 +265,15 @@ impl Acceptor {
         if !is_within {
             log_crowded_address(network);
             self.services.note(HandshakeEvent::AddressDisplaced);
-            // Where its others are all with other shards, the newcomer itself goes, by being dropped.
-            if !pending.displace(network, now) {
+            // Where its others are all with other acceptors, the newcomer itself goes, by being dropped.
+            if !self.pending.displace(network, now) {
                 return self.services.note(HandshakeEvent::Left);
             }
-        } else if pending.len() >= self.connections_max && pending.displace(None, now) {
-            log_too_many_handshakes(self.connections_max);
+        } else if self.pending.len() >= self.limits.connections_max && self.pending.displace(None, now) {
+            log_too_many_handshakes(self.limits.connections_max);
             self.services.note(HandshakeEvent::Displaced);
         }
-        let ticket = pending.enter(network, now);
+        let ticket = self.pending.enter(network, now);
         let displaced = ticket.displaced();
         let connection = PendingConnection::new(stream, ticket);
         tokio_uring::spawn(async move {
@@ -187,9 +288,9 @@ impl Acceptor {
         });
     }
 
-    /// One connection's stay in the lobby.
+    /// One connection, from being accepted to being answered or handed over.
     async fn receive(&self, mut connection: PendingConnection, peer: SocketAddr) {
-        let deadline = Instant::now() + self.handshake_timeout;
+        let deadline = Instant::now() + self.limits.timeout;
         let mut received = Vec::with_capacity(FIRST_READ_BYTES);
         if let Some(config) = self.services.tls() {
             match connection.secure(&config, &mut received, deadline).await {
@@ -200,12 +301,12 @@ impl Acceptor {
         }
         let mut schedule = ParseSchedule::default();
         loop {
-            let is_due = schedule.is_due(&received, self.head_bytes_max);
-            match if is_due { parse_within(&received, self.head_bytes_max) } else { Ok(None) } {
+            let is_due = schedule.is_due(&received, self.limits.head_bytes_max);
+            match if is_due { parse_within(&received, self.limits.head_bytes_max) } else { Ok(None) } {
                 Ok(Some(head)) => {
                     let policy = Policy {
                         origins: self.services.origins(),
-                        draining: self.services.is_draining(),
+                        draining: self.is_draining(),
                         requires_sign_in: self.services.requires_sign_in(),
                     };
                     let response = match route(&head, policy) {
@@ -224,12 +325,14 @@ impl Acceptor {
                         Route::Metrics => {
                             Response::new(Status::OK, METRICS_TYPE, self.services.metrics_text().into())
                         }
-                        Route::Readiness if self.services.has_storage_failed() => {
-                            let response = Response::text(Status::SERVICE_UNAVAILABLE, "storage failed");
-                            // Nobody is refused by it, so it is not counted as a refusal.
-                            return connection.finish(response.encode(head.wants_body(), SystemTime::now())).await;
+                        Route::Health => {
+                            let problem = self.health_problem();
+                            return report(connection, problem, "ok", head.wants_body()).await;
                         }
-                        Route::Readiness => Response::text(Status::OK, "ready"),
+                        Route::Readiness => {
+                            let problem = self.readiness_problem();
+                            return report(connection, problem, "ready", head.wants_body()).await;
+                        }
                         Route::Respond(response) => response,
                         Route::OriginRefused(response, refusal) => {
                             log_refused_origin(&head, refusal);
@@ -250,7 +353,7 @@ impl Acceptor {
                 Err(error) => return self.respond(connection, &error.into(), true).await,
             }
             let received_before = received.len();
-            match connection.read(&mut received, self.head_bytes_max, deadline).await {
+            match connection.read(&mut received, self.limits.head_bytes_max, deadline).await {
                 Err(ReadFailure::Expired) => {
                     let response = Response::text(Status::REQUEST_TIMEOUT, Status::REQUEST_TIMEOUT.reason());
                     return self.respond(connection, &response, true).await;
@@ -261,7 +364,9 @@ impl Acceptor {
                 // The peer ended its side: between requests it just leaves, within one it gets told.
                 Ok(()) if received.is_empty() => return connection.leave().await,
                 Ok(()) => {
-                    return self.respond(connection, &Response::bad_request("Incomplete request"), true).await;
+                    return self
+                        .respond(connection, &Response::bad_request("Incomplete request"), true)
+                        .await;
                 }
             }
         }
@@ -290,10 +395,23 @@ impl Acceptor {
         }
     }
 
-    /// Hands an upgrade to the floor, or says why not.
+    /// Why the server is better started again.
+    fn health_problem(&self) -> Option<&'static str> {
+        (self.services.longest_turn() >= HEALTHY_TURN_MAX).then_some(STALLED)
+    }
+
+    /// Why the server is not to be sent clients.
+    fn readiness_problem(&self) -> Option<&'static str> {
+        if self.services.has_storage_failed() {
+            return Some("storage failed");
+        }
+        (self.services.longest_turn() >= READY_TURN_MAX).then_some(STALLED)
+    }
+
+    /// Hands an upgrade to a shard, or says why not.
     async fn admit(
         &self,
-        connection: PendingConnection,
+        mut connection: PendingConnection,
         peer: SocketAddr,
         endpoint: Endpoint,
         response: Bytes,
@@ -308,17 +426,37 @@ impl Acceptor {
             return connection.finish(server_is_full(&response)).await;
         };
         let permit = permit.counted_by(address);
+        let Some(reservation) = self.reserve(&mut connection).await else {
+            drop(permit);
+            let refusal = Response::text(Status::SERVICE_UNAVAILABLE, "draining");
+            return self.respond(connection, &refusal, true).await;
+        };
         match connection.release() {
             Ok((socket, tls)) => {
-                self.services.admit(Admission { socket, peer, endpoint, response, received, tls, permit });
+                reservation.hand_over(Admission { socket, peer, endpoint, response, received, tls, permit });
             }
             Err((connection, error)) => {
                 tracing::warn!(%error, "a client has no descriptor; raise the descriptor limit");
-                drop(permit);
+                drop((permit, reservation));
                 let refusal = Response::text(Status::SERVICE_UNAVAILABLE, "Out of descriptors");
                 self.respond(connection, &refusal, true).await;
             }
         }
+    }
+
+    /// Waits for a place with a shard. `None` when the server has begun to shut down.
+    async fn reserve(&self, connection: &mut PendingConnection) -> Option<Reservation<'_>> {
+        // It has a place among the clients, so it need not make place for one that has not.
+        connection.withdraw();
+        let _waiting = self.waiting.begin();
+        let mut intake = self.intake.clone();
+        let reservation = tokio::select! {
+            biased;
+            reservation = self.hand_over.reserve(connection.incoming_cpu()) => reservation,
+            _ = intake.wait_for(|intake| *intake >= Intake::Draining) => None,
+        };
+        // The caller hands over without another wait: see `serve`.
+        reservation.filter(|_| !self.is_draining())
     }
 
     /// Answers an upgrade of an address that has enough.
@@ -341,6 +479,55 @@ impl Acceptor {
         self.services.note(HandshakeEvent::Responded(response.status()));
         connection.finish(response.encode(with_body, SystemTime::now())).await;
     }
+}
+
+/// The connections of an acceptor that wait for a shard to have room.
+#[derive(Debug, Default)]
+struct WaitingConnections {
+    count: Cell<usize>,
+    /// Told when there are none any more.
+    none: Notify,
+}
+
+impl WaitingConnections {
+    fn begin(&self) -> WaitingConnection<'_> {
+        self.count.set(self.count.get() + 1);
+        WaitingConnection(self)
+    }
+
+    /// Waits until there are none.
+    async fn none(&self) {
+        while self.count.get() > 0 {
+            self.none.notified().await;
+        }
+    }
+}
+
+/// One of them, until it is dropped.
+struct WaitingConnection<'a>(&'a WaitingConnections);
+
+impl Drop for WaitingConnection<'_> {
+    fn drop(&mut self) {
+        let WaitingConnections { count, none } = self.0;
+        count.set(count.get() - 1);
+        if count.get() == 0 {
+            none.notify_one();
+        }
+    }
+}
+
+/// Answers a question about the server's state. Nobody is refused by it, so it is not counted as a refusal.
+async fn report(
+    connection: PendingConnection,
+    problem: Option<&'static str>,
+    all_is_well: &'static str,
+    with_body: bool,
+) {
+    let response = match problem {
+        Some(problem) => Response::text(Status::SERVICE_UNAVAILABLE, problem),
+        None => Response::text(Status::OK, all_is_well),
+    };
+    connection.finish(response.encode(with_body, SystemTime::now())).await;
 }
 
 /// The answer to [`ORIGIN_QUESTION`].

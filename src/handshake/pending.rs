@@ -152,6 +152,11 @@ impl Ticket {
         }
     }
 
+    /// Takes the connection out of the order, for it has a place elsewhere.
+    pub(super) fn withdraw(&mut self) {
+        self.pending.ranks.borrow_mut().remove(self.rank);
+    }
+
     /// Told when the connection has to make place.
     pub(super) fn displaced(&self) -> Rc<Notify> {
         Rc::clone(&self.displaced)
@@ -169,7 +174,12 @@ mod tests {
     use super::*;
 
     /// Which of the tickets have been told to make place, in the order in which one after the other was.
-    fn order(pending: &PendingConnections, network: Option<IpAddr>, tickets: &[Ticket], now: Instant) -> Vec<usize> {
+    fn order(
+        pending: &PendingConnections,
+        network: Option<IpAddr>,
+        tickets: &[Ticket],
+        now: Instant,
+    ) -> Vec<usize> {
         let mut order = Vec::new();
         let entries = || {
             let ranks = pending.ranks.borrow();
@@ -215,6 +225,19 @@ mod tests {
             tickets[n].note_received();
         }
         assert_eq!(order(&pending, None, &tickets, now), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn one_that_has_a_place_elsewhere_makes_none() {
+        let pending = Rc::new(PendingConnections::default());
+        let now = Instant::now();
+        let mut ticket = pending.enter(None, now);
+        ticket.note_received();
+        ticket.withdraw();
+        assert_eq!(pending.len(), 0);
+        assert!(!pending.displace(None, now));
+        ticket.advance(Progress::Answering);
+        assert_eq!(pending.len(), 0);
     }
 
     #[test]

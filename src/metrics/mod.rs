@@ -1,13 +1,14 @@
 //! What the server counts, and its rendering as Prometheus text.
 //!
-//! Each shard writes its own [`ShardMetrics`], a struct on cache lines of its own, and nobody else's; a
-//! scrape sums them. All accesses are relaxed: each value is exact by itself, and a scrape is no
-//! snapshot of all of them at one instant. The hot path adds once per batch, not once per message.
+//! Each shard writes its own [`ShardMetrics`] and each acceptor its own [`AcceptorMetrics`], structs on cache lines of
+//! their own, and nobody else's; a scrape sums them. All accesses are relaxed: each value is exact by itself, and a
+//! scrape is no snapshot of all of them at one instant. The hot path adds once per batch, not once per message.
 //! [`Metrics`] adds the few numbers that belong to the whole process.
 
 mod durations;
 mod fan_out;
 mod labels;
+mod pulse;
 mod scrape;
 
 use std::sync::Arc;
@@ -24,12 +25,14 @@ pub use labels::{
     Dialect, EndReason, HandshakeKind, Label, Labelled, RefusalReason, RoomSizeClass, SignInOutcome,
     TlsFailure,
 };
+pub use pulse::ShardPulse;
 use scrape::Scrape;
 
 /// A handle to all numbers of the process; cloning it copies a pointer or two.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     shards: Arc<[Arc<ShardMetrics>]>,
+    acceptors: Arc<[Arc<AcceptorMetrics>]>,
     storage: Arc<StorageMetrics>,
     process: Arc<Process>,
 }
@@ -42,11 +45,12 @@ struct Process {
 }
 
 impl Metrics {
-    /// Numbers for this many shards, whose clients take these places. The uptime starts.
+    /// Numbers for this many shards and acceptors, whose clients take these places. The uptime starts.
     #[must_use]
-    pub fn new(shards: usize, places: ClientPlaces) -> Self {
+    pub fn new(shards: usize, acceptors: usize, places: ClientPlaces) -> Self {
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
+            acceptors: (0..acceptors).map(|_| Arc::default()).collect(),
             storage: Arc::default(),
             process: Arc::new(Process {
                 started: Instant::now(),
@@ -64,6 +68,22 @@ impl Metrics {
     #[must_use]
     pub fn shard(&self, index: usize) -> Arc<ShardMetrics> {
         Arc::clone(&self.shards[index])
+    }
+
+    /// The numbers that the acceptor of this index writes.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such acceptor.
+    #[must_use]
+    pub fn acceptor(&self, index: usize) -> Arc<AcceptorMetrics> {
+        Arc::clone(&self.acceptors[index])
+    }
+
+    /// How long the current turn of a shard has taken so far, the longest of all shards.
+    #[must_use]
+    pub fn longest_turn(&self) -> Duration {
+        self.shards.iter().map(|shard| shard.pulse.turn_time()).max().unwrap_or_default()
     }
 
     /// The numbers that the storage writes; all zero where there is none.
@@ -108,6 +128,10 @@ impl Metrics {
     fn sum(&self, of: impl Fn(&ShardMetrics) -> u64) -> u64 {
         self.shards.iter().map(|shard| of(shard)).sum()
     }
+
+    fn sum_of_acceptors(&self, of: impl Fn(&AcceptorMetrics) -> u64) -> u64 {
+        self.acceptors.iter().map(|acceptor| of(acceptor)).sum()
+    }
 }
 
 /// The numbers of one shard.
@@ -117,22 +141,12 @@ impl Metrics {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ShardMetrics {
-    /// Connections taken from the listener.
-    pub connections_accepted: Counter,
-    /// Attempts to accept that failed, for want of descriptors for example.
-    pub accepts_failed: Counter,
-    /// Connections in the lobby: accepted, and not yet upgraded or answered.
-    pub lobby_connections: Gauge,
-    /// TLS handshakes completed.
-    pub tls_handshakes: Labelled<Counter, HandshakeKind, { HandshakeKind::ALL.len() }>,
-    /// Connections that ended in their TLS handshake, or between it and the end of their request.
-    pub tls_failures: Labelled<Counter, TlsFailure, { TlsFailure::ALL.len() }>,
+    /// Whether it gets on.
+    pub pulse: ShardPulse,
     /// Upgraded connections over TLS.
     pub tls_connections: Gauge,
     /// Upgrades answered with 101 and admitted.
     pub upgrades: Counter,
-    /// Requests and upgrades that were turned away.
-    pub refused: Labelled<Counter, RefusalReason, { RefusalReason::ALL.len() }>,
     /// Upgraded connections, from 101 until the socket is closed.
     pub connections: Labelled<Gauge, Dialect, { Dialect::ALL.len() }>,
     /// Upgraded connections that came to an end.
@@ -160,7 +174,7 @@ pub struct ShardMetrics {
     pub frames_encoded: Counter,
     /// Rooms and topics that have their home on this shard.
     pub rooms: Gauge,
-    /// Turns of the floor.
+    /// Turns of the event loop.
     pub ring_turns: Counter,
     /// Submissions that entered the ring.
     pub ring_submissions: Counter,
@@ -170,6 +184,26 @@ pub struct ShardMetrics {
     pub receive_buffer_shortages: Counter,
     /// Time from a home's publishing to the last member's completed send, wherever the members are.
     pub fan_out: FanOutHistogram,
+}
+
+/// The numbers of one acceptor.
+///
+/// Invariant and alignment as for [`ShardMetrics`].
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct AcceptorMetrics {
+    /// Connections taken from the listener.
+    pub connections_accepted: Counter,
+    /// Attempts to accept that failed, for want of descriptors for example.
+    pub accepts_failed: Counter,
+    /// Connections that were accepted, and not yet upgraded or answered.
+    pub pending_connections: Gauge,
+    /// TLS handshakes completed.
+    pub tls_handshakes: Labelled<Counter, HandshakeKind, { HandshakeKind::ALL.len() }>,
+    /// Connections that ended in their TLS handshake, or between it and the end of their request.
+    pub tls_failures: Labelled<Counter, TlsFailure, { TlsFailure::ALL.len() }>,
+    /// Requests and upgrades that were turned away.
+    pub refused: Labelled<Counter, RefusalReason, { RefusalReason::ALL.len() }>,
 }
 
 /// The numbers of the storage thread.

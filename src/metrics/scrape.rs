@@ -7,7 +7,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::{DurationHistogram, Label, Metrics, RoomSizeClass, ShardMetrics};
+use super::{Dialect, DurationHistogram, Label, Metrics, RoomSizeClass, ShardMetrics};
 use crate::log_queue;
 
 /// Writes families by hand: the crate's own counters are OpenMetrics, whose TYPE line leaves out the
@@ -30,6 +30,21 @@ impl Families<'_> {
         for label in L::VALUES {
             let labels = [(L::NAME, label.as_str())];
             family.encode_family(&labels)?.encode_gauge(&value(*label))?;
+        }
+        Ok(())
+    }
+
+    fn shards(
+        &mut self,
+        name: &str,
+        help: &str,
+        shards: &[Arc<ShardMetrics>],
+        value: impl Fn(&ShardMetrics) -> u64,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (index, shard) in shards.iter().enumerate() {
+            let labels = [("shard", index.to_string())];
+            family.encode_family(&labels)?.encode_gauge(&value(shard))?;
         }
         Ok(())
     }
@@ -98,28 +113,28 @@ impl Collector for Scrape {
             "connections_accepted_total",
             "Connections accepted",
             Counter,
-            metrics.sum(|s| s.connections_accepted.get()),
+            metrics.sum_of_acceptors(|a| a.connections_accepted.get()),
         )?;
         to.one(
             "accepts_failed_total",
             "Attempts to accept that failed",
             Counter,
-            metrics.sum(|s| s.accepts_failed.get()),
+            metrics.sum_of_acceptors(|a| a.accepts_failed.get()),
         )?;
         to.one(
-            "lobby_connections",
+            "pending_connections",
             "Connections not yet upgraded or answered",
             Gauge,
-            metrics.sum(|s| s.lobby_connections.get()),
+            metrics.sum_of_acceptors(|a| a.pending_connections.get()),
         )?;
         to.each("tls_handshakes_total", "TLS handshakes completed", Counter, |kind| {
-            metrics.sum(|s| s.tls_handshakes.with(kind).get())
+            metrics.sum_of_acceptors(|a| a.tls_handshakes.with(kind).get())
         })?;
         to.each(
             "tls_failures_total",
             "Connections that failed in TLS before their upgrade",
             Counter,
-            |reason| metrics.sum(|s| s.tls_failures.with(reason).get()),
+            |reason| metrics.sum_of_acceptors(|a| a.tls_failures.with(reason).get()),
         )?;
         to.one(
             "tls_connections",
@@ -129,10 +144,13 @@ impl Collector for Scrape {
         )?;
         to.one("upgrades_total", "Upgrades admitted", Counter, metrics.sum(|s| s.upgrades.get()))?;
         to.each("refused_total", "Requests and upgrades turned away", Counter, |reason| {
-            metrics.sum(|s| s.refused.with(reason).get())
+            metrics.sum_of_acceptors(|a| a.refused.with(reason).get())
         })?;
         to.each("connections", "Upgraded connections", Gauge, |dialect| {
             metrics.sum(|s| s.connections.with(dialect).get())
+        })?;
+        to.shards("shard_connections", "Upgraded connections of each shard", &metrics.shards, |shard| {
+            Dialect::ALL.iter().map(|dialect| shard.connections.with(*dialect).get()).sum()
         })?;
         to.each("connections_ended_total", "Upgraded connections ended", Counter, |reason| {
             metrics.sum(|s| s.connections_ended.with(reason).get())

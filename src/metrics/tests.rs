@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::*;
 
 fn metrics(shards: usize, clients_max: usize) -> Metrics {
-    Metrics::new(shards, ClientPlaces::new(clients_max))
+    Metrics::new(shards, 2, ClientPlaces::new(clients_max))
 }
 
 /// Reads text of version 0.0.4 as strictly as its rules are: each sample belongs to the family whose
@@ -45,21 +45,23 @@ fn read(text: &str) -> HashMap<String, f64> {
 fn shards_are_summed_and_labels_kept_apart() {
     let metrics = metrics(2, 10);
     for (shard, count) in [(0, 3), (1, 4)] {
+        metrics.acceptor(shard).connections_accepted.add(count);
         let shard = metrics.shard(shard);
-        shard.connections_accepted.add(count);
         shard.messages_received.with(Dialect::Raw).add(count);
         shard.connections.with(Dialect::Echo).add(5);
         shard.connections.with(Dialect::Echo).sub(2);
         shard.queued_bytes.set(100);
     }
     metrics.shard(0).connections_ended.with(EndReason::SlowConsumer).add(1);
-    metrics.shard(1).refused.with(RefusalReason::Origin).add(2);
+    metrics.acceptor(1).refused.with(RefusalReason::Origin).add(2);
 
     let samples = read(&metrics.render(6));
     assert_eq!(samples["uproar_connections_accepted_total"], 7.0);
     assert_eq!(samples["uproar_messages_received_total{dialect=\"raw\"}"], 7.0);
     assert_eq!(samples["uproar_messages_received_total{dialect=\"chat\"}"], 0.0);
     assert_eq!(samples["uproar_connections{dialect=\"echo\"}"], 6.0);
+    assert_eq!(samples["uproar_shard_connections{shard=\"0\"}"], 3.0);
+    assert_eq!(samples["uproar_shard_connections{shard=\"1\"}"], 3.0);
     assert_eq!(samples["uproar_queued_bytes"], 200.0);
     assert_eq!(samples["uproar_connections_ended_total{reason=\"slow_consumer\"}"], 1.0);
     assert_eq!(samples["uproar_refused_total{reason=\"origin\"}"], 2.0);
@@ -124,7 +126,19 @@ fn rooms_fall_into_the_class_of_their_size() {
 }
 
 #[test]
-fn shards_share_no_cache_line() {
-    assert_eq!(align_of::<ShardMetrics>(), 128);
-    assert_eq!(size_of::<ShardMetrics>() % 128, 0);
+fn threads_share_no_cache_line() {
+    assert_eq!((align_of::<ShardMetrics>(), align_of::<AcceptorMetrics>()), (128, 128));
+    assert_eq!((size_of::<ShardMetrics>() % 128, size_of::<AcceptorMetrics>() % 128), (0, 0));
+}
+
+#[test]
+fn the_longest_turn_is_that_of_a_shard_that_does_not_wait() {
+    let metrics = metrics(2, 1);
+    assert_eq!(metrics.longest_turn(), Duration::ZERO);
+    metrics.shard(1).pulse.begin_turn();
+    // Bounded: a millisecond passes.
+    let is_seen = (0..1_000_000_000).any(|_| metrics.longest_turn() > Duration::ZERO);
+    assert!(is_seen);
+    metrics.shard(1).pulse.end_turn();
+    assert_eq!(metrics.longest_turn(), Duration::ZERO);
 }

@@ -1,6 +1,6 @@
 //! HTTP and WebSocket as values: bytes go in, what is to be done comes out.
 //!
-//! Nothing here reads, writes, waits or looks at a clock, so the same code serves the lobby, the floor, the
+//! Nothing here reads, writes, waits or looks at a clock, so the same code serves the acceptors, the shards, the
 //! library's coroutines, the load generator and the tests. A request passes through in one direction: [`head`]
 //! says where it ends and what it says and [`authority`] whom it calls, the server's `route` decides on it and
 //! `origin` on the page that it comes from, [`response`] puts the answer into bytes, and [`field`] says what may

@@ -3,7 +3,7 @@
 //! The first refusal that applies is the answer, in this order: draining (503), a path that there is
 //! not (404), then for plain requests the method (405), and for upgrades the version (426, before the rest,
 //! since another version may have other keys), what else is wrong with them (400), the origin (403) and last
-//! whether one can sign in there (403). Limits by address stand between these two, and are the lobby's.
+//! whether one can sign in there (403). Limits by address stand between these two, and are the acceptor's.
 
 use bytes::Bytes;
 
@@ -58,6 +58,8 @@ pub enum Route {
     },
     /// Answer with the metrics.
     Metrics,
+    /// Answer whether the server works.
+    Health,
     /// Answer whether the server is ready to serve.
     Readiness,
     /// Let the connection become a WebSocket.
@@ -114,7 +116,7 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
         Place::Endpoint(_) => Route::Respond(Response::upgrade_required(
             "Upgrade Required: connect here with a WebSocket client",
         )),
-        Place::Health => Route::Respond(Response::text(Status::OK, "ok")),
+        Place::Health => Route::Health,
         Place::Ready => Route::Readiness,
         Place::Metrics => Route::Metrics,
     }
@@ -202,7 +204,7 @@ mod tests {
     /// The status of the answer, 101 for an upgrade, 200 for the page and the metrics.
     fn status(received: &str, policy: Policy<'_>) -> u16 {
         match decide(received, policy) {
-            Route::Page { .. } | Route::Metrics | Route::Readiness => 200,
+            Route::Page { .. } | Route::Metrics | Route::Health | Route::Readiness => 200,
             Route::Upgrade { .. } => 101,
             Route::Respond(response)
             | Route::OriginRefused(response, _)

@@ -19,6 +19,17 @@ pub fn duplicate(socket: &impl AsRawFd) -> io::Result<OwnedFd> {
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }.try_clone_to_owned()
 }
 
+/// The core on which the kernel has handled what came for a socket (`SO_INCOMING_CPU`, socket(7)).
+///
+/// # Errors
+///
+/// What `getsockopt(2)` reports for what is no socket.
+pub fn incoming_cpu(socket: &impl AsRawFd) -> io::Result<u32> {
+    // SAFETY: `socket` is borrowed for this call, and with it its descriptor, which stays open until then.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    Ok(rustix::net::sockopt::socket_incoming_cpu(socket)?)
+}
+
 /// How many bytes of those sent on a TCP socket the peer has not acknowledged (`SIOCOUTQ`, tcp(7)).
 ///
 /// # Errors

@@ -31,7 +31,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use crate::connection_id::ConnectionId;
 pub use allocator::{Heap, give_back_ends, heap, trim};
 use buffers::Buffers;
-pub use descriptor::{awaitable, duplicate, unacknowledged_bytes};
+pub use descriptor::{awaitable, duplicate, incoming_cpu, unacknowledged_bytes};
 use slot::{InFlight, Receive, Slot, Vectors};
 pub use submission::{BATCH_FRAMES_MAX, CloseMode, Completion, SendBatch, Submission};
 use token::Operation;

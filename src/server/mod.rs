@@ -1,4 +1,4 @@
-//! The server: preflight, listeners, one thread for each shard, signals, drain.
+//! The server: preflight, listener, one thread for each shard and each acceptor, signals, drain.
 //!
 //! The binary is a few lines around it: [`cli`] makes a [`Config`] of flags, environment and file,
 //! [`preflight`] looks whether the machine can serve it, and [`run`] serves until it is told to
@@ -6,14 +6,18 @@
 //!
 //! # The flow
 //!
-//! A server is a set of shards, one thread on one core each. They share nothing but counters.
+//! A server is a set of shards, one thread on one core each, which share nothing but counters, and a few acceptors, a
+//! thread each beside them.
 //!
 //! ```text
-//!                                    a shard
+//!                                  an acceptor
 //!             ┌────────────────────────────────────────────────────────┐
-//!  TCP ──────►│ lobby    accept → head → route → page, or upgrade      │  a task for each guest
-//!             │                                        │ admission     │
-//!             │ floor    ring ──► completion ──────────▼               │  one loop for all
+//!  TCP ──────►│ accept → TLS → head → route → page, health, or upgrade │  a task for each connection
+//!             └────────────────────────────────────────┬───────────────┘
+//!                                                      │ admission, to the shard with the fewest connections
+//!                                   a shard            │
+//!             ┌────────────────────────────────────────┼───────────────┐
+//!             │          ring ──► completion ──────────▼               │  one loop for all
 //!  frames ◄──►│   ▲                  │               Shard             │
 //!             │   │                  ▼                                 │
 //!             │   │       connection → dialect → command               │
@@ -24,8 +28,7 @@
 //!             └────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! - [`shard::lobby`] does what happens once for each connection, with [`protocol`] to tell it what a
-//!   request means.
+//! - [`handshake`] does what happens once for each connection, with [`protocol`] to tell it what a request means.
 //! - [`shard::floor`] does what happens for each message. It waits, collects completions from its [`ring`],
 //!   steps the state machine [`shard::Shard`], and submits what that asks for.
 //! - [`dialect`] turns messages into commands and events into bytes; [`hub`] knows rooms, and no sockets.
@@ -58,24 +61,25 @@
 //!
 //! [`cli`]: crate::cli
 //! [`preflight`]: crate::preflight
-//! [`shard::lobby`]: crate::shard::lobby
+//! [`handshake`]: crate::handshake
 //! [`protocol`]: crate::protocol
 //! [`shard::floor`]: crate::shard::floor
 //! [`shard::Shard`]: crate::shard::Shard
 //! [`dialect`]: crate::dialect
 //! [`mesh`]: crate::mesh
 
+mod acceptors;
+mod listener;
+
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -83,32 +87,25 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::accounts::{AccountError, Accounts, Verifier};
-use crate::address::{self, AddressLimits, AddressRefusal};
+use crate::address::{self, AddressLimits};
 use crate::certificate::{Certificate, CertificateError, CertificateFiles};
 use crate::clock::{Clock, RunningClock};
-use crate::config::{self, Auth, Config, Placement, Presence};
+use crate::config::{self, Auth, Config, Presence};
+use crate::handshake::{Admission, HandOver, Intake};
 use crate::hub::{self, Delivery, Directory, Origin, PresencePolicy, Restored, ShardIndex};
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
-use crate::metrics::{Metrics, RefusalReason, ShardMetrics};
-use crate::page;
-use crate::permit::{ClientPermit, ClientPlaces};
-use crate::preflight::{BACKLOG_WANTED, Capacity};
-use crate::protocol::origin::OriginPolicy;
-use crate::protocol::response::{Response, Status};
-use crate::protocol::tls::ServerConfig;
+use crate::metrics::Metrics;
+use crate::permit::ClientPlaces;
+use crate::preflight::Capacity;
 use crate::ring::{self, Ring};
 use crate::shard::floor::{self, Floor};
-use crate::handshake::{Admission, Acceptor, HandshakeEvent, HandshakeServices};
 use crate::shard::stage::Stage;
 use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
 use crate::storage::{
     DataDirectory, DatabaseError, DirectoryError, HISTORY_FILE, HistoryFile, HistoryWriter, StorageLink,
 };
-
-/// Unsent bytes that the kernel takes for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)). The rest stays in
-/// the out-queue, where a broadcast is held once for everyone, and where what a slow receiver has missed
-/// can still be given up.
-const NOT_SENT_BYTES_MAX: u32 = 64 * 1024;
+use acceptors::{AcceptorsStart, spawn_acceptors};
+use listener::Listener;
 
 /// The clients of an address where nothing else is said: a quarter of all, but no more than an office with several
 /// windows each has, and no less than a household.
@@ -118,10 +115,6 @@ const ADDRESS_CLIENTS_MIN: usize = 64;
 /// The least connections of an address that are not yet upgraded or answered, which is a sixteenth of all otherwise: a
 /// browser opens six at once, and each is done after a round trip or two.
 const ADDRESS_HANDSHAKES_MIN: usize = 64;
-
-/// How long a port that is taken is asked for again, and how often.
-const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
-const LISTEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often the end of shards that were told to stop is asked for again.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);
@@ -143,6 +136,9 @@ pub enum ServerError {
     /// A shard's thread could not be started or has failed.
     #[error("shard {shard} failed: {source}")]
     Shard { shard: u16, source: io::Error },
+    /// An acceptor's thread could not be started or has failed.
+    #[error("acceptor {acceptor} failed: {source}")]
+    Acceptor { acceptor: usize, source: io::Error },
     /// The directory for what outlives the process cannot be used.
     #[error(transparent)]
     Data(#[from] DirectoryError),
@@ -179,14 +175,20 @@ pub enum ServerError {
     Start(#[from] io::Error),
 }
 
-/// What a shard's thread tells the main thread.
+/// What another thread tells the main thread.
 enum Report {
+    /// A shard or an acceptor has what it needs.
     Ready,
+    /// An acceptor hands nothing over any more.
+    AcceptorDrained,
+    /// A shard has reached a stage.
     Reached(Stage),
+    /// A thread has ended.
     Ended(Result<(), ServerError>),
 }
 
-/// Runs the server until it is told to stop. `announce` is called once, when every shard is listening.
+/// Runs the server until it is told to stop. `announce` is called once, when every shard and every
+/// acceptor serves.
 ///
 /// # Errors
 ///
@@ -221,30 +223,39 @@ async fn serve(
     let (tls_in_use, tls) = watch::channel(None);
     let certificate =
         CertificateFiles::of(config).map(|files| Certificate::open(files, tls_in_use)).transpose()?;
-    let shards = shard_count(&config.placement);
+    let shards =
+        u16::try_from(config.placement.shards()).expect("Bug: the configuration allows fewer shards");
     let directory = Directory::new(&config.rooms, shards);
-    // Ahead of the listeners, so that nobody is let in whose words could not be kept.
+    // Ahead of the listener, so that nobody is let in whose words could not be kept.
     let history = data
         .map(|data| HistoryFile::open(&data.path().join(HISTORY_FILE), &directory, config.history))
         .transpose()?;
     if let Some((_, restored)) = &history {
         directory.restore(&restored.rooms);
     }
-    let listeners = listen(config.listen, shards)?;
-    let address = listeners[0].local_addr()?;
+    let listener = Listener::open(config.listen)?;
+    let address = listener.address()?;
+    let (intake, intake_seen) = watch::channel(Intake::Open);
     let (stage, stage_seen) = watch::channel(Stage::Serving);
     let (report, mut reports) = mpsc::unbounded_channel();
     let places = ClientPlaces::new(capacity.max_clients);
-    let metrics = Metrics::new(usize::from(shards), places.clone());
-    let common = Common {
-        config: config.clone(),
-        lobby_max: capacity.lobby_max,
-        directory,
+    let acceptors = config.acceptor_count();
+    let metrics = Metrics::new(usize::from(shards), acceptors, places.clone());
+    let (hand_over, admissions) = HandOver::new(config.placement.cores());
+    let acceptors_start = AcceptorsStart {
+        hand_over,
+        intake: intake_seen,
+        pending_max: capacity.pending_max,
         places,
         addresses: AddressLimits::new(address_limits(config, capacity)),
         metrics: metrics.clone(),
-        clock: Clock::start(),
         tls,
+    };
+    let common = Common {
+        config: config.clone(),
+        directory,
+        metrics: metrics.clone(),
+        clock: Clock::start(),
         stage: stage_seen,
         report,
     };
@@ -257,11 +268,21 @@ async fn serve(
             (Some(restored), links)
         }
     };
-    threads.extend(spawn_shards(&common, listeners, restored.as_ref(), links)?);
+    threads.extend(spawn_shards(&common, admissions, restored.as_ref(), links)?);
+    threads.extend(spawn_acceptors(&common, &acceptors_start, &listener)?);
     // The last report is that of the last thread.
-    drop(common);
+    drop((common, acceptors_start));
+    // Shards go through the stages of a shutdown while acceptors answer that there is one; in the end all return.
+    let begin = |next: Stage| {
+        stage.send_replace(next);
+        if next == Stage::Stopped {
+            intake.send_replace(Intake::Closed);
+            listener.close();
+        }
+    };
 
-    let mut waiting_for_ready = shards;
+    let mut waiting_for_ready = usize::from(shards) + acceptors;
+    let mut waiting_for_drained = acceptors;
     let mut waiting_for_reached = shards;
     let mut announce = Some(announce);
     // When to close everyone though something is still to be dealt with.
@@ -279,7 +300,7 @@ async fn serve(
                          history.db, see that the disk works"
                     );
                     waiting_for_reached = shards;
-                    stage.send_replace(Stage::Draining);
+                    begin(Stage::Draining);
                 }
                 continue;
             }
@@ -291,7 +312,7 @@ async fn serve(
                 }
                 stops += 1;
                 deadline = Some(Instant::now() + STOP_TIME_MAX);
-                stage.send_replace(Stage::Stopped);
+                begin(Stage::Stopped);
                 continue;
             }
             _ = interrupt.recv() => {}
@@ -311,11 +332,18 @@ async fn serve(
                             announce(address);
                         }
                     }
+                    Some(Report::AcceptorDrained) => {
+                        waiting_for_drained -= 1;
+                        // What was handed over by now is taken in the turn with which the stage begins.
+                        if waiting_for_drained == 0 && *stage.borrow() == Stage::Serving {
+                            begin(Stage::Hushed);
+                        }
+                    }
                     Some(Report::Reached(reached)) if reached == *stage.borrow() => {
                         waiting_for_reached -= 1;
                         if waiting_for_reached == 0 {
                             waiting_for_reached = shards;
-                            stage.send_replace(reached.next());
+                            begin(reached.next());
                         }
                     }
                     Some(Report::Reached(_)) => {}
@@ -333,7 +361,7 @@ async fn serve(
         deadline = Some(Instant::now() + config.drain_timeout);
         settle_deadline = Some(Instant::now() + config.drain_timeout / SETTLE_PART);
         metrics.set_draining();
-        stage.send_replace(Stage::Hushed);
+        intake.send_replace(Intake::Draining);
     };
     if outcome.is_ok() {
         for thread in threads {
@@ -341,74 +369,6 @@ async fn serve(
         }
     }
     outcome
-}
-
-fn shard_count(placement: &Placement) -> u16 {
-    let count = match placement {
-        Placement::Pinned(cores) => cores.len(),
-        Placement::Unpinned(shards) => shards.get(),
-    };
-    u16::try_from(count).expect("Bug: the configuration allows fewer shards")
-}
-
-/// One listener for each shard on one address; the kernel spreads connections over them.
-fn listen(address: SocketAddr, shards: u16) -> Result<Vec<TcpListener>, ServerError> {
-    let refused = |source: io::Error| {
-        let advice = match source.kind() {
-            io::ErrorKind::AddrInUse => "another program has this port; choose another one with --listen",
-            io::ErrorKind::AddrNotAvailable => {
-                "this machine does not have that address; choose one with --listen"
-            }
-            io::ErrorKind::PermissionDenied => "ports below 1024 need the capability CAP_NET_BIND_SERVICE",
-            _ => "choose another address with --listen",
-        };
-        ServerError::Listen { address, source, advice }
-    };
-    // SO_REUSEPORT would let us join the listeners of another server of the same user. A socket without it
-    // finds out whether there is one, and which port is meant when none was given.
-    let probe = probe(address).map_err(refused)?;
-    let address = probe.local_addr()?.as_socket().unwrap_or(address);
-    // Between here and the next line the port is nobody's: the kernel has no way to let the first socket
-    // share it later.
-    drop(probe);
-    let mut listeners = Vec::new();
-    for _ in 0..shards {
-        let socket = socket(address, true).map_err(refused)?;
-        socket.listen(i32::try_from(BACKLOG_WANTED).unwrap_or(i32::MAX)).map_err(refused)?;
-        listeners.push(socket.into());
-    }
-    Ok(listeners)
-}
-
-/// Finds out whether an address is free. One that is taken gets a little time: the kernel lets go of the
-/// sockets of a server that was killed only after it has ended its io_uring operations.
-fn probe(address: SocketAddr) -> io::Result<Socket> {
-    let deadline = std::time::Instant::now() + LISTEN_PATIENCE;
-    loop {
-        match socket(address, false) {
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse && std::time::Instant::now() < deadline =>
-            {
-                thread::sleep(LISTEN_PAUSE);
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-fn socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(is_shared)?;
-    // Accepted connections inherit both.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)?;
-    socket.bind(&address.into())?;
-    if !is_shared {
-        // Only listening tells whether the port is taken by a listener that allows sharing.
-        socket.listen(1)?;
-    }
-    Ok(socket)
 }
 
 /// Starts the thread that writes to the disk. It ends when every shard has let go of its link.
@@ -427,7 +387,7 @@ fn spawn_storage(
 /// Starts a thread for each shard.
 fn spawn_shards(
     common: &Common,
-    listeners: Vec<TcpListener>,
+    admissions: Vec<mpsc::Receiver<Admission>>,
     restored: Option<&Restored>,
     storage: Vec<StorageLink>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
@@ -435,18 +395,16 @@ fn spawn_shards(
     let verifier = start_verifier(&common.config, &mesh)?;
     let mut storage = storage.into_iter();
     let mut threads = Vec::new();
-    for ((index, listener), mailbox) in (0..).zip(listeners).zip(mailboxes) {
+    let cores = common.config.placement.cores();
+    for (((index, core), admissions), mailbox) in (0..).zip(cores).zip(admissions).zip(mailboxes) {
         let start = ShardStart {
             index: ShardIndex(index),
-            core: match &common.config.placement {
-                Placement::Pinned(cores) => Some(cores[usize::from(index)]),
-                Placement::Unpinned(_) => None,
-            },
+            core,
             common: common.clone(),
             mesh: mesh.clone(),
             mailbox,
             verifier: verifier.clone(),
-            listener,
+            admissions,
             restored: restored.cloned(),
             storage: storage.next(),
         };
@@ -485,7 +443,7 @@ fn address_limits(config: &Config, capacity: Capacity) -> address::Limits {
         // Without a limit on its clients, an address stands for many: a proxy.
         handshakes_max: match clients_max {
             0 => 0,
-            _ => (capacity.lobby_max / 16).max(ADDRESS_HANDSHAKES_MIN),
+            _ => (capacity.pending_max / 16).max(ADDRESS_HANDSHAKES_MIN),
         },
         unlimited: config.no_limit_for.clone(),
     }
@@ -520,17 +478,13 @@ fn settings(config: &Config, index: ShardIndex) -> Settings {
     }
 }
 
-/// What all threads are started with.
+/// What shards and acceptors are started with.
 #[derive(Clone)]
 struct Common {
     config: Config,
-    lobby_max: usize,
     directory: Directory,
-    places: ClientPlaces,
-    addresses: AddressLimits,
     metrics: Metrics,
     clock: Clock,
-    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     stage: watch::Receiver<Stage>,
     report: mpsc::UnboundedSender<Report>,
 }
@@ -563,7 +517,7 @@ struct ShardStart {
     mesh: Mesh,
     mailbox: Mailbox,
     verifier: Option<Verifier<Origin>>,
-    listener: TcpListener,
+    admissions: mpsc::Receiver<Admission>,
     restored: Option<Restored>,
     storage: Option<StorageLink>,
 }
@@ -576,36 +530,13 @@ impl ShardStart {
         let ending = Ending { report: self.common.report.clone(), outcome: Err(panicked) };
         let pinned = self.core.map_or(Ok(()), |core| config::pin(&[core]));
         let runtime = pinned
-            .and_then(|()| ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder())));
+            .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build());
         ending.finish(runtime.and_then(|runtime| runtime.block_on(self.serve())).map_err(failed));
     }
 
     async fn serve(self) -> io::Result<()> {
-        let Common { config, lobby_max, directory, places, addresses, metrics, clock, tls, stage, report } =
-            self.common;
+        let Common { config, directory, metrics, clock, stage, report } = self.common;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
-        let (admit, admissions) = mpsc::unbounded_channel();
-        let services = Services {
-            tls,
-            origins: OriginPolicy {
-                allowed: config.allow_origins.clone(),
-                is_on_loopback: config.listen.ip().to_canonical().is_loopback(),
-                hosts: config.allow_hosts.clone(),
-            },
-            requires_sign_in: config.auth == Auth::Required,
-            directory: directory.clone(),
-            places,
-            addresses,
-            metrics,
-            shard_metrics: Arc::clone(&shard_metrics),
-            admit,
-        };
-        let lobby = Acceptor {
-            services: Rc::new(services),
-            handshake_timeout: config.handshake_timeout,
-            head_bytes_max: config.max_head_bytes,
-            connections_max: (lobby_max / usize::from(directory.shards())).max(1),
-        };
         let mut shard = Shard::new(settings(&config, self.index), &directory, Arc::clone(&shard_metrics));
         if let Some(restored) = &self.restored {
             shard.restore(restored);
@@ -620,7 +551,7 @@ impl ShardStart {
             verifier: self.verifier,
             storage: self.storage,
             receipts: VecDeque::new(),
-            admissions,
+            admissions: self.admissions,
             stage,
             reached: Box::new(move |stage| {
                 let _ = reached.send(Report::Reached(stage));
@@ -631,98 +562,6 @@ impl ShardStart {
         };
         let _ = report.send(Report::Ready);
         drop(report);
-        tokio::select! {
-            outcome = floor.run() => outcome,
-            outcome = lobby.serve(self.listener) => match outcome? {},
-        }
-    }
-}
-
-/// What a shard's lobby needs of the rest.
-struct Services {
-    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
-    origins: OriginPolicy,
-    requires_sign_in: bool,
-    directory: Directory,
-    places: ClientPlaces,
-    addresses: AddressLimits,
-    metrics: Metrics,
-    shard_metrics: Arc<ShardMetrics>,
-    admit: mpsc::UnboundedSender<Admission>,
-}
-
-impl HandshakeServices for Services {
-    fn is_draining(&self) -> bool {
-        self.metrics.is_draining()
-    }
-
-    fn tls(&self) -> Option<Arc<ServerConfig>> {
-        self.tls.borrow().clone()
-    }
-
-    fn has_storage_failed(&self) -> bool {
-        self.metrics.storage().is_failing.get() == 1
-    }
-
-    fn origins(&self) -> &OriginPolicy {
-        &self.origins
-    }
-
-    fn requires_sign_in(&self) -> bool {
-        self.requires_sign_in
-    }
-
-    fn page(&self, host: Option<&str>) -> Response {
-        page::response(host)
-    }
-
-    fn metrics_text(&self) -> String {
-        self.metrics.render(self.directory.users_online())
-    }
-
-    fn addresses(&self) -> &AddressLimits {
-        &self.addresses
-    }
-
-    fn acquire_client(&self) -> Option<ClientPermit> {
-        self.places.acquire()
-    }
-
-    fn admit(&self, admission: Admission) {
-        // Fails only when the floor has returned, and then the connection is closed by being dropped.
-        let _ = self.admit.send(admission);
-    }
-
-    fn note(&self, event: HandshakeEvent) {
-        let refused = |reason| self.shard_metrics.refused.with(reason).add(1);
-        match event {
-            HandshakeEvent::Accepted => {
-                self.shard_metrics.connections_accepted.add(1);
-                self.shard_metrics.lobby_connections.add(1);
-            }
-            HandshakeEvent::Left => self.shard_metrics.lobby_connections.sub(1),
-            HandshakeEvent::AcceptFailed => self.shard_metrics.accepts_failed.add(1),
-            HandshakeEvent::Secured(kind) => self.shard_metrics.tls_handshakes.with(kind).add(1),
-            HandshakeEvent::TlsFailed(reason) => self.shard_metrics.tls_failures.with(reason).add(1),
-            HandshakeEvent::Displaced => refused(RefusalReason::HandshakesFull),
-            HandshakeEvent::AddressDisplaced => refused(RefusalReason::AddressHandshakes),
-            HandshakeEvent::AddressRefused(AddressRefusal::Clients) => refused(RefusalReason::AddressClients),
-            HandshakeEvent::AddressRefused(AddressRefusal::Rate) => refused(RefusalReason::AddressRate),
-            HandshakeEvent::Full => refused(RefusalReason::Full),
-            HandshakeEvent::SignInRequired => refused(RefusalReason::SignInRequired),
-            HandshakeEvent::Responded(status) => match status {
-                Status::BAD_REQUEST => refused(RefusalReason::BadRequest),
-                Status::FORBIDDEN => refused(RefusalReason::Origin),
-                Status::NOT_FOUND => refused(RefusalReason::NotFound),
-                Status::METHOD_NOT_ALLOWED => refused(RefusalReason::MethodNotAllowed),
-                Status::UPGRADE_REQUIRED => refused(RefusalReason::UpgradeRequired),
-                Status::SERVICE_UNAVAILABLE if self.metrics.is_draining() => refused(RefusalReason::Draining),
-                Status::SERVICE_UNAVAILABLE => refused(RefusalReason::OutOfDescriptors),
-                Status::REQUEST_TIMEOUT => refused(RefusalReason::HandshakeTimeout),
-                Status::REQUEST_HEADER_FIELDS_TOO_LARGE => refused(RefusalReason::HeadTooLarge),
-                // The page and the metrics are no refusals, and the lobby answers with nothing else.
-                _ => {}
-            },
-        }
+        floor.run().await
     }
 }

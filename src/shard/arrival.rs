@@ -16,7 +16,7 @@ use crate::permit::ClientPermit;
 use crate::protocol::route::Endpoint;
 use crate::protocol::tls::TlsStream;
 
-/// A connection that has asked for a WebSocket, on its way from the lobby.
+/// A connection that has asked for a WebSocket, on its way from an acceptor.
 #[derive(Debug)]
 pub struct Arrival {
     /// What it asked for.

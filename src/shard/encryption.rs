@@ -36,7 +36,7 @@ impl fmt::Debug for Encryption {
 impl Encryption {
     /// Goes on where a handshake has ended.
     pub(super) fn new(stream: TlsStream) -> Self {
-        assert!(!stream.is_handshaking(), "Bug: a connection left the lobby ahead of its handshake");
+        assert!(!stream.is_handshaking(), "Bug: a connection came ahead of its handshake");
         Self { stream, sealed: None, resumed: None, is_sending: false }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! It waits until something can be done and then runs a [`turn`]: collects what has completed or arrived,
 //! steps the [`Shard`], and submits what it asks for, all at once. Nothing in here decides anything; it
-//! moves values between the ring, the mesh, the lobby and the state machine.
+//! moves values between the ring, the mesh, the acceptors and the state machine.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -14,17 +14,17 @@ use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc::{Sender, UnboundedReceiver};
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
-use crate::handshake::Admission;
 use super::stage::{Progress, Stage};
 use super::turn::{self, Class, Message, Surroundings};
 use super::{Arrival, Shard};
 use crate::accounts::{Attempt, Verdict, Verifier, log_denial};
 use crate::clock::{Now, RunningClock};
+use crate::handshake::{ADMISSIONS_MAX, Admission};
 use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
 use crate::mesh::{Address, Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
@@ -33,10 +33,6 @@ use crate::storage::StorageLink;
 
 /// How often the queues are added up: it looks at every connection, which is too much for every turn.
 const QUEUES_EVERY_MS: u64 = 1_000;
-
-/// How often the lobby has its chance between two long turns. Arriving takes some five steps, from accepting to the
-/// floor; so somebody who arrives beside a flood waits for two turns, and not for five.
-const LOBBY_CHANCES: u32 = 4;
 
 /// What a floor has counted already.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,8 +59,8 @@ pub struct Floor {
     pub storage: Option<StorageLink>,
     /// What it has said, and has not had its turn.
     pub receipts: VecDeque<Receipt>,
-    /// Connections from the lobby. The lobby's own limit bounds them.
-    pub admissions: UnboundedReceiver<Admission>,
+    /// Connections from the acceptors.
+    pub admissions: Receiver<Admission>,
     /// What the server wants.
     pub stage: watch::Receiver<Stage>,
     /// Told once for each stage of the shutdown that this floor has reached.
@@ -120,8 +116,11 @@ impl Floor {
 
     /// One turn over this floor's ring and mesh.
     fn turn(&mut self, first: Option<Message>) -> io::Result<()> {
+        self.metrics.pulse.begin_turn();
         self.ring.enter()?;
-        while let Ok(admission) = self.admissions.try_recv() {
+        // As many as there can be at this moment: acceptors may add to them meanwhile.
+        for _ in 0..ADMISSIONS_MAX {
+            let Ok(admission) = self.admissions.try_recv() else { break };
             self.admit(admission);
         }
         let now = self.clock.now();
@@ -144,15 +143,8 @@ impl Floor {
     async fn wait(&mut self, event: &AsyncFd<OwnedFd>) -> io::Result<Wake> {
         let now_ms = self.clock.now().monotonic_ms;
         let turn_ms = turn::due_ms(&self.shard, now_ms);
-        if turn::is_cut_short(&self.shard) {
-            for _ in 1..LOBBY_CHANCES {
-                self.ring.wake()?;
-                event.readable().await?.clear_ready();
-            }
-        }
         if !self.ring.is_idle() || turn_ms.is_some_and(|turn_ms| turn_ms <= now_ms) {
-            // The lobby's operations reach the kernel when the runtime parks. Making our own event ready
-            // lets it park for no time at all, where a mere yield would leave the lobby hungry.
+            // There is more to do, so waiting ends at once.
             self.ring.wake()?;
         }
         // While something is queued, the gauge must not go stale.
@@ -161,6 +153,7 @@ impl Floor {
         self.clock.sleep_until(due_ms.map(|due_ms| due_ms.max(now_ms)));
         let due = due_ms.map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(now_ms)));
         let congested = turn::congested_with(&self.shard);
+        self.metrics.pulse.end_turn();
         tokio::select! {
             biased;
             changed = self.stage.changed() => {

@@ -1,22 +1,27 @@
 //! An acceptor on a thread of its own, and raw clients for it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::{mpsc, watch};
 use uproar::address::{AddressLimits, Limits};
+use uproar::handshake::{
+    Acceptor, Admission, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
+};
 use uproar::permit::{ClientPermit, ClientPlaces};
 use uproar::protocol::head::HEAD_BYTES_MAX;
 use uproar::protocol::origin::OriginPolicy;
 use uproar::protocol::response::{Response, Status};
 use uproar::protocol::tls::ServerConfig;
-use uproar::handshake::{Admission, Acceptor, HandshakeEvent, HandshakeServices};
 
 /// How long a test waits for something before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,31 +50,34 @@ impl Default for Settings {
 pub(crate) struct OpenAcceptor {
     pub(crate) address: SocketAddr,
     pub(crate) places: ClientPlaces,
-    draining: Arc<AtomicBool>,
-    admissions: Receiver<Admission>,
+    /// How long the turn of a shard takes, in milliseconds.
+    pub(crate) turn_ms: Arc<AtomicU64>,
+    listener: TcpListener,
+    intake: watch::Sender<Intake>,
+    drained: Receiver<()>,
+    admissions: RefCell<mpsc::Receiver<Admission>>,
     events: Receiver<HandshakeEvent>,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 struct Services {
-    draining: Arc<AtomicBool>,
+    turn_ms: Arc<AtomicU64>,
     origins: OriginPolicy,
     addresses: AddressLimits,
     places: ClientPlaces,
-    admissions: Sender<Admission>,
     events: Sender<HandshakeEvent>,
 }
 
 impl HandshakeServices for Services {
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
-    }
     fn tls(&self) -> Option<Arc<ServerConfig>> {
         None
     }
     fn has_storage_failed(&self) -> bool {
         false
+    }
+
+    fn longest_turn(&self) -> Duration {
+        Duration::from_millis(self.turn_ms.load(Ordering::SeqCst))
     }
 
     fn origins(&self) -> &OriginPolicy {
@@ -90,9 +98,6 @@ impl HandshakeServices for Services {
     fn acquire_client(&self) -> Option<ClientPermit> {
         self.places.acquire()
     }
-    fn admit(&self, admission: Admission) {
-        let _ = self.admissions.send(admission);
-    }
     fn note(&self, event: HandshakeEvent) {
         // Connections leave whenever they are done; tests speak of what the acceptor does with them.
         if event != HandshakeEvent::Left {
@@ -110,34 +115,36 @@ impl OpenAcceptor {
         rustix::net::listen(&listener, 4096).expect("a longer backlog");
         // As the server does it: a listener that would not wait by itself.
         listener.set_nonblocking(true).expect("set");
-        let draining = Arc::new(AtomicBool::new(false));
+        let turn_ms = Arc::new(AtomicU64::new(0));
         let places = ClientPlaces::new(settings.clients_max);
-        let (admissions_sender, admissions) = channel();
+        let (hand_over, mut admissions) = HandOver::new([None]);
         let (events_sender, events) = channel();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (intake, intake_seen) = watch::channel(Intake::Open);
+        let (drained_sender, drained) = channel();
         let services = Services {
-            draining: Arc::clone(&draining),
+            turn_ms: Arc::clone(&turn_ms),
             origins: OriginPolicy::default(),
             addresses: AddressLimits::new(settings.addresses.clone()),
             places: places.clone(),
-            admissions: admissions_sender,
             events: events_sender,
         };
+        let limits = HandshakeLimits {
+            timeout: settings.handshake_timeout,
+            head_bytes_max: HEAD_BYTES_MAX,
+            connections_max: settings.connections_max,
+        };
+        let handle = listener.try_clone().expect("a handle");
         let thread = std::thread::spawn(move || {
-            let acceptor = Acceptor {
-                services: Rc::new(services),
-                handshake_timeout: settings.handshake_timeout,
-                head_bytes_max: HEAD_BYTES_MAX,
-                connections_max: settings.connections_max,
+            let acceptor = Acceptor::new(Rc::new(services), hand_over, intake_seen, limits);
+            let drained = move || {
+                // It fails when the test is over.
+                let _ = drained_sender.send(());
             };
-            tokio_uring::start(async {
-                tokio::select! {
-                    end = acceptor.serve(listener) => panic!("the acceptor has ended: {end:?}"),
-                    _ = stopped => {}
-                }
-            });
+            tokio_uring::start(acceptor.serve(handle, drained)).expect("an orderly end");
         });
-        Self { address, places, draining, admissions, events, stop: Some(stop), thread: Some(thread) }
+        let admissions = RefCell::new(admissions.remove(0));
+        let thread = Some(thread);
+        Self { address, places, turn_ms, listener, intake, drained, admissions, events, thread }
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -159,12 +166,32 @@ impl OpenAcceptor {
         client
     }
 
+    /// Begins to drain, and returns when nothing more is going to be handed over.
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
+        self.intake.send_replace(Intake::Draining);
+        self.drained.recv_timeout(PATIENCE).expect("the word of the acceptor");
     }
 
+    /// The next connection that is handed over.
     pub(crate) fn admission(&self) -> Admission {
-        self.admissions.recv_timeout(PATIENCE).expect("an admission")
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let mut admissions = self.admissions.borrow_mut();
+        let admission = runtime.block_on(async { tokio::time::timeout(PATIENCE, admissions.recv()).await });
+        admission.expect("an admission in time").expect("an acceptor")
+    }
+
+    /// True while nothing has been handed over.
+    pub(crate) fn has_no_admission(&self) -> bool {
+        self.admissions.borrow().is_empty()
+    }
+
+    /// Waits until so many have a place among the clients.
+    pub(crate) fn wait_for_clients(&self, count: usize) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while self.places.taken() != count {
+            assert!(std::time::Instant::now() < deadline, "{} clients, not {count}", self.places.taken());
+            std::thread::yield_now();
+        }
     }
 
     /// What has been noted since the last call.
@@ -179,19 +206,26 @@ impl OpenAcceptor {
 
     pub(crate) fn wait_for_accepted(&self, count: usize) {
         for _ in 0..count {
-            while self.events.recv_timeout(PATIENCE).expect("an accepted connection") != HandshakeEvent::Accepted
-            {
-            }
+            while self.events.recv_timeout(PATIENCE).expect("an accepted connection")
+                != HandshakeEvent::Accepted
+            {}
         }
     }
 }
 
 impl Drop for OpenAcceptor {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        self.intake.send_replace(Intake::Closed);
+        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
         let result = self.thread.take().expect("Bug: an acceptor has a thread").join();
         assert!(std::thread::panicking() || result.is_ok(), "the acceptor's thread has panicked");
     }
+}
+
+/// Raises the soft limit of descriptors to the hard one: both ends of each connection are in this process.
+pub(crate) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("raised");
 }
 
 /// Sends a request on a new connection and reads until the acceptor ends it.

@@ -19,6 +19,7 @@ async fn bad_flags_are_refused_with_their_key_value_and_what_is_allowed() {
         ("shards", "0", ""),
         ("shards", "many", ""),
         ("shards", "-1", ""),
+        ("acceptors", "0", ""),
         ("max-clients", "lots", ""),
         ("max-message", "10Kilo", ""),
         ("max-frame", "-5", ""),
@@ -140,7 +141,7 @@ async fn a_limit_of_memory_below_what_the_shards_need_is_told_with_what_to_chang
     let finished = finish(command);
     let said = String::from_utf8(finished.stderr).unwrap();
     assert_eq!(finished.status.code(), Some(2), "{said}");
-    assert!(said.contains("no memory left for those of shard"), "{said}");
+    assert!(said.contains("no memory left for the ring of shard"), "{said}");
     assert!(said.contains("--shards") && !said.contains("panicked"), "{said}");
 }
 
@@ -212,7 +213,7 @@ async fn check_prints_its_checks_and_succeeds() {
     let checked = run(&["check"], &[]).await;
     assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
     let printed = checked.stdout.to_lowercase();
-    for subject in ["io_uring", "descriptor", "backlog", "core"] {
+    for subject in ["io_uring", "descriptor", "backlog", "core", "acceptor"] {
         assert!(printed.contains(subject), "no {subject} in {printed}");
     }
 }
@@ -225,6 +226,7 @@ async fn help_names_every_flag() {
         "listen",
         "cores",
         "shards",
+        "acceptors",
         "max-clients",
         "max-message",
         "max-frame",

@@ -286,7 +286,7 @@ async fn those_who_are_here_are_counted(launch: Launch) {
         (r#"uproar_connections{dialect="echo"}"#, 1),
         ("uproar_clients", 6),
         ("uproar_users_online", 3),
-        ("uproar_lobby_connections", 1),
+        ("uproar_pending_connections", 1),
         ("uproar_upgrades_total", 6),
     ];
     assert_grown(&server, &before, &here).await;
@@ -299,7 +299,7 @@ async fn those_who_are_here_are_counted(launch: Launch) {
         (r#"uproar_connections{dialect="echo"}"#, 0),
         ("uproar_clients", 0),
         ("uproar_users_online", 0),
-        ("uproar_lobby_connections", 0),
+        ("uproar_pending_connections", 0),
         ("uproar_upgrades_total", 6),
     ];
     assert_grown(&server, &before, &gone).await;

@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod acceptors;
 mod addresses;
 mod counts;
 mod http_heads;

@@ -526,7 +526,7 @@ fn address(number: usize) -> SocketAddr {
     ([127, 0, 0, 1], 40_000 + number as u16).into()
 }
 
-/// The first bytes of a connection, as the lobby hands them over.
+/// The first bytes of a connection, as an acceptor hands them over.
 pub(crate) fn greeting() -> bytes::Bytes {
     bytes::Bytes::from_static(wire::GREETING)
 }

@@ -33,7 +33,7 @@ pub(crate) struct Host {
     pub(crate) shard: Shard,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) mailbox: Mailbox,
-    /// Clients on their way from the lobby.
+    /// Clients on their way from an acceptor.
     pub(crate) admissions: VecDeque<usize>,
     pub(crate) links: Links,
     pub(crate) progress: Progress,

@@ -64,7 +64,7 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
     trace.note([seed as usize, 0, 0], || format!("{scenario:?}"));
     let directory = Directory::new(&scenario.rooms, scenario.shards);
     let places = ClientPlaces::new(scenario.clients_max);
-    let metrics = Metrics::new(usize::from(scenario.shards), places.clone());
+    let metrics = Metrics::new(usize::from(scenario.shards), 0, places.clone());
     let storage = scenario.is_durable.then(|| Storage::new(&directory));
     let hosts = (0..usize::from(scenario.shards))
         .map(|index| Host::new(index, &scenario, &directory, metrics.shard(index), storage.as_ref()))

@@ -1,0 +1,193 @@
+//! How an upgraded connection goes to a shard: to which one, and through which queue.
+//!
+//! An acceptor first reserves a place in a shard's queue, which may take a while, and then hands the connection over
+//! in one step. So at each moment the connection belongs to one of the two: to the acceptor, which can still answer
+//! it, or to the shard, which takes everything out of its queue before it shuts down.
+
+use tokio::sync::mpsc::{Permit, Receiver, Sender, channel};
+
+use super::Admission;
+use crate::permit::{ShardLoad, ShardPermit};
+
+/// Connections that may wait for one shard to take them.
+///
+/// A shard takes all of them at the beginning of a turn. The dearest ones join a room whose joins are just about still
+/// announced singly, to 500 members: 128 × 500 = 64,000 frames, which is as much as reading does in a turn.
+///
+/// What they hold, for each shard: 128 × 0.5 KiB where nothing follows the request, 128 × 5 KiB with TLS, and where all
+/// of them send as much behind their request as `--max-head` allows, 128 × 16 KiB = 2 MiB.
+pub const ADMISSIONS_MAX: usize = 128;
+
+/// The part of the fewest connections that a shard may have beyond them, and still be preferred for its core: a tenth.
+const SLACK_DIVISOR: usize = 10;
+
+/// One shard as acceptors see it.
+#[derive(Clone, Debug)]
+struct Entrance {
+    queue: Sender<Admission>,
+    load: ShardLoad,
+    /// The core that it is pinned to, if it is.
+    core: Option<usize>,
+}
+
+/// The ways to all shards. Each acceptor has a clone.
+#[derive(Clone, Debug)]
+pub struct HandOver(Vec<Entrance>);
+
+impl HandOver {
+    /// The ways to shards on these cores, `None` for one that is not pinned; and the queues' other ends, in the same
+    /// order.
+    #[must_use]
+    pub fn new(cores: impl IntoIterator<Item = Option<usize>>) -> (Self, Vec<Receiver<Admission>>) {
+        let (entrances, admissions) = cores
+            .into_iter()
+            .map(|core| {
+                let (queue, admissions) = channel(ADMISSIONS_MAX);
+                (Entrance { queue, load: ShardLoad::default(), core }, admissions)
+            })
+            .unzip();
+        (Self(entrances), admissions)
+    }
+
+    /// Chooses a shard for a connection that the kernel has handled on this core, and waits for a place in its queue.
+    /// The connection counts among the shard's from now on, so that those who come at once are spread. `None` when the
+    /// shard has ended.
+    pub(super) async fn reserve(&self, incoming_cpu: Option<usize>) -> Option<Reservation<'_>> {
+        let entrance = self.choose(incoming_cpu)?;
+        let load = entrance.load.enter();
+        let place = entrance.queue.reserve().await.ok()?;
+        Some(Reservation { place, load })
+    }
+
+    /// Shards whose queue is full are left out unless all are: one that is late should not delay those who could go
+    /// elsewhere.
+    fn choose(&self, incoming_cpu: Option<usize>) -> Option<&Entrance> {
+        let connections: Vec<usize> = self.0.iter().map(|entrance| entrance.load.connections()).collect();
+        let cores: Vec<Option<usize>> = self.0.iter().map(|entrance| entrance.core).collect();
+        let has_room = |shard: usize| self.0[shard].queue.capacity() > 0;
+        let chosen = choose_shard(&connections, &cores, incoming_cpu, has_room)
+            .or_else(|| choose_shard(&connections, &cores, incoming_cpu, |_| true))?;
+        Some(&self.0[chosen])
+    }
+}
+
+/// A place in a shard's queue.
+pub(super) struct Reservation<'a> {
+    place: Permit<'a, Admission>,
+    load: ShardPermit,
+}
+
+impl Reservation<'_> {
+    /// Hands the connection over.
+    pub(super) fn hand_over(self, mut admission: Admission) {
+        admission.permit = admission.permit.counted_on(self.load);
+        self.place.send(admission);
+    }
+}
+
+/// The shard that a connection goes to, of those that are allowed: the one with the fewest connections, or one that has
+/// at most a tenth more and runs on the core where the kernel has handled the connection's packets, so that they stay
+/// in that core's cache. The first of several that are equal.
+fn choose_shard(
+    connections: &[usize],
+    cores: &[Option<usize>],
+    incoming_cpu: Option<usize>,
+    is_allowed: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let allowed = || (0..connections.len()).filter(|shard| is_allowed(*shard));
+    let emptiest = allowed().min_by_key(|shard| connections[*shard])?;
+    let fewest = connections[emptiest];
+    let connections_max = fewest + fewest / SLACK_DIVISOR;
+    let is_near = |shard: &usize| {
+        incoming_cpu.is_some() && cores[*shard] == incoming_cpu && connections[*shard] <= connections_max
+    };
+    Some(allowed().find(is_near).unwrap_or(emptiest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CORES: [Option<usize>; 3] = [Some(4), Some(5), Some(6)];
+
+    fn chosen(connections: [usize; 3], incoming_cpu: Option<usize>) -> Option<usize> {
+        choose_shard(&connections, &CORES, incoming_cpu, |_| true)
+    }
+
+    #[test]
+    fn the_shard_with_the_fewest_connections_is_chosen() {
+        assert_eq!(chosen([7, 3, 5], None), Some(1));
+        assert_eq!(chosen([3, 3, 5], None), Some(0), "the first of equals");
+        assert_eq!(chosen([7, 3, 5], Some(6)), Some(1), "5 are more than a tenth beyond 3");
+        assert_eq!(chosen([7, 3, 5], Some(99)), Some(1), "no shard is on that core");
+    }
+
+    #[test]
+    fn among_those_within_a_tenth_the_one_on_the_sockets_core_is_chosen() {
+        assert_eq!(chosen([110, 100, 111], Some(4)), Some(0));
+        assert_eq!(chosen([110, 100, 111], Some(6)), Some(1));
+        assert_eq!(chosen([0, 0, 0], Some(6)), Some(2));
+        assert_eq!(chosen([1, 0, 0], Some(4)), Some(1), "a tenth of nothing is nothing");
+        assert_eq!(chosen([9, 10, 10], Some(6)), Some(0));
+    }
+
+    #[test]
+    fn shards_that_are_not_pinned_are_on_no_core() {
+        assert_eq!(choose_shard(&[1, 1], &[None, None], None, |_| true), Some(0));
+        assert_eq!(choose_shard(&[1, 0], &[None, None], Some(0), |_| true), Some(1));
+    }
+
+    #[test]
+    fn shards_that_are_not_allowed_are_left_out() {
+        assert_eq!(choose_shard(&[7, 3, 5], &CORES, Some(5), |shard| shard != 1), Some(2));
+        assert_eq!(choose_shard(&[7, 3, 5], &CORES, Some(5), |_| false), None);
+        assert_eq!(choose_shard(&[], &[], None, |_| true), None);
+    }
+
+    /// Goal: those who come at once are spread, though no shard has taken any of them yet.
+    #[tokio::test]
+    async fn a_burst_is_spread_before_any_shard_has_seen_it() {
+        let (hand_over, _admissions) = HandOver::new([None, None, None]);
+        let mut reservations = Vec::new();
+        for _ in 0..30 {
+            reservations.push(hand_over.reserve(None).await.expect("a place"));
+        }
+        let connections =
+            || hand_over.0.iter().map(|entrance| entrance.load.connections()).collect::<Vec<_>>();
+        assert_eq!(connections(), [10, 10, 10]);
+        drop(reservations);
+        assert_eq!(connections(), [0, 0, 0]);
+    }
+
+    /// Goal: one shard that takes nothing delays nobody while others have room, and when none has, all wait.
+    #[tokio::test]
+    async fn a_full_queue_is_passed_by_while_another_one_has_room() {
+        let (hand_over, mut admissions) = HandOver::new([None, None]);
+        // The second has more connections, so the first would be chosen.
+        let _inside: Vec<ShardPermit> =
+            (0..3 * ADMISSIONS_MAX).map(|_| hand_over.0[1].load.enter()).collect();
+        let mut reservations = Vec::new();
+        for _ in 0..2 * ADMISSIONS_MAX {
+            reservations.push(hand_over.reserve(None).await.expect("a place"));
+        }
+        let room = || hand_over.0.iter().map(|entrance| entrance.queue.capacity()).collect::<Vec<_>>();
+        assert_eq!(room(), [0, 0]);
+        let mut waiting = std::pin::pin!(hand_over.reserve(None));
+        tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("there is no place"),
+            () = std::future::ready(()) => {}
+        }
+        drop(reservations.pop());
+        drop(reservations.remove(0));
+        assert!(waiting.await.is_some());
+        admissions.clear();
+        assert!(hand_over.reserve(None).await.is_none(), "the shards have ended");
+    }
+
+    #[test]
+    fn an_admission_may_go_to_another_thread() {
+        fn assert_send<T: Send>() {}
+        assert_send::<Admission>();
+    }
+}

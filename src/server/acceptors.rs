@@ -1,0 +1,196 @@
+//! The acceptors' threads, and what they know of the rest of the server.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
+
+use super::listener::Listener;
+use super::{Common, Ending, Report, ServerError};
+use crate::address::{AddressLimits, AddressRefusal};
+use crate::config::Auth;
+use crate::handshake::{Acceptor, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake};
+use crate::hub::Directory;
+use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
+use crate::page;
+use crate::permit::{ClientPermit, ClientPlaces};
+use crate::protocol::origin::OriginPolicy;
+use crate::protocol::response::{Response, Status};
+use crate::protocol::tls::ServerConfig;
+use crate::ring;
+
+/// How nice an acceptor is (setpriority(2)) where it has to share a core with a shard: while both want it, it gets a
+/// tenth (weights of 110 and 1,024, sched(7)). Messages of those who are connected come ahead of those who connect,
+/// and a crowd of handshakes does not take half of a core from its shard. SCHED_BATCH would not do that: it wakes a
+/// thread up later, and leaves its share as it is.
+const NICENESS: i32 = 10;
+
+/// What all acceptors are started with.
+#[derive(Clone)]
+pub(super) struct AcceptorsStart {
+    pub(super) hand_over: HandOver,
+    pub(super) intake: watch::Receiver<Intake>,
+    pub(super) pending_max: usize,
+    pub(super) places: ClientPlaces,
+    pub(super) addresses: AddressLimits,
+    pub(super) metrics: Metrics,
+    pub(super) tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+}
+
+/// Starts a thread for each acceptor.
+pub(super) fn spawn_acceptors(
+    common: &Common,
+    start: &AcceptorsStart,
+    listener: &Listener,
+) -> Result<Vec<JoinHandle<()>>, ServerError> {
+    let count = common.config.acceptor_count();
+    let mut threads = Vec::new();
+    for index in 0..count {
+        let failed = move |source| ServerError::Acceptor { acceptor: index, source };
+        let listener = listener.handle().map_err(failed)?;
+        let (common, start) = (common.clone(), start.clone());
+        let run = move || {
+            let panicked = failed(io::Error::other("its thread has panicked"));
+            let ending = Ending { report: common.report.clone(), outcome: Err(panicked) };
+            ending.finish(run(index, count, common, start, listener).map_err(failed));
+        };
+        threads.push(thread::Builder::new().name(format!("acceptor-{index}")).spawn(run).map_err(failed)?);
+    }
+    Ok(threads)
+}
+
+/// What a thread does.
+fn run(
+    index: usize,
+    count: usize,
+    common: Common,
+    start: AcceptorsStart,
+    listener: std::net::TcpListener,
+) -> io::Result<()> {
+    let Common { config, directory, report, .. } = common;
+    if !config.placement.has_spare_cores() {
+        // Of all threads, Linux takes this one alone to be meant (setpriority(2), "C library/kernel differences").
+        // Without it everything works, and a crowd that connects takes more from those who are connected.
+        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+            warn!(%error, "an acceptor runs at the priority of the shards");
+        }
+    }
+    let runtime = ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder()))?;
+    let limits = HandshakeLimits {
+        timeout: config.handshake_timeout,
+        head_bytes_max: config.max_head_bytes,
+        connections_max: (start.pending_max / count).max(1),
+    };
+    let services = Services {
+        tls: start.tls,
+        origins: OriginPolicy {
+            allowed: config.allow_origins,
+            is_on_loopback: config.listen.ip().to_canonical().is_loopback(),
+            hosts: config.allow_hosts,
+        },
+        requires_sign_in: config.auth == Auth::Required,
+        directory,
+        places: start.places,
+        addresses: start.addresses,
+        acceptor_metrics: start.metrics.acceptor(index),
+        metrics: start.metrics,
+    };
+    let acceptor = Acceptor::new(Rc::new(services), start.hand_over, start.intake, limits);
+    let drained = report.clone();
+    let serving = acceptor.serve(listener, move || tell(&drained, Report::AcceptorDrained));
+    tell(&report, Report::Ready);
+    drop(report);
+    runtime.block_on(serving)
+}
+
+/// It fails when the main thread has given up already.
+fn tell(main: &mpsc::UnboundedSender<Report>, report: Report) {
+    let _ = main.send(report);
+}
+
+/// What an acceptor knows of the rest of the server.
+struct Services {
+    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    origins: OriginPolicy,
+    requires_sign_in: bool,
+    directory: Directory,
+    places: ClientPlaces,
+    addresses: AddressLimits,
+    metrics: Metrics,
+    acceptor_metrics: Arc<AcceptorMetrics>,
+}
+
+impl HandshakeServices for Services {
+    fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.borrow().clone()
+    }
+
+    fn has_storage_failed(&self) -> bool {
+        self.metrics.storage().is_failing.get() == 1
+    }
+
+    fn longest_turn(&self) -> Duration {
+        self.metrics.longest_turn()
+    }
+
+    fn origins(&self) -> &OriginPolicy {
+        &self.origins
+    }
+
+    fn requires_sign_in(&self) -> bool {
+        self.requires_sign_in
+    }
+
+    fn page(&self, host: Option<&str>) -> Response {
+        page::response(host)
+    }
+
+    fn metrics_text(&self) -> String {
+        self.metrics.render(self.directory.users_online())
+    }
+
+    fn addresses(&self) -> &AddressLimits {
+        &self.addresses
+    }
+
+    fn acquire_client(&self) -> Option<ClientPermit> {
+        self.places.acquire()
+    }
+
+    fn note(&self, event: HandshakeEvent) {
+        let refused = |reason| self.acceptor_metrics.refused.with(reason).add(1);
+        match event {
+            HandshakeEvent::Accepted => {
+                self.acceptor_metrics.connections_accepted.add(1);
+                self.acceptor_metrics.pending_connections.add(1);
+            }
+            HandshakeEvent::Left => self.acceptor_metrics.pending_connections.sub(1),
+            HandshakeEvent::AcceptFailed => self.acceptor_metrics.accepts_failed.add(1),
+            HandshakeEvent::Secured(kind) => self.acceptor_metrics.tls_handshakes.with(kind).add(1),
+            HandshakeEvent::TlsFailed(reason) => self.acceptor_metrics.tls_failures.with(reason).add(1),
+            HandshakeEvent::Displaced => refused(RefusalReason::HandshakesFull),
+            HandshakeEvent::AddressDisplaced => refused(RefusalReason::AddressHandshakes),
+            HandshakeEvent::AddressRefused(AddressRefusal::Clients) => refused(RefusalReason::AddressClients),
+            HandshakeEvent::AddressRefused(AddressRefusal::Rate) => refused(RefusalReason::AddressRate),
+            HandshakeEvent::Full => refused(RefusalReason::Full),
+            HandshakeEvent::SignInRequired => refused(RefusalReason::SignInRequired),
+            HandshakeEvent::Responded(status) => match status {
+                Status::BAD_REQUEST => refused(RefusalReason::BadRequest),
+                Status::FORBIDDEN => refused(RefusalReason::Origin),
+                Status::NOT_FOUND => refused(RefusalReason::NotFound),
+                Status::METHOD_NOT_ALLOWED => refused(RefusalReason::MethodNotAllowed),
+                Status::UPGRADE_REQUIRED => refused(RefusalReason::UpgradeRequired),
+                Status::SERVICE_UNAVAILABLE if self.metrics.is_draining() => refused(RefusalReason::Draining),
+                Status::SERVICE_UNAVAILABLE => refused(RefusalReason::OutOfDescriptors),
+                Status::REQUEST_TIMEOUT => refused(RefusalReason::HandshakeTimeout),
+                Status::REQUEST_HEADER_FIELDS_TOO_LARGE => refused(RefusalReason::HeadTooLarge),
+                // The page and the metrics are no refusals, and acceptors answer with nothing else.
+                _ => {}
+            },
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The listener: one for the whole server, from which all acceptors accept.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::ServerError;
+use crate::preflight::BACKLOG_WANTED;
+
+/// Unsent bytes that the kernel takes for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)). The rest stays in
+/// the out-queue, where a broadcast is held once for everyone, and where what a slow receiver has missed
+/// can still be given up.
+const NOT_SENT_BYTES_MAX: u32 = 64 * 1024;
+
+/// How long a port that is taken is asked for again, and how often.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
+const LISTEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// Listens until it is dropped, whoever else has a handle to the socket.
+#[derive(Debug)]
+pub(super) struct Listener(TcpListener);
+
+impl Listener {
+    /// Listens at an address. One that is taken gets a little time: the kernel lets go of the sockets of a server that
+    /// was killed only after it has ended its io_uring operations.
+    pub(super) fn open(address: SocketAddr) -> Result<Self, ServerError> {
+        let deadline = Instant::now() + LISTEN_PATIENCE;
+        loop {
+            match listen(address) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    thread::sleep(LISTEN_PAUSE);
+                }
+                outcome => return outcome.map(Self).map_err(|source| refused(address, source)),
+            }
+        }
+    }
+
+    /// The address, with the port that the kernel has chosen where none was given.
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// A handle for an acceptor.
+    pub(super) fn handle(&self) -> io::Result<TcpListener> {
+        self.0.try_clone()
+    }
+
+    /// Stops listening: connections in the backlog are reset, and every accept that is under way fails, which nothing
+    /// else would end (shutdown(2) on a listening socket).
+    pub(super) fn close(&self) {
+        // It fails for one that is closed already.
+        let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Without SO_REUSEPORT, so that another server of the same user cannot join by accident.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // Accepted connections inherit both.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(BACKLOG_WANTED).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+fn refused(address: SocketAddr, source: io::Error) -> ServerError {
+    let advice = match source.kind() {
+        io::ErrorKind::AddrInUse => "another program has this port; choose another one with --listen",
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; choose one with --listen"
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need the capability CAP_NET_BIND_SERVICE",
+        _ => "choose another address with --listen",
+    };
+    ServerError::Listen { address, source, advice }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_listener_ends_accepts_through_every_handle() {
+        let listener = Listener::open(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let (address, handle) =
+            (listener.address().expect("an address"), listener.handle().expect("a handle"));
+        let accepting = thread::spawn(move || handle.accept().map(drop));
+        drop(listener);
+        assert!(accepting.join().expect("no panic").is_err());
+        drop(Listener::open(address).expect("the port is free again"));
+    }
+}
