@@ -12,11 +12,11 @@ use crate::permit::{ShardLoad, ShardPermit};
 /// Connections that may wait for one shard to take them.
 ///
 /// A shard takes all of them at the beginning of a turn. The dearest ones join a room whose joins are just about still
-/// announced singly, to 500 members: 128 × 500 = 64,000 frames, which is as much as reading does in a turn.
+/// announced singly, to 500 members: 64 × 500 = 32,000 frames, which is as much as reading does in a turn.
 ///
-/// What they hold, for each shard: 128 × 0.5 KiB where nothing follows the request, 128 × 5 KiB with TLS, and where all
-/// of them send as much behind their request as `--max-head` allows, 128 × 16 KiB = 2 MiB.
-pub const ADMISSIONS_MAX: usize = 128;
+/// What they hold, for each shard: 64 × 0.5 KiB where nothing follows the request, 64 × 5 KiB with TLS, and where all
+/// of them send as much behind their request as `--max-head` allows, 64 × 16 KiB = 1 MiB.
+pub const ADMISSIONS_MAX: usize = 64;
 
 /// The part of the fewest connections that a shard may have beyond them, and still be preferred for its core: a tenth.
 const SLACK_DIVISOR: usize = 10;

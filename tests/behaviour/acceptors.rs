@@ -45,17 +45,16 @@ async fn several_acceptors_share_the_connections(launch: Launch) {
 
 async fn whoever_upgrades_while_the_server_ends_is_admitted_or_refused(launch: Launch) {
     let mut server = launch.flag("--drain-timeout", "20s").start();
-    // Keeps the server from ending while anybody is in the backlog: it does not answer its close.
+    // Keeps the server from ending before everybody is answered: it does not answer its close.
     let stubborn = Wire::upgrade(&server, "/chat").await;
     let mut wires = Vec::new();
     for _ in 0..100 {
-        let mut wire = Wire::connect(&server).await;
-        wire.send(upgrade_request("/chat")).await;
-        wires.push(wire);
-        if wires.len() == 50 {
-            server.signal(Signal::TERM);
-        }
+        wires.push(Wire::connect(&server).await);
     }
+    for wire in &mut wires {
+        wire.send(upgrade_request("/chat")).await;
+    }
+    server.signal(Signal::TERM);
     let ends = join_all(wires.into_iter().map(end)).await;
     let refused = ends.iter().filter(|end| **end == End::Refused).count();
     let closed = ends.iter().filter(|end| **end == End::ClosedForShutdown).count();
