@@ -32,6 +32,9 @@ pub const CLIENTS_MAX: usize = 1 << 20;
 /// The most shards: the number of cores that a `cpu_set_t` can name (CPU_SET(3)).
 pub const SHARDS_MAX: usize = 1024;
 
+/// The longest `busy_poll`: by then waking up costs next to nothing of the time that was waited.
+pub const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
+
 /// The most acceptors: as many as shards, which is more than any machine needs.
 pub const ACCEPTORS_MAX: usize = SHARDS_MAX;
 
@@ -83,6 +86,11 @@ pub struct Config {
     ///
     /// Default `None`: one for every eight shards, and at least one. See [`Config::acceptor_count`].
     pub acceptors: Option<NonZeroUsize>,
+    /// How long a shard looks for something to do before its thread sleeps; at most [`BUSY_POLL_MAX`]. It answers sooner,
+    /// by what waking a thread takes, and uses its core while nothing is to be done.
+    ///
+    /// Default zero: it sleeps at once, so that an idle server uses no CPU time.
+    pub busy_poll: Duration,
     /// The most upgraded connections at a time, over all shards; 1 to [`CLIENTS_MAX`].
     ///
     /// Default `None`: as many as the descriptor limit has room for, which `preflight` works out.
@@ -162,6 +170,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             placement: Placement::every_core(),
             acceptors: None,
+            busy_poll: Duration::ZERO,
             max_clients: None,
             max_clients_per_address: None,
             connect_rate_per_address: 200,
@@ -210,6 +219,7 @@ impl Config {
         if let Some(acceptors) = self.acceptors {
             within("acceptors", acceptors.get(), 1, ACCEPTORS_MAX, number)?;
         }
+        within("busy-poll", self.busy_poll, Duration::ZERO, BUSY_POLL_MAX, duration)?;
         if let Some(max_clients) = self.max_clients {
             within("max-clients", max_clients, 1, CLIENTS_MAX, number)?;
         }

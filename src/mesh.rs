@@ -1,9 +1,16 @@
 //! The mesh: how shards reach each other. Each shard has a mailbox, bounded for each of the two classes of
 //! message (see [`crate::hub::Request`] and [`crate::hub::Delivery`]), and everyone's address.
+//!
+//! Nobody waits in here. A shard looks into its mailbox in each turn, and is woken when it sleeps. One that finds a mailbox
+//! full asks for a word when there is room again ([`Address::ask_for_room`]).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::hub::{Delivery, Request, ShardIndex};
+use crate::ring::Waker;
 
 /// Messages of one class that a mailbox holds. What finds it full waits at its sender, which then reads no
 /// more from its clients; nothing is lost.
@@ -19,6 +26,35 @@ pub struct Mailbox {
     pub requests: Receiver<Request>,
     /// For its members.
     pub deliveries: Receiver<Delivery>,
+    /// Who asked for room, by shard.
+    room_wanted: Arc<[AtomicBool]>,
+}
+
+impl Mailbox {
+    /// How many messages are in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.requests.len() + self.deliveries.len()
+    }
+
+    /// True when nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.deliveries.is_empty()
+    }
+
+    /// The shards that have asked for room since the last call. To be called after messages were taken.
+    pub fn take_room_wanted(&self) -> impl Iterator<Item = ShardIndex> {
+        // Pairs with the fence of `ask_for_room`: either the messages taken are seen there, or the question here.
+        fence(Ordering::SeqCst);
+        let wanted =
+            |wanted: &AtomicBool| wanted.load(Ordering::Relaxed) && wanted.swap(false, Ordering::Relaxed);
+        (0..)
+            .map(ShardIndex)
+            .zip(self.room_wanted.iter())
+            .filter(move |(_, w)| wanted(w))
+            .map(|(index, _)| index)
+    }
 }
 
 /// Where to send to a shard.
@@ -28,6 +64,18 @@ pub struct Address {
     pub requests: Sender<Request>,
     /// For its members.
     pub deliveries: Sender<Delivery>,
+    /// Wakes it.
+    pub waker: Waker,
+    room_wanted: Arc<[AtomicBool]>,
+}
+
+impl Address {
+    /// Asks to be woken when messages were taken out of this mailbox. To be called before it is looked at again whether
+    /// there is room.
+    pub fn ask_for_room(&self, from: ShardIndex) {
+        self.room_wanted[usize::from(from.0)].store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
 }
 
 /// A shard has ended, and takes nothing any more.
@@ -39,15 +87,23 @@ pub struct ShardStopped;
 pub struct Mesh(Vec<Address>);
 
 impl Mesh {
-    /// A mesh of so many shards, and their mailboxes in order.
+    /// A mesh of the shards that these wake, and their mailboxes in order.
     #[must_use]
-    pub fn new(shards: u16) -> (Self, Vec<Mailbox>) {
-        let (addresses, mailboxes) = (0..shards)
-            .map(|_| {
+    pub fn new(wakers: Vec<Waker>) -> (Self, Vec<Mailbox>) {
+        let shards = wakers.len();
+        let (addresses, mailboxes) = wakers
+            .into_iter()
+            .map(|waker| {
                 let (requests_to, requests) = channel(MAILBOX_MESSAGES_MAX);
                 let (deliveries_to, deliveries) = channel(MAILBOX_MESSAGES_MAX);
-                let address = Address { requests: requests_to, deliveries: deliveries_to };
-                (address, Mailbox { requests, deliveries })
+                let room_wanted: Arc<[AtomicBool]> = (0..shards).map(|_| AtomicBool::new(false)).collect();
+                let address = Address {
+                    requests: requests_to,
+                    deliveries: deliveries_to,
+                    waker,
+                    room_wanted: Arc::clone(&room_wanted),
+                };
+                (address, Mailbox { requests, deliveries, room_wanted })
             })
             .unzip();
         (Self(addresses), mailboxes)
@@ -60,12 +116,22 @@ impl Mesh {
     ///
     /// When the shard has ended.
     pub fn deliver(&self, to: ShardIndex, delivery: Delivery) -> Result<(), ShardStopped> {
-        let address = self.0.get(usize::from(to.0)).expect("Bug: an unknown shard");
-        address.deliveries.blocking_send(delivery).map_err(|_| ShardStopped)
+        let address = self.address(to);
+        address.deliveries.blocking_send(delivery).map_err(|_| ShardStopped)?;
+        address.waker.wake();
+        Ok(())
     }
 
-    /// Every shard and its address.
-    pub fn addresses(&self) -> impl Iterator<Item = (ShardIndex, &Address)> {
-        (0..).map(ShardIndex).zip(&self.0)
+    /// A shard's address.
+    #[must_use]
+    pub fn address(&self, of: ShardIndex) -> &Address {
+        self.0.get(usize::from(of.0)).expect("Bug: an unknown shard")
+    }
+
+    /// Wakes every shard that sleeps.
+    pub fn wake_all(&self) {
+        for address in &self.0 {
+            address.waker.wake();
+        }
     }
 }

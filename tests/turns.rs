@@ -118,7 +118,7 @@ impl Alone {
     fn turn(&mut self) -> &[Submission] {
         self.ring.submitted.clear();
         let now = Now { monotonic_ms: self.now_ms, unix_seconds: 0 };
-        turn::run(&mut self.shard, &mut self.ring, None, now);
+        turn::run(&mut self.shard, &mut self.ring, now);
         &self.ring.submitted
     }
 
@@ -420,4 +420,23 @@ fn deadlines_wait_for_bytes_that_no_buffer_was_free_for_within_bounds() {
     alone.ring.is_short_of_buffers = true;
     alone.turn();
     assert_eq!(alone.ring.sends.len(), 1, "it is closed as idle");
+}
+
+#[test]
+fn nobody_always_gets_a_broadcast_last() {
+    const MEMBERS: usize = 100;
+    let mut alone = Alone::new();
+    let members = alone.topic(MEMBERS);
+    let mut last = std::collections::HashMap::new();
+    for _ in 0..MEMBERS {
+        alone.receives(members[0], &message(b"to all"));
+        alone.turn();
+        let receivers: std::collections::HashSet<_> = alone.ring.sends.iter().map(|(id, _)| *id).collect();
+        assert_eq!(receivers.len(), MEMBERS, "each gets it once");
+        let (id, _) = alone.ring.sends.last().unwrap();
+        *last.entry(*id).or_insert(0) += 1;
+        alone.complete_sends();
+        alone.turn();
+    }
+    assert!(last.values().all(|times| *times <= 10), "{last:?}");
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use uproar::connection_id::ConnectionId;
 use uproar::protocol::tls::Error;
-use uproar::ring::{CloseMode, Completion, Options, Ring, Submission};
+use uproar::ring::{CloseMode, Completion, Options, Ring, Submission, Waker};
 
 use crate::busy::Turns;
 use crate::cli::Dialect;
@@ -92,7 +92,8 @@ impl Crowd {
     pub fn new(plan: &Arc<Plan>, thread: u32, clock: Clock, signals: Arc<Signals>) -> io::Result<Self> {
         let count = plan.clients_of(thread);
         Ok(Self {
-            ring: Ring::new(Options::default())?,
+            // Each send has its completion when it has left, and not with what comes next.
+            ring: Ring::new(Options { immediate_sends: false, ..Options::default() }, Waker::new()?)?,
             clients: (0..count).map(|index| Client::new(plan.client_at(thread, index))).collect(),
             transport: Transport::new(plan.security.as_ref(), count),
             context: Context::new(Arc::clone(plan), thread),
@@ -188,7 +189,7 @@ impl Crowd {
         let may_sleep = !self.context.plan.busy_poll && sends == 0 && !self.turns.was_busy;
         let sleep_ns = if may_sleep { until_ns.saturating_sub(self.now_ns()) } else { 0 };
         if sleep_ns > SPIN_NS {
-            self.ring.wait(Duration::from_nanos(sleep_ns - SPIN_NS))?;
+            self.ring.wait(Some(Duration::from_nanos(sleep_ns - SPIN_NS)), || false)?;
             self.turns.note_slept(self.now_ns());
         } else {
             self.ring.enter()?;

@@ -255,6 +255,11 @@ struct Flags {
     #[arg(long, value_name = "N", value_parser = threads)]
     acceptors: Option<NonZeroUsize>,
 
+    /// Look for something to do for so long before a shard sleeps, up to 10ms: answers come sooner, and an idle shard
+    /// uses more of its core.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    busy_poll: Duration,
+
     /// Most connected clients [default: what the descriptor limit allows].
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     max_clients: Option<usize>,
@@ -376,6 +381,7 @@ impl Flags {
                 (None, None) => Placement::every_core(),
             },
             acceptors: self.acceptors,
+            busy_poll: self.busy_poll,
             max_clients: self.max_clients,
             max_clients_per_address: self.max_clients_per_address,
             connect_rate_per_address: self.connect_rate_per_address,

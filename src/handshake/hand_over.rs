@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{Permit, Receiver, Sender, channel};
 
 use super::Admission;
 use crate::permit::{ShardLoad, ShardPermit};
+use crate::ring::Waker;
 
 /// Connections that may wait for one shard to take them.
 ///
@@ -26,6 +27,7 @@ const SLACK_DIVISOR: usize = 10;
 struct Entrance {
     queue: Sender<Admission>,
     load: ShardLoad,
+    waker: Waker,
     /// The core that it is pinned to, if it is.
     core: Option<usize>,
 }
@@ -35,15 +37,19 @@ struct Entrance {
 pub struct HandOver(Vec<Entrance>);
 
 impl HandOver {
-    /// The ways to shards on these cores, `None` for one that is not pinned; and the queues' other ends, in the same
-    /// order.
+    /// The ways to shards on these cores, `None` for one that is not pinned, which these wake; and the queues' other
+    /// ends, in the same order.
     #[must_use]
-    pub fn new(cores: impl IntoIterator<Item = Option<usize>>) -> (Self, Vec<Receiver<Admission>>) {
+    pub fn new(
+        cores: impl IntoIterator<Item = Option<usize>>,
+        wakers: &[Waker],
+    ) -> (Self, Vec<Receiver<Admission>>) {
         let (entrances, admissions) = cores
             .into_iter()
-            .map(|core| {
+            .zip(wakers)
+            .map(|(core, waker)| {
                 let (queue, admissions) = channel(ADMISSIONS_MAX);
-                (Entrance { queue, load: ShardLoad::default(), core }, admissions)
+                (Entrance { queue, load: ShardLoad::default(), waker: waker.clone(), core }, admissions)
             })
             .unzip();
         (Self(entrances), admissions)
@@ -56,7 +62,7 @@ impl HandOver {
         let entrance = self.choose(incoming_cpu)?;
         let load = entrance.load.enter();
         let place = entrance.queue.reserve().await.ok()?;
-        Some(Reservation { place, load })
+        Some(Reservation { place, load, waker: &entrance.waker })
     }
 
     /// Shards whose queue is full are left out unless all are: one that is late should not delay those who could go
@@ -75,6 +81,7 @@ impl HandOver {
 pub(super) struct Reservation<'a> {
     place: Permit<'a, Admission>,
     load: ShardPermit,
+    waker: &'a Waker,
 }
 
 impl Reservation<'_> {
@@ -82,6 +89,7 @@ impl Reservation<'_> {
     pub(super) fn hand_over(self, mut admission: Admission) {
         admission.permit = admission.permit.counted_on(self.load);
         self.place.send(admission);
+        self.waker.wake();
     }
 }
 
@@ -109,6 +117,11 @@ mod tests {
     use super::*;
 
     const CORES: [Option<usize>; 3] = [Some(4), Some(5), Some(6)];
+
+    fn hand_over_to(shards: usize) -> (HandOver, Vec<Receiver<Admission>>) {
+        let wakers: Vec<_> = (0..shards).map(|_| Waker::new().expect("an eventfd")).collect();
+        HandOver::new(vec![None; shards], &wakers)
+    }
 
     fn chosen(connections: [usize; 3], incoming_cpu: Option<usize>) -> Option<usize> {
         choose_shard(&connections, &CORES, incoming_cpu, |_| true)
@@ -147,7 +160,7 @@ mod tests {
     /// Goal: those who come at once are spread, though no shard has taken any of them yet.
     #[tokio::test]
     async fn a_burst_is_spread_before_any_shard_has_seen_it() {
-        let (hand_over, _admissions) = HandOver::new([None, None, None]);
+        let (hand_over, _admissions) = hand_over_to(3);
         let mut reservations = Vec::new();
         for _ in 0..30 {
             reservations.push(hand_over.reserve(None).await.expect("a place"));
@@ -162,7 +175,7 @@ mod tests {
     /// Goal: one shard that takes nothing delays nobody while others have room, and when none has, all wait.
     #[tokio::test]
     async fn a_full_queue_is_passed_by_while_another_one_has_room() {
-        let (hand_over, mut admissions) = HandOver::new([None, None]);
+        let (hand_over, mut admissions) = hand_over_to(2);
         // The second has more connections, so the first would be chosen.
         let _inside: Vec<ShardPermit> =
             (0..3 * ADMISSIONS_MAX).map(|_| hand_over.0[1].load.enter()).collect();

@@ -1,11 +1,8 @@
-//! Descriptors between libraries: owned ones out of a library that only lends the number, awaitable ones for
-//! the runtime, and what the kernel says of a socket that another library owns.
+//! Descriptors between libraries: owned ones out of a library that only lends the number, and what the kernel says
+//! of a socket that another library owns.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// A second descriptor for the same socket (dup(2) with close-on-exec), so that the first may be closed by
 /// the library that owns it.
@@ -44,19 +41,4 @@ pub fn unacknowledged_bytes(socket: &impl AsRawFd) -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(u64::try_from(bytes).unwrap_or(0))
-}
-
-/// Registers a descriptor with the runtime, to await its readiness.
-///
-/// # Errors
-///
-/// What `epoll_ctl(2)` reports.
-///
-/// # Panics
-///
-/// Outside of a tokio runtime with I/O enabled.
-pub fn awaitable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` names one descriptor for as long as it lives, and keeps it open; the `AsyncFd`
-    // owns it and deregisters it before it is closed.
-    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }

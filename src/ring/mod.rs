@@ -1,4 +1,4 @@
-//! The floor's raw ring: every socket operation of established connections, behind an interface that
+//! A shard's ring: every socket operation of established connections, behind an interface that
 //! safe code cannot misuse.
 //!
 //! The ring owns the sockets that are attached to it. Submitting a send hands over the frames; its
@@ -19,11 +19,12 @@ mod slot;
 mod submission;
 mod token;
 mod trial;
+mod waker;
 
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -31,11 +32,12 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use crate::connection_id::ConnectionId;
 pub use allocator::{Heap, give_back_ends, heap, trim};
 use buffers::Buffers;
-pub use descriptor::{awaitable, duplicate, incoming_cpu, unacknowledged_bytes};
-use slot::{InFlight, Receive, Slot, Vectors};
+pub use descriptor::{duplicate, incoming_cpu, unacknowledged_bytes};
+use slot::{InFlight, Receive, SendKind, Slot, Vectors};
 pub use submission::{BATCH_FRAMES_MAX, CloseMode, Completion, SendBatch, Submission};
 use token::Operation;
 pub use trial::retrying_enomem;
+pub use waker::Waker;
 
 /// Sizes of a ring.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +52,9 @@ pub struct Options {
     pub buffers: u16,
     /// Bytes of a receive buffer.
     pub buffer_bytes: u32,
+    /// Whether sends that succeed at once are to have no completion, which spares a system call for each round trip. It is
+    /// tried out first, and left where the kernel does otherwise.
+    pub immediate_sends: bool,
 }
 
 impl Default for Options {
@@ -63,6 +68,7 @@ impl Default for Options {
             // 8 MiB, of which only what has been used is resident.
             buffers: 4096,
             buffer_bytes: 2048,
+            immediate_sends: true,
         }
     }
 }
@@ -77,6 +83,9 @@ const SEND_BYTES_MAX: usize = 1 << 30;
 /// Completions that are collected before they are handled. There are hardly more at a time: as many receives as there
 /// are buffers, and a send for each connection.
 const COLLECTED_MAX: usize = 65_536;
+
+/// The connection in the token of an operation that is no connection's.
+const NOBODY: ConnectionId = ConnectionId { index: 0, generation: 0 };
 
 /// What a completion queue entry says, copied out before anything is handled.
 #[derive(Clone, Copy, Debug)]
@@ -107,11 +116,22 @@ pub struct Ring {
     ring: IoUring,
     buffers: Buffers,
     slots: Vec<Option<Slot>>,
-    event: OwnedFd,
+    waker: Waker,
+    /// Where the kernel writes what it reads of the waker's event.
+    wake_value: Box<u64>,
+    /// True exactly while that read is with the kernel.
+    is_wake_armed: bool,
+    /// True once the ring is being dropped: then the event is not read again.
+    is_ending: bool,
     /// Collected, not yet handled.
     collected: VecDeque<RawCompletion>,
     /// Ended, not yet reported.
     closed: VecDeque<ConnectionId>,
+    has_immediate_sends: bool,
+    /// Connections with an immediate send that was queued, and is not known to have left.
+    unsettled: Vec<ConnectionId>,
+    /// Connections whose immediate send has left, which is to be reported.
+    sent: VecDeque<ConnectionId>,
     /// Connections whose receive found no buffer.
     starved: Vec<ConnectionId>,
     /// True when some were starved as of the last collected completion.
@@ -125,13 +145,13 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Sets up a ring owned by the calling thread.
+    /// Sets up a ring owned by the calling thread, which other threads wake with `waker`. A waker is of use to one ring.
     ///
     /// # Errors
     ///
     /// What `io_uring_setup(2)` and `io_uring_register(2)` report: `ENOSYS` without io_uring, `EPERM` when
     /// it is forbidden, `EINVAL` before Linux 6.1, `ENOMEM`, `EMFILE`.
-    pub fn new(options: Options) -> io::Result<Self> {
+    pub fn new(options: Options, waker: Waker) -> io::Result<Self> {
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -140,40 +160,31 @@ impl Ring {
             .setup_cqsize(options.completions)
             .build(options.submissions)?;
         let buffers = Buffers::register(&ring, options.buffers, options.buffer_bytes)?;
-        let event = rustix::event::eventfd(
-            0,
-            rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
-        )?;
-        ring.submitter().register_eventfd(event.as_raw_fd())?;
-        Ok(Self {
+        let mut ring = Self {
             ring,
             buffers,
             slots: Vec::new(),
-            event,
+            waker,
+            wake_value: Box::new(0),
+            is_wake_armed: false,
+            is_ending: false,
             collected: VecDeque::new(),
             closed: VecDeque::new(),
+            has_immediate_sends: false,
+            unsettled: Vec::new(),
+            sent: VecDeque::new(),
             starved: Vec::new(),
             is_short_of_buffers: false,
             lent: None,
             attached: 0,
             failure: None,
             counts: Counts::default(),
-        })
-    }
-
-    /// True when, at the last [`Ring::next_completion`] that was `None`, connections had bytes waiting for which
-    /// there had been no buffer. The next [`Ring::enter`] receives them.
-    #[must_use]
-    pub fn is_short_of_buffers(&self) -> bool {
-        self.is_short_of_buffers
-    }
-
-    /// An eventfd that becomes readable when there is something to collect and [`Ring::is_idle`] has been
-    /// asked before. (Under `DEFER_TASKRUN` the ring's own descriptor does not.) It is made for edge
-    /// triggered use: nobody needs to read it.
-    #[must_use]
-    pub fn event_descriptor(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
+        };
+        ring.has_immediate_sends = options.immediate_sends && ring.try_immediate_sends()?;
+        ring.arm_wake();
+        // What was tried is not the caller's.
+        ring.counts = Counts::default();
+        Ok(ring)
     }
 
     /// How often this ring did what, since it was made.
@@ -182,10 +193,29 @@ impl Ring {
         self.counts
     }
 
+    /// Whether sends that succeed at once have no completion: where that was asked for and the kernel can do it.
+    #[must_use]
+    pub fn has_immediate_sends(&self) -> bool {
+        self.has_immediate_sends
+    }
+
     /// How many connections are attached.
     #[must_use]
     pub fn attached_count(&self) -> usize {
         self.attached
+    }
+
+    /// How many sends were queued whose end is not known yet.
+    #[must_use]
+    pub fn unsettled_count(&self) -> usize {
+        self.unsettled.len()
+    }
+
+    /// True when, at the last [`Ring::next_completion`] that was `None`, connections had bytes waiting for which
+    /// there had been no buffer. The next [`Ring::enter`] receives them.
+    #[must_use]
+    pub fn is_short_of_buffers(&self) -> bool {
+        self.is_short_of_buffers
     }
 
     /// Takes over a socket and starts to receive on it. It may still be connecting.
@@ -205,6 +235,7 @@ impl Ring {
             receive: Receive::Paused,
             paused: false,
             send: None,
+            is_congested: false,
             closing: None,
         });
         self.attached += 1;
@@ -240,38 +271,70 @@ impl Ring {
     ///
     /// What `io_uring_enter(2)` reports beyond what a later call mends; it means that the ring is unusable.
     pub fn enter(&mut self) -> io::Result<()> {
-        self.give_back_lent();
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
-        }
+        self.prepare()?;
         self.flush_submissions()?;
+        self.collect_all()
+    }
+
+    /// As [`Ring::enter`], but sleeps until something has completed, the ring's [`Waker`] is used, or `timeout` has
+    /// passed, if there is one. `has_news` is asked when the waker can be used, and says that there is no need to sleep.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ring::enter`].
+    pub fn wait(&mut self, timeout: Option<Duration>, has_news: impl FnOnce() -> bool) -> io::Result<()> {
+        self.prepare()?;
+        if !self.has_nothing_to_report() || !self.ring.completion().is_empty() {
+            return self.enter();
+        }
+        self.waker.publish_sleep();
+        let outcome =
+            if has_news() { self.flush_submissions() } else { self.submit_and_wait_for(1, timeout) };
+        self.waker.publish_awake();
+        outcome?;
+        self.collect_all()
+    }
+
+    /// Submits what is queued, and collects nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ring::enter`].
+    pub fn submit_queued(&mut self) -> io::Result<()> {
+        self.prepare()?;
+        self.flush_submissions()
+    }
+
+    /// True when the next [`Ring::enter`] has something to collect.
+    pub fn has_completions(&mut self) -> bool {
+        !self.has_nothing_to_report() || !self.ring.completion().is_empty() || self.has_deferred_work()
+    }
+
+    /// What comes ahead of each call into the kernel.
+    fn prepare(&mut self) -> io::Result<()> {
+        self.give_back_lent();
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Collects what has completed, and has the kernel complete what it has deferred.
+    fn collect_all(&mut self) -> io::Result<()> {
         self.collect();
-        // Since Linux 6.13 a call runs 20 pieces of deferred work, or as many as it waits for: it is asked for more
-        // than there are, and not to wait. What had overflowed is flushed by the same call, for which there is room
-        // now.
+        // Since Linux 6.13 a call runs 20 pieces of deferred work, or as many as it waits for: it is asked for more than
+        // there are, and not to wait. What had overflowed is flushed by the same call, for which there is room now.
         while self.has_deferred_work() && self.collected.len() < COLLECTED_MAX {
             let before = self.collected.len();
-            self.submit_and_wait_for(DEFERRED_WORK_MAX, &types::Timespec::new())?;
+            self.submit_and_wait_for(DEFERRED_WORK_MAX, Some(Duration::ZERO))?;
             self.collect();
             if self.collected.len() == before {
                 break;
             }
         }
+        self.settle_sends();
         Ok(())
     }
 
-    /// As [`Ring::enter`], but sleeps until something has completed or `timeout` has passed.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Ring::enter`].
-    pub fn wait(&mut self, timeout: Duration) -> io::Result<()> {
-        self.give_back_lent();
-        if self.collected.is_empty() && self.closed.is_empty() && self.ring.completion().is_empty() {
-            let timeout = types::Timespec::new().sec(timeout.as_secs()).nsec(timeout.subsec_nanos());
-            self.submit_and_wait_for(1, &timeout)?;
-        }
-        self.enter()
+    fn has_nothing_to_report(&self) -> bool {
+        self.collected.is_empty() && self.closed.is_empty() && self.sent.is_empty()
     }
 
     /// True while the kernel may have completions that it makes only when it is entered, or has no room for. It does
@@ -283,48 +346,14 @@ impl Ring {
     }
 
     /// Submits what is queued, and waits until so many have completed or the time is up.
-    fn submit_and_wait_for(&mut self, completions: usize, timeout: &types::Timespec) -> io::Result<()> {
-        let args = types::SubmitArgs::new().timespec(timeout);
+    fn submit_and_wait_for(&mut self, completions: usize, timeout: Option<Duration>) -> io::Result<()> {
+        let timespec =
+            timeout.map(|timeout| types::Timespec::new().sec(timeout.as_secs()).nsec(timeout.subsec_nanos()));
+        let args = types::SubmitArgs::new();
+        let args = timespec.as_ref().map_or(args, |timespec| args.timespec(timespec));
         match self.ring.submitter().submit_with_args(completions, &args) {
             Err(error) if !is_passing(&error) && error.raw_os_error() != Some(libc::ETIME) => Err(error),
             _ => Ok(()),
-        }
-    }
-
-    /// True when nothing is waiting to be collected; the event descriptor then tells when that changes.
-    /// Until it is asked, nothing is signalled, which spares the kernel a wake-up for each completion of a
-    /// busy turn.
-    pub fn is_idle(&mut self) -> bool {
-        if !self.collected.is_empty() || !self.closed.is_empty() {
-            return false;
-        }
-        self.ring.completion().enable_eventfd();
-        // Checked after enabling, so that what arrives in between is either seen here or signalled. The
-        // fence pairs with the kernel's, which adds the work before it reads the flag.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        if self.has_deferred_work()
-            && let Err(error) = self.submit_and_wait_for(DEFERRED_WORK_MAX, &types::Timespec::new())
-        {
-            self.failure = Some(error);
-        }
-        let is_submitted = self.ring.submission().is_empty();
-        let idle = is_submitted && self.failure.is_none() && self.ring.completion().is_empty();
-        if !idle {
-            self.ring.completion().disable_eventfd();
-        }
-        idle
-    }
-
-    /// Makes the event descriptor readable, for a caller that has more to do and wants to be back at once.
-    ///
-    /// # Errors
-    ///
-    /// None that an eventfd in use can have.
-    pub fn wake(&self) -> io::Result<()> {
-        match rustix::io::write(&self.event, &1_u64.to_ne_bytes()) {
-            // Its counter is full, so it is readable anyway; this write still made an edge.
-            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -335,6 +364,14 @@ impl Ring {
             if let Some(id) = self.closed.pop_front() {
                 return Some(Completion::Closed(id));
             }
+            if let Some(id) = self.sent.pop_front() {
+                let in_flight = self.slot(id).send.as_ref();
+                let bytes = in_flight.map_or(0, |send| send.batch.remaining_bytes());
+                if let Some(batch) = self.end_send(id) {
+                    return Some(Completion::Sent(id, batch, Ok(bytes)));
+                }
+                continue;
+            }
             let Some(raw) = self.collected.pop_front() else {
                 self.feed_starved();
                 return None;
@@ -342,8 +379,12 @@ impl Ring {
             let (operation, id) = token::unpack(raw.token);
             match operation {
                 Operation::Cancel => {}
+                Operation::Wake => {
+                    self.is_wake_armed = false;
+                    self.arm_wake();
+                }
                 Operation::Send => {
-                    if let Some((batch, result)) = self.end_send(id, raw.result) {
+                    if let Some((batch, result)) = self.step_send(id, raw.result) {
                         return Some(Completion::Sent(id, batch, result));
                     }
                 }
@@ -360,37 +401,101 @@ impl Ring {
     }
 
     fn send(&mut self, id: ConnectionId, batch: SendBatch) {
+        let has_immediate_sends = self.has_immediate_sends;
         let slot = self.slot(id);
         assert!(slot.send.is_none(), "Bug: a second send under way on {id}");
         assert!(slot.closing.is_none(), "Bug: a send on {id} after its close");
-        let socket = types::Fd(slot.socket.as_raw_fd());
-        let (entry, vectors) = if batch.frame_count() == 1 {
-            let bytes = batch.slice(0);
-            // What is longer leaves in several sends, like everything that the kernel takes in part.
-            let len = bytes.len().min(SEND_BYTES_MAX) as u32;
-            (opcode::Send::new(socket, bytes.as_ptr(), len).build(), None)
-        } else {
-            let vectors = Vectors::of(&batch);
-            (opcode::SendMsg::new(socket, &raw const vectors.header).build(), Some(vectors))
+        let kind = match has_immediate_sends && !slot.is_congested {
+            true => SendKind::Immediate,
+            false => SendKind::Waiting,
         };
-        slot.send = Some(InFlight { batch, vectors });
-        // SAFETY: the kernel reads the frames' bytes, and for several the header and vectors. The slot owns
-        // the batch (whose `Rc`s keep the bytes at their address, unchanged) and the boxed vectors until
-        // `end_send` has seen this operation's completion, and `Drop` leaks them if it never came.
-        unsafe { self.push(&entry.user_data(token::pack(Operation::Send, id))) };
+        let vectors = (batch.frame_count() > 1).then(|| Vectors::of(&batch));
+        slot.send = Some(InFlight { batch, kind, vectors });
+        self.push_send(id);
     }
 
-    fn end_send(&mut self, id: ConnectionId, result: i32) -> Option<(SendBatch, io::Result<usize>)> {
+    /// Queues the send that a slot has.
+    fn push_send(&mut self, id: ConnectionId) {
         let slot = self.slot(id);
-        let InFlight { batch, vectors } =
-            slot.send.take().expect("Bug: a send completed that was not under way");
-        drop(vectors);
+        let socket = types::Fd(slot.socket.as_raw_fd());
+        let send = slot.send.as_ref().expect("Bug: a slot without a send");
+        let kind = send.kind;
+        // Without MSG_DONTWAIT the kernel would wait for room, and nobody would learn when the frames are free; without
+        // MSG_WAITALL it would call a short send a success.
+        let flags = if kind == SendKind::Immediate { trial::IMMEDIATE } else { 0 };
+        let entry = match &send.vectors {
+            None => {
+                let bytes = send.batch.slice(0);
+                // What is longer leaves in several sends, like everything that the kernel takes in part.
+                let len = bytes.len().min(SEND_BYTES_MAX) as u32;
+                opcode::Send::new(socket, bytes.as_ptr(), len).flags(flags).build()
+            }
+            Some(vectors) => {
+                opcode::SendMsg::new(socket, &raw const vectors.header).flags(flags as u32).build()
+            }
+        };
+        let entry = match kind {
+            SendKind::Waiting | SendKind::Ended => entry,
+            SendKind::Immediate => entry.flags(squeue::Flags::SKIP_SUCCESS),
+        };
+        // SAFETY: the kernel reads the frames' bytes, and for several the header and vectors. The slot owns
+        // the batch (whose `Rc`s keep the bytes at their address, unchanged) and the boxed vectors until
+        // `end_send`, which is called when this operation's completion was seen, or when `settle_sends` has shown that
+        // there is none to come; and `Drop` leaks them if that never was.
+        unsafe { self.push(&entry.user_data(token::pack(Operation::Send, id))) };
+        if kind == SendKind::Immediate {
+            self.unsettled.push(id);
+        }
+    }
+
+    /// Handles the completion of a send.
+    fn step_send(&mut self, id: ConnectionId, result: i32) -> Option<(SendBatch, io::Result<usize>)> {
+        let slot = self.slot(id);
+        let send = slot.send.as_mut().expect("Bug: a send completed that was not under way");
+        // What an immediate send could not take is sent by one that waits.
+        slot.is_congested = usize::try_from(result) != Ok(send.batch.remaining_bytes());
+        if result == -libc::EAGAIN && slot.closing.is_none() {
+            send.kind = SendKind::Waiting;
+            self.push_send(id);
+            return None;
+        }
+        let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+        self.end_send(id).map(|batch| (batch, result))
+    }
+
+    /// Takes back what a send had that has ended. `None` where that was the last thing that a close waited for.
+    fn end_send(&mut self, id: ConnectionId) -> Option<SendBatch> {
+        let slot = self.slot(id);
+        let InFlight { batch, .. } = slot.send.take().expect("Bug: a send ended that was not under way");
         if slot.closing.is_some() {
             self.finish_close(id);
             return None;
         }
-        let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
-        Some((batch, result))
+        Some(batch)
+    }
+
+    /// Finds the immediate sends that have left.
+    ///
+    /// Such a send ends within the call that submits it, and only one that could not send everything has a completion.
+    /// So when the kernel has taken all that was queued, and has no completion that was not collected, the others have
+    /// succeeded.
+    fn settle_sends(&mut self) {
+        if self.unsettled.is_empty() {
+            return;
+        }
+        let submission = self.ring.submission();
+        if !submission.is_empty() || submission.cq_overflow() {
+            return;
+        }
+        drop(submission);
+        for id in mem::take(&mut self.unsettled) {
+            if let Some(send) = self.live_slot(id).and_then(|slot| slot.send.as_mut())
+                && send.kind == SendKind::Immediate
+            {
+                send.kind = SendKind::Ended;
+                self.sent.push_back(id);
+            }
+        }
     }
 
     fn arm_receive(&mut self, id: ConnectionId) {
@@ -408,6 +513,20 @@ impl Ring {
         // SAFETY: the kernel writes only into buffers of the registered group, which `self.buffers` owns for
         // as long as an operation may be under way (see `Drop`).
         unsafe { self.push(&entry.user_data(token::pack(Operation::Receive, id))) };
+    }
+
+    /// Has the kernel read the waker's event, which completes when the waker is used.
+    fn arm_wake(&mut self) {
+        if self.is_ending {
+            return;
+        }
+        self.is_wake_armed = true;
+        let event = types::Fd(self.waker.event());
+        let entry =
+            opcode::Read::new(event, (&raw mut *self.wake_value).cast(), size_of::<u64>() as u32).build();
+        // SAFETY: the kernel writes 8 bytes to the box, which nothing else looks at, and which lives until this
+        // operation's completion was seen or is leaked by `Drop`.
+        unsafe { self.push(&entry.user_data(token::pack(Operation::Wake, NOBODY))) };
     }
 
     fn pause_receive(&mut self, id: ConnectionId) {
@@ -507,10 +626,7 @@ impl Ring {
     fn feed_starved(&mut self) {
         self.is_short_of_buffers = !self.starved.is_empty();
         for id in mem::take(&mut self.starved) {
-            let still = self.slots[id.index as usize]
-                .as_ref()
-                .is_some_and(|slot| slot.generation == id.generation && slot.receive == Receive::Starved);
-            if still {
+            if self.live_slot(id).is_some_and(|slot| slot.receive == Receive::Starved) {
                 self.arm_receive(id);
             }
         }
@@ -520,6 +636,12 @@ impl Ring {
         if let Some(buffer) = self.lent.take() {
             self.buffers.give_back(buffer);
         }
+    }
+
+    /// The slot of a connection that may have ended.
+    fn live_slot(&mut self, id: ConnectionId) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(id.index as usize)?.as_mut()?;
+        (slot.generation == id.generation).then_some(slot)
     }
 
     fn slot(&mut self, id: ConnectionId) -> &mut Slot {
@@ -551,6 +673,9 @@ impl Ring {
     }
 
     fn flush_submissions(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() {
+            return Ok(());
+        }
         match self.ring.submit() {
             Ok(_) => Ok(()),
             // EBUSY: completions must be collected first, which every caller does next.
@@ -560,7 +685,6 @@ impl Ring {
     }
 
     fn collect(&mut self) {
-        self.ring.completion().disable_eventfd();
         let before = self.collected.len();
         self.collected.extend(self.ring.completion().map(|entry| RawCompletion {
             token: entry.user_data(),
@@ -568,6 +692,17 @@ impl Ring {
             flags: entry.flags(),
         }));
         self.counts.completions += (self.collected.len() - before) as u64;
+        if self.unsettled.is_empty() {
+            return;
+        }
+        for raw in self.collected.range(before..) {
+            if let (Operation::Send, id) = token::unpack(raw.token)
+                && let Some(Some(slot)) = self.slots.get_mut(id.index as usize)
+                && let Some(send) = &mut slot.send
+            {
+                send.kind = SendKind::Ended;
+            }
+        }
     }
 }
 
@@ -600,14 +735,17 @@ impl Drop for Ring {
         for id in open {
             self.close(id, CloseMode::Abort);
         }
+        self.is_ending = true;
+        self.waker.ring();
         for _ in 0..DROP_WAITS_MAX {
             while self.next_completion().is_some() {}
-            if self.attached == 0 || self.wait(DROP_WAIT).is_err() {
+            if self.attached == 0 && !self.is_wake_armed || self.wait(Some(DROP_WAIT), || false).is_err() {
                 break;
             }
         }
-        if self.attached > 0 {
+        if self.attached > 0 || self.is_wake_armed {
             mem::forget(mem::take(&mut self.slots));
+            mem::forget(mem::take(&mut self.wake_value));
             self.buffers.leak();
         }
     }

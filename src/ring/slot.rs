@@ -19,10 +19,22 @@ pub(super) enum Receive {
     Ended,
 }
 
+/// How a send tells that it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendKind {
+    /// It waits in the kernel for as long as it takes, and has a completion.
+    Waiting,
+    /// It is done when it is submitted, and has a completion only if it could not send everything. None was seen so far.
+    Immediate,
+    /// It has ended, which is still to be reported.
+    Ended,
+}
+
 /// A send that is with the kernel, and everything that the kernel may read for it.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) batch: SendBatch,
+    pub(super) kind: SendKind,
     /// The message header and vectors of a batch of several frames; they point into `batch`'s frames.
     pub(super) vectors: Option<Box<Vectors>>,
 }
@@ -60,8 +72,10 @@ pub(super) struct Slot {
     pub(super) receive: Receive,
     /// True when the shard wants no more bytes for now.
     pub(super) paused: bool,
-    /// Present exactly when a send was submitted and its completion has not been handled.
+    /// Present exactly when a send was submitted and its end has not been handled.
     pub(super) send: Option<InFlight>,
+    /// True from a send for which the socket had no room until one that it took whole: the next one waits in the kernel.
+    pub(super) is_congested: bool,
     /// Present once the shard has asked for the end.
     pub(super) closing: Option<CloseMode>,
 }

@@ -12,7 +12,11 @@ use crate::frame::Frame;
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn small() -> Options {
-    Options { submissions: 4, completions: 8, buffers: 4, buffer_bytes: 64 }
+    Options { submissions: 4, completions: 8, buffers: 4, buffer_bytes: 64, immediate_sends: true }
+}
+
+fn new_ring(options: Options) -> Ring {
+    Ring::new(options, Waker::new().unwrap()).unwrap()
 }
 
 fn id(index: u32) -> ConnectionId {
@@ -31,7 +35,7 @@ fn run(ring: &mut Ring, mut handle: impl FnMut(&mut Vec<Submission>, Completion<
     let mut submissions = Vec::new();
     loop {
         assert!(start.elapsed() < LIMIT, "nothing more completed");
-        ring.wait(Duration::from_millis(50)).unwrap();
+        ring.wait(Some(Duration::from_millis(50)), || false).unwrap();
         let mut done = false;
         while let Some(completion) = ring.next_completion() {
             done |= handle(&mut submissions, completion);
@@ -51,7 +55,7 @@ fn frame(bytes: &[u8]) -> Frame {
 
 #[test]
 fn bytes_arrive_in_order_although_buffers_run_out() {
-    let mut ring = Ring::new(small()).unwrap();
+    let mut ring = new_ring(small());
     let (socket, mut peer) = pair();
     ring.attach(id(0), socket);
     let sent: Vec<u8> = (0..10_000u32).map(|n| (n % 251) as u8).collect();
@@ -70,7 +74,7 @@ fn bytes_arrive_in_order_although_buffers_run_out() {
 
 #[test]
 fn a_batch_leaves_in_order_and_short_sends_can_be_continued() {
-    let mut ring = Ring::new(small()).unwrap();
+    let mut ring = new_ring(small());
     let (socket, mut peer) = pair();
     rustix::net::sockopt::set_socket_send_buffer_size(&socket, 4096).unwrap();
     ring.attach(id(3), socket);
@@ -98,8 +102,68 @@ fn a_batch_leaves_in_order_and_short_sends_can_be_continued() {
 }
 
 #[test]
+fn a_send_that_succeeds_at_once_is_reported_without_a_completion() {
+    for immediate_sends in [true, false] {
+        let mut ring = new_ring(Options { immediate_sends, ..small() });
+        let (socket, mut peer) = pair();
+        ring.attach(id(0), socket);
+        ring.enter().unwrap();
+        for round in 1..=100_u64 {
+            let batch = match round % 2 {
+                0 => SendBatch::one(frame(b"one and two"), 0),
+                _ => SendBatch::many([frame(b"one "), frame(b"and two")].into(), 0),
+            };
+            ring.submit(Submission::Send(id(0), batch));
+            ring.enter().unwrap();
+            let sent = ring.next_completion();
+            assert!(matches!(sent, Some(Completion::Sent(to, _, Ok(11))) if to == id(0)), "{sent:?}");
+            assert!(ring.next_completion().is_none());
+            assert_eq!(ring.counts().completions, if immediate_sends { 0 } else { round });
+        }
+        let mut received = vec![0; 1_100];
+        peer.read_exact(&mut received).unwrap();
+        assert_eq!(received, b"one and two".repeat(100));
+    }
+}
+
+#[test]
+fn a_thousand_sends_at_once_are_each_reported_once() {
+    let mut ring = new_ring(small());
+    let peers: Vec<_> = (0..100)
+        .map(|index| {
+            let (socket, peer) = pair();
+            ring.attach(id(index), socket);
+            peer
+        })
+        .collect();
+    let mut reported = vec![0; peers.len()];
+    for round in 1..=10 {
+        // In the end to some of them only.
+        for index in (0..100).filter(|index| round < 5 || index % 3 > 0) {
+            ring.submit(Submission::Send(id(index), SendBatch::one(frame(b"hello"), 0)));
+        }
+        let due = if round < 5 { 100 } else { 66 };
+        let mut sent = 0;
+        run(&mut ring, |_, completion| {
+            if let Completion::Sent(id, batch, result) = completion {
+                assert_eq!(result.unwrap(), batch.remaining_bytes());
+                reported[id.index as usize] += 1;
+                sent += 1;
+            }
+            sent == due
+        });
+        assert!(ring.next_completion().is_none(), "one was reported twice");
+    }
+    for (index, mut peer) in peers.into_iter().enumerate() {
+        let mut received = vec![0; 5 * reported[index]];
+        peer.read_exact(&mut received).unwrap();
+        assert_eq!(received, b"hello".repeat(reported[index]));
+    }
+}
+
+#[test]
 fn closing_waits_for_a_stuck_send_and_reports_the_end_once() {
-    let mut ring = Ring::new(small()).unwrap();
+    let mut ring = new_ring(small());
     let (socket, peer) = pair();
     ring.attach(id(1), socket);
     ring.submit(Submission::Send(id(1), SendBatch::one(frame(&vec![7; 64 << 20]), 0)));
@@ -126,7 +190,7 @@ fn closing_waits_for_a_stuck_send_and_reports_the_end_once() {
 
 #[test]
 fn a_paused_connection_receives_nothing_until_it_is_resumed() {
-    let mut ring = Ring::new(small()).unwrap();
+    let mut ring = new_ring(small());
     let (paused, mut paused_peer) = pair();
     let (other, mut other_peer) = pair();
     ring.attach(id(0), paused);
@@ -152,7 +216,7 @@ fn a_paused_connection_receives_nothing_until_it_is_resumed() {
 
 #[test]
 fn the_end_and_a_reset_of_the_peer_are_told_apart() {
-    let mut ring = Ring::new(small()).unwrap();
+    let mut ring = new_ring(small());
     let (socket, peer) = pair();
     ring.attach(id(0), socket);
     drop(peer);
@@ -172,7 +236,7 @@ fn the_end_and_a_reset_of_the_peer_are_told_apart() {
 
 #[test]
 fn more_completions_than_the_queue_holds_are_not_lost() {
-    let mut ring = Ring::new(small()).unwrap();
+    let mut ring = new_ring(small());
     let pairs: Vec<_> = (0..100).map(|_| pair()).collect();
     let mut peers = Vec::new();
     for (index, (socket, peer)) in (0..).zip(pairs) {
@@ -199,26 +263,65 @@ fn more_completions_than_the_queue_holds_are_not_lost() {
 }
 
 #[test]
-fn the_event_descriptor_tells_of_bytes_that_come_while_idle() {
-    let mut ring = Ring::new(small()).unwrap();
+fn bytes_a_deadline_and_another_thread_each_end_the_wait() {
+    let waker = Waker::new().unwrap();
+    let mut ring = Ring::new(small(), waker.clone()).unwrap();
     let (socket, mut peer) = pair();
     ring.attach(id(0), socket);
-    ring.enter().unwrap();
+    let start = Instant::now();
+    ring.wait(Some(Duration::from_millis(20)), || false).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(20));
     assert!(ring.next_completion().is_none());
-    assert!(ring.is_idle());
-    peer.write_all(b"wake").unwrap();
-    let event = ring.event_descriptor();
-    let mut descriptors = [rustix::event::PollFd::new(&event, rustix::event::PollFlags::IN)];
-    let ready = rustix::event::poll(&mut descriptors, Some(&LIMIT.try_into().unwrap())).unwrap();
-    assert_eq!(ready, 1);
-    run(&mut ring, |_, completion| matches!(completion, Completion::Received(_, b"wake")));
+
+    let writer = std::thread::spawn(move || {
+        peer.write_all(b"wake").unwrap();
+        peer
+    });
+    ring.wait(None, || false).unwrap();
+    assert!(matches!(ring.next_completion(), Some(Completion::Received(_, b"wake"))));
+    assert!(ring.next_completion().is_none());
+    let _peer = writer.join().unwrap();
+
+    for _ in 0..100 {
+        let (publish, published) = std::sync::mpsc::channel();
+        let waker = waker.clone();
+        let other = std::thread::spawn(move || {
+            published.recv().unwrap();
+            waker.wake();
+        });
+        // It is asked for news when the waker works.
+        let has_news = || {
+            publish.send(()).unwrap();
+            false
+        };
+        ring.wait(None, has_news).unwrap();
+        assert!(ring.next_completion().is_none());
+        other.join().unwrap();
+    }
+    ring.wait(None, || true).unwrap();
+}
+
+#[test]
+fn a_thread_that_is_awake_is_not_woken_again() {
+    let waker = Waker::new().unwrap();
+    let mut ring = Ring::new(small(), waker.clone()).unwrap();
+    ring.enter().unwrap();
+    waker.wake();
+    let start = Instant::now();
+    ring.wait(Some(Duration::from_millis(20)), || false).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(20), "a wake-up was left over");
 }
 
 #[test]
 fn one_call_collects_everything_that_has_arrived() {
     const CONNECTIONS: u32 = 200;
-    let mut ring =
-        Ring::new(Options { submissions: 256, completions: 512, buffers: 256, buffer_bytes: 64 }).unwrap();
+    let mut ring = new_ring(Options {
+        submissions: 256,
+        completions: 512,
+        buffers: 256,
+        buffer_bytes: 64,
+        ..Options::default()
+    });
     let mut peers = Vec::new();
     for index in 0..CONNECTIONS {
         let (socket, peer) = pair();
@@ -241,9 +344,10 @@ fn one_call_collects_everything_that_has_arrived() {
 }
 
 #[test]
-fn a_ring_is_idle_when_a_long_message_has_been_received() {
-    let options = Options { submissions: 4, completions: 512, buffers: 256, buffer_bytes: 2048 };
-    let mut ring = Ring::new(options).unwrap();
+fn nothing_is_left_when_a_long_message_has_been_received() {
+    let options =
+        Options { submissions: 4, completions: 512, buffers: 256, buffer_bytes: 2048, ..Options::default() };
+    let mut ring = new_ring(options);
     let (socket, mut peer) = pair();
     ring.attach(id(0), socket);
     ring.enter().unwrap();
@@ -262,6 +366,11 @@ fn a_ring_is_idle_when_a_long_message_has_been_received() {
     });
     ring.enter().unwrap();
     assert!(ring.next_completion().is_none());
-    assert!(ring.is_idle(), "nothing is left to be collected, and yet there is said to be");
+    let start = Instant::now();
+    ring.wait(Some(Duration::from_millis(20)), || false).unwrap();
+    assert!(
+        start.elapsed() >= Duration::from_millis(20),
+        "there is said to be something left to be collected"
+    );
     drop(writer.join().unwrap());
 }

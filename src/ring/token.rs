@@ -9,6 +9,8 @@ pub(super) enum Operation {
     Send = 2,
     /// A request to end one of the other two; its own completion says nothing of interest.
     Cancel = 3,
+    /// The read of the waker's event.
+    Wake = 4,
 }
 
 const INDEX_BITS: u32 = 32;
@@ -29,6 +31,7 @@ pub(super) fn unpack(token: u64) -> (Operation, ConnectionId) {
         1 => Operation::Receive,
         2 => Operation::Send,
         3 => Operation::Cancel,
+        4 => Operation::Wake,
         other => panic!("Bug: the kernel returned a token of the unknown operation {other}"),
     };
     let generation = (token >> INDEX_BITS) as u32 & (ConnectionId::GENERATIONS - 1);

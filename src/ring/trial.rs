@@ -1,14 +1,15 @@
 //! Whether there is memory for a ring, and whether a ring does anything at all.
 
-use std::io;
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use io_uring::{opcode, types};
+use io_uring::{opcode, squeue, types};
 
 use super::token::{self, Operation};
-use super::{Ring, is_passing};
-use crate::connection_id::ConnectionId;
+use super::{NOBODY, Ring, is_passing};
 
 /// How long the kernel may take to do nothing: it does so at once, when it does.
 const TIME_MAX: Duration = Duration::from_secs(1);
@@ -38,7 +39,45 @@ pub fn retrying_enomem<T>(set_up: impl Fn() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
+/// More than a socket with the smallest send buffer takes at once.
+static ZEROES: [u8; 1 << 20] = [0; 1 << 20];
+
+/// How a send ends that is not to wait, and whose success is not to be reported.
+pub(super) const IMMEDIATE: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+
 impl Ring {
+    /// Whether the kernel does with immediate sends what `Ring::settle_sends` relies on: one that succeeds has no
+    /// completion and has left, and one that the socket takes in part or not at all has its completion when the call that
+    /// submits it returns. For a new ring, which has nothing else under way.
+    ///
+    /// # Errors
+    ///
+    /// What `socketpair(2)` and `io_uring_enter(2)` report.
+    pub(super) fn try_immediate_sends(&mut self) -> io::Result<bool> {
+        let (ours, mut peer) = UnixStream::pair()?;
+        rustix::net::sockopt::set_socket_send_buffer_size(&ours, 0)?;
+        peer.set_nonblocking(true)?;
+        let succeeds = self.try_send(&ours, 1)?.is_none();
+        let has_left = peer.read(&mut [0; 2]).is_ok_and(|bytes| bytes == 1);
+        let is_short = self.try_send(&ours, ZEROES.len())?;
+        let is_short = is_short.is_some_and(|sent| 0 < sent && (sent as usize) < ZEROES.len());
+        let is_refused = self.try_send(&ours, 1)? == Some(-libc::EAGAIN);
+        Ok(succeeds && has_left && is_short && is_refused)
+    }
+
+    /// Sends so many bytes, and returns the result if there is a completion.
+    fn try_send(&mut self, socket: &UnixStream, bytes: usize) -> io::Result<Option<i32>> {
+        let entry = opcode::Send::new(types::Fd(socket.as_raw_fd()), ZEROES.as_ptr(), bytes as u32)
+            .flags(IMMEDIATE)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(token::pack(Operation::Send, NOBODY));
+        // SAFETY: the kernel reads at most all of a static, however long the send takes.
+        unsafe { self.push(&entry) };
+        self.flush_submissions()?;
+        Ok(self.ring.completion().next().map(|entry| entry.result()))
+    }
+
     /// Has the kernel do nothing (`IORING_OP_NOP`), and waits for its word that it has: a filter of system calls
     /// may allow to set a ring up, and not to use it. For a new ring, which has nothing else under way.
     ///
@@ -46,8 +85,7 @@ impl Ring {
     ///
     /// What `io_uring_enter(2)` reports; `ETIME` when nothing has come back.
     pub fn try_out(&mut self) -> io::Result<()> {
-        let nobody = ConnectionId { index: 0, generation: 0 };
-        let entry = opcode::Nop::new().build().user_data(token::pack(Operation::Cancel, nobody));
+        let entry = opcode::Nop::new().build().user_data(token::pack(Operation::Cancel, NOBODY));
         // SAFETY: the kernel reads and writes no memory of ours for it.
         unsafe { self.push(&entry) };
         let timespec = types::Timespec::new().sec(TIME_MAX.as_secs());

@@ -29,7 +29,7 @@
 //! ```
 //!
 //! - [`handshake`] does what happens once for each connection, with [`protocol`] to tell it what a request means.
-//! - [`shard::floor`] does what happens for each message. It waits, collects completions from its [`ring`],
+//! - [`shard::event_loop`] does what happens for each message. It waits, collects completions from its [`ring`],
 //!   steps the state machine [`shard::Shard`], and submits what that asks for.
 //! - [`dialect`] turns messages into commands and events into bytes; [`hub`] knows rooms, and no sockets.
 //!   Each room has one home shard, to which everything that changes it is sent as a [`hub::Request`], and
@@ -63,7 +63,7 @@
 //! [`preflight`]: crate::preflight
 //! [`handshake`]: crate::handshake
 //! [`protocol`]: crate::protocol
-//! [`shard::floor`]: crate::shard::floor
+//! [`shard::event_loop`]: crate::shard::event_loop
 //! [`shard::Shard`]: crate::shard::Shard
 //! [`dialect`]: crate::dialect
 //! [`mesh`]: crate::mesh
@@ -97,8 +97,8 @@ use crate::mesh::{Mailbox, Mesh, ShardStopped};
 use crate::metrics::Metrics;
 use crate::permit::ClientPlaces;
 use crate::preflight::Capacity;
-use crate::ring::{self, Ring};
-use crate::shard::floor::{self, Floor};
+use crate::ring::{self, Ring, Waker};
+use crate::shard::event_loop::{self, EventLoop};
 use crate::shard::stage::Stage;
 use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
 use crate::storage::{
@@ -241,7 +241,8 @@ async fn serve(
     let places = ClientPlaces::new(capacity.max_clients);
     let acceptors = config.acceptor_count();
     let metrics = Metrics::new(usize::from(shards), acceptors, places.clone());
-    let (hand_over, admissions) = HandOver::new(config.placement.cores());
+    let wakers = (0..shards).map(|_| Waker::new()).collect::<io::Result<Vec<_>>>()?;
+    let (hand_over, admissions) = HandOver::new(config.placement.cores(), &wakers);
     let acceptors_start = AcceptorsStart {
         hand_over,
         intake: intake_seen,
@@ -263,18 +264,19 @@ async fn serve(
     let (restored, links) = match history {
         None => (None, Vec::new()),
         Some((file, restored)) => {
-            let (thread, links) = spawn_storage(file, &common)?;
+            let (thread, links) = spawn_storage(file, &common, wakers.clone())?;
             threads.push(thread);
             (Some(restored), links)
         }
     };
-    threads.extend(spawn_shards(&common, admissions, restored.as_ref(), links)?);
+    threads.extend(spawn_shards(&common, &wakers, admissions, restored.as_ref(), links)?);
     threads.extend(spawn_acceptors(&common, &acceptors_start, &listener)?);
     // The last report is that of the last thread.
     drop((common, acceptors_start));
     // Shards go through the stages of a shutdown while acceptors answer that there is one; in the end all return.
     let begin = |next: Stage| {
         stage.send_replace(next);
+        wakers.iter().for_each(Waker::wake);
         if next == Stage::Stopped {
             intake.send_replace(Intake::Closed);
             listener.close();
@@ -375,9 +377,10 @@ async fn serve(
 fn spawn_storage(
     file: HistoryFile,
     common: &Common,
+    shards: Vec<Waker>,
 ) -> Result<(JoinHandle<()>, Vec<StorageLink>), ServerError> {
     let metrics = Arc::clone(common.metrics.storage());
-    let (writer, links) = HistoryWriter::new(file, &common.directory, metrics);
+    let (writer, links) = HistoryWriter::new(file, &common.directory, shards, metrics);
     let ending = Ending { report: common.report.clone(), outcome: Err(ServerError::Storage) };
     let thread = thread::Builder::new().name("storage".to_owned());
     let thread = thread.spawn(move || ending.finish(writer.run().map_err(ServerError::from)))?;
@@ -387,17 +390,20 @@ fn spawn_storage(
 /// Starts a thread for each shard.
 fn spawn_shards(
     common: &Common,
+    wakers: &[Waker],
     admissions: Vec<mpsc::Receiver<Admission>>,
     restored: Option<&Restored>,
     storage: Vec<StorageLink>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
-    let (mesh, mailboxes) = Mesh::new(common.directory.shards());
+    let (mesh, mailboxes) = Mesh::new(wakers.to_vec());
     let verifier = start_verifier(&common.config, &mesh)?;
     let mut storage = storage.into_iter();
     let mut threads = Vec::new();
     let cores = common.config.placement.cores();
-    for (((index, core), admissions), mailbox) in (0..).zip(cores).zip(admissions).zip(mailboxes) {
+    let queues = admissions.into_iter().zip(mailboxes);
+    for (((index, core), waker), (admissions, mailbox)) in (0..).zip(cores).zip(wakers).zip(queues) {
         let start = ShardStart {
+            waker: waker.clone(),
             index: ShardIndex(index),
             core,
             common: common.clone(),
@@ -512,6 +518,7 @@ impl Drop for Ending {
 /// What a shard's thread takes with it.
 struct ShardStart {
     index: ShardIndex,
+    waker: Waker,
     core: Option<usize>,
     common: Common,
     mesh: Mesh,
@@ -529,12 +536,10 @@ impl ShardStart {
         let panicked = failed(io::Error::other("its thread has panicked"));
         let ending = Ending { report: self.common.report.clone(), outcome: Err(panicked) };
         let pinned = self.core.map_or(Ok(()), |core| config::pin(&[core]));
-        let runtime = pinned
-            .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build());
-        ending.finish(runtime.and_then(|runtime| runtime.block_on(self.serve())).map_err(failed));
+        ending.finish(pinned.and_then(|()| self.serve()).map_err(failed));
     }
 
-    async fn serve(self) -> io::Result<()> {
+    fn serve(self) -> io::Result<()> {
         let Common { config, directory, metrics, clock, stage, report } = self.common;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
         let mut shard = Shard::new(settings(&config, self.index), &directory, Arc::clone(&shard_metrics));
@@ -542,10 +547,10 @@ impl ShardStart {
             shard.restore(restored);
         }
         let reached = report.clone();
-        let floor = Floor {
+        let event_loop = EventLoop {
             shard,
             index: self.index,
-            ring: ring::retrying_enomem(|| Ring::new(ring::Options::default()))?,
+            ring: ring::retrying_enomem(|| Ring::new(ring::Options::default(), self.waker.clone()))?,
             mailbox: self.mailbox,
             mesh: self.mesh,
             verifier: self.verifier,
@@ -557,11 +562,13 @@ impl ShardStart {
                 let _ = reached.send(Report::Reached(stage));
             }),
             clock: RunningClock::new(clock),
+            busy_poll: config.busy_poll,
             metrics: shard_metrics,
-            tally: floor::Tally::default(),
+            tally: event_loop::Tally::default(),
+            posted: vec![false; usize::from(directory.shards())],
         };
         let _ = report.send(Report::Ready);
         drop(report);
-        floor.run().await
+        event_loop.run()
     }
 }

@@ -1,5 +1,6 @@
 //! The members that a shard has of one room or topic, and the fan-out to them.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use super::connections::Connections;
@@ -13,6 +14,8 @@ use crate::frame::Frame;
 #[derive(Debug, Default)]
 pub(super) struct Members {
     slots: Vec<u32>,
+    /// The place at which the next fan-out begins, or one that is gone.
+    first: Cell<usize>,
 }
 
 /// A room as one shard sees it.
@@ -60,6 +63,18 @@ impl Members {
     }
 }
 
+impl Members {
+    /// All members, beginning with another one each time, so that nobody always gets a message after everybody else.
+    fn in_turn(&self) -> impl Iterator<Item = u32> {
+        let len = self.slots.len();
+        let first = if self.first.get() < len { self.first.get() } else { 0 };
+        // By the golden section of the whole, those who come first are spread evenly however often it is done.
+        self.first.set((first + (len * 618 / 1_000).max(1)) % len.max(1));
+        let (before, from) = self.slots.split_at(first);
+        from.iter().chain(before).copied()
+    }
+}
+
 /// What a fan-out came to.
 #[derive(Debug, Default)]
 pub(super) struct FanOut {
@@ -80,7 +95,7 @@ pub(super) fn fan_out(
 ) -> FanOut {
     let except = except.map(|id| id.index);
     let mut result = FanOut::default();
-    for &slot in &members.slots {
+    for slot in members.in_turn() {
         if Some(slot) == except {
             continue;
         }

@@ -267,6 +267,15 @@ impl Connection {
         }
     }
 
+    /// True when something is to be done once the send under way has ended.
+    pub(super) fn awaits_send(&self) -> bool {
+        self.phase != Phase::Open
+            || self.is_fin_due
+            || self.out.has_waiting()
+            || self.has_pending()
+            || self.encryption.as_ref().is_some_and(|encryption| encryption.has_waiting())
+    }
+
     /// True while its input must wait: for an answer from a home, or until a long answer has left.
     pub(super) fn is_awaiting(&self) -> bool {
         if self.out.is_over_limit() {

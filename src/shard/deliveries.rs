@@ -148,6 +148,7 @@ impl Shard {
             (Event::Room { .. }, Audience::Room(_)) => self.publish_in_room(&publication, own, now),
             (Event::Relay { topic, kind, payload }, Audience::Topic(_)) => {
                 if let Some(members) = self.topics.get(topic) {
+                    self.is_send_awaited |= publication.timer.is_some();
                     let frame = timed(frames::message(*kind, payload), &publication);
                     self.metrics.broadcasts.add(1);
                     self.metrics.frames_encoded.add(1);
@@ -195,6 +196,7 @@ impl Shard {
         {
             let Some(bytes) = bytes else { continue };
             self.metrics.frames_encoded.add(1);
+            self.is_send_awaited |= publication.timer.is_some();
             let frame = timed(bytes, publication);
             let members = self.rooms[room.get()].members(dialect);
             let result = fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
@@ -217,6 +219,7 @@ impl Shard {
             let own = own.filter(|&own| self.connections.get_mut(own).is_some());
             self.metrics.broadcasts.add(1);
             self.metrics.frames_encoded.add(1);
+            self.is_send_awaited |= publication.timer.is_some();
             let frame = timed(bytes, &publication);
             let result = fan_out(&local.hub, &mut self.connections, &mut self.dirty, &frame, own);
             self.end_fan_out(result, frame.len(), now);

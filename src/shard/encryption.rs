@@ -56,7 +56,15 @@ impl Encryption {
 
     /// True while something is to be sent, or with the ring, beside what waits in the queue.
     pub(super) fn has_unsent(&self) -> bool {
-        self.is_sending || self.resumed.is_some() || self.stream.has_outgoing()
+        self.is_sending || self.has_waiting()
+    }
+
+    /// True while something waits behind what is with the ring: of TLS itself, the rest of a short send, or the rest of a
+    /// batch that was encrypted in part.
+    pub(super) fn has_waiting(&self) -> bool {
+        let is_sealed_in_part =
+            self.sealed.as_ref().is_some_and(|(batch, bytes)| *bytes < batch.remaining_bytes());
+        is_sealed_in_part || self.resumed.is_some() || self.stream.has_outgoing()
     }
 
     /// What to send now, encrypted: `None` when nothing waits or a send is still under way. `scratch` is where
@@ -134,7 +142,7 @@ mod tests {
     use crate::protocol::tls::ServerName;
     use crate::protocol::tls::config::{self, Sessions, Trust};
 
-    /// A connection of the floor's behind its handshake, and its client.
+    /// A connection of a shard behind its handshake, and its client.
     fn connected() -> (Encryption, TlsStream) {
         let directory = tempfile::tempdir().unwrap();
         let [chain, key] = ["chain.pem", "key.pem"].map(|name| directory.path().join(name));

@@ -2,12 +2,12 @@
 //! call.
 //!
 //! Completions of the ring, messages of other shards and the time go in; submissions to the ring and
-//! messages to other shards come out. So the floor drives it from io_uring, and a simulation from any
+//! messages to other shards come out. So the event loop drives it from io_uring, and a simulation from any
 //! interleaving that it can think of.
 //!
 //! - [`handshake`](crate::handshake) is where connections come from: accept, HTTP, upgrade.
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
-//! - [`floor`] is the event loop that does so over a ring and a mesh.
+//! - [`event_loop`] does so over a ring and a mesh.
 //! - The rest is the state machine: `arrival` takes connections in, `encryption` is their TLS, `input` turns
 //!   received bytes into commands, within what `work` allows in a turn, `user`, `sign_in`, `moderation`, `chat` and `hub_user` carry them out, `deliveries` handles
 //!   what homes and other shards say, `acknowledgement` tells senders what became of their messages, `ending`
@@ -22,7 +22,7 @@ mod connections;
 mod deliveries;
 mod encryption;
 mod ending;
-pub mod floor;
+pub mod event_loop;
 mod hub_user;
 mod input;
 mod moderation;
@@ -37,6 +37,7 @@ mod user;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -133,6 +134,8 @@ pub struct Shard {
     work: u64,
     /// What reading may still do in this turn.
     reading_left: u64,
+    /// True when a send was submitted whose end leads to more, or is timed: see [`Shard::take_is_send_awaited`].
+    is_send_awaited: bool,
     /// Attempts to sign in, at most one of each connection, on their way to the verifier.
     attempts: VecDeque<Attempt<Origin>>,
     /// True when messages are acknowledged only once they are on the disk.
@@ -174,6 +177,7 @@ impl Shard {
             closing: VecDeque::new(),
             work: 0,
             reading_left: work::READING_MAX,
+            is_send_awaited: false,
             attempts: VecDeque::new(),
             is_durable: false,
             own_requests: VecDeque::new(),
@@ -265,6 +269,8 @@ impl Shard {
                 }
                 Ok(submission) => {
                     connection.is_dirty = false;
+                    self.is_send_awaited |=
+                        matches!(submission, Some(Submission::Send(..))) && connection.awaits_send();
                     self.dirty.pop_front();
                     if submission.is_some() {
                         return submission;
@@ -275,6 +281,13 @@ impl Shard {
             }
         }
         None
+    }
+
+    /// True when, since the last call, a send was submitted whose end leads to more: then it should be known soon, and
+    /// else may be told of with whatever comes next.
+    #[must_use]
+    pub fn take_is_send_awaited(&mut self) -> bool {
+        mem::take(&mut self.is_send_awaited)
     }
 
     /// True while [`Shard::poll_submission`] may have something.

@@ -363,6 +363,11 @@ impl OutQueue {
         waiting + resumed + usize::from(self.in_flight_frames)
     }
 
+    /// True while frames wait that are not under way.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.queued_frames() > usize::from(self.in_flight_frames)
+    }
+
     /// What the peer could have read by now.
     fn unsent_bytes(&self) -> usize {
         self.waiting_bytes + self.in_flight_bytes

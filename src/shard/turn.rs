@@ -1,7 +1,7 @@
 //! A turn of a shard: in which order it takes what has come and gives away what follows from it, and when
 //! the next turn is due.
 //!
-//! The floor runs turns over a ring and a mesh, a simulation over models of both; the order is the same,
+//! The event loop runs turns over a ring and a mesh, a simulation over models of both; the order is the same,
 //! because it stands here and nowhere else. Nothing in here waits, allocates or knows a descriptor.
 
 use super::{Shard, work};
@@ -61,33 +61,19 @@ pub trait Surroundings {
     fn submit(&mut self, submission: Submission);
 }
 
-/// A message of another shard.
-#[derive(Debug)]
-pub enum Message {
-    /// For a room, topic or user of this shard.
-    Request(Request),
-    /// For its members.
-    Delivery(Delivery),
-}
-
 /// A class of messages between shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// [`Message::Request`].
+    /// For a room, topic or user of the other shard: [`Request`].
     Requests,
-    /// [`Message::Delivery`].
+    /// For its members: [`Delivery`].
     Deliveries,
 }
 
-/// One turn: collect, step, submit. `first` is the message that has ended the wait for it, if one has.
+/// One turn: collect, step, submit.
 ///
 /// Newcomers are admitted ahead of it: see [`Shard::admit`].
-pub fn run(shard: &mut Shard, around: &mut impl Surroundings, first: Option<Message>, now: Now) {
-    match first {
-        Some(Message::Request(request)) => shard.handle_request(request, now),
-        Some(Message::Delivery(delivery)) => shard.handle_delivery(delivery, now),
-        None => {}
-    }
+pub fn run(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
     while let Some(completion) = around.next_completion() {
         shard.handle_completion(completion, now);
     }

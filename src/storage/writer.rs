@@ -18,6 +18,7 @@ use super::database::{DatabaseError, LogState};
 use super::history::{HistoryFile, WriteError, last_of_each_room};
 use crate::hub::{Directory, Receipt, WRITES_UNANSWERED_MAX, Write};
 use crate::metrics::StorageMetrics;
+use crate::ring::Waker;
 
 /// Messages of one batch. A larger one would make the first of them wait for longer than it takes to write
 /// two, and hold more of the log in memory.
@@ -46,8 +47,8 @@ pub struct HistoryWriter {
     file: HistoryFile,
     directory: Directory,
     writes: Receiver<Write>,
-    /// By shard.
-    receipts: Vec<UnboundedSender<Vec<Receipt>>>,
+    /// By shard, with what wakes it.
+    receipts: Vec<(UnboundedSender<Vec<Receipt>>, Waker)>,
     metrics: Arc<StorageMetrics>,
     /// True while writing fails.
     is_failing: bool,
@@ -58,20 +59,21 @@ pub struct HistoryWriter {
 }
 
 impl HistoryWriter {
-    /// A writer of this file, and the links of all shards to it, in order.
+    /// A writer of this file, and the links to it of all shards, which these wake, in order.
     #[must_use]
     pub fn new(
         file: HistoryFile,
         directory: &Directory,
+        shards: Vec<Waker>,
         metrics: Arc<StorageMetrics>,
     ) -> (Self, Vec<StorageLink>) {
-        let shards = usize::from(directory.shards());
         // A shard exceeds its share by what one turn's requests lead to.
-        let (writes, written) = sync_channel(shards * 2 * WRITES_UNANSWERED_MAX);
-        let (receipts, links) = (0..shards)
-            .map(|_| {
+        let (writes, written) = sync_channel(shards.len() * 2 * WRITES_UNANSWERED_MAX);
+        let (receipts, links) = shards
+            .into_iter()
+            .map(|waker| {
                 let (receipt, receipts) = unbounded_channel();
-                (receipt, StorageLink { writes: writes.clone(), receipts })
+                ((receipt, waker), StorageLink { writes: writes.clone(), receipts })
             })
             .unzip();
         metrics.is_durable.set(1);
@@ -141,9 +143,8 @@ impl HistoryWriter {
         self.metrics.is_durable.set(0);
         self.metrics.is_failing.set(1);
         self.metrics.failures.add(1);
-        for receipts in &self.receipts {
-            // A shard that is gone needs no word.
-            let _ = receipts.send(vec![Receipt::Withdrawn]);
+        for shard in &self.receipts {
+            send(shard, vec![Receipt::Withdrawn]);
         }
     }
 
@@ -203,11 +204,17 @@ impl HistoryWriter {
             };
             by_shard[usize::from(self.directory.home(room).0)].push(receipt);
         }
-        for (receipts, to) in by_shard.into_iter().zip(&self.receipts) {
+        for (receipts, shard) in by_shard.into_iter().zip(&self.receipts) {
             if !receipts.is_empty() {
-                // A shard that is gone needs no word.
-                let _ = to.send(receipts);
+                send(shard, receipts);
             }
         }
+    }
+}
+
+/// Sends receipts to a shard, and wakes it. One that is gone needs no word.
+fn send((receipts_to, waker): &(UnboundedSender<Vec<Receipt>>, Waker), receipts: Vec<Receipt>) {
+    if receipts_to.send(receipts).is_ok() {
+        waker.wake();
     }
 }

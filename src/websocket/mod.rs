@@ -2,8 +2,8 @@
 //! same for both.
 //!
 //! Everything that is said follows RFC 6455 to the letter, from [`crate::protocol`], which this module shares
-//! with the server's floor; here it meets sockets, tasks and time. A task for each connection is what is easiest
-//! to write and to read; the floor is for those who need ten thousand connections at the price of a few hundred
+//! with the server's event loop; here it meets sockets, tasks and time. A task for each connection is what is easiest
+//! to write and to read; the event loop is for those who need ten thousand connections at the price of a few hundred
 //! bytes each.
 //!
 //! - [`listen`] serves sockets, [`serve`] requests that may become sockets, and [`upgrade`] makes a socket of a

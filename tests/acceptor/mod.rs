@@ -22,6 +22,7 @@ use uproar::protocol::head::HEAD_BYTES_MAX;
 use uproar::protocol::origin::OriginPolicy;
 use uproar::protocol::response::{Response, Status};
 use uproar::protocol::tls::ServerConfig;
+use uproar::ring::Waker;
 
 /// How long a test waits for something before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -117,7 +118,7 @@ impl OpenAcceptor {
         listener.set_nonblocking(true).expect("set");
         let turn_ms = Arc::new(AtomicU64::new(0));
         let places = ClientPlaces::new(settings.clients_max);
-        let (hand_over, mut admissions) = HandOver::new([None]);
+        let (hand_over, mut admissions) = HandOver::new([None], &[Waker::new().expect("an eventfd")]);
         let (events_sender, events) = channel();
         let (intake, intake_seen) = watch::channel(Intake::Open);
         let (drained_sender, drained) = channel();

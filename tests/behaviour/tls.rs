@@ -114,7 +114,7 @@ async fn broken_records_end_their_own_connection_alone(launch: Launch) {
     let broken = [record(20, 1), record(21, 40), record(22, 40), record(23, 40), record(99, 40)];
     let broken = broken.into_iter().chain([record(23, 0x4fff), [record(23, 40), record(23, 40)].concat()]);
     for (number, bytes) in broken.enumerate() {
-        // Right behind the handshake, and where the floor has it.
+        // Right behind the handshake, and where the shard has it.
         for path in [None, Some("/echo")] {
             let mut wire = Wire::connect(&server).await;
             if let Some(path) = path {

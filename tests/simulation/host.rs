@@ -1,6 +1,6 @@
 //! One shard and what stands around it: its mailbox, its connections, its turns. A turn is that of
 //! `uproar::shard::turn`, over the scheduler's choice of what has completed or arrived by then; where the
-//! floor would sleep, there is no turn.
+//! shard would sleep, there is no turn.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use uproar::hub::{Delivery, Directory, Event, Origin, Receipt, Request, RoomEven
 use uproar::metrics::ShardMetrics;
 use uproar::ring::{Completion, Submission};
 use uproar::shard::stage::{Progress, Stage};
-use uproar::shard::turn::{self, Class, Message, Surroundings};
+use uproar::shard::turn::{self, Class, Surroundings};
 use uproar::shard::{Arrival, DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
 
 use crate::client::{Client, greeting};
@@ -129,7 +129,7 @@ impl Host {
         }
     }
 
-    /// One turn, at the beginning of a stage if one is given. False when nothing would have woken the floor.
+    /// One turn, at the beginning of a stage if one is given. False when nothing would have woken the shard.
     pub(crate) fn turn(
         &mut self,
         stage: Option<Stage>,
@@ -180,13 +180,7 @@ impl Host {
         }
         outside.deliveries = deliveries;
         outside.is_closing = self.progress.begun() >= Stage::Draining;
-        // Now and then a message is what ends the wait, and comes before what has completed.
-        let first = match outside.around.random.below(4) {
-            0 => outside.next_delivery().map(Message::Delivery),
-            1 if self.shard.accepts_requests() => outside.next_request().map(Message::Request),
-            _ => None,
-        };
-        turn::run(&mut self.shard, &mut outside, first, now);
+        turn::run(&mut self.shard, &mut outside, now);
         outside.outcome?;
         self.links.check_deadlines(&self.shard)?;
         self.check_bounds(around)?;
@@ -212,7 +206,7 @@ impl Host {
         self.progress.poll_reached(&self.shard, &outside)
     }
 
-    /// Whether the mailbox that the floor waits for has room.
+    /// Whether the mailbox that the shard waits for has room.
     fn has_room(&self, others: &[Mailbox], messages_max: usize) -> bool {
         turn::congested_with(&self.shard).is_some_and(|(to, class)| {
             let mailbox = &others[usize::from(to.0)];

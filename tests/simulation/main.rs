@@ -2,7 +2,7 @@
 //! once a year, with the server's invariants checked after every step.
 //!
 //! A scenario is drawn from the seed ([`scenario`]); a scheduler ([`world`]) chooses what happens next;
-//! each shard takes the floor's turns ([`host`]) over a model of ring and network ([`links`], [`socket`]);
+//! each shard takes the event loop's turns ([`host`]) over a model of ring and network ([`links`], [`socket`]);
 //! clients ([`client`], [`chat`], [`hub`]) are written against the protocol and share no code with the server;
 //! what they see is held against what all have seen ([`record`]).
 //!

@@ -1,32 +1,31 @@
-//! The floor: the event loop of a shard, one task on its runtime.
+//! The event loop of a shard, on a thread of its own.
 //!
-//! It waits until something can be done and then runs a [`turn`]: collects what has completed or arrived,
-//! steps the [`Shard`], and submits what it asks for, all at once. Nothing in here decides anything; it
+//! It waits in one place, the ring, until something can be done, and then runs a [`turn`]: collects what has completed or
+//! arrived, steps the [`Shard`], and submits what it asks for with the next wait. Nothing in here decides anything; it
 //! moves values between the ring, the mesh, the acceptors and the state machine.
+//!
+//! Everything that ends the wait is a completion of the ring or the next deadline. Other threads leave what they have for
+//! the shard in a queue, and use its [`ring::Waker`], whose event the ring reads.
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use super::stage::{Progress, Stage};
-use super::turn::{self, Class, Message, Surroundings};
+use super::turn::{self, Surroundings};
 use super::{Arrival, Shard};
 use crate::accounts::{Attempt, Verdict, Verifier, log_denial};
 use crate::clock::{Now, RunningClock};
 use crate::handshake::{ADMISSIONS_MAX, Admission};
 use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
-use crate::mesh::{Address, Mailbox, Mesh};
+use crate::mesh::{Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
 use crate::ring::{self, Completion, Ring, Submission};
 use crate::storage::StorageLink;
@@ -34,15 +33,19 @@ use crate::storage::StorageLink;
 /// How often the queues are added up: it looks at every connection, which is too much for every turn.
 const QUEUES_EVERY_MS: u64 = 1_000;
 
-/// What a floor has counted already.
+/// How many sends may be submitted by the call that also waits. Their frames are held until the wait is over; after a
+/// broadcast another call costs little, and gives its frames back at once.
+const SENDS_WITH_WAIT_MAX: usize = 16;
+
+/// What a loop has counted already.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     ring: ring::Counts,
     next_ms: u64,
 }
 
-/// Everything that a floor connects.
-pub struct Floor {
+/// Everything that an event loop connects.
+pub struct EventLoop {
     /// The state machine.
     pub shard: Shard,
     /// Which shard it is.
@@ -53,81 +56,60 @@ pub struct Floor {
     pub mailbox: Mailbox,
     /// Where to reach them.
     pub mesh: Mesh,
-    /// Who verifies passwords; nobody where there are no accounts.
+    /// The thread that verifies passwords; none where there are no accounts.
     pub verifier: Option<Verifier<Origin>>,
     /// The storage, where there is one.
     pub storage: Option<StorageLink>,
-    /// What it has said, and has not had its turn.
+    /// Its receipts that have not had their turn.
     pub receipts: VecDeque<Receipt>,
     /// Connections from the acceptors.
     pub admissions: Receiver<Admission>,
     /// What the server wants.
     pub stage: watch::Receiver<Stage>,
-    /// Told once for each stage of the shutdown that this floor has reached.
+    /// Told once for each stage of the shutdown that this shard has reached.
     pub reached: Box<dyn Fn(Stage)>,
     /// The time, less that in which the thread could not run.
     pub clock: RunningClock,
+    /// How long to look for something to do before the thread sleeps; zero for not at all.
+    pub busy_poll: Duration,
     /// What to count.
     pub metrics: Arc<ShardMetrics>,
     /// What was counted last.
     pub tally: Tally,
+    /// Shards that something was posted to in this turn.
+    pub posted: Vec<bool>,
 }
 
-/// Everything that can wake the loop.
-enum Wake {
-    Ring,
-    Message(Message),
-    Receipts(Vec<Receipt>),
-    Admission(Admission),
-    /// A full mailbox has room again.
-    Room,
-    Tick,
-    Stage(Stage),
-}
-
-impl Floor {
+impl EventLoop {
     /// Runs turns until [`Stage::Stopped`].
     ///
     /// # Errors
     ///
     /// When the ring fails, which ends the shard.
-    pub async fn run(mut self) -> io::Result<()> {
-        let event = ring::awaitable(self.ring.event_descriptor().try_clone_to_owned()?)?;
+    pub fn run(mut self) -> io::Result<()> {
         let mut progress = Progress::default();
-        // A first turn, so that the metrics tell of an idle shard too.
-        self.turn(None)?;
         loop {
-            let mut message = None;
-            match self.wait(&event).await? {
-                Wake::Ring | Wake::Tick | Wake::Room => {}
-                Wake::Message(first) => message = Some(first),
-                Wake::Receipts(receipts) => self.receipts.extend(receipts),
-                Wake::Admission(admission) => self.admit(admission),
-                Wake::Stage(Stage::Stopped) => return Ok(()),
-                Wake::Stage(stage) => self.begin(stage, &mut progress),
+            match self.next_stage()? {
+                None => {}
+                Some(Stage::Stopped) => return Ok(()),
+                Some(stage) => self.begin(stage, &mut progress),
             }
-            self.turn(message)?;
-            let (shard, around) = self.split();
-            if let Some(stage) = progress.poll_reached(shard, &around) {
+            self.turn();
+            let (shard, io) = self.split();
+            if let Some(stage) = progress.poll_reached(shard, &io) {
                 (self.reached)(stage);
             }
+            self.wait()?;
         }
     }
 
-    /// One turn over this floor's ring and mesh.
-    fn turn(&mut self, first: Option<Message>) -> io::Result<()> {
-        self.metrics.pulse.begin_turn();
-        self.ring.enter()?;
-        // As many as there can be at this moment: acceptors may add to them meanwhile.
-        for _ in 0..ADMISSIONS_MAX {
-            let Ok(admission) = self.admissions.try_recv() else { break };
-            self.admit(admission);
+    /// The stage that the server wants, if it is another one than before.
+    fn next_stage(&mut self) -> io::Result<Option<Stage>> {
+        match self.stage.has_changed() {
+            Ok(false) => Ok(None),
+            Ok(true) => Ok(Some(*self.stage.borrow_and_update())),
+            Err(_) => Err(io::Error::other("Bug: the server is gone")),
         }
-        let now = self.clock.now();
-        let (shard, mut around) = self.split();
-        turn::run(shard, &mut around, first, now);
-        self.count(now);
-        Ok(())
     }
 
     fn begin(&mut self, stage: Stage, progress: &mut Progress) {
@@ -135,44 +117,79 @@ impl Floor {
             info!(shard = self.index.0, connections = self.shard.connection_count(), "draining");
         }
         let now = self.clock.now();
-        let (shard, mut around) = self.split();
-        progress.begin(stage, shard, &mut around, now);
+        let (shard, mut io) = self.split();
+        progress.begin(stage, shard, &mut io, now);
     }
 
-    /// Waits until a turn has something to do.
-    async fn wait(&mut self, event: &AsyncFd<OwnedFd>) -> io::Result<Wake> {
+    /// One turn over this loop's ring and mesh.
+    fn turn(&mut self) {
+        self.metrics.pulse.begin_turn();
+        // As many as there can be at this moment: acceptors may add to them meanwhile.
+        for _ in 0..ADMISSIONS_MAX {
+            let Ok(admission) = self.admissions.try_recv() else { break };
+            self.admit(admission);
+        }
+        let had_mail = !self.mailbox.is_empty();
+        let now = self.clock.now();
+        let (shard, mut io) = self.split();
+        turn::run(shard, &mut io, now);
+        self.wake_others(had_mail);
+        self.count(now);
+    }
+
+    /// Wakes the shards that something was posted to, and those that wait for room in this one's mailbox.
+    fn wake_others(&mut self, had_mail: bool) {
+        for (index, has_mail) in (0..).map(ShardIndex).zip(&mut self.posted) {
+            if std::mem::take(has_mail) {
+                self.mesh.address(index).waker.wake();
+            }
+        }
+        if had_mail {
+            for index in self.mailbox.take_room_wanted() {
+                self.mesh.address(index).waker.wake();
+            }
+        }
+    }
+
+    /// Submits what the turn has queued, and waits until the next one has something to do.
+    fn wait(&mut self) -> io::Result<()> {
         let now_ms = self.clock.now().monotonic_ms;
         let turn_ms = turn::due_ms(&self.shard, now_ms);
-        if !self.ring.is_idle() || turn_ms.is_some_and(|turn_ms| turn_ms <= now_ms) {
-            // There is more to do, so waiting ends at once.
-            self.ring.wake()?;
+        let is_send_awaited = self.shard.take_is_send_awaited();
+        if is_send_awaited || self.ring.unsettled_count() > SENDS_WITH_WAIT_MAX || turn_ms == Some(now_ms) {
+            return self.ring.enter();
         }
         // While something is queued, the gauge must not go stale.
         let count_ms = (self.metrics.queued_bytes.get() > 0).then_some(self.tally.next_ms);
-        let due_ms = [turn_ms, count_ms].into_iter().flatten().min();
-        self.clock.sleep_until(due_ms.map(|due_ms| due_ms.max(now_ms)));
-        let due = due_ms.map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(now_ms)));
-        let congested = turn::congested_with(&self.shard);
-        self.metrics.pulse.end_turn();
-        tokio::select! {
-            biased;
-            changed = self.stage.changed() => {
-                changed.map_err(|_| io::Error::other("Bug: the server is gone"))?;
-                Ok(Wake::Stage(*self.stage.borrow_and_update()))
-            }
-            ready = event.readable() => {
-                ready?.clear_ready();
-                Ok(Wake::Ring)
-            }
-            Some(receipts) = receipts_from(&mut self.storage) => Ok(Wake::Receipts(receipts)),
-            Some(delivery) = self.mailbox.deliveries.recv() => Ok(Wake::Message(Message::Delivery(delivery))),
-            Some(request) = self.mailbox.requests.recv(), if self.shard.accepts_requests() => {
-                Ok(Wake::Message(Message::Request(request)))
-            }
-            Some(admission) = self.admissions.recv() => Ok(Wake::Admission(admission)),
-            () = room_for(&self.mesh, congested) => Ok(Wake::Room),
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Ok(Wake::Tick),
+        let due_ms = [turn_ms, count_ms].into_iter().flatten().min().map(|due_ms| due_ms.max(now_ms));
+        self.clock.sleep_until(due_ms);
+        let timeout = due_ms.map(|due_ms| Duration::from_millis(due_ms - now_ms));
+        if let Some((to, _)) = turn::congested_with(&self.shard) {
+            self.mesh.address(to).ask_for_room(self.index);
         }
+        if self.has_polled_something()? {
+            return self.ring.enter();
+        }
+        self.metrics.pulse.end_turn();
+        let Self { ring, shard, mailbox, mesh, storage, admissions, stage, .. } = self;
+        ring.wait(timeout, || has_news(shard, mailbox, mesh, storage.as_ref(), admissions, stage))
+    }
+
+    /// Looks for something to do for as long as `busy_poll`.
+    fn has_polled_something(&mut self) -> io::Result<bool> {
+        if self.busy_poll.is_zero() {
+            return Ok(false);
+        }
+        self.ring.submit_queued()?;
+        let end = Instant::now() + self.busy_poll;
+        while Instant::now() < end {
+            let Self { ring, shard, mailbox, mesh, storage, admissions, stage, .. } = self;
+            if ring.has_completions() || has_news(shard, mailbox, mesh, storage.as_ref(), admissions, stage) {
+                return Ok(true);
+            }
+            std::hint::spin_loop();
+        }
+        Ok(false)
     }
 
     fn admit(&mut self, admission: Admission) {
@@ -186,17 +203,18 @@ impl Floor {
         self.ring.attach(id, socket);
     }
 
-    /// The state machine, and what surrounds it.
-    fn split(&mut self) -> (&mut Shard, Outside<'_>) {
-        let outside = Outside {
+    /// The state machine, and the rest of the loop for it.
+    fn split(&mut self) -> (&mut Shard, ShardIo<'_>) {
+        let io = ShardIo {
             ring: &mut self.ring,
             mailbox: &mut self.mailbox,
             mesh: &self.mesh,
+            posted: &mut self.posted,
             verifier: self.verifier.as_ref(),
             storage: &mut self.storage,
             receipts: &mut self.receipts,
         };
-        (&mut self.shard, outside)
+        (&mut self.shard, io)
     }
 
     fn count(&mut self, now: Now) {
@@ -212,21 +230,47 @@ impl Floor {
         }
         self.metrics.writes_unanswered.set(self.shard.writes_unanswered());
         self.metrics.rooms.set(self.shard.room_count());
-        self.metrics.mailbox_messages.set(self.mailbox.requests.len() + self.mailbox.deliveries.len());
+        self.metrics.mailbox_messages.set(self.mailbox.len());
     }
 }
 
-/// A shard's surroundings, for as long as a turn takes.
-struct Outside<'a> {
+/// True when there is something to do that no completion tells of.
+fn has_news(
+    shard: &Shard,
+    mailbox: &Mailbox,
+    mesh: &Mesh,
+    storage: Option<&StorageLink>,
+    admissions: &Receiver<Admission>,
+    stage: &watch::Receiver<Stage>,
+) -> bool {
+    let has_room_again = |(to, class): (ShardIndex, turn::Class)| {
+        let address = mesh.address(to);
+        match class {
+            turn::Class::Requests => address.requests.capacity() > 0,
+            turn::Class::Deliveries => address.deliveries.capacity() > 0,
+        }
+    };
+    !mailbox.deliveries.is_empty()
+        || !mailbox.requests.is_empty() && shard.accepts_requests()
+        || !admissions.is_empty()
+        || storage.is_some_and(|storage| !storage.receipts.is_empty())
+        // An error means that the server is gone, which the next turn reports.
+        || stage.has_changed().unwrap_or(true)
+        || turn::congested_with(shard).is_some_and(has_room_again)
+}
+
+/// The ring and the queues, for as long as a turn takes.
+struct ShardIo<'a> {
     ring: &'a mut Ring,
     mailbox: &'a mut Mailbox,
     mesh: &'a Mesh,
+    posted: &'a mut [bool],
     verifier: Option<&'a Verifier<Origin>>,
     storage: &'a mut Option<StorageLink>,
     receipts: &'a mut VecDeque<Receipt>,
 }
 
-impl Surroundings for Outside<'_> {
+impl Surroundings for ShardIo<'_> {
     fn next_completion(&mut self) -> Option<Completion<'_>> {
         self.ring.next_completion()
     }
@@ -263,15 +307,19 @@ impl Surroundings for Outside<'_> {
     }
 
     fn has_mail(&self) -> bool {
-        !self.mailbox.deliveries.is_empty() || !self.mailbox.requests.is_empty()
+        !self.mailbox.is_empty()
     }
 
     fn post_delivery(&mut self, to: ShardIndex, delivery: impl FnOnce() -> Option<Delivery>) -> bool {
-        post(&address(self.mesh, to).deliveries, delivery)
+        let is_posted = post(&self.mesh.address(to).deliveries, delivery);
+        self.posted[usize::from(to.0)] |= is_posted;
+        is_posted
     }
 
     fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool {
-        post(&address(self.mesh, to).requests, request)
+        let is_posted = post(&self.mesh.address(to).requests, request);
+        self.posted[usize::from(to.0)] |= is_posted;
+        is_posted
     }
 
     fn verify(&mut self, attempt: Attempt<Origin>) -> Option<Verdict> {
@@ -293,29 +341,4 @@ impl Surroundings for Outside<'_> {
 fn post<T>(to: &Sender<T>, message: impl FnOnce() -> Option<T>) -> bool {
     let Ok(place) = to.try_reserve() else { return false };
     message().map(|message| place.send(message)).is_some()
-}
-
-fn address(mesh: &Mesh, to: ShardIndex) -> &Address {
-    let (index, address) = mesh.addresses().nth(usize::from(to.0)).expect("Bug: an unknown shard");
-    debug_assert_eq!(index, to);
-    address
-}
-
-/// What the storage says next; never, where there is none.
-async fn receipts_from(storage: &mut Option<StorageLink>) -> Option<Vec<Receipt>> {
-    match storage {
-        Some(storage) => storage.receipts.recv().await,
-        None => pending().await,
-    }
-}
-
-/// Ends when a mailbox that was full has room.
-async fn room_for(mesh: &Mesh, congested: Option<(ShardIndex, Class)>) {
-    let Some((to, class)) = congested else { return pending().await };
-    let address = address(mesh, to);
-    // An error means that the shard has stopped, and then this one is about to.
-    match class {
-        Class::Requests => drop(address.requests.reserve().await),
-        Class::Deliveries => drop(address.deliveries.reserve().await),
-    }
 }

@@ -1,0 +1,67 @@
+//! How other threads wake the thread of a ring.
+//!
+//! A shard publishes that it sleeps, and looks once more whether anything has come for it; whoever has left something for
+//! it then looks whether it sleeps. One of the two sees the other: both put a fence between their own store and their look
+//! at the other's. So a wake-up costs a system call only when there is somebody to wake, and only one thread makes it.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+/// Wakes the thread that waits in a ring. Cloning it gives another handle to the same thread.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<Bell>);
+
+#[derive(Debug)]
+struct Bell {
+    /// True from when the thread is about to sleep until it is woken, or has woken up by itself.
+    is_asleep: AtomicBool,
+    /// The ring reads it, which ends the wait.
+    event: OwnedFd,
+}
+
+impl Waker {
+    /// A waker for a ring that is still to be made.
+    ///
+    /// # Errors
+    ///
+    /// What `eventfd(2)` reports: `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new() -> io::Result<Self> {
+        // Without O_NONBLOCK, which would make the ring's read of it fail instead of wait.
+        let event = eventfd(0, EventfdFlags::CLOEXEC)?;
+        Ok(Self(Arc::new(Bell { is_asleep: AtomicBool::new(false), event })))
+    }
+
+    /// Wakes the thread if it sleeps. What was left for it before this call is seen by it.
+    pub fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.0.is_asleep.load(Ordering::Relaxed) && self.0.is_asleep.swap(false, Ordering::AcqRel) {
+            self.ring();
+        }
+    }
+
+    /// Ends the thread's wait, or its next one. The event's counter cannot overflow, which would block: between two
+    /// reads of it there is one call, and one more when the ring is dropped.
+    pub(super) fn ring(&self) {
+        // An eventfd has no other errors (eventfd(2)).
+        let _ = rustix::io::retry_on_intr(|| rustix::io::write(&self.0.event, &1_u64.to_ne_bytes()));
+    }
+
+    /// The thread is about to sleep, and looks for what was left for it after this call.
+    pub(super) fn publish_sleep(&self) {
+        self.0.is_asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The thread is awake.
+    pub(super) fn publish_awake(&self) {
+        self.0.is_asleep.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn event(&self) -> RawFd {
+        self.0.event.as_raw_fd()
+    }
+}
