@@ -24,10 +24,11 @@ use crate::protocol::tls::ServerConfig;
 use crate::ring;
 
 /// How nice an acceptor is (setpriority(2)) where it has to share a core with a shard: while both want it, it gets a
-/// tenth (weights of 110 and 1,024, sched(7)). Messages of those who are connected come ahead of those who connect,
-/// and a crowd of handshakes does not take half of a core from its shard. SCHED_BATCH would not do that: it wakes a
-/// thread up later, and leaves its share as it is.
-const NICENESS: i32 = 10;
+/// quarter (weights of 335 and 1,024, sched(7)). Messages of those who are connected come ahead of those who connect, and
+/// a crowd of handshakes does not take half of a core from its shard; but on a machine that is busy with other programs,
+/// too, handshakes are still done within their time. SCHED_BATCH would not do that: it wakes a thread up later, and
+/// leaves its share as it is.
+const NICENESS: i32 = 5;
 
 /// What all acceptors are started with.
 #[derive(Clone)]
