@@ -43,7 +43,8 @@ impl Mailbox {
         self.requests.is_empty() && self.deliveries.is_empty()
     }
 
-    /// The shards that have asked for room since the last call. To be called after messages were taken.
+    /// The shards that have asked for room since the last call. To be called after each turn, since messages that it has
+    /// taken may have come in its course.
     pub fn take_room_wanted(&self) -> impl Iterator<Item = ShardIndex> {
         // Pairs with the fence of `ask_for_room`: either the messages taken are seen there, or the question here.
         fence(Ordering::SeqCst);
@@ -70,8 +71,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// Asks to be woken when messages were taken out of this mailbox. To be called before it is looked at again whether
-    /// there is room.
+    /// Asks to be woken when messages were taken out of this mailbox. To be called when the asking shard can be woken, and
+    /// before it looks again whether there is room.
     pub fn ask_for_room(&self, from: ShardIndex) {
         self.room_wanted[usize::from(from.0)].store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -127,11 +128,22 @@ impl Mesh {
     pub fn address(&self, of: ShardIndex) -> &Address {
         self.0.get(usize::from(of.0)).expect("Bug: an unknown shard")
     }
+}
 
-    /// Wakes every shard that sleeps.
-    pub fn wake_all(&self) {
-        for address in &self.0 {
-            address.waker.wake();
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_asks_for_room_is_named_once_to_the_owner_of_the_mailbox() {
+        let wakers = (0..3).map(|_| Waker::new().expect("an eventfd")).collect();
+        let (mesh, mailboxes) = Mesh::new(wakers);
+        mesh.address(ShardIndex(1)).ask_for_room(ShardIndex(0));
+        mesh.address(ShardIndex(1)).ask_for_room(ShardIndex(0));
+        mesh.address(ShardIndex(1)).ask_for_room(ShardIndex(2));
+        let wanted = |of: usize| mailboxes[of].take_room_wanted().collect::<Vec<_>>();
+        assert_eq!(wanted(0), []);
+        assert_eq!(wanted(1), [ShardIndex(0), ShardIndex(2)]);
+        assert_eq!(wanted(1), []);
     }
 }

@@ -4,6 +4,11 @@
 //! in one step. So at each moment the connection belongs to one of the two: to the acceptor, which can still answer
 //! it, or to the shard, which takes everything out of its queue before it shuts down.
 
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Permit, Receiver, Sender, channel};
 
 use super::Admission;
@@ -34,46 +39,92 @@ struct Entrance {
 
 /// The ways to all shards. Each acceptor has a clone.
 #[derive(Clone, Debug)]
-pub struct HandOver(Vec<Entrance>);
+pub struct HandOver {
+    entrances: Vec<Entrance>,
+    /// Told once for each connection that a shard has taken.
+    room: Arc<Notify>,
+}
+
+/// The connections that wait for one shard to take them.
+#[derive(Debug)]
+pub struct Admissions {
+    queue: Receiver<Admission>,
+    room: Arc<Notify>,
+}
+
+impl Admissions {
+    /// The next one, if there is one.
+    pub fn take(&mut self) -> Option<Admission> {
+        let admission = self.queue.try_recv().ok()?;
+        self.room.notify_one();
+        Some(admission)
+    }
+
+    /// Waits for the next one, as a thread that has nothing else to do. `None` when there are no acceptors any more.
+    pub async fn wait(&mut self) -> Option<Admission> {
+        let admission = self.queue.recv().await?;
+        self.room.notify_one();
+        Some(admission)
+    }
+
+    /// True when none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
 
 impl HandOver {
     /// The ways to shards on these cores, `None` for one that is not pinned, which these wake; and the queues' other
     /// ends, in the same order.
     #[must_use]
-    pub fn new(
-        cores: impl IntoIterator<Item = Option<usize>>,
-        wakers: &[Waker],
-    ) -> (Self, Vec<Receiver<Admission>>) {
+    pub fn new(cores: impl IntoIterator<Item = Option<usize>>, wakers: &[Waker]) -> (Self, Vec<Admissions>) {
+        let room = Arc::new(Notify::new());
         let (entrances, admissions) = cores
             .into_iter()
             .zip(wakers)
             .map(|(core, waker)| {
                 let (queue, admissions) = channel(ADMISSIONS_MAX);
-                (Entrance { queue, load: ShardLoad::default(), waker: waker.clone(), core }, admissions)
+                (
+                    Entrance { queue, load: ShardLoad::default(), waker: waker.clone(), core },
+                    Admissions { queue: admissions, room: Arc::clone(&room) },
+                )
             })
             .unzip();
-        (Self(entrances), admissions)
+        (Self { entrances, room }, admissions)
     }
 
-    /// Chooses a shard for a connection that the kernel has handled on this core, and waits for a place in its queue.
-    /// The connection counts among the shard's from now on, so that those who come at once are spread. `None` when the
-    /// shard has ended.
+    /// Chooses a shard for a connection that the kernel has handled on this core, and waits for a place in its queue, or
+    /// in that of any other one if all are full. The connection counts among the shard's from now on, so that those who
+    /// come at once are spread. `None` when the shard has ended.
     pub(super) async fn reserve(&self, incoming_cpu: Option<usize>) -> Option<Reservation<'_>> {
-        let entrance = self.choose(incoming_cpu)?;
-        let load = entrance.load.enter();
-        let place = entrance.queue.reserve().await.ok()?;
-        Some(Reservation { place, load, waker: &entrance.waker })
+        loop {
+            let mut room = pin!(self.room.notified());
+            // What is taken after this line ends the wait below.
+            room.as_mut().enable();
+            if let Some(entrance) = self.choose(incoming_cpu) {
+                match entrance.queue.try_reserve() {
+                    Ok(place) => {
+                        let load = entrance.load.enter();
+                        return Some(Reservation { place, load, waker: &entrance.waker });
+                    }
+                    Err(TrySendError::Closed(())) => return None,
+                    // Another acceptor was faster.
+                    Err(TrySendError::Full(())) => continue,
+                }
+            }
+            room.await;
+        }
     }
 
-    /// Shards whose queue is full are left out unless all are: one that is late should not delay those who could go
-    /// elsewhere.
+    /// A shard whose queue has room. One that is late does not delay those who can go elsewhere.
     fn choose(&self, incoming_cpu: Option<usize>) -> Option<&Entrance> {
-        let connections: Vec<usize> = self.0.iter().map(|entrance| entrance.load.connections()).collect();
-        let cores: Vec<Option<usize>> = self.0.iter().map(|entrance| entrance.core).collect();
-        let has_room = |shard: usize| self.0[shard].queue.capacity() > 0;
-        let chosen = choose_shard(&connections, &cores, incoming_cpu, has_room)
-            .or_else(|| choose_shard(&connections, &cores, incoming_cpu, |_| true))?;
-        Some(&self.0[chosen])
+        let connections: Vec<usize> =
+            self.entrances.iter().map(|entrance| entrance.load.connections()).collect();
+        let cores: Vec<Option<usize>> = self.entrances.iter().map(|entrance| entrance.core).collect();
+        let has_room = |shard: usize| self.entrances[shard].queue.capacity() > 0;
+        let chosen = choose_shard(&connections, &cores, incoming_cpu, has_room)?;
+        Some(&self.entrances[chosen])
     }
 }
 
@@ -118,7 +169,7 @@ mod tests {
 
     const CORES: [Option<usize>; 3] = [Some(4), Some(5), Some(6)];
 
-    fn hand_over_to(shards: usize) -> (HandOver, Vec<Receiver<Admission>>) {
+    fn hand_over_to(shards: usize) -> (HandOver, Vec<Admissions>) {
         let wakers: Vec<_> = (0..shards).map(|_| Waker::new().expect("an eventfd")).collect();
         HandOver::new(vec![None; shards], &wakers)
     }
@@ -166,7 +217,7 @@ mod tests {
             reservations.push(hand_over.reserve(None).await.expect("a place"));
         }
         let connections =
-            || hand_over.0.iter().map(|entrance| entrance.load.connections()).collect::<Vec<_>>();
+            || hand_over.entrances.iter().map(|entrance| entrance.load.connections()).collect::<Vec<_>>();
         assert_eq!(connections(), [10, 10, 10]);
         drop(reservations);
         assert_eq!(connections(), [0, 0, 0]);
@@ -178,12 +229,13 @@ mod tests {
         let (hand_over, mut admissions) = hand_over_to(2);
         // The second has more connections, so the first would be chosen.
         let _inside: Vec<ShardPermit> =
-            (0..3 * ADMISSIONS_MAX).map(|_| hand_over.0[1].load.enter()).collect();
+            (0..3 * ADMISSIONS_MAX).map(|_| hand_over.entrances[1].load.enter()).collect();
         let mut reservations = Vec::new();
         for _ in 0..2 * ADMISSIONS_MAX {
             reservations.push(hand_over.reserve(None).await.expect("a place"));
         }
-        let room = || hand_over.0.iter().map(|entrance| entrance.queue.capacity()).collect::<Vec<_>>();
+        let room =
+            || hand_over.entrances.iter().map(|entrance| entrance.queue.capacity()).collect::<Vec<_>>();
         assert_eq!(room(), [0, 0]);
         let mut waiting = std::pin::pin!(hand_over.reserve(None));
         tokio::select! {

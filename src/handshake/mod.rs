@@ -41,7 +41,7 @@ use crate::protocol::route::{Endpoint, ORIGIN_QUESTION, Policy, Route, route};
 use crate::protocol::tls::{self, ServerConfig, TlsStream};
 use connection::{FIRST_READ_BYTES, PendingConnection, ReadFailure};
 use hand_over::Reservation;
-pub use hand_over::{ADMISSIONS_MAX, HandOver};
+pub use hand_over::{ADMISSIONS_MAX, Admissions, HandOver};
 use pending::PendingConnections;
 
 /// The content type of Prometheus' text format.
@@ -218,8 +218,9 @@ impl Acceptor {
         });
         let mut failures = AcceptFailures::default();
         loop {
-            // Those who come meanwhile wait in the backlog.
-            acceptor.unless_closed(acceptor.waiting.none()).await;
+            // Beyond as many as may be in a handshake, newcomers wait in the backlog. Until then the page and the state
+            // of the server are told, however late its shards are.
+            acceptor.unless_closed(acceptor.waiting.fewer_than(acceptor.limits.connections_max)).await;
             if acceptor.is_closed() {
                 return Ok(());
             }
@@ -485,8 +486,8 @@ impl Acceptor {
 #[derive(Debug, Default)]
 struct WaitingConnections {
     count: Cell<usize>,
-    /// Told when there are none any more.
-    none: Notify,
+    /// Told when there is one less.
+    fewer: Notify,
 }
 
 impl WaitingConnections {
@@ -495,10 +496,10 @@ impl WaitingConnections {
         WaitingConnection(self)
     }
 
-    /// Waits until there are none.
-    async fn none(&self) {
-        while self.count.get() > 0 {
-            self.none.notified().await;
+    /// Waits until there are fewer.
+    async fn fewer_than(&self, count: usize) {
+        while self.count.get() >= count {
+            self.fewer.notified().await;
         }
     }
 }
@@ -508,11 +509,8 @@ struct WaitingConnection<'a>(&'a WaitingConnections);
 
 impl Drop for WaitingConnection<'_> {
     fn drop(&mut self) {
-        let WaitingConnections { count, none } = self.0;
-        count.set(count.get() - 1);
-        if count.get() == 0 {
-            none.notify_one();
-        }
+        self.0.count.set(self.0.count.get() - 1);
+        self.0.fewer.notify_one();
     }
 }
 

@@ -695,10 +695,9 @@ impl Ring {
         if self.unsettled.is_empty() {
             return;
         }
-        for raw in self.collected.range(before..) {
-            if let (Operation::Send, id) = token::unpack(raw.token)
-                && let Some(Some(slot)) = self.slots.get_mut(id.index as usize)
-                && let Some(send) = &mut slot.send
+        for place in before..self.collected.len() {
+            if let (Operation::Send, id) = token::unpack(self.collected[place].token)
+                && let Some(send) = self.live_slot(id).and_then(|slot| slot.send.as_mut())
             {
                 send.kind = SendKind::Ended;
             }

@@ -48,7 +48,7 @@ mod tests {
             [(0, 0), (u32::MAX, 0), (7, ConnectionId::GENERATIONS - 1), (0x8000_0001, 3)]
         {
             let id = ConnectionId { index, generation };
-            for operation in [Operation::Receive, Operation::Send, Operation::Cancel] {
+            for operation in [Operation::Receive, Operation::Send, Operation::Cancel, Operation::Wake] {
                 assert_eq!(unpack(pack(operation, id)), (operation, id));
             }
         }

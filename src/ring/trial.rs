@@ -40,7 +40,10 @@ pub fn retrying_enomem<T>(set_up: impl Fn() -> io::Result<T>) -> io::Result<T> {
 }
 
 /// More than a socket with the smallest send buffer takes at once.
-static ZEROES: [u8; 1 << 20] = [0; 1 << 20];
+static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
+
+/// How often the kernel may leave a send in the queue, for want of memory or because of a signal.
+const SUBMITS_MAX: u32 = 100;
 
 /// How a send ends that is not to wait, and whose success is not to be reported.
 pub(super) const IMMEDIATE: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
@@ -71,11 +74,16 @@ impl Ring {
             .flags(IMMEDIATE)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
-            .user_data(token::pack(Operation::Send, NOBODY));
+            .user_data(token::pack(Operation::Cancel, NOBODY));
         // SAFETY: the kernel reads at most all of a static, however long the send takes.
         unsafe { self.push(&entry) };
-        self.flush_submissions()?;
-        Ok(self.ring.completion().next().map(|entry| entry.result()))
+        for _ in 0..SUBMITS_MAX {
+            self.flush_submissions()?;
+            if self.ring.submission().is_empty() {
+                return Ok(self.ring.completion().next().map(|entry| entry.result()));
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EAGAIN))
     }
 
     /// Has the kernel do nothing (`IORING_OP_NOP`), and waits for its word that it has: a filter of system calls

@@ -91,7 +91,7 @@ use crate::address::{self, AddressLimits};
 use crate::certificate::{Certificate, CertificateError, CertificateFiles};
 use crate::clock::{Clock, RunningClock};
 use crate::config::{self, Auth, Config, Presence};
-use crate::handshake::{Admission, HandOver, Intake};
+use crate::handshake::{Admissions, HandOver, Intake};
 use crate::hub::{self, Delivery, Directory, Origin, PresencePolicy, Restored, ShardIndex};
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
 use crate::metrics::Metrics;
@@ -236,12 +236,12 @@ async fn serve(
     let listener = Listener::open(config.listen)?;
     let address = listener.address()?;
     let (intake, intake_seen) = watch::channel(Intake::Open);
-    let (stage, stage_seen) = watch::channel(Stage::Serving);
     let (report, mut reports) = mpsc::unbounded_channel();
     let places = ClientPlaces::new(capacity.max_clients);
     let acceptors = config.acceptor_count();
     let metrics = Metrics::new(usize::from(shards), acceptors, places.clone());
     let wakers = (0..shards).map(|_| Waker::new()).collect::<io::Result<Vec<_>>>()?;
+    let (stage, stage_seen) = ShardStage::new(wakers.clone());
     let (hand_over, admissions) = HandOver::new(config.placement.cores(), &wakers);
     let acceptors_start = AcceptorsStart {
         hand_over,
@@ -275,8 +275,7 @@ async fn serve(
     drop((common, acceptors_start));
     // Shards go through the stages of a shutdown while acceptors answer that there is one; in the end all return.
     let begin = |next: Stage| {
-        stage.send_replace(next);
-        wakers.iter().for_each(Waker::wake);
+        stage.begin(next);
         if next == Stage::Stopped {
             intake.send_replace(Intake::Closed);
             listener.close();
@@ -296,7 +295,7 @@ async fn serve(
         tokio::select! {
             () = sleep_until(settle_deadline.unwrap_or_else(Instant::now)), if settle_deadline.is_some() => {
                 settle_deadline = None;
-                if *stage.borrow() < Stage::Draining {
+                if stage.current() < Stage::Draining {
                     warn!(
                         "everyone is closed before all their messages were stored and answered; if this is due to \
                          history.db, see that the disk works"
@@ -337,11 +336,11 @@ async fn serve(
                     Some(Report::AcceptorDrained) => {
                         waiting_for_drained -= 1;
                         // What was handed over by now is taken in the turn with which the stage begins.
-                        if waiting_for_drained == 0 && *stage.borrow() == Stage::Serving {
+                        if waiting_for_drained == 0 && stage.current() == Stage::Serving {
                             begin(Stage::Hushed);
                         }
                     }
-                    Some(Report::Reached(reached)) if reached == *stage.borrow() => {
+                    Some(Report::Reached(reached)) if reached == stage.current() => {
                         waiting_for_reached -= 1;
                         if waiting_for_reached == 0 {
                             waiting_for_reached = shards;
@@ -391,7 +390,7 @@ fn spawn_storage(
 fn spawn_shards(
     common: &Common,
     wakers: &[Waker],
-    admissions: Vec<mpsc::Receiver<Admission>>,
+    admissions: Vec<Admissions>,
     restored: Option<&Restored>,
     storage: Vec<StorageLink>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
@@ -495,6 +494,34 @@ struct Common {
     report: mpsc::UnboundedSender<Report>,
 }
 
+/// The stage that all shards are told. Whatever ends the server, they end with it.
+struct ShardStage {
+    stage: watch::Sender<Stage>,
+    wakers: Vec<Waker>,
+}
+
+impl ShardStage {
+    fn new(wakers: Vec<Waker>) -> (Self, watch::Receiver<Stage>) {
+        let (stage, seen) = watch::channel(Stage::Serving);
+        (Self { stage, wakers }, seen)
+    }
+
+    fn current(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    fn begin(&self, stage: Stage) {
+        self.stage.send_replace(stage);
+        self.wakers.iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for ShardStage {
+    fn drop(&mut self) {
+        self.begin(Stage::Stopped);
+    }
+}
+
 /// Tells the main thread that one has ended, however it has.
 struct Ending {
     report: mpsc::UnboundedSender<Report>,
@@ -524,7 +551,7 @@ struct ShardStart {
     mesh: Mesh,
     mailbox: Mailbox,
     verifier: Option<Verifier<Origin>>,
-    admissions: mpsc::Receiver<Admission>,
+    admissions: Admissions,
     restored: Option<Restored>,
     storage: Option<StorageLink>,
 }

@@ -10,12 +10,15 @@ use crate::connection_id::ConnectionId;
 use crate::dialect::{UserDialect, chat, hub};
 use crate::frame::Frame;
 
+/// The golden section of 2^32. A place that moves by it is spread evenly over any number of members.
+const GOLDEN_SECTION: u32 = 0x9E37_79B9;
+
 /// The local members of a room or topic: slots of the slab, in no particular order.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     slots: Vec<u32>,
-    /// The place at which the next fan-out begins, or one that is gone.
-    first: Cell<usize>,
+    /// Where the next fan-out begins, as a part of the whole in units of 2^-32.
+    first: Cell<u32>,
 }
 
 /// A room as one shard sees it.
@@ -66,10 +69,10 @@ impl Members {
 impl Members {
     /// All members, beginning with another one each time, so that nobody always gets a message after everybody else.
     fn in_turn(&self) -> impl Iterator<Item = u32> {
-        let len = self.slots.len();
-        let first = if self.first.get() < len { self.first.get() } else { 0 };
-        // By the golden section of the whole, those who come first are spread evenly however often it is done.
-        self.first.set((first + (len * 618 / 1_000).max(1)) % len.max(1));
+        let part = self.first.get();
+        self.first.set(part.wrapping_add(GOLDEN_SECTION));
+        // Less than the number of members, but for none.
+        let first = ((u64::from(part) * self.slots.len() as u64) >> 32) as usize;
         let (before, from) = self.slots.split_at(first);
         from.iter().chain(before).copied()
     }

@@ -271,6 +271,8 @@ impl Connection {
     pub(super) fn awaits_send(&self) -> bool {
         self.phase != Phase::Open
             || self.is_fin_due
+            || self.is_at_end_of_stream
+            || self.out.is_over_limit()
             || self.out.has_waiting()
             || self.has_pending()
             || self.encryption.as_ref().is_some_and(|encryption| encryption.has_waiting())

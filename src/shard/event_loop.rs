@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tracing::{debug, info};
 
@@ -23,7 +23,7 @@ use super::turn::{self, Surroundings};
 use super::{Arrival, Shard};
 use crate::accounts::{Attempt, Verdict, Verifier, log_denial};
 use crate::clock::{Now, RunningClock};
-use crate::handshake::{ADMISSIONS_MAX, Admission};
+use crate::handshake::{ADMISSIONS_MAX, Admission, Admissions};
 use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
 use crate::mesh::{Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
@@ -63,7 +63,7 @@ pub struct EventLoop {
     /// Its receipts that have not had their turn.
     pub receipts: VecDeque<Receipt>,
     /// Connections from the acceptors.
-    pub admissions: Receiver<Admission>,
+    pub admissions: Admissions,
     /// What the server wants.
     pub stage: watch::Receiver<Stage>,
     /// Told once for each stage of the shutdown that this shard has reached.
@@ -126,28 +126,25 @@ impl EventLoop {
         self.metrics.pulse.begin_turn();
         // As many as there can be at this moment: acceptors may add to them meanwhile.
         for _ in 0..ADMISSIONS_MAX {
-            let Ok(admission) = self.admissions.try_recv() else { break };
+            let Some(admission) = self.admissions.take() else { break };
             self.admit(admission);
         }
-        let had_mail = !self.mailbox.is_empty();
         let now = self.clock.now();
         let (shard, mut io) = self.split();
         turn::run(shard, &mut io, now);
-        self.wake_others(had_mail);
+        self.wake_others();
         self.count(now);
     }
 
     /// Wakes the shards that something was posted to, and those that wait for room in this one's mailbox.
-    fn wake_others(&mut self, had_mail: bool) {
+    fn wake_others(&mut self) {
         for (index, has_mail) in (0..).map(ShardIndex).zip(&mut self.posted) {
             if std::mem::take(has_mail) {
                 self.mesh.address(index).waker.wake();
             }
         }
-        if had_mail {
-            for index in self.mailbox.take_room_wanted() {
-                self.mesh.address(index).waker.wake();
-            }
+        for index in self.mailbox.take_room_wanted() {
+            self.mesh.address(index).waker.wake();
         }
     }
 
@@ -164,15 +161,18 @@ impl EventLoop {
         let due_ms = [turn_ms, count_ms].into_iter().flatten().min().map(|due_ms| due_ms.max(now_ms));
         self.clock.sleep_until(due_ms);
         let timeout = due_ms.map(|due_ms| Duration::from_millis(due_ms - now_ms));
-        if let Some((to, _)) = turn::congested_with(&self.shard) {
-            self.mesh.address(to).ask_for_room(self.index);
-        }
         if self.has_polled_something()? {
             return self.ring.enter();
         }
         self.metrics.pulse.end_turn();
-        let Self { ring, shard, mailbox, mesh, storage, admissions, stage, .. } = self;
-        ring.wait(timeout, || has_news(shard, mailbox, mesh, storage.as_ref(), admissions, stage))
+        let Self { ring, shard, index, mailbox, mesh, storage, admissions, stage, .. } = self;
+        ring.wait(timeout, || {
+            // Now that this shard can be woken, and before it looks whether there is room.
+            for (to, _) in turn::congested_with(shard) {
+                mesh.address(to).ask_for_room(*index);
+            }
+            has_news(shard, mailbox, mesh, storage.as_ref(), admissions, stage)
+        })
     }
 
     /// Looks for something to do for as long as `busy_poll`.
@@ -240,7 +240,7 @@ fn has_news(
     mailbox: &Mailbox,
     mesh: &Mesh,
     storage: Option<&StorageLink>,
-    admissions: &Receiver<Admission>,
+    admissions: &Admissions,
     stage: &watch::Receiver<Stage>,
 ) -> bool {
     let has_room_again = |(to, class): (ShardIndex, turn::Class)| {
@@ -256,7 +256,7 @@ fn has_news(
         || storage.is_some_and(|storage| !storage.receipts.is_empty())
         // An error means that the server is gone, which the next turn reports.
         || stage.has_changed().unwrap_or(true)
-        || turn::congested_with(shard).is_some_and(has_room_again)
+        || turn::congested_with(shard).any(has_room_again)
 }
 
 /// The ring and the queues, for as long as a turn takes.

@@ -115,13 +115,12 @@ pub fn due_ms(shard: &Shard, now_ms: u64) -> Option<u64> {
     if is_cut_short(shard) { Some(now_ms) } else { shard.next_due_ms() }
 }
 
-/// The mailbox that could not take everything: a turn is due when it has room again.
-#[must_use]
-pub fn congested_with(shard: &Shard) -> Option<(ShardIndex, Class)> {
-    shard.shards().find_map(|to| match shard.waiting_for(to) {
-        (0, 0) => None,
-        (_, 0) => Some((to, Class::Requests)),
-        _ => Some((to, Class::Deliveries)),
+/// The mailboxes that could not take everything: a turn is due when one of them has room again.
+pub fn congested_with(shard: &Shard) -> impl Iterator<Item = (ShardIndex, Class)> {
+    shard.shards().flat_map(|to| {
+        let (requests, deliveries) = shard.waiting_for(to);
+        let requests = (requests > 0).then_some((to, Class::Requests));
+        requests.into_iter().chain((deliveries > 0).then_some((to, Class::Deliveries)))
     })
 }
 

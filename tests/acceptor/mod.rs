@@ -12,10 +12,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use uproar::address::{AddressLimits, Limits};
 use uproar::handshake::{
-    Acceptor, Admission, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
+    Acceptor, Admission, Admissions, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
 };
 use uproar::permit::{ClientPermit, ClientPlaces};
 use uproar::protocol::head::HEAD_BYTES_MAX;
@@ -56,7 +56,7 @@ pub(crate) struct OpenAcceptor {
     listener: TcpListener,
     intake: watch::Sender<Intake>,
     drained: Receiver<()>,
-    admissions: RefCell<mpsc::Receiver<Admission>>,
+    admissions: RefCell<Admissions>,
     events: Receiver<HandshakeEvent>,
     thread: Option<JoinHandle<()>>,
 }
@@ -177,7 +177,7 @@ impl OpenAcceptor {
     pub(crate) fn admission(&self) -> Admission {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let mut admissions = self.admissions.borrow_mut();
-        let admission = runtime.block_on(async { tokio::time::timeout(PATIENCE, admissions.recv()).await });
+        let admission = runtime.block_on(async { tokio::time::timeout(PATIENCE, admissions.wait()).await });
         admission.expect("an admission in time").expect("an acceptor")
     }
 

@@ -206,9 +206,9 @@ impl Host {
         self.progress.poll_reached(&self.shard, &outside)
     }
 
-    /// Whether the mailbox that the shard waits for has room.
+    /// Whether a mailbox that the shard waits for has room.
     fn has_room(&self, others: &[Mailbox], messages_max: usize) -> bool {
-        turn::congested_with(&self.shard).is_some_and(|(to, class)| {
+        turn::congested_with(&self.shard).any(|(to, class)| {
             let mailbox = &others[usize::from(to.0)];
             match class {
                 Class::Requests => mailbox.requests.len() < messages_max,
