@@ -41,7 +41,7 @@ struct Entrance {
 #[derive(Clone, Debug)]
 pub struct HandOver {
     entrances: Vec<Entrance>,
-    /// Told once for each connection that a shard has taken.
+    /// Told once for each place that a shard's queue has again.
     room: Arc<Notify>,
 }
 
@@ -106,7 +106,11 @@ impl HandOver {
                 match entrance.queue.try_reserve() {
                     Ok(place) => {
                         let load = entrance.load.enter();
-                        return Some(Reservation { place, load, waker: &entrance.waker });
+                        return Some(Reservation {
+                            place: Some((place, load)),
+                            waker: &entrance.waker,
+                            room: &self.room,
+                        });
                     }
                     Err(TrySendError::Closed(())) => return None,
                     // Another acceptor was faster.
@@ -130,17 +134,28 @@ impl HandOver {
 
 /// A place in a shard's queue.
 pub(super) struct Reservation<'a> {
-    place: Permit<'a, Admission>,
-    load: ShardPermit,
+    /// Present until the connection is handed over.
+    place: Option<(Permit<'a, Admission>, ShardPermit)>,
     waker: &'a Waker,
+    room: &'a Notify,
 }
 
 impl Reservation<'_> {
     /// Hands the connection over.
-    pub(super) fn hand_over(self, mut admission: Admission) {
-        admission.permit = admission.permit.counted_on(self.load);
-        self.place.send(admission);
+    pub(super) fn hand_over(mut self, mut admission: Admission) {
+        let (place, load) = self.place.take().expect("Bug: a place is used once");
+        admission.permit = admission.permit.counted_on(load);
+        place.send(admission);
         self.waker.wake();
+    }
+}
+
+impl Drop for Reservation<'_> {
+    /// A place that is not used is somebody else's.
+    fn drop(&mut self) {
+        if self.place.take().is_some() {
+            self.room.notify_one();
+        }
     }
 }
 
