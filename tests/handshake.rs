@@ -225,10 +225,11 @@ fn an_upgrade_that_comes_to_its_end_while_the_server_drains_is_not_handed_over()
 /// Goal: a shard that is late delays those who come, and loses none of them.
 #[test]
 fn a_full_queue_delays_newcomers_and_loses_none() {
+    const WAITING_MAX: usize = 8;
     raise_descriptor_limit();
     let acceptor = OpenAcceptor::with(Settings {
         clients_max: 2 * ADMISSIONS_MAX,
-        connections_max: 2 * ADMISSIONS_MAX,
+        connections_max: WAITING_MAX,
         ..Settings::default()
     });
     let enter = || {
@@ -236,16 +237,19 @@ fn a_full_queue_delays_newcomers_and_loses_none() {
         client.write_all(upgrade("/echo").as_bytes()).expect("written");
         client
     };
-    let mut clients: Vec<TcpStream> = (0..ADMISSIONS_MAX).map(|_| enter()).collect();
-    acceptor.wait_for_clients(ADMISSIONS_MAX);
-    // A full queue alone stops nobody who does not want to go through it.
+    let mut clients = Vec::new();
+    for count in 1..ADMISSIONS_MAX + WAITING_MAX {
+        clients.push(enter());
+        acceptor.wait_for_clients(count);
+    }
+    // A full queue, and those who wait for it, stop nobody who does not want to go through it.
     assert!(exchange(&acceptor, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
     clients.push(enter());
-    acceptor.wait_for_clients(ADMISSIONS_MAX + 1);
+    acceptor.wait_for_clients(ADMISSIONS_MAX + WAITING_MAX);
     acceptor.events();
     // The accept that is under way is not given up; the others stay in the backlog.
     clients.extend((0..10).map(|_| enter()));
-    acceptor.wait_for_clients(ADMISSIONS_MAX + 2);
+    acceptor.wait_for_clients(ADMISSIONS_MAX + WAITING_MAX + 1);
     assert_eq!(acceptor.events(), [HandshakeEvent::Accepted]);
     let mut arrived: Vec<_> = clients.iter().map(|_| acceptor.admission().peer).collect();
     let mut expected: Vec<_> =
