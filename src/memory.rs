@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_secs(2);
 /// The least that must have been freed since the last time; and a sixteenth of what is in use.
 const FREED_BYTES_MIN: usize = 1 << 20;
 
-/// Has the allocator give back what is free at the end of a heap. To be called once, while there is one thread.
+/// Has the allocator give back the free end of each heap. To be called once, while there is one thread.
 pub fn configure_allocator() {
     give_back_ends();
 }

@@ -29,7 +29,7 @@ const CLIENTS_WANTED: usize = 10_000;
 const PENDING_MAX: usize = 8192;
 /// The least descriptors kept for the process itself.
 const RESERVE_MIN: usize = 128;
-/// Descriptors of the process, whatever the number of its threads: standard streams, signals, files, the listener.
+/// Descriptors of the process, independent of the number of its threads: standard streams, signals, files, the listener.
 const RESERVE_PROCESS: usize = 32;
 /// Descriptors of a shard or an acceptor: its ring and, for a shard, the ring's eventfd, twice; four of its runtime; an
 /// acceptor's handle to the listener; and one or two to spare.

@@ -100,7 +100,7 @@ impl HandOver {
     pub(super) async fn reserve(&self, incoming_cpu: Option<usize>) -> Option<Reservation<'_>> {
         loop {
             let mut room = pin!(self.room.notified());
-            // What is taken after this line ends the wait below.
+            // Registered before the look, so that a place that is freed in between ends the wait below.
             room.as_mut().enable();
             if let Some(entrance) = self.choose(incoming_cpu) {
                 match entrance.queue.try_reserve() {

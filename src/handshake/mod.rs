@@ -58,7 +58,7 @@ const READY_TURN_MAX: Duration = Duration::from_secs(2);
 /// will not come back.
 const HEALTHY_TURN_MAX: Duration = Duration::from_secs(30);
 
-/// What is said of a shard that takes longer.
+/// The answer when a shard takes longer.
 const STALLED: &str = "shard stalled";
 
 /// What acceptors are to do.
@@ -133,7 +133,7 @@ pub enum HandshakeEvent {
 pub struct Admission {
     /// The connection; nobody else has its descriptor, and no operation on it is under way.
     pub socket: OwnedFd,
-    /// Who is at the other end.
+    /// The client's address.
     pub peer: SocketAddr,
     /// What it wants to speak.
     pub endpoint: Endpoint,
@@ -193,7 +193,7 @@ impl Acceptor {
     /// `drained` is called once, behind [`Intake::Draining`], when nothing more is going to be handed over.
     ///
     /// An accept cannot be given up half way: a connection that it had taken already would be lost, and its descriptor
-    /// with it. So whoever sends [`Intake::Closed`] shuts the listener down afterwards (shutdown(2)), which ends every
+    /// with it. So the sender of [`Intake::Closed`] shuts the listener down afterwards (shutdown(2)), which ends every
     /// accept that is under way.
     ///
     /// # Errors

@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(pending.len(), 6);
         assert_eq!(order(&pending, None, &tickets, now + SILENCE_MIN), [2, 5, 1, 4, 3, 0]);
         assert_eq!(pending.len(), 0);
-        // They are in no order any more, whatever becomes of them.
+        // Displaced connections are in no order any more.
         tickets[0].advance(Progress::Answered);
         drop(tickets);
         assert!(!pending.displace(None, now));
