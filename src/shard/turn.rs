@@ -74,11 +74,12 @@ pub enum Class {
 ///
 /// Newcomers are admitted ahead of it: see [`Shard::admit`].
 pub fn run(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
-    while let Some(completion) = around.next_completion() {
-        shard.handle_completion(completion, now);
-    }
+    // Ahead of input: who was told over `/readyz` that the storage has failed is refused what it says then.
     while let Some(receipt) = around.next_receipt() {
         shard.handle_receipt(receipt, now);
+    }
+    while let Some(completion) = around.next_completion() {
+        shard.handle_completion(completion, now);
     }
     receive_messages(shard, around, now);
     if is_tick_due(shard, around, now.monotonic_ms) {

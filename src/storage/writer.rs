@@ -140,12 +140,13 @@ impl HistoryWriter {
         error!("{error}; it is no longer durable, and messages are refused meanwhile");
         self.is_failing = true;
         self.look_at = Instant::now() + LOOK_EVERY;
-        self.metrics.is_durable.set(0);
-        self.metrics.is_failing.set(1);
-        self.metrics.failures.add(1);
+        // The shards hear of it before `/readyz` tells of it.
         for shard in &self.receipts {
             send(shard, vec![Receipt::Withdrawn]);
         }
+        self.metrics.is_durable.set(0);
+        self.metrics.is_failing.set(1);
+        self.metrics.failures.add(1);
     }
 
     fn look_after_file(&mut self) {
@@ -181,11 +182,11 @@ impl HistoryWriter {
         match self.file.renew() {
             Ok(reserved) => {
                 info!("history.db can be written again; history is durable, and messages are taken");
-                self.metrics.is_durable.set(1);
-                self.metrics.is_failing.set(0);
                 self.is_failing = false;
                 let rooms = self.directory.rooms();
                 self.answer(rooms.zip(reserved).map(|(room, id)| Receipt::Reserved(room, id)));
+                self.metrics.is_durable.set(1);
+                self.metrics.is_failing.set(0);
             }
             Err(error) => {
                 debug!("still not: {error}");
