@@ -20,6 +20,7 @@ use tracing::level_filters::LevelFilter;
 pub use crate::address::AddressRange;
 use crate::protocol::head::HEAD_BYTES_MAX;
 pub use crate::protocol::origin::{AllowedHost, AllowedOrigin};
+use crate::ring::Features;
 
 /// The room where everybody starts.
 pub const FIRST_ROOM: &str = "general";
@@ -91,6 +92,8 @@ pub struct Config {
     ///
     /// Default zero: it sleeps at once, so that an idle server uses no CPU time.
     pub busy_poll: Duration,
+    /// Features of io_uring that shards use where the kernel has them. Default: all.
+    pub ring_features: Features,
     /// The most upgraded connections at a time, over all shards; 1 to [`CLIENTS_MAX`].
     ///
     /// Default `None`: as many as the descriptor limit has room for, which `preflight` works out.
@@ -171,6 +174,7 @@ impl Default for Config {
             placement: Placement::every_core(),
             acceptors: None,
             busy_poll: Duration::ZERO,
+            ring_features: Features::ALL,
             max_clients: None,
             max_clients_per_address: None,
             connect_rate_per_address: 200,

@@ -18,7 +18,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::certificate::CertificateFiles;
 use crate::config::{CLIENTS_MAX, Config, Placement, allowed_cores};
-use crate::ring::{self, Ring, Waker};
+use crate::ring::{self, Features, Ring, Waker};
 
 /// The backlog that the listeners ask for: a burst of reconnecting clients waits there to be accepted.
 pub const BACKLOG_WANTED: u32 = 4096;
@@ -42,7 +42,7 @@ pub fn run(config: &Config) -> Report {
     let (descriptors, capacity) = check_descriptors(config);
     let mut findings = check_ring();
     if !findings.iter().any(|finding| finding.outcome == Outcome::Fatal) {
-        findings.push(check_rings(config.placement.shards(), config.acceptor_count()));
+        findings.push(check_rings(config.placement.shards(), config.acceptor_count(), config.ring_features));
     }
     findings.push(descriptors);
     findings.push(check_backlog(&read("/proc/sys/net/core/somaxconn")));
@@ -202,17 +202,16 @@ const PROFILE: &str = "let the container's seccomp profile allow io_uring_setup,
                        io_uring_register (docker run --security-opt seccomp=PROFILE.json, or =unconfined)";
 
 /// Sets up what each shard and each acceptor will have, in the sizes that it will have, all at the same time.
-fn check_rings(shards: usize, acceptors: usize) -> Finding {
+fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
     const CHECK: &str = "rings";
+    let options = ring::Options { features: wanted, ..ring::Options::default() };
     let mut rings = Vec::new();
     for shard in 1..=shards {
-        let tried = ring::retrying_enomem(|| Ring::new(ring::Options::default(), Waker::new()?)).and_then(
-            |mut ring| {
-                ring.try_out()?;
-                rings.push(ring);
-                Ok(())
-            },
-        );
+        let tried = ring::retrying_enomem(|| Ring::new(options, Waker::new()?)).and_then(|mut ring| {
+            ring.try_out()?;
+            rings.push(ring);
+            Ok(())
+        });
         if let Err(error) = tried {
             // Their memory may be what is lacking for the words.
             rings.clear();
@@ -236,11 +235,13 @@ fn check_rings(shards: usize, acceptors: usize) -> Finding {
         }
     }
     // All are of one kernel.
-    let sends = match rings.first().is_some_and(Ring::has_immediate_sends) {
-        true => "immediate sends",
-        false => "no immediate sends, which costs a system call for each message",
-    };
-    let detail = format!("one for each of {}; {sends}", shards_and_acceptors(shards, acceptors));
+    let features = rings.first().map_or(Features::NONE, Ring::features);
+    let lacking = wanted.missing_in(features);
+    let mut detail =
+        format!("one for each of {}; features: {features}", shards_and_acceptors(shards, acceptors));
+    if lacking != Features::NONE {
+        detail += &format!("; not on this kernel: {lacking}");
+    }
     finding(CHECK, Outcome::Ok, detail)
 }
 
@@ -582,7 +583,7 @@ mod tests {
         );
         assert!(explain(Errno::MFILE).ends_with("raise the limit with ulimit -n"));
         assert!(explain(Errno::TIME).contains("the ring of shard 3 of 8 cannot be used"));
-        let rings = check_rings(2, 1);
+        let rings = check_rings(2, 1, Features::ALL);
         assert_eq!(rings.outcome, Outcome::Ok);
         assert!(rings.detail.starts_with("one for each of 2 shards and 1 acceptor; "), "{}", rings.detail);
     }

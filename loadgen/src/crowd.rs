@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use uproar::connection_id::ConnectionId;
 use uproar::protocol::tls::Error;
-use uproar::ring::{CloseMode, Completion, Options, Ring, Submission, Waker};
+use uproar::ring::{CloseMode, Completion, Feature, Features, Options, Ring, Submission, Waker};
 
 use crate::busy::Turns;
 use crate::cli::Dialect;
@@ -93,7 +93,10 @@ impl Crowd {
         let count = plan.clients_of(thread);
         Ok(Self {
             // Each send has its completion when it has left, and not with what comes next.
-            ring: Ring::new(Options { immediate_sends: false, ..Options::default() }, Waker::new()?)?,
+            ring: Ring::new(
+                Options { features: Features::ALL.without(Feature::ImmediateSends), ..Options::default() },
+                Waker::new()?,
+            )?,
             clients: (0..count).map(|index| Client::new(plan.client_at(thread, index))).collect(),
             transport: Transport::new(plan.security.as_ref(), count),
             context: Context::new(Arc::clone(plan), thread),

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::sched_getaffinity;
-use uproar::ring::{Options, Ring, Waker};
+use uproar::ring::{Features, Options, Ring, Waker};
 
 use crate::baseline;
 use crate::cli::{Dialect, RunOptions};
@@ -289,7 +289,7 @@ fn raise_descriptor_limit(needed: u64) -> Result<(), Error> {
 
 fn check_ring() -> Result<(), Error> {
     let options =
-        Options { submissions: 2, completions: 4, buffers: 1, buffer_bytes: 64, immediate_sends: false };
+        Options { submissions: 2, completions: 4, buffers: 1, buffer_bytes: 64, features: Features::NONE };
     Waker::new().and_then(|waker| Ring::new(options, waker)).map(drop).map_err(|error| {
         preflight(format!(
             "io_uring cannot be used ({error}): it needs Linux 6.1, kernel.io_uring_disabled=0, and a \

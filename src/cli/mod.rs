@@ -20,6 +20,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::accounts::UserCommand;
 use crate::config::{Auth, Config, LogFormat, Placement, Presence};
+use crate::ring::Features;
 use layers::{Environment, Settings};
 use values::{
     AddressList, CoreList, HostList, ListenAddress, OriginList, RoomList, duration, level, number, size,
@@ -260,6 +261,11 @@ struct Flags {
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     busy_poll: Duration,
 
+    /// Features of io_uring to use where the kernel has them: all, none (as on a kernel without them), or a list; `uproar
+    /// check` names them. To find out whether one of them is at fault.
+    #[arg(long, value_name = "all|none|NAME,...", default_value = "all")]
+    ring_features: Features,
+
     /// Most connected clients [default: what the descriptor limit allows].
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     max_clients: Option<usize>,
@@ -382,6 +388,7 @@ impl Flags {
             },
             acceptors: self.acceptors,
             busy_poll: self.busy_poll,
+            ring_features: self.ring_features,
             max_clients: self.max_clients,
             max_clients_per_address: self.max_clients_per_address,
             connect_rate_per_address: self.connect_rate_per_address,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::AllowedOrigin;
+use crate::ring::{Feature, Features};
 
 /// Parses `args` (without the program's name) in an environment of these variables.
 fn parse_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {
@@ -137,6 +138,7 @@ fn every_flag_reaches_the_configuration() {
         "--history=5",
         "--presence=count",
         "--presence-limit=6",
+        "--ring-features=no-iowait",
         "--rate=7",
         "--burst=8",
         "--allow-origin=https://a.example",
@@ -153,6 +155,7 @@ fn every_flag_reaches_the_configuration() {
         placement: Placement::Pinned(vec![0, 2, 3, 4]),
         acceptors: NonZeroUsize::new(2),
         busy_poll: Duration::from_micros(50),
+        ring_features: Features::NONE.with(Feature::NoIowait),
         max_clients: Some(10),
         max_clients_per_address: Some(0),
         connect_rate_per_address: 9,

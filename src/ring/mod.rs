@@ -15,6 +15,7 @@
 mod allocator;
 mod buffers;
 mod descriptor;
+mod features;
 mod slot;
 mod submission;
 mod token;
@@ -24,15 +25,16 @@ mod waker;
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
 use crate::connection_id::ConnectionId;
 pub use allocator::{Heap, give_back_ends, heap, trim};
 use buffers::Buffers;
 pub use descriptor::{duplicate, incoming_cpu, unacknowledged_bytes};
+pub use features::{Feature, Features, UnknownFeature};
 use slot::{InFlight, Receive, SendKind, Slot, Vectors};
 pub use submission::{BATCH_FRAMES_MAX, CloseMode, Completion, SendBatch, Submission};
 use token::Operation;
@@ -52,9 +54,8 @@ pub struct Options {
     pub buffers: u16,
     /// Bytes of a receive buffer.
     pub buffer_bytes: u32,
-    /// Whether sends that succeed at once are to have no completion, which spares a system call for each round trip. It is
-    /// tried out first, and left where the kernel does otherwise.
-    pub immediate_sends: bool,
+    /// Features to use where the kernel has them.
+    pub features: Features,
 }
 
 impl Default for Options {
@@ -68,7 +69,7 @@ impl Default for Options {
             // 8 MiB, of which only what has been used is resident.
             buffers: 4096,
             buffer_bytes: 2048,
-            immediate_sends: true,
+            features: Features::ALL,
         }
     }
 }
@@ -127,7 +128,9 @@ pub struct Ring {
     collected: VecDeque<RawCompletion>,
     /// Ended, not yet reported.
     closed: VecDeque<ConnectionId>,
-    has_immediate_sends: bool,
+    features: Features,
+    /// Rings that this one has sent a message to, by the number in the message's token.
+    messaged: Vec<Waker>,
     /// Connections with an immediate send that was queued, and is not known to have left.
     unsettled: Vec<ConnectionId>,
     /// Connections whose immediate send has left, which is to be reported.
@@ -159,6 +162,7 @@ impl Ring {
             .setup_submit_all()
             .setup_cqsize(options.completions)
             .build(options.submissions)?;
+        let features = features::of(&ring, options.features);
         let buffers = Buffers::register(&ring, options.buffers, options.buffer_bytes)?;
         let mut ring = Self {
             ring,
@@ -170,7 +174,8 @@ impl Ring {
             is_ending: false,
             collected: VecDeque::new(),
             closed: VecDeque::new(),
-            has_immediate_sends: false,
+            features,
+            messaged: Vec::new(),
             unsettled: Vec::new(),
             sent: VecDeque::new(),
             starved: Vec::new(),
@@ -180,7 +185,15 @@ impl Ring {
             failure: None,
             counts: Counts::default(),
         };
-        ring.has_immediate_sends = options.immediate_sends && ring.try_immediate_sends()?;
+        if features.has(Feature::ImmediateSends) && !ring.try_immediate_sends()? {
+            ring.features = ring.features.without(Feature::ImmediateSends);
+        }
+        if features.has(Feature::RingMessages) {
+            match ring.try_message()? {
+                true => ring.waker.receive_messages(duplicate(&ring.ring)?),
+                false => ring.features = ring.features.without(Feature::RingMessages),
+            }
+        }
         ring.arm_wake();
         // What was tried is not the caller's.
         ring.counts = Counts::default();
@@ -193,10 +206,10 @@ impl Ring {
         self.counts
     }
 
-    /// Whether sends that succeed at once have no completion: where that was asked for and the kernel can do it.
+    /// The features that it uses: those that were asked for and that the kernel has.
     #[must_use]
-    pub fn has_immediate_sends(&self) -> bool {
-        self.has_immediate_sends
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// How many connections are attached.
@@ -351,7 +364,11 @@ impl Ring {
             timeout.map(|timeout| types::Timespec::new().sec(timeout.as_secs()).nsec(timeout.subsec_nanos()));
         let args = types::SubmitArgs::new();
         let args = timespec.as_ref().map_or(args, |timespec| args.timespec(timespec));
-        match self.ring.submitter().submit_with_args(completions, &args) {
+        let flags = match self.features.has(Feature::NoIowait) {
+            true => EnterFlags::NO_IOWAIT,
+            false => EnterFlags::empty(),
+        };
+        match self.ring.submitter().submit_with_args_and_flags(completions, &args, flags) {
             Err(error) if !is_passing(&error) && error.raw_os_error() != Some(libc::ETIME) => Err(error),
             _ => Ok(()),
         }
@@ -378,7 +395,9 @@ impl Ring {
             };
             let (operation, id) = token::unpack(raw.token);
             match operation {
-                Operation::Cancel => {}
+                // A message has done its work when it has ended the wait.
+                Operation::Cancel | Operation::Woken => {}
+                Operation::Message => self.step_message(id.index),
                 Operation::Wake => {
                     self.is_wake_armed = false;
                     self.arm_wake();
@@ -401,7 +420,7 @@ impl Ring {
     }
 
     fn send(&mut self, id: ConnectionId, batch: SendBatch) {
-        let has_immediate_sends = self.has_immediate_sends;
+        let has_immediate_sends = self.features.has(Feature::ImmediateSends);
         let slot = self.slot(id);
         assert!(slot.send.is_none(), "Bug: a second send under way on {id}");
         assert!(slot.closing.is_none(), "Bug: a send on {id} after its close");
@@ -529,6 +548,43 @@ impl Ring {
         unsafe { self.push(&entry.user_data(token::pack(Operation::Wake, NOBODY))) };
     }
 
+    /// Wakes the thread of another ring if it sleeps. Where that is by a message between the rings, it leaves with the
+    /// next call into the kernel, which must follow soon: nobody else wakes that thread meanwhile.
+    pub fn wake(&mut self, other: &Waker) {
+        if !other.take_sleep() {
+            return;
+        }
+        let ring = match self.features.has(Feature::RingMessages) {
+            true => other.message_to(),
+            false => None,
+        };
+        let Some(ring) = ring else { return other.ring() };
+        let known = self.messaged.iter().position(|known| known.is_same(other));
+        let number = known.unwrap_or(self.messaged.len());
+        if known.is_none() {
+            self.messaged.push(other.clone());
+        }
+        self.push_message(ring, number as u32);
+    }
+
+    /// Queues a message to a ring, which ends its wait.
+    fn push_message(&mut self, ring: RawFd, number: u32) {
+        let woken = token::pack(Operation::Woken, NOBODY);
+        let number = ConnectionId { index: number, ..NOBODY };
+        let entry = opcode::MsgRingData::new(types::Fd(ring), 0, woken, None).build();
+        let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+        // SAFETY: the kernel reads no memory of ours for a message. A descriptor that is no ring's ends it.
+        unsafe { self.push(&entry.user_data(token::pack(Operation::Message, number))) };
+    }
+
+    /// A message did not reach its ring: its thread is woken by its event, as all are from now on.
+    fn step_message(&mut self, number: u32) {
+        self.features = self.features.without(Feature::RingMessages);
+        if let Some(waker) = self.messaged.get(number as usize) {
+            waker.ring();
+        }
+    }
+
     fn pause_receive(&mut self, id: ConnectionId) {
         let slot = self.slot(id);
         slot.paused = true;
@@ -570,7 +626,8 @@ impl Ring {
                 Received::End
             }
             error if -error == libc::ENOBUFS => {
-                self.counts.buffer_shortages += 1;
+                // A reserve that is there is used from now on: nobody has to do anything.
+                self.counts.buffer_shortages += u64::from(!self.buffers.has_reserve());
                 self.slot(id).receive = Receive::Starved;
                 self.starved.push(id);
                 Received::Nothing
@@ -624,7 +681,11 @@ impl Ring {
 
     /// Receives that had found no buffer are tried again, now that what was lent has come back.
     fn feed_starved(&mut self) {
+        self.buffers.end_collection();
         self.is_short_of_buffers = !self.starved.is_empty();
+        if self.is_short_of_buffers {
+            self.buffers.publish_reserve();
+        }
         for id in mem::take(&mut self.starved) {
             if self.live_slot(id).is_some_and(|slot| slot.receive == Receive::Starved) {
                 self.arm_receive(id);

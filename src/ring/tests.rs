@@ -12,7 +12,7 @@ use crate::frame::Frame;
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn small() -> Options {
-    Options { submissions: 4, completions: 8, buffers: 4, buffer_bytes: 64, immediate_sends: true }
+    Options { submissions: 4, completions: 8, buffers: 4, buffer_bytes: 64, features: Features::ALL }
 }
 
 fn new_ring(options: Options) -> Ring {
@@ -103,8 +103,8 @@ fn a_batch_leaves_in_order_and_short_sends_can_be_continued() {
 
 #[test]
 fn a_send_that_succeeds_at_once_is_reported_without_a_completion() {
-    for immediate_sends in [true, false] {
-        let mut ring = new_ring(Options { immediate_sends, ..small() });
+    for features in [Features::ALL, Features::NONE] {
+        let mut ring = new_ring(Options { features, ..small() });
         let (socket, mut peer) = pair();
         ring.attach(id(0), socket);
         ring.enter().unwrap();
@@ -118,7 +118,10 @@ fn a_send_that_succeeds_at_once_is_reported_without_a_completion() {
             let sent = ring.next_completion();
             assert!(matches!(sent, Some(Completion::Sent(to, _, Ok(11))) if to == id(0)), "{sent:?}");
             assert!(ring.next_completion().is_none());
-            assert_eq!(ring.counts().completions, if immediate_sends { 0 } else { round });
+            assert_eq!(
+                ring.counts().completions,
+                if features.has(Feature::ImmediateSends) { 0 } else { round }
+            );
         }
         let mut received = vec![0; 1_100];
         peer.read_exact(&mut received).unwrap();
@@ -186,6 +189,73 @@ fn closing_waits_for_a_stuck_send_and_reports_the_end_once() {
         &mut ring,
         |_, completion| matches!(completion, Completion::Received(from, b"hello") if from == next),
     );
+}
+
+#[test]
+fn a_send_that_is_not_yet_known_to_have_left_delays_the_end_only() {
+    for bytes in [5, 16 << 20] {
+        let mut ring = new_ring(small());
+        let (socket, peer) = pair();
+        ring.attach(id(0), socket);
+        ring.enter().unwrap();
+        assert!(ring.next_completion().is_none());
+        // Both in one queue: neither that all of it leaves at once nor that it does not is known when the end comes.
+        ring.submit(Submission::Send(id(0), SendBatch::one(frame(&vec![7; bytes]), 0)));
+        ring.submit(Submission::Close(id(0), CloseMode::Graceful));
+        run(&mut ring, |_, completion| {
+            assert!(matches!(completion, Completion::Closed(closed) if closed == id(0)), "{completion:?}");
+            true
+        });
+        ring.enter().unwrap();
+        assert!(ring.next_completion().is_none());
+        assert_eq!((ring.attached_count(), ring.unsettled_count()), (0, 0));
+        drop(peer);
+    }
+}
+
+#[test]
+fn more_sends_that_find_no_room_than_the_queue_holds_all_go_on() {
+    const CONNECTIONS: u32 = 50;
+    const BYTES: usize = 100_000;
+    for features in [Features::ALL, Features::NONE] {
+        let mut ring = new_ring(Options { features, ..small() });
+        let readers: Vec<_> = (0..CONNECTIONS)
+            .map(|index| {
+                let (socket, mut peer) = pair();
+                rustix::net::sockopt::set_socket_send_buffer_size(&socket, 4096).unwrap();
+                ring.attach(id(index), socket);
+                std::thread::spawn(move || {
+                    let mut received = Vec::new();
+                    peer.read_to_end(&mut received).unwrap();
+                    received
+                })
+            })
+            .collect();
+        let shared = frame(&vec![9; BYTES]);
+        for index in 0..CONNECTIONS {
+            ring.submit(Submission::Send(id(index), SendBatch::one(shared.clone(), 0)));
+        }
+        let mut ended = 0;
+        run(&mut ring, |submissions, completion| {
+            let Completion::Sent(to, batch, result) = completion else { return false };
+            match batch.advance(result.unwrap()) {
+                Some(rest) => submissions.push(Submission::Send(to, rest)),
+                None => {
+                    submissions.push(Submission::Close(to, CloseMode::Graceful));
+                    ended += 1;
+                }
+            }
+            ended == CONNECTIONS
+        });
+        run(&mut ring, |_, completion| {
+            assert!(matches!(completion, Completion::Closed(_)));
+            ended -= 1;
+            ended == 0
+        });
+        for reader in readers {
+            assert!(reader.join().unwrap() == shared.bytes()[..]);
+        }
+    }
 }
 
 #[test]
@@ -299,6 +369,64 @@ fn bytes_a_deadline_and_another_thread_each_end_the_wait() {
         other.join().unwrap();
     }
     ring.wait(None, || true).unwrap();
+}
+
+#[test]
+fn a_ring_wakes_the_thread_of_another_one() {
+    for features in [Features::ALL, Features::NONE] {
+        let waker = Waker::new().unwrap();
+        let mut sleeper = Ring::new(Options { features, ..small() }, waker.clone()).unwrap();
+        let (fall_asleep, asleep) = std::sync::mpsc::channel();
+        let other = std::thread::spawn(move || {
+            let mut ring = new_ring(Options { features, ..small() });
+            for () in asleep {
+                ring.wake(&waker);
+                ring.enter().unwrap();
+            }
+            ring.counts().submissions
+        });
+        let set_up = sleeper.counts().completions;
+        for _ in 0..100 {
+            let start = Instant::now();
+            let has_news = || {
+                fall_asleep.send(()).unwrap();
+                false
+            };
+            sleeper.wait(Some(LIMIT), has_news).unwrap();
+            assert!(start.elapsed() < LIMIT, "it slept until its deadline");
+            assert!(sleeper.next_completion().is_none());
+        }
+        assert_eq!(sleeper.counts().completions - set_up, 100);
+        drop(fall_asleep);
+        // A message is a submission.
+        let has_messages = sleeper.features().has(Feature::RingMessages);
+        assert_eq!(other.join().unwrap(), if has_messages { 100 } else { 0 });
+    }
+}
+
+#[test]
+fn a_message_that_does_not_arrive_is_followed_by_the_event() {
+    let waker = Waker::new().unwrap();
+    // What it takes for the ring is none.
+    waker.receive_messages(std::fs::File::open("/dev/null").unwrap().into());
+    let mut sleeper = Ring::new(Options { features: Features::NONE, ..small() }, waker.clone()).unwrap();
+    let mut ring = new_ring(small());
+    if !ring.features().has(Feature::RingMessages) {
+        return;
+    }
+    let start = Instant::now();
+    for _ in 0..3 {
+        let has_news = || {
+            ring.wake(&waker);
+            ring.enter().unwrap();
+            assert!(ring.next_completion().is_none());
+            false
+        };
+        sleeper.wait(Some(LIMIT), has_news).unwrap();
+        assert!(sleeper.next_completion().is_none());
+    }
+    assert!(start.elapsed() < LIMIT, "it slept until its deadline");
+    assert!(!ring.features().has(Feature::RingMessages), "the next one is told by its event at once");
 }
 
 #[test]

@@ -11,6 +11,10 @@ pub(super) enum Operation {
     Cancel = 3,
     /// The read of the waker's event.
     Wake = 4,
+    /// A message to another ring, which has a completion only if it did not reach it.
+    Message = 5,
+    /// A message from another ring.
+    Woken = 6,
 }
 
 const INDEX_BITS: u32 = 32;
@@ -32,6 +36,8 @@ pub(super) fn unpack(token: u64) -> (Operation, ConnectionId) {
         2 => Operation::Send,
         3 => Operation::Cancel,
         4 => Operation::Wake,
+        5 => Operation::Message,
+        6 => Operation::Woken,
         other => panic!("Bug: the kernel returned a token of the unknown operation {other}"),
     };
     let generation = (token >> INDEX_BITS) as u32 & (ConnectionId::GENERATIONS - 1);
@@ -48,7 +54,14 @@ mod tests {
             [(0, 0), (u32::MAX, 0), (7, ConnectionId::GENERATIONS - 1), (0x8000_0001, 3)]
         {
             let id = ConnectionId { index, generation };
-            for operation in [Operation::Receive, Operation::Send, Operation::Cancel, Operation::Wake] {
+            for operation in [
+                Operation::Receive,
+                Operation::Send,
+                Operation::Cancel,
+                Operation::Wake,
+                Operation::Message,
+                Operation::Woken,
+            ] {
                 assert_eq!(unpack(pack(operation, id)), (operation, id));
             }
         }

@@ -68,6 +68,16 @@ impl Ring {
         Ok(succeeds && has_left && is_short && is_refused)
     }
 
+    /// Whether a message to a ring ends its wait. For a new ring, which has nothing else under way; it sends one to itself.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ring::try_out`].
+    pub(super) fn try_message(&mut self) -> io::Result<bool> {
+        self.push_message(self.ring.as_raw_fd(), 0);
+        Ok(self.wait_for_one()? == token::pack(Operation::Woken, NOBODY))
+    }
+
     /// Sends so many bytes, and returns the result if there is a completion.
     fn try_send(&mut self, socket: &UnixStream, bytes: usize) -> io::Result<Option<i32>> {
         let entry = opcode::Send::new(types::Fd(socket.as_raw_fd()), ZEROES.as_ptr(), bytes as u32)
@@ -96,13 +106,21 @@ impl Ring {
         let entry = opcode::Nop::new().build().user_data(token::pack(Operation::Cancel, NOBODY));
         // SAFETY: the kernel reads and writes no memory of ours for it.
         unsafe { self.push(&entry) };
+        self.wait_for_one().map(drop)
+    }
+
+    /// The token of the only completion there is to be.
+    fn wait_for_one(&mut self) -> io::Result<u64> {
         let timespec = types::Timespec::new().sec(TIME_MAX.as_secs());
         let args = types::SubmitArgs::new().timespec(&timespec);
         for _ in 0..ATTEMPTS_MAX {
             match self.ring.submitter().submit_with_args(1, &args) {
                 Err(error) if !is_passing(&error) => return Err(error),
-                _ if self.ring.completion().next().is_some() => return Ok(()),
-                _ => {}
+                _ => {
+                    if let Some(entry) = self.ring.completion().next() {
+                        return Ok(entry.user_data());
+                    }
+                }
             }
         }
         Err(io::Error::from_raw_os_error(libc::ETIME))

@@ -6,8 +6,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -21,6 +21,8 @@ struct Bell {
     is_asleep: AtomicBool,
     /// The ring reads it, which ends the wait.
     event: OwnedFd,
+    /// The ring, once it receives messages of other rings. Another descriptor of it, so that the number stays its own.
+    ring: OnceLock<OwnedFd>,
 }
 
 impl Waker {
@@ -32,15 +34,20 @@ impl Waker {
     pub fn new() -> io::Result<Self> {
         // Without O_NONBLOCK, which would make the ring's read of it fail instead of wait.
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
-        Ok(Self(Arc::new(Bell { is_asleep: AtomicBool::new(false), event })))
+        Ok(Self(Arc::new(Bell { is_asleep: AtomicBool::new(false), event, ring: OnceLock::new() })))
     }
 
     /// Wakes the thread if it sleeps. What was left for it before this call is seen by it.
     pub fn wake(&self) {
-        fence(Ordering::SeqCst);
-        if self.0.is_asleep.load(Ordering::Relaxed) && self.0.is_asleep.swap(false, Ordering::AcqRel) {
+        if self.take_sleep() {
             self.ring();
         }
+    }
+
+    /// True when the thread sleeps and nobody else wakes it: then it is the caller who has to.
+    pub(super) fn take_sleep(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.0.is_asleep.load(Ordering::Relaxed) && self.0.is_asleep.swap(false, Ordering::AcqRel)
     }
 
     /// Ends the thread's wait, or its next one. The event's counter cannot overflow, which would block: between two
@@ -59,6 +66,21 @@ impl Waker {
     /// The thread is awake.
     pub(super) fn publish_awake(&self) {
         self.0.is_asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Other rings may send messages to this one, which is the thread's.
+    pub(super) fn receive_messages(&self, ring: OwnedFd) {
+        // A waker is of use to one ring.
+        let _ = self.0.ring.set(ring);
+    }
+
+    /// The ring to send a message to, if it receives any.
+    pub(super) fn message_to(&self) -> Option<RawFd> {
+        self.0.ring.get().map(AsRawFd::as_raw_fd)
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     pub(super) fn event(&self) -> RawFd {

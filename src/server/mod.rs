@@ -574,10 +574,11 @@ impl ShardStart {
             shard.restore(restored);
         }
         let reached = report.clone();
+        let ring_options = ring::Options { features: config.ring_features, ..ring::Options::default() };
         let event_loop = EventLoop {
             shard,
             index: self.index,
-            ring: ring::retrying_enomem(|| Ring::new(ring::Options::default(), self.waker.clone()))?,
+            ring: ring::retrying_enomem(|| Ring::new(ring_options, self.waker.clone()))?,
             mailbox: self.mailbox,
             mesh: self.mesh,
             verifier: self.verifier,

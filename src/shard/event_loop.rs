@@ -140,11 +140,11 @@ impl EventLoop {
     fn wake_others(&mut self) {
         for (index, has_mail) in (0..).map(ShardIndex).zip(&mut self.posted) {
             if std::mem::take(has_mail) {
-                self.mesh.address(index).waker.wake();
+                self.ring.wake(&self.mesh.address(index).waker);
             }
         }
         for index in self.mailbox.take_room_wanted() {
-            self.mesh.address(index).waker.wake();
+            self.ring.wake(&self.mesh.address(index).waker);
         }
     }
 
