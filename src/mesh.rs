@@ -43,18 +43,14 @@ impl Mailbox {
         self.requests.is_empty() && self.deliveries.is_empty()
     }
 
-    /// The shards that have asked for room since the last call. To be called after each turn, since messages that it has
-    /// taken may have come in its course.
-    pub fn take_room_wanted(&self) -> impl Iterator<Item = ShardIndex> {
+    /// A shard that has asked for room, and was not named before. To be asked when a turn has taken what it takes.
+    pub fn next_room_wanted(&self) -> Option<ShardIndex> {
         // Pairs with the fence of `ask_for_room`: either the messages taken are seen there, or the question here.
         fence(Ordering::SeqCst);
-        let wanted =
+        let is_wanted =
             |wanted: &AtomicBool| wanted.load(Ordering::Relaxed) && wanted.swap(false, Ordering::Relaxed);
-        (0..)
-            .map(ShardIndex)
-            .zip(self.room_wanted.iter())
-            .filter(move |(_, w)| wanted(w))
-            .map(|(index, _)| index)
+        let mut shards = (0..).map(ShardIndex).zip(self.room_wanted.iter());
+        shards.find(|(_, wanted)| is_wanted(wanted)).map(|(index, _)| index)
     }
 }
 
@@ -141,7 +137,7 @@ mod tests {
         mesh.address(ShardIndex(1)).ask_for_room(ShardIndex(0));
         mesh.address(ShardIndex(1)).ask_for_room(ShardIndex(0));
         mesh.address(ShardIndex(1)).ask_for_room(ShardIndex(2));
-        let wanted = |of: usize| mailboxes[of].take_room_wanted().collect::<Vec<_>>();
+        let wanted = |of: usize| std::iter::from_fn(|| mailboxes[of].next_room_wanted()).collect::<Vec<_>>();
         assert_eq!(wanted(0), []);
         assert_eq!(wanted(1), [ShardIndex(0), ShardIndex(2)]);
         assert_eq!(wanted(1), []);

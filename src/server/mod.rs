@@ -593,7 +593,6 @@ impl ShardStart {
             busy_poll: config.busy_poll,
             metrics: shard_metrics,
             tally: event_loop::Tally::default(),
-            posted: vec![false; usize::from(directory.shards())],
         };
         let _ = report.send(Report::Ready);
         drop(report);

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::stage::{Progress, Stage};
-use super::turn::{self, Surroundings};
+use super::turn::{self, Class, Outlook, Surroundings};
 use super::{Arrival, Shard};
 use crate::accounts::{Attempt, Verdict, Verifier, log_denial};
 use crate::clock::{Now, RunningClock};
@@ -76,8 +76,6 @@ pub struct EventLoop {
     pub metrics: Arc<ShardMetrics>,
     /// What was counted last.
     pub tally: Tally,
-    /// Shards that something was posted to in this turn.
-    pub posted: Vec<bool>,
 }
 
 impl EventLoop {
@@ -132,20 +130,7 @@ impl EventLoop {
         let now = self.clock.now();
         let (shard, mut io) = self.split();
         turn::run(shard, &mut io, now);
-        self.wake_others();
         self.count(now);
-    }
-
-    /// Wakes the shards that something was posted to, and those that wait for room in this one's mailbox.
-    fn wake_others(&mut self) {
-        for (index, has_mail) in (0..).map(ShardIndex).zip(&mut self.posted) {
-            if std::mem::take(has_mail) {
-                self.ring.wake(&self.mesh.address(index).waker);
-            }
-        }
-        for index in self.mailbox.take_room_wanted() {
-            self.ring.wake(&self.mesh.address(index).waker);
-        }
     }
 
     /// Submits what the turn has queued, and waits until the next one has something to do.
@@ -165,14 +150,8 @@ impl EventLoop {
             return self.ring.enter();
         }
         self.metrics.pulse.end_turn();
-        let Self { ring, shard, index, mailbox, mesh, storage, admissions, stage, .. } = self;
-        ring.wait(timeout, || {
-            // Now that this shard can be woken, and before it looks whether there is room.
-            for (to, _) in turn::congested_with(shard) {
-                mesh.address(to).ask_for_room(*index);
-            }
-            has_news(shard, mailbox, mesh, storage.as_ref(), admissions, stage)
-        })
+        let (ring, shard, mut outlook) = self.look_out();
+        ring.wait(timeout, || turn::has_news(shard, &mut outlook))
     }
 
     /// Looks for something to do for as long as `busy_poll`.
@@ -183,8 +162,8 @@ impl EventLoop {
         self.ring.submit_queued()?;
         let end = Instant::now() + self.busy_poll;
         while Instant::now() < end {
-            let Self { ring, shard, mailbox, mesh, storage, admissions, stage, .. } = self;
-            if ring.has_completions() || has_news(shard, mailbox, mesh, storage.as_ref(), admissions, stage) {
+            let (ring, shard, mut outlook) = self.look_out();
+            if ring.has_completions() || turn::has_news(shard, &mut outlook) {
                 return Ok(true);
             }
             std::hint::spin_loop();
@@ -209,12 +188,24 @@ impl EventLoop {
             ring: &mut self.ring,
             mailbox: &mut self.mailbox,
             mesh: &self.mesh,
-            posted: &mut self.posted,
             verifier: self.verifier.as_ref(),
             storage: &mut self.storage,
             receipts: &mut self.receipts,
         };
         (&mut self.shard, io)
+    }
+
+    /// The ring, the state machine, and what the shard looks at before it sleeps.
+    fn look_out(&mut self) -> (&mut Ring, &Shard, LookOut<'_>) {
+        let look_out = LookOut {
+            index: self.index,
+            mailbox: &self.mailbox,
+            mesh: &self.mesh,
+            storage: self.storage.as_ref(),
+            admissions: &self.admissions,
+            stage: &self.stage,
+        };
+        (&mut self.ring, &self.shard, look_out)
     }
 
     fn count(&mut self, now: Now) {
@@ -234,29 +225,43 @@ impl EventLoop {
     }
 }
 
-/// True when there is something to do that no completion tells of.
-fn has_news(
-    shard: &Shard,
-    mailbox: &Mailbox,
-    mesh: &Mesh,
-    storage: Option<&StorageLink>,
-    admissions: &Admissions,
-    stage: &watch::Receiver<Stage>,
-) -> bool {
-    let has_room_again = |(to, class): (ShardIndex, turn::Class)| {
-        let address = mesh.address(to);
+/// What a shard looks at before it sleeps.
+struct LookOut<'a> {
+    index: ShardIndex,
+    mailbox: &'a Mailbox,
+    mesh: &'a Mesh,
+    storage: Option<&'a StorageLink>,
+    admissions: &'a Admissions,
+    stage: &'a watch::Receiver<Stage>,
+}
+
+impl Outlook for LookOut<'_> {
+    fn has_deliveries(&self) -> bool {
+        !self.mailbox.deliveries.is_empty()
+    }
+
+    fn has_requests(&self) -> bool {
+        !self.mailbox.requests.is_empty()
+    }
+
+    fn has_more(&self) -> bool {
+        !self.admissions.is_empty()
+            || self.storage.is_some_and(|storage| !storage.receipts.is_empty())
+            // An error means that the server is gone, which the next turn reports.
+            || self.stage.has_changed().unwrap_or(true)
+    }
+
+    fn ask_for_room(&mut self, to: ShardIndex) {
+        self.mesh.address(to).ask_for_room(self.index);
+    }
+
+    fn has_room(&self, to: ShardIndex, class: Class) -> bool {
+        let address = self.mesh.address(to);
         match class {
-            turn::Class::Requests => address.requests.capacity() > 0,
-            turn::Class::Deliveries => address.deliveries.capacity() > 0,
+            Class::Requests => address.requests.capacity() > 0,
+            Class::Deliveries => address.deliveries.capacity() > 0,
         }
-    };
-    !mailbox.deliveries.is_empty()
-        || !mailbox.requests.is_empty() && shard.accepts_requests()
-        || !admissions.is_empty()
-        || storage.is_some_and(|storage| !storage.receipts.is_empty())
-        // An error means that the server is gone, which the next turn reports.
-        || stage.has_changed().unwrap_or(true)
-        || turn::congested_with(shard).any(has_room_again)
+    }
 }
 
 /// The ring and the queues, for as long as a turn takes.
@@ -264,7 +269,6 @@ struct ShardIo<'a> {
     ring: &'a mut Ring,
     mailbox: &'a mut Mailbox,
     mesh: &'a Mesh,
-    posted: &'a mut [bool],
     verifier: Option<&'a Verifier<Origin>>,
     storage: &'a mut Option<StorageLink>,
     receipts: &'a mut VecDeque<Receipt>,
@@ -310,16 +314,20 @@ impl Surroundings for ShardIo<'_> {
         !self.mailbox.is_empty()
     }
 
+    fn next_room_wanted(&mut self) -> Option<ShardIndex> {
+        self.mailbox.next_room_wanted()
+    }
+
+    fn wake(&mut self, shard: ShardIndex) {
+        self.ring.wake(&self.mesh.address(shard).waker);
+    }
+
     fn post_delivery(&mut self, to: ShardIndex, delivery: impl FnOnce() -> Option<Delivery>) -> bool {
-        let is_posted = post(&self.mesh.address(to).deliveries, delivery);
-        self.posted[usize::from(to.0)] |= is_posted;
-        is_posted
+        post(&self.mesh.address(to).deliveries, delivery)
     }
 
     fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool {
-        let is_posted = post(&self.mesh.address(to).requests, request);
-        self.posted[usize::from(to.0)] |= is_posted;
-        is_posted
+        post(&self.mesh.address(to).requests, request)
     }
 
     fn verify(&mut self, attempt: Attempt<Origin>) -> Option<Verdict> {

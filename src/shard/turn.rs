@@ -1,5 +1,8 @@
-//! A turn of a shard: in which order it takes what has come and gives away what follows from it, and when
-//! the next turn is due.
+//! A turn of a shard: in which order it takes what has come and gives away what follows from it, whom it wakes, and
+//! when the next turn is due.
+//!
+//! Between two turns the shard sleeps if it may. It makes itself known as asleep, asks [`has_news`], and sleeps if there
+//! is none. Whoever leaves something for it later finds it asleep and wakes it; what was left before is news.
 //!
 //! The event loop runs turns over a ring and a mesh, a simulation over models of both; the order is the same,
 //! because it stands here and nowhere else. Nothing in here waits, allocates or knows a descriptor.
@@ -47,6 +50,12 @@ pub trait Surroundings {
     /// True while a delivery or a request is in the mailbox.
     fn has_mail(&self) -> bool;
 
+    /// The next shard that has asked for room in the mailbox. To be asked when the turn has taken what it takes.
+    fn next_room_wanted(&mut self) -> Option<ShardIndex>;
+
+    /// Wakes a shard if it sleeps.
+    fn wake(&mut self, shard: ShardIndex);
+
     /// Posts a delivery to another shard, and asks for it only when the mailbox there has room. False when
     /// it has none, or there is no delivery.
     fn post_delivery(&mut self, to: ShardIndex, delivery: impl FnOnce() -> Option<Delivery>) -> bool;
@@ -59,6 +68,25 @@ pub trait Surroundings {
 
     /// Hands a submission to the ring.
     fn submit(&mut self, submission: Submission);
+}
+
+/// What a shard that is about to sleep can look at. It is known as asleep meanwhile.
+pub trait Outlook {
+    /// True while a delivery is in the mailbox.
+    fn has_deliveries(&self) -> bool;
+
+    /// True while a request is in the mailbox.
+    fn has_requests(&self) -> bool;
+
+    /// True when something has come that is no message and that no completion tells of: a receipt, a newcomer, a stage
+    /// of the shutdown.
+    fn has_more(&self) -> bool;
+
+    /// Asks the owner of another mailbox to wake this shard once it has taken something out of it.
+    fn ask_for_room(&mut self, to: ShardIndex);
+
+    /// True when another shard's mailbox has room for a message.
+    fn has_room(&self, to: ShardIndex, class: Class) -> bool;
 }
 
 /// A class of messages between shards.
@@ -102,6 +130,21 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
         let Some(submission) = shard.poll_submission() else { break };
         around.submit(submission);
     }
+    while let Some(waiting) = around.next_room_wanted() {
+        around.wake(waiting);
+    }
+}
+
+/// True when there is something for the next turn to do that no completion tells of.
+pub fn has_news(shard: &Shard, outlook: &mut impl Outlook) -> bool {
+    // Ahead of looking whether there is room: what is taken out later is told to who has asked.
+    for (to, _) in congested_with(shard) {
+        outlook.ask_for_room(to);
+    }
+    outlook.has_deliveries()
+        || outlook.has_requests() && shard.accepts_requests()
+        || outlook.has_more()
+        || congested_with(shard).any(|(to, class)| outlook.has_room(to, class))
 }
 
 /// True when the last turn ended with work left, having done as much as one may.
@@ -117,7 +160,7 @@ pub fn due_ms(shard: &Shard, now_ms: u64) -> Option<u64> {
 }
 
 /// The mailboxes that could not take everything: a turn is due when one of them has room again.
-pub fn congested_with(shard: &Shard) -> impl Iterator<Item = (ShardIndex, Class)> {
+fn congested_with(shard: &Shard) -> impl Iterator<Item = (ShardIndex, Class)> {
     shard.shards().flat_map(|to| {
         let (requests, deliveries) = shard.waiting_for(to);
         let requests = (requests > 0).then_some((to, Class::Requests));
@@ -161,11 +204,19 @@ fn write_messages(shard: &mut Shard, around: &mut impl Surroundings) {
 fn post_messages(shard: &mut Shard, around: &mut impl Surroundings) {
     for to in shard.shards() {
         let (requests, deliveries) = shard.waiting_for(to);
+        let mut is_posted = false;
         if deliveries > 0 {
-            while around.post_delivery(to, || shard.poll_delivery(to)) {}
+            while around.post_delivery(to, || shard.poll_delivery(to)) {
+                is_posted = true;
+            }
         }
         if requests > 0 {
-            while around.post_request(to, || shard.poll_request(to)) {}
+            while around.post_request(to, || shard.poll_request(to)) {
+                is_posted = true;
+            }
+        }
+        if is_posted {
+            around.wake(to);
         }
     }
 }

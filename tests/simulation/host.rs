@@ -1,6 +1,7 @@
-//! One shard and what stands around it: its mailbox, its connections, its turns. A turn is that of
-//! `uproar::shard::turn`, over the scheduler's choice of what has completed or arrived by then; where the
-//! shard would sleep, there is no turn.
+//! One shard and what stands around it: its mailbox, its connections, its turns and its sleep. A turn is that of
+//! `uproar::shard::turn`, over the scheduler's choice of what has completed or arrived by then. Between two turns the
+//! shard falls asleep in two steps, between which others have theirs; then only a completion, a deadline or another
+//! shard's wake-up has it go on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use uproar::hub::{Delivery, Directory, Event, Origin, Receipt, Request, RoomEven
 use uproar::metrics::ShardMetrics;
 use uproar::ring::{Completion, Submission};
 use uproar::shard::stage::{Progress, Stage};
-use uproar::shard::turn::{self, Class, Surroundings};
+use uproar::shard::turn::{self, Class, Outlook, Surroundings};
 use uproar::shard::{Arrival, DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
 
 use crate::client::{Client, greeting};
@@ -37,12 +38,36 @@ pub(crate) struct Host {
     pub(crate) admissions: VecDeque<usize>,
     pub(crate) links: Links,
     pub(crate) progress: Progress,
+    rest: Rest,
+}
+
+/// What a shard does between two turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Its next turn is due, or is over.
+    Awake,
+    /// Its turn is over, and it is known as asleep, but has not yet looked whether anything has come.
+    FallingAsleep,
+    Asleep,
 }
 
 #[derive(Default)]
 pub(crate) struct Mailbox {
     pub(crate) requests: VecDeque<Request>,
     pub(crate) deliveries: VecDeque<Delivery>,
+    /// What others see of its owner.
+    is_asleep: bool,
+    /// A wake-up is on its way to the owner.
+    is_woken: bool,
+    /// Who asked for room.
+    room_wanted: VecDeque<ShardIndex>,
+}
+
+impl Mailbox {
+    /// Wakes the owner if it sleeps.
+    pub(crate) fn wake(&mut self) {
+        self.is_woken |= std::mem::take(&mut self.is_asleep);
+    }
 }
 
 /// The surroundings of a shard during a turn.
@@ -126,7 +151,57 @@ impl Host {
             admissions: VecDeque::new(),
             links: Links::new(index),
             progress: Progress::default(),
+            rest: Rest::Awake,
         }
+    }
+
+    /// Takes the shard a step nearer to its sleep. True when it is known as asleep, and is to look what has come next.
+    pub(crate) fn fall_asleep(&mut self, others: &mut [Mailbox], around: &Around<'_>) -> bool {
+        let now_ms = around.now.monotonic_ms;
+        match self.rest {
+            Rest::Awake if turn::due_ms(&self.shard, now_ms).is_some_and(|due_ms| due_ms <= now_ms) => false,
+            Rest::Awake => {
+                self.mailbox.is_asleep = true;
+                self.rest = Rest::FallingAsleep;
+                true
+            }
+            Rest::FallingAsleep => {
+                let mut look_out = LookOut {
+                    index: self.index,
+                    mailbox: &self.mailbox,
+                    has_more: self.has_more(around),
+                    others,
+                    messages_max: around.scenario.mailbox_messages_max,
+                };
+                self.rest = match turn::has_news(&self.shard, &mut look_out) {
+                    true => Rest::Awake,
+                    false => Rest::Asleep,
+                };
+                self.mailbox.is_asleep &= self.rest == Rest::Asleep;
+                false
+            }
+            Rest::Asleep => false,
+        }
+    }
+
+    /// What no completion tells of, and is no message.
+    fn has_more(&self, around: &Around<'_>) -> bool {
+        let receipts = around.storage.as_ref().map_or(0, |storage| storage.receipts_for(self.index));
+        receipts > 0 || !self.admissions.is_empty()
+    }
+
+    /// When nothing happens any more, a shard that sleeps has nothing to do.
+    pub(crate) fn check_sleep(&mut self, others: &mut [Mailbox], around: &Around<'_>) -> Checked {
+        let mut look_out = LookOut {
+            index: self.index,
+            mailbox: &self.mailbox,
+            has_more: self.has_more(around),
+            others,
+            messages_max: around.scenario.mailbox_messages_max,
+        };
+        let has_news = turn::has_news(&self.shard, &mut look_out);
+        ensure!(NoLostWakeUp, !has_news, "shard {} is {:?} and has something to do", self.index, self.rest);
+        Ok(())
     }
 
     /// One turn, at the beginning of a stage if one is given. False when nothing would have woken the shard.
@@ -145,16 +220,18 @@ impl Host {
         let admissions = around.count(self.admissions.len());
         let (now, now_ms) = (around.now, around.now.monotonic_ms);
         let is_due = turn::due_ms(&self.shard, now_ms).is_some_and(|due_ms| due_ms <= now_ms);
-        let has_room = self.has_room(others, around.scenario.mailbox_messages_max);
-        let has_arrived = !completions.is_empty() || deliveries + requests + receipts + admissions > 0;
-        if stage.is_none() && !has_arrived && !is_due && !has_room {
+        let has_arrived = !completions.is_empty() || std::mem::take(&mut self.mailbox.is_woken);
+        let is_asleep = self.rest != Rest::Awake;
+        if stage.is_none() && is_asleep && !has_arrived && !is_due {
             return Ok(false);
         }
+        self.rest = Rest::Awake;
+        self.mailbox.is_asleep = false;
         let shard = self.index;
         around.trace.note([shard, completions.len(), deliveries + requests], || {
             format!(
                 "shard {shard}: {stage:?}, {} completions, {deliveries} deliveries, {requests} requests, \
-                 {admissions} admissions, due: {is_due}, room: {has_room}",
+                 {admissions} admissions, due: {is_due}",
                 completions.len()
             )
         });
@@ -204,17 +281,6 @@ impl Host {
             outcome: Ok(()),
         };
         self.progress.poll_reached(&self.shard, &outside)
-    }
-
-    /// Whether a mailbox that the shard waits for has room.
-    fn has_room(&self, others: &[Mailbox], messages_max: usize) -> bool {
-        turn::congested_with(&self.shard).any(|(to, class)| {
-            let mailbox = &others[usize::from(to.0)];
-            match class {
-                Class::Requests => mailbox.requests.len() < messages_max,
-                Class::Deliveries => mailbox.deliveries.len() < messages_max,
-            }
-        })
     }
 
     fn admit(&mut self, around: &mut Around<'_>) -> Checked {
@@ -283,6 +349,45 @@ impl Host {
     }
 }
 
+/// What a shard that falls asleep looks at.
+struct LookOut<'a> {
+    index: usize,
+    mailbox: &'a Mailbox,
+    has_more: bool,
+    others: &'a mut [Mailbox],
+    messages_max: usize,
+}
+
+impl Outlook for LookOut<'_> {
+    fn has_deliveries(&self) -> bool {
+        !self.mailbox.deliveries.is_empty()
+    }
+
+    fn has_requests(&self) -> bool {
+        !self.mailbox.requests.is_empty()
+    }
+
+    fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    fn ask_for_room(&mut self, to: ShardIndex) {
+        let asking = ShardIndex(self.index as u16);
+        let room_wanted = &mut self.others[usize::from(to.0)].room_wanted;
+        if !room_wanted.contains(&asking) {
+            room_wanted.push_back(asking);
+        }
+    }
+
+    fn has_room(&self, to: ShardIndex, class: Class) -> bool {
+        let mailbox = &self.others[usize::from(to.0)];
+        match class {
+            Class::Requests => mailbox.requests.len() < self.messages_max,
+            Class::Deliveries => mailbox.deliveries.len() < self.messages_max,
+        }
+    }
+}
+
 impl Surroundings for Outside<'_, '_> {
     fn next_completion(&mut self) -> Option<Completion<'_>> {
         let (client, id, completed) = self.completions.pop_front()?;
@@ -327,6 +432,14 @@ impl Surroundings for Outside<'_, '_> {
 
     fn has_mail(&self) -> bool {
         !self.mailbox.deliveries.is_empty() || !self.mailbox.requests.is_empty()
+    }
+
+    fn next_room_wanted(&mut self) -> Option<ShardIndex> {
+        self.mailbox.room_wanted.pop_front()
+    }
+
+    fn wake(&mut self, shard: ShardIndex) {
+        self.others[usize::from(shard.0)].wake();
     }
 
     fn post_delivery(&mut self, to: ShardIndex, delivery: impl FnOnce() -> Option<Delivery>) -> bool {

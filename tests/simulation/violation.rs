@@ -14,6 +14,8 @@ pub(crate) enum Invariant {
     EverythingBounded,
     DurableBeforeAcknowledged,
     NoIdTwice,
+    /// A shard that has something to do does not sleep.
+    NoLostWakeUp,
     /// What the wire protocol promises beyond the others.
     Protocol,
     /// A shutdown closes nobody before whatever a sender was told is sent has arrived.
@@ -35,6 +37,7 @@ impl fmt::Display for Invariant {
             Self::EverythingBounded => "everything bounded",
             Self::DurableBeforeAcknowledged => "durable before acknowledged",
             Self::NoIdTwice => "no id twice",
+            Self::NoLostWakeUp => "no lost wake-up",
             Self::Protocol => "protocol",
             Self::Settled => "settled before closed",
             Self::NothingLeft => "nothing left",

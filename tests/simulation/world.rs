@@ -115,7 +115,11 @@ impl World<'_> {
         match self.random.below(100) {
             0..40 => {
                 let shard = self.random.below(self.hosts.len());
-                self.turn(shard, Pace::Random)?;
+                if self.random.percent(40) {
+                    self.fall_asleep(shard);
+                } else {
+                    self.turn(shard, Pace::Random)?;
+                }
             }
             40..50 => self.connect(),
             50..80 => {
@@ -150,6 +154,7 @@ impl World<'_> {
             format!("{number} connects to shard {shard}: {:?}", client.endpoint())
         });
         self.hosts[shard].admissions.push_back(number);
+        self.hosts[shard].mailbox.wake();
         self.clients.push(client);
     }
 
@@ -202,6 +207,29 @@ impl World<'_> {
     /// A turn that begins a stage, if one is given.
     fn turn_in(&mut self, index: usize, stage: Option<Stage>, pace: Pace) -> Checked<bool> {
         self.turns += 1;
+        let (outcome, reached) = self.with_host(index, pace, |host, others, around| {
+            let outcome = host.turn(stage, others, around);
+            (outcome, host.poll_reached(others, around))
+        });
+        if let Some(stage) = reached {
+            self.trace.note([index, 3, self.reached], || format!("shard {index} has reached {stage:?}"));
+            self.reached += 1;
+        }
+        outcome
+    }
+
+    /// A step of a shard towards its sleep. True when it is to look what has come next.
+    fn fall_asleep(&mut self, index: usize) -> bool {
+        self.with_host(index, Pace::Random, |host, others, around| host.fall_asleep(others, around))
+    }
+
+    /// Does something with a shard, the mailboxes of the others, and what else is around it.
+    fn with_host<T>(
+        &mut self,
+        index: usize,
+        pace: Pace,
+        action: impl FnOnce(&mut Host, &mut [Mailbox], &mut Around<'_>) -> T,
+    ) -> T {
         let now = self.now();
         // A shard never posts to itself, so its own mailbox may be away meanwhile.
         let mut others: Vec<Mailbox> =
@@ -218,11 +246,7 @@ impl World<'_> {
             pace,
             is_draining: self.stage >= Stage::Draining,
         };
-        let outcome = self.hosts[index].turn(stage, &mut others, &mut around);
-        if let Some(stage) = self.hosts[index].poll_reached(&mut others, &mut around) {
-            self.trace.note([index, 3, self.reached], || format!("shard {index} has reached {stage:?}"));
-            self.reached += 1;
-        }
+        let outcome = action(&mut self.hosts[index], &mut others, &mut around);
         for (to, mailbox) in others.into_iter().enumerate() {
             if to != index {
                 self.hosts[to].mailbox = mailbox;
@@ -234,6 +258,7 @@ impl World<'_> {
     /// Lets the disk have some of what waits for it.
     fn commit(&mut self, pace: Pace) -> bool {
         let Some(storage) = &mut self.storage else { return false };
+        let before: Vec<usize> = (0..self.hosts.len()).map(|shard| storage.receipts_for(shard)).collect();
         // In the end every disk is mended.
         if storage.is_failing() && (pace == Pace::Eager || self.random.percent(10)) {
             storage.mend();
@@ -247,7 +272,13 @@ impl World<'_> {
             }
             Pace::Random => 0,
         };
-        storage.commit(count, &mut self.record)
+        let is_committed = storage.commit(count, &mut self.record);
+        for (host, before) in self.hosts.iter_mut().zip(before) {
+            if storage.receipts_for(host.index) > before {
+                host.mailbox.wake();
+            }
+        }
+        is_committed
     }
 
     /// Lets everything happen that can, without letting time pass.
@@ -256,6 +287,7 @@ impl World<'_> {
             self.trace.step += 1;
             let mut has_progressed = false;
             for index in 0..self.hosts.len() {
+                while self.fall_asleep(index) {}
                 has_progressed |= self.turn(index, Pace::Eager)?;
             }
             has_progressed |= self.commit(Pace::Eager);
@@ -263,11 +295,17 @@ impl World<'_> {
                 has_progressed |= self.read(number, usize::MAX)?;
             }
             if !has_progressed {
-                return Ok(());
+                return self.check_sleep();
             }
         }
         let stuck: Vec<_> = self.hosts.iter().map(|host| (host.index, host.shard.next_due_ms())).collect();
         violated!(NoWaitingOnTheSlow, "no rest at {} ms: {stuck:?}", self.now_ms)
+    }
+
+    fn check_sleep(&mut self) -> Checked {
+        (0..self.hosts.len()).try_for_each(|index| {
+            self.with_host(index, Pace::Eager, |host, others, around| host.check_sleep(others, around))
+        })
     }
 
     /// Settles until the last presence report is out: a second in which nobody has gone.
@@ -431,6 +469,7 @@ impl World<'_> {
                 } else {
                     let index = self.random.below(self.hosts.len());
                     self.trace.step += 1;
+                    while self.fall_asleep(index) {}
                     self.turn(index, Pace::Eager)?;
                     self.commit(Pace::Eager);
                 }
