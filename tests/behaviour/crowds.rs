@@ -26,7 +26,9 @@ static ONE_CROWD: Mutex<()> = Mutex::const_new(());
 async fn silent_crowds_come_and_go_beside_a_chat_and_leave_nothing_behind(launch: Launch) {
     let _alone = ONE_CROWD.lock().await;
     let count = crowd_allowed();
-    let server = launch.without_rate_limit().flag("--handshake-timeout", "10m").start();
+    // However long it takes to come, nobody is sent away for being silent.
+    let launch = launch.flag("--handshake-timeout", "10m").flag("--idle-timeout", "10m");
+    let server = launch.without_rate_limit().start();
     let [mut alice, mut bob] = Chat::members(&server).await;
     let sockets = server.sockets();
     let mut descriptors = 0;
@@ -66,7 +68,11 @@ async fn silent_crowds_come_and_go_beside_a_chat_and_leave_nothing_behind(launch
 }
 
 async fn many_closing_at_once_are_each_said_to_leave_once(launch: Launch) {
-    let server = launch.flag("--presence", "exact").flag("--handshake-timeout", "10m").start();
+    let server = launch
+        .flag("--presence", "exact")
+        .flag("--handshake-timeout", "10m")
+        .flag("--idle-timeout", "10m")
+        .start();
     let mut alice = Chat::enter(&server).await;
     let (mut crowd, mut ids) = come(&server, &mut alice, 200).await;
     for (n, mut wire) in crowd.drain(..).enumerate() {
@@ -91,7 +97,11 @@ async fn many_closing_at_once_are_each_said_to_leave_once(launch: Launch) {
 }
 
 async fn many_joining_at_once_are_each_announced_once(launch: Launch) {
-    let server = launch.flag("--presence", "exact").flag("--handshake-timeout", "10m").start();
+    let server = launch
+        .flag("--presence", "exact")
+        .flag("--handshake-timeout", "10m")
+        .flag("--idle-timeout", "10m")
+        .start();
     let mut alice = Chat::enter(&server).await;
     let mut bob = Chat::enter(&server).await;
     assert_eq!(alice.next().await["type"], "join");
