@@ -87,6 +87,8 @@ pub struct Config {
     ///
     /// Default `None`: one for every eight shards, and at least one. See [`Config::acceptor_count`].
     pub acceptors: Option<NonZeroUsize>,
+    /// The cores on which acceptors run. Default `None`: those that unpinned shards leave free, or else those of the shards.
+    pub acceptor_cores: Option<Vec<usize>>,
     /// How long a shard looks for something to do before its thread sleeps; at most [`BUSY_POLL_MAX`]. It answers sooner,
     /// by what waking a thread takes, and uses its core while nothing is to be done.
     ///
@@ -173,6 +175,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             placement: Placement::every_core(),
             acceptors: None,
+            acceptor_cores: None,
             busy_poll: Duration::ZERO,
             ring_features: Features::ALL,
             max_clients: None,
@@ -213,6 +216,17 @@ impl Config {
         self.acceptors.map_or(default, NonZeroUsize::get)
     }
 
+    /// True where acceptors have to share cores with shards.
+    #[must_use]
+    pub fn acceptors_share_cores(&self) -> bool {
+        match (&self.acceptor_cores, &self.placement) {
+            (Some(cores), Placement::Pinned(taken)) => cores.iter().any(|core| taken.contains(core)),
+            // Unpinned shards may be on any core.
+            (Some(_), Placement::Unpinned(_)) => true,
+            (None, placement) => !placement.has_spare_cores(),
+        }
+    }
+
     /// Checks each value against its limits, and those that must fit each other.
     ///
     /// # Errors
@@ -220,6 +234,9 @@ impl Config {
     /// The first value that is not allowed, by its key on the command line.
     pub fn validate(&self) -> Result<(), Refusal> {
         self.validate_placement()?;
+        if let Some(cores) = &self.acceptor_cores {
+            validate_cores("acceptor-cores", cores)?;
+        }
         if let Some(acceptors) = self.acceptors {
             within("acceptors", acceptors.get(), 1, ACCEPTORS_MAX, number)?;
         }
@@ -251,17 +268,7 @@ impl Config {
     fn validate_placement(&self) -> Result<(), Refusal> {
         match &self.placement {
             Placement::Unpinned(shards) => within("shards", shards.get(), 1, SHARDS_MAX, number),
-            Placement::Pinned(cores) => {
-                let shown = || cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-                let distinct: HashSet<_> = cores.iter().collect();
-                if cores.is_empty() || distinct.len() < cores.len() {
-                    return refuse("cores", shown(), "at least one core, each named once");
-                }
-                if cores.iter().any(|core| *core >= SHARDS_MAX) {
-                    return refuse("cores", shown(), format!("cores from 0 to {}", SHARDS_MAX - 1));
-                }
-                Ok(())
-            }
+            Placement::Pinned(cores) => validate_cores("cores", cores),
         }
     }
 
@@ -464,8 +471,7 @@ impl Placement {
 
     /// True where the process may use more cores than there are shards, so that other threads need not take any time
     /// from these. Pinned shards never leave a core: the server uses none but those that were named, and each has one.
-    #[must_use]
-    pub fn has_spare_cores(&self) -> bool {
+    fn has_spare_cores(&self) -> bool {
         match self {
             Self::Pinned(_) => false,
             Self::Unpinned(shards) => std::thread::available_parallelism().is_ok_and(|cores| cores > *shards),
@@ -484,6 +490,18 @@ impl Placement {
             Self::Unpinned(_) => Ok(()),
         }
     }
+}
+
+fn validate_cores(key: &'static str, cores: &[usize]) -> Result<(), Refusal> {
+    let shown = || cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let distinct: HashSet<_> = cores.iter().collect();
+    if cores.is_empty() || distinct.len() < cores.len() {
+        return refuse(key, shown(), "at least one core, each named once");
+    }
+    if cores.iter().any(|core| *core >= SHARDS_MAX) {
+        return refuse(key, shown(), format!("cores from 0 to {}", SHARDS_MAX - 1));
+    }
+    Ok(())
 }
 
 /// Lets the calling thread, and those that it starts from now on, run on these cores alone.

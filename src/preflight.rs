@@ -47,7 +47,7 @@ pub fn run(config: &Config) -> Report {
     findings.push(descriptors);
     findings.push(check_backlog(&read("/proc/sys/net/core/somaxconn")));
     findings.extend(check_cores(&config.placement));
-    findings.push(describe_acceptors(config));
+    findings.push(check_acceptors(config));
     findings.extend(CertificateFiles::of(config).as_ref().map(check_certificate));
     Report { findings, capacity }
 }
@@ -415,9 +415,7 @@ fn check_cores(placement: &Placement) -> Vec<Finding> {
     let shards = placement.shards();
     let described = match placement {
         Placement::Pinned(cores) => {
-            let allowed = allowed_cores().unwrap_or_default();
-            let exists = |core| Path::new(&format!("/sys/devices/system/cpu/cpu{core}")).exists();
-            if let Some(detail) = explain_cores(cores, &allowed, exists) {
+            if let Some(detail) = refused_cores("cores", cores) {
                 return vec![finding(CHECK, Outcome::Fatal, detail)];
             }
             format!("{shards} shards, pinned to {}", list(cores))
@@ -437,13 +435,26 @@ fn check_cores(placement: &Placement) -> Vec<Finding> {
     }
 }
 
-fn describe_acceptors(config: &Config) -> Finding {
-    let place = if config.placement.has_spare_cores() {
-        "not pinned, for there are cores beside those of the shards"
-    } else {
-        "on the cores of the shards, at a lower priority than theirs"
+fn check_acceptors(config: &Config) -> Finding {
+    const CHECK: &str = "acceptors";
+    let priority = match config.acceptors_share_cores() {
+        true => ", at a lower priority than theirs",
+        false => "",
     };
-    finding("acceptors", Outcome::Ok, format!("{}, {place}", config.acceptor_count()))
+    let place = match &config.acceptor_cores {
+        Some(cores) => {
+            if let Some(detail) = refused_cores("acceptor-cores", cores) {
+                return finding(CHECK, Outcome::Fatal, detail);
+            }
+            let shared = if priority.is_empty() { "" } else { ", which shards may use, too" };
+            format!("pinned to {}{shared}", list(cores))
+        }
+        None if priority.is_empty() => {
+            "not pinned, for there are cores beside those of the shards".to_owned()
+        }
+        None => "on the cores of the shards".to_owned(),
+    };
+    finding(CHECK, Outcome::Ok, format!("{}, {place}{priority}", config.acceptor_count()))
 }
 
 const CERTIFICATE_CHECK: &str = "tls";
@@ -463,16 +474,28 @@ fn check_certificate(files: &CertificateFiles) -> Finding {
 }
 
 /// Why these cores cannot be used, if so.
-fn explain_cores(cores: &[usize], allowed: &[usize], exists: impl Fn(usize) -> bool) -> Option<String> {
+/// Why the process cannot use these cores, if it cannot.
+fn refused_cores(key: &str, cores: &[usize]) -> Option<String> {
+    let allowed = allowed_cores().unwrap_or_default();
+    let exists = |core| Path::new(&format!("/sys/devices/system/cpu/cpu{core}")).exists();
+    explain_cores(key, cores, &allowed, exists)
+}
+
+fn explain_cores(
+    key: &str,
+    cores: &[usize],
+    allowed: &[usize],
+    exists: impl Fn(usize) -> bool,
+) -> Option<String> {
     let refused: Vec<usize> = cores.iter().copied().filter(|core| !allowed.contains(core)).collect();
     let absent: Vec<usize> = refused.iter().copied().filter(|core| !exists(*core)).collect();
     let usable = list(allowed);
     if !absent.is_empty() {
-        return Some(format!("there is no core {}: --cores may name {usable}", list(&absent)));
+        return Some(format!("there is no core {}: --{key} may name {usable}", list(&absent)));
     }
     (!refused.is_empty()).then(|| {
         format!(
-            "core {} is outside the process's affinity mask: --cores may name {usable}; or widen the mask with \
+            "core {} is outside the process's affinity mask: --{key} may name {usable}; or widen the mask with \
              taskset -c, or the container's cpuset",
             list(&refused)
         )
@@ -592,7 +615,7 @@ mod tests {
     fn the_acceptors_and_where_they_run_are_told() {
         let acceptors = std::num::NonZeroUsize::new(3);
         let placement = Placement::Pinned(vec![0]);
-        let told = describe_acceptors(&Config { acceptors, placement, ..Config::default() });
+        let told = check_acceptors(&Config { acceptors, placement, ..Config::default() });
         assert_eq!(told.detail, "3, on the cores of the shards, at a lower priority than theirs");
     }
 
@@ -607,7 +630,7 @@ mod tests {
 
     #[test]
     fn cores_must_exist_and_be_allowed() {
-        let explain = |cores: &[usize]| explain_cores(cores, &[0, 1], |core| core < 4);
+        let explain = |cores: &[usize]| explain_cores("cores", cores, &[0, 1], |core| core < 4);
         assert_eq!(explain(&[0, 1]), None);
         assert_eq!(explain(&[1, 9]).unwrap(), "there is no core 9: --cores may name 0,1");
         assert!(explain(&[2]).unwrap().starts_with("core 2 is outside the process's affinity mask"));

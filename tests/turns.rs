@@ -177,6 +177,12 @@ impl Surroundings for ScriptedRing {
         false
     }
 
+    fn next_room_wanted(&mut self) -> Option<ShardIndex> {
+        None
+    }
+
+    fn wake(&mut self, _: ShardIndex) {}
+
     fn post_delivery(&mut self, _: ShardIndex, _: impl FnOnce() -> Option<Delivery>) -> bool {
         false
     }

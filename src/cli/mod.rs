@@ -256,6 +256,11 @@ struct Flags {
     #[arg(long, value_name = "N", value_parser = threads)]
     acceptors: Option<NonZeroUsize>,
 
+    /// Cores that the acceptors run on, beside those of --cores [default: those of the shards, at a lower priority, unless
+    /// --shards leaves some free].
+    #[arg(long, value_name = "2,3")]
+    acceptor_cores: Option<CoreList>,
+
     /// Look for something to do for so long before a shard sleeps, up to 10ms: answers come sooner, and an idle shard
     /// uses more of its core.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
@@ -387,6 +392,7 @@ impl Flags {
                 (None, None) => Placement::every_core(),
             },
             acceptors: self.acceptors,
+            acceptor_cores: self.acceptor_cores.map(|list| list.0),
             busy_poll: self.busy_poll,
             ring_features: self.ring_features,
             max_clients: self.max_clients,

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::listener::Listener;
 use super::{Common, Ending, Report, ServerError};
 use crate::address::{AddressLimits, AddressRefusal};
-use crate::config::Auth;
+use crate::config::{self, Auth};
 use crate::handshake::{Acceptor, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake};
 use crate::hub::Directory;
 use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
@@ -73,7 +73,10 @@ fn run(
     listener: std::net::TcpListener,
 ) -> io::Result<()> {
     let Common { config, directory, report, .. } = common;
-    if !config.placement.has_spare_cores() {
+    if let Some(cores) = &config.acceptor_cores {
+        config::pin(cores)?;
+    }
+    if config.acceptors_share_cores() {
         // Of all threads, Linux takes this one alone to be meant (setpriority(2), "C library/kernel differences").
         // Without it everything works, and a crowd that connects takes more from those who are connected.
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {

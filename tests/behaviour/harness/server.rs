@@ -339,7 +339,7 @@ impl Server {
         kib.unwrap().parse().unwrap()
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 }
