@@ -1,4 +1,5 @@
-//! Whether there is memory for a ring, and whether a ring does anything at all.
+//! What is tried out on a new ring: whether there is memory for it, whether it does anything at all, and features of
+//! which the kernel does not say whether it has them.
 
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd;
@@ -51,7 +52,8 @@ pub(super) const IMMEDIATE: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
 impl Ring {
     /// Whether the kernel does with immediate sends what `Ring::settle_sends` relies on: one that succeeds has no
     /// completion and has left, and one that the socket takes in part or not at all has its completion when the call that
-    /// submits it returns. For a new ring, which has nothing else under way.
+    /// submits it returns. For a new ring, which has nothing else under way. A send of several frames is not tried: the
+    /// kernel ends it by the same rule.
     ///
     /// # Errors
     ///
@@ -75,7 +77,11 @@ impl Ring {
     /// As for [`Ring::try_out`].
     pub(super) fn try_message(&mut self) -> io::Result<bool> {
         self.push_message(self.ring.as_raw_fd(), 0);
-        Ok(self.wait_for_one()? == token::pack(Operation::Woken, NOBODY))
+        match self.wait_for_one() {
+            Ok(token) => Ok(token == token::pack(Operation::Woken, NOBODY)),
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends so many bytes, and returns the result if there is a completion.
