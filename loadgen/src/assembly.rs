@@ -125,7 +125,7 @@ pub fn outcome(
         tcp: Summary::independent(&merged.openings.tcp, none),
         tls: plan.security.is_some().then(|| Summary::independent(&merged.openings.tls, none)),
         upgrade: Summary::independent(&merged.openings.upgrade, none),
-        join: (plan.dialect == Dialect::Chat).then(|| Summary::independent(&merged.openings.join, none)),
+        join: plan.dialect.joins_chat().then(|| Summary::independent(&merged.openings.join, none)),
     };
     let server_error = record.finished.iter().find_map(|finished| finished.server_error.clone());
     let rooms = plan.room_names.iter().zip(&merged.rooms).map(|(name, room)| Room {
@@ -293,7 +293,7 @@ fn remarks(
         (connections.lost.values().sum(), "clients were lost after they had connected"),
         // In chat there are others by nature: joins, acknowledgements, presence.
         (
-            if plan.dialect == Dialect::Chat { 0 } else { counts.other_messages },
+            if plan.dialect.joins_chat() { 0 } else { counts.other_messages },
             "messages were none of this run's; does somebody else use the topic?",
         ),
     ];
@@ -302,7 +302,7 @@ fn remarks(
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{} {what}", grouped(count)))
         .collect();
-    if plan.dialect == Dialect::Chat && counts.acknowledged < counts.sent {
+    if plan.dialect.joins_chat() && counts.acknowledged < counts.sent {
         remarks.push(format!(
             "{} of {} messages were acknowledged to their speaker",
             grouped(counts.acknowledged),

@@ -1,4 +1,4 @@
-//! The chat dialect as a client reads it: what a join brings, and the messages of a room.
+//! The chat dialect as a client reads it: what a join brings, the messages of a room, and private ones.
 //!
 //! A server that encodes an event once sends the same bytes to every member. So each broadcast is
 //! parsed whole with serde_json and checked once a thread; the other receipts are compared with those
@@ -38,7 +38,20 @@ pub enum Decoded {
     Other,
 }
 
-/// Reads the messages of a room for one thread.
+/// A private message, as it concerns the measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrivateDecoded {
+    /// One of this run, for this client.
+    Received(Stamp),
+    /// The acknowledgement of one that this client wrote.
+    Acknowledged,
+    /// It carries a mark of this run, and is neither.
+    Altered,
+    /// Anything else.
+    Other,
+}
+
+/// Reads the messages of a room for one thread, or private ones.
 #[derive(Debug)]
 pub struct Decoder {
     template: Template,
@@ -85,6 +98,47 @@ impl Decoder {
             None => Decoded::Altered,
         }
     }
+
+    /// Reads one text message to a client that exchanges private messages. Each goes to one receiver, so there is
+    /// nothing to recognise, and each is parsed.
+    #[must_use]
+    pub fn decode_private(&self, text: &[u8]) -> PrivateDecoded {
+        #[derive(Deserialize)]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        #[allow(dead_code, reason = "the fields must be there, whatever they hold")]
+        enum Message<'a> {
+            PrivateMessage {
+                from_id: u64,
+                #[serde(borrow)]
+                from_name: Cow<'a, str>,
+                #[serde(borrow)]
+                content: Cow<'a, str>,
+                timestamp: u64,
+            },
+            PrivateMessageSent {
+                to_id: u64,
+                #[serde(borrow)]
+                to_name: Cow<'a, str>,
+                #[serde(borrow)]
+                content: Cow<'a, str>,
+                timestamp: u64,
+            },
+        }
+        if self.mark.find(text).is_none() {
+            return PrivateDecoded::Other;
+        }
+        match serde_json::from_slice(text) {
+            Ok(Message::PrivateMessage { content, .. }) => self
+                .template
+                .read_text(content.as_bytes())
+                .map_or(PrivateDecoded::Altered, PrivateDecoded::Received),
+            Ok(Message::PrivateMessageSent { content, .. }) => self
+                .template
+                .read_text(content.as_bytes())
+                .map_or(PrivateDecoded::Altered, |_| PrivateDecoded::Acknowledged),
+            Err(_) => PrivateDecoded::Altered,
+        }
+    }
 }
 
 fn parse_room_message(template: &Template, text: &[u8]) -> Option<RoomMessage> {
@@ -117,6 +171,15 @@ pub fn put_message(put_content: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
     out.extend_from_slice(br#""}"#);
 }
 
+/// Appends what a client sends to tell one user something. Of `put_content` the same holds as for a message.
+pub fn put_private_message(to_id: u64, put_content: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"type":"private_message","to_id":"#);
+    out.extend_from_slice(to_id.to_string().as_bytes());
+    out.extend_from_slice(br#","content":""#);
+    put_content(out);
+    out.extend_from_slice(br#""}"#);
+}
+
 /// What a client sends to enter a room.
 #[must_use]
 pub fn join_room(room: &str) -> String {
@@ -126,8 +189,8 @@ pub fn join_room(room: &str) -> String {
 /// A message to this connection alone, or of a kind that is only looked at in passing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The first message.
-    Welcome,
+    /// The first message, with the user's id.
+    Welcome(u64),
     /// The members of the room.
     Users,
     /// The last messages of the room.
@@ -204,7 +267,7 @@ pub fn parse_notice(text: &[u8]) -> Option<Notice> {
 
     let Envelope { kind, content: raw, .. } = serde_json::from_slice(text).ok()?;
     Some(match &*kind {
-        "welcome" => content::<Welcome<'_>>(raw).map(|_| Notice::Welcome)?,
+        "welcome" => content::<Welcome<'_>>(raw).map(|welcome| Notice::Welcome(welcome.user_id))?,
         "users" => content::<Each<User<'_>>>(raw).map(|_| Notice::Users)?,
         "history" => content::<Each<Kept<'_>>>(raw).map(|_| Notice::History)?,
         "room_joined" => content::<RoomJoined<'_>>(raw).map(|_| Notice::RoomJoined)?,
@@ -287,10 +350,37 @@ mod tests {
     }
 
     #[test]
+    fn a_private_message_is_told_from_its_acknowledgement_and_both_are_checked() {
+        let template = Template::new(3, 64);
+        let decoder = Decoder::new(template.clone());
+        let stamp = Stamp { sequence: 4, intended_ns: 5, sent_ns: 6 };
+        let mut written = Vec::new();
+        put_private_message(9, |content| template.put_text(stamp, content), &mut written);
+        let written = String::from_utf8(written).expect("ASCII");
+        assert!(written.starts_with(r#"{"type":"private_message","to_id":9,"content":"~lg"#), "{written}");
+        let content = &written[written.find('~').expect("a mark")..written.len() - 2];
+        let received = format!(
+            r#"{{"type":"private_message","from_id":1,"from_name":"a","content":"{content}","timestamp":7}}"#
+        );
+        let sent = format!(
+            r#"{{"type":"private_message_sent","to_id":9,"to_name":"b","content":"{content}","timestamp":7}}"#
+        );
+        let decode = |text: &str| decoder.decode_private(text.as_bytes());
+        assert_eq!(decode(&received), PrivateDecoded::Received(stamp));
+        assert_eq!(decode(&sent), PrivateDecoded::Acknowledged);
+        for altered in
+            [received.replace("abc", "abd"), received.replace("from_id", "id"), sent.replace("_sent", "")]
+        {
+            assert_eq!(decode(&altered), PrivateDecoded::Altered, "{altered}");
+        }
+        assert_eq!(decode(r#"{"type":"join","content":{},"timestamp":1}"#), PrivateDecoded::Other);
+    }
+
+    #[test]
     fn what_a_join_brings_is_checked() {
         let parse = |text: &str| parse_notice(text.as_bytes());
         let welcome = r#"{"type":"welcome","content":{"user_id":1,"user_name":"User1","message":"Welcome to the chat room!","server_stats":{"users_online":1},"room":"general"},"timestamp":1}"#;
-        assert_eq!(parse(welcome), Some(Notice::Welcome));
+        assert_eq!(parse(welcome), Some(Notice::Welcome(1)));
         let users = r#"{"type":"users","content":[{"id":1,"name":"Us\u0065r1","connected_at":2}],"timestamp":1,"total":7}"#;
         assert_eq!(parse(users), Some(Notice::Users));
         assert_eq!(parse(&users.replace("\"id\"", "\"di\"")), None);

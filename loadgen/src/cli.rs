@@ -79,6 +79,8 @@ impl Cli {
 pub enum Dialect {
     /// JSON messages in a room; the speaker is acknowledged, the others receive.
     Chat,
+    /// JSON messages in private between two clients, in turn; the speaker is acknowledged, the other receives.
+    Private,
     /// A message goes unchanged to every connection on the topic, the sender included.
     Raw,
     /// A message comes back unchanged to its sender alone.
@@ -91,9 +93,16 @@ impl Dialect {
     pub fn name(self) -> &'static str {
         match self {
             Self::Chat => "chat",
+            Self::Private => "private",
             Self::Raw => "raw",
             Self::Echo => "echo",
         }
+    }
+
+    /// True for those in which a client joins the chat and the speaker is acknowledged.
+    #[must_use]
+    pub fn joins_chat(self) -> bool {
+        matches!(self, Self::Chat | Self::Private)
     }
 }
 
@@ -131,7 +140,7 @@ pub struct RunOptions {
     /// second, below the 50 that chat servers commonly allow; a higher rate is shared by several clients.
     #[arg(long, default_value_t = 5.0, value_parser = positive_rate)]
     pub rate: f64,
-    /// Bytes of a message: at least 32, in chat 47.
+    /// Bytes of a message: at least 32, in chat and private 47.
     #[arg(long, value_name = "BYTES", default_value_t = 64)]
     pub payload: usize,
     /// How long to measure.
@@ -144,7 +153,7 @@ pub struct RunOptions {
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Arrivals::Constant, hide_default_value = true)]
     pub arrivals: Arrivals,
     /// How many clients speak, in turn. Default: in chat as many as the rate takes, in raw one (both: a
-    /// multiple of the rooms), in echo all.
+    /// multiple of the rooms), in private and echo all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub senders: Option<u32>,
     /// Rooms (raw: topics) that the clients are spread over evenly. Each broadcast goes to one of them.

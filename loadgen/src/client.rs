@@ -15,7 +15,7 @@ use uproar::protocol::frames::{self, Event, Opcode, Reader, Role, Violation};
 use uproar::protocol::upgrade::{self, Refusal};
 use uproar::ring::{BATCH_FRAMES_MAX, SendBatch};
 
-use crate::chat::{self, Decoded, Notice};
+use crate::chat::{self, Decoded, Notice, PrivateDecoded};
 use crate::cli::Dialect;
 use crate::context::Context;
 use crate::join::{JoinStep, Progress};
@@ -241,7 +241,7 @@ impl Client {
         };
         context.openings.upgrade.record(now_ns - opening.started_ns);
         match context.plan.dialect {
-            Dialect::Chat => self.phase = Phase::Joining(JoinStep::Welcome),
+            Dialect::Chat | Dialect::Private => self.phase = Phase::Joining(JoinStep::Welcome),
             Dialect::Raw | Dialect::Echo => self.become_ready(),
         }
         self.handle_frames(context, now_ns, &bytes[accepted.head_bytes - earlier_bytes..])
@@ -273,8 +273,14 @@ impl Client {
 
     fn handle_text(&mut self, context: &mut Context, now_ns: u64, text: &[u8]) -> Result<(), Failure> {
         match (context.plan.dialect, self.phase) {
-            (Dialect::Chat, Phase::Joining(step)) => self.handle_join(context, now_ns, step, text),
+            (Dialect::Chat | Dialect::Private, Phase::Joining(step)) => {
+                self.handle_join(context, now_ns, step, text)
+            }
             (Dialect::Chat, _) => self.handle_room(context, now_ns, text),
+            (Dialect::Private, _) => {
+                self.handle_private(context, now_ns, text);
+                Ok(())
+            }
             (Dialect::Raw | Dialect::Echo, _) => {
                 // A binary message must come back as a binary one.
                 self.count_other(context, text);
@@ -290,7 +296,11 @@ impl Client {
         step: JoinStep,
         text: &[u8],
     ) -> Result<(), Failure> {
-        match step.next(chat::parse_notice(text), context.plan.room_of(self.id)) {
+        let notice = chat::parse_notice(text);
+        if let Some(Notice::Welcome(user_id)) = notice {
+            context.plan.note_user_id(self.id, user_id);
+        }
+        match step.next(notice, context.plan.room_of(self.id)) {
             Ok(Progress::Await(step)) => self.phase = Phase::Joining(step),
             Ok(Progress::Ask(join)) => {
                 let frame = frames::frame(Opcode::Text, join.as_bytes(), Some(context.mask()));
@@ -327,11 +337,18 @@ impl Client {
                 self.last_message_id = message.message_id;
             }
             Decoded::Altered => context.recorder.counts.altered += 1,
-            Decoded::Other => {
-                self.count_other(context, text);
-            }
+            Decoded::Other => self.count_other(context, text),
         }
         Ok(())
+    }
+
+    fn handle_private(&mut self, context: &mut Context, now_ns: u64, text: &[u8]) {
+        match context.decoder.decode_private(text) {
+            PrivateDecoded::Received(stamp) => self.note_delivery(context, stamp, now_ns),
+            PrivateDecoded::Acknowledged => context.recorder.counts.acknowledged += 1,
+            PrivateDecoded::Altered => context.recorder.counts.altered += 1,
+            PrivateDecoded::Other => self.count_other(context, text),
+        }
     }
 
     fn note_delivery(&mut self, context: &mut Context, stamp: Stamp, now_ns: u64) {
@@ -348,7 +365,7 @@ impl Client {
         let counts = &mut context.recorder.counts;
         counts.other_messages += 1;
         let speaks = self.id < context.plan.rooms.senders && text.len() <= NOTICE_BYTES_MAX;
-        if context.plan.dialect != Dialect::Chat
+        if !context.plan.dialect.joins_chat()
             || !(speaks || counts.other_messages.is_multiple_of(OTHER_SAMPLE))
         {
             return;
@@ -370,7 +387,7 @@ impl Client {
         }
         let counts = &mut context.recorder.counts;
         match context.plan.template.read_binary(payload) {
-            Ok(Some(stamp)) if context.plan.dialect != Dialect::Chat => {
+            Ok(Some(stamp)) if !context.plan.dialect.joins_chat() => {
                 self.note_delivery(context, stamp, now_ns);
             }
             Ok(_) => counts.other_messages += 1,
@@ -433,13 +450,23 @@ fn encode(context: &mut Context, outgoing: Outgoing, now_ns: u64) -> Frame {
             let Context { plan, scratch, recorder, .. } = context;
             scratch.clear();
             recorder.sent(stamp);
-            if plan.dialect == Dialect::Chat {
-                chat::put_message(|content| plan.template.put_text(stamp, content), scratch);
-                frames::frame(Opcode::Text, scratch, Some(mask))
-            } else {
-                plan.template.put_binary(stamp, scratch);
-                frames::frame(Opcode::Binary, scratch, Some(mask))
-            }
+            let content = |out: &mut Vec<u8>| plan.template.put_text(stamp, out);
+            let opcode = match plan.dialect {
+                Dialect::Chat => {
+                    chat::put_message(content, scratch);
+                    Opcode::Text
+                }
+                Dialect::Private => {
+                    let to_id = plan.partner_id_of(plan.speaker_of(sequence));
+                    chat::put_private_message(to_id, content, scratch);
+                    Opcode::Text
+                }
+                Dialect::Raw | Dialect::Echo => {
+                    plan.template.put_binary(stamp, scratch);
+                    Opcode::Binary
+                }
+            };
+            frames::frame(opcode, scratch, Some(mask))
         }
     };
     Frame::new(Bytes::from(encoded))

@@ -39,7 +39,7 @@ impl JoinStep {
     /// Why the join failed; `None` stands for a message that is not what the protocol says.
     pub fn next(self, notice: Option<Notice>, room: &str) -> Result<Progress, Option<String>> {
         Ok(Progress::Await(match (self, notice.ok_or(None)?) {
-            (Self::Welcome, Notice::Welcome) => Self::Users,
+            (Self::Welcome, Notice::Welcome(_)) => Self::Users,
             (Self::Users, Notice::Users) => Self::History,
             (Self::RoomJoined, Notice::RoomJoined) => Self::RoomUsers,
             (Self::RoomUsers, Notice::Users) => Self::RoomHistory,

@@ -239,7 +239,7 @@ impl Recorder {
         let origin = plan.rooms.origin(stamp.sequence);
         let in_room = plan.rooms.of(client) == origin.room;
         let (may_hear, track) = match plan.dialect {
-            Dialect::Chat => (in_room && client != origin.speaker, origin.track),
+            Dialect::Chat | Dialect::Private => (in_room && client != origin.speaker, origin.track),
             Dialect::Raw => (in_room, origin.track),
             Dialect::Echo => (client == origin.speaker, 0),
         };

@@ -129,7 +129,7 @@ impl Merged {
         let readers = readers.iter().sum();
         let expected = match plan.dialect {
             Dialect::Echo => counts.sent,
-            Dialect::Chat | Dialect::Raw => rooms.iter().map(|room| room.expected).sum(),
+            Dialect::Chat | Dialect::Private | Dialect::Raw => rooms.iter().map(|room| room.expected).sum(),
         };
         let undelivered = expected.saturating_sub(counts.received);
 

@@ -49,7 +49,7 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, Error> {
 }
 
 fn check_payload_and_time(options: &RunOptions) -> Result<(), Error> {
-    let least = if options.dialect == Dialect::Chat { TEXT_BYTES_MIN } else { BINARY_BYTES_MIN };
+    let least = if options.dialect.joins_chat() { TEXT_BYTES_MIN } else { BINARY_BYTES_MIN };
     if !(least..=1 << 20).contains(&options.payload) {
         let (name, payload) = (options.dialect.name(), options.payload);
         return refuse(format!("--payload {payload}: {name} takes {least} to 1,048,576 bytes"));
@@ -89,6 +89,9 @@ fn check_rooms(options: &RunOptions) -> Result<(), Error> {
     if options.dialect == Dialect::Echo && (rooms > 1 || names > 0) {
         return refuse("--rooms and --room: an echo has no room");
     }
+    if options.dialect == Dialect::Private && (options.rooms.is_some() || names > 0) {
+        return refuse("--rooms and --room: private messages pass beside the rooms");
+    }
     if names > 1 && options.rooms.is_some_and(|rooms| rooms != names) {
         return refuse(format!("--rooms {rooms}: --room names {names}"));
     }
@@ -121,6 +124,14 @@ fn check_members(options: &RunOptions) -> Result<(), Error> {
     let readers = clients - slow;
     if options.slow_clients > 0.0 && slow == 0 {
         return refuse(format!("--slow-clients {}: of {clients} clients that is none", options.slow_clients));
+    }
+    if options.dialect == Dialect::Private && !clients.is_multiple_of(2) {
+        return refuse(format!(
+            "--clients {clients}: private messages pass between two, so take an even number"
+        ));
+    }
+    if options.dialect == Dialect::Private && (slow > 0 || options.churn.is_some()) {
+        return refuse("--slow-clients and --churn: in private each client is the only receiver of another");
     }
     if options.dialect == Dialect::Echo && slow > 0 {
         return refuse("--slow-clients: an echo goes to its sender alone, so nobody waits for the slow");
@@ -172,7 +183,7 @@ fn check_threshold(options: &RunOptions, threshold: &Threshold, flag: &str) -> R
 #[must_use]
 pub fn deliveries(dialect: Dialect, readers: u64) -> u64 {
     match dialect {
-        Dialect::Chat => readers.saturating_sub(1),
+        Dialect::Chat | Dialect::Private => readers.saturating_sub(1),
         Dialect::Raw => readers,
         Dialect::Echo => 1,
     }
@@ -195,7 +206,7 @@ pub fn memory_bytes(options: &RunOptions, threads: usize) -> u64 {
     let broadcasts = (options.mean_rate() * seconds).ceil() as u64;
     let (tables, speakers_heard) = match options.dialect {
         Dialect::Echo => (0, 1),
-        Dialect::Chat | Dialect::Raw => (threads + 1, u64::from(count.tracks_max())),
+        Dialect::Chat | Dialect::Private | Dialect::Raw => (threads + 1, u64::from(count.tracks_max())),
     };
     // How many are to receive it, and when it is due where that is random.
     let random_times = u64::from(options.arrivals == Arrivals::Poisson);
@@ -222,6 +233,10 @@ pub fn slow_count(options: &RunOptions) -> u32 {
 /// How many rooms there are, and how many clients speak in them.
 #[must_use]
 pub fn rooms(options: &RunOptions) -> Rooms {
+    if options.dialect == Dialect::Private {
+        // Two who write to each other are a room of their own, in which both speak.
+        return Rooms { count: options.clients / 2, senders: options.senders.unwrap_or(options.clients) };
+    }
     let count = options.rooms.unwrap_or(1).max(options.room.len() as u32);
     let senders = options.senders.unwrap_or_else(|| match options.dialect {
         Dialect::Chat => {
@@ -229,7 +244,7 @@ pub fn rooms(options: &RunOptions) -> Rooms {
             needed.next_multiple_of(count)
         }
         Dialect::Raw => count,
-        Dialect::Echo => options.clients,
+        Dialect::Private | Dialect::Echo => options.clients,
     });
     Rooms { count, senders }
 }
@@ -239,7 +254,11 @@ pub fn rooms(options: &RunOptions) -> Rooms {
 #[must_use]
 pub fn room_names(options: &RunOptions) -> Vec<String> {
     let count = rooms(options).count;
-    let default = if options.dialect == Dialect::Chat { INITIAL_ROOM } else { "loadgen" };
+    let default = match options.dialect {
+        Dialect::Chat => INITIAL_ROOM,
+        Dialect::Private => "pair",
+        Dialect::Raw | Dialect::Echo => "loadgen",
+    };
     match &options.room[..] {
         [] | [_] if count > 1 => {
             let name = options.room.first().map_or(default, String::as_str);
@@ -261,7 +280,7 @@ pub fn paths(options: &RunOptions, target: &Target) -> Result<Vec<String>, Error
             refuse(format!("--rooms and --topic: the URL's path {path} names the topic; leave it out"))
         }
         (Some(path), _) => Ok(vec![path.clone()]),
-        (None, Dialect::Chat) => Ok(vec!["/chat".to_owned()]),
+        (None, Dialect::Chat | Dialect::Private) => Ok(vec!["/chat".to_owned()]),
         (None, Dialect::Echo) => Ok(vec!["/echo".to_owned()]),
         (None, Dialect::Raw) => {
             Ok(room_names(options).iter().map(|topic| format!("/broadcast/{topic}")).collect())
@@ -291,6 +310,11 @@ mod tests {
                 &["--rate", "1000000", "--duration", "1h", "--dialect", "raw", "--arrivals", "poisson"],
                 "poisson",
             ),
+            (&["--dialect", "private", "--clients", "3"], "--clients 3"),
+            (&["--dialect", "private", "--room", "general"], "beside the rooms"),
+            (&["--dialect", "private", "--churn", "1"], "--churn"),
+            (&["--dialect", "private", "--slow-clients", "10"], "--slow-clients"),
+            (&["--dialect", "private", "--payload", "46"], "--payload"),
             (&["--dialect", "echo", "--slow-clients", "10"], "--slow-clients"),
             (&["--dialect", "echo", "--churn", "1"], "--churn"),
             (&["--dialect", "echo", "--rooms", "2"], "--rooms"),

@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cli::{Dialect, RunOptions};
 use crate::clock::nanoseconds;
@@ -37,8 +38,10 @@ pub struct Plan {
     pub room_names: Vec<String>,
     /// How many clients there are.
     pub clients: u32,
-    /// Who is in which room, and who of them speaks.
+    /// Who is in which room, and who of them speaks. In private, each room is two who write to each other.
     pub rooms: Rooms,
+    /// The id that the server gave to each client, in private; 0 before.
+    user_ids: Vec<AtomicU64>,
     /// How many threads share the clients.
     pub threads: u32,
     /// Which clients stop reading once they have joined.
@@ -128,6 +131,7 @@ impl Plan {
             room_names: options::room_names(options),
             clients: options.clients,
             rooms,
+            user_ids: (0..options.clients).map(|_| AtomicU64::new(0)).collect(),
             threads,
             churn: options.churn.map(leave),
             slow,
@@ -148,10 +152,26 @@ impl Plan {
         &self.paths[self.rooms.of(client) as usize % self.paths.len()]
     }
 
-    /// The room of a client.
+    /// The chat room of a client.
     #[must_use]
     pub fn room_of(&self, client: u32) -> &str {
-        &self.room_names[self.rooms.of(client) as usize]
+        match self.dialect {
+            Dialect::Private => INITIAL_ROOM,
+            _ => &self.room_names[self.rooms.of(client) as usize],
+        }
+    }
+
+    /// Notes the id that the server gave to a client.
+    pub fn note_user_id(&self, client: u32, id: u64) {
+        // The start of the run, for which every client is ready, comes in between.
+        self.user_ids[client as usize].store(id, Ordering::Relaxed);
+    }
+
+    /// The user to whom a client writes in private; 0 when the server has not named it.
+    #[must_use]
+    pub fn partner_id_of(&self, client: u32) -> u64 {
+        let partner = (client + self.rooms.count) % self.clients;
+        self.user_ids[partner as usize].load(Ordering::Relaxed)
     }
 
     /// The thread that owns a client.
@@ -225,7 +245,7 @@ impl Plan {
                 as u64
         };
         match self.dialect {
-            Dialect::Chat => heard_here - spoken_here(),
+            Dialect::Chat | Dialect::Private => heard_here - spoken_here(),
             Dialect::Raw => heard_here,
             Dialect::Echo => spoken_here(),
         }
@@ -308,6 +328,7 @@ pub(crate) mod tests {
             &["--slow-clients", "20", "--room", "a,b,c,d", "--senders", "7"],
             &["--slow-clients", "20", "--dialect", "raw"],
             &["--dialect", "raw", "--rooms", "7", "--arrivals", "poisson"],
+            &["--dialect", "private"],
             &["--dialect", "echo"],
         ] {
             let plan = plan_on(3, &[&["--clients", "100", "--rate", "90"], arguments].concat());
@@ -341,6 +362,15 @@ pub(crate) mod tests {
         let others: Vec<_> = (3..20).filter(|&client| !plan.is_slow(client)).collect();
         assert_eq!(leaving, others);
         assert_eq!([0, 1].map(|index| churn.due_ns(10, index)), [250_000_010, 500_000_010]);
+    }
+
+    #[test]
+    fn in_private_two_clients_write_to_each_other() {
+        let plan = plan(&["--dialect", "private", "--clients", "6"]);
+        (0..6).for_each(|client| plan.note_user_id(client, 100 + u64::from(client)));
+        assert_eq!([0, 1, 3, 5].map(|client| plan.partner_id_of(client)), [103, 104, 100, 102]);
+        assert_eq!([0, 1, 2, 3].map(|sequence| plan.speaker_of(sequence)), [0, 1, 2, 3]);
+        assert_eq!((plan.path_of(5), plan.room_of(5)), ("/chat", "general"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::baseline;
 use crate::cli::{Dialect, RunOptions};
 use crate::error::Error;
 use crate::options;
-use crate::plan::{CONNECTING_MAX, Findings};
+use crate::plan::{CONNECTING_MAX, Findings, INITIAL_ROOM};
 use crate::probe::Probe;
 use crate::process_group::any_listener;
 use crate::results;
@@ -383,8 +383,11 @@ fn probe(
     let mut probe = Probe::upgrade(address, target, &paths[0], security)?;
     let over = probe.agreed().map_or(String::new(), |agreed| format!(" over {agreed}"));
     let mut found = format!("answers an upgrade{over}");
-    if options.dialect == Dialect::Chat {
-        let rooms = options::room_names(options);
+    if options.dialect.joins_chat() {
+        let rooms = match options.dialect {
+            Dialect::Private => vec![INITIAL_ROOM.to_owned()],
+            _ => options::room_names(options),
+        };
         probe.join(&rooms)?;
         found = format!("{found} and has {}", rooms.join(", "));
     }

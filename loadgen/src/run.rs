@@ -112,7 +112,7 @@ fn announce(options: &RunOptions) -> Result<(), Error> {
     let rooms = options::rooms(options).count;
     let readers = (options.clients - options::slow_count(options)) as f64 / f64::from(rooms);
     let deliveries = match options.dialect {
-        Dialect::Chat => readers - 1.0,
+        Dialect::Chat | Dialect::Private => readers - 1.0,
         Dialect::Raw => readers,
         Dialect::Echo => 1.0,
     };
@@ -120,10 +120,15 @@ fn announce(options: &RunOptions) -> Result<(), Error> {
     let shown = grouped(deliveries.round() as u64);
     let each = match options.dialect {
         Dialect::Chat => format!("broadcasts/s, each to the {about}{shown} others"),
+        Dialect::Private => "private messages/s in total".to_owned(),
         Dialect::Raw => format!("broadcasts/s, each to all {about}{shown}"),
         Dialect::Echo => "round trips/s in total".to_owned(),
     };
-    let among = if rooms > 1 { format!(" in {} rooms", grouped(rooms.into())) } else { String::new() };
+    let among = if rooms > 1 && options.dialect != Dialect::Private {
+        format!(" in {} rooms", grouped(rooms.into()))
+    } else {
+        String::new()
+    };
     let (rate, up_to) = (options.peak_rate(), if options.stages.is_some() { "up to " } else { "" });
     let line = format!(
         "{} clients{among} × {up_to}{rate} {each} = {up_to}{} deliveries/s\n",

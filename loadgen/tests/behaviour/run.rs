@@ -21,7 +21,7 @@ use serde_json::Value;
 #[test]
 fn every_dialect_is_measured_and_every_delivery_counted() {
     let server = start(Conduct::default());
-    for (dialect, each) in [("chat", 19), ("raw", 20), ("echo", 1)] {
+    for (dialect, each) in [("chat", 19), ("private", 1), ("raw", 20), ("echo", 1)] {
         let output = loadgen(server, &["--dialect", dialect, "--format", "json"]);
         let result = json(&output);
         assert_eq!(failed_gates(&result), [""; 0], "{dialect}: {result:#}");
@@ -34,7 +34,7 @@ fn every_dialect_is_measured_and_every_delivery_counted() {
             assert_eq!(deliveries[wrong], 0, "{dialect}: {wrong}");
         }
         assert_eq!(result["latency"]["count"], 40 * each, "{dialect}");
-        if dialect == "chat" {
+        if ["chat", "private"].contains(&dialect) {
             // The warm-up's messages are acknowledged, too.
             assert_eq!(deliveries["acknowledged"], 52);
             assert_eq!(result["connections"]["join"]["count"], 20);

@@ -201,6 +201,22 @@ fn say(hub: &Mutex<Hub>, queue: &UnboundedSender<Message>, user: u64, text: &str
             hub.broadcast(&Message::text(event.to_string()), &room, Some(user));
             send(queue, "message_sent", sent);
         }
+        Some("private_message") => {
+            let hub = hub.lock().expect("not poisoned");
+            let to_id = message["to_id"].as_u64().expect("an id");
+            let (.., target) = hub.members.iter().find(|(member, ..)| *member == to_id).expect("a member");
+            let name = |user: u64| format!("User{user}");
+            let event = json!({
+                "type": "private_message", "from_id": user, "from_name": name(user),
+                "content": message["content"], "timestamp": 1,
+            });
+            let sent = json!({
+                "type": "private_message_sent", "to_id": to_id, "to_name": name(to_id),
+                "content": message["content"], "timestamp": 1,
+            });
+            let _ = target.send(Message::text(event.to_string()));
+            let _ = queue.send(Message::text(sent.to_string()));
+        }
         Some("join_room") if !ROOMS.contains(&message["room"].as_str().expect("a room")) => {
             let unknown = format!("Unknown room: {}", message["room"].as_str().expect("a room"));
             send(queue, "error", json!({"message": unknown}));
