@@ -1,11 +1,11 @@
-// A broadcast server as the README of ws shows it ("Server broadcast", and "Multiple servers sharing a
-// single HTTP/S server" for the paths): https://github.com/websockets/ws
+// An echo and broadcast server as the README of ws shows them ("Simple server", "Server broadcast", and "Multiple
+// servers sharing a single HTTP/S server" for the paths): https://github.com/websockets/ws
 //
-// Every message goes verbatim to everybody, its sender included. What is chosen, and why:
+// /echo answers. Below /broadcast/, every message goes verbatim to everybody on the topic, its sender included. What is chosen, and why:
 //
 // - One process: the servers compared get one core each. Node's helper threads are pinned with it.
 // - TCP_NODELAY is on, as ws sets it by itself; permessage-deflate is off, as is its default.
-// - All paths below /broadcast/ are one topic, like in the README. That spares a lookup.
+// - A topic is a Set like wss.clients, looked up when a connection joins it. It is never forgotten.
 // - bufferutil, which the README calls optional, is left out: it speeds up unmasking, and there is one
 //   unmasking for each broadcast, not for each delivery.
 
@@ -19,26 +19,36 @@ if (!Number.isInteger(port) || port < 1 || port > 65535) {
 }
 
 const server = createServer((request, response) => {
-  const isHealthy = request.url === '/healthz';
-  response.writeHead(isHealthy ? 200 : 404, { 'Content-Type': 'text/plain' });
-  response.end(isHealthy ? 'ok' : 'not found');
+  response.writeHead(404, { 'Content-Type': 'text/plain' });
+  response.end('not found');
 });
 
-const wss = new WebSocketServer({ noServer: true });
+const topics = new Map();
+const wss = new WebSocketServer({ noServer: true, clientTracking: false });
 
-wss.on('connection', (ws) => {
+wss.on('connection', (ws, request) => {
   ws.on('error', console.error);
+  if (request.url === '/echo') {
+    ws.on('message', (data, isBinary) => ws.send(data, { binary: isBinary }));
+    return;
+  }
+  if (!topics.has(request.url)) {
+    topics.set(request.url, new Set());
+  }
+  const members = topics.get(request.url);
+  members.add(ws);
+  ws.on('close', () => members.delete(ws));
   ws.on('message', (data, isBinary) => {
-    wss.clients.forEach((client) => {
-      if (client.readyState === WebSocket.OPEN) {
-        client.send(data, { binary: isBinary });
+    members.forEach((member) => {
+      if (member.readyState === WebSocket.OPEN) {
+        member.send(data, { binary: isBinary });
       }
     });
   });
 });
 
 server.on('upgrade', (request, socket, head) => {
-  if (!request.url.startsWith('/broadcast/')) {
+  if (request.url !== '/echo' && !request.url.startsWith('/broadcast/')) {
     socket.destroy();
     return;
   }

@@ -3,16 +3,17 @@
 //! each, and with `TCP_NODELAY`. Everything else is the library's default. `forward` flushes when nothing more
 //! has arrived, so answers to messages that were read together leave together.
 
+use std::io;
+
 use futures_util::{StreamExt, TryStreamExt, future};
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> std::io::Result<()> {
-    let Some(address) = std::env::args().nth(1) else {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "usage: tungstenite-echo ADDRESS"));
+async fn main() -> io::Result<()> {
+    let Some(port) = std::env::args().nth(1).and_then(|port| port.parse::<u16>().ok()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "usage: peer-tokio-tungstenite PORT"));
     };
-    let listener = TcpListener::bind(address).await?;
-    println!("listening on ws://{}", listener.local_addr()?);
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
