@@ -1,10 +1,10 @@
-//! Which rooms there are, where each is at home, how many are in it and how far its messages have come: what
-//! every shard may read.
+//! Which rooms there are, where each is at home, how many are in it and how far its messages have come, and who is on
+//! the server: what every shard may read.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Epoch, MessageId, RestoredRoom, ShardIndex};
+use super::{Epoch, MessageId, RestoredRoom, ShardIndex, Users};
 use crate::config::FIRST_ROOM;
 
 /// A chat room, as its place in the configured list.
@@ -22,12 +22,13 @@ impl RoomIndex {
     }
 }
 
-/// The rooms of a server. The list is fixed while it runs; only numbers and epochs change, each written by the
-/// room's home alone.
+/// The rooms of a server and its users. The list of rooms is fixed while it runs; only numbers and epochs change, each
+/// written by the room's home alone.
 #[derive(Clone, Debug)]
 pub struct Directory {
     rooms: Arc<[Entry]>,
     shards: u16,
+    users: Users,
 }
 
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl Directory {
             last_message: AtomicU64::new(0),
             epoch: Mutex::new(Epoch::random()),
         });
-        Self { rooms: rooms.collect(), shards }
+        Self { rooms: rooms.collect(), shards, users: Users::default() }
     }
 
     /// How many shards there are.
@@ -109,6 +110,12 @@ impl Directory {
     #[must_use]
     pub fn topic_home(&self, topic: &str) -> ShardIndex {
         home_of(topic, self.shards)
+    }
+
+    /// The users of all shards.
+    #[must_use]
+    pub fn users(&self) -> &Users {
+        &self.users
     }
 
     /// How many members a room has.

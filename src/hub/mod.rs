@@ -18,6 +18,7 @@ mod presence;
 mod room;
 mod roster;
 mod topic;
+mod users;
 
 use std::fmt;
 
@@ -33,8 +34,10 @@ pub use homes::{Homes, Settings};
 pub use keeping::{Receipt, Restored, RestoredRoom, WRITES_UNANSWERED_MAX, Write};
 pub use message::{Audience, Delivery, Measure, Member, Order, Page, Place, Private, Request, ResumePoint};
 pub use presence::PresencePolicy;
+pub use users::Users;
 
-/// A user, for as long as the server runs. Never 0, which stands for the system itself.
+/// A user, for as long as the server runs: 1, 2, 3 … in the order in which users are greeted. Never 0, which stands for
+/// the system itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UserId(u64);
@@ -54,14 +57,6 @@ impl MessageId {
 }
 
 impl UserId {
-    /// The `count`-th user (from 0) that `shard` of `shards` has admitted. A user's id tells its shard, so
-    /// a private message needs no directory, and shards need not agree on the next id.
-    #[must_use]
-    pub fn nth(count: u64, shard: ShardIndex, shards: u16) -> Self {
-        assert!(shard.0 < shards);
-        Self(count * u64::from(shards) + u64::from(shard.0) + 1)
-    }
-
     /// The user that a client names, if such a number can name one.
     #[must_use]
     pub fn from_wire(number: u64) -> Option<Self> {
@@ -73,35 +68,10 @@ impl UserId {
     pub fn get(self) -> u64 {
         self.0
     }
-
-    /// The shard that admitted this user.
-    #[must_use]
-    pub fn shard(self, shards: u16) -> ShardIndex {
-        ShardIndex(((self.0 - 1) % u64::from(shards)) as u16)
-    }
 }
 
 impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn user_ids_are_unique_over_all_shards_and_name_their_shard() {
-        let shards = 4;
-        let mut seen = std::collections::HashSet::new();
-        for count in 0..100 {
-            for shard in (0..shards).map(ShardIndex) {
-                let id = UserId::nth(count, shard, shards);
-                assert_eq!(id.shard(shards), shard);
-                assert!(seen.insert(id));
-            }
-        }
-        assert_eq!(UserId::from_wire(0), None);
     }
 }

@@ -152,7 +152,7 @@ impl Room {
         self.publish(RoomEvent::Typing { user, name, is_typing }, Some(origin), now, outbox);
     }
 
-    /// Passes on to a message's author that somebody has read it.
+    /// Passes on to a message's author, if it is online, that somebody has read it.
     pub(super) fn read(
         &mut self,
         reader: UserId,
@@ -163,9 +163,11 @@ impl Room {
     ) {
         match self.history.find(id) {
             Some(message) => {
-                let read =
-                    Delivery::Read { author: message.from, message: id, reader, read_at: now.unix_seconds };
-                outbox.send(message.from.shard(self.directory.shards()), read);
+                let author = message.from;
+                if let Some(connection) = self.directory.users().find(author) {
+                    let read = Delivery::Read { author, message: id, reader, read_at: now.unix_seconds };
+                    outbox.send(connection.shard, read);
+                }
             }
             None => outbox.send(origin.shard, Delivery::ReadFailed { to: origin, message: id }),
         }

@@ -11,7 +11,7 @@ use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::dialect::UserDialect;
 use crate::frame::Frame;
-use crate::hub::{Request, UserId};
+use crate::hub::Request;
 use crate::permit::ClientPermit;
 use crate::protocol::route::Endpoint;
 use crate::protocol::tls::TlsStream;
@@ -97,10 +97,8 @@ impl Shard {
         }
     }
 
-    fn user_session(&mut self, dialect: UserDialect, now: Now) -> Session {
-        let id = UserId::nth(self.users_admitted, self.settings.index, self.directory.shards());
-        self.users_admitted += 1;
-        let mut user = User::new(id, dialect, self.settings.limits.rate, now);
+    fn user_session(&self, dialect: UserDialect, now: Now) -> Session {
+        let mut user = User::new(dialect, self.settings.limits.rate, now);
         if let Some(timeout_ms) = self.settings.sign_in_timeout_ms {
             user.standing = Standing::Stranger { until_ms: now.monotonic_ms + timeout_ms };
         }

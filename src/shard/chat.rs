@@ -35,9 +35,9 @@ impl Shard {
     fn carry_out(&mut self, id: ConnectionId, command: Command, now: Now) -> Result<(), Refusal> {
         let origin = self.origin(id);
         let Some(user) = self.connections.user(id) else { return Ok(()) };
-        let (user_id, name) = (user.id, user.name.clone());
         // Input is read only while the user is in a room, so there is one.
         let RoomMembership::In { room, .. } = user.membership else { return Ok(()) };
+        let (user_id, name) = (user.greeted_id(), user.name.clone());
         let home = self.directory.home(room);
         let asks_for_lists = matches!(
             command,
@@ -67,8 +67,9 @@ impl Shard {
             }
             Command::Private { to, content } => {
                 let to = to.ok_or(Refusal::UserNotFound)?;
+                let connection = self.directory.users().find(to).ok_or(Refusal::UserNotFound)?;
                 let private = Private { from: user_id, from_name: name, origin, to, content: content.into() };
-                self.request(to.shard(self.directory.shards()), Request::Private(private));
+                self.request(connection.shard, Request::Private(private));
             }
             Command::Moderate { target, measure } => self.order(id, target, measure)?,
             Command::GetUsers(page) => {
@@ -103,7 +104,7 @@ impl Shard {
         let origin = self.origin(id);
         let Some(user) = self.connections.user(id) else { return Ok(()) };
         let RoomMembership::In { room, place } = user.membership else { return Ok(()) };
-        let user_id = user.id;
+        let user_id = user.greeted_id();
         let request = if to == room {
             user.awaits_snapshot = true;
             Request::Revisit { room, user: user_id, origin, after }

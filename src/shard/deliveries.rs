@@ -53,8 +53,8 @@ impl Shard {
             }
             Delivery::UserNotFound { to } => self.refuse(to.connection, &Refusal::UserNotFound, now),
             Delivery::Read { author, message, reader, read_at } => {
-                let Some(&id) = self.users.get(&author) else { return };
-                if self.connections.user(id).is_some_and(|user| user.dialect == UserDialect::Chat) {
+                let Some((id, user)) = self.find_user(author) else { return };
+                if user.dialect == UserDialect::Chat {
                     let read = chat::direct(&Direct::MessageRead { message, reader, read_at }, now);
                     // Not before the author has been told the id of its message.
                     self.push_in_order(id, read, now);
@@ -85,7 +85,6 @@ impl Shard {
         }
         if user.dialect == UserDialect::Hub {
             user.welcomed = true;
-            self.users.insert(user.id, id);
             let names = &mut self.rooms[room.get()].names;
             names.update(&snapshot.members.listed);
             let login = hub::login(&user.name, names, snapshot.members.last.as_ref());
@@ -98,9 +97,11 @@ impl Shard {
         let first = if was_welcomed {
             chat::direct(&Direct::RoomJoined { room: name }, now)
         } else {
-            self.users.insert(user.id, id);
             let stats = Stats::at(now, self.directory.users_online());
-            chat::direct(&Direct::Welcome { user: user.id, name: &user.name, stats, room: name }, now)
+            chat::direct(
+                &Direct::Welcome { user: user.greeted_id(), name: &user.name, stats, room: name },
+                now,
+            )
         };
         let lists = &mut self.rooms[room.get()].lists;
         let users = lists.users(&snapshot.members, now);
@@ -271,9 +272,9 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         match &mut connection.session {
             Session::User(user) => {
-                let user_id = user.id;
                 let membership = std::mem::replace(&mut user.membership, RoomMembership::None);
-                self.users.remove(&user_id);
+                let Some(user_id) = user.id else { return };
+                self.directory.users().remove(user_id);
                 let room = match membership {
                     RoomMembership::None => return,
                     RoomMembership::Joining(room) => room,

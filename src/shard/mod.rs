@@ -47,7 +47,7 @@ use crate::clock::Now;
 use crate::connection_id::ConnectionId;
 use crate::frame::Frame;
 use crate::hub::{
-    self, Delivery, Directory, Homes, Origin, Receipt, Request, Restored, RoomIndex, ShardIndex, UserId,
+    self, Delivery, Directory, Homes, Origin, Receipt, Request, Restored, RoomIndex, ShardIndex,
     WRITES_UNANSWERED_MAX, Write,
 };
 use crate::metrics::ShardMetrics;
@@ -120,8 +120,6 @@ pub struct Shard {
     /// By room.
     rooms: Vec<LocalRoom>,
     topics: HashMap<Arc<str>, Members>,
-    users: HashMap<UserId, ConnectionId>,
-    users_admitted: u64,
     homes: Homes,
     timers: Timers,
     /// Connections that may have something to submit.
@@ -169,8 +167,6 @@ impl Shard {
             connections: Connections::default(),
             rooms: std::iter::repeat_with(LocalRoom::default).take(directory.room_count()).collect(),
             topics: HashMap::new(),
-            users: HashMap::new(),
-            users_admitted: 0,
             timers: Timers::default(),
             dirty: VecDeque::new(),
             readable: VecDeque::new(),
@@ -199,11 +195,11 @@ impl Shard {
     ///
     /// When somebody is here already.
     pub fn restore(&mut self, restored: &Restored) {
-        assert!(self.users_admitted == 0, "Bug: users came before the history");
+        assert_eq!(self.connections.len(), 0, "Bug: somebody came before the history");
         self.is_durable = true;
         self.homes.restore(&restored.rooms);
         if let Some(last_author) = restored.last_author {
-            self.users_admitted = last_author.get().div_ceil(u64::from(self.directory.shards()));
+            self.directory.users().continue_after(last_author);
         }
     }
 

@@ -31,19 +31,19 @@ impl Shard {
         if user.standing != (Standing::SignedIn { is_admin: true }) {
             return Err(Refusal::PermissionDenied);
         }
-        let (by, by_name) = (user.id, Arc::clone(&user.name));
+        let (by, by_name) = (user.greeted_id(), Arc::clone(&user.name));
         let measure = measure.ok_or(Refusal::InvalidFormat)?;
         let target = target.ok_or(Refusal::UserNotFound)?;
+        let connection = self.directory.users().find(target).ok_or(Refusal::UserNotFound)?;
         let order = Order { by, by_name, origin, target, measure };
-        self.request(target.shard(self.directory.shards()), Request::Moderate(order));
+        self.request(connection.shard, Request::Moderate(order));
         Ok(())
     }
 
     /// Carries out an order on the user that it is about, who is one of this shard's if anyone's.
     pub(super) fn moderate(&mut self, order: Order, now: Now) {
         let Order { by, by_name, origin, target, measure } = order;
-        let found = self.users.get(&target).copied();
-        let Some((id, user)) = found.and_then(|id| Some((id, self.connections.user(id)?))) else {
+        let Some((id, user)) = self.find_user(target) else {
             self.reply(origin.shard, Delivery::UserNotFound { to: origin });
             return;
         };

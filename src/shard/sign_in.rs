@@ -67,7 +67,7 @@ impl Shard {
         user.name = Arc::clone(&new_name);
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, now);
         if let RoomMembership::In { room, .. } = user.membership {
-            let user = user.id;
+            let user = user.greeted_id();
             self.request(self.directory.home(room), Request::Rename { room, user, new_name, origin });
         } else {
             self.enter(id);
@@ -78,6 +78,7 @@ impl Shard {
 
     /// Takes a newcomer to the first room.
     pub(super) fn enter(&mut self, id: ConnectionId) {
+        self.register(id);
         let Some(user) = self.connections.user(id) else { return };
         user.membership = RoomMembership::Joining(RoomIndex::GENERAL);
         self.request_join(id, RoomIndex::GENERAL, None);

@@ -14,8 +14,10 @@ use crate::protocol::frames::MessageKind;
 /// A user.
 #[derive(Debug)]
 pub(super) struct User {
-    pub(super) id: UserId,
+    /// `None` until it is greeted; see [`Shard::register`].
+    pub(super) id: Option<UserId>,
     pub(super) dialect: UserDialect,
+    /// Empty until it is greeted or has said a name.
     pub(super) name: Arc<str>,
     pub(super) connected_at: u64,
     pub(super) bucket: TokenBucket,
@@ -36,11 +38,11 @@ pub(super) struct User {
 
 impl User {
     /// A user of whom nobody has heard yet.
-    pub(super) fn new(id: UserId, dialect: UserDialect, rate: Rate, now: Now) -> Self {
+    pub(super) fn new(dialect: UserDialect, rate: Rate, now: Now) -> Self {
         Self {
-            id,
+            id: None,
             dialect,
-            name: format!("User{id}").into(),
+            name: "".into(),
             connected_at: now.unix_seconds,
             bucket: TokenBucket::full(rate, now.monotonic_ms),
             answers: AnswerBudget::default(),
@@ -52,6 +54,11 @@ impl User {
             awaits_verdict: false,
             muted_until_ms: 0,
         }
+    }
+
+    /// The id of one who has been greeted, as all have been who entered a room.
+    pub(super) fn greeted_id(&self) -> UserId {
+        self.id.expect("Bug: in a room without having been greeted")
     }
 
     /// True while what it has sent must wait for an answer from a home or from the verifier.
@@ -106,11 +113,31 @@ pub(super) enum RoomMembership {
 }
 
 impl Shard {
+    /// Gives a user whom this shard is about to greet its id, and a name if it has none. From now on others can reach it.
+    ///
+    /// It comes ahead of the user's first join: who hears of that may answer at once.
+    pub(super) fn register(&mut self, id: ConnectionId) {
+        let origin = self.origin(id);
+        let Some(user) = self.connections.user(id) else { return };
+        let user_id = self.directory.users().register(origin);
+        user.id = Some(user_id);
+        if user.name.is_empty() {
+            user.name = format!("User{user_id}").into();
+        }
+    }
+
+    /// A user of this shard, once it has been welcomed and until it goes.
+    pub(super) fn find_user(&mut self, user: UserId) -> Option<(ConnectionId, &mut User)> {
+        let at = self.directory.users().find(user).filter(|at| at.shard == self.settings.index)?;
+        let user = self.connections.user(at.connection).filter(|user| user.welcomed)?;
+        Some((at.connection, user))
+    }
+
     pub(super) fn request_join(&mut self, id: ConnectionId, room: RoomIndex, after: Option<ResumePoint>) {
         let origin = self.origin(id);
         let Some(user) = self.connections.user(id) else { return };
-        let &mut User { id: user, dialect, ref name, connected_at, .. } = user;
-        let name = Arc::clone(name);
+        let &mut User { dialect, ref name, connected_at, .. } = user;
+        let (user, name) = (user.greeted_id(), Arc::clone(name));
         let wants_names = dialect == UserDialect::Hub;
         let member = Member { user, name, connected_at, origin, wants_names };
         self.request(self.directory.home(room), Request::Join { room, member, after });
@@ -153,9 +180,7 @@ impl Shard {
     /// Gives a private message to the user that it is for, who is one of this shard's if anyone's.
     pub(super) fn receive_private(&mut self, private: Private, now: Now) {
         let Private { from, from_name, origin, to, content } = private;
-        let receiver = self.users.get(&to).copied();
-        let receiver = receiver.and_then(|id| Some((id, self.connections.user(id)?)));
-        let Some((id, &mut User { dialect, ref name, .. })) = receiver else {
+        let Some((id, &mut User { dialect, ref name, .. })) = self.find_user(to) else {
             self.reply(origin.shard, Delivery::UserNotFound { to: origin });
             return;
         };

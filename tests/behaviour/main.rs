@@ -33,6 +33,7 @@ mod chat_resume;
 mod chat_rooms;
 mod histories;
 mod presence;
+mod user_ids;
 
 mod hub_connecting;
 mod hub_crowds;

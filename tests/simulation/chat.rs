@@ -267,7 +267,7 @@ impl Chat {
             ensure!(Protocol, kind == "welcome", "{kind} before welcome");
         }
         match kind {
-            "welcome" => self.hear_welcome(content, record),
+            "welcome" => self.hear_welcome(content, record, scenario),
             "users" => self.hear_users(&message, scenario),
             "history" => self.hear_history(&message, record, scenario),
             "room_joined" => {
@@ -352,7 +352,7 @@ impl Chat {
         }
     }
 
-    fn hear_welcome(&mut self, content: &Value, record: &mut Record) -> Checked {
+    fn hear_welcome(&mut self, content: &Value, record: &mut Record, scenario: &Scenario) -> Checked {
         ensure!(Protocol, self.user.is_none(), "a second welcome");
         let user = number_of(content, "user_id")?;
         self.user = Some(user);
@@ -361,6 +361,7 @@ impl Chat {
         ensure!(Protocol, content["room"] == "general", "welcome to another room");
         ensure!(Protocol, content["server_stats"]["users_online"].as_u64() > Some(0), "nobody is online");
         ensure!(Protocol, record.users.insert(user, self.client).is_none(), "user {user} twice");
+        ensure!(Protocol, user <= scenario.arrivals_max as u64, "user {user} of {}", scenario.arrivals_max);
         self.shown = Shown::Name;
         Ok(())
     }

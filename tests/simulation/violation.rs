@@ -11,6 +11,8 @@ pub(crate) enum Invariant {
     NoWaitingOnTheSlow,
     TerminalCompletion,
     OneLeave,
+    /// A look-up of a user leads to the connection of that user, or nowhere.
+    OnePlace,
     EverythingBounded,
     DurableBeforeAcknowledged,
     NoIdTwice,
@@ -34,6 +36,7 @@ impl fmt::Display for Invariant {
             Self::NoWaitingOnTheSlow => "no waiting on the slow",
             Self::TerminalCompletion => "terminal completion",
             Self::OneLeave => "one leave",
+            Self::OnePlace => "one place",
             Self::EverythingBounded => "everything bounded",
             Self::DurableBeforeAcknowledged => "durable before acknowledged",
             Self::NoIdTwice => "no id twice",

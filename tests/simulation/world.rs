@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use uproar::clock::Now;
-use uproar::hub::Directory;
+use uproar::hub::{Directory, Origin, ShardIndex, UserId};
 use uproar::metrics::{Dialect, EndReason, Metrics};
 use uproar::permit::ClientPlaces;
 use uproar::shard::stage::Stage;
@@ -252,7 +252,28 @@ impl World<'_> {
                 self.hosts[to].mailbox = mailbox;
             }
         }
-        outcome
+        let has_done_something = outcome?;
+        self.check_places()?;
+        Ok(has_done_something)
+    }
+
+    /// Where users are looked up, they are.
+    fn check_places(&self) -> Checked {
+        for (&user, &number) in &self.record.users {
+            let found = UserId::from_wire(user).and_then(|user| self.directory.users().find(user));
+            let place = self.place_of(&self.clients[number]);
+            ensure!(
+                OnePlace,
+                found.is_none_or(|found| Some(found) == place),
+                "user {user} is looked up at {found:?}, and client {number} is at {place:?}"
+            );
+        }
+        Ok(())
+    }
+
+    fn place_of(&self, client: &Client) -> Option<Origin> {
+        let shard = ShardIndex(client.shard as u16);
+        client.socket.id.map(|connection| Origin { shard, connection })
     }
 
     /// Lets the disk have some of what waits for it.
@@ -349,6 +370,11 @@ impl World<'_> {
             client.check_at_rest(&self.record).map_err(|violation| of_client(client.number, violation))?;
         }
         self.record.check_rooms()?;
+        for (&user, &number) in &self.record.users {
+            let found = UserId::from_wire(user).and_then(|user| self.directory.users().find(user));
+            let is_found = found.is_some();
+            ensure!(OnePlace, is_found || !self.clients[number].is_faithful(), "user {user} is not found");
+        }
         for private in self.record.privates.values() {
             let receiver = self.record.users.get(&private.to).map(|&client| &self.clients[client]);
             let is_due = private.is_confirmed && receiver.is_some_and(Client::is_faithful);
@@ -544,6 +570,8 @@ impl World<'_> {
             summary.delivered += metrics.messages_delivered.get();
             summary.evicted += metrics.connections_ended.with(EndReason::SlowConsumer).get();
         }
+        let users = self.directory.users().len();
+        ensure!(NothingLeft, users == 0, "{users} users who have gone can be looked up");
         ensure!(NothingLeft, self.places.taken() == 0, "{} places are taken", self.places.taken());
         if self.stage == Stage::Serving {
             for room in self.directory.rooms() {

@@ -50,8 +50,8 @@ impl Hub {
         self.socket.send(message).await;
     }
 
-    /// The next message, which has all keys and no others; its names are sorted, since shards give out ids
-    /// on their own.
+    /// The next message, which has all keys and no others; its names are sorted, since those who come together have
+    /// their ids in any order.
     pub(crate) async fn next(&mut self) -> Value {
         let mut message = self.next_by_id().await;
         sort_names(&mut message);
