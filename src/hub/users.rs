@@ -1,4 +1,4 @@
-//! Who is on the server: the counter that user ids are taken from, and through which connection each user is reached.
+//! Who is on the server: the counter that user ids are taken from, and the connection of each user.
 //!
 //! A shard registers a user when it greets the user, and removes it when the user goes. Shards look a user up for private
 //! messages, admins' orders and read receipts. Messages of rooms and topics never come here.

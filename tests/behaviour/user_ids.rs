@@ -34,7 +34,9 @@ async fn users_greeted_one_after_another_count_up(launch: Launch) {
         assert_eq!(first.until("join").await["from_id"], n);
         let (hub, id) = hub_beside(&server, "Hal", &mut first).await;
         assert_eq!(id, n + 1);
-        others.push((chat, hub));
+        // One more connection, so that users do not come to the shards in turns.
+        let echo = Socket::connect(&server, "/echo").await;
+        others.push((chat, hub, echo));
     }
 }
 
