@@ -428,6 +428,29 @@ fn deadlines_wait_for_bytes_that_no_buffer_was_free_for_within_bounds() {
     assert_eq!(alone.ring.sends.len(), 1, "it is closed as idle");
 }
 
+/// A send that is awaited costs a system call of its own.
+#[test]
+fn of_many_broadcasts_to_few_only_those_that_are_timed_are_awaited() {
+    let mut alone = Alone::new();
+    let members = alone.topic(10);
+    let broadcast = |alone: &mut Alone| {
+        let _ = alone.shard.take_is_send_awaited();
+        alone.receives(members[0], &message(b"to all"));
+        alone.turn();
+        assert_eq!(alone.ring.sends.len(), members.len());
+        let is_awaited = alone.shard.take_is_send_awaited();
+        alone.complete_sends();
+        alone.turn();
+        is_awaited
+    };
+    assert!(broadcast(&mut alone), "one of few is timed");
+    let awaited = (0..1_000).filter(|_| broadcast(&mut alone)).count();
+    assert!(awaited <= 100, "{awaited} of 1,000 at once");
+    assert!(!broadcast(&mut alone));
+    alone.now_ms += 1_000;
+    assert!(broadcast(&mut alone), "a second later");
+}
+
 #[test]
 fn nobody_always_gets_a_broadcast_last() {
     const MEMBERS: usize = 100;

@@ -1,13 +1,11 @@
 //! What members are told, before any dialect has put it into bytes.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Epoch, MessageId, RoomIndex, ShardIndex, UserId};
+use super::{Epoch, FanOutTimer, MessageId, RoomIndex, ShardIndex, UserId};
 use crate::connection_id::ConnectionId;
-use crate::metrics::{RoomSizeClass, ShardMetrics};
 use crate::protocol::frames::MessageKind;
 
 /// A message as a room keeps it.
@@ -136,28 +134,7 @@ pub struct Publication {
     pub event: Event,
     /// Who caused it: not told, or told otherwise.
     pub origin: Option<Origin>,
-    /// Measures the fan-out, by being dropped at its end: when the last member has been sent the last byte.
+    /// Measures the fan-out, if it is timed, by being dropped at its end: when the last member has been sent the last
+    /// byte.
     pub timer: Option<Arc<FanOutTimer>>,
-}
-
-/// Records the time from the home's publishing to the last member's completed send.
-#[derive(Debug)]
-pub struct FanOutTimer {
-    published: Instant,
-    class: RoomSizeClass,
-    metrics: Arc<ShardMetrics>,
-}
-
-impl FanOutTimer {
-    /// Starts to measure a fan-out to so many members.
-    #[must_use]
-    pub fn start(members: usize, metrics: Arc<ShardMetrics>) -> Arc<Self> {
-        Arc::new(Self { published: Instant::now(), class: RoomSizeClass::of(members), metrics })
-    }
-}
-
-impl Drop for FanOutTimer {
-    fn drop(&mut self) {
-        self.metrics.fan_out.record(self.class, self.published.elapsed());
-    }
 }

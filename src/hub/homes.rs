@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::fan_out_timer::{FanOutTimer, FanOutTimers};
 use super::room::Room;
 use super::topic::Topic;
 use super::{
@@ -29,7 +30,7 @@ pub(super) struct Outbox {
     writes: VecDeque<Write>,
     /// Writes without a receipt, those that are still in here included.
     writes_unanswered: usize,
-    metrics: Arc<ShardMetrics>,
+    fan_out_timers: FanOutTimers,
 }
 
 impl Outbox {
@@ -47,8 +48,9 @@ impl Outbox {
             self.writes_unanswered.checked_sub(1).expect("Bug: more receipts than writes");
     }
 
-    pub(super) fn metrics(&self) -> &Arc<ShardMetrics> {
-        &self.metrics
+    /// Starts to measure a fan-out to so many members, if it is one that is timed.
+    pub(super) fn time_fan_out(&mut self, members: usize, now: Now) -> Option<Arc<FanOutTimer>> {
+        self.fan_out_timers.start(members, now)
     }
 }
 
@@ -85,7 +87,7 @@ impl Homes {
                 deliveries: VecDeque::new(),
                 writes: VecDeque::new(),
                 writes_unanswered: 0,
-                metrics,
+                fan_out_timers: FanOutTimers::new(metrics),
             },
         }
     }
@@ -141,7 +143,7 @@ impl Homes {
             Request::Relay { topic, kind, payload } => {
                 // The sender may have been evicted, and the topic with it, while this was on its way.
                 if let Some(entry) = self.topics.get(&topic) {
-                    entry.relay(&topic, kind, payload, outbox);
+                    entry.relay(&topic, kind, payload, now, outbox);
                 }
             }
             Request::Private(_) | Request::Moderate(_) => {

@@ -10,6 +10,7 @@
 mod directory;
 mod epoch;
 mod event;
+mod fan_out_timer;
 mod history;
 mod homes;
 mod keeping;
@@ -27,9 +28,10 @@ use serde::Serialize;
 pub use directory::{Directory, RoomIndex};
 pub use epoch::Epoch;
 pub use event::{
-    Content, Event, FanOutTimer, MemberEntry, MemberList, Origin, PresenceReport, Publication, RoomEvent,
-    RoomMessage, Snapshot,
+    Content, Event, MemberEntry, MemberList, Origin, PresenceReport, Publication, RoomEvent, RoomMessage,
+    Snapshot,
 };
+pub use fan_out_timer::FanOutTimer;
 pub use homes::{Homes, Settings};
 pub use keeping::{Receipt, Restored, RestoredRoom, WRITES_UNANSWERED_MAX, Write};
 pub use message::{Audience, Delivery, Measure, Member, Order, Page, Place, Private, Request, ResumePoint};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::event::{Content, Event, FanOutTimer, Origin, Publication, RoomEvent, Snapshot};
+use super::event::{Content, Event, Origin, Publication, RoomEvent, Snapshot};
 use super::history::History;
 use super::homes::Outbox;
 use super::presence::Presence;
@@ -229,8 +229,10 @@ impl Room {
     }
 
     fn publish(&mut self, event: RoomEvent, origin: Option<Origin>, now: Now, outbox: &mut Outbox) {
-        let timer = matches!(event, RoomEvent::Message(_))
-            .then(|| FanOutTimer::start(self.roster.len(), Arc::clone(outbox.metrics())));
+        let timer = match event {
+            RoomEvent::Message(_) => outbox.time_fan_out(self.roster.len(), now),
+            _ => None,
+        };
         let is_told_with_names = match event {
             RoomEvent::Typing { .. } | RoomEvent::Presence(_) => false,
             RoomEvent::Message(_)

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::event::{Event, FanOutTimer, Publication};
+use super::event::{Event, Publication};
 use super::homes::Outbox;
 use super::{Audience, Delivery, ShardIndex};
+use crate::clock::Now;
 use crate::protocol::frames::MessageKind;
 
 /// How many connections of each shard hear a topic.
@@ -33,9 +34,16 @@ impl Topic {
         self.by_shard.iter().all(|count| *count == 0)
     }
 
-    pub(super) fn relay(&self, name: &Arc<str>, kind: MessageKind, payload: Bytes, outbox: &mut Outbox) {
+    pub(super) fn relay(
+        &self,
+        name: &Arc<str>,
+        kind: MessageKind,
+        payload: Bytes,
+        now: Now,
+        outbox: &mut Outbox,
+    ) {
         let members = self.by_shard.iter().sum();
-        let timer = Some(FanOutTimer::start(members, Arc::clone(outbox.metrics())));
+        let timer = outbox.time_fan_out(members, now);
         let event = Event::Relay { topic: Arc::clone(name), kind, payload };
         let publication = Arc::new(Publication { event, origin: None, timer });
         for (shard, count) in (0..).map(ShardIndex).zip(&self.by_shard) {

@@ -22,6 +22,7 @@ on_one_and_four_shards! {
     an_eviction_is_counted_and_nothing_stays_queued,
     chat_messages_are_counted_once_for_each_receiver,
     raw_messages_are_counted_once_for_each_receiver,
+    fan_outs_are_timed_one_by_one_or_where_they_are_many_by_a_sample,
     only_text_and_binary_messages_are_counted_as_delivered,
     bytes_are_counted_with_their_framing,
     those_who_are_here_are_counted,
@@ -201,6 +202,31 @@ async fn raw_messages_are_counted_once_for_each_receiver(launch: Launch) {
 }
 
 /// The answer to the upgrade, pings, pongs and closes are none.
+async fn fan_outs_are_timed_one_by_one_or_where_they_are_many_by_a_sample(launch: Launch) {
+    const COUNT: usize = 1_000;
+    const TIMED: &str = r#"uproar_fan_out_seconds_count{room_size="1-10"}"#;
+    let server = launch.without_rate_limit().start();
+    // Each has said one message.
+    let mut listeners = Socket::listeners(&server, "/broadcast/news", 3).await;
+    for n in 3..20 {
+        listeners[0].send(format!("one {n}")).await;
+        for listener in &mut listeners {
+            assert_eq!(listener.text().await, format!("one {n}"));
+        }
+    }
+    assert_settles(&server, "each of 20 is timed", |numbers| numbers[TIMED] == 20.0).await;
+    let (before, begun) = (numbers(&server).await, Instant::now());
+    listeners[0].send_all((0..COUNT).map(|n| format!("many {n}").into())).await;
+    for listener in &mut listeners {
+        for n in 0..COUNT {
+            assert_eq!(listener.text().await, format!("many {n}"));
+        }
+    }
+    let timed = grown(&before, &numbers(&server).await, TIMED);
+    let most = 101.0 + 50.0 * begun.elapsed().as_secs_f64();
+    assert!((50.0..=most).contains(&timed), "{timed} were timed, and {most} may be");
+}
+
 async fn only_text_and_binary_messages_are_counted_as_delivered(launch: Launch) {
     let server = launch.flag("--ping-interval", "100ms").start();
     let before = numbers(&server).await;

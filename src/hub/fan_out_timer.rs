@@ -1,0 +1,96 @@
+//! How long fan-outs take, and which of them are timed.
+//!
+//! The end of a fan-out is the end of its last send. A shard learns of that from the kernel at once only if it asks
+//! ahead of its wait, which is a system call more. So a home times each fan-out while they are few and a sample when they
+//! are many.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::clock::Now;
+use crate::metrics::{Label, RoomSizeClass, ShardMetrics};
+
+/// The least time between two timed fan-outs to rooms of one size class, on average: 50 a second. It spreads the sample
+/// over time, so that it is taken from quiet and busy moments as they come.
+const INTERVAL_MS: u64 = 20;
+
+/// Fan-outs that may be timed at once after a pause.
+const BURST: u64 = 100;
+
+/// Records the time from the home's publishing to the last member's completed send.
+#[derive(Debug)]
+pub struct FanOutTimer {
+    published: Instant,
+    class: RoomSizeClass,
+    metrics: Arc<ShardMetrics>,
+}
+
+impl Drop for FanOutTimer {
+    fn drop(&mut self) {
+        self.metrics.fan_out.record(self.class, self.published.elapsed());
+    }
+}
+
+/// The timers of one home.
+#[derive(Debug)]
+pub(super) struct FanOutTimers {
+    /// By size class: up to when the time for which one fan-out may be timed was used up.
+    used_until_ms: [u64; RoomSizeClass::ALL.len()],
+    metrics: Arc<ShardMetrics>,
+}
+
+impl FanOutTimers {
+    pub(super) fn new(metrics: Arc<ShardMetrics>) -> Self {
+        Self { used_until_ms: [0; RoomSizeClass::ALL.len()], metrics }
+    }
+
+    /// Starts to measure a fan-out to so many members, if it is one that is timed.
+    pub(super) fn start(&mut self, members: usize, now: Now) -> Option<Arc<FanOutTimer>> {
+        let class = RoomSizeClass::of(members);
+        let used_until_ms = &mut self.used_until_ms[class.index()];
+        let from_ms = now.monotonic_ms.max(*used_until_ms);
+        if from_ms - now.monotonic_ms >= BURST * INTERVAL_MS {
+            return None;
+        }
+        *used_until_ms = from_ms + INTERVAL_MS;
+        let metrics = Arc::clone(&self.metrics);
+        Some(Arc::new(FanOutTimer { published: Instant::now(), class, metrics }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::permit::ClientPlaces;
+
+    fn timers() -> FanOutTimers {
+        FanOutTimers::new(Metrics::new(1, 0, ClientPlaces::new(1)).shard(0))
+    }
+
+    /// How many of so many fan-outs of one millisecond are timed.
+    fn timed(timers: &mut FanOutTimers, members: usize, count: usize, monotonic_ms: u64) -> usize {
+        let now = Now { monotonic_ms, unix_seconds: 0 };
+        (0..count).filter(|_| timers.start(members, now).is_some()).count()
+    }
+
+    #[test]
+    fn each_is_timed_while_they_are_few_and_a_sample_when_they_are_many() {
+        let mut timers = timers();
+        let start_ms = 1;
+        assert_eq!(timed(&mut timers, 10, 1_000, start_ms), 100);
+        let rare = (1..=50).map(|n| timed(&mut timers, 10, 1, start_ms + n * 20)).sum::<usize>();
+        assert_eq!(rare, 50);
+        let dense = (1_001..=2_000).map(|ms| timed(&mut timers, 10, 4, start_ms + ms)).sum::<usize>();
+        assert_eq!(dense, 50);
+        assert_eq!(timed(&mut timers, 10, 1_000, start_ms + 60_000), 100);
+    }
+
+    #[test]
+    fn small_rooms_do_not_take_the_place_of_large_ones() {
+        let mut timers = timers();
+        timed(&mut timers, 10, 1_000, 60_000);
+        assert_eq!(timed(&mut timers, 10, 1, 60_000), 0);
+        assert_eq!(timed(&mut timers, 10_000, 1, 60_000), 1);
+    }
+}
