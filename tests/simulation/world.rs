@@ -215,6 +215,7 @@ impl World<'_> {
             self.trace.note([index, 3, self.reached], || format!("shard {index} has reached {stage:?}"));
             self.reached += 1;
         }
+        self.check_places()?;
         outcome
     }
 
@@ -252,9 +253,7 @@ impl World<'_> {
                 self.hosts[to].mailbox = mailbox;
             }
         }
-        let has_done_something = outcome?;
-        self.check_places()?;
-        Ok(has_done_something)
+        outcome
     }
 
     /// Where users are looked up, they are.
