@@ -92,9 +92,14 @@ impl Crowd {
     pub fn new(plan: &Arc<Plan>, thread: u32, clock: Clock, signals: Arc<Signals>) -> io::Result<Self> {
         let count = plan.clients_of(thread);
         Ok(Self {
-            // Each send has its completion when it has left, and not with what comes next.
             ring: Ring::new(
-                Options { features: Features::ALL.without(Feature::ImmediateSends), ..Options::default() },
+                Options {
+                    // A broadcast comes to all clients at once, and is to be read at once.
+                    buffers: 4096,
+                    // Each send has its completion when it has left, and not with what comes next.
+                    features: Features::ALL.without(Feature::ImmediateSends),
+                    ..Options::default()
+                },
                 Waker::new()?,
             )?,
             clients: (0..count).map(|index| Client::new(plan.client_at(thread, index))).collect(),

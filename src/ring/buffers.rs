@@ -1,9 +1,6 @@
 //! The receive buffers: one pool for all connections, from which the kernel takes a buffer only when
 //! bytes have arrived. An idle connection holds none.
 //!
-//! The kernel takes them in turn, so what it is given passes through the core's cache, all of it. It is given few of them
-//! ([`FEW`]) for as long as these suffice, and all when they run out; the others are a reserve.
-//!
 //! The pool is a provided-buffer ring (`io_uring_register_buf_ring(3)`): an array of entries that we
 //! fill and whose tail we publish, and the buffers that the entries point at.
 
@@ -19,14 +16,6 @@ pub(super) const GROUP: u16 = 0;
 
 /// Entries start on a page, as the kernel demands; the buffers behind them too.
 const PAGE_BYTES: usize = 4096;
-
-/// Buffers that the kernel has while these suffice: 512 KiB of the default size, which fit a core's cache. With all 4,096
-/// a round trip of 512 bytes takes 3 % more of the core.
-const FEW: u16 = 256;
-
-/// Receives after which the kernel has few buffers again, when at no time more were in use: some seconds of a busy shard,
-/// so that who needs more every second does not run out each time.
-const CALM_RECEIVES: u32 = 1 << 20;
 
 /// Memory from the allocator, page-aligned and zeroed, freed on drop.
 #[derive(Debug)]
@@ -60,8 +49,8 @@ impl Drop for Pages {
 
 /// A pool of receive buffers, registered with one ring.
 ///
-/// Invariant: each buffer is either with the kernel (its entry was published), or with us (between the
-/// completion that named it and its return), or in the reserve; never in two places.
+/// Invariant: each buffer is either with the kernel (its entry was published) or with us (between the
+/// completion that named it and `give_back`), never both.
 #[derive(Debug)]
 pub(super) struct Buffers {
     entries: Pages,
@@ -70,14 +59,8 @@ pub(super) struct Buffers {
     buffer_bytes: u32,
     /// How many entries were ever published, modulo 2^16, as the kernel counts.
     tail: u16,
-    /// Asserts the invariant: true while the buffer is with us or in the reserve.
+    /// Asserts the invariant: true while the buffer is with us.
     taken: Vec<bool>,
-    /// Those that the kernel is given when it runs out.
-    reserve: Vec<u16>,
-    /// Taken since the last [`Buffers::end_collection`].
-    used: u32,
-    /// Taken since more than [`FEW`] were in use.
-    calm_receives: u32,
 }
 
 impl Buffers {
@@ -92,22 +75,17 @@ impl Buffers {
         unsafe {
             ring.submitter().register_buf_ring_with_flags(entries.start.as_ptr() as u64, count, GROUP, 0)?;
         }
-        let few = count.min(FEW);
-        let mut buffers = Self {
-            entries,
-            data,
-            count,
-            buffer_bytes,
-            tail: 0,
-            taken: vec![true; usize::from(count)],
-            reserve: (few..count).collect(),
-            used: 0,
-            calm_receives: 0,
-        };
-        for buffer in 0..few {
-            buffers.publish(buffer);
+        let mut buffers =
+            Self { entries, data, count, buffer_bytes, tail: 0, taken: vec![true; usize::from(count)] };
+        for buffer in 0..count {
+            buffers.give_back(buffer);
         }
         Ok(buffers)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u16 {
+        self.count
     }
 
     /// The first `len` bytes of a buffer that the kernel has filled.
@@ -132,43 +110,10 @@ impl Buffers {
         let taken = &mut self.taken[usize::from(buffer)];
         assert!(!*taken, "Bug: buffer {buffer} was handed out twice");
         *taken = true;
-        self.used += 1;
     }
 
-    /// Takes a buffer back that was handed to us, and publishes it again unless fewer suffice.
+    /// Publishes a buffer to the kernel again.
     pub(super) fn give_back(&mut self, buffer: u16) {
-        let published = usize::from(self.count) - self.reserve.len();
-        if self.calm_receives >= CALM_RECEIVES && published > usize::from(FEW) {
-            assert!(self.taken[usize::from(buffer)], "Bug: buffer {buffer} was given back twice");
-            self.reserve.push(buffer);
-        } else {
-            self.publish(buffer);
-        }
-    }
-
-    /// All that were received together have been handled.
-    pub(super) fn end_collection(&mut self) {
-        let used = std::mem::take(&mut self.used);
-        self.calm_receives = match used > u32::from(FEW) {
-            true => 0,
-            false => self.calm_receives.saturating_add(used),
-        };
-    }
-
-    /// True while there are buffers that the kernel has not been given.
-    pub(super) fn has_reserve(&self) -> bool {
-        !self.reserve.is_empty()
-    }
-
-    /// The kernel has run out: it is given all.
-    pub(super) fn publish_reserve(&mut self) {
-        self.calm_receives = 0;
-        while let Some(buffer) = self.reserve.pop() {
-            self.publish(buffer);
-        }
-    }
-
-    fn publish(&mut self, buffer: u16) {
         let taken = &mut self.taken[usize::from(buffer)];
         assert!(*taken, "Bug: buffer {buffer} was given back twice");
         *taken = false;
@@ -192,34 +137,5 @@ impl Buffers {
         unsafe {
             AtomicU16::from_ptr(BufRingEntry::tail(base).cast_mut()).store(self.tail, Ordering::Release)
         };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernel_has_few_buffers_until_it_runs_out_and_again_after_many_receives() {
-        let ring = io_uring::IoUring::new(1).unwrap();
-        let mut buffers = Buffers::register(&ring, 2 * FEW, 64).unwrap();
-        let published = |buffers: &Buffers| buffers.taken.iter().filter(|taken| !**taken).count();
-        assert_eq!(published(&buffers), usize::from(FEW));
-        buffers.publish_reserve();
-        assert_eq!(published(&buffers), 2 * usize::from(FEW));
-        let mut collect = |count: u16| {
-            (0..count).for_each(|buffer| buffers.take(buffer));
-            (0..count).for_each(|buffer| buffers.give_back(buffer));
-            buffers.end_collection();
-            published(&buffers)
-        };
-        for _ in 0..CALM_RECEIVES / u32::from(FEW) - 1 {
-            assert_eq!(collect(FEW), 2 * usize::from(FEW));
-        }
-        assert_eq!(collect(FEW + 1), 2 * usize::from(FEW), "all are needed");
-        for _ in 0..CALM_RECEIVES / u32::from(FEW) {
-            assert_eq!(collect(FEW), 2 * usize::from(FEW));
-        }
-        assert_eq!(collect(FEW), usize::from(FEW));
     }
 }

@@ -5,7 +5,7 @@ use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::encryption::Encryption;
 use super::out_queue::OutQueue;
@@ -135,7 +135,7 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     reader: Reader,
     /// Received and not yet read: an answer is awaited, the mesh is congested, or others have their turn.
-    pending: Vec<u8>,
+    pending: BytesMut,
     /// The answer to the upgrade, until the connection is what was asked for.
     pub(super) greeting: Option<Frame>,
     _permit: Option<ClientPermit>,
@@ -166,7 +166,7 @@ impl Connection {
             session,
             peer,
             reader: Reader::new(Role::Server, limits.frame_bytes_max),
-            pending: Vec::new(),
+            pending: BytesMut::new(),
             greeting: Some(greeting),
             _permit: permit,
         }
@@ -311,15 +311,17 @@ impl Connection {
     }
 
     /// What was kept, to be read now. What is left of it comes back with [`Connection::put_back`].
-    pub(super) fn take_pending(&mut self) -> Vec<u8> {
+    pub(super) fn take_pending(&mut self) -> BytesMut {
         mem::take(&mut self.pending)
     }
 
     /// Keeps what is left of input behind the first `read` bytes. Nothing else was kept meanwhile.
-    pub(super) fn put_back(&mut self, mut input: Vec<u8>, read: usize) {
+    ///
+    /// What is left stays where it is: moving it each time would cost more than reading it, where much waits.
+    pub(super) fn put_back(&mut self, mut input: BytesMut, read: usize) {
         debug_assert!(self.pending.is_empty());
         if read < input.len() {
-            input.drain(..read);
+            input.advance(read);
             self.pending = input;
         }
     }
