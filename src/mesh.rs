@@ -43,7 +43,7 @@ impl Mailbox {
         self.requests.is_empty() && self.deliveries.is_empty()
     }
 
-    /// A shard that has asked for room, and was not named before. To be asked when a turn has taken what it takes.
+    /// Takes the question of one shard that has asked for room. To be called when a turn has taken what it takes.
     pub fn next_room_wanted(&self) -> Option<ShardIndex> {
         // Pairs with the fence of `ask_for_room`: either the messages taken are seen there, or the question here.
         fence(Ordering::SeqCst);

@@ -31,8 +31,8 @@ const PENDING_MAX: usize = 8192;
 const RESERVE_MIN: usize = 128;
 /// Descriptors of the process, independent of the number of its threads: standard streams, signals, files, the listener.
 const RESERVE_PROCESS: usize = 32;
-/// Descriptors of a shard or an acceptor: its ring and, for a shard, the ring's eventfd, twice; four of its runtime; an
-/// acceptor's handle to the listener; and one or two to spare.
+/// Descriptors of a shard (its ring twice, the ring's eventfd) or of an acceptor (its ring and four more of its runtime,
+/// its handle to the listener), and two to spare.
 const RESERVE_THREAD: usize = 8;
 
 /// Runs all checks, and raises the soft descriptor limit to the hard one.
@@ -201,25 +201,33 @@ fn check_ring() -> Vec<Finding> {
 const PROFILE: &str = "let the container's seccomp profile allow io_uring_setup, io_uring_enter and \
                        io_uring_register (docker run --security-opt seccomp=PROFILE.json, or =unconfined)";
 
+/// What a shard takes beside its ring before anybody has connected: the stack of its thread, and a heap to begin with.
+const SHARD_BYTES: usize = 8 << 20;
+
+fn reserve_memory(bytes: usize) -> io::Result<Vec<u8>> {
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(bytes).map_err(|_| io::Error::from(Errno::NOMEM))?;
+    Ok(memory)
+}
+
 /// Sets up what each shard and each acceptor will have, in the sizes that it will have, all at the same time.
 fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
     const CHECK: &str = "rings";
     let options = ring::Options { features: wanted, ..ring::Options::default() };
-    let mut rings = Vec::new();
+    let mut held = Vec::new();
     for shard in 1..=shards {
-        let tried = ring::retrying_enomem(|| Ring::new(options, Waker::new()?)).and_then(|mut ring| {
+        // Its memory first: where that cannot be had, there is still enough to say so.
+        let tried = reserve_memory(SHARD_BYTES).and_then(|memory| {
+            let mut ring = ring::retrying_enomem(|| Ring::new(options, Waker::new()?))?;
             ring.try_out()?;
-            rings.push(ring);
+            held.push((memory, ring));
             Ok(())
         });
         if let Err(error) = tried {
-            // Their memory may be what is lacking for the words.
-            rings.clear();
-            return finding(
-                CHECK,
-                Outcome::Fatal,
-                explain_ring(&error, &format!("shard {shard} of {shards}")),
-            );
+            // It may be what is lacking for the words.
+            held.clear();
+            let owner = format!("shard {shard} of {shards}");
+            return finding(CHECK, Outcome::Fatal, explain_ring(&error, &owner));
         }
     }
     let mut runtimes = Vec::new();
@@ -227,7 +235,7 @@ fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
         match ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder())) {
             Ok(runtime) => runtimes.push(runtime),
             Err(error) => {
-                rings.clear();
+                held.clear();
                 runtimes.clear();
                 let owner = format!("acceptor {acceptor} of {acceptors}");
                 return finding(CHECK, Outcome::Fatal, explain_ring(&error, &owner));
@@ -235,12 +243,15 @@ fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
         }
     }
     // All are of one kernel.
-    let features = rings.first().map_or(Features::NONE, Ring::features);
+    let features = held.first().map_or(Features::NONE, |(_, ring)| ring.features());
     let lacking = wanted.missing_in(features);
-    let mut detail =
-        format!("one for each of {}; features: {features}", shards_and_acceptors(shards, acceptors));
+    let mut detail = format!(
+        "one for each of {}; features: {}",
+        shards_and_acceptors(shards, acceptors),
+        features.names()
+    );
     if lacking != Features::NONE {
-        detail += &format!("; not on this kernel: {lacking}");
+        detail += &format!("; not on this kernel: {}", lacking.names());
     }
     finding(CHECK, Outcome::Ok, detail)
 }
@@ -473,7 +484,6 @@ fn check_certificate(files: &CertificateFiles) -> Finding {
     }
 }
 
-/// Why these cores cannot be used, if so.
 /// Why the process cannot use these cores, if it cannot.
 fn refused_cores(key: &str, cores: &[usize]) -> Option<String> {
     let allowed = allowed_cores().unwrap_or_default();
@@ -481,6 +491,7 @@ fn refused_cores(key: &str, cores: &[usize]) -> Option<String> {
     explain_cores(key, cores, &allowed, exists)
 }
 
+/// Why cores that the process was given cannot be used, if so.
 fn explain_cores(
     key: &str,
     cores: &[usize],

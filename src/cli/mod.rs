@@ -256,8 +256,8 @@ struct Flags {
     #[arg(long, value_name = "N", value_parser = threads)]
     acceptors: Option<NonZeroUsize>,
 
-    /// Cores that the acceptors run on, beside those of --cores [default: those of the shards, at a lower priority, unless
-    /// --shards leaves some free].
+    /// Pin the acceptors to these cores; where a shard uses one of them too, acceptors have a lower priority [default: the
+    /// cores of the shards, unless --shards leaves some free].
     #[arg(long, value_name = "2,3")]
     acceptor_cores: Option<CoreList>,
 
@@ -266,8 +266,8 @@ struct Flags {
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     busy_poll: Duration,
 
-    /// Features of io_uring to use where the kernel has them: all, none (as on a kernel without them), or a list; `uproar
-    /// check` names them. To find out whether one of them is at fault.
+    /// Features of io_uring to use where the kernel has them: all, none, or a list of immediate-sends, ring-messages and
+    /// no-iowait. Use it to find out whether one of them causes a fault.
     #[arg(long, value_name = "all|none|NAME,...", default_value = "all")]
     ring_features: Features,
 

@@ -69,9 +69,8 @@ impl Buffers {
         assert!(count.is_power_of_two() && count <= 1 << 15, "a pool of {count} buffers");
         let entries = Pages::new(usize::from(count) * size_of::<BufRingEntry>())?;
         let data = Pages::new(usize::from(count) * buffer_bytes as usize)?;
-        // SAFETY: the pages are page-aligned, hold `count` entries, and live in `Self` until the ring has
-        // been dropped or unregistered them: `Ring` declares its buffers after its `IoUring` and drains
-        // every receive before either is dropped.
+        // SAFETY: the pages are page-aligned, hold `count` entries, and live in `Self` until `Ring::drop` has
+        // unregistered them, once no receive is under way any more, or has leaked them.
         unsafe {
             ring.submitter().register_buf_ring_with_flags(entries.start.as_ptr() as u64, count, GROUP, 0)?;
         }

@@ -1,7 +1,7 @@
 //! Features of io_uring that a ring uses where the kernel has them.
 //!
-//! Linux 6.1 has all that a ring needs. What came later, or works on some kernels only, makes it cheaper. Each is found when
-//! a ring is made: the kernel says that it has it, or refuses it, or is seen to do what is expected of it.
+//! Linux 6.1 has all that a ring needs. What came later, or works on some kernels only, makes it cheaper. Which of them
+//! the kernel has is found out when a ring is made: by what it says, or by trying.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
@@ -76,8 +76,13 @@ impl Features {
         Feature::ALL.into_iter().filter(move |feature| self.has(*feature))
     }
 
-    fn names(self) -> String {
-        self.iter().map(Feature::name).collect::<Vec<_>>().join(", ")
+    /// Their names, for people to read.
+    #[must_use]
+    pub fn names(self) -> String {
+        match self {
+            Self::NONE => "none".to_owned(),
+            some => some.iter().map(Feature::name).collect::<Vec<_>>().join(", "),
+        }
     }
 
     /// Those of them that another set has not.
@@ -91,7 +96,6 @@ impl Display for Features {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         match *self {
             Self::ALL => formatter.write_str("all"),
-            Self::NONE => formatter.write_str("none"),
             some => formatter.write_str(&some.names().replace(", ", ",")),
         }
     }

@@ -140,7 +140,9 @@ pub struct Ring {
     sent: VecDeque<ConnectionId>,
     /// Connections whose receive found no buffer.
     starved: VecDeque<ConnectionId>,
-    /// True when some were starved as of the last collected completion.
+    /// How many of those that were starved when this round began have not been tried again.
+    round_left: usize,
+    /// See [`Ring::is_short_of_buffers`].
     is_short_of_buffers: bool,
     /// The buffer that the last completion lent out.
     lent: Option<u16>,
@@ -182,6 +184,7 @@ impl Ring {
             unsettled: Vec::new(),
             sent: VecDeque::new(),
             starved: VecDeque::new(),
+            round_left: 0,
             is_short_of_buffers: false,
             lent: None,
             attached: 0,
@@ -198,7 +201,7 @@ impl Ring {
             }
         }
         ring.arm_wake();
-        // What was tried is not the caller's.
+        // They count what the caller asks for, and not what was tried out.
         ring.counts = Counts::default();
         Ok(ring)
     }
@@ -227,8 +230,9 @@ impl Ring {
         self.unsettled.len()
     }
 
-    /// True when, at the last [`Ring::next_completion`] that was `None`, connections had bytes waiting for which
-    /// there had been no buffer. The next [`Ring::enter`] receives them.
+    /// True from when connections have bytes waiting for which there was no buffer, until all of these connections have
+    /// been received from: some calls of [`Ring::enter`] later, for there may be more of them than buffers. It changes at
+    /// a [`Ring::next_completion`] that is `None`.
     #[must_use]
     pub fn is_short_of_buffers(&self) -> bool {
         self.is_short_of_buffers
@@ -281,7 +285,7 @@ impl Ring {
     }
 
     /// Submits what is queued and collects what has completed, all of it, without waiting. What had arrived when it
-    /// is called is among it, so that nobody is called silent whose bytes are here.
+    /// is called is among it, as far as there are buffers: see [`Ring::is_short_of_buffers`].
     ///
     /// # Errors
     ///
@@ -323,7 +327,10 @@ impl Ring {
 
     /// True when the next [`Ring::enter`] has something to collect.
     pub fn has_completions(&mut self) -> bool {
-        !self.has_nothing_to_report() || !self.ring.completion().is_empty() || self.has_deferred_work()
+        !self.has_nothing_to_report()
+            || !self.starved.is_empty()
+            || !self.ring.completion().is_empty()
+            || self.has_deferred_work()
     }
 
     /// What comes ahead of each call into the kernel.
@@ -681,12 +688,19 @@ impl Ring {
         unsafe { self.push(&entry.user_data(token::pack(Operation::Cancel, id))) };
     }
 
-    /// Receives that had found no buffer are tried again, now that all buffers have come back: in turn, and no more than
-    /// there are buffers, since each has bytes waiting.
+    /// Receives that had found no buffer are tried again, now that all buffers have come back: in the order in which they
+    /// ran out, and no more than there are buffers, since each has bytes waiting.
     fn feed_starved(&mut self) {
-        self.is_short_of_buffers = !self.starved.is_empty();
+        let is_round_over = self.round_left == 0;
+        // Those who ran out since this round began are the next one's.
+        let has_had_all = self.is_short_of_buffers && is_round_over;
+        self.is_short_of_buffers = !self.starved.is_empty() && !has_had_all;
+        if is_round_over {
+            self.round_left = self.starved.len();
+        }
         for _ in 0..self.buffers.count() {
             let Some(id) = self.starved.pop_front() else { return };
+            self.round_left = self.round_left.saturating_sub(1);
             if self.live_slot(id).is_some_and(|slot| slot.receive == Receive::Starved) {
                 self.arm_receive(id);
             }
@@ -807,6 +821,10 @@ impl Drop for Ring {
             mem::forget(mem::take(&mut self.slots));
             mem::forget(mem::take(&mut self.wake_value));
             self.buffers.leak();
+        } else {
+            // The kernel's ring lives on while others hold its waker, and is to know nothing of memory that is freed.
+            // It fails only where the group is not registered.
+            let _ = self.ring.submitter().unregister_buf_ring(buffers::GROUP);
         }
     }
 }

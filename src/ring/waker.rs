@@ -1,8 +1,8 @@
-//! How other threads wake the thread of a ring.
+//! How the thread of a ring is woken: by other rings with a message, and by threads without a ring with an eventfd.
 //!
 //! A shard publishes that it sleeps, and looks once more whether anything has come for it; whoever has left something for
 //! it then looks whether it sleeps. One of the two sees the other: both put a fence between their own store and their look
-//! at the other's. So a wake-up costs a system call only when there is somebody to wake, and only one thread makes it.
+//! at the other's. So there is a wake-up only when there is somebody to wake, and only one thread makes it.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

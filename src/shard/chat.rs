@@ -37,7 +37,7 @@ impl Shard {
         let Some(user) = self.connections.user(id) else { return Ok(()) };
         // Input is read only while the user is in a room, so there is one.
         let RoomMembership::In { room, .. } = user.membership else { return Ok(()) };
-        let (user_id, name) = (user.greeted_id(), user.name.clone());
+        let (user_id, name) = (user.registered_id(), user.name.clone());
         let home = self.directory.home(room);
         let asks_for_lists = matches!(
             command,
@@ -104,7 +104,7 @@ impl Shard {
         let origin = self.origin(id);
         let Some(user) = self.connections.user(id) else { return Ok(()) };
         let RoomMembership::In { room, place } = user.membership else { return Ok(()) };
-        let user_id = user.greeted_id();
+        let user_id = user.registered_id();
         let request = if to == room {
             user.awaits_snapshot = true;
             Request::Revisit { room, user: user_id, origin, after }

@@ -99,7 +99,7 @@ impl Shard {
         } else {
             let stats = Stats::at(now, self.directory.users_online());
             chat::direct(
-                &Direct::Welcome { user: user.greeted_id(), name: &user.name, stats, room: name },
+                &Direct::Welcome { user: user.registered_id(), name: &user.name, stats, room: name },
                 now,
             )
         };

@@ -4,8 +4,8 @@
 //! arrived, steps the [`Shard`], and submits what it asks for with the next wait. Nothing in here decides anything; it
 //! moves values between the ring, the mesh, the acceptors and the state machine.
 //!
-//! Everything that ends the wait is a completion of the ring or the next deadline. Other threads leave what they have for
-//! the shard in a queue, and use its [`ring::Waker`], whose event the ring reads.
+//! Everything that ends the wait is a completion of the ring or the next deadline. Others leave what they have for the
+//! shard in a queue, and wake it: other shards with a message to its ring, other threads with its [`ring::Waker`].
 
 use std::collections::VecDeque;
 use std::io;

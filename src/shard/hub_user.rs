@@ -49,7 +49,7 @@ impl Shard {
             }
             Command::Say(_) if user.is_muted(now) => return Err(Refusal::Muted),
             Command::Say(content) if is_logged_in => {
-                let (user, name) = (user.greeted_id(), Arc::clone(&user.name));
+                let (user, name) = (user.registered_id(), Arc::clone(&user.name));
                 let content = Content::Text(content);
                 self.request(home, Request::Say { room, user, name, origin, content });
             }
@@ -57,7 +57,7 @@ impl Shard {
             Command::Rename(_) if !is_logged_in => return Err(Refusal::NotLoggedIn),
             Command::Rename(new_name) => {
                 user.name = Arc::clone(&new_name);
-                let user = user.greeted_id();
+                let user = user.registered_id();
                 self.request(home, Request::Rename { room, user, new_name, origin });
             }
             Command::Who if user.has_spent_answers(self.settings.limits.rate, now) => {
@@ -68,7 +68,7 @@ impl Shard {
                 // What it said before is still on its way to it.
                 Some(place) => {
                     user.membership = RoomMembership::Leaving { from: room, place, to: None, after: None };
-                    let user = user.greeted_id();
+                    let user = user.registered_id();
                     self.request(home, Request::Leave { room, user, reply: Some(origin) });
                 }
                 None => self.close(id, 1000, "", EndReason::Closed, now),

@@ -31,7 +31,7 @@ impl Shard {
         if user.standing != (Standing::SignedIn { is_admin: true }) {
             return Err(Refusal::PermissionDenied);
         }
-        let (by, by_name) = (user.greeted_id(), Arc::clone(&user.name));
+        let (by, by_name) = (user.registered_id(), Arc::clone(&user.name));
         let measure = measure.ok_or(Refusal::InvalidFormat)?;
         let target = target.ok_or(Refusal::UserNotFound)?;
         let connection = self.directory.users().find(target).ok_or(Refusal::UserNotFound)?;

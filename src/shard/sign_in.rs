@@ -67,7 +67,7 @@ impl Shard {
         user.name = Arc::clone(&new_name);
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, now);
         if let RoomMembership::In { room, .. } = user.membership {
-            let user = user.greeted_id();
+            let user = user.registered_id();
             self.request(self.directory.home(room), Request::Rename { room, user, new_name, origin });
         } else {
             self.enter(id);

@@ -2,7 +2,7 @@
 //! when the next turn is due.
 //!
 //! Between two turns the shard sleeps if it may. It makes itself known as asleep, asks [`has_news`], and sleeps if there
-//! is none. Whoever leaves something for it later finds it asleep and wakes it; what was left before is news.
+//! is none. What others leave for it before that is news; who leaves something afterwards finds it asleep and wakes it.
 //!
 //! The event loop runs turns over a ring and a mesh, a simulation over models of both; the order is the same,
 //! because it stands here and nowhere else. Nothing in here waits, allocates or knows a descriptor.
@@ -10,6 +10,7 @@
 use super::{Shard, work};
 use crate::accounts::{Attempt, Verdict};
 use crate::clock::Now;
+use crate::config::SHARDS_MAX;
 use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
 use crate::ring::{Completion, Submission};
 
@@ -30,7 +31,7 @@ pub trait Surroundings {
     /// The next thing that the ring reports. Its bytes are lent until the next call.
     fn next_completion(&mut self) -> Option<Completion<'_>>;
 
-    /// True while connections have sent bytes that no buffer was free for. The next turn brings them.
+    /// True while connections have sent bytes that no buffer was free for. The next turns bring them.
     fn is_short_of_buffers(&self) -> bool;
 
     /// The next thing that the storage says of this shard's writes.
@@ -102,7 +103,7 @@ pub enum Class {
 ///
 /// Newcomers are admitted ahead of it: see [`Shard::admit`].
 pub fn run(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
-    // Ahead of input: who was told over `/readyz` that the storage has failed is refused what it says then.
+    // Ahead of input: once `/readyz` has told a client that the storage has failed, its next message is refused.
     while let Some(receipt) = around.next_receipt() {
         shard.handle_receipt(receipt, now);
     }
@@ -115,8 +116,9 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
     }
     // Before anyone can see what was published: see `Shard::poll_write`.
     write_messages(shard, around);
+    let mut posted = ShardSet::default();
     // First what waits, so that input that was held back for it can be read.
-    post_messages(shard, around);
+    post_messages(shard, around, &mut posted);
     shard.handle_turn_end(now);
     while let Some(attempt) = shard.poll_attempt() {
         let to = attempt.ticket;
@@ -125,13 +127,18 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
         }
     }
     write_messages(shard, around);
-    post_messages(shard, around);
-    for _ in 0..SUBMISSIONS_A_TURN {
-        let Some(submission) = shard.poll_submission() else { break };
-        around.submit(submission);
+    post_messages(shard, around, &mut posted);
+    // At the end, for a wake-up may leave only with what is submitted, and until then nobody else wakes that shard; and
+    // ahead of the sends, so that it does not wait for them.
+    for to in shard.shards().filter(|to| posted.has(*to)) {
+        around.wake(to);
     }
     while let Some(waiting) = around.next_room_wanted() {
         around.wake(waiting);
+    }
+    for _ in 0..SUBMISSIONS_A_TURN {
+        let Some(submission) = shard.poll_submission() else { break };
+        around.submit(submission);
     }
 }
 
@@ -168,6 +175,20 @@ fn congested_with(shard: &Shard) -> impl Iterator<Item = (ShardIndex, Class)> {
     })
 }
 
+/// Some of the shards.
+#[derive(Default)]
+struct ShardSet([u64; SHARDS_MAX / 64]);
+
+impl ShardSet {
+    fn add(&mut self, shard: ShardIndex) {
+        self.0[usize::from(shard.0) / 64] |= 1 << (shard.0 % 64);
+    }
+
+    fn has(&self, shard: ShardIndex) -> bool {
+        self.0[usize::from(shard.0) / 64] & 1 << (shard.0 % 64) != 0
+    }
+}
+
 /// True when deadlines are to be looked at: after what was received in time, as far as there can be an end to that.
 fn is_tick_due(shard: &Shard, around: &impl Surroundings, now_ms: u64) -> bool {
     shard.next_due_ms().is_some_and(|due_ms| {
@@ -201,22 +222,18 @@ fn write_messages(shard: &mut Shard, around: &mut impl Surroundings) {
 }
 
 /// Posts what waits for other shards, as far as their mailboxes have room.
-fn post_messages(shard: &mut Shard, around: &mut impl Surroundings) {
+fn post_messages(shard: &mut Shard, around: &mut impl Surroundings, posted: &mut ShardSet) {
     for to in shard.shards() {
         let (requests, deliveries) = shard.waiting_for(to);
-        let mut is_posted = false;
         if deliveries > 0 {
             while around.post_delivery(to, || shard.poll_delivery(to)) {
-                is_posted = true;
+                posted.add(to);
             }
         }
         if requests > 0 {
             while around.post_request(to, || shard.poll_request(to)) {
-                is_posted = true;
+                posted.add(to);
             }
-        }
-        if is_posted {
-            around.wake(to);
         }
     }
 }

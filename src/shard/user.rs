@@ -14,7 +14,7 @@ use crate::protocol::frames::MessageKind;
 /// A user.
 #[derive(Debug)]
 pub(super) struct User {
-    /// `None` until it is greeted; see [`Shard::register`].
+    /// `None` until it is registered; see [`Shard::register`].
     pub(super) id: Option<UserId>,
     pub(super) dialect: UserDialect,
     /// Empty until it is greeted or has said a name.
@@ -56,9 +56,9 @@ impl User {
         }
     }
 
-    /// The id of one who has been greeted, as all have been who entered a room.
-    pub(super) fn greeted_id(&self) -> UserId {
-        self.id.expect("Bug: in a room without having been greeted")
+    /// The id of one who has been registered, as everybody is ahead of the first join.
+    pub(super) fn registered_id(&self) -> UserId {
+        self.id.expect("Bug: in a room without an id")
     }
 
     /// True while what it has sent must wait for an answer from a home or from the verifier.
@@ -119,6 +119,7 @@ impl Shard {
     pub(super) fn register(&mut self, id: ConnectionId) {
         let origin = self.origin(id);
         let Some(user) = self.connections.user(id) else { return };
+        debug_assert_eq!(user.id, None, "registered twice");
         let user_id = self.directory.users().register(origin);
         user.id = Some(user_id);
         if user.name.is_empty() {
@@ -137,7 +138,7 @@ impl Shard {
         let origin = self.origin(id);
         let Some(user) = self.connections.user(id) else { return };
         let &mut User { dialect, ref name, connected_at, .. } = user;
-        let (user, name) = (user.greeted_id(), Arc::clone(name));
+        let (user, name) = (user.registered_id(), Arc::clone(name));
         let wants_names = dialect == UserDialect::Hub;
         let member = Member { user, name, connected_at, origin, wants_names };
         self.request(self.directory.home(room), Request::Join { room, member, after });

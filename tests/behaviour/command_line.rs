@@ -146,6 +146,30 @@ async fn a_limit_of_memory_below_what_the_shards_need_is_told_with_what_to_chang
 }
 
 #[tokio::test]
+async fn check_names_the_features_that_rings_use() {
+    for (flags, features) in [
+        (&["check"][..], "immediate-sends, "),
+        (&["check", "--ring-features=no-iowait,immediate-sends"], "features: immediate-sends"),
+        (&["check", "--ring-features=none"], "features: none"),
+    ] {
+        let checked = run(flags, &[]).await;
+        let line = checked
+            .stdout
+            .lines()
+            .find(|line| line.contains("one for each of"))
+            .unwrap_or_default()
+            .to_owned();
+        assert!(line.contains(features), "{line}");
+    }
+    assert_refused(
+        &run(&["check", "--ring-features=fast"], &[]).await,
+        "--ring-features",
+        "fast",
+        "no-iowait",
+    );
+}
+
+#[tokio::test]
 async fn bad_files_are_refused_with_their_key() {
     let directory = tempfile::tempdir().unwrap();
     for (text, key, value) in [

@@ -201,7 +201,6 @@ async fn raw_messages_are_counted_once_for_each_receiver(launch: Launch) {
     assert_grown(&server, &before, &counts).await;
 }
 
-/// The answer to the upgrade, pings, pongs and closes are none.
 async fn fan_outs_are_timed_one_by_one_or_where_they_are_many_by_a_sample(launch: Launch) {
     const COUNT: usize = 1_000;
     const TIMED: &str = r#"uproar_fan_out_seconds_count{room_size="1-10"}"#;
@@ -227,6 +226,7 @@ async fn fan_outs_are_timed_one_by_one_or_where_they_are_many_by_a_sample(launch
     assert!((50.0..=most).contains(&timed), "{timed} were timed, and {most} may be");
 }
 
+/// The answer to the upgrade, pings, pongs and closes are none.
 async fn only_text_and_binary_messages_are_counted_as_delivered(launch: Launch) {
     let server = launch.flag("--ping-interval", "100ms").start();
     let before = numbers(&server).await;

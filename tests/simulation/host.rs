@@ -220,7 +220,8 @@ impl Host {
         let admissions = around.count(self.admissions.len());
         let (now, now_ms) = (around.now, around.now.monotonic_ms);
         let is_due = turn::due_ms(&self.shard, now_ms).is_some_and(|due_ms| due_ms <= now_ms);
-        let has_arrived = !completions.is_empty() || std::mem::take(&mut self.mailbox.is_woken);
+        // A wake-up is among the completions of the turn, whatever it was that brought it.
+        let has_arrived = std::mem::take(&mut self.mailbox.is_woken) || !completions.is_empty();
         let is_asleep = self.rest != Rest::Awake;
         if stage.is_none() && is_asleep && !has_arrived && !is_due {
             return Ok(false);
