@@ -77,10 +77,6 @@ impl Default for Options {
     }
 }
 
-/// Deferred work that the kernel is asked to run at a time: all that there usually is, and little enough for it to be
-/// interrupted.
-const DEFERRED_WORK_MAX: usize = 4_096;
-
 /// The most bytes of one frame in one send, whose length is a `u32`.
 const SEND_BYTES_MAX: usize = 1 << 30;
 
@@ -342,11 +338,13 @@ impl Ring {
     /// Collects what has completed, and has the kernel complete what it has deferred.
     fn collect_all(&mut self) -> io::Result<()> {
         self.collect();
-        // Since Linux 6.13 a call runs 20 pieces of deferred work, or as many as it waits for: it is asked for more than
-        // there are, and not to wait. What had overflowed is flushed by the same call, for which there is room now.
+        // Since Linux 6.13 a call runs 20 pieces of deferred work, or as many as it waits for. To wait for many with a
+        // timeout of zero would run all of them in one call, and would make the kernel set a timer and sleep until it
+        // fires, which costs more than some calls that wait for nothing. What had overflowed is flushed by the same call,
+        // for which there is room now.
         while self.has_deferred_work() && self.collected.len() < COLLECTED_MAX {
             let before = self.collected.len();
-            self.submit_and_wait_for(DEFERRED_WORK_MAX, Some(Duration::ZERO))?;
+            self.submit_and_run_deferred()?;
             self.collect();
             if self.collected.len() == before {
                 break;
@@ -748,9 +746,11 @@ impl Ring {
     }
 
     fn flush_submissions(&mut self) -> io::Result<()> {
-        if self.ring.submission().is_empty() {
-            return Ok(());
-        }
+        if self.ring.submission().is_empty() { Ok(()) } else { self.submit_and_run_deferred() }
+    }
+
+    /// Submits what is queued, and has the kernel do some of the work that it has deferred, if any.
+    fn submit_and_run_deferred(&mut self) -> io::Result<()> {
         match self.ring.submit() {
             Ok(_) => Ok(()),
             // EBUSY: completions must be collected first, which every caller does next.
