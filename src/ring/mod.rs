@@ -77,6 +77,10 @@ impl Default for Options {
     }
 }
 
+/// Pieces of deferred work that a call into the kernel runs, since Linux 6.13; before, it runs all. Each has a completion
+/// or more, so one that brings fewer has left nothing.
+const DEFERRED_WORK_A_CALL: usize = 20;
+
 /// The most bytes of one frame in one send, whose length is a `u32`.
 const SEND_BYTES_MAX: usize = 1 << 30;
 
@@ -132,6 +136,8 @@ pub struct Ring {
     messaged: Vec<Waker>,
     /// Connections with an immediate send that was queued, and is not known to have left.
     unsettled: Vec<ConnectionId>,
+    /// True when one of these sends has a completion.
+    has_completed_sends: bool,
     /// Connections whose immediate send has left, which is to be reported.
     sent: VecDeque<ConnectionId>,
     /// Connections whose receive found no buffer.
@@ -178,6 +184,7 @@ impl Ring {
             features,
             messaged: Vec::new(),
             unsettled: Vec::new(),
+            has_completed_sends: false,
             sent: VecDeque::new(),
             starved: VecDeque::new(),
             round_left: 0,
@@ -289,7 +296,7 @@ impl Ring {
     pub fn enter(&mut self) -> io::Result<()> {
         self.prepare()?;
         self.flush_submissions()?;
-        self.collect_all()
+        self.collect_all(false)
     }
 
     /// As [`Ring::enter`], but sleeps until something has completed, the ring's [`Waker`] is used, or `timeout` has
@@ -304,11 +311,11 @@ impl Ring {
             return self.enter();
         }
         self.waker.publish_sleep();
-        let outcome =
-            if has_news() { self.flush_submissions() } else { self.submit_and_wait_for(1, timeout) };
+        let has_news = has_news();
+        let outcome = if has_news { self.flush_submissions() } else { self.submit_and_wait_for(1, timeout) };
         self.waker.publish_awake();
         outcome?;
-        self.collect_all()
+        self.collect_all(!has_news)
     }
 
     /// Submits what is queued, and collects nothing.
@@ -335,20 +342,23 @@ impl Ring {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Collects what has completed, and has the kernel complete what it has deferred.
-    fn collect_all(&mut self) -> io::Result<()> {
-        self.collect();
+    /// Collects what has completed, and has the kernel complete what it has deferred. `has_run_deferred` says that the
+    /// last call has already done so, as far as one call does.
+    fn collect_all(&mut self, has_run_deferred: bool) -> io::Result<()> {
+        let mut collected = self.collect();
         // Since Linux 6.13 a call runs 20 pieces of deferred work, or as many as it waits for. To wait for many with a
         // timeout of zero would run all of them in one call, and would make the kernel set a timer and sleep until it
         // fires, which costs more than some calls that wait for nothing. What had overflowed is flushed by the same call,
         // for which there is room now.
-        while self.has_deferred_work() && self.collected.len() < COLLECTED_MAX {
-            let before = self.collected.len();
+        let mut has_more = match has_run_deferred {
+            true => collected >= DEFERRED_WORK_A_CALL || self.ring.submission().cq_overflow(),
+            false => self.has_deferred_work(),
+        };
+        while has_more && self.collected.len() < COLLECTED_MAX {
             self.submit_and_run_deferred()?;
-            self.collect();
-            if self.collected.len() == before {
-                break;
-            }
+            collected = self.collect();
+            has_more =
+                collected >= DEFERRED_WORK_A_CALL || collected > 0 && self.ring.submission().cq_overflow();
         }
         self.settle_sends();
         Ok(())
@@ -358,9 +368,8 @@ impl Ring {
         self.collected.is_empty() && self.closed.is_empty() && self.sent.is_empty()
     }
 
-    /// True while the kernel may have completions that it makes only when it is entered, or has no room for. It does
-    /// not take its word back for work that was added and done within one call, so only a call that brings nothing
-    /// tells that there is nothing.
+    /// True when the kernel may have completions that it makes only when it is entered, or has no room for. It does not
+    /// take its word back for work that was added and done within one call, so it is asked once.
     fn has_deferred_work(&mut self) -> bool {
         let submission = self.ring.submission();
         submission.taskrun() || submission.cq_overflow()
@@ -515,6 +524,11 @@ impl Ring {
             return;
         }
         drop(submission);
+        // Nearly always all have succeeded. Then their slots, which may be many, need not be looked at.
+        if !mem::take(&mut self.has_completed_sends) {
+            self.sent.extend(self.unsettled.drain(..));
+            return;
+        }
         for id in mem::take(&mut self.unsettled) {
             if let Some(send) = self.live_slot(id).and_then(|slot| slot.send.as_mut())
                 && send.kind == SendKind::Immediate
@@ -759,24 +773,28 @@ impl Ring {
         }
     }
 
-    fn collect(&mut self) {
+    /// Collects what is in the completion queue, and says how much that is.
+    fn collect(&mut self) -> usize {
         let before = self.collected.len();
         self.collected.extend(self.ring.completion().map(|entry| RawCompletion {
             token: entry.user_data(),
             result: entry.result(),
             flags: entry.flags(),
         }));
-        self.counts.completions += (self.collected.len() - before) as u64;
+        let collected = self.collected.len() - before;
+        self.counts.completions += collected as u64;
         if self.unsettled.is_empty() {
-            return;
+            return collected;
         }
         for place in before..self.collected.len() {
             if let (Operation::Send, id) = token::unpack(self.collected[place].token)
                 && let Some(send) = self.live_slot(id).and_then(|slot| slot.send.as_mut())
             {
                 send.kind = SendKind::Ended;
+                self.has_completed_sends = true;
             }
         }
+        collected
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) enum SendKind {
     Waiting,
     /// It is done when it is submitted, and has a completion only if it could not send everything. None was seen so far.
     Immediate,
-    /// It has ended, which is still to be reported.
+    /// It has a completion, or is known to have left when another one has; its end is still to be reported.
     Ended,
 }
 
