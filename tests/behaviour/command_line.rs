@@ -148,7 +148,7 @@ async fn a_limit_of_memory_below_what_the_shards_need_is_told_with_what_to_chang
 #[tokio::test]
 async fn check_names_the_features_that_rings_use() {
     for (flags, features) in [
-        (&["check"][..], "immediate-sends, "),
+        (&["check", "--ring-features=all"][..], "immediate-sends, "),
         (&["check", "--ring-features=no-iowait,immediate-sends"], "features: immediate-sends"),
         (&["check", "--ring-features=none"], "features: none"),
     ] {
