@@ -134,6 +134,7 @@ def version(name, commands):
         versions = dict(re.findall(r'name = "([^"]+)"\nversion = "([^"]+)"', lock))
         return ", ".join(f"{crate} {versions[crate]}" for crate in RUST_PEERS[name])
     if name == "uwebsockets":
+        # Of the version of libuwebsockets-sys that its Cargo.toml pins; the sources do not name their own.
         return f"uWebSockets 20.58.0, {said('g++', '--version').splitlines()[0]}"
     if name == "ws":
         return f"ws {installed_ws()}, node {said('node', '--version')}"

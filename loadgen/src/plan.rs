@@ -38,7 +38,7 @@ pub struct Plan {
     pub room_names: Vec<String>,
     /// How many clients there are.
     pub clients: u32,
-    /// Who is in which room, and who of them speaks. In private, each room is two who write to each other.
+    /// The room of each client, and which clients speak. In private, a room is two clients that write to each other.
     pub rooms: Rooms,
     /// The id that the server gave to each client, in private; 0 before.
     user_ids: Vec<AtomicU64>,

@@ -1,5 +1,5 @@
-//! Which rooms there are, where each is at home, how many are in it and how far its messages have come, and who is on
-//! the server: what every shard may read.
+//! What every shard may read: the rooms, with the home, the number of members and the last message of each, and the
+//! users.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -166,17 +166,7 @@ impl Host {
                 true
             }
             Rest::FallingAsleep => {
-                let mut look_out = LookOut {
-                    index: self.index,
-                    mailbox: &self.mailbox,
-                    has_more: self.has_more(around),
-                    others,
-                    messages_max: around.scenario.mailbox_messages_max,
-                };
-                self.rest = match turn::has_news(&self.shard, &mut look_out) {
-                    true => Rest::Awake,
-                    false => Rest::Asleep,
-                };
+                self.rest = if self.has_news(others, around) { Rest::Awake } else { Rest::Asleep };
                 self.mailbox.is_asleep &= self.rest == Rest::Asleep;
                 false
             }
@@ -184,22 +174,22 @@ impl Host {
         }
     }
 
-    /// What no completion tells of, and is no message.
-    fn has_more(&self, around: &Around<'_>) -> bool {
+    /// Whether there is something to do that no completion tells of.
+    fn has_news(&self, others: &mut [Mailbox], around: &Around<'_>) -> bool {
         let receipts = around.storage.as_ref().map_or(0, |storage| storage.receipts_for(self.index));
-        receipts > 0 || !self.admissions.is_empty()
-    }
-
-    /// When nothing happens any more, a shard that sleeps has nothing to do.
-    pub(crate) fn check_sleep(&mut self, others: &mut [Mailbox], around: &Around<'_>) -> Checked {
         let mut look_out = LookOut {
             index: self.index,
             mailbox: &self.mailbox,
-            has_more: self.has_more(around),
+            has_more: receipts > 0 || !self.admissions.is_empty(),
             others,
             messages_max: around.scenario.mailbox_messages_max,
         };
-        let has_news = turn::has_news(&self.shard, &mut look_out);
+        turn::has_news(&self.shard, &mut look_out)
+    }
+
+    /// When nothing happens any more, a shard that sleeps has nothing to do.
+    pub(crate) fn check_sleep(&self, others: &mut [Mailbox], around: &Around<'_>) -> Checked {
+        let has_news = self.has_news(others, around);
         ensure!(NoLostWakeUp, !has_news, "shard {} is {:?} and has something to do", self.index, self.rest);
         Ok(())
     }

@@ -2,7 +2,7 @@
 // EchoServer.cpp, BroadcastingEchoServer.cpp and UpgradeSync.cpp).
 //
 // /echo answers. /broadcast/TOPIC is the library's own publish and subscribe: every message goes verbatim to
-// everybody on the topic, its sender included. What is chosen, and why:
+// everybody on the topic, its sender included. Choices, and why:
 //
 // - scripts/compare-peers compiles it with the flags of the library's own build: -O3, -march=native and link-time
 //   optimization. TLS and zlib are left out, which nothing here would use. The event loop is epoll, its default.

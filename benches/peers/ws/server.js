@@ -1,7 +1,7 @@
 // An echo and broadcast server as the README of ws shows them ("Simple server", "Server broadcast", and "Multiple
 // servers sharing a single HTTP/S server" for the paths): https://github.com/websockets/ws
 //
-// /echo answers. Below /broadcast/, every message goes verbatim to everybody on the topic, its sender included. What is chosen, and why:
+// /echo answers. Below /broadcast/, every message goes verbatim to everybody on the topic, its sender included. Choices, and why:
 //
 // - One process: the servers compared get one core each. Node's helper threads are pinned with it.
 // - TCP_NODELAY is on, as ws sets it by itself; permessage-deflate is off, as is its default.

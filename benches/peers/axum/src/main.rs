@@ -2,7 +2,7 @@
 //!
 //! `/echo` is the first example of its module `extract::ws`. `/broadcast/TOPIC` is its `examples/chat`: a tokio
 //! broadcast channel, and for each connection one task that sends and one that receives. Every message goes
-//! verbatim to everybody on the topic, its sender included. What is chosen, and why:
+//! verbatim to everybody on the topic, its sender included. Choices, and why:
 //!
 //! - One thread (`current_thread`): the servers compared get one core each, where more threads would only
 //!   take turns.
