@@ -61,6 +61,8 @@ pub(crate) struct Chat {
     /// Private messages without an answer, and those that may be left without one.
     privates_open: usize,
     privates_empty: usize,
+    /// How often it has asked for a room.
+    moves: usize,
     refused_for_rate: usize,
     /// Answers that never came, which only the rate limit excuses.
     skipped: usize,
@@ -91,6 +93,7 @@ impl Chat {
             immediate: VecDeque::new(),
             privates_open: 0,
             privates_empty: 0,
+            moves: 0,
             refused_for_rate: 0,
             skipped: 0,
             resumed_after: None,
@@ -137,12 +140,18 @@ impl Chat {
         json!({ "type": "message", "content": content }).to_string()
     }
 
+    /// True when it may have come to one room twice.
+    pub(crate) fn may_have_returned(&self) -> bool {
+        self.moves > 1
+    }
+
     /// Draws the next thing to send.
     pub(crate) fn speak(&mut self, record: &mut Record, scenario: &Scenario, random: &mut Random) -> String {
         if random.percent(scenario.chances.move_room) {
             let room = random.pick(&scenario.rooms).clone();
             let after = random.percent(40).then(|| self.some_id(&room, record, random));
             self.ordered.push_back(Ordered::RoomJoined { room: room.clone(), after });
+            self.moves += 1;
             let message = match after {
                 Some(after) => json!({ "type": "resume", "room": room, "after": after }),
                 None => json!({ "type": "join_room", "room": room }),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use serde_json::Value;
 use uproar::connection_id::ConnectionId;
 use uproar::ring::{Completion, SendBatch, Submission};
 use uproar::shard::Shard;
@@ -256,6 +257,9 @@ impl Links {
             if !is_raw && !BROADCASTS.iter().any(|begin| payload.starts_with(begin)) {
                 continue;
             }
+            if is_of_one_who_returned(payload, around) {
+                continue;
+            }
             let mut hasher = DefaultHasher::new();
             (is_raw, frame).hash(&mut hasher);
             let content = hasher.finish();
@@ -272,6 +276,18 @@ impl Links {
         }
         Ok(())
     }
+}
+
+/// True for the coming or going of a user who may have come to a room twice in one turn: that is announced twice in the
+/// same bytes, and some members may have been there for the second one alone.
+fn is_of_one_who_returned(payload: &[u8], around: &Around<'_>) -> bool {
+    if !payload.starts_with(br#"{"type":"join","#) && !payload.starts_with(br#"{"type":"leave","#) {
+        return false;
+    }
+    let announced: Value = serde_json::from_slice(payload).unwrap();
+    let user = announced["content"]["user_id"].as_u64().unwrap();
+    let Some(&client) = around.record.users.get(&user) else { return false };
+    matches!(&around.clients[client].talk, Talk::Chat(chat) if chat.may_have_returned())
 }
 
 /// Where each frame of a batch ends, counted from its beginning.

@@ -292,13 +292,15 @@ impl World<'_> {
             }
             Pace::Random => 0,
         };
-        let is_committed = storage.commit(count, &mut self.record);
+        let mut has_progressed = storage.commit(count, &mut self.record);
         for (host, before) in self.hosts.iter_mut().zip(before) {
+            // Of a disk that was mended as well.
             if storage.receipts_for(host.index) > before {
                 host.mailbox.wake();
+                has_progressed = true;
             }
         }
-        is_committed
+        has_progressed
     }
 
     /// Lets everything happen that can, without letting time pass.
