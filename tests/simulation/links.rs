@@ -286,7 +286,8 @@ fn is_of_one_who_returned(payload: &[u8], around: &Around<'_>) -> bool {
     }
     let announced: Value = serde_json::from_slice(payload).unwrap();
     let user = announced["content"]["user_id"].as_u64().unwrap();
-    let Some(&client) = around.record.users.get(&user) else { return false };
+    // Of one who has not read its welcome nobody can tell.
+    let Some(&client) = around.record.users.get(&user) else { return true };
     matches!(&around.clients[client].talk, Talk::Chat(chat) if chat.may_have_returned())
 }
 
