@@ -284,8 +284,8 @@ fn is_of_one_who_returned(payload: &[u8], around: &Around<'_>) -> bool {
     if !payload.starts_with(br#"{"type":"join","#) && !payload.starts_with(br#"{"type":"leave","#) {
         return false;
     }
-    let announced: Value = serde_json::from_slice(payload).unwrap();
-    let user = announced["content"]["user_id"].as_u64().unwrap();
+    let announced: Value = serde_json::from_slice(payload).expect("what the server sends is JSON");
+    let user = announced["content"]["user_id"].as_u64().expect("an announcement names a user");
     // Of one who has not read its welcome nobody can tell.
     let Some(&client) = around.record.users.get(&user) else { return true };
     matches!(&around.clients[client].talk, Talk::Chat(chat) if chat.may_have_returned())
