@@ -5,11 +5,12 @@ mod crowd;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use crowd::{Crowd, client_frame};
 use tungstenite::protocol::frame::coding::Data;
 use uproar::dialect::chat;
-use uproar::protocol::frames::MessageKind;
-use uproar::protocol::route::Endpoint;
+use uproar::handshake::route::Endpoint;
+use uproar_protocol::frames::MessageKind;
+
+use crowd::{Crowd, client_frame};
 
 const MESSAGE_BYTES_MAX: usize = 10 << 10;
 

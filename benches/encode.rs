@@ -10,7 +10,7 @@ use uproar::dialect::chat::{self, Lists};
 use uproar::hub::{
     Content, Epoch, MemberEntry, MemberList, MessageId, PresenceReport, RoomEvent, RoomMessage, UserId,
 };
-use uproar::protocol::frames::{self, MessageKind};
+use uproar_protocol::frames::{self, MessageKind};
 
 const NOW: Now = Now { monotonic_ms: 1_000, unix_seconds: 1_700_000_000 };
 

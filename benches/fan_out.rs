@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use crowd::{Crowd, client_frame};
 use tungstenite::protocol::frame::coding::Data;
-use uproar::protocol::route::Endpoint;
+use uproar::handshake::route::Endpoint;
 
 const MEMBERS: u32 = 10_000;
 

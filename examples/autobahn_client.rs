@@ -2,7 +2,7 @@
 //! lives through each of them by sending back what it gets, and asks for the reports.
 //! `cargo run --example autobahn_client -- ws://127.0.0.1:9001 library-client`
 
-use uproar::websocket::{ConnectOptions, Socket, connect};
+use uproar_websocket::{ConnectOptions, Socket, connect};
 
 type Error = Box<dyn std::error::Error>;
 

@@ -4,7 +4,7 @@
 //! too far behind misses messages.
 
 use tokio::sync::broadcast::{Sender, error::RecvError};
-use uproar::websocket::{ListenOptions, Message, Socket, listen};
+use uproar_websocket::{ListenOptions, Message, Socket, listen};
 
 /// How many messages a member may be behind.
 const LAG_MAX: usize = 1000;

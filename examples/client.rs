@@ -1,7 +1,7 @@
 //! A client that says one thing and prints the answer:
 //! `cargo run --example client -- ws://127.0.0.1:9001 hello`
 
-use uproar::websocket::{ConnectOptions, Message, Socket, connect};
+use uproar_websocket::{ConnectOptions, Message, Socket, connect};
 
 /// The next message; pings that come before it are answered by reading them.
 async fn answer(socket: &mut Socket) -> Result<Message, Box<dyn std::error::Error>> {

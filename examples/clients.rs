@@ -1,6 +1,6 @@
 //! Many clients at once, and a wait for all of them: `cargo run --example clients -- ws://127.0.0.1:9001 100`
 
-use uproar::websocket::{ConnectOptions, Message, connect};
+use uproar_websocket::{ConnectOptions, Message, connect};
 
 /// One client: says its number and expects it back.
 async fn converse(url: &str, number: usize) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,6 +1,6 @@
 //! A server that sends every message back: `cargo run --example echo -- 127.0.0.1:9001`
 
-use uproar::websocket::{ListenOptions, ReadError, Socket, listen, start};
+use uproar_websocket::{ListenOptions, ReadError, Socket, listen, start};
 
 async fn echo(mut socket: Socket) -> Result<(), ReadError> {
     while let Some(message) = socket.read().await? {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use uproar::websocket::{Heartbeat, ListenOptions, Options, listen};
+use uproar_websocket::{Heartbeat, ListenOptions, Options, listen};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());

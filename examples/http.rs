@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use uproar::websocket::{ListenOptions, Response, Socket, Status, serve};
+use uproar_websocket::{ListenOptions, Response, Socket, Status, serve};
 
 const PAGE: &str = "<!doctype html><title>Time</title><p id=time>…</p><script>
     new WebSocket(`ws://${location.host}/time`).onmessage = ({ data }) => (time.textContent = data);

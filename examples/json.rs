@@ -3,7 +3,7 @@
 //! `{"id": 1, "method": "add", "numbers": [1, 2]}` is answered with `{"id": 1, "result": 3}`.
 
 use serde::{Deserialize, Serialize};
-use uproar::websocket::{ListenOptions, Message, listen};
+use uproar_websocket::{ListenOptions, Message, listen};
 
 #[derive(Deserialize)]
 #[serde(tag = "method", rename_all = "lowercase")]

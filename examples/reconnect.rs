@@ -2,7 +2,7 @@
 //!
 //! It waits 1 s after a loss, twice as long after each attempt that fails, up to 30 s, and gives up after ten.
 
-use uproar::websocket::{ConnectError, ConnectOptions, Reconnecting};
+use uproar_websocket::{ConnectError, ConnectOptions, Reconnecting};
 
 fn main() -> Result<(), ConnectError> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "ws://127.0.0.1:9001".to_owned());

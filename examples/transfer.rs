@@ -2,7 +2,7 @@
 //! `cargo run --example transfer -- serve 127.0.0.1:9001`, then
 //! `cargo run --example transfer -- send ws://127.0.0.1:9001 FILE`
 
-use uproar::websocket::{ConnectOptions, ListenOptions, Message, Socket, connect, listen};
+use uproar_websocket::{ConnectOptions, ListenOptions, Message, Socket, connect, listen};
 
 /// How much is sent at a time.
 const PIECE_BYTES: usize = 1024 * 1024;

@@ -1,7 +1,7 @@
 //! A client over TLS, which trusts the system's authorities or those in a file:
 //! `cargo run --example wss_client -- wss://chat.example/echo [ca.pem]`
 
-use uproar::websocket::{ConnectOptions, Sessions, Trust, client_tls, connect};
+use uproar_websocket::{ConnectOptions, Sessions, Trust, client_tls, connect};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use uproar::websocket::{ListenOptions, listen, server_tls};
+use uproar_websocket::{ListenOptions, listen, server_tls};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
+use uproar_protocol::tls::ServerConfig;
+use uproar_protocol::tls::config::{self, ConfigError, Validity};
 
 use crate::config::Config;
-use crate::protocol::tls::ServerConfig;
-use crate::protocol::tls::config::{self, ConfigError, Validity};
 
 /// How long before its end a certificate is worth a remark. Authorities that renew by themselves do so
 /// earlier.

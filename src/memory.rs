@@ -9,7 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::ring::{Heap, give_back_ends, heap, trim};
+use uproar_ring::{Heap, give_back_ends, heap, trim};
 
 /// How often it looks. To give a gibibyte back takes some 100 ms.
 const EVERY: Duration = Duration::from_secs(2);

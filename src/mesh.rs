@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use uproar_ring::Waker;
 
 use crate::hub::{Delivery, Request, ShardIndex};
-use crate::ring::Waker;
 
 /// Messages of one class that a mailbox holds. What finds it full waits at its sender, which then reads no
 /// more from its clients; nothing is lost.

@@ -11,8 +11,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
-
-use crate::protocol::response::{Response, Status};
+use uproar_protocol::response::{Response, Status};
 
 const HTML: &str = include_str!("../web/index.html");
 const STYLE: &str = include_str!("../web/style.css");

@@ -15,10 +15,10 @@ use std::path::Path;
 use io_uring::{IoUring, Probe, opcode};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use uproar_ring::{Features, Ring, Waker};
 
 use crate::certificate::CertificateFiles;
 use crate::config::{CLIENTS_MAX, Config, Placement, allowed_cores};
-use crate::ring::{self, Features, Ring, Waker};
 
 /// The backlog that the listeners ask for: a burst of reconnecting clients waits there to be accepted.
 pub const BACKLOG_WANTED: u32 = 4096;
@@ -213,12 +213,12 @@ fn reserve_memory(bytes: usize) -> io::Result<Vec<u8>> {
 /// Sets up what each shard and each acceptor will have, in the sizes that it will have, all at the same time.
 fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
     const CHECK: &str = "rings";
-    let options = ring::Options { features: wanted, ..ring::Options::default() };
+    let options = uproar_ring::Options { features: wanted, ..uproar_ring::Options::default() };
     let mut held = Vec::new();
     for shard in 1..=shards {
         // Its memory first: where that cannot be had, there is still enough to say so.
         let tried = reserve_memory(SHARD_BYTES).and_then(|memory| {
-            let mut ring = ring::retrying_enomem(|| Ring::new(options, Waker::new()?))?;
+            let mut ring = uproar_ring::retrying_enomem(|| Ring::new(options, Waker::new()?))?;
             ring.try_out()?;
             held.push((memory, ring));
             Ok(())
@@ -232,7 +232,7 @@ fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
     }
     let mut runtimes = Vec::new();
     for acceptor in 1..=acceptors {
-        match ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder())) {
+        match uproar_ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder())) {
             Ok(runtime) => runtimes.push(runtime),
             Err(error) => {
                 held.clear();

@@ -7,11 +7,12 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use acceptor::{OpenAcceptor, PAGE, Settings, exchange, raise_descriptor_limit, read_to_end, upgrade};
 use uproar::address::Limits;
+use uproar::handshake::route::Endpoint;
 use uproar::handshake::{ADMISSIONS_MAX, HandshakeEvent};
-use uproar::protocol::response::Status;
-use uproar::protocol::route::Endpoint;
+use uproar_protocol::response::Status;
+
+use acceptor::{OpenAcceptor, PAGE, Settings, exchange, raise_descriptor_limit, read_to_end, upgrade};
 
 #[test]
 fn every_row_of_the_table_is_answered_completely() {

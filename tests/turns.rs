@@ -12,15 +12,15 @@ use tungstenite::protocol::frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use uproar::accounts::{Attempt, Verdict};
 use uproar::clock::Now;
-use uproar::connection_id::ConnectionId;
-use uproar::frame::Frame;
+use uproar::handshake::route::Endpoint;
 use uproar::hub::{self, Delivery, Directory, Origin, PresencePolicy, Receipt, Request, ShardIndex, Write};
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPlaces;
-use uproar::protocol::route::Endpoint;
-use uproar::ring::{Completion, SendBatch, Submission};
 use uproar::shard::turn::{self, Surroundings};
 use uproar::shard::{Arrival, Deadlines, Limits, Rate, Settings, Shard};
+use uproar_ring::ConnectionId;
+use uproar_ring::Frame;
+use uproar_ring::{Completion, SendBatch, Submission};
 
 /// Bytes of one receive.
 const RECEIVE_BYTES: usize = 2_048;

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use uproar::clock::Now;
-use uproar::connection_id::ConnectionId;
+use uproar::handshake::route::Endpoint;
 use uproar::hub::{self, Directory, PresencePolicy, ShardIndex};
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPlaces;
-use uproar::protocol::route::Endpoint;
-use uproar::ring::{Completion, SendBatch, Submission};
 use uproar::shard::{Arrival, Deadlines, Limits, Rate, Settings, Shard};
+use uproar_ring::ConnectionId;
+use uproar_ring::{Completion, SendBatch, Submission};
 
 /// The moment at which everything in a benchmark happens.
 pub(crate) const NOW: Now = Now { monotonic_ms: 1_000, unix_seconds: 1_700_000_000 };

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use libfuzzer_sys::fuzz_target;
-use uproar::protocol::frames::{Event, MessageKind, Opcode, Reader, Role, Violation, append_message, frame};
+use uproar_protocol::frames::{Event, MessageKind, Opcode, Reader, Role, Violation, append_message, frame};
 
 const MESSAGE_BYTES_MAX: usize = 4096;
 

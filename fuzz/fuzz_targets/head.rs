@@ -4,11 +4,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uproar::protocol::head::parse;
-use uproar::protocol::origin::OriginPolicy;
-use uproar::protocol::route::{Policy, route};
-use uproar::protocol::upgrade::{check_request, check_response};
-use uproar::protocol::url::Url;
+use uproar_protocol::head::parse;
+use uproar::handshake::origin::OriginPolicy;
+use uproar::handshake::route::{Policy, route};
+use uproar_protocol::upgrade::{check_request, check_response};
+use uproar_protocol::url::Url;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 

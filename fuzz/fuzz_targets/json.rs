@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use uproar::dialect::{chat, hub};
-use uproar::protocol::frames::MessageKind;
+use uproar_protocol::frames::MessageKind;
 
 const MESSAGE_BYTES_MAX: usize = 10 * 1024;
 

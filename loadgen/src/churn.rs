@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use uproar::ring::CloseMode;
+use uproar_ring::CloseMode;
 
 use crate::client::{Phase, Standing};
 use crate::crowd::Crowd;

@@ -10,10 +10,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use uproar::frame::Frame;
-use uproar::protocol::frames::{self, Event, Opcode, Reader, Role, Violation};
-use uproar::protocol::upgrade::{self, Refusal};
-use uproar::ring::{BATCH_FRAMES_MAX, SendBatch};
+use uproar_protocol::frames::{self, Event, Opcode, Reader, Role, Violation};
+use uproar_protocol::upgrade::{self, Refusal};
+use uproar_ring::Frame;
+use uproar_ring::{BATCH_FRAMES_MAX, SendBatch};
 
 use crate::chat::{self, Decoded, Notice, PrivateDecoded};
 use crate::cli::Dialect;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use uproar::connection_id::ConnectionId;
-use uproar::protocol::tls::Error;
-use uproar::ring::{CloseMode, Completion, Feature, Features, Options, Ring, Submission, Waker};
+use uproar_protocol::tls::Error;
+use uproar_ring::ConnectionId;
+use uproar_ring::{CloseMode, Completion, Feature, Features, Options, Ring, Submission, Waker};
 
 use crate::busy::Turns;
 use crate::cli::Dialect;

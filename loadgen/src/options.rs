@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use uproar::ring;
-
 use crate::cli::{Dialect, RunOptions};
 use crate::error::Error;
 use crate::measure::{Broadcast, TIME_NS_MAX, histogram};
@@ -214,7 +212,7 @@ pub fn memory_bytes(options: &RunOptions, threads: usize) -> u64 {
     let absences = (options.churn.unwrap_or(0.0) * (seconds + options.warmup.as_secs_f64())).ceil() as u64;
     let stages = options.stages.as_ref().map_or(0, |stages| stages.0.len() as u64);
     let histograms = threads * (THREAD_HISTOGRAMS + 2 * stages) + MAIN_HISTOGRAMS + 3 * stages;
-    let ring = ring::Options::default();
+    let ring = uproar_ring::Options::default();
     let ring_bytes = u64::from(ring.buffers) * ring.buffer_bytes as u64;
     histograms * histogram().distinct_values() as u64 * size_of::<u64>() as u64
         + threads * ring_bytes

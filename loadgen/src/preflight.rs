@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::sched_getaffinity;
-use uproar::ring::{Features, Options, Ring, Waker};
+use uproar_ring::{Features, Options, Ring, Waker};
 
 use crate::baseline;
 use crate::cli::{Dialect, RunOptions};

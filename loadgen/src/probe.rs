@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use uproar::protocol::frames::{self, Event, Opcode, Reader, Role};
-use uproar::protocol::upgrade::{self, Refusal};
+use uproar_protocol::frames::{self, Event, Opcode, Reader, Role};
+use uproar_protocol::upgrade::{self, Refusal};
 
 use crate::chat::{self, Notice};
 use crate::client::{MESSAGE_BYTES_MAX, NO_SUBPROTOCOLS, refused};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use uproar::protocol::tls::config::{self, Sessions, Trust};
-use uproar::protocol::tls::{self, ClientConfig, ServerName, TlsStream};
+use uproar_protocol::tls::config::{self, Sessions, Trust};
+use uproar_protocol::tls::{self, ClientConfig, ServerName, TlsStream};
 
 use crate::cli::RunOptions;
 use crate::error::Error;

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use uproar::protocol::url::Url;
+use uproar_protocol::url::Url;
 
 use crate::error::Error;
 

@@ -5,9 +5,9 @@
 //! the client's, which is asked for one only when it can be encrypted.
 
 use bytes::Bytes;
-use uproar::frame::Frame;
-use uproar::protocol::tls::TlsStream;
-use uproar::ring::SendBatch;
+use uproar_protocol::tls::TlsStream;
+use uproar_ring::Frame;
+use uproar_ring::SendBatch;
 
 use crate::client::{Client, Failure, Phase};
 use crate::context::Context;

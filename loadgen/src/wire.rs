@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use uproar::protocol::tls::TlsStream;
+use uproar_protocol::tls::TlsStream;
 
 use crate::security::{Security, TlsFailure};
 

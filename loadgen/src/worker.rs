@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
 use rustix::thread::CpuSet;
-use uproar::ring::CloseMode;
+use uproar_ring::CloseMode;
 
 use crate::busy::Busy;
 use crate::churn::Churn;

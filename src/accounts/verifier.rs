@@ -15,12 +15,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 use std::{fmt, io};
 
+use crate::log_limit::LogLimit;
 use tracing::{error, info, warn};
 
 use super::attempts::Attempts;
 use super::in_flight::{AttemptPlace, InFlight};
 use super::{Accounts, Password};
-use crate::log_limit::LogLimit;
 use crate::log_text::shown;
 
 /// Attempts that may wait, five seconds' worth at 20 ms each. Whoever finds the queue full is told so.

@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use tracing::level_filters::LevelFilter;
+use uproar_ring::Features;
 
 use crate::accounts::UserCommand;
 use crate::config::{Auth, Config, LogFormat, Placement, Presence};
-use crate::ring::Features;
 use layers::{Environment, Settings};
 use values::{
     AddressList, CoreList, HostList, ListenAddress, OriginList, RoomList, duration, level, number, size,

@@ -1,8 +1,9 @@
 //! Precedence, and each refusal.
 
+use uproar_ring::{Feature, Features};
+
 use super::*;
 use crate::config::AllowedOrigin;
-use crate::ring::{Feature, Features};
 
 /// Parses `args` (without the program's name) in an environment of these variables.
 fn parse_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {

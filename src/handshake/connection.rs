@@ -16,10 +16,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
+use uproar_protocol::tls::{self, ServerConfig, TlsStream};
 
 use super::pending::{Progress, Ticket};
-use crate::protocol::tls::{self, ServerConfig, TlsStream};
-use crate::ring;
 
 /// What a connection's first read may hold. Programs send heads of 200 bytes, browsers of 500 to 900;
 /// a larger one makes the buffer grow.
@@ -226,13 +225,13 @@ impl PendingConnection {
 
     /// The core on which the kernel has handled what came last, if it says.
     pub(super) fn incoming_cpu(&self) -> Option<usize> {
-        usize::try_from(ring::incoming_cpu(&self.stream).ok()?).ok()
+        usize::try_from(uproar_ring::incoming_cpu(&self.stream).ok()?).ok()
     }
 
     /// Gives the socket away, and its TLS. Nothing is under way on it: each operation that was begun was
     /// waited for.
     pub(super) fn release(mut self) -> Result<Released, (Self, io::Error)> {
-        match ring::duplicate(&self.stream) {
+        match uproar_ring::duplicate(&self.stream) {
             Ok(socket) => {
                 self.is_released = true;
                 Ok((socket, self.tls.take()))

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Permit, Receiver, Sender, channel};
+use uproar_ring::Waker;
 
 use super::Admission;
 use crate::permit::{ShardLoad, ShardPermit};
-use crate::ring::Waker;
 
 /// Connections that may wait for one shard to take them.
 ///

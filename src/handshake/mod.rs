@@ -3,7 +3,7 @@
 //! An [`Acceptor`] has a thread of its own, beside the shards. It accepts connections and keeps them until they leave,
 //! each in a task of its own: it shakes hands where the server speaks TLS, reads the request head within its time, and
 //! then either answers and ends the connection, or hands it to a shard as an [`Admission`]. What a request means is
-//! decided in [`crate::protocol`]; everything that the answer depends on comes from [`HandshakeServices`]. An acceptor
+//! decided in [`uproar_protocol`]; everything that the answer depends on comes from [`HandshakeServices`]. An acceptor
 //! never speaks WebSocket, with one exception: clients that find the server full are told so here, because no shard has
 //! a place for them.
 //!
@@ -12,7 +12,9 @@
 
 mod connection;
 mod hand_over;
+pub mod origin;
 mod pending;
+pub mod route;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -23,26 +25,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::log_limit::LogLimit;
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_uring::net::{TcpListener, TcpStream};
+use uproar_protocol::frames::{self, MessageKind};
+use uproar_protocol::head::{Head, ParseSchedule, parse_within};
+use uproar_protocol::response::{Response, Status};
+use uproar_protocol::tls::{self, ServerConfig, TlsStream};
+use uproar_websocket::AcceptFailures;
 
-use crate::accept_failures::AcceptFailures;
 use crate::address::{AddressLimits, AddressRefusal};
-use crate::log_limit::LogLimit;
 use crate::metrics::{HandshakeKind, TlsFailure};
 use crate::permit::ClientPermit;
-use crate::protocol::frames::{self, MessageKind};
-use crate::protocol::head::{Head, ParseSchedule, parse_within};
-use crate::protocol::origin::{OriginPolicy, OriginRefusal};
-use crate::protocol::response::{Response, Status};
-use crate::protocol::route::{Endpoint, ORIGIN_QUESTION, Policy, Route, route};
-use crate::protocol::tls::{self, ServerConfig, TlsStream};
 use connection::{FIRST_READ_BYTES, PendingConnection, ReadFailure};
 use hand_over::Reservation;
 pub use hand_over::{ADMISSIONS_MAX, Admissions, HandOver};
+use origin::{OriginPolicy, OriginRefusal};
 use pending::PendingConnections;
+use route::{Endpoint, ORIGIN_QUESTION, Policy, Route, route};
 
 /// The content type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

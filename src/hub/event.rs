@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use uproar_protocol::frames::MessageKind;
+use uproar_ring::ConnectionId;
 
 use super::{Epoch, FanOutTimer, MessageId, RoomIndex, ShardIndex, UserId};
-use crate::connection_id::ConnectionId;
-use crate::protocol::frames::MessageKind;
 
 /// A message as a room keeps it.
 #[derive(Debug, PartialEq, Eq)]

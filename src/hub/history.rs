@@ -167,8 +167,8 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection_id::ConnectionId;
     use crate::hub::ShardIndex;
+    use uproar_ring::ConnectionId;
 
     fn origin(connection: u32) -> Origin {
         Origin { shard: ShardIndex(0), connection: ConnectionId { index: connection, generation: 0 } }

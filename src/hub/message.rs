@@ -9,11 +9,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use uproar_protocol::frames::MessageKind;
 
 use super::event::{Content, MemberEntry, MemberList, Origin, Publication, Snapshot};
 use super::{Epoch, MessageId, RoomIndex, ShardIndex, UserId};
 use crate::accounts::Verdict;
-use crate::protocol::frames::MessageKind;
 
 /// A user who enters a room, and where to answer.
 #[derive(Clone, Debug)]

@@ -163,7 +163,7 @@ fn entries(members: &BTreeMap<UserId, Entry>) -> impl Iterator<Item = MemberEntr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection_id::ConnectionId;
+    use uproar_ring::ConnectionId;
 
     fn id(n: u64) -> UserId {
         UserId::from_wire(n).unwrap()

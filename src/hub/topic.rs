@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use uproar_protocol::frames::MessageKind;
 
 use super::event::{Event, Publication};
 use super::homes::Outbox;
 use super::{Audience, Delivery, ShardIndex};
 use crate::clock::Now;
-use crate::protocol::frames::MessageKind;
 
 /// How many connections of each shard hear a topic.
 #[derive(Debug)]

@@ -78,8 +78,8 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::connection_id::ConnectionId;
     use crate::hub::ShardIndex;
+    use uproar_ring::ConnectionId;
 
     fn connection(shard: u16, index: u32) -> Origin {
         Origin { shard: ShardIndex(shard), connection: ConnectionId { index, generation: 0 } }

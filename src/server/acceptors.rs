@@ -8,20 +8,19 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
+use uproar_protocol::response::{Response, Status};
+use uproar_protocol::tls::ServerConfig;
 
 use super::listener::Listener;
 use super::{Common, Ending, Report, ServerError};
 use crate::address::{AddressLimits, AddressRefusal};
 use crate::config::{self, Auth};
+use crate::handshake::origin::OriginPolicy;
 use crate::handshake::{Acceptor, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake};
 use crate::hub::Directory;
 use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
 use crate::page;
 use crate::permit::{ClientPermit, ClientPlaces};
-use crate::protocol::origin::OriginPolicy;
-use crate::protocol::response::{Response, Status};
-use crate::protocol::tls::ServerConfig;
-use crate::ring;
 
 /// How nice an acceptor is (setpriority(2)) where it has to share a core with a shard: while both want it, it gets a
 /// quarter (weights of 335 and 1,024, sched(7)). Messages of those who are connected come ahead of those who connect, and
@@ -83,7 +82,7 @@ fn run(
             warn!(%error, "an acceptor runs at the priority of the shards");
         }
     }
-    let runtime = ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder()))?;
+    let runtime = uproar_ring::retrying_enomem(|| tokio_uring::Runtime::new(&tokio_uring::builder()))?;
     let limits = HandshakeLimits {
         timeout: config.handshake_timeout,
         head_bytes_max: config.max_head_bytes,

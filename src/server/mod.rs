@@ -28,15 +28,15 @@
 //!             └────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! - [`handshake`] does what happens once for each connection, with [`protocol`] to tell it what a request means.
-//! - [`shard::event_loop`] does what happens for each message. It waits, collects completions from its [`ring`],
+//! - [`handshake`] does what happens once for each connection, with [`uproar_protocol`] to tell it what a request means.
+//! - [`shard::event_loop`] does what happens for each message. It waits, collects completions from its [`uproar_ring`],
 //!   steps the state machine [`shard::Shard`], and submits what that asks for.
 //! - [`dialect`] turns messages into commands and events into bytes; [`hub`] knows rooms, and no sockets.
 //!   Each room has one home shard, to which everything that changes it is sent as a [`hub::Request`], and
 //!   which answers every shard that has members with a [`hub::Delivery`], through the [`mesh`].
-//! - [`ring`] is the only module with unsafe code.
+//! - [`uproar_ring`] is the only crate with unsafe code.
 //!
-//! Imports point downwards in this list. [`shard::Shard`], [`hub::Homes`] and everything in [`protocol`] and
+//! Imports point downwards in this list. [`shard::Shard`], [`hub::Homes`] and everything in [`uproar_protocol`] and
 //! [`dialect`] are values: bytes, events and the time go in, bytes and events come out, and nothing waits.
 //!
 //! # Embedding
@@ -62,7 +62,7 @@
 //! [`cli`]: crate::cli
 //! [`preflight`]: crate::preflight
 //! [`handshake`]: crate::handshake
-//! [`protocol`]: crate::protocol
+//! [`uproar_protocol`]: uproar_protocol
 //! [`shard::event_loop`]: crate::shard::event_loop
 //! [`shard::Shard`]: crate::shard::Shard
 //! [`dialect`]: crate::dialect
@@ -85,6 +85,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
+use uproar_ring::{Ring, Waker};
 
 use crate::accounts::{AccountError, Accounts, Verifier};
 use crate::address::{self, AddressLimits};
@@ -97,7 +98,6 @@ use crate::mesh::{Mailbox, Mesh, ShardStopped};
 use crate::metrics::Metrics;
 use crate::permit::ClientPlaces;
 use crate::preflight::Capacity;
-use crate::ring::{self, Ring, Waker};
 use crate::shard::event_loop::{self, EventLoop};
 use crate::shard::stage::Stage;
 use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
@@ -574,11 +574,12 @@ impl ShardStart {
             shard.restore(restored);
         }
         let reached = report.clone();
-        let ring_options = ring::Options { features: config.ring_features, ..ring::Options::default() };
+        let ring_options =
+            uproar_ring::Options { features: config.ring_features, ..uproar_ring::Options::default() };
         let event_loop = EventLoop {
             shard,
             index: self.index,
-            ring: ring::retrying_enomem(|| Ring::new(ring_options, self.waker.clone()))?,
+            ring: uproar_ring::retrying_enomem(|| Ring::new(ring_options, self.waker.clone()))?,
             mailbox: self.mailbox,
             mesh: self.mesh,
             verifier: self.verifier,

@@ -6,14 +6,14 @@
 //! order goes past it, so a late disk silences nobody; and a close gives up what is still behind it.
 
 use bytes::Bytes;
+use uproar_ring::ConnectionId;
+use uproar_ring::Frame;
 
 use super::Shard;
 use super::connection::Phase;
 use crate::clock::Now;
-use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{Refusal, UserDialect};
-use crate::frame::Frame;
 use crate::hub::Place;
 
 impl Shard {

@@ -3,18 +3,18 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use uproar_protocol::tls::TlsStream;
+use uproar_ring::ConnectionId;
+use uproar_ring::Frame;
 
 use super::Shard;
 use super::connection::{Connection, Session, TopicMembership};
 use super::user::{Standing, User};
 use crate::clock::Now;
-use crate::connection_id::ConnectionId;
 use crate::dialect::UserDialect;
-use crate::frame::Frame;
+use crate::handshake::route::Endpoint;
 use crate::hub::Request;
 use crate::permit::ClientPermit;
-use crate::protocol::route::Endpoint;
-use crate::protocol::tls::TlsStream;
 
 /// A connection that has asked for a WebSocket, on its way from an acceptor.
 #[derive(Debug)]

@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
+use uproar_ring::ConnectionId;
+use uproar_ring::Frame;
+
 use super::connections::Connections;
 use super::names_pace::NamesPace;
 use super::out_queue::Overflow;
-use crate::connection_id::ConnectionId;
 use crate::dialect::{UserDialect, chat, hub};
-use crate::frame::Frame;
 
 /// The golden section of 2^32. A place that moves by it is spread evenly over any number of members.
 const GOLDEN_SECTION: u32 = 0x9E37_79B9;

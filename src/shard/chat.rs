@@ -1,13 +1,14 @@
 //! What users of the chat dialect ask for.
 
+use uproar_protocol::frames::MessageKind;
+use uproar_ring::ConnectionId;
+
 use super::Shard;
 use super::user::{RoomMembership, Standing};
 use crate::clock::Now;
-use crate::connection_id::ConnectionId;
 use crate::dialect::Refusal;
 use crate::dialect::chat::{self, Command, Direct, RoomFigures, Stats};
 use crate::hub::{Private, Request, ResumePoint};
-use crate::protocol::frames::MessageKind;
 
 impl Shard {
     /// Takes what a chat client has said.

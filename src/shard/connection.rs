@@ -6,19 +6,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
+use uproar_protocol::frames::{self, Event, MessageKind, Opcode, Reader, Role};
+use uproar_protocol::tls::{self, TlsStream};
+use uproar_ring::ConnectionId;
+use uproar_ring::Frame;
+use uproar_ring::{CloseMode, SendBatch, Submission};
 
 use super::encryption::Encryption;
 use super::out_queue::OutQueue;
 use super::user::{RoomMembership, User};
 use super::{Deadlines, Limits};
-use crate::connection_id::ConnectionId;
 use crate::dialect::UserDialect;
-use crate::frame::Frame;
 use crate::metrics::Dialect;
 use crate::permit::ClientPermit;
-use crate::protocol::frames::{self, Event, MessageKind, Opcode, Reader, Role};
-use crate::protocol::tls::{self, TlsStream};
-use crate::ring::{CloseMode, SendBatch, Submission};
 
 /// Received bytes that may wait to be read before receiving is paused.
 const PENDING_BYTES_MAX: usize = 64 * 1024;

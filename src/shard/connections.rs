@@ -1,10 +1,10 @@
 //! The slab of a shard's connections, and the generations of its slots.
 
 use slab::Slab;
+use uproar_ring::ConnectionId;
 
 use super::connection::{Connection, Session};
 use super::user::User;
-use crate::connection_id::ConnectionId;
 
 /// Places that are kept when nobody is there any more.
 const PLACES_KEPT: usize = 1_024;

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use uproar_protocol::frames;
+use uproar_ring::ConnectionId;
+use uproar_ring::Frame;
 
 use super::audience::{FanOut, fan_out};
 use super::connection::{Session, TopicMembership};
@@ -10,13 +13,10 @@ use super::names_pace::{Listing, is_coming_or_going};
 use super::user::RoomMembership;
 use super::{Shard, work};
 use crate::clock::Now;
-use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{Refusal, UserDialect, hub};
-use crate::frame::Frame;
 use crate::hub::{Audience, Delivery, Event, Place, Publication, Request, RoomEvent, RoomIndex, Snapshot};
 use crate::metrics::EndReason;
-use crate::protocol::frames;
 
 impl Shard {
     pub(super) fn deliver(&mut self, delivery: Delivery, now: Now) {

@@ -6,10 +6,11 @@
 
 use std::fmt;
 
+use uproar_protocol::tls::{Error, TlsStream};
+use uproar_ring::Frame;
+use uproar_ring::SendBatch;
+
 use super::out_queue::OutQueue;
-use crate::frame::Frame;
-use crate::protocol::tls::{Error, TlsStream};
-use crate::ring::SendBatch;
 
 /// The most plaintext that is encrypted at a time: four full records, and as much as the kernel takes for a
 /// connection without having sent it.
@@ -139,8 +140,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::protocol::tls::ServerName;
-    use crate::protocol::tls::config::{self, Sessions, Trust};
+    use uproar_protocol::tls::ServerName;
+    use uproar_protocol::tls::config::{self, Sessions, Trust};
 
     /// A connection of a shard behind its handshake, and its client.
     fn connected() -> (Encryption, TlsStream) {

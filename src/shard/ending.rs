@@ -7,19 +7,19 @@
 use std::collections::VecDeque;
 use std::io;
 
+use crate::log_limit::LogLimit;
 use tracing::{debug, info};
+use uproar_protocol::{frames, tls};
+use uproar_ring::ConnectionId;
+use uproar_ring::Frame;
+use uproar_ring::{CloseMode, SendBatch};
 
 use super::Shard;
 use super::connection::{Ending, Phase};
 use super::out_queue::Overflow;
 use crate::clock::Now;
-use crate::connection_id::ConnectionId;
 use crate::dialect::UserDialect;
-use crate::frame::Frame;
-use crate::log_limit::LogLimit;
 use crate::metrics::EndReason;
-use crate::protocol::{frames, tls};
-use crate::ring::{CloseMode, SendBatch};
 
 /// How long a peer may take to answer our close frame, or our FIN.
 const ANSWER_MS: u64 = 2_000;

@@ -5,7 +5,7 @@
 //! moves values between the ring, the mesh, the acceptors and the state machine.
 //!
 //! Everything that ends the wait is a completion of the ring or the next deadline. Others leave what they have for the
-//! shard in a queue, and wake it: other shards with a message to its ring, other threads with its [`ring::Waker`].
+//! shard in a queue, and wake it: other shards with a message to its ring, other threads with its [`uproar_ring::Waker`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tracing::{debug, info};
+use uproar_ring::{Completion, Ring, Submission};
 
 use super::stage::{Progress, Stage};
 use super::turn::{self, Class, Outlook, Surroundings};
@@ -27,7 +28,6 @@ use crate::handshake::{ADMISSIONS_MAX, Admission, Admissions};
 use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
 use crate::mesh::{Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
-use crate::ring::{self, Completion, Ring, Submission};
 use crate::storage::StorageLink;
 
 /// How often the queues are added up: it looks at every connection, which is too much for every turn.
@@ -40,7 +40,7 @@ const SENDS_WITH_WAIT_MAX: usize = 16;
 /// What a loop has counted already.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
-    ring: ring::Counts,
+    ring: uproar_ring::Counts,
     next_ms: u64,
 }
 

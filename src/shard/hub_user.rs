@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use uproar_protocol::frames::MessageKind;
+use uproar_ring::ConnectionId;
+use uproar_ring::Frame;
+
 use super::Shard;
 use super::user::RoomMembership;
 use crate::clock::Now;
-use crate::connection_id::ConnectionId;
 use crate::dialect::Refusal;
 use crate::dialect::hub::{self, Command, Names};
-use crate::frame::Frame;
 use crate::hub::{Content, MemberEntry, Request, RoomIndex};
 use crate::metrics::EndReason;
-use crate::protocol::frames::MessageKind;
 
 impl Shard {
     /// Takes what a hub client has said.

@@ -8,14 +8,14 @@
 use std::mem;
 
 use bytes::Bytes;
+use uproar_protocol::frames::{self, MessageKind};
+use uproar_ring::ConnectionId;
 
 use super::connection::{Input, Phase, Session};
 use super::{Shard, work};
 use crate::clock::Now;
-use crate::connection_id::ConnectionId;
 use crate::hub::Request;
 use crate::metrics::EndReason;
-use crate::protocol::frames::{self, MessageKind};
 
 impl Shard {
     /// Takes bytes as they came from the socket.

@@ -41,18 +41,18 @@ use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use uproar_protocol::frames;
+use uproar_ring::ConnectionId;
+use uproar_ring::Frame;
+use uproar_ring::{Completion, Submission};
 
 use crate::accounts::Attempt;
 use crate::clock::Now;
-use crate::connection_id::ConnectionId;
-use crate::frame::Frame;
 use crate::hub::{
     self, Delivery, Directory, Homes, Origin, Receipt, Request, Restored, RoomIndex, ShardIndex,
     WRITES_UNANSWERED_MAX, Write,
 };
 use crate::metrics::ShardMetrics;
-use crate::protocol::frames;
-use crate::ring::{Completion, Submission};
 pub use arrival::Arrival;
 use audience::{LocalRoom, Members};
 use connection::{Connection, Phase};

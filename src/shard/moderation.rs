@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use tracing::info;
+use uproar_ring::ConnectionId;
 
 use super::Shard;
 use super::user::Standing;
 use crate::clock::Now;
-use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{Refusal, UserDialect, hub};
 use crate::hub::{Delivery, Measure, Order, Request, UserId};

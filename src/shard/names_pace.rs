@@ -9,7 +9,8 @@
 use std::mem;
 use std::sync::Arc;
 
-use crate::connection_id::ConnectionId;
+use uproar_ring::ConnectionId;
+
 use crate::dialect::hub::Names;
 use crate::hub::{Publication, RoomEvent};
 

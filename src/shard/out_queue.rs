@@ -9,9 +9,10 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use crate::frame::Frame;
+use uproar_ring::Frame;
+use uproar_ring::{BATCH_FRAMES_MAX, SendBatch};
+
 use crate::hub::Place;
-use crate::ring::{BATCH_FRAMES_MAX, SendBatch};
 
 // So many frames of a batch can be counted in an `in_flight_frames`.
 const _: () = assert!(BATCH_FRAMES_MAX <= u16::MAX as usize);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use uproar_ring::ConnectionId;
+
 use super::Shard;
 use super::connection::Phase;
 use super::user::{RoomMembership, Standing};
 use crate::accounts::{Attempt, Credentials, Verdict};
 use crate::clock::Now;
-use crate::connection_id::ConnectionId;
 use crate::dialect::Refusal;
 use crate::dialect::chat::{self, Direct};
 use crate::hub::{Origin, Request, RoomIndex};

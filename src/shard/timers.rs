@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::connection_id::ConnectionId;
+use uproar_ring::ConnectionId;
 
 /// Entries beyond those of connections for which it is not worth looking.
 const ENTRIES_FREE: usize = 1_024;

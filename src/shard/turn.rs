@@ -7,12 +7,13 @@
 //! The event loop runs turns over a ring and a mesh, a simulation over models of both; the order is the same,
 //! because it stands here and nowhere else. Nothing in here waits, allocates or knows a descriptor.
 
+use uproar_ring::{Completion, Submission};
+
 use super::{Shard, work};
 use crate::accounts::{Attempt, Verdict};
 use crate::clock::Now;
 use crate::config::SHARDS_MAX;
 use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
-use crate::ring::{Completion, Submission};
 
 /// Messages of one class that are handled in one turn, so that clients have their turn as well. What they cost is
 /// bounded, too: see [`work::MAIL_MAX`].

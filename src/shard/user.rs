@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use uproar_protocol::frames::MessageKind;
+use uproar_ring::ConnectionId;
+
 use super::Shard;
 use super::rate::{AnswerBudget, Rate, TokenBucket};
 use crate::clock::Now;
-use crate::connection_id::ConnectionId;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{Refusal, UserDialect, hub};
 use crate::hub::{Delivery, Member, Private, Request, ResumePoint, RoomIndex, UserId};
-use crate::protocol::frames::MessageKind;
 
 /// A user.
 #[derive(Debug)]

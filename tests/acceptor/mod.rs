@@ -14,15 +14,15 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use uproar::address::{AddressLimits, Limits};
+use uproar::handshake::origin::OriginPolicy;
 use uproar::handshake::{
     Acceptor, Admission, Admissions, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
 };
 use uproar::permit::{ClientPermit, ClientPlaces};
-use uproar::protocol::head::HEAD_BYTES_MAX;
-use uproar::protocol::origin::OriginPolicy;
-use uproar::protocol::response::{Response, Status};
-use uproar::protocol::tls::ServerConfig;
-use uproar::ring::Waker;
+use uproar_protocol::head::HEAD_BYTES_MAX;
+use uproar_protocol::response::{Response, Status};
+use uproar_protocol::tls::ServerConfig;
+use uproar_ring::Waker;
 
 /// How long a test waits for something before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

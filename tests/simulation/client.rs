@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
+use uproar::handshake::route::Endpoint;
 use uproar::permit::ClientPermit;
-use uproar::protocol::route::Endpoint;
 
 use crate::chat::Chat;
 use crate::hub::Hub;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use uproar::accounts::{Attempt, Verdict};
 use uproar::clock::Now;
-use uproar::connection_id::ConnectionId;
 use uproar::hub::{Delivery, Directory, Event, Origin, Receipt, Request, RoomEvent, ShardIndex, Write};
 use uproar::metrics::ShardMetrics;
-use uproar::ring::{Completion, Submission};
 use uproar::shard::stage::{Progress, Stage};
 use uproar::shard::turn::{self, Class, Outlook, Surroundings};
 use uproar::shard::{Arrival, DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
+use uproar_ring::ConnectionId;
+use uproar_ring::{Completion, Submission};
 
 use crate::client::{Client, greeting};
 use crate::links::{Links, RECEIVES_MAX};

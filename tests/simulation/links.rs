@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
-use uproar::connection_id::ConnectionId;
-use uproar::ring::{Completion, SendBatch, Submission};
 use uproar::shard::Shard;
+use uproar_ring::ConnectionId;
+use uproar_ring::{Completion, SendBatch, Submission};
 
 use crate::client::Talk;
 use crate::host::{Around, Pace};

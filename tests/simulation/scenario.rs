@@ -1,9 +1,9 @@
 //! What one seed is about: sizes, limits and habits, drawn once at the start. Extremes are drawn often,
 //! and each habit is missing in some seeds, because many faults show only when something else is away.
 
-use uproar::frame::Frame;
 use uproar::hub::{self, PresencePolicy, ShardIndex};
 use uproar::shard::{Deadlines, Limits, Rate, Settings};
+use uproar_ring::Frame;
 
 use crate::random::Random;
 

@@ -1,12 +1,12 @@
 //! One connection as the ring and the network have it: what the client has written, what the server has
-//! sent, and which operations the kernel holds. It follows `uproar::ring`: nothing but `Closed` comes
+//! sent, and which operations the kernel holds. It follows `uproar_ring`: nothing but `Closed` comes
 //! after a close, and what was submitted in a turn has its effect after the turn.
 
 use std::collections::VecDeque;
 use std::io;
 
-use uproar::connection_id::ConnectionId;
-use uproar::ring::{CloseMode, SendBatch, Submission};
+use uproar_ring::ConnectionId;
+use uproar_ring::{CloseMode, SendBatch, Submission};
 
 use crate::random::Random;
 use crate::violation::{Checked, ensure};
@@ -92,7 +92,7 @@ impl Socket {
         }
     }
 
-    /// Takes a submission, as [`uproar::ring::Ring::submit`] would.
+    /// Takes a submission, as [`uproar_ring::Ring::submit`] would.
     pub(crate) fn submit(&mut self, submission: Submission, random: &mut Random) -> Checked {
         ensure!(TerminalCompletion, self.closing.is_none(), "{submission:?} after a close");
         match submission {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use uproar_protocol::frames::MessageKind;
 
 use crate::accounts::{Credentials, Password};
 use crate::dialect::{Refusal, name};
 use crate::hub::{Content, Epoch, Measure, MessageId, Page, ResumePoint, UserId};
-use crate::protocol::frames::MessageKind;
 
 /// The most characters of an image's address.
 const URL_CHARACTERS_MAX: usize = 2_048;

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use chrono::TimeZone;
 use serde::Serialize;
 use serde_json::json;
+use uproar_protocol::frames::{self, MessageKind};
 
 use super::content::{Shown, kind_of};
 use crate::clock::Now;
 use crate::hub::{Epoch, MessageId, PresenceReport, RoomEvent, UserId};
-use crate::protocol::frames::{self, MessageKind};
 
 /// The server's figures.
 #[derive(Clone, Debug, Serialize)]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
+use uproar_protocol::frames::{self, MessageKind};
 
 use super::content::{Shown, kind_of};
 use crate::clock::Now;
 use crate::dialect::encoded::Encoded;
 use crate::hub::{Epoch, MemberEntry, MemberList, RoomMessage};
-use crate::protocol::frames::{self, MessageKind};
 
 /// The lists of one room that were encoded last.
 #[derive(Debug, Default)]

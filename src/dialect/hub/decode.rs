@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use uproar_protocol::frames::MessageKind;
 
 use crate::dialect::{Refusal, name};
-use crate::protocol::frames::MessageKind;
 
 /// A command, its fields checked as far as they can be without knowing whether its sender has logged in.
 #[derive(Clone, Debug, PartialEq, Eq)]

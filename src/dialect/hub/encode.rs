@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
+use uproar_protocol::frames::{self, MessageKind};
 
 use crate::dialect::encoded::Encoded;
 use crate::hub::{Content, MemberEntry, RoomEvent};
-use crate::protocol::frames::{self, MessageKind};
 
 /// Up to so many names are told with every message, as far as it has a list at all. A list of 50 names is about
 /// 1 KB, as long as a long message.

@@ -1,0 +1,38 @@
+//! A shard's ring: every socket operation of established connections, behind an interface that
+//! safe code cannot misuse.
+//!
+//! The ring owns the sockets that are attached to it. Submitting a send hands over the frames; its
+//! completion hands them back. Received bytes are lent for as long as nothing else is asked of the ring.
+//! A connection's slot, its descriptor and its memory are given up only when the kernel has reported the
+//! last operation on it (the invariant *terminal completion*).
+//!
+//! One turn of a caller: [`Ring::enter`], then [`Ring::next_completion`] until `None`, with
+//! [`Ring::submit`] in between. Nothing here knows what the bytes mean.
+//!
+//! This crate is the only one with unsafe code.
+#![allow(unsafe_code)]
+
+mod allocator;
+mod buffers;
+mod connection_id;
+mod descriptor;
+mod features;
+mod options;
+mod ring;
+mod set_up;
+mod shared_bytes;
+mod slot;
+mod submission;
+mod token;
+mod waker;
+
+pub use allocator::{Heap, give_back_ends, heap, trim};
+pub use connection_id::ConnectionId;
+pub use descriptor::{duplicate, incoming_cpu, unacknowledged_bytes};
+pub use features::{Feature, Features, UnknownFeature};
+pub use options::Options;
+pub use ring::{Counts, Ring};
+pub use set_up::retrying_enomem;
+pub use shared_bytes::Frame;
+pub use submission::{BATCH_FRAMES_MAX, CloseMode, Completion, SendBatch, Submission};
+pub use waker::Waker;

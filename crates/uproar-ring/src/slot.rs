@@ -1,0 +1,91 @@
+//! What the ring keeps for one connection: its descriptor, and what the kernel is doing with it.
+
+use std::os::fd::OwnedFd;
+
+use crate::submission::{CloseMode, SendBatch};
+
+/// How a send ends that is not to wait, and whose success is not to be reported.
+pub(crate) const IMMEDIATE: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+
+/// The receive operation of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receive {
+    /// A multishot receive is with the kernel.
+    Armed,
+    /// It is with the kernel, and a request to end it follows it.
+    Cancelling,
+    /// Nothing is with the kernel, because reading is paused.
+    Paused,
+    /// Nothing is with the kernel, because no buffer was free; armed again when buffers have returned.
+    Starved,
+    /// Nothing is with the kernel, and nothing will be: the stream has ended or failed.
+    Ended,
+}
+
+/// How a send tells that it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendKind {
+    /// It waits in the kernel for as long as it takes, and has a completion.
+    Waiting,
+    /// It is done when it is submitted, and has a completion only if it could not send everything. None was seen so far.
+    Immediate,
+    /// It has a completion, or is known to have left when another one has; its end is still to be reported.
+    Ended,
+}
+
+/// A send that is with the kernel, and everything that the kernel may read for it.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(crate) batch: SendBatch,
+    pub(crate) kind: SendKind,
+    /// The message header and vectors of a batch of several frames; they point into `batch`'s frames.
+    pub(crate) vectors: Option<Box<Vectors>>,
+}
+
+/// A `msghdr` and the vectors that it points at, at an address of their own.
+#[derive(Debug)]
+pub(crate) struct Vectors {
+    pub(crate) header: libc::msghdr,
+    pub(crate) iovecs: Vec<libc::iovec>,
+}
+
+impl Vectors {
+    /// The vectors of a batch, and a header that points at them.
+    pub(crate) fn of(batch: &SendBatch) -> Box<Self> {
+        let iovecs = (0..batch.frame_count())
+            .map(|index| {
+                let slice = batch.slice(index);
+                libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() }
+            })
+            .collect();
+        // SAFETY: a `msghdr` of zeroes is valid: null pointers with zero lengths (sendmsg(2)).
+        let header = unsafe { std::mem::zeroed() };
+        let mut vectors = Box::new(Self { header, iovecs });
+        vectors.header.msg_iov = vectors.iovecs.as_mut_ptr();
+        vectors.header.msg_iovlen = vectors.iovecs.len();
+        vectors
+    }
+}
+
+/// One connection as the ring sees it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) socket: OwnedFd,
+    pub(crate) generation: u32,
+    pub(crate) receive: Receive,
+    /// True when the shard wants no more bytes for now.
+    pub(crate) paused: bool,
+    /// Present exactly when a send was submitted and its end has not been handled.
+    pub(crate) send: Option<InFlight>,
+    /// True from a send for which the socket had no room until one that it took whole: the next one waits in the kernel.
+    pub(crate) is_congested: bool,
+    /// Present once the shard has asked for the end.
+    pub(crate) closing: Option<CloseMode>,
+}
+
+impl Slot {
+    /// True when the kernel holds no operation of this connection, so that its end may be reported.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.send.is_none() && !matches!(self.receive, Receive::Armed | Receive::Cancelling)
+    }
+}

@@ -1,0 +1,161 @@
+//! What a shard asks of the ring, and what the ring reports: plain values, without a descriptor in them.
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::connection_id::ConnectionId;
+use crate::shared_bytes::Frame;
+
+/// The most frames that leave in one vectored send.
+///
+/// Below the kernel's `UIO_MAXIOV` (1,024, readv(2)); with frames of 100 bytes it is 25 KiB a send, by
+/// which the fixed price of a send has become small.
+pub const BATCH_FRAMES_MAX: usize = 256;
+
+/// Frames on their way into one send, and how much of the first has left already.
+///
+/// Invariant: `head_offset` is less than the first frame's length, and there is a first frame.
+#[derive(Debug)]
+pub struct SendBatch {
+    frames: Frames,
+    head_offset: usize,
+}
+
+#[derive(Debug)]
+enum Frames {
+    /// The usual case has no allocation.
+    One(Frame),
+    Many(VecDeque<Frame>),
+}
+
+impl SendBatch {
+    /// A batch of one frame of which `head_offset` bytes have left already.
+    #[must_use]
+    pub fn one(frame: Frame, head_offset: usize) -> Self {
+        debug_assert!(head_offset < frame.len());
+        Self { frames: Frames::One(frame), head_offset }
+    }
+
+    /// A batch of several frames, the first of which has had `head_offset` bytes sent.
+    ///
+    /// # Panics
+    ///
+    /// When `frames` is empty or longer than [`BATCH_FRAMES_MAX`].
+    #[must_use]
+    pub fn many(frames: VecDeque<Frame>, head_offset: usize) -> Self {
+        assert!((1..=BATCH_FRAMES_MAX).contains(&frames.len()), "a batch of {} frames", frames.len());
+        debug_assert!(head_offset < frames[0].len());
+        Self { frames: Frames::Many(frames), head_offset }
+    }
+
+    /// How many frames there are.
+    #[must_use]
+    pub fn frame_count(&self) -> usize {
+        match &self.frames {
+            Frames::One(_) => 1,
+            Frames::Many(frames) => frames.len(),
+        }
+    }
+
+    /// The frame at `index`, without what of the first has left already.
+    #[must_use]
+    pub fn slice(&self, index: usize) -> &[u8] {
+        let (frame, offset) = match &self.frames {
+            Frames::One(frame) => (frame, self.head_offset),
+            Frames::Many(frames) => (&frames[index], if index == 0 { self.head_offset } else { 0 }),
+        };
+        &frame.bytes()[offset..]
+    }
+
+    /// How many bytes are still to be sent.
+    #[must_use]
+    pub fn remaining_bytes(&self) -> usize {
+        (0..self.frame_count()).map(|index| self.slice(index).len()).sum()
+    }
+
+    /// What a queue is charged for it: see [`Frame::charged_bytes`]. Bytes that have left are not.
+    #[must_use]
+    pub fn charged_bytes(&self) -> usize {
+        let charged_bytes = match &self.frames {
+            Frames::One(frame) => frame.charged_bytes(),
+            Frames::Many(frames) => frames.iter().map(Frame::charged_bytes).sum(),
+        };
+        charged_bytes - self.head_offset
+    }
+
+    /// Takes `sent` bytes off the front. What is left, if anything, is the batch to send next.
+    #[must_use]
+    pub fn advance(mut self, sent: usize) -> Option<Self> {
+        match self.frames {
+            Frames::One(frame) => {
+                self.head_offset += sent;
+                assert!(self.head_offset <= frame.len(), "Bug: more was sent than there was");
+                (self.head_offset < frame.len()).then_some(Self { frames: Frames::One(frame), ..self })
+            }
+            Frames::Many(mut frames) => {
+                self.head_offset += sent;
+                while let Some(first) = frames.front()
+                    && self.head_offset >= first.len()
+                {
+                    self.head_offset -= first.len();
+                    frames.pop_front();
+                }
+                assert!(!frames.is_empty() || self.head_offset == 0, "Bug: more was sent than there was");
+                (!frames.is_empty()).then_some(Self { frames: Frames::Many(frames), ..self })
+            }
+        }
+    }
+
+    /// Keeps the frame that is half sent, and gives up the others. `None` when none was begun.
+    #[must_use]
+    pub fn half_sent(self) -> Option<Self> {
+        if self.head_offset == 0 {
+            return None;
+        }
+        let first = match self.frames {
+            Frames::One(frame) => frame,
+            Frames::Many(mut frames) => frames.pop_front().expect("Bug: a batch has a first frame"),
+        };
+        Some(Self { frames: Frames::One(first), head_offset: self.head_offset })
+    }
+}
+
+/// How a connection is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseMode {
+    /// What the kernel still has to send is sent.
+    Graceful,
+    /// What the kernel still has to send is thrown away and the peer sees a reset (`SO_LINGER` of zero,
+    /// socket(7)): for a peer that does not read.
+    Abort,
+}
+
+/// What a shard asks of the ring.
+#[derive(Debug)]
+pub enum Submission {
+    /// Send this; at most one is under way for a connection.
+    Send(ConnectionId, SendBatch),
+    /// Stop receiving. What is on its way still arrives.
+    PauseReceive(ConnectionId),
+    /// Receive again.
+    ResumeReceive(ConnectionId),
+    /// Send a FIN behind what was sent (shutdown(2), `SHUT_WR`).
+    ShutdownWrite(ConnectionId),
+    /// End the connection. [`Completion::Closed`] follows once no operation is left on it.
+    Close(ConnectionId, CloseMode),
+}
+
+/// What the ring reports.
+#[derive(Debug)]
+pub enum Completion<'a> {
+    /// The peer sent this.
+    Received(ConnectionId, &'a [u8]),
+    /// The peer will send nothing more.
+    EndOfStream(ConnectionId),
+    /// Receiving failed, and nothing more will come.
+    ReceiveFailed(ConnectionId, io::Error),
+    /// A send ended: so many bytes of the batch have left, or it failed.
+    Sent(ConnectionId, SendBatch, io::Result<usize>),
+    /// The connection's descriptor is closed and no operation on it is left. Always the last.
+    Closed(ConnectionId),
+}

@@ -1,0 +1,234 @@
+//! The half of a socket that writes. There may be many of them.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::timeout;
+
+use super::error::{Failure, WriteError};
+use super::link::Link;
+use super::message::{Close, Message};
+use super::options::Options;
+use super::random;
+use uproar_protocol::frames::{
+    CONTROL_BYTES_MAX, MessageKind, Opcode, Role, append_close, append_control, append_frame, fragments,
+    is_close_code,
+};
+
+/// The most that a header adds to a frame.
+const HEADER_BYTES_MAX: usize = 14;
+
+/// Writes to a socket, from any task of its thread. Clones write to the same socket; their messages never mix, and
+/// who has to wait is served in turn.
+///
+/// It answers nobody: pings and closes of the peer are answered by who reads, see [`Socket`](super::Socket).
+///
+/// It does not keep the connection: that ends with the [`Socket`](super::Socket), and writers are refused from
+/// then on.
+#[derive(Clone, Debug)]
+pub struct Writer(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    link: Rc<Link>,
+    queue_bytes_max: usize,
+    /// How long a writer waits for a peer that takes nothing.
+    patience: Option<Duration>,
+    /// Where who has to wait stands in line.
+    line: Mutex<()>,
+    /// How many stand there.
+    waiting: Cell<usize>,
+}
+
+/// One who stands in line, until its turn has come.
+struct InLine<'a>(&'a Cell<usize>);
+
+impl<'a> InLine<'a> {
+    fn new(waiting: &'a Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Writer {
+    pub(super) fn new(link: Rc<Link>, options: &Options) -> Self {
+        let patience = options.heartbeat.map(|heartbeat| heartbeat.timeout);
+        Self(Rc::new(Shared {
+            link,
+            queue_bytes_max: options.queue_bytes_max,
+            patience,
+            line: Mutex::new(()),
+            waiting: Cell::new(0),
+        }))
+    }
+
+    /// Queues a message, and waits for that only while too much is queued already
+    /// ([`Options::queue_bytes_max`](super::Options::queue_bytes_max)): a slow peer holds back who writes to it,
+    /// and nobody else. Text and binary of 64 KiB and more leave in fragments of that size, between which pings
+    /// and pongs have their turn.
+    ///
+    /// It can be dropped while it waits: then nothing was queued.
+    ///
+    /// # Errors
+    ///
+    /// A [`WriteError`]; nothing was queued.
+    pub async fn write(&self, message: impl Into<Message>) -> Result<(), WriteError> {
+        match message.into() {
+            Message::Text(text) => self.data(MessageKind::Text, text.as_bytes()).await,
+            Message::Binary(bytes) => self.data(MessageKind::Binary, &bytes).await,
+            Message::Ping(payload) => self.control(Opcode::Ping, &payload).await,
+            Message::Pong(payload) => self.control(Opcode::Pong, &payload).await,
+            Message::Close(close) => self.close(close.as_ref()),
+        }
+    }
+
+    /// As [`Writer::write`], of a text that is borrowed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Writer::write`].
+    pub async fn text(&self, text: &str) -> Result<(), WriteError> {
+        self.data(MessageKind::Text, text.as_bytes()).await
+    }
+
+    /// As [`Writer::write`], of bytes that are borrowed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Writer::write`].
+    pub async fn binary(&self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.data(MessageKind::Binary, bytes).await
+    }
+
+    /// Waits until everything that was queued is with the kernel. Who writes meanwhile waits for that, too.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Failed`].
+    pub async fn flush(&self) -> Result<(), WriteError> {
+        let _in_line = InLine::new(&self.0.waiting);
+        let _turn = self.0.line.lock().await;
+        Ok(self.0.link.sent().await?)
+    }
+
+    async fn data(&self, kind: MessageKind, payload: &[u8]) -> Result<(), WriteError> {
+        let _turn = self.turn().await?;
+        {
+            let mut outgoing = self.0.link.outgoing.borrow_mut();
+            for (opcode, is_final, fragment) in fragments(kind, payload) {
+                outgoing.push_frame(fragment.len() + HEADER_BYTES_MAX, |buffer| {
+                    append_frame(buffer, opcode, is_final, fragment, self.mask());
+                });
+            }
+        }
+        self.0.link.start_sending();
+        Ok(())
+    }
+
+    async fn control(&self, opcode: Opcode, payload: &[u8]) -> Result<(), WriteError> {
+        if payload.len() > CONTROL_BYTES_MAX {
+            return Err(WriteError::ControlTooLong { bytes: payload.len() });
+        }
+        let _turn = self.turn().await?;
+        append_control(&mut self.0.link.outgoing.borrow_mut().control, opcode, payload, self.mask());
+        self.0.link.start_sending();
+        Ok(())
+    }
+
+    /// Answers a ping, unless a close was queued.
+    pub(super) fn answer(&self, payload: &[u8]) {
+        if self.has_closed() {
+            return;
+        }
+        self.0.link.outgoing.borrow_mut().push_pong(self.0.queue_bytes_max, |buffer| {
+            append_control(buffer, Opcode::Pong, payload, self.mask());
+        });
+        self.0.link.start_sending();
+    }
+
+    /// Queues a ping, unless a close was queued.
+    pub(super) fn ping(&self) {
+        if self.has_closed() {
+            return;
+        }
+        append_control(&mut self.0.link.outgoing.borrow_mut().control, Opcode::Ping, &[], self.mask());
+        self.0.link.start_sending();
+    }
+
+    /// Queues a close, behind everything else; from then on the connection has its time to end.
+    pub(super) fn close(&self, close: Option<&Close>) -> Result<(), WriteError> {
+        if let Some(Close { code, reason }) = close {
+            if !is_close_code(*code) {
+                return Err(WriteError::CloseCode(*code));
+            }
+            if reason.len() + 2 > CONTROL_BYTES_MAX {
+                return Err(WriteError::ControlTooLong { bytes: reason.len() + 2 });
+            }
+        }
+        self.is_usable()?;
+        {
+            let mut outgoing = self.0.link.outgoing.borrow_mut();
+            outgoing.has_closed = true;
+            outgoing.push_frame(CONTROL_BYTES_MAX + HEADER_BYTES_MAX, |buffer| match close {
+                Some(Close { code, reason }) => append_close(buffer, *code, reason, self.mask()),
+                None => append_control(buffer, Opcode::Close, &[], self.mask()),
+            });
+        }
+        self.0.link.limit();
+        self.0.link.start_sending();
+        Ok(())
+    }
+
+    /// True once a close was queued.
+    pub(super) fn has_closed(&self) -> bool {
+        self.0.link.outgoing.borrow().has_closed
+    }
+
+    fn is_usable(&self) -> Result<(), WriteError> {
+        if let Some(failure) = self.0.link.failure() {
+            return Err(failure.into());
+        }
+        if self.has_closed() { Err(WriteError::Closed) } else { Ok(()) }
+    }
+
+    /// Waits until all who came before have written, and less is queued than may be. What is yielded is to be
+    /// held until the message is queued.
+    async fn turn(&self) -> Result<Option<MutexGuard<'_, ()>>, WriteError> {
+        let Shared { link, queue_bytes_max, patience, line, waiting } = &*self.0;
+        let has_room = || link.outgoing.borrow().queued_bytes() < *queue_bytes_max;
+        self.is_usable()?;
+        if waiting.get() == 0 && has_room() {
+            return Ok(None);
+        }
+        let _in_line = InLine::new(waiting);
+        let turn = line.lock().await;
+        loop {
+            self.is_usable()?;
+            if has_room() {
+                return Ok(Some(turn));
+            }
+            // Nothing else runs between the look at the queue and this, so no progress is missed.
+            let progress = link.progress.notified();
+            let Some(patience) = *patience else {
+                progress.await;
+                continue;
+            };
+            let acknowledged_bytes = link.acknowledged_bytes();
+            if timeout(patience, progress).await.is_err() && link.acknowledged_bytes() == acknowledged_bytes {
+                link.fail(Failure::Stalled(patience));
+            }
+        }
+    }
+
+    fn mask(&self) -> Option<[u8; 4]> {
+        (self.0.link.role == Role::Client).then(random::bytes)
+    }
+}

@@ -1,0 +1,474 @@
+//! The decision on a request: the table of paths, and what makes an upgrade good.
+//!
+//! The first refusal that applies is the answer, in this order: draining (503), a path that there is
+//! not (404), then for plain requests the method (405), and for upgrades the version (426, before the rest,
+//! since another version may have other keys), what else is wrong with them (400), the origin (403) and last
+//! whether one can sign in there (403). Limits by address stand between these two, and are the acceptor's.
+
+use bytes::Bytes;
+
+use super::origin::{OriginPolicy, OriginRefusal};
+use uproar_protocol::head::Head;
+use uproar_protocol::response::{Response, Status};
+use uproar_protocol::upgrade;
+
+/// Which dialect an upgraded connection is to speak, as its path says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/` and `/chat`.
+    Chat,
+    /// `/ws`.
+    Hub,
+    /// `/broadcast` and below.
+    Raw {
+        /// What follows `/broadcast/`, byte for byte: it is a name, so percent-encoding is not undone
+        /// and a slash is a character of it. Empty for `/broadcast` itself, with and without a slash.
+        topic: String,
+    },
+    /// `/echo`.
+    Echo,
+}
+
+impl Endpoint {
+    /// The subprotocol that names the dialect, for clients that offer some.
+    fn subprotocol(&self) -> &'static str {
+        match self {
+            Self::Chat => "uproar.chat",
+            Self::Hub => "uproar.hub",
+            Self::Raw { .. } => "uproar.raw",
+            Self::Echo => "uproar.echo",
+        }
+    }
+}
+
+/// The methods of plain requests.
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// The field with which the page asks about its origin, and with which it is told: it cannot read why an upgrade
+/// was refused, and browsers leave `Origin` out of the requests that it may make.
+pub const ORIGIN_QUESTION: &str = "Uproar-Origin";
+
+/// What is to be done about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Answer with the web client.
+    Page {
+        /// Whether an upgrade from the origin in [`ORIGIN_QUESTION`] would be let in, where the request has one.
+        origin: Option<Result<(), OriginRefusal>>,
+    },
+    /// Answer with the metrics.
+    Metrics,
+    /// Answer whether the server works.
+    Health,
+    /// Answer whether the server is ready to serve.
+    Readiness,
+    /// Let the connection become a WebSocket.
+    Upgrade {
+        /// What it is to speak.
+        endpoint: Endpoint,
+        /// The 101, complete, to be sent before anything else.
+        response: Bytes,
+    },
+    /// Answer with this.
+    Respond(Response),
+    /// Answer with this, because pages of this origin may not connect.
+    OriginRefused(Response, OriginRefusal),
+    /// Answer with this, because the dialect has no way to sign in, and that is required.
+    SignInRequired(Response),
+}
+
+/// What the decision depends on besides the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    /// Whose pages may connect.
+    pub origins: &'a OriginPolicy,
+    /// True from the moment when the server begins to shut down.
+    pub draining: bool,
+    /// True where users must sign in, for which only the chat dialect has a way.
+    pub requires_sign_in: bool,
+}
+
+/// Decides on a request.
+#[must_use]
+pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
+    if policy.draining {
+        return Route::Respond(Response::text(Status::SERVICE_UNAVAILABLE, "draining"));
+    }
+    // "An OPTIONS request with an asterisk as the request target applies to the server in general" (RFC 9110, 9.3.7).
+    if head.method == "OPTIONS" && head.target == "*" {
+        return Route::Respond(Response::options(METHODS));
+    }
+    let Some(place) = Place::of(head.path()) else { return not_found() };
+    if head.lists("upgrade", "websocket") {
+        let Place::Endpoint(endpoint) = place else { return not_found() };
+        return upgrade(head, endpoint, policy);
+    }
+    match head.method {
+        "GET" | "HEAD" => {}
+        "OPTIONS" => return Route::Respond(Response::options(METHODS)),
+        _ => return Route::Respond(Response::method_not_allowed(METHODS)),
+    }
+    match place {
+        Place::Endpoint(Endpoint::Chat) => {
+            let asked = head.values(ORIGIN_QUESTION).next();
+            Route::Page { origin: asked.map(|origin| policy.origins.check(origin, head.authority())) }
+        }
+        Place::Endpoint(_) => Route::Respond(Response::upgrade_required(
+            "Upgrade Required: connect here with a WebSocket client",
+        )),
+        Place::Health => Route::Health,
+        Place::Ready => Route::Readiness,
+        Place::Metrics => Route::Metrics,
+    }
+}
+
+/// What there is at a path.
+enum Place {
+    Endpoint(Endpoint),
+    Health,
+    Ready,
+    Metrics,
+}
+
+impl Place {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/" | "/chat" => Self::Endpoint(Endpoint::Chat),
+            "/ws" => Self::Endpoint(Endpoint::Hub),
+            "/broadcast" => Self::Endpoint(Endpoint::Raw { topic: String::new() }),
+            "/echo" => Self::Endpoint(Endpoint::Echo),
+            "/healthz" => Self::Health,
+            "/readyz" => Self::Ready,
+            "/metrics" => Self::Metrics,
+            _ => {
+                let topic = path.strip_prefix("/broadcast/")?.to_owned();
+                Self::Endpoint(Endpoint::Raw { topic })
+            }
+        })
+    }
+}
+
+fn not_found() -> Route {
+    Route::Respond(Response::text(Status::NOT_FOUND, Status::NOT_FOUND.reason()))
+}
+
+/// Decides on an upgrade.
+fn upgrade(head: &Head<'_>, endpoint: Endpoint, policy: Policy<'_>) -> Route {
+    let key = match upgrade::check_request(head) {
+        Ok(key) => key,
+        Err(refusal) => return Route::Respond(refusal),
+    };
+    let mut origins = head.values("origin");
+    if let Err(refusal) = origins.try_for_each(|origin| policy.origins.check(origin, head.authority())) {
+        let body = match refusal {
+            OriginRefusal::OtherOrigin => "Forbidden origin",
+            OriginRefusal::UnknownHost => "Forbidden origin: this server does not go by the name in Host",
+        };
+        return Route::OriginRefused(Response::text(Status::FORBIDDEN, body), refusal);
+    }
+    if policy.requires_sign_in && endpoint != Endpoint::Chat {
+        let hint = "Users must sign in here, for which only the chat dialect (/chat) has a way";
+        return Route::SignInRequired(Response::text(Status::FORBIDDEN, hint));
+    }
+    let name = endpoint.subprotocol();
+    // Names of subprotocols are compared exactly (RFC 6455, 4.1: "Such a selection MUST be one of those offered").
+    let is_offered = head.listed("sec-websocket-protocol").any(|offered| offered == name.as_bytes());
+    Route::Upgrade { response: upgrade::accepted(key, is_offered.then_some(name)), endpoint }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use uproar_protocol::head::parse;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+    const OWN: OriginPolicy = OriginPolicy { allowed: Vec::new(), is_on_loopback: false, hosts: Vec::new() };
+    const OPEN: Policy<'_> = Policy { origins: &OWN, draining: false, requires_sign_in: false };
+
+    fn decide(received: &str, policy: Policy<'_>) -> Route {
+        route(&parse(received.as_bytes()).expect("readable").expect("complete"), policy)
+    }
+
+    fn upgrade(path: &str) -> String {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: here:8080\r\nUpgrade: websocket\r\n\
+             Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: {KEY}\r\n\r\n"
+        )
+    }
+
+    /// The status of the answer, 101 for an upgrade, 200 for the page and the metrics.
+    fn status(received: &str, policy: Policy<'_>) -> u16 {
+        match decide(received, policy) {
+            Route::Page { .. } | Route::Metrics | Route::Health | Route::Readiness => 200,
+            Route::Upgrade { .. } => 101,
+            Route::Respond(response)
+            | Route::OriginRefused(response, _)
+            | Route::SignInRequired(response) => response.status().code(),
+        }
+    }
+
+    fn response(received: &str) -> String {
+        let Route::Respond(response) = decide(received, OPEN) else { panic!("not a response") };
+        String::from_utf8(response.encode(true, SystemTime::UNIX_EPOCH)).expect("text")
+    }
+
+    #[test]
+    fn plain_requests_follow_the_table() {
+        for (path, expected) in [
+            ("/", 200),
+            ("/chat", 200),
+            ("/chat?path=/nowhere", 200),
+            ("/ws", 426),
+            ("/broadcast", 426),
+            ("/broadcast/", 426),
+            ("/broadcast/a/b", 426),
+            ("/echo", 426),
+            ("/healthz", 200),
+            ("/readyz", 200),
+            ("/metrics", 200),
+            ("/chat/", 404),
+            ("/broadcasting", 404),
+            ("/CHAT", 404),
+            ("*", 404),
+        ] {
+            for method in ["GET", "HEAD"] {
+                let received = format!("{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n");
+                assert_eq!(status(&received, OPEN), expected, "{method} {path}");
+            }
+            let is_there = expected != 404;
+            for (method, expected) in [("POST", 405), ("OPTIONS", 204), ("get", 405)] {
+                let expected = if is_there || (method, path) == ("OPTIONS", "*") { expected } else { 404 };
+                let received = format!("{method} {path} HTTP/1.0\r\n\r\n");
+                assert_eq!(status(&received, OPEN), expected, "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn upgrades_follow_the_table() {
+        let raw = |topic: &str| Some(Endpoint::Raw { topic: topic.to_owned() });
+        for (path, expected) in [
+            ("/", Some(Endpoint::Chat)),
+            ("/chat?x", Some(Endpoint::Chat)),
+            ("/ws", Some(Endpoint::Hub)),
+            ("/broadcast", raw("")),
+            ("/broadcast/", raw("")),
+            ("/broadcast?topic", raw("")),
+            ("/broadcast/a%20b/c?d", raw("a%20b/c")),
+            ("/echo", Some(Endpoint::Echo)),
+            ("/healthz", None),
+            ("/readyz", None),
+            ("/metrics", None),
+            ("/nowhere", None),
+        ] {
+            match (decide(&upgrade(path), OPEN), expected) {
+                (Route::Upgrade { endpoint, response }, Some(expected)) => {
+                    assert_eq!(endpoint, expected, "{path}");
+                    assert!(response.starts_with(b"HTTP/1.1 101 "));
+                }
+                (Route::Respond(refusal), None) => assert_eq!(refusal.status(), Status::NOT_FOUND),
+                (other, _) => panic!("{path}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_malformed_upgrade_is_refused_with_its_own_status() {
+        let good = upgrade("/chat");
+        for (from, to, expected) in [
+            ("Upgrade: websocket", "upgrade: h2c, WebSocket", 101),
+            ("Upgrade: websocket", "Upgrade: h2c\r\nUpgrade: WEBSOCKET", 101),
+            ("Upgrade: websocket", "Upgrade: websockets", 200),
+            ("Connection: keep-alive, Upgrade", "Connection: keep-alive", 400),
+            ("Connection: keep-alive, Upgrade\r\n", "", 400),
+            ("HTTP/1.1", "HTTP/1.0", 400),
+            ("GET ", "POST ", 400),
+            ("GET ", "HEAD ", 400),
+            ("Version: 13", "Version: 8", 426),
+            ("Version: 13", "Version: 13, 8", 426),
+            ("Version: 13", "Version: 013", 426),
+            ("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 13", 426),
+            ("Sec-WebSocket-Version: 13\r\n", "", 426),
+            ("Sec-WebSocket-Key:", "Other:", 400),
+            (KEY, "", 400),
+            (KEY, "dGhlIHNhbXBsZSBub25jZQ", 400),
+            (KEY, "dGhlIHNhbXBsZSBub25jZQo=", 400),
+            (KEY, "dGhlIHNhbXBsZSBub25j-Q==", 400),
+            (KEY, "AQIDBAUGBwgJCgsMDQ4PEC==", 101),
+            ("Sec-WebSocket-Key", "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\nSec-WebSocket-Key", 400),
+            ("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n", 101),
+            ("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\n", 400),
+            ("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ] {
+            assert!(good.contains(from));
+            let received = good.replace(from, to);
+            assert_eq!(status(&received, OPEN), expected, "{from:?} replaced by {to:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_refusal_in_order_is_the_answer() {
+        let nothing_allowed = "\r\nOrigin: http://elsewhere\r\n\r\n";
+        let everything_wrong = upgrade("/nowhere")
+            .replace("GET", "POST")
+            .replace("Connection: keep-alive, Upgrade\r\n", "")
+            .replace("Version: 13", "Version: 7")
+            .replace(KEY, "short")
+            .replace("\r\n\r\n", nothing_allowed);
+        let draining = Policy { draining: true, ..OPEN };
+        assert_eq!(status(&everything_wrong, draining), 503);
+        assert_eq!(status(&everything_wrong, OPEN), 404);
+        let path_good = everything_wrong.replace("/nowhere", "/chat");
+        assert_eq!(status(&path_good, OPEN), 426);
+        let version_good = path_good.replace("Version: 7", "Version: 13");
+        assert_eq!(status(&version_good, OPEN), 400);
+        let method_good = version_good.replace("POST", "GET");
+        assert_eq!(status(&method_good, OPEN), 400);
+        let connection_good =
+            method_good.replace("Upgrade: websocket", "Upgrade: websocket\r\nConnection: upgrade");
+        assert_eq!(status(&connection_good, OPEN), 400);
+        let key_good = connection_good.replace("short", KEY);
+        assert!(matches!(decide(&key_good, OPEN), Route::OriginRefused(..)));
+    }
+
+    #[test]
+    fn where_users_must_sign_in_they_are_let_in_where_they_can() {
+        let strict = Policy { requires_sign_in: true, ..OPEN };
+        for path in ["/", "/chat"] {
+            assert_eq!(status(&upgrade(path), strict), 101, "{path}");
+        }
+        for path in ["/ws", "/broadcast", "/broadcast/news", "/echo"] {
+            assert!(matches!(decide(&upgrade(path), strict), Route::SignInRequired(_)), "{path}");
+            assert_eq!(status(&upgrade(path), strict), 403, "{path}");
+            assert_eq!(status(&upgrade(path).replace("Version: 13", "Version: 7"), strict), 426, "{path}");
+            assert_eq!(status(&format!("GET {path} HTTP/1.0\r\n\r\n"), strict), 426, "{path}");
+        }
+    }
+
+    #[test]
+    fn draining_answers_everything_with_503() {
+        let draining = Policy { draining: true, ..OPEN };
+        for received in [
+            "GET /healthz HTTP/1.0\r\n\r\n",
+            "GET /nowhere HTTP/1.0\r\n\r\n",
+            "POST / HTTP/1.0\r\n\r\n",
+            "OPTIONS * HTTP/1.0\r\n\r\n",
+            &upgrade("/chat"),
+        ] {
+            let Route::Respond(response) = decide(received, draining) else { panic!("{received}") };
+            assert_eq!(response, Response::text(Status::SERVICE_UNAVAILABLE, "draining"));
+        }
+    }
+
+    #[test]
+    fn refusals_carry_what_the_client_needs_to_know() {
+        let required = response("GET /ws HTTP/1.0\r\n\r\n");
+        assert!(required.contains("\r\nUpgrade: websocket\r\n"));
+        assert!(required.contains("\r\nSec-WebSocket-Version: 13\r\n"));
+        for method in ["PUT", "OPTIONS"] {
+            let response = response(&format!("{method} / HTTP/1.0\r\n\r\n"));
+            assert!(response.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"), "{response}");
+        }
+    }
+
+    #[test]
+    fn the_subprotocol_of_the_dialect_is_taken_where_it_is_offered() {
+        for (path, offered, taken) in [
+            ("/chat", "uproar.chat", Some("uproar.chat")),
+            ("/", "v1, uproar.chat,uproar.hub", Some("uproar.chat")),
+            ("/ws", "uproar.chat\r\nSec-WebSocket-Protocol: uproar.hub", Some("uproar.hub")),
+            ("/broadcast/news", "uproar.raw", Some("uproar.raw")),
+            ("/echo", "uproar.echo", Some("uproar.echo")),
+            ("/echo", "uproar.chat", None),
+            ("/chat", "soap, wamp", None),
+            ("/chat", "Uproar.Chat", None),
+            ("/chat", "chat", None),
+        ] {
+            let offer = format!("\r\nSec-WebSocket-Protocol: {offered}\r\n\r\n");
+            let Route::Upgrade { response, .. } = decide(&upgrade(path).replace("\r\n\r\n", &offer), OPEN)
+            else {
+                panic!("{path} {offered}");
+            };
+            let response = str::from_utf8(&response).expect("text");
+            let named = response.split("\r\n").find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: "));
+            assert_eq!(named, taken, "{path} {offered}");
+        }
+    }
+
+    #[test]
+    fn the_page_may_ask_whether_its_origin_is_let_in() {
+        let loopback = OriginPolicy { is_on_loopback: true, ..OWN };
+        let policy = Policy { origins: &loopback, ..OPEN };
+        let asked = |method: &str, fields: &str| {
+            let received = format!("{method} /chat HTTP/1.1\r\n{fields}\r\n");
+            let Route::Page { origin } = decide(&received, policy) else { panic!("no page") };
+            origin
+        };
+        assert_eq!(asked("GET", "Host: localhost\r\n"), None);
+        for method in ["GET", "HEAD"] {
+            let asked = |host: &str, origin: &str| {
+                asked(method, &format!("Host: {host}\r\n{ORIGIN_QUESTION}: {origin}\r\n"))
+            };
+            assert_eq!(asked("localhost", "http://localhost"), Some(Ok(())));
+            let other = Some(Err(OriginRefusal::OtherOrigin));
+            assert_eq!(asked("localhost", "https://chat.example"), other);
+            let unknown = Some(Err(OriginRefusal::UnknownHost));
+            assert_eq!(asked("chat.example", "https://chat.example"), unknown);
+        }
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_refused_unless_allowed() {
+        let parsed = |origins: &[&str]| {
+            let allowed = origins.iter().map(|origin| origin.parse().expect("an origin")).collect();
+            OriginPolicy { allowed, ..OWN }
+        };
+        let (listed, everyone) = (parsed(&["https://Friend.example", "null"]), parsed(&["*"]));
+        for (origin, same, with_list, with_star) in [
+            ("http://here:8080", 101, 101, 101),
+            ("https://HERE:8080", 101, 101, 101),
+            ("https://here", 403, 403, 101),
+            ("ws://here:8080", 403, 403, 101),
+            ("http://here:8080.evil.example", 403, 403, 101),
+            ("https://friend.example", 403, 101, 101),
+            ("null", 403, 101, 101),
+            ("", 403, 403, 101),
+            ("http://", 403, 403, 101),
+            ("http://here:8080\r\nOrigin: http://elsewhere", 403, 403, 101),
+        ] {
+            let received = upgrade("/chat").replace("\r\n\r\n", &format!("\r\nOrigin: {origin}\r\n\r\n"));
+            assert_eq!(status(&received, OPEN), same, "{origin}");
+            assert_eq!(status(&received, Policy { origins: &listed, ..OPEN }), with_list, "{origin}");
+            assert_eq!(status(&received, Policy { origins: &everyone, ..OPEN }), with_star, "{origin}");
+            let without_host = received.replace("Host: here:8080", "Host:");
+            if !origin.contains("elsewhere") && same == 101 {
+                assert_eq!(status(&without_host, OPEN), 403, "{origin}");
+            }
+            let absolute = without_host.replace("GET /chat", "GET http://here:8080/chat");
+            assert_eq!(status(&absolute, OPEN), same, "{origin}");
+        }
+        let plain = "GET / HTTP/1.0\r\nOrigin: http://elsewhere\r\n\r\n";
+        assert_eq!(status(plain, OPEN), 200);
+    }
+
+    proptest! {
+        #[test]
+        fn any_readable_request_gets_an_answer(
+            target in "/[!-~]{0,40}",
+            fields in prop::collection::vec(
+                "(Host|Origin|Upgrade|Connection|Sec-WebSocket-(Key|Version)): (websocket|upgrade|13|[ -~]{0,30})\r\n",
+                0..8,
+            ),
+        ) {
+            let received = format!("GET {target} HTTP/1.1\r\n{}\r\n", fields.concat());
+            if let Ok(Some(head)) = parse(received.as_bytes()) {
+                let _ = route(&head, OPEN);
+            }
+        }
+    }
+}
