@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use uproar_websocket::{ListenOptions, Response, Socket, Status, serve};
+use uproar_websocket::{ListenOptions, Response, Socket, StatusCode, serve};
 
 const PAGE: &str = "<!doctype html><title>Time</title><p id=time>…</p><script>
     new WebSocket(`ws://${location.host}/time`).onmessage = ({ data }) => (time.textContent = data);
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let server = serve(&address, ListenOptions::default(), |request| async move {
             match request.head().path() {
                 "/" => {
-                    let page = Response::new(Status::OK, "text/html; charset=utf-8", PAGE.into());
+                    let page = Response::new(StatusCode::OK, "text/html; charset=utf-8", PAGE.into());
                     request.respond(&page).await;
                 }
                 "/time" => {
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         tell_time(socket).await;
                     }
                 }
-                _ => request.respond(&Response::text(Status::NOT_FOUND, "Not Found")).await,
+                _ => request.respond(&Response::text(StatusCode::NOT_FOUND, "Not Found")).await,
             }
         })?;
         println!("listening on http://{}", server.local_addr());

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
-use uproar_protocol::response::{Response, Status};
+use uproar_protocol::response::{Response, StatusCode};
 
 const HTML: &str = include_str!("../web/index.html");
 const STYLE: &str = include_str!("../web/style.css");
@@ -100,7 +100,7 @@ pub fn response(host: Option<&str>) -> Response {
     if let Some(host) = host.filter(|host| is_host_source(host)) {
         policy.push_str(&format!(" ws://{host} wss://{host}"));
     }
-    Response::new(Status::OK, "text/html; charset=utf-8", PAGE.clone())
+    Response::new(StatusCode::OK, "text/html; charset=utf-8", PAGE.clone())
         .try_with_field("Content-Security-Policy", policy)
         .expect("Bug: a host source has no line break")
         .with_field("X-Content-Type-Options", "nosniff")

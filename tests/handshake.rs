@@ -10,7 +10,7 @@ use std::time::Duration;
 use uproar::address::Limits;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{ADMISSIONS_MAX, HandshakeEvent};
-use uproar_protocol::response::Status;
+use uproar_protocol::response::StatusCode;
 
 use acceptor::{OpenAcceptor, PAGE, Settings, exchange, raise_descriptor_limit, read_to_end, upgrade};
 
@@ -50,7 +50,7 @@ fn every_row_of_the_table_is_answered_completely() {
         assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{request}\n{head}");
         assert_eq!(answered_body, body, "{request}");
     }
-    assert!(acceptor.events().contains(&HandshakeEvent::Responded(Status::FORBIDDEN)));
+    assert!(acceptor.events().contains(&HandshakeEvent::Responded(StatusCode::FORBIDDEN)));
 }
 
 #[test]

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use tokio_uring::net::{TcpListener, TcpStream};
 use uproar_protocol::frames::{self, MessageKind};
 use uproar_protocol::head::{Head, ParseSchedule, parse_within};
-use uproar_protocol::response::{Response, Status};
+use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls::{self, ServerConfig, TlsStream};
 use uproar_websocket::AcceptFailures;
 
@@ -113,7 +113,7 @@ pub enum HandshakeEvent {
     /// A connection got no further than TLS.
     TlsFailed(TlsFailure),
     /// A connection was answered with a plain response.
-    Responded(Status),
+    Responded(StatusCode),
     /// A connection had to make place for a newcomer, because there were as many as there may be.
     Displaced,
     /// A connection had to make place for a newcomer of its address, or was that newcomer, because the address had as
@@ -326,7 +326,7 @@ impl Acceptor {
                             }
                         }
                         Route::Metrics => {
-                            Response::new(Status::OK, METRICS_TYPE, self.services.metrics_text().into())
+                            Response::new(StatusCode::OK, METRICS_TYPE, self.services.metrics_text().into())
                         }
                         Route::Health => {
                             let problem = self.health_problem();
@@ -358,7 +358,7 @@ impl Acceptor {
             let received_before = received.len();
             match connection.read(&mut received, self.limits.head_bytes_max, deadline).await {
                 Err(ReadFailure::Expired) => {
-                    let response = Response::text(Status::REQUEST_TIMEOUT, Status::REQUEST_TIMEOUT.reason());
+                    let response = Response::of_status(StatusCode::REQUEST_TIMEOUT);
                     return self.respond(connection, &response, true).await;
                 }
                 Err(ReadFailure::Lost) => return,
@@ -431,7 +431,7 @@ impl Acceptor {
         let permit = permit.counted_by(address);
         let Some(reservation) = self.reserve(&mut connection).await else {
             drop(permit);
-            let refusal = Response::text(Status::SERVICE_UNAVAILABLE, "draining");
+            let refusal = Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining");
             return self.respond(connection, &refusal, true).await;
         };
         match connection.release() {
@@ -441,7 +441,7 @@ impl Acceptor {
             Err((connection, error)) => {
                 tracing::warn!(%error, "a client has no descriptor; raise the descriptor limit");
                 drop((permit, reservation));
-                let refusal = Response::text(Status::SERVICE_UNAVAILABLE, "Out of descriptors");
+                let refusal = Response::text(StatusCode::SERVICE_UNAVAILABLE, "Out of descriptors");
                 self.respond(connection, &refusal, true).await;
             }
         }
@@ -468,12 +468,13 @@ impl Acceptor {
         self.services.note(HandshakeEvent::AddressRefused(refusal));
         let response = match refusal {
             AddressRefusal::Clients => {
-                Response::text(Status::TOO_MANY_REQUESTS, "Too many connections from your address")
+                Response::text(StatusCode::TOO_MANY_REQUESTS, "Too many connections from your address")
             }
-            AddressRefusal::Rate => {
-                Response::text(Status::TOO_MANY_REQUESTS, "Too many upgrades from your address in a second")
-                    .with_field("Retry-After", "1")
-            }
+            AddressRefusal::Rate => Response::text(
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many upgrades from your address in a second",
+            )
+            .with_field("Retry-After", "1"),
         };
         connection.finish(response.encode(true, SystemTime::now())).await;
     }
@@ -524,8 +525,8 @@ async fn report(
     with_body: bool,
 ) {
     let response = match problem {
-        Some(problem) => Response::text(Status::SERVICE_UNAVAILABLE, problem),
-        None => Response::text(Status::OK, all_is_well),
+        Some(problem) => Response::text(StatusCode::SERVICE_UNAVAILABLE, problem),
+        None => Response::text(StatusCode::OK, all_is_well),
     };
     connection.finish(response.encode(with_body, SystemTime::now())).await;
 }

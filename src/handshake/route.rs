@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::origin::{OriginPolicy, OriginRefusal};
 use uproar_protocol::head::Head;
-use uproar_protocol::response::{Response, Status};
+use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::upgrade;
 
 /// Which dialect an upgraded connection is to speak, as its path says.
@@ -92,7 +92,7 @@ pub struct Policy<'a> {
 #[must_use]
 pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
     if policy.draining {
-        return Route::Respond(Response::text(Status::SERVICE_UNAVAILABLE, "draining"));
+        return Route::Respond(Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining"));
     }
     // "An OPTIONS request with an asterisk as the request target applies to the server in general" (RFC 9110, 9.3.7).
     if head.method == "OPTIONS" && head.target == "*" {
@@ -149,7 +149,7 @@ impl Place {
 }
 
 fn not_found() -> Route {
-    Route::Respond(Response::text(Status::NOT_FOUND, Status::NOT_FOUND.reason()))
+    Route::Respond(Response::of_status(StatusCode::NOT_FOUND))
 }
 
 /// Decides on an upgrade.
@@ -164,11 +164,11 @@ fn upgrade(head: &Head<'_>, endpoint: Endpoint, policy: Policy<'_>) -> Route {
             OriginRefusal::OtherOrigin => "Forbidden origin",
             OriginRefusal::UnknownHost => "Forbidden origin: this server does not go by the name in Host",
         };
-        return Route::OriginRefused(Response::text(Status::FORBIDDEN, body), refusal);
+        return Route::OriginRefused(Response::text(StatusCode::FORBIDDEN, body), refusal);
     }
     if policy.requires_sign_in && endpoint != Endpoint::Chat {
         let hint = "Users must sign in here, for which only the chat dialect (/chat) has a way";
-        return Route::SignInRequired(Response::text(Status::FORBIDDEN, hint));
+        return Route::SignInRequired(Response::text(StatusCode::FORBIDDEN, hint));
     }
     let name = endpoint.subprotocol();
     // Names of subprotocols are compared exactly (RFC 6455, 4.1: "Such a selection MUST be one of those offered").
@@ -208,7 +208,7 @@ mod tests {
             Route::Upgrade { .. } => 101,
             Route::Respond(response)
             | Route::OriginRefused(response, _)
-            | Route::SignInRequired(response) => response.status().code(),
+            | Route::SignInRequired(response) => response.status().as_u16(),
         }
     }
 
@@ -271,7 +271,7 @@ mod tests {
                     assert_eq!(endpoint, expected, "{path}");
                     assert!(response.starts_with(b"HTTP/1.1 101 "));
                 }
-                (Route::Respond(refusal), None) => assert_eq!(refusal.status(), Status::NOT_FOUND),
+                (Route::Respond(refusal), None) => assert_eq!(refusal.status(), StatusCode::NOT_FOUND),
                 (other, _) => panic!("{path}: {other:?}"),
             }
         }
@@ -361,7 +361,7 @@ mod tests {
             &upgrade("/chat"),
         ] {
             let Route::Respond(response) = decide(received, draining) else { panic!("{received}") };
-            assert_eq!(response, Response::text(Status::SERVICE_UNAVAILABLE, "draining"));
+            assert_eq!(response, Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining"));
         }
     }
 

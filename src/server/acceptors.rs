@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
-use uproar_protocol::response::{Response, Status};
+use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls::ServerConfig;
 
 use super::listener::Listener;
@@ -182,15 +182,17 @@ impl HandshakeServices for Services {
             HandshakeEvent::Full => refused(RefusalReason::Full),
             HandshakeEvent::SignInRequired => refused(RefusalReason::SignInRequired),
             HandshakeEvent::Responded(status) => match status {
-                Status::BAD_REQUEST => refused(RefusalReason::BadRequest),
-                Status::FORBIDDEN => refused(RefusalReason::Origin),
-                Status::NOT_FOUND => refused(RefusalReason::NotFound),
-                Status::METHOD_NOT_ALLOWED => refused(RefusalReason::MethodNotAllowed),
-                Status::UPGRADE_REQUIRED => refused(RefusalReason::UpgradeRequired),
-                Status::SERVICE_UNAVAILABLE if self.metrics.is_draining() => refused(RefusalReason::Draining),
-                Status::SERVICE_UNAVAILABLE => refused(RefusalReason::OutOfDescriptors),
-                Status::REQUEST_TIMEOUT => refused(RefusalReason::HandshakeTimeout),
-                Status::REQUEST_HEADER_FIELDS_TOO_LARGE => refused(RefusalReason::HeadTooLarge),
+                StatusCode::BAD_REQUEST => refused(RefusalReason::BadRequest),
+                StatusCode::FORBIDDEN => refused(RefusalReason::Origin),
+                StatusCode::NOT_FOUND => refused(RefusalReason::NotFound),
+                StatusCode::METHOD_NOT_ALLOWED => refused(RefusalReason::MethodNotAllowed),
+                StatusCode::UPGRADE_REQUIRED => refused(RefusalReason::UpgradeRequired),
+                StatusCode::SERVICE_UNAVAILABLE if self.metrics.is_draining() => {
+                    refused(RefusalReason::Draining)
+                }
+                StatusCode::SERVICE_UNAVAILABLE => refused(RefusalReason::OutOfDescriptors),
+                StatusCode::REQUEST_TIMEOUT => refused(RefusalReason::HandshakeTimeout),
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => refused(RefusalReason::HeadTooLarge),
                 // The page and the metrics are no refusals, and acceptors answer with nothing else.
                 _ => {}
             },

@@ -20,7 +20,7 @@ use uproar::handshake::{
 };
 use uproar::permit::{ClientPermit, ClientPlaces};
 use uproar_protocol::head::HEAD_BYTES_MAX;
-use uproar_protocol::response::{Response, Status};
+use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls::ServerConfig;
 use uproar_ring::Waker;
 
@@ -88,7 +88,7 @@ impl HandshakeServices for Services {
         false
     }
     fn page(&self, _host: Option<&str>) -> Response {
-        Response::new(Status::OK, "text/html", PAGE.into())
+        Response::new(StatusCode::OK, "text/html", PAGE.into())
     }
     fn metrics_text(&self) -> String {
         "uproar_connections 0\n".to_owned()

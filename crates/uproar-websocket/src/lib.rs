@@ -77,7 +77,7 @@ pub use writer::Writer;
 pub use uproar_protocol::field::FieldError;
 pub use uproar_protocol::frames::{Unfinished, Violation};
 pub use uproar_protocol::head::{Head, HeadError, parse as parse_head};
-pub use uproar_protocol::response::{Response, Status};
+pub use uproar_protocol::response::{Response, StatusCode};
 pub use uproar_protocol::tls::config::{
     ConfigError, Sessions, Trust, client as client_tls, server as server_tls,
 };

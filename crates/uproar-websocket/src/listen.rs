@@ -115,7 +115,7 @@ where
 /// section 10.2): who knows its users by cookies must look at it.
 ///
 /// ```
-/// use uproar_websocket::{ListenOptions, Response, Socket, Status, serve};
+/// use uproar_websocket::{ListenOptions, Response, Socket, StatusCode, serve};
 ///
 /// /// Whose token this is, as some database knows.
 /// async fn user_of(token: &str) -> Option<String> {
@@ -128,7 +128,7 @@ where
 ///
 /// tokio_uring::start(async {
 ///     let server = serve("127.0.0.1:0", ListenOptions::default(), |request| async move {
-///         let forbidden = Response::text(Status::FORBIDDEN, "Forbidden");
+///         let forbidden = Response::text(StatusCode::FORBIDDEN, "Forbidden");
 ///         let Some(token) = request.head().only_value("authorization").map(str::to_owned) else {
 ///             return request.respond(&forbidden).await;
 ///         };

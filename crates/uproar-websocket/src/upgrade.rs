@@ -5,7 +5,7 @@ use super::options::{OptionError, Options, check_subprotocols};
 use super::socket::Socket;
 use super::stream::Stream;
 use uproar_protocol::head::{HEAD_BYTES_MAX, Head, HeadError, ParseSchedule, parse};
-use uproar_protocol::response::{Response, Status};
+use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::upgrade::{accepted, check_request};
 
 /// A connection that stays with HTTP for now.
@@ -105,7 +105,7 @@ pub fn upgrade<S: AsRef<str>>(
     options: &Options,
 ) -> Result<Socket, NotUpgraded> {
     if let Err(error) = options.check().and_then(|()| check_subprotocols(subprotocols)) {
-        let response = Response::text(Status::INTERNAL_SERVER_ERROR, "This server cannot upgrade");
+        let response = Response::text(StatusCode::INTERNAL_SERVER_ERROR, "This server cannot upgrade");
         return Err(NotUpgraded { stream, response, error: Some(error) });
     }
     let refused = |stream, response| Err(NotUpgraded { stream, response, error: None });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_uring::net::TcpListener;
 use uproar_websocket::{
     ConnectError, ConnectOptions, Heartbeat, ListenOptions, Message, OpenSockets, Options, Refusal, Request,
-    Response, Status, Stream, connect, listen, receive_head, serve, upgrade,
+    Response, StatusCode, Stream, connect, listen, receive_head, serve, upgrade,
 };
 
 use crate::harness::{REQUEST, RawClient, beside, connected, echo, echo_server, run, url};
@@ -136,7 +136,7 @@ async fn guard(request: Request) {
     let is_ours = head.only_value("origin").is_none_or(|origin| origin == "https://ours");
     let name = head.only_value("authorization").and_then(|token| token.strip_prefix("Bearer "));
     let response = match (head.path(), is_ours, name.map(str::to_owned)) {
-        ("/page", ..) => Response::text(Status::OK, "a page"),
+        ("/page", ..) => Response::text(StatusCode::OK, "a page"),
         ("/chat", true, Some(name)) => {
             let peer = request.peer_address();
             if let Some(socket) = request.upgrade().await {
@@ -144,11 +144,11 @@ async fn guard(request: Request) {
             }
             return;
         }
-        ("/chat", ..) => Response::text(Status::FORBIDDEN, "no"),
-        ("/old", ..) => Response::empty(Status::FOUND).with_field("Location", "/page"),
+        ("/chat", ..) => Response::text(StatusCode::FORBIDDEN, "no"),
+        ("/old", ..) => Response::empty(StatusCode::FOUND).with_field("Location", "/page"),
         // An end without an answer.
         ("/nothing", ..) => return,
-        _ => Response::text(Status::NOT_FOUND, "nowhere"),
+        _ => Response::text(StatusCode::NOT_FOUND, "nowhere"),
     };
     request.respond(&response).await;
 }
@@ -224,7 +224,7 @@ fn a_client_that_does_not_take_its_response_is_given_up() {
         let server = serve("127.0.0.1:0", options, move |request| {
             let answered = answered.clone();
             async move {
-                let long = Response::new(Status::OK, "text/plain", vec![b'x'; 50_000_000].into());
+                let long = Response::new(StatusCode::OK, "text/plain", vec![b'x'; 50_000_000].into());
                 request.respond(&long).await;
                 answered.send(()).unwrap();
             }
