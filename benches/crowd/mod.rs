@@ -11,6 +11,7 @@ use uproar::hub::{self, Directory, PresencePolicy, ShardIndex};
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPlaces;
 use uproar::shard::{Arrival, Deadlines, Limits, Rate, Settings, Shard};
+use uproar_protocol::connection::KeepAlive;
 use uproar_ring::ConnectionId;
 use uproar_ring::{Completion, SendBatch, Submission};
 
@@ -39,8 +40,7 @@ impl Crowd {
                 rate: Rate { per_second: 0, burst: 0 },
             },
             deadlines: Deadlines {
-                ping_interval_ms: 30_000,
-                idle_timeout_ms: 120_000,
+                keep_alive: KeepAlive { ping_interval_ms: 30_000, idle_timeout_ms: 120_000 },
                 drain_timeout_ms: 10_000,
             },
             sign_in_timeout_ms: None,

@@ -85,6 +85,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
+use uproar_protocol::connection::KeepAlive;
 use uproar_ring::{Ring, Waker};
 
 use crate::accounts::{AccountError, Accounts, Verifier};
@@ -466,8 +467,10 @@ fn settings(config: &Config, index: ShardIndex) -> Settings {
             rate: Rate { per_second: config.rate, burst: config.burst },
         },
         deadlines: Deadlines {
-            ping_interval_ms: milliseconds(config.ping_interval),
-            idle_timeout_ms: milliseconds(config.idle_timeout),
+            keep_alive: KeepAlive {
+                ping_interval_ms: milliseconds(config.ping_interval),
+                idle_timeout_ms: milliseconds(config.idle_timeout),
+            },
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
         sign_in_timeout_ms: (config.auth == Auth::Required).then(|| milliseconds(config.handshake_timeout)),

@@ -10,7 +10,6 @@ use uproar_ring::ConnectionId;
 use uproar_ring::Frame;
 
 use super::Shard;
-use super::connection::Phase;
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{Refusal, UserDialect};
@@ -36,7 +35,7 @@ impl Shard {
     /// A message of this connection was not even taken. The answer stands where that to a message that is
     /// kept would: so its sender knows which one is meant.
     pub(super) fn handle_refused_message(&mut self, id: ConnectionId, now: Now) {
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         match user.dialect {
             UserDialect::Chat => {
                 let refusal = Direct::Error { message: Refusal::NotStored.to_string() };
@@ -48,7 +47,7 @@ impl Shard {
 
     /// A message of this connection was seen by the room and will not be kept.
     pub(super) fn handle_lost_message(&mut self, id: ConnectionId, place: Place, now: Now) {
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         match user.dialect {
             UserDialect::Chat => {
                 let refusal = Direct::Error { message: Refusal::NotStored.to_string() };
@@ -61,25 +60,25 @@ impl Shard {
 
     /// Queues an answer that leaves when the storage has spoken about the message at `place`.
     fn push_gate(&mut self, id: ConnectionId, place: Place, answer: Bytes, now: Now) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.phase != Phase::Open {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if !client.connection.is_open() {
             return;
         }
         self.metrics.messages_delivered.add(1);
-        if let Err(overflow) = connection.out.push_gate(place, Frame::new(answer)) {
+        if let Err(overflow) = client.push_gate(place, Frame::new(answer)) {
             self.evict(id, overflow, now);
         }
     }
 
     /// Lets an answer leave, or `other` in its place, and what is queued behind it.
     fn open_gate(&mut self, id: ConnectionId, place: Place, other: Option<Frame>) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let was_over_limit = connection.out.is_over_limit();
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let was_over_limit = client.is_over_limit();
         // Who is being closed has no gates any more.
-        if !connection.out.open(place, other) {
+        if !client.open_gate(place, other) {
             return;
         }
-        if was_over_limit && !connection.out.is_over_limit() {
+        if was_over_limit && !client.is_over_limit() {
             // So much waited for the disk that nothing was read from this connection.
             self.list_readable(id);
         }

@@ -8,7 +8,7 @@ use uproar_ring::ConnectionId;
 use uproar_ring::Frame;
 
 use super::Shard;
-use super::connection::{Connection, Session, TopicMembership};
+use super::client::{Client, Session, TopicMembership};
 use super::user::{Standing, User};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
@@ -51,9 +51,8 @@ impl Shard {
         self.metrics.tls_connections.add(usize::from(tls.is_some()));
         let has_ended = tls.as_ref().is_some_and(|tls| tls.peer_has_closed());
         let limits = &self.settings.limits;
-        let connection =
-            Connection::new(session, peer, Frame::new(greeting), tls, permit, limits, now.monotonic_ms);
-        let id = self.connections.insert(connection);
+        let client = Client::new(session, peer, Frame::new(greeting), tls, permit, limits, now.monotonic_ms);
+        let id = self.clients.insert(client);
         self.schedule(id);
         self.begin_session(id);
         if self.drain.is_some() {
@@ -74,11 +73,11 @@ impl Shard {
     /// Makes a new connection what it asked to be, or asks its home to.
     fn begin_session(&mut self, id: ConnectionId) {
         let origin = self.origin(id);
-        let connection = self.connections.at(id.index);
-        match &mut connection.session {
+        let client = self.clients.at(id.index);
+        match &mut client.session {
             Session::User(user) => match user.dialect {
                 UserDialect::Chat if matches!(user.standing, Standing::Stranger { .. }) => {
-                    connection.greet();
+                    client.greet();
                     self.mark_dirty(id);
                 }
                 UserDialect::Hub => self.request_names(id),
@@ -91,7 +90,7 @@ impl Shard {
                 self.request(home, Request::Subscribe { topic, origin });
             }
             Session::Echo => {
-                connection.greet();
+                client.greet();
                 self.mark_dirty(id);
             }
         }

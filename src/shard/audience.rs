@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use uproar_ring::ConnectionId;
 use uproar_ring::Frame;
 
-use super::connections::Connections;
+use super::client::Overflow;
+use super::clients::Clients;
 use super::names_pace::NamesPace;
-use super::out_queue::Overflow;
+
 use crate::dialect::{UserDialect, chat, hub};
 
 /// The golden section of 2^32. A place that moves by it is spread evenly over any number of members.
@@ -92,7 +93,7 @@ pub(super) struct FanOut {
 /// and a note for each member, whatever the frame's length.
 pub(super) fn fan_out(
     members: &Members,
-    connections: &mut Connections,
+    clients: &mut Clients,
     dirty: &mut VecDeque<ConnectionId>,
     frame: &Frame,
     except: Option<ConnectionId>,
@@ -103,16 +104,16 @@ pub(super) fn fan_out(
         if Some(slot) == except {
             continue;
         }
-        let connection = connections.at(slot);
-        match connection.out.push_in_order(frame.clone()) {
+        let client = clients.at(slot);
+        match client.push_in_order(frame.clone()) {
             Ok(()) => {
                 result.delivered += 1;
-                if !connection.is_dirty {
-                    connection.is_dirty = true;
-                    dirty.push_back(connections.id(slot));
+                if !client.is_dirty {
+                    client.is_dirty = true;
+                    dirty.push_back(clients.id(slot));
                 }
             }
-            Err(overflow) => result.overflowed.push((connections.id(slot), overflow)),
+            Err(overflow) => result.overflowed.push((clients.id(slot), overflow)),
         }
     }
     result

@@ -19,7 +19,7 @@ impl Shard {
         payload: &[u8],
         now: Now,
     ) -> Result<(), Refusal> {
-        let Some(user) = self.connections.user(id) else { return Ok(()) };
+        let Some(user) = self.clients.user(id) else { return Ok(()) };
         let is_stranger = matches!(user.standing, Standing::Stranger { .. });
         match chat::decode(kind, payload, self.settings.limits.message_bytes_max) {
             Ok(Some(Command::Auth(credentials))) => {
@@ -35,7 +35,7 @@ impl Shard {
 
     fn carry_out(&mut self, id: ConnectionId, command: Command, now: Now) -> Result<(), Refusal> {
         let origin = self.origin(id);
-        let Some(user) = self.connections.user(id) else { return Ok(()) };
+        let Some(user) = self.clients.user(id) else { return Ok(()) };
         // Input is read only while the user is in a room, so there is one.
         let RoomMembership::In { room, .. } = user.membership else { return Ok(()) };
         let (user_id, name) = (user.registered_id(), user.name.clone());
@@ -103,7 +103,7 @@ impl Shard {
     fn change_room(&mut self, id: ConnectionId, to: &str, after: Option<ResumePoint>) -> Result<(), Refusal> {
         let to = self.directory.find(to).ok_or_else(|| Refusal::UnknownRoom(to.to_owned()))?;
         let origin = self.origin(id);
-        let Some(user) = self.connections.user(id) else { return Ok(()) };
+        let Some(user) = self.clients.user(id) else { return Ok(()) };
         let RoomMembership::In { room, place } = user.membership else { return Ok(()) };
         let user_id = user.registered_id();
         let request = if to == room {

@@ -8,7 +8,7 @@ use uproar_ring::ConnectionId;
 use uproar_ring::Frame;
 
 use super::audience::{FanOut, fan_out};
-use super::connection::{Session, TopicMembership};
+use super::client::{Session, TopicMembership};
 use super::names_pace::{Listing, is_coming_or_going};
 use super::user::RoomMembership;
 use super::{Shard, work};
@@ -27,7 +27,7 @@ impl Shard {
             Delivery::Left { to } => self.handle_left(to.connection, now),
             Delivery::Publish(audience, publication) => self.publish(&audience, publication, now),
             Delivery::Members { to, members } => {
-                let Some(user) = self.connections.user(to.connection) else { return };
+                let Some(user) = self.clients.user(to.connection) else { return };
                 // It may have asked to leave since; the list was asked for before.
                 let (RoomMembership::In { room, .. } | RoomMembership::Leaving { from: room, .. }) =
                     user.membership
@@ -71,9 +71,9 @@ impl Shard {
     /// The home's answer to a join, or to a visit of one's own room.
     fn handle_joined(&mut self, id: ConnectionId, room: RoomIndex, snapshot: &Snapshot, now: Now) {
         // The connection may have ended while the answer was on its way; its leave followed the join.
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let greeting = connection.greeting.take();
-        let Session::User(user) = &mut connection.session else { return };
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let greeting = client.greeting.take();
+        let Session::User(user) = &mut client.session else { return };
         let name = self.directory.name(room);
         match user.membership {
             RoomMembership::Joining(asked) if asked == room => {
@@ -117,7 +117,7 @@ impl Shard {
 
     /// The old room's home has let go; the new one is asked, if there is one.
     fn handle_left(&mut self, id: ConnectionId, now: Now) {
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         let RoomMembership::Leaving { from, place, to, after } = user.membership else { return };
         user.membership = to.map_or(RoomMembership::None, RoomMembership::Joining);
         self.remove_from_room(id, from, place);
@@ -128,14 +128,14 @@ impl Shard {
     }
 
     fn handle_subscribed(&mut self, id: ConnectionId, topic: &Arc<str>) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let Session::Raw { membership: membership @ TopicMembership::Joining, .. } = &mut connection.session
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let Session::Raw { membership: membership @ TopicMembership::Joining, .. } = &mut client.session
         else {
             return;
         };
         let place = self.topics.entry(Arc::clone(topic)).or_default().insert(id.index);
         *membership = TopicMembership::In { place };
-        if let Some(greeting) = connection.greeting.take() {
+        if let Some(greeting) = client.greeting.take() {
             self.push_join(id, vec![greeting]);
         }
         self.list_readable(id);
@@ -153,7 +153,7 @@ impl Shard {
                     let frame = timed(frames::message(*kind, payload), &publication);
                     self.metrics.broadcasts.add(1);
                     self.metrics.frames_encoded.add(1);
-                    let result = fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
+                    let result = fan_out(members, &mut self.clients, &mut self.dirty, &frame, own);
                     self.end_fan_out(result, frame.len(), now);
                 }
             }
@@ -166,7 +166,7 @@ impl Shard {
         let Event::Room { room, event, names, timestamp } = &publication.event else { return };
         let name = self.directory.name(*room).clone();
         if let (Some(own), RoomEvent::Message(message)) = (own, event)
-            && self.connections.user(own).is_some_and(|user| user.dialect == UserDialect::Chat)
+            && self.clients.user(own).is_some_and(|user| user.dialect == UserDialect::Chat)
         {
             self.acknowledge(own, Place { room: *room, id: message.id }, *timestamp, now);
         }
@@ -200,7 +200,7 @@ impl Shard {
             self.is_send_awaited |= publication.timer.is_some();
             let frame = timed(bytes, publication);
             let members = self.rooms[room.get()].members(dialect);
-            let result = fan_out(members, &mut self.connections, &mut self.dirty, &frame, own);
+            let result = fan_out(members, &mut self.clients, &mut self.dirty, &frame, own);
             self.end_fan_out(result, frame.len(), now);
         }
     }
@@ -217,12 +217,12 @@ impl Shard {
             };
             // It may have left meanwhile, and its slot be somebody else's.
             let own = own.filter(|_| is_coming_or_going(event));
-            let own = own.filter(|&own| self.connections.get_mut(own).is_some());
+            let own = own.filter(|&own| self.clients.get_mut(own).is_some());
             self.metrics.broadcasts.add(1);
             self.metrics.frames_encoded.add(1);
             self.is_send_awaited |= publication.timer.is_some();
             let frame = timed(bytes, &publication);
-            let result = fan_out(&local.hub, &mut self.connections, &mut self.dirty, &frame, own);
+            let result = fan_out(&local.hub, &mut self.clients, &mut self.dirty, &frame, own);
             self.end_fan_out(result, frame.len(), now);
         }
     }
@@ -237,10 +237,10 @@ impl Shard {
 
     /// Takes a connection out of the members of a room.
     pub(super) fn remove_from_room(&mut self, id: ConnectionId, room: RoomIndex, place: u32) {
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         let dialect = user.dialect;
         if let Some(moved) = self.rooms[room.get()].members(dialect).remove(place, id.index)
-            && let Session::User(user) = &mut self.connections.at(moved).session
+            && let Session::User(user) = &mut self.clients.at(moved).session
             && let RoomMembership::In { place: its, .. } | RoomMembership::Leaving { place: its, .. } =
                 &mut user.membership
         {
@@ -256,7 +256,7 @@ impl Shard {
             self.topics.remove(topic);
         }
         if let Some(moved) = moved
-            && let Session::Raw { membership, .. } = &mut self.connections.at(moved).session
+            && let Session::Raw { membership, .. } = &mut self.clients.at(moved).session
         {
             *membership = TopicMembership::In { place };
         }
@@ -269,8 +269,8 @@ impl Shard {
         // A server that shuts down announces no leave: everybody goes.
         let is_announced = self.drain.is_none();
         let index = self.settings.index;
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        match &mut connection.session {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        match &mut client.session {
             Session::User(user) => {
                 let membership = std::mem::replace(&mut user.membership, RoomMembership::None);
                 let Some(user_id) = user.id else { return };

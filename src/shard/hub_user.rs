@@ -33,7 +33,7 @@ impl Shard {
         let origin = self.origin(id);
         let room = RoomIndex::GENERAL;
         let home = self.directory.home(room);
-        let Some(user) = self.connections.user(id) else { return Ok(()) };
+        let Some(user) = self.clients.user(id) else { return Ok(()) };
         // Input is read only while no answer is awaited, so it is in the room or was never there.
         let place = match user.membership {
             RoomMembership::In { place, .. } => Some(place),
@@ -82,7 +82,7 @@ impl Shard {
     pub(super) fn request_names(&mut self, id: ConnectionId) {
         let origin = self.origin(id);
         let room = RoomIndex::GENERAL;
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         user.awaits_snapshot = true;
         self.request(self.directory.home(room), Request::ListNames { room, origin });
     }
@@ -90,9 +90,9 @@ impl Shard {
     /// The home's answer to that.
     pub(super) fn handle_names(&mut self, id: ConnectionId, listed: &Arc<[MemberEntry]>, now: Now) {
         self.names_mut().update(listed);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let (peer, greeting) = (connection.peer, connection.greeting.take());
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let (peer, greeting) = (client.peer, client.greeting.take());
+        let Some(user) = self.clients.user(id) else { return };
         user.awaits_snapshot = false;
         match greeting {
             Some(greeting) => {
@@ -102,7 +102,7 @@ impl Shard {
             }
             None => {
                 let told = hub::names_told(self.names());
-                if let Some(user) = self.connections.user(id) {
+                if let Some(user) = self.clients.user(id) {
                     user.answers.charge(told.len(), now.monotonic_ms);
                 }
                 self.push(id, told, now);
@@ -122,9 +122,9 @@ impl Shard {
 
     /// Sends a hub client away that has said nothing for the idle timeout.
     pub(super) fn close_silent_hub(&mut self, id: ConnectionId, now: Now) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(client) = self.clients.get_mut(id) else { return };
         // Nothing may come before the answer to the upgrade.
-        connection.greet();
+        client.greet();
         let reason = "idle timeout";
         let told = hub::system(reason, self.names());
         self.push(id, told, now);

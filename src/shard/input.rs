@@ -8,10 +8,11 @@
 use std::mem;
 
 use bytes::Bytes;
-use uproar_protocol::frames::{self, MessageKind};
+use uproar_protocol::connection::Event;
+use uproar_protocol::frames::{self, MessageKind, Violation};
 use uproar_ring::ConnectionId;
 
-use super::connection::{Input, Phase, Session};
+use super::client::Session;
 use super::{Shard, work};
 use crate::clock::Now;
 use crate::hub::Request;
@@ -21,25 +22,24 @@ impl Shard {
     /// Takes bytes as they came from the socket.
     pub(super) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         self.metrics.received_bytes.add(bytes.len() as u64);
-        match self.connections.get_mut(id) {
+        match self.clients.get_mut(id) {
             None => {}
-            Some(connection) if connection.encryption.is_none() => self.handle_plaintext(id, bytes, now),
-            Some(_) => self.decrypt(id, bytes, now),
+            Some(client) if client.connection.is_encrypted() => self.decrypt(id, bytes, now),
+            Some(_) => self.handle_plaintext(id, bytes, now),
         }
     }
 
     /// Takes bytes that came through TLS.
     fn decrypt(&mut self, id: ConnectionId, ciphertext: &[u8], now: Now) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if !connection.is_reading() {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if !client.connection.is_reading() {
             return;
         }
-        let Some(encryption) = &mut connection.encryption else { return };
         let mut plaintext = mem::take(&mut self.scratch);
         plaintext.clear();
-        let outcome = encryption.decrypt(ciphertext, &mut plaintext);
-        let peer_has_closed = encryption.peer_has_closed();
-        if encryption.has_unsent() {
+        let outcome = client.connection.decrypt(ciphertext, &mut plaintext);
+        let peer_has_closed = client.connection.peer_has_closed_tls();
+        if client.connection.has_unsent_tls() {
             // An answer of TLS itself: new keys, say.
             self.mark_dirty(id);
         }
@@ -56,44 +56,44 @@ impl Shard {
 
     /// Takes bytes of the WebSocket.
     pub(super) fn handle_plaintext(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if !connection.is_reading() {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if !client.connection.is_reading() {
             return;
         }
-        connection.note_alive(now.monotonic_ms);
+        client.connection.note_alive(now.monotonic_ms);
         // What came before has its turn before this, be it of others; but a close frame has not to wait for them.
-        let is_in_line = connection.phase == Phase::Open && !self.readable.is_empty();
-        let has_to_wait = connection.has_pending() || is_in_line;
-        let read = if has_to_wait { 0 } else { self.read(id, bytes, now) };
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if read < bytes.len() && connection.is_reading() {
-            connection.keep(&bytes[read..]);
-            if connection.is_pause_due() {
+        let is_in_line = client.connection.is_open() && !self.readable.is_empty();
+        let has_to_wait = client.connection.has_pending() || is_in_line;
+        let read_bytes = if has_to_wait { 0 } else { self.read(id, bytes, now) };
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if read_bytes < bytes.len() && client.connection.is_reading() {
+            client.connection.keep(&bytes[read_bytes..]);
+            if client.connection.is_pause_due() {
                 self.mark_dirty(id);
             }
             self.list_readable(id);
         }
     }
 
-    /// Sees to it that a connection's input, or its end, is looked at, unless an answer is awaited that does so.
+    /// Sees to it that a client's input, or its end, is looked at, unless an answer is awaited that does so.
     pub(super) fn list_readable(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && !connection.is_readable
-            && !connection.is_awaiting()
+        if let Some(client) = self.clients.get_mut(id)
+            && !client.is_readable
+            && !client.is_awaiting()
         {
-            connection.is_readable = true;
+            client.is_readable = true;
             self.readable.push_back(id);
         }
     }
 
-    /// Gives each connection whose input waits its share, in turn, for as long as this turn may go on reading.
+    /// Gives each client whose input waits its share, in turn, for as long as this turn may go on reading.
     pub(super) fn read_in_turn(&mut self, now: Now) {
         while self.reading_left > 0
             && !self.is_congested()
             && let Some(id) = self.readable.pop_front()
         {
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.is_readable = false;
+            if let Some(client) = self.clients.get_mut(id) {
+                client.is_readable = false;
                 self.read_pending(id, now);
                 self.settle(now);
             }
@@ -103,13 +103,14 @@ impl Shard {
 
     /// Goes on with input that has waited.
     pub(super) fn read_pending(&mut self, id: ConnectionId, now: Now) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let pending = connection.take_pending();
-        let read = self.read(id, &pending, now);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.put_back(pending, read);
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let pending = client.connection.take_pending();
+        let read_bytes = self.read(id, &pending, now);
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.connection.put_back(pending, read_bytes);
+        let connection = &client.connection;
         let (has_pending, is_pause_due) = (connection.has_pending(), connection.is_pause_due());
-        let is_at_end = connection.is_at_end_of_stream;
+        let is_at_end = connection.is_at_end_of_stream();
         if is_pause_due {
             self.mark_dirty(id);
         }
@@ -123,51 +124,49 @@ impl Shard {
         }
     }
 
-    /// Reads messages and carries them out, until `bytes` are used up, the connection has had its share, or the rest
-    /// has to wait. Says how many bytes were read.
+    /// Reads messages and carries them out, until `bytes` are used up, the client has had its share, or the rest has to
+    /// wait. Says how many bytes were read.
     fn read(&mut self, id: ConnectionId, bytes: &[u8], now: Now) -> usize {
         let mut rest = bytes;
-        let mut replies = Vec::new();
         let begun = self.work;
         loop {
             let done = self.work - begun;
             let is_over = done >= work::SHARE_MAX.min(self.reading_left) || self.is_congested();
-            let Some(connection) = self.connections.get_mut(id) else { break };
-            match connection.phase {
-                Phase::Open if is_over || connection.is_awaiting() => break,
-                // Of a connection that is being closed only its close frame is of interest, and that asks nothing of
-                // others.
-                Phase::Open | Phase::Closing(_) => {}
-                Phase::Lingering(_) | Phase::Ended(_) => {
-                    rest = &[];
-                    break;
-                }
+            let Some(client) = self.clients.get_mut(id) else { break };
+            let was_open = client.connection.is_open();
+            if !client.connection.is_reading() {
+                rest = &[];
+                break;
+            }
+            // Of a closing connection only its close frame is of interest, and that asks nothing of others.
+            if was_open && (is_over || client.is_awaiting()) {
+                break;
             }
             let before = rest.len();
-            let input = connection.poll_input(&mut rest, &mut replies);
+            let event = client.connection.poll_event(&mut rest, now.monotonic_ms);
             self.work += work::input(before - rest.len());
-            let is_open = connection.phase == Phase::Open;
-            for reply in replies.drain(..) {
-                self.push_frame(id, reply, now);
-            }
-            match input {
-                None => break,
-                Some(Input::Control) => self.mark_dirty(id),
-                Some(Input::Message(kind, payload)) if is_open => {
-                    self.handle_message(id, kind, payload, now);
+            let Some(event) = event else { break };
+            match event {
+                Event::Control => self.mark_dirty(id),
+                // Sent before the peer saw our close frame.
+                Event::Text(_) | Event::Binary(_) if !was_open => {}
+                Event::Text(text) => {
+                    self.handle_message(id, MessageKind::Text, text.into_owned().into(), now);
                     // What it leads to here is part of what it costs.
                     self.settle(now);
                 }
-                // Sent before the peer saw our close frame.
-                Some(Input::Message(..)) => {}
-                Some(Input::Close) => self.handle_peer_close(id, now),
-                Some(Input::Violation { code, reason }) => {
-                    let end = match code {
-                        1007 => EndReason::InvalidUtf8,
-                        1009 => EndReason::TooBig,
+                Event::Binary(bytes) => {
+                    self.handle_message(id, MessageKind::Binary, bytes.into_owned().into(), now);
+                    self.settle(now);
+                }
+                Event::Closed(_) => self.handle_progress(id, was_open, EndReason::Closed),
+                Event::Failed(violation) => {
+                    let end = match violation {
+                        Violation::InvalidUtf8 => EndReason::InvalidUtf8,
+                        Violation::TooLong(_) => EndReason::TooBig,
                         _ => EndReason::ProtocolError,
                     };
-                    self.close_deaf(id, code, reason, end, now);
+                    self.handle_progress(id, was_open, end);
                 }
             }
         }
@@ -176,9 +175,9 @@ impl Shard {
     }
 
     fn handle_message(&mut self, id: ConnectionId, kind: MessageKind, payload: Bytes, now: Now) {
-        let connection = self.connections.at(id.index);
-        self.metrics.messages_received.with(connection.session.dialect()).add(1);
-        match &mut connection.session {
+        let client = self.clients.at(id.index);
+        self.metrics.messages_received.with(client.session.dialect()).add(1);
+        match &mut client.session {
             Session::Echo => self.push(id, frames::message(kind, &payload), now),
             Session::Raw { topic, .. } => {
                 let topic = topic.clone();

@@ -8,7 +8,7 @@
 //! - [`handshake`](crate::handshake) is where connections come from: accept, HTTP, upgrade.
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
 //! - [`event_loop`] does so over a ring and a mesh.
-//! - The rest is the state machine: `arrival` takes connections in, `encryption` is their TLS, `input` turns
+//! - The rest is the state machine: `arrival` takes clients in, `input` turns
 //!   received bytes into commands, within what `work` allows in a turn, `user`, `sign_in`, `moderation`, `chat` and `hub_user` carry them out, `deliveries` handles
 //!   what homes and other shards say, `acknowledgement` tells senders what became of their messages, `ending`
 //!   brings connections to their end.
@@ -17,17 +17,16 @@ mod acknowledgement;
 mod arrival;
 mod audience;
 mod chat;
-mod connection;
-mod connections;
+mod client;
+mod clients;
 mod deliveries;
-mod encryption;
 mod ending;
 pub mod event_loop;
+mod gates;
 mod hub_user;
 mod input;
 mod moderation;
 mod names_pace;
-mod out_queue;
 mod rate;
 mod sign_in;
 pub mod stage;
@@ -41,6 +40,7 @@ use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use uproar_protocol::connection::KeepAlive;
 use uproar_protocol::frames;
 use uproar_ring::ConnectionId;
 use uproar_ring::Frame;
@@ -55,10 +55,10 @@ use crate::hub::{
 use crate::metrics::ShardMetrics;
 pub use arrival::Arrival;
 use audience::{LocalRoom, Members};
-use connection::{Connection, Phase};
-use connections::Connections;
+use client::Client;
+use clients::Clients;
 use ending::Drain;
-pub use out_queue::GATED_LIMITS_MAX;
+pub use gates::GATED_LIMITS_MAX;
 pub use rate::Rate;
 use timers::Timers;
 
@@ -82,13 +82,11 @@ pub struct Limits {
     pub rate: Rate,
 }
 
-/// How long a connection may be silent.
+/// How long connections may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// Silence after which a ping is sent.
-    pub ping_interval_ms: u64,
-    /// Silence after which the connection is closed.
-    pub idle_timeout_ms: u64,
+    /// How long one may be silent.
+    pub keep_alive: KeepAlive,
     /// The time in which a shutdown must have closed everyone.
     pub drain_timeout_ms: u64,
 }
@@ -116,7 +114,7 @@ pub struct Settings {
 pub struct Shard {
     settings: Settings,
     directory: Directory,
-    connections: Connections,
+    clients: Clients,
     /// By room.
     rooms: Vec<LocalRoom>,
     topics: HashMap<Arc<str>, Members>,
@@ -164,7 +162,7 @@ impl Shard {
             homes: Homes::new(settings.index, &settings.rooms, directory, Arc::clone(&metrics)),
             settings,
             directory: directory.clone(),
-            connections: Connections::default(),
+            clients: Clients::default(),
             rooms: std::iter::repeat_with(LocalRoom::default).take(directory.room_count()).collect(),
             topics: HashMap::new(),
             timers: Timers::default(),
@@ -195,7 +193,7 @@ impl Shard {
     ///
     /// When somebody is here already.
     pub fn restore(&mut self, restored: &Restored) {
-        assert_eq!(self.connections.len(), 0, "Bug: somebody came before the history");
+        assert_eq!(self.clients.len(), 0, "Bug: somebody came before the history");
         self.is_durable = true;
         self.homes.restore(&restored.rooms);
         if let Some(last_author) = restored.last_author {
@@ -208,7 +206,7 @@ impl Shard {
         match completion {
             Completion::Received(id, bytes) => self.handle_received(id, bytes, now),
             Completion::EndOfStream(id) => self.handle_end_of_stream(id, now),
-            Completion::ReceiveFailed(id, error) => self.handle_lost(id, &error, now),
+            Completion::ReceiveFailed(id, error) => self.handle_lost(id, &error),
             Completion::Sent(id, batch, result) => self.handle_sent(id, batch, result, now),
             Completion::Closed(id) => self.handle_closed(id),
         }
@@ -254,19 +252,19 @@ impl Shard {
     #[must_use]
     pub fn poll_submission(&mut self) -> Option<Submission> {
         while let Some(&id) = self.dirty.front() {
-            let Some(connection) = self.connections.get_mut(id) else {
+            let Some(client) = self.clients.get_mut(id) else {
                 self.dirty.pop_front();
                 continue;
             };
-            match connection.next_submission(id, &mut self.scratch) {
+            match client.next_submission(id, &mut self.scratch) {
                 // A send may follow.
                 Ok(Some(submission @ (Submission::PauseReceive(_) | Submission::ResumeReceive(_)))) => {
                     return Some(submission);
                 }
                 Ok(submission) => {
-                    connection.is_dirty = false;
+                    client.is_dirty = false;
                     self.is_send_awaited |=
-                        matches!(submission, Some(Submission::Send(..))) && connection.awaits_send();
+                        matches!(submission, Some(Submission::Send(..))) && client.awaits_send();
                     self.dirty.pop_front();
                     if submission.is_some() {
                         return submission;
@@ -375,26 +373,26 @@ impl Shard {
     /// [`Frame::charged_bytes`].
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.connections.iter().map(|connection| connection.out.queued_bytes()).sum()
+        self.clients.iter().map(Client::queued_bytes).sum()
     }
 
     /// The most that one connection's out-queue is charged. It looks at every
     /// connection, and is there for whoever checks the invariant *everything bounded* from outside.
     #[must_use]
     pub fn longest_queue_bytes(&self) -> usize {
-        self.connections.iter().map(|connection| connection.out.queued_bytes()).max().unwrap_or(0)
+        self.clients.iter().map(Client::queued_bytes).max().unwrap_or(0)
     }
 
     /// The most bytes of one connection that wait to be read; see [`Shard::longest_queue_bytes`].
     #[must_use]
     pub fn most_pending_bytes(&self) -> usize {
-        self.connections.iter().map(Connection::pending_bytes).max().unwrap_or(0)
+        self.clients.iter().map(|client| client.connection.pending_bytes()).max().unwrap_or(0)
     }
 
     /// How many connections there are, those at their end included.
     #[must_use]
     pub fn connection_count(&self) -> usize {
-        self.connections.len()
+        self.clients.len()
     }
 
     /// How many rooms and topics are at home here.
@@ -467,16 +465,16 @@ impl Shard {
     /// Queues a message for one connection, past what waits for the disk; the connection is evicted when it
     /// does not fit.
     fn push(&mut self, id: ConnectionId, bytes: Bytes, now: Now) {
-        if self.connections.get_mut(id).is_some_and(|connection| connection.phase == Phase::Open) {
+        if self.clients.get_mut(id).is_some_and(|client| client.connection.is_open()) {
             self.metrics.messages_delivered.add(1);
             self.push_frame(id, Frame::new(bytes), now);
         }
     }
 
     fn push_frame(&mut self, id: ConnectionId, frame: Frame, now: Now) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(client) = self.clients.get_mut(id) else { return };
         self.work += work::frames(1, frame.len());
-        match connection.out.push(frame) {
+        match client.push(frame) {
             Ok(()) => self.mark_dirty(id),
             Err(overflow) => self.evict(id, overflow, now),
         }
@@ -484,13 +482,13 @@ impl Shard {
 
     /// As [`Shard::push`], for what has its place in the room's order.
     fn push_in_order(&mut self, id: ConnectionId, bytes: Bytes, now: Now) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.phase != Phase::Open {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if !client.connection.is_open() {
             return;
         }
         self.metrics.messages_delivered.add(1);
         self.work += work::frames(1, bytes.len());
-        match connection.out.push_in_order(Frame::new(bytes)) {
+        match client.push_in_order(Frame::new(bytes)) {
             Ok(()) => self.mark_dirty(id),
             Err(overflow) => self.evict(id, overflow, now),
         }
@@ -498,33 +496,33 @@ impl Shard {
 
     /// Queues what a join sends.
     fn push_join(&mut self, id: ConnectionId, frames: Vec<Frame>) {
-        if let Some(connection) = self.connections.get_mut(id) {
+        if let Some(client) = self.clients.get_mut(id) {
             self.work += frames.iter().map(|frame| work::frames(1, frame.len())).sum::<u64>();
-            connection.out.push_join(frames);
+            client.push_join(frames);
             self.mark_dirty(id);
         }
     }
 
     fn mark_dirty(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && !connection.is_dirty
+        if let Some(client) = self.clients.get_mut(id)
+            && !client.is_dirty
         {
-            connection.is_dirty = true;
+            client.is_dirty = true;
             self.dirty.push_back(id);
         }
     }
 
     /// Sees to it that the timers look at a connection in time.
     fn schedule(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let due_ms = connection.due_ms(&self.settings.deadlines);
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let due_ms = client.due_ms(&self.settings.deadlines.keep_alive);
         // An entry that comes earlier finds out by itself that it is too early.
-        if due_ms != u64::MAX && (connection.timer_ms == 0 || due_ms < connection.timer_ms) {
-            connection.timer_ms = due_ms;
+        if due_ms != u64::MAX && (client.timer_ms == 0 || due_ms < client.timer_ms) {
+            client.timer_ms = due_ms;
             self.timers.schedule(due_ms, id);
-            let connections = &mut self.connections;
-            self.timers.shrink(2 * connections.len(), |due_ms, id| {
-                connections.get_mut(id).is_some_and(|connection| connection.timer_ms == due_ms)
+            let clients = &mut self.clients;
+            self.timers.shrink(2 * clients.len(), |due_ms, id| {
+                clients.get_mut(id).is_some_and(|client| client.timer_ms == due_ms)
             });
         }
     }

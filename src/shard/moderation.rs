@@ -27,7 +27,7 @@ impl Shard {
         measure: Option<Measure>,
     ) -> Result<(), Refusal> {
         let origin = self.origin(id);
-        let Some(user) = self.connections.user(id) else { return Ok(()) };
+        let Some(user) = self.clients.user(id) else { return Ok(()) };
         if user.standing != (Standing::SignedIn { is_admin: true }) {
             return Err(Refusal::PermissionDenied);
         }

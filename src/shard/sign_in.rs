@@ -5,7 +5,6 @@ use std::sync::Arc;
 use uproar_ring::ConnectionId;
 
 use super::Shard;
-use super::connection::Phase;
 use super::user::{RoomMembership, Standing};
 use crate::accounts::{Attempt, Credentials, Verdict};
 use crate::clock::Now;
@@ -25,16 +24,16 @@ impl Shard {
     /// Has a user's name and password verified. What it says meanwhile waits, and nobody else does.
     pub(super) fn sign_in(&mut self, id: ConnectionId, credentials: Credentials) {
         let ticket = self.origin(id);
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         user.awaits_verdict = true;
-        let address = self.connections.at(id.index).peer.ip();
+        let address = self.clients.at(id.index).peer.ip();
         self.attempts.push_back(Attempt { ticket, address, credentials });
     }
 
     /// Does what the verdict on a user's attempt leads to.
     pub(super) fn handle_verdict(&mut self, id: ConnectionId, verdict: Verdict, now: Now) {
-        let is_open = self.connections.get_mut(id).is_some_and(|connection| connection.phase == Phase::Open);
-        let Some(user) = self.connections.user(id) else { return };
+        let is_open = self.clients.get_mut(id).is_some_and(|client| client.connection.is_open());
+        let Some(user) = self.clients.user(id) else { return };
         user.awaits_verdict = false;
         // Of those who are about to be closed nobody enters a room any more.
         if !is_open || self.is_hushed {
@@ -63,7 +62,7 @@ impl Shard {
     /// Makes a user the one that it has proved to be.
     fn grant(&mut self, id: ConnectionId, new_name: Arc<str>, is_admin: bool, now: Now) {
         let origin = self.origin(id);
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         user.standing = Standing::SignedIn { is_admin };
         user.name = Arc::clone(&new_name);
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, now);
@@ -80,7 +79,7 @@ impl Shard {
     /// Takes a newcomer to the first room.
     pub(super) fn enter(&mut self, id: ConnectionId) {
         self.register(id);
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         user.membership = RoomMembership::Joining(RoomIndex::GENERAL);
         self.request_join(id, RoomIndex::GENERAL, None);
     }

@@ -119,7 +119,7 @@ impl Shard {
     /// It comes ahead of the user's first join: who hears of that may answer at once.
     pub(super) fn register(&mut self, id: ConnectionId) {
         let origin = self.origin(id);
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         debug_assert_eq!(user.id, None, "registered twice");
         let user_id = self.directory.users().register(origin);
         user.id = Some(user_id);
@@ -131,13 +131,13 @@ impl Shard {
     /// A user of this shard, once it has been welcomed and until it goes.
     pub(super) fn find_user(&mut self, user: UserId) -> Option<(ConnectionId, &mut User)> {
         let at = self.directory.users().find(user).filter(|at| at.shard == self.settings.index)?;
-        let user = self.connections.user(at.connection).filter(|user| user.welcomed)?;
+        let user = self.clients.user(at.connection).filter(|user| user.welcomed)?;
         Some((at.connection, user))
     }
 
     pub(super) fn request_join(&mut self, id: ConnectionId, room: RoomIndex, after: Option<ResumePoint>) {
         let origin = self.origin(id);
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         let &mut User { dialect, ref name, connected_at, .. } = user;
         let (user, name) = (user.registered_id(), Arc::clone(name));
         let wants_names = dialect == UserDialect::Hub;
@@ -154,7 +154,7 @@ impl Shard {
         now: Now,
     ) {
         let rate = self.settings.limits.rate;
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         user.last_message_ms = now.monotonic_ms;
         let outcome = if !user.bucket.take(rate, now.monotonic_ms) {
             Err(Refusal::TooMany)
@@ -171,7 +171,7 @@ impl Shard {
 
     /// Tells a user why something had no effect.
     pub(super) fn refuse(&mut self, id: ConnectionId, refusal: &Refusal, now: Now) {
-        let Some(user) = self.connections.user(id) else { return };
+        let Some(user) = self.clients.user(id) else { return };
         let message = match user.dialect {
             UserDialect::Chat => chat::direct(&Direct::Error { message: refusal.to_string() }, now),
             UserDialect::Hub => hub::system(&refusal.to_string(), self.names()),

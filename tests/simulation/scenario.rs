@@ -3,6 +3,7 @@
 
 use uproar::hub::{self, PresencePolicy, ShardIndex};
 use uproar::shard::{Deadlines, Limits, Rate, Settings};
+use uproar_protocol::connection::KeepAlive;
 use uproar_ring::Frame;
 
 use crate::random::Random;
@@ -74,8 +75,7 @@ impl Scenario {
         let ping_interval_ms = *random.pick(&[200, 2_000, 30_000]);
         let limits = Limits { message_bytes_max: 4_096, frame_bytes_max, queue_bytes_max, rate };
         let deadlines = Deadlines {
-            ping_interval_ms,
-            idle_timeout_ms: ping_interval_ms * 4,
+            keep_alive: KeepAlive { ping_interval_ms, idle_timeout_ms: ping_interval_ms * 4 },
             drain_timeout_ms: *random.pick(&[500, 3_000, 10_000]),
         };
         let presence = match random.below(6) {

@@ -7,6 +7,7 @@
 //! all of it where the bytes are encrypted.
 
 pub mod authority;
+pub mod connection;
 pub mod field;
 pub mod frames;
 pub mod head;

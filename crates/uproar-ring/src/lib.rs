@@ -34,5 +34,5 @@ pub use options::Options;
 pub use ring::{Counts, Ring};
 pub use set_up::retrying_enomem;
 pub use shared_bytes::Frame;
-pub use submission::{BATCH_FRAMES_MAX, CloseMode, Completion, SendBatch, Submission};
+pub use submission::{BATCH_FRAMES_MAX, CloseMode, Completion, Frames, SendBatch, Submission};
 pub use waker::Waker;

@@ -21,10 +21,12 @@ pub struct SendBatch {
     head_offset: usize,
 }
 
+/// The frames of a [`SendBatch`].
 #[derive(Debug)]
-enum Frames {
+pub enum Frames {
     /// The usual case has no allocation.
     One(Frame),
+    /// Several, in the order in which they leave.
     Many(VecDeque<Frame>),
 }
 
@@ -46,6 +48,12 @@ impl SendBatch {
         assert!((1..=BATCH_FRAMES_MAX).contains(&frames.len()), "a batch of {} frames", frames.len());
         debug_assert!(head_offset < frames[0].len());
         Self { frames: Frames::Many(frames), head_offset }
+    }
+
+    /// The frames, and how many bytes of the first have left already.
+    #[must_use]
+    pub fn into_parts(self) -> (Frames, usize) {
+        (self.frames, self.head_offset)
     }
 
     /// How many frames there are.

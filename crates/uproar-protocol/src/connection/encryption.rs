@@ -1,40 +1,38 @@
-//! TLS between a connection's out-queue and its socket.
+//! TLS between a connection's queue and its socket.
 //!
-//! What waits stays in the out-queue, as plaintext that is shared with everybody else it goes to. Only what
-//! is about to leave is encrypted, and kept until it has left: [`SEALED_BYTES_MAX`] at most, however much
-//! waits behind it. A connection with nothing under way holds no buffer.
+//! Waiting bytes stay in the queue, as plaintext that may be shared with other connections. Only the bytes that are about
+//! to leave are encrypted, and kept until they have left: [`SEALED_BYTES_MAX`] at most, however much waits behind them. A
+//! connection with nothing under way holds no buffer.
 
 use std::fmt;
 
-use uproar_protocol::tls::{Error, TlsStream};
-use uproar_ring::Frame;
-use uproar_ring::SendBatch;
-
-use super::out_queue::OutQueue;
+use super::batch::{Batch, Entries};
+use super::send_queue::SendQueue;
+use crate::tls::{Error, TlsStream};
 
 /// The most plaintext that is encrypted at a time: four full records, and as much as the kernel takes for a
 /// connection without having sent it.
 const SEALED_BYTES_MAX: usize = 64 * 1024;
 
-/// What a connection over TLS has besides its out-queue. At most one of its sends is under way.
-pub(super) struct Encryption {
+/// The TLS of a connection, beside its queue. At most one of its sends is under way.
+pub(super) struct Encryption<B> {
     stream: TlsStream,
-    /// The batch that was last encrypted, and how much of it was. The queue counts it, and its frames are kept,
-    /// until the ciphertext has left.
-    sealed: Option<(SendBatch, usize)>,
+    /// The batch that was last encrypted, and how many of its bytes were. The queue counts it, and it is kept, until the
+    /// ciphertext has left.
+    sealed: Option<(Batch<B>, usize)>,
     /// The rest of ciphertext whose send was short.
-    resumed: Option<SendBatch>,
-    /// True exactly while ciphertext is with the ring.
+    resumed: Option<Batch<B>>,
+    /// True exactly while ciphertext is under way.
     is_sending: bool,
 }
 
-impl fmt::Debug for Encryption {
+impl<B> fmt::Debug for Encryption<B> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Encryption").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
-impl Encryption {
+impl<B: AsRef<[u8]> + From<Vec<u8>>> Encryption<B> {
     /// Goes on where a handshake has ended.
     pub(super) fn new(stream: TlsStream) -> Self {
         assert!(!stream.is_handshaking(), "Bug: a connection came ahead of its handshake");
@@ -76,9 +74,9 @@ impl Encryption {
     /// When nothing can be encrypted any more.
     pub(super) fn next_batch(
         &mut self,
-        out: &mut OutQueue,
+        out: &mut SendQueue<B>,
         scratch: &mut Vec<u8>,
-    ) -> Result<Option<SendBatch>, Error> {
+    ) -> Result<Option<Batch<B>>, Error> {
         if self.is_sending {
             return Ok(None);
         }
@@ -91,14 +89,14 @@ impl Encryption {
                 outcome?;
             }
             let sealed = self.stream.poll_transmit();
-            ciphertext = sealed.map(|bytes| SendBatch::one(Frame::new(bytes.into()), 0));
+            ciphertext = sealed.map(|bytes| Batch::new(Entries::One(B::from(bytes)), 0));
         }
         self.is_sending = ciphertext.is_some();
         Ok(ciphertext)
     }
 
     /// Takes back a batch of which `sent` bytes have left.
-    pub(super) fn handle_sent(&mut self, out: &mut OutQueue, batch: SendBatch, sent: usize) {
+    pub(super) fn handle_sent(&mut self, out: &mut SendQueue<B>, batch: Batch<B>, sent: usize) {
         self.is_sending = false;
         self.resumed = batch.advance(sent);
         if self.resumed.is_none()
@@ -122,13 +120,13 @@ impl Encryption {
 }
 
 /// The first `bytes` of a batch in one piece.
-fn beginning<'a>(batch: &'a SendBatch, bytes: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+fn beginning<'a, B: AsRef<[u8]>>(batch: &'a Batch<B>, bytes: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
     let first = batch.slice(0);
     if first.len() >= bytes {
         return &first[..bytes];
     }
     scratch.clear();
-    for index in 0..batch.frame_count() {
+    for index in 0..batch.entry_count() {
         let slice = batch.slice(index);
         scratch.extend_from_slice(&slice[..slice.len().min(bytes - scratch.len())]);
     }
@@ -139,12 +137,17 @@ fn beginning<'a>(batch: &'a SendBatch, bytes: usize, scratch: &'a mut Vec<u8>) -
 mod tests {
     use std::fs;
 
+    use bytes::Bytes;
+
     use super::*;
-    use uproar_protocol::tls::ServerName;
-    use uproar_protocol::tls::config::{self, Sessions, Trust};
+    use crate::connection::QueueLimits;
+    use crate::tls::ServerName;
+    use crate::tls::config::{self, Sessions, Trust};
+
+    const OVERHEAD: usize = 192;
 
     /// A connection of a shard behind its handshake, and its client.
-    fn connected() -> (Encryption, TlsStream) {
+    fn connected() -> (Encryption<Bytes>, TlsStream) {
         let directory = tempfile::tempdir().unwrap();
         let [chain, key] = ["chain.pem", "key.pem"].map(|name| directory.path().join(name));
         let own = rcgen::generate_simple_self_signed(["chat.example".to_owned()]).unwrap();
@@ -162,16 +165,21 @@ mod tests {
         (Encryption::new(server), client)
     }
 
-    fn queue(frames: &[&[u8]]) -> OutQueue {
-        let mut out = OutQueue::new(1 << 20);
+    fn queue(frames: &[&[u8]]) -> SendQueue<Bytes> {
+        let mut out = SendQueue::new(QueueLimits { charged_bytes_max: 1 << 20, overhead_bytes: OVERHEAD });
         for frame in frames {
-            out.push(Frame::new(frame.to_vec().into())).unwrap();
+            out.push(frame.to_vec().into()).unwrap();
         }
         out
     }
 
     /// Sends all there is, so many bytes at a time, and returns what the client hears.
-    fn send(from: &mut Encryption, out: &mut OutQueue, to: &mut TlsStream, bytes_max: usize) -> Vec<u8> {
+    fn send(
+        from: &mut Encryption<Bytes>,
+        out: &mut SendQueue<Bytes>,
+        to: &mut TlsStream,
+        bytes_max: usize,
+    ) -> Vec<u8> {
         let mut heard = Vec::new();
         while let Some(batch) = from.next_batch(out, &mut Vec::new()).unwrap() {
             assert!(from.next_batch(out, &mut Vec::new()).unwrap().is_none(), "one send at a time");
@@ -188,7 +196,7 @@ mod tests {
         let mut out = queue(&[b"one ", b"two ", b"three"]);
         let batch = encryption.next_batch(&mut out, &mut Vec::new()).unwrap().unwrap();
         assert_eq!(batch.remaining_bytes(), 5 + 13 + 1 + 16);
-        assert_eq!(out.queued_bytes(), 3 * Frame::OVERHEAD_BYTES + 13, "it counts until it has left");
+        assert_eq!(out.queued_bytes(), 3 * OVERHEAD + 13, "it counts until it has left");
         let mut heard = Vec::new();
         client.handle_received(batch.slice(0), &mut heard).unwrap();
         encryption.handle_sent(&mut out, batch, 5 + 13 + 1 + 16);
@@ -213,7 +221,7 @@ mod tests {
         let mut scratch = Vec::new();
         let batch = encryption.next_batch(&mut out, &mut scratch).unwrap().unwrap();
         assert!((SEALED_BYTES_MAX..SEALED_BYTES_MAX + 4 * 22 + 1).contains(&batch.remaining_bytes()));
-        assert_eq!((out.queued_bytes(), scratch.capacity()), (2 * Frame::OVERHEAD_BYTES + 600_000, 0));
+        assert_eq!((out.queued_bytes(), scratch.capacity()), (2 * OVERHEAD + 600_000, 0));
     }
 
     #[test]
@@ -221,7 +229,7 @@ mod tests {
         let (mut encryption, mut client) = connected();
         let mut out = queue(&[&[b'a'; 100_000], &[b'b'; 100_000]]);
         let batch = encryption.next_batch(&mut out, &mut Vec::new()).unwrap().unwrap();
-        out.truncate(Frame::new((&b"the end"[..]).into()));
+        out.truncate((&b"the end"[..]).into());
         let mut heard = Vec::new();
         client.handle_received(batch.slice(0), &mut heard).unwrap();
         let sent = batch.remaining_bytes();
