@@ -1,4 +1,4 @@
-"""Judges what the Autobahn test suite has found: every case must pass strictly.
+"""Checks the results of the Autobahn test suite: every case must pass strictly.
 
     autobahn.py INDEX.json... [--table=FILE --commit=COMMIT]
 """
@@ -13,7 +13,7 @@ SECTIONS = {
     "6": "UTF-8", "7": "closing", "9": "long messages, many messages", "10": "automatic fragmentation",
 }
 NAMES = {"server": "the server's `/echo`", "library": "the library's server", "library-client": "the library's client"}
-# "Informational" cases have no right answer: how soon a peer that breaks off is left, say.
+# "Informational" cases have no right answer, such as how soon a failed connection is closed.
 PASSED = {"OK", "INFORMATIONAL"}
 
 
@@ -52,9 +52,9 @@ def main():
     print(f"autobahn: all {total} cases pass strictly")
     if table := options.get("table"):
         pathlib.Path(table).write_text(
-            "# Conformance\n\nWhat the [Autobahn test suite](https://github.com/crossbario/autobahn-testsuite) "
-            f"says, release 0.8.2, of commit {options['commit']}: cases that passed strictly. "
-            "`scripts/autobahn --table` has written this. Cases 12 and 13 are about compression, which is not spoken here.\n\n" + "\n".join(rows) + "\n")
+            "# Conformance\n\nCases of the [Autobahn test suite](https://github.com/crossbario/autobahn-testsuite), "
+            f"release 0.8.2, that pass strictly at commit {options['commit']}. Written by `scripts/autobahn --table`. "
+            "Cases 12 and 13 test compression, which is not supported.\n\n" + "\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":

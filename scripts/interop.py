@@ -1,17 +1,15 @@
-"""Reads saved runs with Python's hdrhistogram, and compares what it finds with run.json and run.hgrm.
+"""Reads saved runs with Python's hdrhistogram, and compares the result with run.json and run.hgrm.
 
     interop.py DIR...
 
-Two things that the package does differently from HdrHistogram itself (the Java library, whose form
-loadgen writes) are allowed for, and nothing else:
+loadgen writes the format of HdrHistogram itself, the Java library. Two differences of the package are allowed:
 
 - Steps. Within each half of the distance to 100 %, HdrHistogram's percentile iterator has steps of the
   same size. The package leaves out the rounding that makes it so, and its steps shrink from line to line.
 - The footer. The package prints the standard deviation in unscaled units, and "TotalCount", with decimals,
   where HdrHistogram prints "Total count", without.
 
-And one thing that loadgen does on purpose: six decimals, since milliseconds with three of them would hide
-what histograms of nanoseconds know.
+And one of loadgen, on purpose: six decimals instead of three, because its histograms count nanoseconds.
 """
 
 import io
@@ -85,7 +83,7 @@ def compare_summary(where, histogram, summary):
     values.append(("max", histogram.get_max_value(), summary["max_ns"], summary["undelivered"] > 0))
     for name, found, expected, at_least in values:
         if at_least:
-            # A lower bound must not be rounded up: it is the time waited, within the same bucket.
+            # A lower bound must not be rounded up: it is the time waited so far, within the same bucket.
             found, expected = (histogram.get_lowest_equivalent_value(value) for value in (found, expected))
         elif name in ("p50", "p99") and summary["count"] % 100 == 0:
             check(where, f"{name} by the package", histogram.get_value_at_percentile(float(name[1:])), expected)
@@ -94,7 +92,7 @@ def compare_summary(where, histogram, summary):
 
 def compare_distribution(where, histogram, text):
     printed = io.BytesIO()
-    # Only how many decimals are printed depends on it.
+    # It only sets the number of printed decimals.
     histogram.significant_figures = DECIMALS
     histogram.output_percentile_distribution(printed, NS_PER_MS)
     lines = printed.getvalue().decode().splitlines()

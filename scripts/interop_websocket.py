@@ -1,4 +1,4 @@
-"""Lets the chat server, and the library's servers and clients, speak with those of other implementations.
+"""Connects the chat server, and the library's servers and clients, with other implementations.
 
     interop_websocket.py EXAMPLES UPROAR CERTIFICATES
 """
@@ -29,7 +29,7 @@ def check(name, found, expected):
 
 @contextlib.contextmanager
 def program(*command):
-    """A server that says where it listens, as `listening on URL`; its address for WebSockets."""
+    """Starts a server that prints `listening on URL`, and yields its WebSocket URL."""
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
     watchdog = threading.Timer(4 * PATIENCE, process.kill)
     watchdog.start()
@@ -54,8 +54,8 @@ def trust():
 
 
 def python_client(url):
-    """The close code. With asyncio: the package's threads set a timeout while another one reads from TLS, and
-    Python then now and then takes the time for over."""
+    """The close code. Uses asyncio: the package's threads set a timeout while another thread reads from TLS, and
+    Python then sometimes takes it for expired."""
     return asyncio.run(asyncio.wait_for(converse(url), PATIENCE))
 
 
@@ -74,7 +74,7 @@ async def converse(url):
 
 
 def curl(url, *arguments):
-    """The first line of the answer. An upgraded connection goes on until curl's time runs out."""
+    """The first line of the answer. An upgraded connection stays open until curl times out."""
     done = subprocess.run(["curl", "--silent", "--include", "--http1.1", "--max-time", "2", "--cacert",
                            CERTIFICATES / "ca.pem", *arguments, url], capture_output=True, timeout=PATIENCE)
     return done.stdout.split(b"\r\n")[0].decode()

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 PROGRAMS = "limit", "uproar", "baseline"
-# What is compared with what.
+# The pairs that are compared.
 RATIOS = ("uproar", "limit"), ("baseline", "limit"), ("uproar", "baseline")
-# A core that was busy for so many times what the process was billed for had something else to do: the kernel's
-# own work is a fifth or so.
+# If a core was busy for so many times the process time, something else ran on it: the kernel's own work is about a
+# fifth.
 FOREIGN_SHARE = 2.0
-# Two figures for each delivery, and what they are of.
+# The two figures for each delivery, and their titles.
 COSTS = ("core_us", "whole core"), ("process_us", "process")
 
 
@@ -27,10 +27,10 @@ def read(path):
     user, system = server["cpu"]["user_us"], server["cpu"]["system_us"]
     before, connected = server["resident_before_connect"], server["resident_connected"]
     cores = server["cores"]
-    # CPU time is what it is when a message was sent late; anything else that spoils a run spoils it too.
+    # Late sends do not affect CPU time; all other reasons for INVALID do.
     failed = [gate for gate in run["validity"]["gates"] if not gate["passed"] and gate["name"] != "send_lag"]
     reasons = [gate["finding"] for gate in failed]
-    # Where loadgen worked on it, too, it is no cost of the server's.
+    # If loadgen worked on the core, too, its time is not the server's cost.
     if cores is None or cores["shared_with_loadgen"] or cores["whole_machine"]:
         reasons.append("the server had no core of its own")
     return {
@@ -49,12 +49,12 @@ def spread(values, unit, digits=2):
 
 
 def summary(directory):
-    """Prints the tables; says whether there was something to compare in each dialect."""
+    """Prints the tables. True if each dialect has something to compare."""
     return all([table(directory, dialect) for dialect in ("raw", "chat")])
 
 
 def table(directory, dialect):
-    # Each round with the runs that count, by program.
+    # For each round, the runs that count, by program.
     measured, rounds = set(), {}
     for path in directory.glob(f"{dialect}-*/run.json"):
         _, number, program = path.parent.name.split("-")

@@ -1,6 +1,6 @@
 """The servers that scripts/compare-peers compares: how each is built and started, and its version.
 
-Each runs on one core. How a peer is set up, and why, stands at the top of its source under benches/peers.
+Each runs on one core. The source of each peer under benches/peers begins with its settings and their reasons.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ STOP_SECONDS = 5
 
 
 class Failure(Exception):
-    """Something that ends the comparison; the text says what to do."""
+    """Ends the comparison; the text says what to do."""
 
 
 def uproar(binary, shards=1):
     def command(port):
-        # The peers have no limit on messages a second either. Shards that are not pinned keep to the server's core
-        # like its other threads: taskset has put the process there.
+        # Without a rate limit, because the peers have none. Unpinned shards stay on the server's core, too: taskset
+        # has put the process there.
         where = ["--cores", str(SERVER_CORE)] if shards == 1 else ["--shards", str(shards)]
         return [binary, "--listen", f"127.0.0.1:{port}", *where, "--rate", "0"]
     return command
@@ -38,7 +38,7 @@ def peer(name):
 
 
 def servers(baseline):
-    """Every server there is: its name, and what gives the command that runs it on a port."""
+    """All servers by name, each with a function from a port to the command that runs it."""
     commands = {
         "uproar": uproar(TARGET / "release" / "uproar"),
         "uproar-2-shards": uproar(TARGET / "release" / "uproar", 2),
@@ -52,7 +52,7 @@ def servers(baseline):
     return commands
 
 
-# With the crates that say most about their speed.
+# Each with the crates that determine its speed.
 RUST_PEERS = {
     "axum": ["axum", "tokio"],
     "tokio-tungstenite": ["tokio-tungstenite", "tokio"],
@@ -62,7 +62,7 @@ RUST_PEERS = {
 
 
 def tools(names):
-    """The programs that are needed to build and run these servers."""
+    """The programs needed to build and run these servers."""
     needed = {"uwebsockets": ["cc", "g++"], "ws": ["node", "npm"]}
     return ["cargo", "taskset", *(tool for name in names for tool in needed.get(name, []))]
 
@@ -79,7 +79,7 @@ def build(names):
     if "library" in names:
         step("cargo", "build", "--quiet", "--release", "-p", "uproar", "--example", "echo")
     for name in filter(RUST_PEERS.__contains__, names):
-        # One at a time: built together, they would get the features of each other's dependencies.
+        # One at a time: cargo would unify the features of their dependencies.
         step("cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", PEERS / "Cargo.toml",
              "--target-dir", TARGET / "peers", "-p", f"peer-{name}")
     if "uwebsockets" in names:
@@ -89,7 +89,7 @@ def build(names):
 
 
 def build_uwebsockets():
-    """Compiles it as its own build.c and the Makefile of uSockets do, without TLS and zlib."""
+    """Compiles it like its own build.c and the Makefile of uSockets, without TLS and zlib."""
     binary = TARGET / "peers" / "release" / "peer-uwebsockets"
     package = PEERS / "uwebsockets"
     changed = max((package / name).stat().st_mtime for name in ("server.cpp", "Cargo.lock"))
@@ -130,11 +130,11 @@ def version(name, commands):
         return said(commands[name](0)[0], "--version")
     if name in RUST_PEERS:
         lock = (PEERS / "Cargo.lock").read_text()
-        # The peers themselves are not listed, and of several versions of a crate, the last is the newest.
+        # The last of several versions of a crate is the newest.
         versions = dict(re.findall(r'name = "([^"]+)"\nversion = "([^"]+)"', lock))
         return ", ".join(f"{crate} {versions[crate]}" for crate in RUST_PEERS[name])
     if name == "uwebsockets":
-        # Of the version of libuwebsockets-sys that its Cargo.toml pins; the sources do not name their own.
+        # The version in libuwebsockets-sys, which Cargo.toml pins; the sources do not contain it.
         return f"uWebSockets 20.58.0, {said('g++', '--version').splitlines()[0]}"
     if name == "ws":
         return f"ws {installed_ws()}, node {said('node', '--version')}"
@@ -143,7 +143,7 @@ def version(name, commands):
 
 @contextlib.contextmanager
 def running(name, commands, log):
-    """A fresh server on its core that accepts connections; it is stopped in any case. Yields its process and port."""
+    """Starts a server on its core, waits until it accepts connections, yields its process id and port, and stops it."""
     port = free_port()
     command = ["taskset", "--cpu-list", str(SERVER_CORE), *commands[name](port)]
     environment = {**os.environ, "NODE_ENV": "production"}
@@ -151,7 +151,7 @@ def running(name, commands, log):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
     try:
         await_listening(name, process, port, log)
-        # taskset has become the server.
+        # taskset has replaced itself with the server.
         yield process.pid, port
     finally:
         process.terminate()

@@ -1,15 +1,15 @@
-"""What scripts/compare-peers reads from the runs of several rounds: which of them count, their medians, a table."""
+"""Reads the runs of scripts/compare-peers: decides which count, and makes a table of medians."""
 
 import statistics
 
 from peers import Failure
 
-# What loadgen's lateness spoils: nothing that is compared.
+# Failed checks that do not affect what is compared.
 TOLERATED = {"send_lag"}
-# A server with one of these is no server to compare.
+# A server with one of these is not compared.
 WRONG = "altered", "duplicates", "disorder", "misdelivered", "id_conflicts", "server_errors"
-# A core that was busy for so many times what the process was billed for had something else to do: the kernel's own
-# work is a fifth or so.
+# If a core was busy for so many times the process time, something else ran on it: the kernel's own work is about a
+# fifth.
 FOREIGN_SHARE = 2.0
 STOLEN_SHARE_MAX = 0.01
 
@@ -19,7 +19,7 @@ def quantile_ms(summary, quantile):
 
 
 class Run:
-    """What one run.json says."""
+    """The figures of one run.json."""
 
     def __init__(self, run, name):
         deliveries, server = run["deliveries"], run["server"]
@@ -29,7 +29,7 @@ class Run:
             raise Failure(f"{name}: {', '.join(wrong)}")
         failed = [gate for gate in run["validity"]["gates"] if not gate["passed"]]
         self.is_late = any(gate["name"] in TOLERATED for gate in failed)
-        # Why it does not count.
+        # Why the run does not count.
         self.reasons = [gate["finding"] for gate in failed if gate["name"] not in TOLERATED]
         if cores is None or cores["shared_with_loadgen"] or cores["whole_machine"]:
             self.reasons.append("the server had no core of its own")
@@ -66,7 +66,7 @@ class Run:
 
 
 class JoinRun(Run):
-    """A crowd that joined, and the echo beside it."""
+    """A crowd of clients that joined, and the echo beside it."""
 
     def __init__(self, crowd, echo, name):
         wrong = [f"{run['deliveries'][what]} {what}" for run in (crowd, echo) for what in WRONG
@@ -79,7 +79,7 @@ class JoinRun(Run):
             self.reasons.append(f"{connections['ready']} of {wanted} clients joined")
         self.reasons += [gate["finding"] for gate in echo["validity"]["gates"]
                          if not gate["passed"] and gate["name"] not in TOLERATED]
-        # The crowd has no warm-up, so its run begins when the last one has joined.
+        # The crowd has no warm-up, so its run begins when its last client has joined.
         joined = crowd["started_unix_seconds"]
         begin = joined - connections["seconds"]
         at, beside, before = echo["started_unix_seconds"], [], []
@@ -114,8 +114,8 @@ COSTS = [
     ("p99, ms", "p99", 3),
     ("carried/s", "carried", 0),
 ]
-# What a server sets aside before anybody connects is not in the memory per connection, but in the total. Neither has
-# the kernel's memory for sockets, which is the same for all.
+# Memory that a server reserves before clients connect counts only in the total. The kernel's memory for sockets, the
+# same for all servers, counts in neither.
 MEMORY = [("KiB a connection", "idle", 1), ("MiB in total", "resident", 1)]
 JOINS = [
     ("all joined, s", "joined", 2),
@@ -138,12 +138,12 @@ def counting(runs):
 
 
 def reference(name):
-    """What a server's figures are held against: a build of uproar for another build, and else uproar."""
+    """The server to compare with: uproar, with as many shards if it is another build."""
     return name.replace("baseline", "uproar") if name.startswith("baseline") else "uproar"
 
 
 def ratio(runs, name, key):
-    """How the reference's figure stands to this server's, each round by itself."""
+    """The reference's figure divided by this server's, round by round."""
     other = reference(name)
     if name == other or other not in runs:
         return "-"
@@ -153,14 +153,14 @@ def ratio(runs, name, key):
 
 
 def table(title, runs, columns):
-    """The lines of a table: medians of the runs that count, with the least and the most."""
+    """The lines of a table: medians of the runs that count, with minimum and maximum."""
     first = columns[0]
     rows = [[title, *(name for name, *_ in columns), f"uproar ÷ it, {first[0].split(',')[0]}", "runs that count"]]
     for name, taken in runs.items():
         valid = counting(taken)
         late = sum(run.is_late for run in valid)
         verdict = f"{len(valid)} of {len(taken)}" + (f", {late} late" if late else "")
-        # What was carried can be told of all runs.
+        # "carried" is known for all runs.
         cells = [cell(taken if key == "carried" else valid, key, digits) for _, key, digits in columns]
         rows.append([name, *cells, ratio(runs, name, first[1]), verdict])
     widths = [max(map(len, column)) for column in zip(*rows)]

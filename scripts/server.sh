@@ -1,7 +1,7 @@
-# Starting and stopping a server for a measurement. Sourced by the scripts beside it.
+# Starts and stops a server for a measurement. Sourced by other scripts.
 #
-# A server here is any program that prints "listening on http://ADDRESS:PORT" and answers
-# GET /healthz with 200; or https, and then it answers what is not TLS with 400.
+# A server is any program that prints "listening on http://ADDRESS:PORT" and answers GET /healthz with 200. With
+# https, it answers plain HTTP with 400.
 
 SERVER_PID=
 SERVER_SCHEME=
@@ -19,7 +19,7 @@ need_commands() {
   done
 }
 
-# A server of 10,000 clients needs as many descriptors, and so does who plays the clients.
+# A server with 10,000 clients needs as many descriptors, and so does loadgen.
 raise_descriptor_limit() {
   ulimit -Sn "$(ulimit -Hn)" || true
 }
@@ -61,7 +61,7 @@ is_healthy() {
   esac
 }
 
-# Asks the server to stop, and insists after a while.
+# Asks the server to stop, and kills it after a while.
 stop_server() {
   [[ -n $SERVER_PID ]] || return 0
   local pid=$SERVER_PID deadline=$((SECONDS + 15))
