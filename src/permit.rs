@@ -3,32 +3,33 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use crate::address::AddressPermit;
 
 /// The places that all shards share. Cloning it gives another handle to the same places.
 #[derive(Clone, Debug)]
 pub struct ClientPlaces {
-    taken: Arc<AtomicUsize>,
+    free: Arc<Semaphore>,
     clients_max: usize,
 }
 
 impl ClientPlaces {
     /// This many places, all of them free.
+    ///
+    /// # Panics
+    ///
+    /// When it is more than [`Semaphore::MAX_PERMITS`], which no machine has descriptors for.
     #[must_use]
     pub fn new(clients_max: usize) -> Self {
-        Self { taken: Arc::new(AtomicUsize::new(0)), clients_max }
+        Self { free: Arc::new(Semaphore::new(clients_max)), clients_max }
     }
 
     /// Takes a place; `None` when all are taken.
     #[must_use]
     pub fn acquire(&self) -> Option<ClientPermit> {
-        // Relaxed: the count guards nothing but itself.
-        self.taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                (taken < self.clients_max).then_some(taken + 1)
-            })
-            .ok()?;
-        Some(ClientPermit { taken: Arc::clone(&self.taken), address: None, shard: None })
+        let place = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(ClientPermit { _place: place, _address: None, _shard: None })
     }
 
     /// How many places there are.
@@ -40,40 +41,33 @@ impl ClientPlaces {
     /// How many places are taken.
     #[must_use]
     pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+        self.clients_max - self.free.available_permits()
     }
 }
 
 /// One client's place, free again when this is dropped.
 #[derive(Debug)]
 pub struct ClientPermit {
-    taken: Arc<AtomicUsize>,
+    _place: OwnedSemaphorePermit,
     /// Its part in the count of its address.
-    address: Option<AddressPermit>,
+    _address: Option<AddressPermit>,
     /// Its part in the count of its shard.
-    shard: Option<ShardPermit>,
+    _shard: Option<ShardPermit>,
 }
 
 impl ClientPermit {
     /// Has the client count for its address for as long as it has its place.
     #[must_use]
     pub fn counted_by(mut self, address: AddressPermit) -> Self {
-        self.address = Some(address);
+        self._address = Some(address);
         self
     }
 
     /// Has the client count for its shard for as long as it has its place.
     #[must_use]
     pub fn counted_on(mut self, shard: ShardPermit) -> Self {
-        self.shard = Some(shard);
+        self._shard = Some(shard);
         self
-    }
-}
-
-impl Drop for ClientPermit {
-    fn drop(&mut self) {
-        let taken_before = self.taken.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(taken_before > 0, "Bug: a place was given back twice");
     }
 }
 
@@ -86,7 +80,7 @@ impl ShardLoad {
     /// Counts a connection.
     #[must_use]
     pub fn enter(&self) -> ShardPermit {
-        // Relaxed, as above.
+        // Relaxed: the count guards nothing but itself.
         self.0.fetch_add(1, Ordering::Relaxed);
         ShardPermit(Arc::clone(&self.0))
     }
