@@ -6,21 +6,23 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tracing::warn;
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls::ServerConfig;
 
+use super::error::ServerError;
 use super::listener::Listener;
-use super::{Common, Ending, Report, ServerError};
-use crate::address::{AddressLimits, AddressRefusal};
-use crate::config::{self, Auth};
+use super::thread_context::{Report, ThreadContext};
+use crate::address::{self, AddressLimits, AddressRefusal};
+use crate::config::{self, Auth, Config};
 use crate::handshake::origin::OriginPolicy;
 use crate::handshake::{Acceptor, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake};
 use crate::hub::Directory;
 use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
 use crate::page;
 use crate::permit::{ClientPermit, ClientPlaces};
+use crate::preflight::Capacity;
 
 /// How nice an acceptor is (setpriority(2)) where it has to share a core with a shard: while both want it, it gets a
 /// quarter (weights of 335 and 1,024, sched(7)). Messages of those who are connected come ahead of those who connect, and
@@ -28,6 +30,15 @@ use crate::permit::{ClientPermit, ClientPlaces};
 /// too, handshakes are still done within their time. SCHED_BATCH would not do that: it wakes a thread up later, and
 /// leaves its share as it is.
 const NICENESS: i32 = 5;
+
+/// The clients of an address where nothing else is said: a quarter of all, but no more than an office with several
+/// windows each has, and no less than a household.
+const ADDRESS_CLIENTS_MAX: usize = 1_000;
+const ADDRESS_CLIENTS_MIN: usize = 64;
+
+/// The least connections of an address that are not yet upgraded or answered, which is a sixteenth of all otherwise: a
+/// browser opens six at once, and each is done after a round trip or two.
+const ADDRESS_HANDSHAKES_MIN: usize = 64;
 
 /// What all acceptors are started with.
 #[derive(Clone)]
@@ -43,20 +54,19 @@ pub(super) struct AcceptorsStart {
 
 /// Starts a thread for each acceptor.
 pub(super) fn spawn_acceptors(
-    common: &Common,
+    context: &ThreadContext,
     start: &AcceptorsStart,
     listener: &Listener,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
-    let count = common.config.acceptor_count();
+    let count = context.config.acceptor_count();
     let mut threads = Vec::new();
     for index in 0..count {
         let failed = move |source| ServerError::Acceptor { acceptor: index, source };
         let listener = listener.handle().map_err(failed)?;
-        let (common, start) = (common.clone(), start.clone());
+        let (context, start) = (context.clone(), start.clone());
         let run = move || {
-            let panicked = failed(io::Error::other("its thread has panicked"));
-            let ending = Ending { report: common.report.clone(), outcome: Err(panicked) };
-            ending.finish(run(index, count, common, start, listener).map_err(failed));
+            let end = context.report_end(failed(io::Error::other("its thread has panicked")));
+            end.report(run(index, count, context, start, listener).map_err(failed));
         };
         threads.push(thread::Builder::new().name(format!("acceptor-{index}")).spawn(run).map_err(failed)?);
     }
@@ -67,11 +77,11 @@ pub(super) fn spawn_acceptors(
 fn run(
     index: usize,
     count: usize,
-    common: Common,
+    context: ThreadContext,
     start: AcceptorsStart,
     listener: std::net::TcpListener,
 ) -> io::Result<()> {
-    let Common { config, directory, report, .. } = common;
+    let ThreadContext { config, directory, reports, .. } = context;
     if let Some(cores) = &config.acceptor_cores {
         config::pin(cores)?;
     }
@@ -103,16 +113,28 @@ fn run(
         metrics: start.metrics,
     };
     let acceptor = Acceptor::new(Rc::new(services), start.hand_over, start.intake, limits);
-    let drained = report.clone();
-    let serving = acceptor.serve(listener, move || tell(&drained, Report::AcceptorDrained));
-    tell(&report, Report::Ready);
-    drop(report);
+    let drained = reports.clone();
+    let serving = acceptor.serve(listener, move || drained.send(Report::AcceptorDrained(index)));
+    reports.send(Report::Ready);
+    drop(reports);
     runtime.block_on(serving)
 }
 
-/// It fails when the main thread has given up already.
-fn tell(main: &mpsc::UnboundedSender<Report>, report: Report) {
-    let _ = main.send(report);
+/// What each address may have.
+pub(super) fn address_limits(config: &Config, capacity: Capacity) -> address::Limits {
+    let clients_max = config
+        .max_clients_per_address
+        .unwrap_or_else(|| (capacity.max_clients / 4).clamp(ADDRESS_CLIENTS_MIN, ADDRESS_CLIENTS_MAX));
+    address::Limits {
+        clients_max,
+        upgrades_max: config.connect_rate_per_address,
+        // Without a limit on its clients, an address stands for many: a proxy.
+        handshakes_max: match clients_max {
+            0 => 0,
+            _ => (capacity.pending_max / 16).max(ADDRESS_HANDSHAKES_MIN),
+        },
+        unlimited: config.no_limit_for.clone(),
+    }
 }
 
 /// What an acceptor knows of the rest of the server.

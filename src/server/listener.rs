@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::ServerError;
+use super::error::ServerError;
 use crate::preflight::BACKLOG_WANTED;
 
 /// Unsent bytes that the kernel takes for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)). The rest stays in

@@ -110,7 +110,7 @@ pub(crate) struct Around<'a> {
     pub(crate) storage: &'a mut Option<Storage>,
     pub(crate) now: Now,
     pub(crate) pace: Pace,
-    /// True once a shard has begun to close everyone.
+    /// True while a shard may close everyone, behind a shutdown's stages.
     pub(crate) is_draining: bool,
 }
 
@@ -207,7 +207,9 @@ impl Host {
             if self.shard.accepts_requests() { around.count(self.mailbox.requests.len()) } else { 0 };
         let receipts = around.storage.as_ref().map_or(0, |storage| storage.receipts_for(self.index));
         let receipts = around.count(receipts);
-        let admissions = around.count(self.admissions.len());
+        // The event loop admits everyone who is there. Between stages it is as if some had come later.
+        let admissions =
+            if stage.is_some() { self.admissions.len() } else { around.count(self.admissions.len()) };
         let (now, now_ms) = (around.now, around.now.monotonic_ms);
         let is_due = turn::due_ms(&self.shard, now_ms).is_some_and(|due_ms| due_ms <= now_ms);
         // A wake-up is among the completions of the turn, whatever it was that brought it.
@@ -240,14 +242,14 @@ impl Host {
             requests,
             receipts,
             index: self.index,
-            is_closing: self.progress.begun() >= Stage::Draining,
+            is_closing: false,
             outcome: Ok(()),
         };
         if let Some(stage) = stage {
             self.progress.begin(stage, &mut self.shard, &mut outside, now);
         }
         outside.deliveries = deliveries;
-        outside.is_closing = self.progress.begun() >= Stage::Draining;
+        outside.is_closing = self.progress.begun() >= Stage::Draining && outside.around.is_draining;
         turn::run(&mut self.shard, &mut outside, now);
         outside.outcome?;
         self.links.check_deadlines(&self.shard)?;

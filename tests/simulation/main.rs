@@ -17,6 +17,7 @@ mod links;
 mod random;
 mod record;
 mod scenario;
+mod shutdown;
 mod socket;
 mod storage;
 mod trace;

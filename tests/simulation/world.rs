@@ -14,6 +14,7 @@ use crate::host::{Around, Host, Mailbox, Pace};
 use crate::random::Random;
 use crate::record::Record;
 use crate::scenario::Scenario;
+use crate::shutdown::Shutdown;
 use crate::storage::Storage;
 use crate::trace::Trace;
 use crate::violation::{Checked, Violation, ensure, violated};
@@ -42,10 +43,7 @@ struct World<'a> {
     now_ms: u64,
     /// Turns so far: each has a second of its own, so that no two of them make broadcasts that are alike.
     turns: u64,
-    /// Where the server wants its shards to be.
-    stage: Stage,
-    /// How many shards have reached it.
-    reached: usize,
+    shutdown: Shutdown,
     trace: &'a mut Trace,
 }
 
@@ -69,6 +67,7 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
     let hosts = (0..usize::from(scenario.shards))
         .map(|index| Host::new(index, &scenario, &directory, metrics.shard(index), storage.as_ref()))
         .collect();
+    let shutdown = Shutdown::draw(&scenario, &mut random);
     let mut world = World {
         scenario,
         random,
@@ -80,8 +79,7 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
         storage,
         now_ms: 1,
         turns: 0,
-        stage: Stage::Serving,
-        reached: 0,
+        shutdown,
         trace,
     };
     for _ in 0..world.scenario.steps {
@@ -143,6 +141,9 @@ impl World<'_> {
 
     fn connect(&mut self) {
         if self.clients.len() >= self.scenario.arrivals_max {
+            return;
+        }
+        if !self.shutdown.hands_over(&mut self.random) {
             return;
         }
         let Some(permit) = self.places.acquire() else { return };
@@ -212,8 +213,10 @@ impl World<'_> {
             (outcome, host.poll_reached(others, around))
         });
         if let Some(stage) = reached {
-            self.trace.note([index, 3, self.reached], || format!("shard {index} has reached {stage:?}"));
-            self.reached += 1;
+            self.trace.note([index, 3, 1], || format!("shard {index} has reached {stage:?}"));
+            let left = self.hosts[index].admissions.len();
+            ensure!(Settled, left == 0 || self.shutdown.is_cut_short, "{left} connections were left out");
+            self.shutdown.handle_stage_reached(index, stage);
         }
         self.check_places()?;
         outcome
@@ -245,7 +248,7 @@ impl World<'_> {
             storage: &mut self.storage,
             now,
             pace,
-            is_draining: self.stage >= Stage::Draining,
+            is_draining: self.shutdown.is_settled(),
         };
         let outcome = action(&mut self.hosts[index], &mut others, &mut around);
         for (to, mailbox) in others.into_iter().enumerate() {
@@ -458,6 +461,7 @@ impl World<'_> {
             }
         }
         for _ in 0..TIMERS_MAX {
+            self.shutdown.handle_time(self.now_ms);
             self.settle()?;
             if self.hosts.iter().all(|host| host.shard.connection_count() == 0) {
                 return Ok(());
@@ -483,39 +487,46 @@ impl World<'_> {
         for client in self.clients.iter_mut().filter(|client| client.is_talking()) {
             client.speak(&mut self.record, &self.scenario, self.trace.step, &mut self.random);
         }
-        while self.stage < Stage::Draining {
-            self.stage = self.stage.next();
-            self.reached = 0;
-            let patience = self.random.below(STAGE_STEPS_MAX);
-            let mut steps = 0;
-            while self.reached < self.hosts.len() && self.stage < Stage::Draining || !self.has_begun() {
-                if self.random.percent(15) {
-                    self.begin_stage()?;
-                } else if steps < patience {
-                    self.step()?;
-                } else {
-                    let index = self.random.below(self.hosts.len());
-                    self.trace.step += 1;
-                    while self.fall_asleep(index) {}
-                    self.turn(index, Pace::Eager)?;
-                    self.commit(Pace::Eager);
-                }
-                steps += 1;
-                ensure!(Settled, steps < ROUNDS_MAX, "{:?} is never reached", self.stage);
+        self.shutdown.begin(self.now_ms);
+        let mut stage = self.shutdown.stage;
+        let mut patience = self.random.below(STAGE_STEPS_MAX);
+        let mut steps = 0;
+        while self.shutdown.stage < Stage::Draining || !self.has_begun() {
+            if self.random.percent(15) {
+                self.begin_stage()?;
+            } else if self.random.percent(2) {
+                self.shutdown.drain_acceptor(&mut self.random);
+            } else if steps < patience {
+                self.step()?;
+            } else {
+                let index = self.random.below(self.hosts.len());
+                self.trace.step += 1;
+                while self.fall_asleep(index) {}
+                self.turn(index, Pace::Eager)?;
+                self.commit(Pace::Eager);
+                self.shutdown.drain_acceptor(&mut self.random);
+            }
+            self.shutdown.handle_time(self.now_ms);
+            steps += 1;
+            ensure!(Settled, steps < ROUNDS_MAX, "{stage:?} is never reached");
+            if self.shutdown.stage != stage {
+                stage = self.shutdown.stage;
+                (steps, patience) = (0, self.random.below(STAGE_STEPS_MAX));
             }
         }
         Ok(())
     }
 
     fn has_begun(&self) -> bool {
-        self.hosts.iter().all(|host| host.progress.begun() == self.stage)
+        self.hosts.iter().all(|host| host.progress.begun() >= Stage::Draining)
     }
 
     /// Tells one of the shards of the stage that it should be in.
     fn begin_stage(&mut self) -> Checked {
         let index = self.random.below(self.hosts.len());
-        if self.hosts[index].progress.begun() != self.stage {
-            let stage = self.stage;
+        // A shard that stops would end here. The model's shards first close everyone, however late that is.
+        let stage = self.shutdown.stage.min(Stage::Draining);
+        if self.hosts[index].progress.begun() != stage {
             self.trace.note([index, 3, 0], || format!("shard {index} begins {stage:?}"));
             self.turn_in(index, Some(stage), Pace::Random)?;
         }
@@ -524,6 +535,9 @@ impl World<'_> {
 
     /// What a shutdown promises.
     fn check_shut_down(&self) -> Checked {
+        if self.shutdown.is_cut_short {
+            return Ok(());
+        }
         for client in self.clients.iter().filter(|client| client.is_shut_down()) {
             client.check_shut_down(&self.record).map_err(|violation| of_client(client.number, violation))?;
         }
@@ -546,6 +560,7 @@ impl World<'_> {
         for host in &self.hosts {
             let metrics = &host.metrics;
             let index = host.index;
+            ensure!(NothingLeft, host.admissions.is_empty(), "shard {index} has not admitted everyone");
             ensure!(NothingLeft, host.links.slots.is_empty(), "shard {index} has not let go of a slot");
             ensure!(NothingLeft, host.shard.queued_bytes() == 0, "bytes are queued for nobody");
             ensure!(NothingLeft, host.shard.writes_unanswered() == 0, "writes have no receipt");
@@ -574,7 +589,9 @@ impl World<'_> {
         let users = self.directory.users().len();
         ensure!(NothingLeft, users == 0, "{users} users who have gone can be looked up");
         ensure!(NothingLeft, self.places.taken() == 0, "{} places are taken", self.places.taken());
-        if self.stage == Stage::Serving {
+        if self.shutdown.stage > Stage::Serving {
+            self.shutdown.check_end()?;
+        } else {
             for room in self.directory.rooms() {
                 let online = self.directory.online(room);
                 ensure!(OneLeave, online == 0, "{online} are still in {}", self.directory.name(room));

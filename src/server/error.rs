@@ -1,0 +1,60 @@
+//! Why a server does not start, or does not end well.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::accounts::AccountError;
+use crate::certificate::CertificateError;
+use crate::storage::{DatabaseError, DirectoryError};
+
+/// Why the server did not start, or did not end well.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; {advice}")]
+    Listen { address: SocketAddr, source: io::Error, advice: &'static str },
+    /// A shard's thread could not be started or has failed.
+    #[error("shard {shard} failed: {source}")]
+    Shard { shard: u16, source: io::Error },
+    /// An acceptor's thread could not be started or has failed.
+    #[error("acceptor {acceptor} failed: {source}")]
+    Acceptor { acceptor: usize, source: io::Error },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] DirectoryError),
+    /// The accounts cannot be used.
+    #[error(transparent)]
+    Accounts(#[from] AccountError),
+    /// Users must sign in, and there are no accounts.
+    #[error(
+        "--auth required, but there is no account in {}; add one with: uproar user add NAME --admin --data {}",
+        data.display(),
+        data.display()
+    )]
+    NoAccounts { data: PathBuf },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The history cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The thread that writes the history has failed.
+    #[error("the storage has failed: its thread has panicked")]
+    Storage,
+    /// A thread did not end when it was told to.
+    #[error(
+        "not everything has stopped in time, and history.db may not be closed; what was acknowledged is kept: \
+         see that the disk works"
+    )]
+    NotStopped,
+    /// A second signal cut the shutdown short.
+    #[error("stopped by a second signal")]
+    Interrupted,
+    /// Signals or threads could not be set up.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+}

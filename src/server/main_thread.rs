@@ -1,0 +1,280 @@
+//! The main thread: starts the others, and carries signals, their reports and the time to the [`Coordinator`], and what
+//! it wants done to them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+use uproar_ring::Waker;
+
+use super::acceptors::{AcceptorsStart, address_limits, spawn_acceptors};
+use super::error::ServerError;
+use super::listener::Listener;
+use super::shards::spawn_shards;
+use super::shutdown::{Action, Coordinator, Exit, Notice};
+use super::thread_context::{Report, Reports, ThreadContext};
+use crate::address::AddressLimits;
+use crate::certificate::{Certificate, CertificateFiles};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::handshake::{HandOver, Intake};
+use crate::hub::Directory;
+use crate::metrics::Metrics;
+use crate::permit::ClientPlaces;
+use crate::preflight::Capacity;
+use crate::shard::stage::Stage;
+use crate::storage::{DataDirectory, HISTORY_FILE, HistoryFile, HistoryWriter, StorageLink};
+
+/// Runs the server until it is told to stop. `announce` is called once, when every shard and every
+/// acceptor serves.
+///
+/// # Errors
+///
+/// [`ServerError`]: what failed, and what to do about it.
+pub fn run(
+    config: &Config,
+    capacity: Capacity,
+    announce: impl FnOnce(SocketAddr),
+) -> Result<(), ServerError> {
+    // This thread only waits, but not on a core that was left to another program.
+    config.placement.confine()?;
+    // Held until every shard has ended.
+    let data = config.data.as_deref().map(DataDirectory::lock).transpose()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(config, capacity, data.as_ref(), announce))
+}
+
+/// Starts everything, and leads it to its end.
+async fn serve(
+    config: &Config,
+    capacity: Capacity,
+    data: Option<&DataDirectory>,
+    announce: impl FnOnce(SocketAddr),
+) -> Result<(), ServerError> {
+    let signals = Signals::take_over()?;
+    let (tls_in_use, tls) = watch::channel(None);
+    let certificate =
+        CertificateFiles::of(config).map(|files| Certificate::open(files, tls_in_use)).transpose()?;
+    let shards =
+        u16::try_from(config.placement.shards()).expect("Bug: the configuration allows fewer shards");
+    let directory = Directory::new(&config.rooms, shards);
+    // Ahead of the listener, so that nobody is let in whose messages could not be kept.
+    let history = data
+        .map(|data| HistoryFile::open(&data.path().join(HISTORY_FILE), &directory, config.history))
+        .transpose()?;
+    if let Some((_, restored)) = &history {
+        directory.restore(&restored.rooms);
+    }
+    let listener = Listener::open(config.listen)?;
+    let address = listener.address()?;
+    let (intake, intake_seen) = watch::channel(Intake::Open);
+    let (reports, reports_received) = Reports::new();
+    let places = ClientPlaces::new(capacity.max_clients);
+    let acceptors = config.acceptor_count();
+    let metrics = Metrics::new(usize::from(shards), acceptors, places.clone());
+    let wakers = (0..shards).map(|_| Waker::new()).collect::<io::Result<Vec<_>>>()?;
+    let (stage, stage_seen) = ShardStage::new(wakers.clone());
+    let (hand_over, admissions) = HandOver::new(config.placement.cores(), &wakers);
+    let acceptors_start = AcceptorsStart {
+        hand_over,
+        intake: intake_seen,
+        pending_max: capacity.pending_max,
+        places,
+        addresses: AddressLimits::new(address_limits(config, capacity)),
+        metrics: metrics.clone(),
+        tls,
+    };
+    let clock = Clock::start();
+    let context = ThreadContext {
+        config: config.clone(),
+        directory,
+        metrics: metrics.clone(),
+        clock,
+        stage: stage_seen,
+        reports,
+    };
+    let mut threads = Vec::new();
+    let (restored, links) = match history {
+        None => (None, Vec::new()),
+        Some((file, restored)) => {
+            let (thread, links) = spawn_storage(file, &context, wakers.clone())?;
+            threads.push(thread);
+            (Some(restored), links)
+        }
+    };
+    threads.extend(spawn_shards(&context, &wakers, admissions, restored.as_ref(), links)?);
+    threads.extend(spawn_acceptors(&context, &acceptors_start, &listener)?);
+    // The last report is that of the last thread.
+    drop((context, acceptors_start));
+    let ready = Ready { waiting_for: usize::from(shards) + acceptors, announce: Some(|| announce(address)) };
+    let controls = Controls { stage, intake, listener, metrics };
+    let drain_timeout_ms = config.drain_timeout.as_millis() as u64;
+    let coordinator = Coordinator::new(usize::from(shards), acceptors, drain_timeout_ms);
+    lead(coordinator, controls, clock, signals, reports_received, ready, certificate.as_ref()).await?;
+    for thread in threads {
+        thread.join().map_err(|_| io::Error::other("a thread has panicked"))?;
+    }
+    Ok(())
+}
+
+/// Drives the coordinator until it says how the server ends.
+async fn lead(
+    mut coordinator: Coordinator<ServerError>,
+    controls: Controls,
+    clock: Clock,
+    mut signals: Signals,
+    mut reports: mpsc::UnboundedReceiver<Report>,
+    mut ready: Ready<impl FnOnce()>,
+    certificate: Option<&Certificate>,
+) -> Result<(), ServerError> {
+    loop {
+        while let Some(action) = coordinator.poll_action() {
+            if let Some(exit) = controls.carry_out(action) {
+                return match exit {
+                    Exit::Complete => Ok(()),
+                    Exit::Interrupted => Err(ServerError::Interrupted),
+                    Exit::NotStopped => Err(ServerError::NotStopped),
+                    Exit::Failed(error) => Err(error),
+                };
+            }
+        }
+        let now_ms = || clock.now().monotonic_ms;
+        let due_ms = coordinator.next_due_ms();
+        let pause = Duration::from_millis(due_ms.unwrap_or(0).saturating_sub(now_ms()));
+        tokio::select! {
+            () = tokio::time::sleep(pause), if due_ms.is_some() => coordinator.handle_timeout(now_ms()),
+            _ = signals.interrupt.recv() => coordinator.handle_signal(now_ms()),
+            _ = signals.terminate.recv() => coordinator.handle_signal(now_ms()),
+            _ = signals.hangup.recv() => match certificate {
+                Some(certificate) => certificate.reload(),
+                None => info!("SIGHUP ignored: TLS is not configured, see --tls-cert"),
+            },
+            report = reports.recv() => match report {
+                Some(Report::Ready) => ready.count(),
+                Some(Report::AcceptorDrained(acceptor)) => coordinator.handle_acceptor_drained(acceptor),
+                Some(Report::StageReached(shard, stage)) => coordinator.handle_stage_reached(shard, stage),
+                Some(Report::Ended(Err(error))) => coordinator.handle_failure(error),
+                Some(Report::Ended(Ok(()))) => {}
+                None => coordinator.handle_all_ended(),
+            },
+        }
+    }
+}
+
+/// Starts the thread that writes to the disk. It ends when every shard has dropped its link.
+fn spawn_storage(
+    file: HistoryFile,
+    context: &ThreadContext,
+    shards: Vec<Waker>,
+) -> Result<(JoinHandle<()>, Vec<StorageLink>), ServerError> {
+    let metrics = Arc::clone(context.metrics.storage());
+    let (writer, links) = HistoryWriter::new(file, &context.directory, shards, metrics);
+    let end = context.report_end(ServerError::Storage);
+    let thread = thread::Builder::new().name("storage".to_owned());
+    let thread = thread.spawn(move || end.report(writer.run().map_err(ServerError::from)))?;
+    Ok((thread, links))
+}
+
+/// The signals that a server takes over.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// By default it ends the process; a program that has a terminal, or a supervisor that has every service read its
+    /// files again, means something else.
+    hangup: Signal,
+}
+
+impl Signals {
+    fn take_over() -> io::Result<Self> {
+        // With a handler of its own in place of the default, which ends the process, a write beyond RLIMIT_FSIZE
+        // fails like one to a full disk (setrlimit(2)). tokio keeps the handler when the stream is dropped.
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Waits for all threads to be ready.
+struct Ready<F> {
+    waiting_for: usize,
+    /// Called when they are.
+    announce: Option<F>,
+}
+
+impl<F: FnOnce()> Ready<F> {
+    fn count(&mut self) {
+        self.waiting_for -= 1;
+        if self.waiting_for == 0
+            && let Some(announce) = self.announce.take()
+        {
+            announce();
+        }
+    }
+}
+
+/// What carries the coordinator's actions to the other threads.
+struct Controls {
+    stage: ShardStage,
+    intake: watch::Sender<Intake>,
+    listener: Listener,
+    metrics: Metrics,
+}
+
+impl Controls {
+    /// Carries an action out. How the server ends, if that is the action.
+    fn carry_out(&self, action: Action<ServerError>) -> Option<Exit<ServerError>> {
+        match action {
+            Action::DrainAcceptors => {
+                self.metrics.set_draining();
+                self.intake.send_replace(Intake::Draining);
+            }
+            Action::BeginStage(stage) => self.stage.begin(stage),
+            Action::StopAcceptors => {
+                self.intake.send_replace(Intake::Closed);
+                self.listener.close();
+            }
+            Action::Log(Notice::ShuttingDown) => info!("shutting down"),
+            Action::Log(Notice::SettleTimedOut) => warn!(
+                "everyone is closed before all their messages were stored and answered; if this is due to history.db, \
+                 see that the disk works"
+            ),
+            Action::Log(Notice::DrainTimedOut) => {
+                warn!("the drain timeout is over; closing remaining connections");
+            }
+            Action::Exit(exit) => return Some(exit),
+        }
+        None
+    }
+}
+
+/// The stage that all shards are told. Whatever ends the server, they end with it.
+struct ShardStage {
+    stage: watch::Sender<Stage>,
+    wakers: Vec<Waker>,
+}
+
+impl ShardStage {
+    fn new(wakers: Vec<Waker>) -> (Self, watch::Receiver<Stage>) {
+        let (stage, seen) = watch::channel(Stage::Serving);
+        (Self { stage, wakers }, seen)
+    }
+
+    fn begin(&self, stage: Stage) {
+        self.stage.send_replace(stage);
+        self.wakers.iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for ShardStage {
+    fn drop(&mut self) {
+        self.begin(Stage::Stopped);
+    }
+}

@@ -1,0 +1,164 @@
+//! The shards' threads, and what each is started with.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use uproar_protocol::connection::KeepAlive;
+use uproar_ring::{Ring, Waker};
+
+use super::error::ServerError;
+use super::thread_context::{Report, ThreadContext};
+use crate::accounts::{Accounts, Verifier};
+use crate::clock::RunningClock;
+use crate::config::{self, Auth, Config, Presence};
+use crate::handshake::Admissions;
+use crate::hub::{self, Delivery, Origin, PresencePolicy, Restored, ShardIndex};
+use crate::mesh::{Mailbox, Mesh, ShardStopped};
+use crate::shard::event_loop::{self, EventLoop};
+use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
+use crate::storage::StorageLink;
+
+/// Starts a thread for each shard.
+pub(super) fn spawn_shards(
+    context: &ThreadContext,
+    wakers: &[Waker],
+    admissions: Vec<Admissions>,
+    restored: Option<&Restored>,
+    storage: Vec<StorageLink>,
+) -> Result<Vec<JoinHandle<()>>, ServerError> {
+    let (mesh, mailboxes) = Mesh::new(wakers.to_vec());
+    let verifier = start_verifier(&context.config, &mesh)?;
+    let mut storage = storage.into_iter();
+    let mut threads = Vec::new();
+    let cores = context.config.placement.cores();
+    let queues = admissions.into_iter().zip(mailboxes);
+    for (((index, core), waker), (admissions, mailbox)) in (0..).zip(cores).zip(wakers).zip(queues) {
+        let start = ShardStart {
+            waker: waker.clone(),
+            index: ShardIndex(index),
+            core,
+            context: context.clone(),
+            mesh: mesh.clone(),
+            mailbox,
+            verifier: verifier.clone(),
+            admissions,
+            restored: restored.cloned(),
+            storage: storage.next(),
+        };
+        let thread = thread::Builder::new().name(format!("shard-{index}"));
+        let failed = |source| ServerError::Shard { shard: index, source };
+        threads.push(thread.spawn(move || start.run()).map_err(failed)?);
+    }
+    Ok(threads)
+}
+
+/// Starts the thread that verifies passwords, where there can be accounts. It is not joined: it ends
+/// after the last shard, when it has finished the hash that it is computing.
+fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<Origin>>, ServerError> {
+    let Some(data) = &config.data else { return Ok(None) };
+    let accounts = Accounts::open(data)?;
+    if config.auth == Auth::Required && accounts.is_empty()? {
+        return Err(ServerError::NoAccounts { data: data.clone() });
+    }
+    let mesh = mesh.clone();
+    let answer = move |to: Origin, verdict| match mesh.deliver(to.shard, Delivery::Judged { to, verdict }) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(ShardStopped) => ControlFlow::Break(()),
+    };
+    let (verifier, _) = Verifier::start(accounts, answer)?;
+    Ok(Some(verifier))
+}
+
+/// A shard's part of the configuration.
+fn settings(config: &Config, index: ShardIndex) -> Settings {
+    let milliseconds = |duration: Duration| duration.as_millis() as u64;
+    Settings {
+        index,
+        limits: Limits {
+            message_bytes_max: config.max_message_bytes,
+            frame_bytes_max: config.max_frame_bytes,
+            queue_bytes_max: config.send_queue_bytes,
+            rate: Rate { per_second: config.rate, burst: config.burst },
+        },
+        deadlines: Deadlines {
+            keep_alive: KeepAlive {
+                ping_interval_ms: milliseconds(config.ping_interval),
+                idle_timeout_ms: milliseconds(config.idle_timeout),
+            },
+            drain_timeout_ms: milliseconds(config.drain_timeout),
+        },
+        sign_in_timeout_ms: (config.auth == Auth::Required).then(|| milliseconds(config.handshake_timeout)),
+        rooms: hub::Settings {
+            names_max: config.presence_limit,
+            presence: match config.presence {
+                Presence::Auto => PresencePolicy::UpTo(config.presence_limit),
+                Presence::Exact => PresencePolicy::Exact,
+                Presence::Count => PresencePolicy::Count(config.presence_limit),
+            },
+            history: config.history,
+        },
+    }
+}
+
+/// What a shard's thread takes with it.
+struct ShardStart {
+    index: ShardIndex,
+    waker: Waker,
+    core: Option<usize>,
+    context: ThreadContext,
+    mesh: Mesh,
+    mailbox: Mailbox,
+    verifier: Option<Verifier<Origin>>,
+    admissions: Admissions,
+    restored: Option<Restored>,
+    storage: Option<StorageLink>,
+}
+
+impl ShardStart {
+    fn run(self) {
+        let shard = self.index.0;
+        let failed = |source| ServerError::Shard { shard, source };
+        let end = self.context.report_end(failed(io::Error::other("its thread has panicked")));
+        let pinned = self.core.map_or(Ok(()), |core| config::pin(&[core]));
+        end.report(pinned.and_then(|()| self.serve()).map_err(failed));
+    }
+
+    fn serve(self) -> io::Result<()> {
+        let ThreadContext { config, directory, metrics, clock, stage, reports } = self.context;
+        let shard_metrics = metrics.shard(usize::from(self.index.0));
+        let mut shard = Shard::new(settings(&config, self.index), &directory, Arc::clone(&shard_metrics));
+        if let Some(restored) = &self.restored {
+            shard.restore(restored);
+        }
+        let index = usize::from(self.index.0);
+        let reached = reports.clone();
+        let ring_options =
+            uproar_ring::Options { features: config.ring_features, ..uproar_ring::Options::default() };
+        let event_loop = EventLoop {
+            shard,
+            index: self.index,
+            ring: uproar_ring::retrying_enomem(|| Ring::new(ring_options, self.waker.clone()))?,
+            mailbox: self.mailbox,
+            mesh: self.mesh,
+            verifier: self.verifier,
+            storage: self.storage,
+            receipts: VecDeque::new(),
+            admissions: self.admissions,
+            stage,
+            reached: Box::new(move |stage| {
+                reached.send(Report::StageReached(index, stage));
+            }),
+            clock: RunningClock::new(clock),
+            busy_poll: config.busy_poll,
+            metrics: shard_metrics,
+            tally: event_loop::Tally::default(),
+        };
+        reports.send(Report::Ready);
+        drop(reports);
+        event_loop.run()
+    }
+}
