@@ -34,19 +34,17 @@ pub(super) struct Drain {
     waiting: VecDeque<ConnectionId>,
     step_count: usize,
     next_ms: u64,
-    /// When the remaining connections are cut off; `None` once that has been done.
-    deadline_ms: Option<u64>,
 }
 
 impl Drain {
     pub(super) fn next_due_ms(&self) -> Option<u64> {
-        if self.waiting.is_empty() { self.deadline_ms } else { Some(self.next_ms) }
+        (!self.waiting.is_empty()).then_some(self.next_ms)
     }
 }
 
 impl Shard {
     /// Begins to close every connection with 1001, at a pace that leaves the other half of the drain
-    /// timeout for their answers.
+    /// timeout for their answers. Connections that are left when it is over end with the ring.
     pub fn begin_drain(&mut self, now: Now) {
         if self.drain.is_some() {
             return;
@@ -55,23 +53,14 @@ impl Shard {
         let waiting: VecDeque<_> = self.clients.ids().collect();
         let steps = (self.settings.deadlines.drain_timeout_ms / 2 / DRAIN_STEP_MS).max(1);
         let step_count = waiting.len().div_ceil(steps as usize).max(DRAIN_STEP_COUNT_MIN);
-        let deadline_ms = Some(now.monotonic_ms + self.settings.deadlines.drain_timeout_ms);
-        self.drain = Some(Drain { waiting, step_count, next_ms: now.monotonic_ms, deadline_ms });
+        self.drain = Some(Drain { waiting, step_count, next_ms: now.monotonic_ms });
         self.handle_drain_tick(now);
         self.settle(now);
     }
 
     pub(super) fn handle_drain_tick(&mut self, now: Now) {
         let Some(drain) = &mut self.drain else { return };
-        if drain.deadline_ms.is_some_and(|deadline_ms| now.monotonic_ms >= deadline_ms) {
-            // Time is up.
-            drain.deadline_ms = None;
-            drain.waiting.clear();
-            let rest: Vec<_> = self.clients.ids().collect();
-            for id in rest {
-                self.abort(id, EndReason::Shutdown);
-            }
-        } else if now.monotonic_ms >= drain.next_ms {
+        if now.monotonic_ms >= drain.next_ms {
             drain.next_ms = now.monotonic_ms + DRAIN_STEP_MS;
             let count = drain.step_count.min(drain.waiting.len());
             let step: Vec<_> = drain.waiting.drain(..count).collect();
