@@ -18,6 +18,7 @@ pub mod log_limit;
 pub mod log_queue;
 pub mod log_text;
 pub mod logging;
+pub mod mail;
 pub mod memory;
 pub mod mesh;
 pub mod metrics;

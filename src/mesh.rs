@@ -1,5 +1,5 @@
 //! The mesh: how shards reach each other. Each shard has a mailbox, bounded for each of the two classes of
-//! message (see [`crate::hub::Request`] and [`crate::hub::Delivery`]), and everyone's address.
+//! message (see [`crate::mail`]), and everyone's address.
 //!
 //! Nobody waits in here. A shard looks into its mailbox in each turn, and is woken when it sleeps. One that finds a mailbox
 //! full asks for a word when there is room again ([`Address::ask_for_room`]).
@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use uproar_ring::Waker;
 
-use crate::hub::{Delivery, Request, ShardIndex};
+use crate::hub::ShardIndex;
+use crate::mail::{Delivery, Request};
 
 /// Messages of one class that a mailbox holds. What finds it full waits at its sender, which then reads no
 /// more from its clients; nothing is lost.

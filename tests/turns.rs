@@ -13,7 +13,8 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 use uproar::accounts::{Attempt, Verdict};
 use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
-use uproar::hub::{self, Delivery, Directory, Origin, PresencePolicy, Receipt, Request, ShardIndex, Write};
+use uproar::hub::{self, Directory, Origin, PresencePolicy, Receipt, ShardIndex, Write};
+use uproar::mail::{Delivery, Request};
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPlaces;
 use uproar::shard::turn::{self, Surroundings};
@@ -356,7 +357,7 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
     let to = Origin { shard: ShardIndex(0), connection: id };
     let verdict = Verdict::Granted { name: "ann".into(), is_admin: false };
     let now = Now { monotonic_ms: alone.now_ms, unix_seconds: 0 };
-    alone.shard.handle_delivery(Delivery::Judged { to, verdict }, now);
+    alone.shard.handle_delivery(Delivery::PasswordChecked { to, verdict }, now);
     alone.queue(id, Event::EndOfStream);
     let is_closed = (0..4).any(|_| {
         let is_closed = alone.turn().iter().any(|submission| matches!(submission, Submission::Close(..)));
@@ -371,7 +372,7 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
     let next = alone.connect(Endpoint::Chat);
     let to = Origin { shard: ShardIndex(0), connection: next };
     let verdict = Verdict::Granted { name: "bob".into(), is_admin: false };
-    alone.shard.handle_delivery(Delivery::Judged { to, verdict }, now);
+    alone.shard.handle_delivery(Delivery::PasswordChecked { to, verdict }, now);
     alone.turn();
     let sent: Vec<u8> = alone
         .ring

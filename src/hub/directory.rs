@@ -4,23 +4,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Epoch, MessageId, RestoredRoom, ShardIndex, Users};
+use super::{Epoch, MessageId, RestoredRoom, RoomIndex, ShardIndex, Users};
 use crate::config::FIRST_ROOM;
-
-/// A chat room, as its place in the configured list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RoomIndex(u16);
-
-impl RoomIndex {
-    /// The room that everybody enters first.
-    pub const GENERAL: Self = Self(0);
-
-    /// The place in the list.
-    #[must_use]
-    pub fn get(self) -> usize {
-        usize::from(self.0)
-    }
-}
 
 /// The rooms of a server and its users. The list of rooms is fixed while it runs; only numbers and epochs change, each
 /// written by the room's home alone.

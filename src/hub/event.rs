@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use uproar_protocol::frames::MessageKind;
-use uproar_ring::ConnectionId;
 
-use super::{Epoch, FanOutTimer, MessageId, RoomIndex, ShardIndex, UserId};
+use super::{Epoch, FanOutTimer, MessageId, Origin, RoomIndex, UserId};
 
 /// A message as a room keeps it.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,15 +114,6 @@ pub enum Event {
     Room { room: RoomIndex, event: RoomEvent, names: Option<Arc<[MemberEntry]>>, timestamp: u64 },
     /// A message of a topic, passed on as it came.
     Relay { topic: Arc<str>, kind: MessageKind, payload: Bytes },
-}
-
-/// The connection that caused an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// Its shard.
-    pub shard: ShardIndex,
-    /// Its name there.
-    pub connection: ConnectionId,
 }
 
 /// An event on its way to everyone. One allocation, shared by all shards; dropped when the last shard has encoded

@@ -1,58 +1,14 @@
 //! The rooms and topics whose home is one shard.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::fan_out_timer::{FanOutTimer, FanOutTimers};
+use super::outbox::Outbox;
 use super::room::Room;
 use super::topic::Topic;
-use super::{
-    Delivery, Directory, PresencePolicy, Receipt, Request, RestoredRoom, RoomIndex, ShardIndex, Write,
-};
+use super::{Delivery, Directory, Receipt, Request, RestoredRoom, RoomIndex, Settings, ShardIndex, Write};
 use crate::clock::Now;
 use crate::metrics::ShardMetrics;
-
-/// What rooms are like.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How presence is announced.
-    pub presence: PresencePolicy,
-    /// The most names that are told with an event.
-    pub names_max: usize,
-    /// Messages that a room keeps.
-    pub history: usize,
-}
-
-/// What is on its way out of a home, in order.
-#[derive(Debug)]
-pub(super) struct Outbox {
-    deliveries: VecDeque<(ShardIndex, Delivery)>,
-    writes: VecDeque<Write>,
-    /// Writes without a receipt, those that are still in here included.
-    writes_unanswered: usize,
-    fan_out_timers: FanOutTimers,
-}
-
-impl Outbox {
-    pub(super) fn send(&mut self, to: ShardIndex, delivery: Delivery) {
-        self.deliveries.push_back((to, delivery));
-    }
-
-    pub(super) fn write(&mut self, write: Write) {
-        self.writes.push_back(write);
-        self.writes_unanswered += 1;
-    }
-
-    pub(super) fn note_answered(&mut self) {
-        self.writes_unanswered =
-            self.writes_unanswered.checked_sub(1).expect("Bug: more receipts than writes");
-    }
-
-    /// Starts to measure a fan-out to so many members, if it is one that is timed.
-    pub(super) fn time_fan_out(&mut self, members: usize, now: Now) -> Option<Arc<FanOutTimer>> {
-        self.fan_out_timers.start(members, now)
-    }
-}
 
 /// A shard's rooms and topics.
 ///
@@ -83,20 +39,11 @@ impl Homes {
             directory: directory.clone(),
             rooms: directory.rooms().map(room).collect(),
             topics: HashMap::new(),
-            outbox: Outbox {
-                deliveries: VecDeque::new(),
-                writes: VecDeque::new(),
-                writes_unanswered: 0,
-                fan_out_timers: FanOutTimers::new(metrics),
-            },
+            outbox: Outbox::new(metrics),
         }
     }
 
     /// Takes a request for one of these rooms or topics.
-    ///
-    /// # Panics
-    ///
-    /// On a [`Request::Private`] and a [`Request::Moderate`], which are for a shard and not for a home.
     pub fn handle_request(&mut self, request: Request, now: Now) {
         let outbox = &mut self.outbox;
         match request {
@@ -145,9 +92,6 @@ impl Homes {
                 if let Some(entry) = self.topics.get(&topic) {
                     entry.relay(&topic, kind, payload, now, outbox);
                 }
-            }
-            Request::Private(_) | Request::Moderate(_) => {
-                unreachable!("Bug: what is for a user reached a home")
             }
         }
     }

@@ -1,19 +1,16 @@
-//! What shards tell each other.
+//! What the homes of rooms and topics are asked, and what they answer.
 //!
-//! There are two classes, and the difference keeps the mesh from locking up. Handling a [`Delivery`] sends
-//! something to clients, and to other shards at most one thing for each connection: the next step of a
-//! change of room, what follows from having signed in, or the leave of one that was evicted. So deliveries
-//! are always drained. Handling a [`Request`] sends deliveries to everyone, so requests may have to wait
-//! for room.
+//! Handling a [`Request`] leads to deliveries and to nothing else. Handling a [`Delivery`] sends something to clients, and
+//! to other shards at most one thing for each connection: the next step of a change of room, what follows from having
+//! signed in, or the leave of one that was evicted. So deliveries are always taken, and the mesh cannot lock up.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use uproar_protocol::frames::MessageKind;
 
-use super::event::{Content, MemberEntry, MemberList, Origin, Publication, Snapshot};
-use super::{Epoch, MessageId, RoomIndex, ShardIndex, UserId};
-use crate::accounts::Verdict;
+use super::event::{Content, MemberEntry, MemberList, Publication, Snapshot};
+use super::{Epoch, MessageId, Origin, RoomIndex, ShardIndex, UserId};
 
 /// A user who enters a room, and where to answer.
 #[derive(Clone, Debug)]
@@ -39,83 +36,6 @@ pub struct Page {
     pub limit: usize,
 }
 
-/// From one user to another.
-#[derive(Clone, Debug)]
-pub struct Private {
-    /// The sender.
-    pub from: UserId,
-    /// The sender's name.
-    pub from_name: Arc<str>,
-    /// The sender's connection.
-    pub origin: Origin,
-    /// The receiver.
-    pub to: UserId,
-    /// The text; an empty one is dropped once the receiver was found.
-    pub content: Arc<str>,
-}
-
-/// What an admin has done to a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Measure {
-    /// Sent away.
-    Kick {
-        /// What the user is told; not empty.
-        reason: Option<String>,
-    },
-    /// May say nothing for a while.
-    Mute {
-        /// For how long.
-        seconds: u32,
-    },
-    /// May speak again.
-    Unmute,
-}
-
-impl Measure {
-    /// What it is called in the log.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Kick { .. } => "kick",
-            Self::Mute { .. } => "mute",
-            Self::Unmute => "unmute",
-        }
-    }
-
-    /// For how long, where it is for a time.
-    #[must_use]
-    pub fn seconds(&self) -> Option<u32> {
-        match self {
-            Self::Mute { seconds } => Some(*seconds),
-            Self::Kick { .. } | Self::Unmute => None,
-        }
-    }
-
-    /// Why, where the admin has said so.
-    #[must_use]
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Kick { reason } => reason.as_deref(),
-            Self::Mute { .. } | Self::Unmute => None,
-        }
-    }
-}
-
-/// From an admin, about a user.
-#[derive(Clone, Debug)]
-pub struct Order {
-    /// The admin.
-    pub by: UserId,
-    /// Its name.
-    pub by_name: Arc<str>,
-    /// The admin's connection.
-    pub origin: Origin,
-    /// The user.
-    pub target: UserId,
-    /// What is to be done.
-    pub measure: Measure,
-}
-
 /// Where a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -134,7 +54,7 @@ pub struct ResumePoint {
     pub epoch: Option<Epoch>,
 }
 
-/// From a member's shard to the home of a room or topic, or to another user's shard.
+/// From a member's shard to the home of a room or topic.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Request {
@@ -157,10 +77,6 @@ pub enum Request {
     ListMembers { room: RoomIndex, user: UserId, origin: Origin, page: Option<Page> },
     /// List the names in a room, in which one need not be. Answered with [`Delivery::Names`].
     ListNames { room: RoomIndex, origin: Origin },
-    /// Speak to one user, wherever. Answered with [`Delivery::PrivateSent`] or [`Delivery::UserNotFound`].
-    Private(Private),
-    /// Do something to one user, wherever. Answered with [`Delivery::UserNotFound`] if it cannot be done.
-    Moderate(Order),
     /// Hear a topic. Answered with [`Delivery::Subscribed`].
     Subscribe { topic: Arc<str>, origin: Origin },
     /// Stop hearing a topic.
@@ -169,7 +85,7 @@ pub enum Request {
     Relay { topic: Arc<str>, kind: MessageKind, payload: Bytes },
 }
 
-/// From a home, another user's shard or the verifier of passwords, to a member's shard.
+/// From a home to a member's shard.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Delivery {
@@ -178,7 +94,7 @@ pub enum Delivery {
     /// Nothing of the room it left follows for this connection.
     Left { to: Origin },
     /// To every member on this shard.
-    Publish(Audience, Arc<Publication>),
+    Publish(Arc<Publication>),
     /// This connection's message, which was published before, is durable now.
     Kept { to: Origin, place: Place },
     /// This connection's message was published, but could not be stored, and is not kept.
@@ -191,25 +107,10 @@ pub enum Delivery {
     Names { to: Origin, names: Arc<[MemberEntry]> },
     /// The new name of one who wants names, when the room is too large for an announcement.
     Renamed { to: Origin, old_name: Arc<str>, new_name: Arc<str>, names: Arc<[MemberEntry]> },
-    /// A private message has reached the receiver's connection.
-    PrivateSent { to: Origin, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
-    /// There is no such user as a private message or an order was about.
-    UserNotFound { to: Origin },
     /// To a message's author, wherever it is by now: somebody has read it, at this time in Unix seconds.
     Read { author: UserId, message: MessageId, reader: UserId, read_at: u64 },
     /// There is no such message.
     ReadFailed { to: Origin, message: MessageId },
-    /// An attempt to sign in was verified.
-    Judged { to: Origin, verdict: Verdict },
     /// This connection hears the topic from now on.
     Subscribed { to: Origin, topic: Arc<str> },
-}
-
-/// Whose members a publication is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Audience {
-    /// The members of a room.
-    Room(RoomIndex),
-    /// The connections on a topic.
-    Topic(Arc<str>),
 }

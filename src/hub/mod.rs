@@ -13,67 +13,27 @@ mod event;
 mod fan_out_timer;
 mod history;
 mod homes;
+mod ids;
 mod keeping;
 mod message;
+mod outbox;
 mod presence;
 mod room;
 mod roster;
+mod settings;
 mod topic;
 mod users;
 
-use std::fmt;
-
-use serde::Serialize;
-
-pub use directory::{Directory, RoomIndex};
+pub use directory::Directory;
 pub use epoch::Epoch;
 pub use event::{
-    Content, Event, MemberEntry, MemberList, Origin, PresenceReport, Publication, RoomEvent, RoomMessage,
-    Snapshot,
+    Content, Event, MemberEntry, MemberList, PresenceReport, Publication, RoomEvent, RoomMessage, Snapshot,
 };
 pub use fan_out_timer::FanOutTimer;
-pub use homes::{Homes, Settings};
+pub use homes::Homes;
+pub use ids::{MessageId, Origin, RoomIndex, ShardIndex, UserId};
 pub use keeping::{Receipt, Restored, RestoredRoom, WRITES_UNANSWERED_MAX, Write};
-pub use message::{Audience, Delivery, Measure, Member, Order, Page, Place, Private, Request, ResumePoint};
+pub use message::{Delivery, Member, Page, Place, Request, ResumePoint};
 pub use presence::PresencePolicy;
+pub use settings::Settings;
 pub use users::Users;
-
-/// A user, for as long as the server runs: 1, 2, 3 … in the order in which users are greeted. Never 0, which stands for
-/// the system itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct UserId(u64);
-
-/// A message of a room: 1, 2, 3 …, without gaps while the server runs and its storage works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct MessageId(pub u64);
-
-/// One shard of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ShardIndex(pub u16);
-
-impl MessageId {
-    /// The highest id: beyond it, a client's numbers would no longer be exact.
-    pub const MAX: Self = Self((1 << 53) - 1);
-}
-
-impl UserId {
-    /// The user that a client names, if such a number can name one.
-    #[must_use]
-    pub fn from_wire(number: u64) -> Option<Self> {
-        (number > 0).then_some(Self(number))
-    }
-
-    /// The number that clients see.
-    #[must_use]
-    pub fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::event::{Content, Event, Origin, Publication, RoomEvent, Snapshot};
+use super::event::{Content, Event, Publication, RoomEvent, Snapshot};
 use super::history::History;
-use super::homes::Outbox;
+use super::outbox::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
 use super::{
-    Audience, Delivery, Directory, Epoch, Member, MessageId, Page, Place, PresencePolicy, RestoredRoom,
+    Delivery, Directory, Epoch, Member, MessageId, Origin, Page, Place, PresencePolicy, RestoredRoom,
     ResumePoint, RoomIndex, Settings, UserId, Write,
 };
 use crate::clock::Now;
@@ -244,7 +244,7 @@ impl Room {
         let event = Event::Room { room: self.index, event, names, timestamp: now.unix_seconds };
         let publication = Arc::new(Publication { event, origin, timer });
         for shard in self.roster.shards() {
-            outbox.send(shard, Delivery::Publish(Audience::Room(self.index), Arc::clone(&publication)));
+            outbox.send(shard, Delivery::Publish(Arc::clone(&publication)));
         }
     }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use uproar_protocol::frames::MessageKind;
 
 use super::event::{Event, Publication};
-use super::homes::Outbox;
-use super::{Audience, Delivery, ShardIndex};
+use super::outbox::Outbox;
+use super::{Delivery, ShardIndex};
 use crate::clock::Now;
 
 /// How many connections of each shard hear a topic.
@@ -48,10 +48,7 @@ impl Topic {
         let publication = Arc::new(Publication { event, origin: None, timer });
         for (shard, count) in (0..).map(ShardIndex).zip(&self.by_shard) {
             if *count > 0 {
-                outbox.send(
-                    shard,
-                    Delivery::Publish(Audience::Topic(Arc::clone(name)), Arc::clone(&publication)),
-                );
+                outbox.send(shard, Delivery::Publish(Arc::clone(&publication)));
             }
         }
     }

@@ -16,7 +16,8 @@ use crate::accounts::{Accounts, Verifier};
 use crate::clock::RunningClock;
 use crate::config::{self, Auth, Config, Presence};
 use crate::handshake::Admissions;
-use crate::hub::{self, Delivery, Origin, PresencePolicy, Restored, ShardIndex};
+use crate::hub::{self, Origin, PresencePolicy, Restored, ShardIndex};
+use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
 use crate::shard::event_loop::{self, EventLoop};
 use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
@@ -65,10 +66,11 @@ fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<Origin
         return Err(ServerError::NoAccounts { data: data.clone() });
     }
     let mesh = mesh.clone();
-    let answer = move |to: Origin, verdict| match mesh.deliver(to.shard, Delivery::Judged { to, verdict }) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(ShardStopped) => ControlFlow::Break(()),
-    };
+    let answer =
+        move |to: Origin, verdict| match mesh.deliver(to.shard, Delivery::PasswordChecked { to, verdict }) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(ShardStopped) => ControlFlow::Break(()),
+        };
     let (verifier, _) = Verifier::start(accounts, answer)?;
     Ok(Some(verifier))
 }

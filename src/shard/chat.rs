@@ -8,7 +8,8 @@ use super::user::{RoomMembership, Standing};
 use crate::clock::Now;
 use crate::dialect::Refusal;
 use crate::dialect::chat::{self, Command, Direct, RoomFigures, Stats};
-use crate::hub::{Private, Request, ResumePoint};
+use crate::hub::{Request, ResumePoint};
+use crate::mail::{self, Private};
 
 impl Shard {
     /// Takes what a chat client has said.
@@ -70,7 +71,7 @@ impl Shard {
                 let to = to.ok_or(Refusal::UserNotFound)?;
                 let connection = self.directory.users().find(to).ok_or(Refusal::UserNotFound)?;
                 let private = Private { from: user_id, from_name: name, origin, to, content: content.into() };
-                self.request(connection.shard, Request::Private(private));
+                self.request(connection.shard, mail::Request::Private(private));
             }
             Command::Moderate { target, measure } => self.order(id, target, measure)?,
             Command::GetUsers(page) => {

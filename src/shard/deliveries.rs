@@ -15,17 +15,32 @@ use super::{Shard, work};
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{Refusal, UserDialect, hub};
-use crate::hub::{Audience, Delivery, Event, Place, Publication, Request, RoomEvent, RoomIndex, Snapshot};
+use crate::hub::{Delivery, Event, Place, Publication, Request, RoomEvent, RoomIndex, Snapshot};
+use crate::mail;
 use crate::metrics::EndReason;
 
 impl Shard {
-    pub(super) fn deliver(&mut self, delivery: Delivery, now: Now) {
+    pub(super) fn deliver(&mut self, delivery: mail::Delivery, now: Now) {
+        match delivery {
+            mail::Delivery::Room(delivery) => self.deliver_from_home(delivery, now),
+            mail::Delivery::PrivateSent { to, receiver, receiver_name, content } => {
+                let sent = chat::private_message_sent(receiver, &receiver_name, &content, now);
+                self.push(to.connection, sent, now);
+            }
+            mail::Delivery::UserNotFound { to } => self.refuse(to.connection, &Refusal::UserNotFound, now),
+            mail::Delivery::PasswordChecked { to, verdict } => {
+                self.handle_verdict(to.connection, verdict, now)
+            }
+        }
+    }
+
+    fn deliver_from_home(&mut self, delivery: Delivery, now: Now) {
         match delivery {
             Delivery::Joined { to, room, snapshot } => {
                 self.handle_joined(to.connection, room, &snapshot, now)
             }
             Delivery::Left { to } => self.handle_left(to.connection, now),
-            Delivery::Publish(audience, publication) => self.publish(&audience, publication, now),
+            Delivery::Publish(publication) => self.publish(publication, now),
             Delivery::Members { to, members } => {
                 let Some(user) = self.clients.user(to.connection) else { return };
                 // It may have asked to leave since; the list was asked for before.
@@ -47,11 +62,6 @@ impl Shard {
             Delivery::Kept { to, place } => self.handle_kept_message(to.connection, place),
             Delivery::Lost { to, place } => self.handle_lost_message(to.connection, place, now),
             Delivery::NotStored { to } => self.handle_refused_message(to.connection, now),
-            Delivery::PrivateSent { to, receiver, receiver_name, content } => {
-                let sent = chat::private_message_sent(receiver, &receiver_name, &content, now);
-                self.push(to.connection, sent, now);
-            }
-            Delivery::UserNotFound { to } => self.refuse(to.connection, &Refusal::UserNotFound, now),
             Delivery::Read { author, message, reader, read_at } => {
                 let Some((id, user)) = self.find_user(author) else { return };
                 if user.dialect == UserDialect::Chat {
@@ -63,7 +73,6 @@ impl Shard {
             Delivery::ReadFailed { to, message } => {
                 self.refuse(to.connection, &Refusal::UnknownMessage(message.0.to_string()), now);
             }
-            Delivery::Judged { to, verdict } => self.handle_verdict(to.connection, verdict, now),
             Delivery::Subscribed { to, topic } => self.handle_subscribed(to.connection, &topic),
         }
     }
@@ -142,12 +151,12 @@ impl Shard {
     }
 
     /// Tells every member on this shard.
-    fn publish(&mut self, audience: &Audience, publication: Arc<Publication>, now: Now) {
+    fn publish(&mut self, publication: Arc<Publication>, now: Now) {
         let own = publication.origin.filter(|origin| origin.shard == self.settings.index);
         let own = own.map(|origin| origin.connection);
-        match (&publication.event, audience) {
-            (Event::Room { .. }, Audience::Room(_)) => self.publish_in_room(&publication, own, now),
-            (Event::Relay { topic, kind, payload }, Audience::Topic(_)) => {
+        match &publication.event {
+            Event::Room { .. } => self.publish_in_room(&publication, own, now),
+            Event::Relay { topic, kind, payload } => {
                 if let Some(members) = self.topics.get(topic) {
                     self.is_send_awaited |= publication.timer.is_some();
                     let frame = timed(frames::message(*kind, payload), &publication);
@@ -157,7 +166,6 @@ impl Shard {
                     self.end_fan_out(result, frame.len(), now);
                 }
             }
-            _ => unreachable!("Bug: an event was published to an audience that cannot hear it"),
         }
     }
 

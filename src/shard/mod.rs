@@ -49,9 +49,9 @@ use uproar_ring::{Completion, Submission};
 use crate::accounts::Attempt;
 use crate::clock::Now;
 use crate::hub::{
-    self, Delivery, Directory, Homes, Origin, Receipt, Request, Restored, RoomIndex, ShardIndex,
-    WRITES_UNANSWERED_MAX, Write,
+    self, Directory, Homes, Origin, Receipt, Restored, RoomIndex, ShardIndex, WRITES_UNANSWERED_MAX, Write,
 };
+use crate::mail::{Delivery, Request};
 use crate::metrics::ShardMetrics;
 pub use arrival::Arrival;
 use audience::{LocalRoom, Members};
@@ -421,9 +421,9 @@ impl Shard {
         loop {
             while let Some((to, delivery)) = self.homes.poll_delivery() {
                 if to == self.settings.index {
-                    self.own_deliveries.push_back(delivery);
+                    self.own_deliveries.push_back(delivery.into());
                 } else {
-                    self.deliveries[usize::from(to.0)].push_back(delivery);
+                    self.deliveries[usize::from(to.0)].push_back(delivery.into());
                 }
             }
             if let Some(delivery) = self.own_deliveries.pop_front() {
@@ -432,7 +432,7 @@ impl Shard {
                 match request {
                     Request::Private(private) => self.receive_private(private, now),
                     Request::Moderate(order) => self.moderate(order, now),
-                    request => self.homes.handle_request(request, now),
+                    Request::Room(request) => self.homes.handle_request(request, now),
                 }
             } else if let Some(id) = self.closing.pop_front() {
                 self.read_pending(id, now);
@@ -442,7 +442,8 @@ impl Shard {
         }
     }
 
-    fn request(&mut self, to: ShardIndex, request: Request) {
+    fn request(&mut self, to: ShardIndex, request: impl Into<Request>) {
+        let request = request.into();
         if to == self.settings.index {
             self.own_requests.push_back(request);
         } else {

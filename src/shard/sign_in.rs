@@ -15,7 +15,7 @@ use crate::metrics::{EndReason, SignInOutcome};
 
 impl Shard {
     /// The next attempt to sign in that is to be verified. The verdict comes back as a
-    /// [`crate::hub::Delivery::Judged`].
+    /// [`crate::mail::Delivery::PasswordChecked`].
     #[must_use]
     pub fn poll_attempt(&mut self) -> Option<Attempt<Origin>> {
         self.attempts.pop_front()

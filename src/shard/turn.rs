@@ -13,7 +13,8 @@ use super::{Shard, work};
 use crate::accounts::{Attempt, Verdict};
 use crate::clock::Now;
 use crate::config::SHARDS_MAX;
-use crate::hub::{Delivery, Origin, Receipt, Request, ShardIndex, Write};
+use crate::hub::{Origin, Receipt, ShardIndex, Write};
+use crate::mail::{Delivery, Request};
 
 /// Messages of one class that are handled in one turn, so that clients have their turn as well. What they cost is
 /// bounded, too: see [`work::MAIL_MAX`].
@@ -124,7 +125,7 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
     while let Some(attempt) = shard.poll_attempt() {
         let to = attempt.ticket;
         if let Some(verdict) = around.verify(attempt) {
-            shard.handle_delivery(Delivery::Judged { to, verdict }, now);
+            shard.handle_delivery(Delivery::PasswordChecked { to, verdict }, now);
         }
     }
     write_messages(shard, around);

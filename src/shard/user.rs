@@ -10,7 +10,8 @@ use super::rate::{AnswerBudget, Rate, TokenBucket};
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{Refusal, UserDialect, hub};
-use crate::hub::{Delivery, Member, Private, Request, ResumePoint, RoomIndex, UserId};
+use crate::hub::{Member, Request, ResumePoint, RoomIndex, UserId};
+use crate::mail::{Delivery, Private};
 
 /// A user.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use uproar::accounts::{Attempt, Verdict};
 use uproar::clock::Now;
-use uproar::hub::{Delivery, Directory, Event, Origin, Receipt, Request, RoomEvent, ShardIndex, Write};
+use uproar::hub::{self, Directory, Event, Origin, Receipt, RoomEvent, ShardIndex, Write};
+use uproar::mail::{Delivery, Request};
 use uproar::metrics::ShardMetrics;
 use uproar::shard::stage::{Progress, Stage};
 use uproar::shard::turn::{self, Class, Outlook, Surroundings};
@@ -461,10 +462,16 @@ impl Outside<'_, '_> {
     /// be announced by shards that serve on, and newcomers arrive until the last moment.
     fn check_request(&self, request: &Request) -> Checked {
         let is_late = match request {
-            Request::Join { member, .. } => self.around.record.users.contains_key(&member.user.get()),
-            Request::Leave { reply, .. } => reply.is_some(),
+            Request::Room(hub::Request::Join { member, .. }) => {
+                self.around.record.users.contains_key(&member.user.get())
+            }
+            Request::Room(hub::Request::Leave { reply, .. }) => reply.is_some(),
             // Newcomers of the hub dialect ask for names, and are let go without having been anywhere.
-            Request::Subscribe { .. } | Request::Unsubscribe { .. } | Request::ListNames { .. } => false,
+            Request::Room(
+                hub::Request::Subscribe { .. }
+                | hub::Request::Unsubscribe { .. }
+                | hub::Request::ListNames { .. },
+            ) => false,
             _ => true,
         };
         ensure!(Settled, !self.around.is_draining || !is_late, "while others are closed, {request:?}");
@@ -474,17 +481,17 @@ impl Outside<'_, '_> {
     /// Once a shard closes its members, nothing comes for them but word of comings and goings.
     fn check_late_delivery(&self, delivery: &Delivery) -> Checked {
         let is_late = match delivery {
-            Delivery::Joined { to, .. } => {
+            Delivery::Room(hub::Delivery::Joined { to, .. }) => {
                 let client = self.links.slots.get(&to.connection.index);
                 client.is_some_and(|&client| self.around.clients[client].is_welcomed())
             }
-            Delivery::Publish(_, publication) => match &publication.event {
+            Delivery::Room(hub::Delivery::Publish(publication)) => match &publication.event {
                 Event::Room { event, .. } => {
                     matches!(event, RoomEvent::Message(_) | RoomEvent::Typing { .. })
                 }
                 Event::Relay { .. } => true,
             },
-            Delivery::Subscribed { .. } | Delivery::Names { .. } => false,
+            Delivery::Room(hub::Delivery::Subscribed { .. } | hub::Delivery::Names { .. }) => false,
             _ => true,
         };
         ensure!(Settled, !is_late, "after everyone was closed, {delivery:?}");

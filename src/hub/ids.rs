@@ -1,0 +1,70 @@
+//! How users, messages, rooms, shards and connections are told apart.
+
+use std::fmt;
+
+use serde::Serialize;
+use uproar_ring::ConnectionId;
+
+/// A user, for as long as the server runs: 1, 2, 3 … in the order in which users are greeted. Never 0, which stands for
+/// the system itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct UserId(pub(super) u64);
+
+/// A message of a room: 1, 2, 3 …, without gaps while the server runs and its storage works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct MessageId(pub u64);
+
+/// One shard of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardIndex(pub u16);
+
+impl MessageId {
+    /// The highest id: beyond it, a client's numbers would no longer be exact.
+    pub const MAX: Self = Self((1 << 53) - 1);
+}
+
+impl UserId {
+    /// The user that a client names, if such a number can name one.
+    #[must_use]
+    pub fn from_wire(number: u64) -> Option<Self> {
+        (number > 0).then_some(Self(number))
+    }
+
+    /// The number that clients see.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A chat room, as its place in the configured list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RoomIndex(pub(super) u16);
+
+impl RoomIndex {
+    /// The room that everybody enters first.
+    pub const GENERAL: Self = Self(0);
+
+    /// The place in the list.
+    #[must_use]
+    pub fn get(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A connection of any shard: where an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its shard.
+    pub shard: ShardIndex,
+    /// Its name there.
+    pub connection: ConnectionId,
+}

@@ -1,0 +1,124 @@
+//! What shards tell each other, through the [mesh](crate::mesh).
+//!
+//! There are two classes. A request asks the home of a room, or another user's shard, for something, and leads to
+//! deliveries. A delivery goes to connections of its shard, and is always taken; so requests wait for deliveries, and
+//! deliveries for nothing.
+
+use std::sync::Arc;
+
+use crate::accounts::Verdict;
+use crate::hub::{self, Origin, UserId};
+
+/// From a shard to another one, or to itself.
+#[derive(Debug)]
+pub enum Request {
+    /// To the home of a room or topic.
+    Room(hub::Request),
+    /// To a user, wherever. Answered with [`Delivery::PrivateSent`] or [`Delivery::UserNotFound`].
+    Private(Private),
+    /// About a user, wherever. Answered with [`Delivery::UserNotFound`] if it cannot be done.
+    Moderate(Order),
+}
+
+impl From<hub::Request> for Request {
+    fn from(request: hub::Request) -> Self {
+        Self::Room(request)
+    }
+}
+
+/// To a shard, for its connections.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+#[derive(Debug)]
+pub enum Delivery {
+    /// From the home of a room or topic.
+    Room(hub::Delivery),
+    /// A private message has reached the receiver's connection.
+    PrivateSent { to: Origin, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
+    /// There is no such user as a private message or an order was about.
+    UserNotFound { to: Origin },
+    /// The verifier has checked a password.
+    PasswordChecked { to: Origin, verdict: Verdict },
+}
+
+impl From<hub::Delivery> for Delivery {
+    fn from(delivery: hub::Delivery) -> Self {
+        Self::Room(delivery)
+    }
+}
+
+/// From one user to another.
+#[derive(Clone, Debug)]
+pub struct Private {
+    /// The sender.
+    pub from: UserId,
+    /// The sender's name.
+    pub from_name: Arc<str>,
+    /// The sender's connection.
+    pub origin: Origin,
+    /// The receiver.
+    pub to: UserId,
+    /// The text; an empty one is dropped once the receiver was found.
+    pub content: Arc<str>,
+}
+
+/// What an admin has done to a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Sent away.
+    Kick {
+        /// What the user is told; not empty.
+        reason: Option<String>,
+    },
+    /// May say nothing for a while.
+    Mute {
+        /// For how long.
+        seconds: u32,
+    },
+    /// May speak again.
+    Unmute,
+}
+
+impl Measure {
+    /// What it is called in the log.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Kick { .. } => "kick",
+            Self::Mute { .. } => "mute",
+            Self::Unmute => "unmute",
+        }
+    }
+
+    /// For how long, where it is for a time.
+    #[must_use]
+    pub fn seconds(&self) -> Option<u32> {
+        match self {
+            Self::Mute { seconds } => Some(*seconds),
+            Self::Kick { .. } | Self::Unmute => None,
+        }
+    }
+
+    /// Why, where the admin has said so.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Kick { reason } => reason.as_deref(),
+            Self::Mute { .. } | Self::Unmute => None,
+        }
+    }
+}
+
+/// From an admin, about a user.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The admin.
+    pub by: UserId,
+    /// Its name.
+    pub by_name: Arc<str>,
+    /// The admin's connection.
+    pub origin: Origin,
+    /// The user.
+    pub target: UserId,
+    /// What is to be done.
+    pub measure: Measure,
+}
