@@ -7,7 +7,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use uproar::clock::Now;
 use uproar::dialect::chat::{self, Lists};
-use uproar::hub::{
+use uproar::rooms::{
     Content, Epoch, MemberEntry, MemberList, MessageId, PresenceReport, RoomEvent, RoomMessage, UserId,
 };
 use uproar_protocol::frames::{self, MessageKind};

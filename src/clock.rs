@@ -1,5 +1,5 @@
 //! Time as the state machines see it: a value that is handed in, never read. (The one exception measures
-//! and decides nothing: [`crate::hub::FanOutTimer`].)
+//! and decides nothing: [`crate::rooms::FanOutTimer`].)
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -13,7 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod dialect;
 pub mod handshake;
-pub mod hub;
+
 pub mod log_limit;
 pub mod log_queue;
 pub mod log_text;
@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod page;
 pub mod permit;
 pub mod preflight;
+pub mod rooms;
 pub mod server;
 pub mod shard;
 pub mod storage;

@@ -7,21 +7,21 @@
 use std::sync::Arc;
 
 use crate::accounts::Verdict;
-use crate::hub::{self, Origin, UserId};
+use crate::rooms::{self, Origin, UserId};
 
 /// From a shard to another one, or to itself.
 #[derive(Debug)]
 pub enum Request {
     /// To the home of a room or topic.
-    Room(hub::Request),
+    Room(rooms::Request),
     /// To a user, wherever. Answered with [`Delivery::PrivateSent`] or [`Delivery::UserNotFound`].
     Private(Private),
     /// About a user, wherever. Answered with [`Delivery::UserNotFound`] if it cannot be done.
     Moderate(Order),
 }
 
-impl From<hub::Request> for Request {
-    fn from(request: hub::Request) -> Self {
+impl From<rooms::Request> for Request {
+    fn from(request: rooms::Request) -> Self {
         Self::Room(request)
     }
 }
@@ -31,7 +31,7 @@ impl From<hub::Request> for Request {
 #[derive(Debug)]
 pub enum Delivery {
     /// From the home of a room or topic.
-    Room(hub::Delivery),
+    Room(rooms::Delivery),
     /// A private message has reached the receiver's connection.
     PrivateSent { to: Origin, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
     /// There is no such user as a private message or an order was about.
@@ -40,8 +40,8 @@ pub enum Delivery {
     PasswordChecked { to: Origin, verdict: Verdict },
 }
 
-impl From<hub::Delivery> for Delivery {
-    fn from(delivery: hub::Delivery) -> Self {
+impl From<rooms::Delivery> for Delivery {
+    fn from(delivery: rooms::Delivery) -> Self {
         Self::Room(delivery)
     }
 }

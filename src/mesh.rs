@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use uproar_ring::Waker;
 
-use crate::hub::ShardIndex;
 use crate::mail::{Delivery, Request};
+use crate::rooms::ShardIndex;
 
 /// Messages of one class that a mailbox holds. What finds it full waits at its sender, which then reads no
 /// more from its clients; nothing is lost.

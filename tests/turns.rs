@@ -13,10 +13,10 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 use uproar::accounts::{Attempt, Verdict};
 use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
-use uproar::hub::{self, Directory, Origin, PresencePolicy, Receipt, ShardIndex, Write};
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPlaces;
+use uproar::rooms::{self, Directory, Origin, PresencePolicy, Receipt, ShardIndex, Write};
 use uproar::shard::turn::{self, Surroundings};
 use uproar::shard::{Arrival, Deadlines, Limits, Rate, Settings, Shard};
 use uproar_protocol::connection::KeepAlive;
@@ -76,7 +76,7 @@ impl Alone {
                 drain_timeout_ms: 10_000,
             },
             sign_in_timeout_ms,
-            rooms: hub::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
+            rooms: rooms::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
         let metrics = Metrics::new(1, 0, ClientPlaces::new(10_000)).shard(0);

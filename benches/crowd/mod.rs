@@ -7,9 +7,9 @@ use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
-use uproar::hub::{self, Directory, PresencePolicy, ShardIndex};
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPlaces;
+use uproar::rooms::{self, Directory, PresencePolicy, ShardIndex};
 use uproar::shard::{Arrival, Deadlines, Limits, Rate, Settings, Shard};
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::ConnectionId;
@@ -44,7 +44,7 @@ impl Crowd {
                 drain_timeout_ms: 10_000,
             },
             sign_in_timeout_ms: None,
-            rooms: hub::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
+            rooms: rooms::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
         let metrics = Metrics::new(1, 0, ClientPlaces::new(count)).shard(0);

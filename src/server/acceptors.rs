@@ -18,11 +18,11 @@ use crate::address::{self, AddressLimits, AddressRefusal};
 use crate::config::{self, Auth, Config};
 use crate::handshake::origin::OriginPolicy;
 use crate::handshake::{Acceptor, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake};
-use crate::hub::Directory;
 use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
 use crate::page;
 use crate::permit::{ClientPermit, ClientPlaces};
 use crate::preflight::Capacity;
+use crate::rooms::Directory;
 
 /// How nice an acceptor is (setpriority(2)) where it has to share a core with a shard: while both want it, it gets a
 /// quarter (weights of 335 and 1,024, sched(7)). Messages of those who are connected come ahead of those who connect, and

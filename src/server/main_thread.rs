@@ -23,10 +23,10 @@ use crate::certificate::{Certificate, CertificateFiles};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::handshake::{HandOver, Intake};
-use crate::hub::Directory;
 use crate::metrics::Metrics;
 use crate::permit::ClientPlaces;
 use crate::preflight::Capacity;
+use crate::rooms::Directory;
 use crate::shard::stage::Stage;
 use crate::storage::{DataDirectory, HISTORY_FILE, HistoryFile, HistoryWriter, StorageLink};
 

@@ -22,7 +22,7 @@
 //!             │   │                  ▼                                 │
 //!             │   │       connection → dialect → command               │
 //!             │   │                                 │ request          │
-//!             │   │                  home of the room (hub)            │◄──► mesh ◄──► other
+//!             │   │                  home of the room (rooms)          │◄──► mesh ◄──► other
 //!             │   │                                 │ delivery         │              shards
 //!             │   └─ submission ◄─ out-queues ◄─ encode once           │
 //!             └────────────────────────────────────────────────────────┘
@@ -31,12 +31,12 @@
 //! - [`handshake`] does what happens once for each connection, with [`uproar_protocol`] to tell it what a request means.
 //! - [`shard::event_loop`] does what happens for each message. It waits, collects completions from its [`uproar_ring`],
 //!   steps the state machine [`shard::Shard`], and submits what that asks for.
-//! - [`dialect`] turns messages into commands and events into bytes; [`hub`] knows rooms, and no sockets.
-//!   Each room has one home shard, to which everything that changes it is sent as a [`hub::Request`], and
-//!   which answers every shard that has members with a [`hub::Delivery`], through the [`mesh`].
+//! - [`dialect`] turns messages into commands and events into bytes; [`rooms`] knows rooms, and no sockets.
+//!   Each room has one home shard, to which everything that changes it is sent as a [`rooms::Request`], and
+//!   which answers every shard that has members with a [`rooms::Delivery`], through the [`mesh`].
 //! - [`uproar_ring`] is the only crate with unsafe code.
 //!
-//! Imports point downwards in this list. [`shard::Shard`], [`hub::Homes`] and everything in [`uproar_protocol`] and
+//! Imports point downwards in this list. [`shard::Shard`], [`rooms::Homes`] and everything in [`uproar_protocol`] and
 //! [`dialect`] are values: bytes, events and the time go in, bytes and events come out, and nothing waits.
 //!
 //! # Embedding
@@ -63,10 +63,10 @@
 //! [`preflight`]: crate::preflight
 //! [`Config`]: crate::config::Config
 //! [`handshake`]: crate::handshake
-//! [`hub`]: crate::hub
-//! [`hub::Homes`]: crate::hub::Homes
-//! [`hub::Request`]: crate::hub::Request
-//! [`hub::Delivery`]: crate::hub::Delivery
+//! [`rooms`]: crate::rooms
+//! [`rooms::Homes`]: crate::rooms::Homes
+//! [`rooms::Request`]: crate::rooms::Request
+//! [`rooms::Delivery`]: crate::rooms::Delivery
 //! [`shard::event_loop`]: crate::shard::event_loop
 //! [`shard::Shard`]: crate::shard::Shard
 //! [`dialect`]: crate::dialect

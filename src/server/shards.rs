@@ -16,9 +16,9 @@ use crate::accounts::{Accounts, Verifier};
 use crate::clock::RunningClock;
 use crate::config::{self, Auth, Config, Presence};
 use crate::handshake::Admissions;
-use crate::hub::{self, Origin, PresencePolicy, Restored, ShardIndex};
 use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
+use crate::rooms::{self, Origin, PresencePolicy, Restored, ShardIndex};
 use crate::shard::event_loop::{self, EventLoop};
 use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
 use crate::storage::StorageLink;
@@ -94,7 +94,7 @@ fn settings(config: &Config, index: ShardIndex) -> Settings {
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
         sign_in_timeout_ms: (config.auth == Auth::Required).then(|| milliseconds(config.handshake_timeout)),
-        rooms: hub::Settings {
+        rooms: rooms::Settings {
             names_max: config.presence_limit,
             presence: match config.presence {
                 Presence::Auto => PresencePolicy::UpTo(config.presence_limit),

@@ -5,8 +5,8 @@ use tokio::sync::{mpsc, watch};
 use super::error::ServerError;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::hub::Directory;
 use crate::metrics::Metrics;
+use crate::rooms::Directory;
 use crate::shard::stage::Stage;
 
 /// What shards and acceptors are started with.

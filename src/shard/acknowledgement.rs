@@ -13,7 +13,7 @@ use super::Shard;
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{Refusal, UserDialect};
-use crate::hub::Place;
+use crate::rooms::Place;
 
 impl Shard {
     /// Tells a chat user that its message has been sent. A hub user is told by its own words, which come back

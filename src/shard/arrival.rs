@@ -13,8 +13,8 @@ use super::user::{Standing, User};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::handshake::route::Endpoint;
-use crate::hub::Request;
 use crate::permit::ClientPermit;
+use crate::rooms::Request;
 
 /// A connection that has asked for a WebSocket, on its way from an acceptor.
 #[derive(Debug)]

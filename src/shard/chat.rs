@@ -8,8 +8,8 @@ use super::user::{RoomMembership, Standing};
 use crate::clock::Now;
 use crate::dialect::Refusal;
 use crate::dialect::chat::{self, Command, Direct, RoomFigures, Stats};
-use crate::hub::{Request, ResumePoint};
 use crate::mail::{self, Private};
+use crate::rooms::{Request, ResumePoint};
 
 impl Shard {
     /// Takes what a chat client has said.

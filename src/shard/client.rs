@@ -11,9 +11,9 @@ use super::Limits;
 use super::gates::{GATED_LIMITS_MAX, Gates};
 use super::user::{RoomMembership, User};
 use crate::dialect::UserDialect;
-use crate::hub::Place;
 use crate::metrics::Dialect;
 use crate::permit::ClientPermit;
+use crate::rooms::Place;
 
 /// The answer to a frame that no longer fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -357,7 +357,7 @@ fn from_ring(batch: SendBatch) -> Batch<Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{MessageId, RoomIndex};
+    use crate::rooms::{MessageId, RoomIndex};
     use crate::shard::Rate;
 
     const OVERHEAD: usize = Frame::OVERHEAD_BYTES;

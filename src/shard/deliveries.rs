@@ -15,9 +15,9 @@ use super::{Shard, work};
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{Refusal, UserDialect, hub};
-use crate::hub::{Delivery, Event, Place, Publication, Request, RoomEvent, RoomIndex, Snapshot};
 use crate::mail;
 use crate::metrics::EndReason;
+use crate::rooms::{Delivery, Event, Place, Publication, Request, RoomEvent, RoomIndex, Snapshot};
 
 impl Shard {
     pub(super) fn deliver(&mut self, delivery: mail::Delivery, now: Now) {

@@ -25,10 +25,10 @@ use super::{Arrival, Shard};
 use crate::accounts::{Attempt, Verdict, Verifier, log_denial};
 use crate::clock::{Now, RunningClock};
 use crate::handshake::{ADMISSIONS_MAX, Admission, Admissions};
-use crate::hub::{Origin, Receipt, ShardIndex, Write};
 use crate::mail::{Delivery, Request};
 use crate::mesh::{Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
+use crate::rooms::{Origin, Receipt, ShardIndex, Write};
 use crate::storage::StorageLink;
 
 /// How often the queues are added up: it looks at every connection, which is too much for every turn.

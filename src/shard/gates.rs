@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use uproar_ring::Frame;
 
-use crate::hub::Place;
+use crate::rooms::Place;
 
 /// How many times the queue's limit may wait behind gates. The peer cannot help that the disk is late, and a broadcast is
 /// held once for everyone, so this is more than the limit; somewhere it has to end.

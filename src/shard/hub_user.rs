@@ -11,8 +11,8 @@ use super::user::RoomMembership;
 use crate::clock::Now;
 use crate::dialect::Refusal;
 use crate::dialect::hub::{self, Command, Names};
-use crate::hub::{Content, MemberEntry, Request, RoomIndex};
 use crate::metrics::EndReason;
+use crate::rooms::{Content, MemberEntry, Request, RoomIndex};
 
 impl Shard {
     /// Takes what a hub client has said.

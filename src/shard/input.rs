@@ -15,8 +15,8 @@ use uproar_ring::ConnectionId;
 use super::client::Session;
 use super::{Shard, work};
 use crate::clock::Now;
-use crate::hub::Request;
 use crate::metrics::EndReason;
+use crate::rooms::Request;
 
 impl Shard {
     /// Takes bytes as they came from the socket.

@@ -48,11 +48,11 @@ use uproar_ring::{Completion, Submission};
 
 use crate::accounts::Attempt;
 use crate::clock::Now;
-use crate::hub::{
-    self, Directory, Homes, Origin, Receipt, Restored, RoomIndex, ShardIndex, WRITES_UNANSWERED_MAX, Write,
-};
 use crate::mail::{Delivery, Request};
 use crate::metrics::ShardMetrics;
+use crate::rooms::{
+    self, Directory, Homes, Origin, Receipt, Restored, RoomIndex, ShardIndex, WRITES_UNANSWERED_MAX, Write,
+};
 pub use arrival::Arrival;
 use audience::{LocalRoom, Members};
 use client::Client;
@@ -103,7 +103,7 @@ pub struct Settings {
     /// The time in which a chat client must have signed in; `None` where it need not.
     pub sign_in_timeout_ms: Option<u64>,
     /// What rooms are like.
-    pub rooms: hub::Settings,
+    pub rooms: rooms::Settings,
 }
 
 /// The state machine of one shard.

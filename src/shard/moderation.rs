@@ -11,10 +11,10 @@ use super::user::Standing;
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{Refusal, UserDialect, hub};
-use crate::hub::UserId;
 use crate::log_text::shown;
 use crate::mail::{Delivery, Measure, Order, Request};
 use crate::metrics::EndReason;
+use crate::rooms::UserId;
 
 /// What a kicked user is told when the admin has given no reason.
 const REASON: &str = "Kicked by admin";

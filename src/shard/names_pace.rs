@@ -12,7 +12,7 @@ use std::sync::Arc;
 use uproar_ring::ConnectionId;
 
 use crate::dialect::hub::Names;
-use crate::hub::{Publication, RoomEvent};
+use crate::rooms::{Publication, RoomEvent};
 
 /// The least time between two lists of names.
 const NAMES_EVERY_MS: u64 = 1_000;
@@ -100,7 +100,7 @@ pub(super) fn is_coming_or_going(event: &RoomEvent) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{Event, MemberEntry, RoomIndex, UserId};
+    use crate::rooms::{Event, MemberEntry, RoomIndex, UserId};
 
     fn user(n: u64) -> UserId {
         UserId::from_wire(n).unwrap()

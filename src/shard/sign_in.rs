@@ -10,8 +10,8 @@ use crate::accounts::{Attempt, Credentials, Verdict};
 use crate::clock::Now;
 use crate::dialect::Refusal;
 use crate::dialect::chat::{self, Direct};
-use crate::hub::{Origin, Request, RoomIndex};
 use crate::metrics::{EndReason, SignInOutcome};
+use crate::rooms::{Origin, Request, RoomIndex};
 
 impl Shard {
     /// The next attempt to sign in that is to be verified. The verdict comes back as a

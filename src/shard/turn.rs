@@ -13,8 +13,8 @@ use super::{Shard, work};
 use crate::accounts::{Attempt, Verdict};
 use crate::clock::Now;
 use crate::config::SHARDS_MAX;
-use crate::hub::{Origin, Receipt, ShardIndex, Write};
 use crate::mail::{Delivery, Request};
+use crate::rooms::{Origin, Receipt, ShardIndex, Write};
 
 /// Messages of one class that are handled in one turn, so that clients have their turn as well. What they cost is
 /// bounded, too: see [`work::MAIL_MAX`].
@@ -41,7 +41,7 @@ pub trait Surroundings {
 
     /// Gives a message to the storage, which has room for it: see [`WRITES_UNANSWERED_MAX`].
     ///
-    /// [`WRITES_UNANSWERED_MAX`]: crate::hub::WRITES_UNANSWERED_MAX
+    /// [`WRITES_UNANSWERED_MAX`]: crate::rooms::WRITES_UNANSWERED_MAX
     fn write(&mut self, write: Write);
 
     /// The next delivery in the mailbox.

@@ -10,8 +10,8 @@ use super::rate::{AnswerBudget, Rate, TokenBucket};
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{Refusal, UserDialect, hub};
-use crate::hub::{Member, Request, ResumePoint, RoomIndex, UserId};
 use crate::mail::{Delivery, Private};
+use crate::rooms::{Member, Request, ResumePoint, RoomIndex, UserId};
 
 /// A user.
 #[derive(Debug)]

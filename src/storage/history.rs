@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior, par
 use thiserror::Error;
 
 use super::database::{self, DatabaseError, Identity, LogState, Schema};
-use crate::hub::{
+use crate::rooms::{
     Content, Directory, Epoch, MessageId, Restored, RestoredRoom, RoomIndex, RoomMessage, UserId,
     WRITES_UNANSWERED_MAX, Write,
 };

@@ -17,8 +17,8 @@ use uproar_ring::Waker;
 
 use super::database::{DatabaseError, LogState};
 use super::history::{HistoryFile, WriteError, last_of_each_room};
-use crate::hub::{Directory, Receipt, WRITES_UNANSWERED_MAX, Write};
 use crate::metrics::StorageMetrics;
+use crate::rooms::{Directory, Receipt, WRITES_UNANSWERED_MAX, Write};
 
 /// Messages of one batch. A larger one would make the first of them wait for longer than it takes to write
 /// two, and hold more of the log in memory.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use uproar::accounts::{Attempt, Verdict};
 use uproar::clock::Now;
-use uproar::hub::{self, Directory, Event, Origin, Receipt, RoomEvent, ShardIndex, Write};
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::ShardMetrics;
+use uproar::rooms::{self, Directory, Event, Origin, Receipt, RoomEvent, ShardIndex, Write};
 use uproar::shard::stage::{Progress, Stage};
 use uproar::shard::turn::{self, Class, Outlook, Surroundings};
 use uproar::shard::{Arrival, DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
@@ -462,15 +462,15 @@ impl Outside<'_, '_> {
     /// be announced by shards that serve on, and newcomers arrive until the last moment.
     fn check_request(&self, request: &Request) -> Checked {
         let is_late = match request {
-            Request::Room(hub::Request::Join { member, .. }) => {
+            Request::Room(rooms::Request::Join { member, .. }) => {
                 self.around.record.users.contains_key(&member.user.get())
             }
-            Request::Room(hub::Request::Leave { reply, .. }) => reply.is_some(),
+            Request::Room(rooms::Request::Leave { reply, .. }) => reply.is_some(),
             // Newcomers of the hub dialect ask for names, and are let go without having been anywhere.
             Request::Room(
-                hub::Request::Subscribe { .. }
-                | hub::Request::Unsubscribe { .. }
-                | hub::Request::ListNames { .. },
+                rooms::Request::Subscribe { .. }
+                | rooms::Request::Unsubscribe { .. }
+                | rooms::Request::ListNames { .. },
             ) => false,
             _ => true,
         };
@@ -481,17 +481,17 @@ impl Outside<'_, '_> {
     /// Once a shard closes its members, nothing comes for them but word of comings and goings.
     fn check_late_delivery(&self, delivery: &Delivery) -> Checked {
         let is_late = match delivery {
-            Delivery::Room(hub::Delivery::Joined { to, .. }) => {
+            Delivery::Room(rooms::Delivery::Joined { to, .. }) => {
                 let client = self.links.slots.get(&to.connection.index);
                 client.is_some_and(|&client| self.around.clients[client].is_welcomed())
             }
-            Delivery::Room(hub::Delivery::Publish(publication)) => match &publication.event {
+            Delivery::Room(rooms::Delivery::Publish(publication)) => match &publication.event {
                 Event::Room { event, .. } => {
                     matches!(event, RoomEvent::Message(_) | RoomEvent::Typing { .. })
                 }
                 Event::Relay { .. } => true,
             },
-            Delivery::Room(hub::Delivery::Subscribed { .. } | hub::Delivery::Names { .. }) => false,
+            Delivery::Room(rooms::Delivery::Subscribed { .. } | rooms::Delivery::Names { .. }) => false,
             _ => true,
         };
         ensure!(Settled, !is_late, "after everyone was closed, {delivery:?}");

@@ -1,7 +1,7 @@
 //! What one seed is about: sizes, limits and habits, drawn once at the start. Extremes are drawn often,
 //! and each habit is missing in some seeds, because many faults show only when something else is away.
 
-use uproar::hub::{self, PresencePolicy, ShardIndex};
+use uproar::rooms::{self, PresencePolicy, ShardIndex};
 use uproar::shard::{Deadlines, Limits, Rate, Settings};
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::Frame;
@@ -129,7 +129,7 @@ impl Scenario {
             index: ShardIndex(index),
             limits: self.limits,
             deadlines: self.deadlines,
-            rooms: hub::Settings {
+            rooms: rooms::Settings {
                 presence: self.presence,
                 names_max: self.names_max(),
                 history: self.history,

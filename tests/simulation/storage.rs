@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use uproar::hub::{Directory, Epoch, MessageId, Receipt, Restored, RestoredRoom, Write};
+use uproar::rooms::{Directory, Epoch, MessageId, Receipt, Restored, RestoredRoom, Write};
 
 use crate::record::Record;
 use crate::violation::{Checked, ensure};

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use uproar::clock::Now;
-use uproar::hub::{Directory, Origin, ShardIndex, UserId};
 use uproar::metrics::{Dialect, EndReason, Metrics};
 use uproar::permit::ClientPlaces;
+use uproar::rooms::{Directory, Origin, ShardIndex, UserId};
 use uproar::shard::stage::Stage;
 
 use crate::client::{Client, Talk};
@@ -565,7 +565,7 @@ impl World<'_> {
             ensure!(NothingLeft, host.shard.queued_bytes() == 0, "bytes are queued for nobody");
             ensure!(NothingLeft, host.shard.writes_unanswered() == 0, "writes have no receipt");
             let waiting =
-                (0..self.scenario.shards).map(|to| host.shard.waiting_for(uproar::hub::ShardIndex(to)));
+                (0..self.scenario.shards).map(|to| host.shard.waiting_for(uproar::rooms::ShardIndex(to)));
             ensure!(
                 NothingLeft,
                 waiting.into_iter().all(|it| it == (0, 0)),

@@ -3,7 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::hub::Content;
+use crate::rooms::Content;
 
 /// The `type` of a message.
 pub(super) fn kind_of(content: &Content) -> &'static str {

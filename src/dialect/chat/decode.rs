@@ -9,8 +9,8 @@ use uproar_protocol::frames::MessageKind;
 
 use crate::accounts::{Credentials, Password};
 use crate::dialect::{Refusal, name};
-use crate::hub::{Content, Epoch, MessageId, Page, ResumePoint, UserId};
 use crate::mail::Measure;
+use crate::rooms::{Content, Epoch, MessageId, Page, ResumePoint, UserId};
 
 /// The most characters of an image's address.
 const URL_CHARACTERS_MAX: usize = 2_048;

@@ -10,7 +10,7 @@ use uproar_protocol::frames::{self, MessageKind};
 
 use super::content::{Shown, kind_of};
 use crate::clock::Now;
-use crate::hub::{Epoch, MessageId, PresenceReport, RoomEvent, UserId};
+use crate::rooms::{Epoch, MessageId, PresenceReport, RoomEvent, UserId};
 
 /// The server's figures.
 #[derive(Clone, Debug, Serialize)]
@@ -201,7 +201,7 @@ fn text(message: &impl Serialize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{Content, RoomMessage};
+    use crate::rooms::{Content, RoomMessage};
 
     const NOW: Now = Now { monotonic_ms: 61_500, unix_seconds: 1_700_000_000 };
 

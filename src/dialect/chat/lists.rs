@@ -12,7 +12,7 @@ use uproar_protocol::frames::{self, MessageKind};
 use super::content::{Shown, kind_of};
 use crate::clock::Now;
 use crate::dialect::encoded::Encoded;
-use crate::hub::{Epoch, MemberEntry, MemberList, RoomMessage};
+use crate::rooms::{Epoch, MemberEntry, MemberList, RoomMessage};
 
 /// The lists of one room that were encoded last.
 #[derive(Debug, Default)]
@@ -146,7 +146,7 @@ fn list(kind: &str, content: &str, tail: Tail) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{Content, MessageId, UserId};
+    use crate::rooms::{Content, MessageId, UserId};
 
     const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 5 };
 

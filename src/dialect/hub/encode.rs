@@ -9,7 +9,7 @@ use serde_json::json;
 use uproar_protocol::frames::{self, MessageKind};
 
 use crate::dialect::encoded::Encoded;
-use crate::hub::{Content, MemberEntry, RoomEvent};
+use crate::rooms::{Content, MemberEntry, RoomEvent};
 
 /// Up to so many names are told with every message, as far as it has a list at all. A list of 50 names is about
 /// 1 KB, as long as a long message.
@@ -145,7 +145,7 @@ fn encode(line: &Line<'_>, names: &str) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{MessageId, RoomMessage, UserId};
+    use crate::rooms::{MessageId, RoomMessage, UserId};
 
     fn entry(n: u64, name: &str) -> MemberEntry {
         MemberEntry { id: UserId::from_wire(n).unwrap(), name: name.into(), connected_at: 0 }

@@ -167,7 +167,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::ShardIndex;
+    use crate::rooms::ShardIndex;
     use uproar_ring::ConnectionId;
 
     fn origin(connection: u32) -> Origin {

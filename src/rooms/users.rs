@@ -78,7 +78,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::hub::ShardIndex;
+    use crate::rooms::ShardIndex;
     use uproar_ring::ConnectionId;
 
     fn connection(shard: u16, index: u32) -> Origin {
