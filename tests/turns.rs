@@ -12,13 +12,14 @@ use tungstenite::protocol::frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use uproar::accounts::{Attempt, Verdict};
 use uproar::clock::Now;
+use uproar::handshake::Admission;
 use uproar::handshake::route::Endpoint;
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPlaces;
 use uproar::rooms::{self, Directory, Origin, PresencePolicy, Receipt, ShardIndex, Write};
 use uproar::shard::turn::{self, Surroundings};
-use uproar::shard::{Arrival, Deadlines, Limits, Rate, Settings, Shard};
+use uproar::shard::{Deadlines, Limits, Rate, Settings, Shard};
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::ConnectionId;
 use uproar_ring::Frame;
@@ -86,15 +87,15 @@ impl Alone {
 
     /// A connection that has been answered.
     fn connect(&mut self, endpoint: Endpoint) -> ConnectionId {
-        let arrival = Arrival {
+        let admission = Admission {
             endpoint,
             peer: ([127, 0, 0, 1], 40_000).into(),
-            greeting: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+            response: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
             received: Bytes::new(),
             tls: None,
-            permit: None,
+            permit: ClientPlaces::new(1).acquire().expect("a place"),
         };
-        let id = self.shard.admit(arrival, Now { monotonic_ms: self.now_ms, unix_seconds: 0 });
+        let id = self.shard.admit(admission, Now { monotonic_ms: self.now_ms, unix_seconds: 0 });
         self.turn();
         self.complete_sends();
         self.turn();

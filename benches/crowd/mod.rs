@@ -6,11 +6,12 @@ use bytes::Bytes;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use uproar::clock::Now;
+use uproar::handshake::Admission;
 use uproar::handshake::route::Endpoint;
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPlaces;
 use uproar::rooms::{self, Directory, PresencePolicy, ShardIndex};
-use uproar::shard::{Arrival, Deadlines, Limits, Rate, Settings, Shard};
+use uproar::shard::{Deadlines, Limits, Rate, Settings, Shard};
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::ConnectionId;
 use uproar_ring::{Completion, SendBatch, Submission};
@@ -47,15 +48,17 @@ impl Crowd {
             rooms: rooms::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
-        let metrics = Metrics::new(1, 0, ClientPlaces::new(count)).shard(0);
+        let places = ClientPlaces::new(count);
+        let metrics = Metrics::new(1, 0, places.clone()).shard(0);
         let shard = Shard::new(settings, &directory, Arc::clone(&metrics));
         let mut crowd = Self { shard, ids: Vec::with_capacity(count), sends: Vec::with_capacity(count) };
         for _ in 0..count {
-            let greeting = Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+            let response = Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
             let peer = ([127, 0, 0, 1], 40_000).into();
             let (endpoint, received) = (endpoint.clone(), Bytes::new());
-            let arrival = Arrival { endpoint, peer, greeting, received, tls: None, permit: None };
-            let id = crowd.shard.admit(arrival, NOW);
+            let permit = places.acquire().expect("a place");
+            let admission = Admission { endpoint, peer, response, received, tls: None, permit };
+            let id = crowd.shard.admit(admission, NOW);
             crowd.ids.push(id);
             crowd.settle();
         }

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
 
-use super::{Flags, UsageError};
+use super::error::UsageError;
+use super::flags::Flags;
 use crate::config::Refusal;
 
 /// Where a value was written.

@@ -1,9 +1,16 @@
 //! Precedence, and each refusal.
 
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
 use uproar_ring::{Feature, Features};
 
+use super::values::{CoreList, duration, size};
 use super::*;
-use crate::config::AllowedOrigin;
+use crate::accounts::UserCommand;
+use crate::config::{AllowedOrigin, Auth, Config, LogFormat, Placement, Presence};
 
 /// Parses `args` (without the program's name) in an environment of these variables.
 fn parse_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::UsageError;
+use super::error::UsageError;
 use crate::accounts::UserCommand;
 use crate::dialect::name;
 

@@ -8,20 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tracing::level_filters::LevelFilter;
 
-use super::Command;
 use crate::config::{AddressRange, AllowedHost, AllowedOrigin, SHARDS_MAX};
-
-impl FromStr for Command {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "check" => Ok(Self::Check),
-            "user" => Err("the command user stands first, its settings behind it".into()),
-            _ => Err("the commands are check and user; without one, the server starts".into()),
-        }
-    }
-}
 
 #[derive(Clone, Debug)]
 pub(super) struct CoreList(pub(super) Vec<usize>);

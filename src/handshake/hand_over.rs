@@ -4,6 +4,7 @@
 //! in one step. So at each moment the connection belongs to one of the two: to the acceptor, which can still answer
 //! it, or to the shard, which takes everything out of its queue before it shuts down.
 
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Permit, Receiver, Sender, channel};
 use uproar_ring::Waker;
 
-use super::Admission;
+use super::admission::Admission;
 use crate::permit::{ShardLoad, ShardPermit};
 
 /// Connections that may wait for one shard to take them.
@@ -30,7 +31,7 @@ const SLACK_DIVISOR: usize = 10;
 /// One shard as acceptors see it.
 #[derive(Clone, Debug)]
 struct Entrance {
-    queue: Sender<Admission>,
+    queue: Sender<(OwnedFd, Admission)>,
     load: ShardLoad,
     waker: Waker,
     /// The core that it is pinned to, if it is.
@@ -48,20 +49,20 @@ pub struct HandOver {
 /// The connections that wait for one shard to take them.
 #[derive(Debug)]
 pub struct Admissions {
-    queue: Receiver<Admission>,
+    queue: Receiver<(OwnedFd, Admission)>,
     room: Arc<Notify>,
 }
 
 impl Admissions {
     /// The next one, if there is one.
-    pub fn take(&mut self) -> Option<Admission> {
+    pub fn take(&mut self) -> Option<(OwnedFd, Admission)> {
         let admission = self.queue.try_recv().ok()?;
         self.room.notify_one();
         Some(admission)
     }
 
     /// Waits for the next one, as a thread that has nothing else to do. `None` when there are no acceptors any more.
-    pub async fn wait(&mut self) -> Option<Admission> {
+    pub async fn wait(&mut self) -> Option<(OwnedFd, Admission)> {
         let admission = self.queue.recv().await?;
         self.room.notify_one();
         Some(admission)
@@ -135,17 +136,17 @@ impl HandOver {
 /// A place in a shard's queue.
 pub(super) struct Reservation<'a> {
     /// Present until the connection is handed over.
-    place: Option<(Permit<'a, Admission>, ShardPermit)>,
+    place: Option<(Permit<'a, (OwnedFd, Admission)>, ShardPermit)>,
     waker: &'a Waker,
     room: &'a Notify,
 }
 
 impl Reservation<'_> {
     /// Hands the connection over.
-    pub(super) fn hand_over(mut self, mut admission: Admission) {
+    pub(super) fn hand_over(mut self, socket: OwnedFd, mut admission: Admission) {
         let (place, load) = self.place.take().expect("Bug: a place is used once");
         admission.permit = admission.permit.counted_on(load);
-        place.send(admission);
+        place.send((socket, admission));
         self.waker.wake();
     }
 }

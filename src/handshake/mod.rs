@@ -10,6 +10,7 @@
 //! `connection` is a connection on its way through here, `pending` decides which one makes place when there are too
 //! many, and `hand_over` to which shard one goes.
 
+mod admission;
 mod connection;
 mod hand_over;
 pub mod origin;
@@ -20,7 +21,6 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,12 +33,13 @@ use tokio_uring::net::{TcpListener, TcpStream};
 use uproar_protocol::frames::{self, MessageKind};
 use uproar_protocol::head::{Head, ParseSchedule, parse_within};
 use uproar_protocol::response::{Response, StatusCode};
-use uproar_protocol::tls::{self, ServerConfig, TlsStream};
+use uproar_protocol::tls::{self, ServerConfig};
 use uproar_websocket::AcceptFailures;
 
 use crate::address::{AddressLimits, AddressRefusal};
 use crate::metrics::{HandshakeKind, TlsFailure};
 use crate::permit::ClientPermit;
+pub use admission::Admission;
 use connection::{FIRST_READ_BYTES, PendingConnection, ReadFailure};
 use hand_over::Reservation;
 pub use hand_over::{ADMISSIONS_MAX, Admissions, HandOver};
@@ -125,28 +126,6 @@ pub enum HandshakeEvent {
     Full,
     /// An upgrade was refused because its dialect has no way to sign in.
     SignInRequired,
-}
-
-/// A connection on its way from an acceptor to a shard.
-///
-/// The 101 has not been sent. The shard sends it ahead of everything else once the connection is a
-/// member, so that a client that sees it can count on being one.
-#[derive(Debug)]
-pub struct Admission {
-    /// The connection; nobody else has its descriptor, and no operation on it is under way.
-    pub socket: OwnedFd,
-    /// The client's address.
-    pub peer: SocketAddr,
-    /// What it wants to speak.
-    pub endpoint: Endpoint,
-    /// The 101, complete.
-    pub response: Bytes,
-    /// What was received behind the request head: the client's first frames, or a part of them.
-    pub received: Bytes,
-    /// Its TLS, where it has any, behind the handshake.
-    pub tls: Option<Box<TlsStream>>,
-    /// Its place among the clients.
-    pub permit: ClientPermit,
 }
 
 /// What connections may take before they are upgraded.
@@ -436,7 +415,7 @@ impl Acceptor {
         };
         match connection.release() {
             Ok((socket, tls)) => {
-                reservation.hand_over(Admission { socket, peer, endpoint, response, received, tls, permit });
+                reservation.hand_over(socket, Admission { peer, endpoint, response, received, tls, permit });
             }
             Err((connection, error)) => {
                 tracing::warn!(%error, "a client has no descriptor; raise the descriptor limit");

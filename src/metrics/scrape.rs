@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
 
 use super::{Dialect, DurationHistogram, Label, Metrics, RoomSizeClass, ShardMetrics};
 use crate::log_queue;
@@ -255,5 +256,17 @@ impl Collector for Scrape {
             Counter,
             metrics.sum(|s| s.receive_buffer_shortages.get()),
         )
+    }
+}
+
+impl Metrics {
+    /// Everything as Prometheus text, version 0.0.4.
+    #[must_use]
+    pub fn render(&self, users_online: usize) -> String {
+        let mut registry = Registry::with_prefix("uproar");
+        registry.register_collector(Box::new(Scrape { metrics: self.clone(), users_online }));
+        let mut text = String::new();
+        text::encode_registry(&mut text, &registry).expect("Bug: writing to a String does not fail");
+        text
     }
 }

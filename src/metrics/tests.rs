@@ -2,7 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::*;
+use crate::permit::ClientPlaces;
 
 fn metrics(shards: usize, clients_max: usize) -> Metrics {
     Metrics::new(shards, 2, ClientPlaces::new(clients_max))

@@ -1,9 +1,5 @@
 //! How a connection comes to a shard: from an upgrade to a user, a listener of a topic, or an echo.
 
-use std::net::SocketAddr;
-
-use bytes::Bytes;
-use uproar_protocol::tls::TlsStream;
 use uproar_ring::ConnectionId;
 use uproar_ring::Frame;
 
@@ -12,32 +8,14 @@ use super::client::{Client, Session, TopicMembership};
 use super::user::{Standing, User};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
+use crate::handshake::Admission;
 use crate::handshake::route::Endpoint;
-use crate::permit::ClientPermit;
 use crate::rooms::Request;
-
-/// A connection that has asked for a WebSocket, on its way from an acceptor.
-#[derive(Debug)]
-pub struct Arrival {
-    /// What it asked for.
-    pub endpoint: Endpoint,
-    /// Who is at the other end.
-    pub peer: SocketAddr,
-    /// The answer to the upgrade. It leaves when the connection is what it asked for, so a client that has
-    /// been answered misses nothing that happens afterwards.
-    pub greeting: Bytes,
-    /// What it has said behind its request.
-    pub received: Bytes,
-    /// Its TLS, where it has any, behind the handshake.
-    pub tls: Option<Box<TlsStream>>,
-    /// Its place among the clients, given back at its end.
-    pub permit: Option<ClientPermit>,
-}
 
 impl Shard {
     /// Takes a connection in. Its socket is to be attached to the ring under this id.
-    pub fn admit(&mut self, arrival: Arrival, now: Now) -> ConnectionId {
-        let Arrival { endpoint, peer, greeting, received, tls, permit } = arrival;
+    pub fn admit(&mut self, admission: Admission, now: Now) -> ConnectionId {
+        let Admission { endpoint, peer, response, received, tls, permit } = admission;
         let session = match endpoint {
             Endpoint::Chat => self.user_session(UserDialect::Chat, now),
             Endpoint::Hub => self.user_session(UserDialect::Hub, now),
@@ -51,7 +29,7 @@ impl Shard {
         self.metrics.tls_connections.add(usize::from(tls.is_some()));
         let has_ended = tls.as_ref().is_some_and(|tls| tls.peer_has_closed());
         let limits = &self.settings.limits;
-        let client = Client::new(session, peer, Frame::new(greeting), tls, permit, limits, now.monotonic_ms);
+        let client = Client::new(session, peer, Frame::new(response), tls, permit, limits, now.monotonic_ms);
         let id = self.clients.insert(client);
         self.schedule(id);
         self.begin_session(id);

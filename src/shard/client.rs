@@ -7,8 +7,8 @@ use uproar_protocol::connection::{self, Action, Batch, Connection, Entries, Keep
 use uproar_protocol::tls::{self, TlsStream};
 use uproar_ring::{CloseMode, ConnectionId, Frame, Frames, SendBatch, Submission};
 
-use super::Limits;
 use super::gates::{GATED_LIMITS_MAX, Gates};
+use super::settings::Limits;
 use super::user::{RoomMembership, User};
 use crate::dialect::UserDialect;
 use crate::metrics::Dialect;
@@ -88,7 +88,7 @@ pub(super) struct Client {
     pub(super) peer: SocketAddr,
     /// The answer to the upgrade, until the client is what it asked to be.
     pub(super) greeting: Option<Frame>,
-    _permit: Option<ClientPermit>,
+    _permit: ClientPermit,
 }
 
 impl Client {
@@ -97,7 +97,7 @@ impl Client {
         peer: SocketAddr,
         greeting: Frame,
         tls: Option<Box<TlsStream>>,
-        permit: Option<ClientPermit>,
+        permit: ClientPermit,
         limits: &Limits,
         now_ms: u64,
     ) -> Self {
@@ -357,6 +357,7 @@ fn from_ring(batch: SendBatch) -> Batch<Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::permit::ClientPlaces;
     use crate::rooms::{MessageId, RoomIndex};
     use crate::shard::Rate;
 
@@ -380,7 +381,8 @@ mod tests {
         let rate = Rate { per_second: 1, burst: 1 };
         let limits = Limits { message_bytes_max: 1, frame_bytes_max: 1, queue_bytes_max, rate };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let mut client = Client::new(Session::Echo, peer, frame(0), None, None, &limits, 0);
+        let permit = ClientPlaces::new(1).acquire().unwrap();
+        let mut client = Client::new(Session::Echo, peer, frame(0), None, permit, &limits, 0);
         client.greet();
         client
     }

@@ -14,6 +14,7 @@ use uproar_ring::{ConnectionId, SendBatch};
 
 use super::Shard;
 use super::client::Overflow;
+use super::drain::Drain;
 use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::log_limit::LogLimit;
@@ -27,20 +28,6 @@ const DRAIN_STEP_COUNT_MIN: usize = 50;
 
 /// Evictions in the log: when a whole room's readers are slow, there are thousands at once.
 static EVICTED: LogLimit = LogLimit::new();
-
-/// A shutdown under way.
-#[derive(Debug)]
-pub(super) struct Drain {
-    waiting: VecDeque<ConnectionId>,
-    step_count: usize,
-    next_ms: u64,
-}
-
-impl Drain {
-    pub(super) fn next_due_ms(&self) -> Option<u64> {
-        (!self.waiting.is_empty()).then_some(self.next_ms)
-    }
-}
 
 impl Shard {
     /// Begins to close every connection with 1001, at a pace that leaves the other half of the drain

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
 use std::time::{Duration, Instant};
@@ -19,9 +20,9 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 use uproar_ring::{Completion, Ring, Submission};
 
+use super::Shard;
 use super::stage::{Progress, Stage};
 use super::turn::{self, Class, Outlook, Surroundings};
-use super::{Arrival, Shard};
 use crate::accounts::{Attempt, Verdict, Verifier, log_denial};
 use crate::clock::{Now, RunningClock};
 use crate::handshake::{ADMISSIONS_MAX, Admission, Admissions};
@@ -125,8 +126,8 @@ impl EventLoop {
         self.metrics.pulse.begin_turn();
         // As many as there can be at this moment: acceptors may add to them meanwhile.
         for _ in 0..ADMISSIONS_MAX {
-            let Some(admission) = self.admissions.take() else { break };
-            self.admit(admission);
+            let Some((socket, admission)) = self.admissions.take() else { break };
+            self.admit(socket, admission);
         }
         let now = self.clock.now();
         let (shard, mut io) = self.split();
@@ -172,13 +173,12 @@ impl EventLoop {
         Ok(false)
     }
 
-    fn admit(&mut self, admission: Admission) {
-        let Admission { socket, peer, endpoint, response, received, tls, permit } = admission;
+    fn admit(&mut self, socket: OwnedFd, mut admission: Admission) {
         // A listener of both versions of IP sees clients of IPv4 as ::ffff:192.0.2.1 (RFC 4291, 2.5.5.2).
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let peer = SocketAddr::new(admission.peer.ip().to_canonical(), admission.peer.port());
+        admission.peer = peer;
         let now = self.clock.now();
-        let arrival = Arrival { endpoint, peer, greeting: response, received, tls, permit: Some(permit) };
-        let id = self.shard.admit(arrival, now);
+        let id = self.shard.admit(admission, now);
         debug!(shard = self.index.0, connection = %id, %peer, "admitted");
         self.ring.attach(id, socket);
     }

@@ -20,6 +20,7 @@ mod chat;
 mod client;
 mod clients;
 mod deliveries;
+mod drain;
 mod ending;
 pub mod event_loop;
 mod gates;
@@ -28,11 +29,13 @@ mod input;
 mod moderation;
 mod names_pace;
 mod rate;
+mod settings;
 mod sign_in;
 pub mod stage;
 mod timers;
 pub mod turn;
 mod user;
+mod user_messages;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
@@ -40,7 +43,6 @@ use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use uproar_protocol::connection::KeepAlive;
 use uproar_protocol::frames;
 use uproar_ring::ConnectionId;
 use uproar_ring::Frame;
@@ -51,15 +53,15 @@ use crate::clock::Now;
 use crate::mail::{Delivery, Request};
 use crate::metrics::ShardMetrics;
 use crate::rooms::{
-    self, Directory, Homes, Origin, Receipt, Restored, RoomIndex, ShardIndex, WRITES_UNANSWERED_MAX, Write,
+    Directory, Homes, Origin, Receipt, Restored, RoomIndex, ShardIndex, WRITES_UNANSWERED_MAX, Write,
 };
-pub use arrival::Arrival;
 use audience::{LocalRoom, Members};
 use client::Client;
 use clients::Clients;
-use ending::Drain;
+use drain::Drain;
 pub use gates::GATED_LIMITS_MAX;
 pub use rate::Rate;
+pub use settings::{Deadlines, Limits, Settings};
 use timers::Timers;
 
 /// Requests that may wait for one other shard before reading from clients is paused.
@@ -68,43 +70,6 @@ pub const REQUESTS_WAITING_MAX: usize = 256;
 /// Deliveries that may wait for one other shard before requests of other shards are left where they are.
 /// What this shard has asked of itself by then, at most [`REQUESTS_WAITING_MAX`], is still dealt with.
 pub const DELIVERIES_WAITING_MAX: usize = 512;
-
-/// What one connection may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The longest message of the chat dialect, in bytes.
-    pub message_bytes_max: usize,
-    /// The longest message of any dialect, in bytes.
-    pub frame_bytes_max: usize,
-    /// Bytes that may wait for a connection before it is evicted.
-    pub queue_bytes_max: usize,
-    /// Messages of the chat dialect.
-    pub rate: Rate,
-}
-
-/// How long connections may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
-    /// How long one may be silent.
-    pub keep_alive: KeepAlive,
-    /// The time in which a shutdown must have closed everyone.
-    pub drain_timeout_ms: u64,
-}
-
-/// Everything that a shard is told at its start.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Which shard this is.
-    pub index: ShardIndex,
-    /// What a connection may take.
-    pub limits: Limits,
-    /// How long it may be silent.
-    pub deadlines: Deadlines,
-    /// The time in which a chat client must have signed in; `None` where it need not.
-    pub sign_in_timeout_ms: Option<u64>,
-    /// What rooms are like.
-    pub rooms: rooms::Settings,
-}
 
 /// The state machine of one shard.
 ///

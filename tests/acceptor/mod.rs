@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -174,7 +175,7 @@ impl OpenAcceptor {
     }
 
     /// The next connection that is handed over.
-    pub(crate) fn admission(&self) -> Admission {
+    pub(crate) fn admission(&self) -> (OwnedFd, Admission) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let mut admissions = self.admissions.borrow_mut();
         let admission = runtime.block_on(async { tokio::time::timeout(PATIENCE, admissions.wait()).await });

@@ -7,9 +7,9 @@ use uproar::handshake::route::Endpoint;
 use uproar::permit::ClientPermit;
 
 use crate::chat::Chat;
+use crate::hub::Hub;
 use crate::random::Random;
 use crate::record::{Record, RelayKey, content_key};
-use crate::hub::Hub;
 use crate::scenario::Scenario;
 use crate::socket::{DownEnd, Socket};
 use crate::trace::Trace;

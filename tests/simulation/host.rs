@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use uproar::accounts::{Attempt, Verdict};
 use uproar::clock::Now;
+use uproar::handshake::Admission;
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::ShardMetrics;
 use uproar::rooms::{self, Directory, Event, Origin, Receipt, RoomEvent, ShardIndex, Write};
 use uproar::shard::stage::{Progress, Stage};
 use uproar::shard::turn::{self, Class, Outlook, Surroundings};
-use uproar::shard::{Arrival, DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
+use uproar::shard::{DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
 use uproar_ring::ConnectionId;
 use uproar_ring::{Completion, Submission};
 
@@ -280,15 +281,15 @@ impl Host {
     fn admit(&mut self, around: &mut Around<'_>) -> Checked {
         let Some(number) = self.admissions.pop_front() else { return Ok(()) };
         let client = &mut around.clients[number];
-        let arrival = Arrival {
+        let admission = Admission {
             endpoint: client.endpoint(),
             peer: client.address(),
-            greeting: greeting(),
+            response: greeting(),
             received: bytes::Bytes::new(),
             tls: None,
-            permit: client.permit.take(),
+            permit: client.permit.take().expect("a client that was let in has a place"),
         };
-        let id = self.shard.admit(arrival, around.now);
+        let id = self.shard.admit(admission, around.now);
         let before = self.links.slots.insert(id.index, number);
         ensure!(TerminalCompletion, before.is_none(), "slot {id} of client {before:?} was given to {number}");
         client.socket.id = Some(id);

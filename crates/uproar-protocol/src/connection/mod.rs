@@ -8,6 +8,7 @@
 mod batch;
 mod closing;
 mod encryption;
+mod phase;
 mod send_queue;
 
 use std::borrow::Cow;
@@ -18,9 +19,9 @@ use bytes::{Buf, BytesMut};
 use crate::frames::{self, Opcode, Reader, Role, Violation};
 use crate::tls::{self, TlsStream};
 pub use batch::{BATCH_ENTRIES_MAX, Batch, Entries};
-pub use closing::{ANSWER_MS, CLOSE_MS, STALL_MS};
-use closing::{Closing, Phase};
 use encryption::Encryption;
+pub use phase::{ANSWER_MS, CLOSE_MS, CloseMode, STALL_MS};
+use phase::{Closing, Phase};
 use send_queue::SendQueue;
 pub use send_queue::{QueueFull, QueueLimits};
 
@@ -64,15 +65,6 @@ pub enum Event<'i> {
     /// The peer broke the protocol, and the connection was failed (RFC 6455, 7.1.7): a close frame that says so is queued,
     /// and nothing more is read.
     Failed(Violation),
-}
-
-/// How a socket is to be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseMode {
-    /// The kernel sends what it still has to send.
-    Graceful,
-    /// The kernel drops what it still has to send, and the peer sees a reset: for a peer that does not read.
-    Abort,
 }
 
 /// What a connection asks of its socket.

@@ -1,0 +1,78 @@
+//! What may be wrong with the command line, the environment and the file.
+
+use std::path::PathBuf;
+
+/// Why there is no [`Invocation`](super::Invocation).
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// The command line itself is wrong, or it asked for the help or the version.
+    #[error(transparent)]
+    CommandLine(#[from] clap::Error),
+    /// A value is not allowed.
+    #[error("invalid value '{value}' for {place}: {reason}")]
+    Value {
+        /// The value as it was written.
+        value: String,
+        /// Where it was written, and under which key.
+        place: String,
+        /// What is allowed.
+        reason: String,
+    },
+    /// The configuration file cannot be used.
+    #[error("configuration file {}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A variable has our prefix, and is no setting.
+    #[error("unknown variable {name}; known are {known}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// Two settings of one place exclude each other.
+    #[error("{0} and {1} cannot be used together: name the cores, or say how many shards to run unpinned")]
+    Conflict(String, String),
+    /// Accounts are kept in a directory, and none was named.
+    #[error("uproar user needs --data DIR, the directory in which the server keeps its accounts")]
+    NoData,
+}
+
+impl UsageError {
+    /// The process's exit code: 0 when help or version was asked for, otherwise 2.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::CommandLine(error) if error.exit_code() == 0 => 0,
+            _ => 2,
+        }
+    }
+
+    /// True when the help or the version was asked for.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        self.exit_code() == 0
+    }
+
+    /// Prints the help or the version to standard output, an error to standard error.
+    pub fn print(&self) {
+        match self {
+            // Who closed the output does not want to read it.
+            Self::CommandLine(error) => drop(error.print()),
+            error => eprintln!("{}", error.text()),
+        }
+    }
+
+    /// The error as a person at a terminal reads it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::CommandLine(error) => error.to_string().trim_end().to_owned(),
+            error => format!("error: {error}\n\nFor more information, try '--help'."),
+        }
+    }
+}

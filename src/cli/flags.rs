@@ -1,0 +1,223 @@
+//! The flags of the server, with their defaults.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use tracing::level_filters::LevelFilter;
+use uproar_ring::Features;
+
+use super::command::Command;
+use super::values::{
+    AddressList, CoreList, HostList, ListenAddress, OriginList, RoomList, duration, level, number, size,
+    threads,
+};
+use crate::config::{Auth, Config, LogFormat, Placement, Presence};
+
+/// A chat and broadcast server that lives on io_uring.
+#[derive(Debug, Parser)]
+#[command(
+    name = "uproar",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Every flag is also read from the environment (--max-clients from UPROAR_MAX_CLIENTS) and from \
+                  the file that --config names (TOML: max-clients = 10000). A flag beats the environment, the \
+                  environment beats the file.\n\nDurations are written 30s or 500ms, sizes 10KiB or 10240."
+)]
+pub(super) struct Flags {
+    /// `check`: only look whether this machine can run the server, and print what to change.
+    /// `user`: manage accounts, see `uproar user --help`.
+    #[arg(value_name = "check|user")]
+    pub(super) command: Option<Command>,
+
+    /// TOML file to read settings from; its keys are the flags' names.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Address and port to listen on; a name stands for its first IPv4 address, or else its first IPv6 one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(super) listen: ListenAddress,
+
+    /// Cores to run on, one shard pinned to each [default: all that the process may use].
+    #[arg(long, value_name = "0,2-3", conflicts_with = "shards")]
+    pub(super) cores: Option<CoreList>,
+
+    /// Run this many shards without pinning them.
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(super) shards: Option<NonZeroUsize>,
+
+    /// Threads that accept connections, for TLS, HTTP and /healthz; they run beside the shards [default: one for every
+    /// 8 shards].
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(super) acceptors: Option<NonZeroUsize>,
+
+    /// Pin the acceptors to these cores; where a shard uses one of them too, acceptors have a lower priority [default: the
+    /// cores of the shards, unless --shards leaves some free].
+    #[arg(long, value_name = "2,3")]
+    pub(super) acceptor_cores: Option<CoreList>,
+
+    /// Look for something to do for so long before a shard sleeps, up to 10ms: answers come sooner, and an idle shard
+    /// uses more of its core.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    pub(super) busy_poll: Duration,
+
+    /// Features of io_uring to use where the kernel has them: all, none, or a list of immediate-sends, ring-messages and
+    /// no-iowait. Use it to find out whether one of them causes a fault.
+    #[arg(long, value_name = "all|none|NAME,...", default_value = "all")]
+    pub(super) ring_features: Features,
+
+    /// Most connected clients [default: what the descriptor limit allows].
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
+    pub(super) max_clients: Option<usize>,
+
+    /// Most connected clients of an address (IPv6: of a /64); 0 for no limit, as behind a proxy [default: a quarter of
+    /// all clients, from 64 to 1000].
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
+    pub(super) max_clients_per_address: Option<usize>,
+
+    /// Clients of an address that may connect within a second; 0 for no limit, as behind a proxy.
+    #[arg(long, value_name = "N", default_value = "200", value_parser = number::<usize>)]
+    pub(super) connect_rate_per_address: usize,
+
+    /// Address without these two limits and that of unfinished handshakes, or a range such as 10.0.0.0/8: a proxy's,
+    /// say. May be repeated, or list several with commas. It replaces the default, which is loopback.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.0/8,::1")]
+    pub(super) no_limit_for: Vec<AddressList>,
+
+    /// Longest message that chat accepts; a longer one is refused.
+    #[arg(long, value_name = "SIZE", default_value = "10KiB", value_parser = size)]
+    pub(super) max_message: usize,
+
+    /// Longest message that any connection may send; a longer one ends it.
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
+    pub(super) max_frame: usize,
+
+    /// Longest request head; a longer one is answered 431.
+    #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = size)]
+    pub(super) max_head: usize,
+
+    /// What may wait for a slow receiver before it is evicted; each message counts 192 bytes more than it has.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    pub(super) send_queue: usize,
+
+    /// Silence after which a connection is pinged.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(super) ping_interval: Duration,
+
+    /// Silence after which a connection is closed.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    pub(super) idle_timeout: Duration,
+
+    /// Time for TLS and a whole request head, and to sign in where that is required.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(super) handshake_timeout: Duration,
+
+    /// Time to close all connections on shutdown.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(super) drain_timeout: Duration,
+
+    /// The rooms, general among them.
+    #[arg(long, value_name = "NAMES", default_value = "general,random,gaming")]
+    pub(super) rooms: RoomList,
+
+    /// Directory, which must exist, for what outlives the process [default: all in memory].
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+
+    /// Whether users must sign in with an account of `uproar user`: off or required.
+    #[arg(long, value_name = "WHETHER", default_value = "off")]
+    pub(super) auth: Auth,
+
+    /// Messages that a room keeps for those who join.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = number::<usize>)]
+    pub(super) history: usize,
+
+    /// How joins and leaves are announced: auto (singly, in large rooms in batches), exact, count.
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(super) presence: Presence,
+
+    /// Members above which a room is large.
+    #[arg(long, value_name = "N", default_value = "500", value_parser = number::<usize>)]
+    pub(super) presence_limit: usize,
+
+    /// Messages a second that a connection may send; 0 for no limit.
+    #[arg(long, value_name = "N", default_value = "50", value_parser = number::<u32>)]
+    pub(super) rate: u32,
+
+    /// Messages that a connection may send at once.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = number::<u32>)]
+    pub(super) burst: u32,
+
+    /// Origin from which browsers may connect beside the server's own, such as https://example.com or
+    /// https://*.example.com; null for pages opened from files, * for all. May be repeated, or list several with
+    /// commas.
+    #[arg(long, value_name = "ORIGIN")]
+    pub(super) allow_origin: Vec<OriginList>,
+
+    /// Name by which browsers may call a server that listens on loopback: that of the site, where a proxy on this
+    /// machine passes it on. May be repeated, or list several with commas.
+    #[arg(long, value_name = "NAME")]
+    pub(super) allow_host: Vec<HostList>,
+
+    /// Serve https and wss alone, with the certificate in this PEM file and those behind it; needs --tls-key.
+    /// SIGHUP has both files read again.
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_cert: Option<PathBuf>,
+
+    /// PEM file with the private key of that certificate.
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
+
+    /// How to write the log: text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) log: LogFormat,
+
+    /// What to log: error, warn, info, debug, trace, or off.
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level)]
+    pub(super) log_level: LevelFilter,
+}
+
+impl Flags {
+    pub(super) fn into_config(self, listen: SocketAddr) -> Config {
+        Config {
+            listen,
+            placement: match (self.cores, self.shards) {
+                (Some(CoreList(cores)), _) => Placement::Pinned(cores),
+                (None, Some(shards)) => Placement::Unpinned(shards),
+                (None, None) => Placement::every_core(),
+            },
+            acceptors: self.acceptors,
+            acceptor_cores: self.acceptor_cores.map(|list| list.0),
+            busy_poll: self.busy_poll,
+            ring_features: self.ring_features,
+            max_clients: self.max_clients,
+            max_clients_per_address: self.max_clients_per_address,
+            connect_rate_per_address: self.connect_rate_per_address,
+            no_limit_for: self.no_limit_for.into_iter().flat_map(|list| list.0).collect(),
+            max_message_bytes: self.max_message,
+            max_frame_bytes: self.max_frame,
+            max_head_bytes: self.max_head,
+            send_queue_bytes: self.send_queue,
+            ping_interval: self.ping_interval,
+            idle_timeout: self.idle_timeout,
+            handshake_timeout: self.handshake_timeout,
+            drain_timeout: self.drain_timeout,
+            rooms: self.rooms.0,
+            data: self.data,
+            auth: self.auth,
+            history: self.history,
+            presence: self.presence,
+            presence_limit: self.presence_limit,
+            rate: self.rate,
+            burst: self.burst,
+            allow_origins: self.allow_origin.into_iter().flat_map(|list| list.0).collect(),
+            allow_hosts: self.allow_host.into_iter().flat_map(|list| list.0).collect(),
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
+            log_format: self.log,
+            log_level: self.log_level,
+        }
+    }
+}

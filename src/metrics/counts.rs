@@ -1,0 +1,242 @@
+//! The numbers: a block for each thread that counts, and a few of the whole process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::{
+    Dialect, DurationHistogram, EndReason, FanOutHistogram, HandshakeKind, Labelled, RefusalReason,
+    ShardPulse, SignInOutcome, TlsFailure,
+};
+use crate::permit::ClientPlaces;
+
+/// A handle to all numbers of the process; cloning it copies a pointer or two.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub(super) shards: Arc<[Arc<ShardMetrics>]>,
+    pub(super) acceptors: Arc<[Arc<AcceptorMetrics>]>,
+    pub(super) storage: Arc<StorageMetrics>,
+    pub(super) process: Arc<Process>,
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) started: Instant,
+    pub(super) places: ClientPlaces,
+    pub(super) is_draining: AtomicBool,
+}
+
+impl Metrics {
+    /// Numbers for this many shards and acceptors, whose clients take these places. The uptime starts.
+    #[must_use]
+    pub fn new(shards: usize, acceptors: usize, places: ClientPlaces) -> Self {
+        Self {
+            shards: (0..shards).map(|_| Arc::default()).collect(),
+            acceptors: (0..acceptors).map(|_| Arc::default()).collect(),
+            storage: Arc::default(),
+            process: Arc::new(Process {
+                started: Instant::now(),
+                places,
+                is_draining: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The numbers that the shard of this index writes.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such shard.
+    #[must_use]
+    pub fn shard(&self, index: usize) -> Arc<ShardMetrics> {
+        Arc::clone(&self.shards[index])
+    }
+
+    /// The numbers that the acceptor of this index writes.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such acceptor.
+    #[must_use]
+    pub fn acceptor(&self, index: usize) -> Arc<AcceptorMetrics> {
+        Arc::clone(&self.acceptors[index])
+    }
+
+    /// How long the current turn of a shard has taken so far, the longest of all shards.
+    #[must_use]
+    pub fn longest_turn(&self) -> Duration {
+        self.shards.iter().map(|shard| shard.pulse.turn_time()).max().unwrap_or_default()
+    }
+
+    /// The numbers that the storage writes; all zero where there is none.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<StorageMetrics> {
+        &self.storage
+    }
+
+    /// How many clients are admitted, over all shards.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.process.places.taken()
+    }
+
+    /// Says that the server is shutting down. There is no way back.
+    pub fn set_draining(&self) {
+        self.process.is_draining.store(true, Relaxed);
+    }
+
+    /// True from the beginning of the shutdown.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.process.is_draining.load(Relaxed)
+    }
+
+    /// How long the server has been running.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.process.started.elapsed()
+    }
+
+    pub(super) fn sum(&self, of: impl Fn(&ShardMetrics) -> u64) -> u64 {
+        self.shards.iter().map(|shard| of(shard)).sum()
+    }
+
+    pub(super) fn sum_of_acceptors(&self, of: impl Fn(&AcceptorMetrics) -> u64) -> u64 {
+        self.acceptors.iter().map(|acceptor| of(acceptor)).sum()
+    }
+}
+
+/// The numbers of one shard.
+///
+/// Invariant: one thread writes them, any thread reads them. The alignment keeps two shards' numbers off
+/// one cache line, and off the pair of lines that x86 prefetches together.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShardMetrics {
+    /// Whether it gets on.
+    pub pulse: ShardPulse,
+    /// Upgraded connections over TLS.
+    pub tls_connections: Gauge,
+    /// Upgrades answered with 101 and admitted.
+    pub upgrades: Counter,
+    /// Upgraded connections, from 101 until the socket is closed.
+    pub connections: Labelled<Gauge, Dialect, { Dialect::ALL.len() }>,
+    /// Upgraded connections that came to an end.
+    pub connections_ended: Labelled<Counter, EndReason, { EndReason::ALL.len() }>,
+    /// Attempts to sign in that were answered.
+    pub sign_ins: Labelled<Counter, SignInOutcome, { SignInOutcome::ALL.len() }>,
+    /// Text and binary messages received, refused ones included.
+    pub messages_received: Labelled<Counter, Dialect, { Dialect::ALL.len() }>,
+    /// Text and binary messages queued for a connection: one broadcast counts once for each receiver.
+    pub messages_delivered: Counter,
+    /// Bytes received on upgraded connections, framing and TLS included.
+    pub received_bytes: Counter,
+    /// Bytes that the kernel took from upgraded connections, framing and TLS included.
+    pub sent_bytes: Counter,
+    /// What out-queues are charged: the bytes that wait, and what is kept beside them, once for each connection that
+    /// they wait for.
+    pub queued_bytes: Gauge,
+    /// Messages from other shards that wait in this shard's mailbox.
+    pub mailbox_messages: Gauge,
+    /// Messages that this shard's rooms have given to the storage, and that it has not answered.
+    pub writes_unanswered: Gauge,
+    /// Events that this shard delivered to a room's members on it.
+    pub broadcasts: Counter,
+    /// Frames encoded; at most one per event and dialect.
+    pub frames_encoded: Counter,
+    /// Rooms and topics that have their home on this shard.
+    pub rooms: Gauge,
+    /// Turns of the event loop.
+    pub ring_turns: Counter,
+    /// Submissions that entered the ring.
+    pub ring_submissions: Counter,
+    /// Completions handled.
+    pub ring_completions: Counter,
+    /// Receives that found no provided buffer and had to be started again.
+    pub receive_buffer_shortages: Counter,
+    /// Time from a home's publishing to the last member's completed send, wherever the members are.
+    pub fan_out: FanOutHistogram,
+}
+
+/// The numbers of one acceptor.
+///
+/// Invariant and alignment as for [`ShardMetrics`].
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct AcceptorMetrics {
+    /// Connections taken from the listener.
+    pub connections_accepted: Counter,
+    /// Attempts to accept that failed, for want of descriptors for example.
+    pub accepts_failed: Counter,
+    /// Connections that were accepted, and not yet upgraded or answered.
+    pub pending_connections: Gauge,
+    /// TLS handshakes completed.
+    pub tls_handshakes: Labelled<Counter, HandshakeKind, { HandshakeKind::ALL.len() }>,
+    /// Connections that ended in their TLS handshake, or between it and the end of their request.
+    pub tls_failures: Labelled<Counter, TlsFailure, { TlsFailure::ALL.len() }>,
+    /// Requests and upgrades that were turned away.
+    pub refused: Labelled<Counter, RefusalReason, { RefusalReason::ALL.len() }>,
+}
+
+/// The numbers of the storage thread.
+#[derive(Debug, Default)]
+pub struct StorageMetrics {
+    /// 1 while messages can be written, 0 while they cannot, or are not to be.
+    pub is_durable: Gauge,
+    /// 1 while messages are refused because they cannot be written.
+    pub is_failing: Gauge,
+    /// Messages that are on the disk.
+    pub messages_kept: Counter,
+    /// Messages that members have seen, and that could not be written.
+    pub messages_lost: Counter,
+    /// Attempts to write that failed.
+    pub failures: Counter,
+    /// How long batches took, from the first statement until they were on the disk.
+    pub commits: DurationHistogram,
+}
+
+/// A number that only grows, and that one thread writes.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`. With one writer a load and a store do, and cost a tenth of a locked addition.
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed) + count, Relaxed);
+    }
+
+    /// The sum so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that grows and shrinks, is never below zero, and that one thread writes.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets the number.
+    pub fn set(&self, value: usize) {
+        self.0.store(value as u64, Relaxed);
+    }
+
+    /// Adds `count`.
+    pub fn add(&self, count: usize) {
+        self.0.store(self.0.load(Relaxed) + count as u64, Relaxed);
+    }
+
+    /// Takes away `count`, which has been added before.
+    pub fn sub(&self, count: usize) {
+        let before = self.0.load(Relaxed);
+        debug_assert!(before >= count as u64, "what is taken from a gauge was added before");
+        self.0.store(before.saturating_sub(count as u64), Relaxed);
+    }
+
+    /// The number now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
