@@ -120,7 +120,7 @@ pub struct Config {
     /// The longest request head in bytes. Default 16 KiB: cookies of single sign-on fit.
     pub max_head_bytes: usize,
     /// What may wait for one connection, in bytes, before it is evicted as slow: the messages, and for each of
-    /// them [`Frame::OVERHEAD_BYTES`](uproar_ring::Frame::OVERHEAD_BYTES) that the server keeps beside it.
+    /// them [`SharedBytes::OVERHEAD_BYTES`](uproar_ring::SharedBytes::OVERHEAD_BYTES) that the server keeps beside it.
     /// Default 1 MiB: some seconds of a busy room. At least `max_frame_bytes`, so that the largest message fits.
     pub send_queue_bytes: usize,
     /// How long a connection is silent before it is pinged. Default 30 s: below the minute after which

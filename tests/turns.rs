@@ -22,7 +22,7 @@ use uproar::shard::turn::{self, Surroundings};
 use uproar::shard::{Deadlines, Limits, Rate, Settings, Shard};
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::ConnectionId;
-use uproar_ring::Frame;
+use uproar_ring::SharedBytes;
 use uproar_ring::{Completion, SendBatch, Submission};
 
 /// Bytes of one receive.
@@ -234,7 +234,7 @@ fn a_flood_costs_others_a_turn_and_no_more() {
     let before = alone.shard.queued_bytes();
     alone.turn();
     assert!(alone.ring.sends.iter().any(|(id, _)| *id == quiet), "its echo leaves in the turn of the flood");
-    let pushed = (alone.shard.queued_bytes() - before) / (EMPTY_FRAME_BYTES + Frame::OVERHEAD_BYTES);
+    let pushed = (alone.shard.queued_bytes() - before) / (EMPTY_FRAME_BYTES + SharedBytes::OVERHEAD_BYTES);
     // What a turn may do, and one message more.
     assert!(pushed <= 32_768 + MEMBERS, "{pushed} frames were pushed in one turn");
     // All of the flood arrives in the end, once for each member.

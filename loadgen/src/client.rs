@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use uproar_protocol::frames::{self, Event, Opcode, Reader, Role, Violation};
 use uproar_protocol::upgrade::{self, Refusal};
-use uproar_ring::Frame;
+use uproar_ring::SharedBytes;
 use uproar_ring::{BATCH_FRAMES_MAX, SendBatch};
 
 use crate::chat::{self, Decoded, Notice, PrivateDecoded};
@@ -441,7 +441,7 @@ impl Client {
     }
 }
 
-fn encode(context: &mut Context, outgoing: Outgoing, now_ns: u64) -> Frame {
+fn encode(context: &mut Context, outgoing: Outgoing, now_ns: u64) -> SharedBytes {
     let encoded = match outgoing {
         Outgoing::Encoded(bytes) => bytes,
         Outgoing::Broadcast { sequence, intended_ns } => {
@@ -469,7 +469,7 @@ fn encode(context: &mut Context, outgoing: Outgoing, now_ns: u64) -> Frame {
             frames::frame(opcode, scratch, Some(mask))
         }
     };
-    Frame::new(Bytes::from(encoded))
+    SharedBytes::new(Bytes::from(encoded))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 use uproar_protocol::tls::TlsStream;
-use uproar_ring::Frame;
 use uproar_ring::SendBatch;
+use uproar_ring::SharedBytes;
 
 use crate::client::{Client, Failure, Phase};
 use crate::context::Context;
@@ -211,7 +211,7 @@ impl Channels {
             *under_way = UnderWay::Nothing;
             return Ok(None);
         };
-        Ok(Some(SendBatch::one(Frame::new(Bytes::from(bytes)), 0)))
+        Ok(Some(SendBatch::one(SharedBytes::new(Bytes::from(bytes)), 0)))
     }
 
     fn handle_sent(&mut self, index: usize, client: &mut Client, context: &mut Context, now_ns: u64) {

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use uproar_ring::ConnectionId;
-use uproar_ring::Frame;
+use uproar_ring::SharedBytes;
 
 use super::Shard;
 use crate::clock::Now;
@@ -51,7 +51,7 @@ impl Shard {
         match user.dialect {
             UserDialect::Chat => {
                 let refusal = Direct::Error { message: Refusal::NotStored.to_string() };
-                self.open_gate(id, place, Some(Frame::new(chat::direct(&refusal, now))));
+                self.open_gate(id, place, Some(SharedBytes::new(chat::direct(&refusal, now))));
             }
             // Its own words came back to it before.
             UserDialect::Hub => self.refuse(id, &Refusal::NotStored, now),
@@ -65,13 +65,13 @@ impl Shard {
             return;
         }
         self.metrics.messages_delivered.add(1);
-        if let Err(overflow) = client.push_gate(place, Frame::new(answer)) {
+        if let Err(overflow) = client.push_gate(place, SharedBytes::new(answer)) {
             self.evict(id, overflow, now);
         }
     }
 
     /// Lets an answer leave, or `other` in its place, and what is queued behind it.
-    fn open_gate(&mut self, id: ConnectionId, place: Place, other: Option<Frame>) {
+    fn open_gate(&mut self, id: ConnectionId, place: Place, other: Option<SharedBytes>) {
         let Some(client) = self.clients.get_mut(id) else { return };
         let was_over_limit = client.is_over_limit();
         // Who is being closed has no gates any more.

@@ -1,7 +1,7 @@
 //! How a connection comes to a shard: from an upgrade to a user, a listener of a topic, or an echo.
 
 use uproar_ring::ConnectionId;
-use uproar_ring::Frame;
+use uproar_ring::SharedBytes;
 
 use super::Shard;
 use super::client::{Client, Session, TopicMembership};
@@ -29,7 +29,8 @@ impl Shard {
         self.metrics.tls_connections.add(usize::from(tls.is_some()));
         let has_ended = tls.as_ref().is_some_and(|tls| tls.peer_has_closed());
         let limits = &self.settings.limits;
-        let client = Client::new(session, peer, Frame::new(response), tls, permit, limits, now.monotonic_ms);
+        let client =
+            Client::new(session, peer, SharedBytes::new(response), tls, permit, limits, now.monotonic_ms);
         let id = self.clients.insert(client);
         self.schedule(id);
         self.begin_session(id);

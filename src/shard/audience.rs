@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 
 use uproar_ring::ConnectionId;
-use uproar_ring::Frame;
+use uproar_ring::SharedBytes;
 
 use super::client::Overflow;
 use super::clients::Clients;
@@ -95,7 +95,7 @@ pub(super) fn fan_out(
     members: &Members,
     clients: &mut Clients,
     dirty: &mut VecDeque<ConnectionId>,
-    frame: &Frame,
+    frame: &SharedBytes,
     except: Option<ConnectionId>,
 ) -> FanOut {
     let except = except.map(|id| id.index);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uproar_protocol::connection::{self, Action, Batch, Connection, Entries, KeepAlive, QueueLimits};
 use uproar_protocol::tls::{self, TlsStream};
-use uproar_ring::{CloseMode, ConnectionId, Frame, Frames, SendBatch, Submission};
+use uproar_ring::{CloseMode, ConnectionId, Frames, SendBatch, SharedBytes, Submission};
 
 use super::gates::{GATED_LIMITS_MAX, Gates};
 use super::settings::Limits;
@@ -70,7 +70,7 @@ pub(super) enum TopicMembership {
 /// One client: its connection, and what it is to the server.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) connection: Connection<Frame>,
+    pub(super) connection: Connection<SharedBytes>,
     /// What waits for the storage. Present exactly while something does; none once the connection is closing.
     gates: Option<Box<Gates>>,
     /// What joins have added to the limits, until what waits is within them again.
@@ -87,7 +87,7 @@ pub(super) struct Client {
     /// The address and port at the other end.
     pub(super) peer: SocketAddr,
     /// The answer to the upgrade, until the client is what it asked to be.
-    pub(super) greeting: Option<Frame>,
+    pub(super) greeting: Option<SharedBytes>,
     _permit: ClientPermit,
 }
 
@@ -95,14 +95,16 @@ impl Client {
     pub(super) fn new(
         session: Session,
         peer: SocketAddr,
-        greeting: Frame,
+        greeting: SharedBytes,
         tls: Option<Box<TlsStream>>,
         permit: ClientPermit,
         limits: &Limits,
         now_ms: u64,
     ) -> Self {
-        let queue =
-            QueueLimits { charged_bytes_max: limits.queue_bytes_max, overhead_bytes: Frame::OVERHEAD_BYTES };
+        let queue = QueueLimits {
+            charged_bytes_max: limits.queue_bytes_max,
+            overhead_bytes: SharedBytes::OVERHEAD_BYTES,
+        };
         let endpoint = connection::Limits { message_bytes_max: limits.frame_bytes_max, queue };
         Self {
             connection: Connection::server(&endpoint, tls, now_ms),
@@ -125,7 +127,7 @@ impl Client {
     ///
     /// [`Overflow::SlowReceiver`] when more than the limit would wait; nothing was queued then.
     #[inline]
-    pub(super) fn push(&mut self, frame: Frame) -> Result<(), Overflow> {
+    pub(super) fn push(&mut self, frame: SharedBytes) -> Result<(), Overflow> {
         self.connection.push(frame).map_err(|_| Overflow::SlowReceiver)
     }
 
@@ -135,7 +137,7 @@ impl Client {
     ///
     /// As for [`Client::push`]; and [`Overflow::SlowStorage`] when too much waits behind gates.
     #[inline]
-    pub(super) fn push_in_order(&mut self, frame: Frame) -> Result<(), Overflow> {
+    pub(super) fn push_in_order(&mut self, frame: SharedBytes) -> Result<(), Overflow> {
         match &mut self.gates {
             None => self.push(frame),
             Some(_) => self.push_behind_gates(frame),
@@ -148,7 +150,7 @@ impl Client {
     /// # Errors
     ///
     /// [`Overflow::SlowStorage`] when too much waits behind gates.
-    pub(super) fn push_gate(&mut self, place: Place, answer: Frame) -> Result<(), Overflow> {
+    pub(super) fn push_gate(&mut self, place: Place, answer: SharedBytes) -> Result<(), Overflow> {
         if self.connection.is_open() {
             self.find_room_behind_gates(&answer)?;
             self.gates.get_or_insert_default().push_gate(place, answer);
@@ -158,7 +160,7 @@ impl Client {
 
     /// Opens the gate of a place; another answer, if there is one, takes the place of the one in it. What it lets go may
     /// exceed the limit: the peer had no chance to read it. False when there is no such gate any more.
-    pub(super) fn open_gate(&mut self, place: Place, other: Option<Frame>) -> bool {
+    pub(super) fn open_gate(&mut self, place: Place, other: Option<SharedBytes>) -> bool {
         let Some(gates) = &mut self.gates else { return false };
         let Some(released) = gates.open(place, other) else { return false };
         if gates.is_empty() {
@@ -174,11 +176,11 @@ impl Client {
     /// Queues what a join sends, in order, whatever its length: it is not the receiver's fault that a room has a long
     /// history. Nothing more is read from the peer until that has left (see [`Client::is_over_limit`]), so a receiver that
     /// does not read cannot collect joins.
-    pub(super) fn push_join(&mut self, frames: Vec<Frame>) {
+    pub(super) fn push_join(&mut self, frames: Vec<SharedBytes>) {
         if !self.connection.is_open() {
             return;
         }
-        self.join_bytes += frames.iter().map(Frame::charged_bytes).sum::<usize>();
+        self.join_bytes += frames.iter().map(SharedBytes::charged_bytes).sum::<usize>();
         for frame in frames {
             match &mut self.gates {
                 None => self.connection.push_beyond_limit(frame),
@@ -314,7 +316,7 @@ impl Client {
         self.gates.as_ref().map_or(0, |gates| gates.charged_bytes())
     }
 
-    fn push_behind_gates(&mut self, frame: Frame) -> Result<(), Overflow> {
+    fn push_behind_gates(&mut self, frame: SharedBytes) -> Result<(), Overflow> {
         self.find_room_behind_gates(&frame)?;
         self.gates.get_or_insert_default().push(frame);
         Ok(())
@@ -322,7 +324,7 @@ impl Client {
 
     /// What gates have let go still counts: a peer that does not read it cannot fill the room behind the next gates again
     /// and again.
-    fn find_room_behind_gates(&self, frame: &Frame) -> Result<(), Overflow> {
+    fn find_room_behind_gates(&self, frame: &SharedBytes) -> Result<(), Overflow> {
         let gated_bytes = self.gated_bytes() + frame.charged_bytes();
         let gated_bytes_max = GATED_LIMITS_MAX * self.queue_bytes_max + self.join_bytes;
         let is_within = gated_bytes <= gated_bytes_max
@@ -338,7 +340,7 @@ impl Client {
 }
 
 /// A batch of the protocol as the ring takes it.
-fn to_ring(batch: Batch<Frame>) -> SendBatch {
+fn to_ring(batch: Batch<SharedBytes>) -> SendBatch {
     match batch.into_parts() {
         (Entries::One(frame), head_offset) => SendBatch::one(frame, head_offset),
         (Entries::Many(frames), head_offset) => SendBatch::many(frames, head_offset),
@@ -346,7 +348,7 @@ fn to_ring(batch: Batch<Frame>) -> SendBatch {
 }
 
 /// The inverse of [`to_ring`].
-fn from_ring(batch: SendBatch) -> Batch<Frame> {
+fn from_ring(batch: SendBatch) -> Batch<SharedBytes> {
     let (frames, head_offset) = batch.into_parts();
     match frames {
         Frames::One(frame) => Batch::new(Entries::One(frame), head_offset),
@@ -361,14 +363,14 @@ mod tests {
     use crate::rooms::{MessageId, RoomIndex};
     use crate::shard::Rate;
 
-    const OVERHEAD: usize = Frame::OVERHEAD_BYTES;
+    const OVERHEAD: usize = SharedBytes::OVERHEAD_BYTES;
 
-    fn frame(len: usize) -> Frame {
-        Frame::from(vec![b'x'; len])
+    fn frame(len: usize) -> SharedBytes {
+        SharedBytes::from(vec![b'x'; len])
     }
 
     /// A frame of this length in the queue's count.
-    fn charged(bytes: usize) -> Frame {
+    fn charged(bytes: usize) -> SharedBytes {
         frame(bytes - OVERHEAD)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uproar_protocol::frames;
 use uproar_ring::ConnectionId;
-use uproar_ring::Frame;
+use uproar_ring::SharedBytes;
 
 use super::audience::{FanOut, fan_out};
 use super::client::{Session, TopicMembership};
@@ -101,7 +101,7 @@ impl Shard {
             self.list_readable(id);
             return;
         }
-        let mut frames: Vec<Frame> = greeting.into_iter().collect();
+        let mut frames: Vec<SharedBytes> = greeting.into_iter().collect();
         let was_welcomed = std::mem::replace(&mut user.welcomed, true);
         let first = if was_welcomed {
             chat::direct(&Direct::RoomJoined { room: name }, now)
@@ -118,7 +118,7 @@ impl Shard {
         if was_welcomed {
             user.answers.charge(users.len() + history.len(), now.monotonic_ms);
         }
-        frames.extend([first, users, history].map(Frame::new));
+        frames.extend([first, users, history].map(SharedBytes::new));
         self.metrics.messages_delivered.add(3);
         self.push_join(id, frames);
         self.list_readable(id);
@@ -319,9 +319,9 @@ impl Shard {
 }
 
 /// A frame whose last drop ends the measurement of a publication's fan-out.
-fn timed(bytes: Bytes, publication: &Publication) -> Frame {
+fn timed(bytes: Bytes, publication: &Publication) -> SharedBytes {
     match &publication.timer {
-        Some(timer) => Frame::witnessed(bytes, Arc::clone(timer) as _),
-        None => Frame::new(bytes),
+        Some(timer) => SharedBytes::with_completion_guard(bytes, Arc::clone(timer) as _),
+        None => SharedBytes::new(bytes),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use uproar_ring::Frame;
+use uproar_ring::SharedBytes;
 
 use crate::rooms::Place;
 
@@ -26,14 +26,14 @@ pub(super) struct Gates {
 #[derive(Debug)]
 enum Gated {
     /// Leaves when everything before it has left.
-    Frame(Frame),
+    SharedBytes(SharedBytes),
     /// An answer that leaves once the storage has spoken about the message at its place.
-    Gate(Place, Frame),
+    Gate(Place, SharedBytes),
 }
 
 impl Gated {
     fn charged_bytes(&self) -> usize {
-        let (Self::Frame(frame) | Self::Gate(_, frame)) = self;
+        let (Self::SharedBytes(frame) | Self::Gate(_, frame)) = self;
         frame.charged_bytes()
     }
 }
@@ -54,29 +54,29 @@ impl Gates {
     }
 
     /// Appends a frame that stands behind the gates.
-    pub(super) fn push(&mut self, frame: Frame) {
+    pub(super) fn push(&mut self, frame: SharedBytes) {
         if !frame.is_empty() {
-            self.append(Gated::Frame(frame));
+            self.append(Gated::SharedBytes(frame));
         }
     }
 
     /// Appends a gate.
-    pub(super) fn push_gate(&mut self, place: Place, answer: Frame) {
+    pub(super) fn push_gate(&mut self, place: Place, answer: SharedBytes) {
         self.append(Gated::Gate(place, answer));
     }
 
     /// Opens the gate of a place; `other` replaces its answer, where there is one. Yields the frames that may leave now,
     /// or `None` when there is no such gate any more.
-    pub(super) fn open(&mut self, place: Place, other: Option<Frame>) -> Option<Vec<Frame>> {
+    pub(super) fn open(&mut self, place: Place, other: Option<SharedBytes>) -> Option<Vec<SharedBytes>> {
         let gate =
             self.queue.iter_mut().find(|gated| matches!(gated, Gated::Gate(its, _) if *its == place))?;
         let before = gate.charged_bytes();
-        let (Gated::Frame(answer) | Gated::Gate(_, answer)) = gate;
-        *gate = Gated::Frame(other.unwrap_or_else(|| answer.clone()));
+        let (Gated::SharedBytes(answer) | Gated::Gate(_, answer)) = gate;
+        *gate = Gated::SharedBytes(other.unwrap_or_else(|| answer.clone()));
         self.charged_bytes = self.charged_bytes - before + gate.charged_bytes();
         let mut released = Vec::new();
-        while let Some(Gated::Frame(_)) = self.queue.front()
-            && let Some(Gated::Frame(frame)) = self.queue.pop_front()
+        while let Some(Gated::SharedBytes(_)) = self.queue.front()
+            && let Some(Gated::SharedBytes(frame)) = self.queue.pop_front()
         {
             self.charged_bytes -= frame.charged_bytes();
             released.push(frame);

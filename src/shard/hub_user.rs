@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uproar_protocol::frames::MessageKind;
 use uproar_ring::ConnectionId;
-use uproar_ring::Frame;
+use uproar_ring::SharedBytes;
 
 use super::Shard;
 use super::user::RoomMembership;
@@ -98,7 +98,7 @@ impl Shard {
             Some(greeting) => {
                 let handshake = hub::handshake(peer, self.names());
                 self.metrics.messages_delivered.add(1);
-                self.push_join(id, vec![greeting, Frame::new(handshake)]);
+                self.push_join(id, vec![greeting, SharedBytes::new(handshake)]);
             }
             None => {
                 let told = hub::names_told(self.names());

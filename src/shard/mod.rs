@@ -45,7 +45,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uproar_protocol::frames;
 use uproar_ring::ConnectionId;
-use uproar_ring::Frame;
+use uproar_ring::SharedBytes;
 use uproar_ring::{Completion, Submission};
 
 use crate::accounts::Attempt;
@@ -110,7 +110,7 @@ pub struct Shard {
     /// True once input of clients is no longer read, because the server shuts down.
     is_hushed: bool,
     drain: Option<Drain>,
-    ping: Frame,
+    ping: SharedBytes,
     /// Plaintext on its way through TLS, for as long as a call takes. Its capacity follows the longest, which
     /// is bounded by what a connection may hold back of a record, and by what is encrypted at a time.
     scratch: Vec<u8>,
@@ -145,7 +145,7 @@ impl Shard {
             deliveries: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
             is_hushed: false,
             drain: None,
-            ping: Frame::new(frames::ping()),
+            ping: SharedBytes::new(frames::ping()),
             scratch: Vec::new(),
             metrics,
         }
@@ -335,7 +335,7 @@ impl Shard {
     }
 
     /// What is charged for all that waits in out-queues or is under way, added up over all connections: see
-    /// [`Frame::charged_bytes`].
+    /// [`SharedBytes::charged_bytes`].
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.clients.iter().map(Client::queued_bytes).sum()
@@ -433,11 +433,11 @@ impl Shard {
     fn push(&mut self, id: ConnectionId, bytes: Bytes, now: Now) {
         if self.clients.get_mut(id).is_some_and(|client| client.connection.is_open()) {
             self.metrics.messages_delivered.add(1);
-            self.push_frame(id, Frame::new(bytes), now);
+            self.push_frame(id, SharedBytes::new(bytes), now);
         }
     }
 
-    fn push_frame(&mut self, id: ConnectionId, frame: Frame, now: Now) {
+    fn push_frame(&mut self, id: ConnectionId, frame: SharedBytes, now: Now) {
         let Some(client) = self.clients.get_mut(id) else { return };
         self.work += work::frames(1, frame.len());
         match client.push(frame) {
@@ -454,14 +454,14 @@ impl Shard {
         }
         self.metrics.messages_delivered.add(1);
         self.work += work::frames(1, bytes.len());
-        match client.push_in_order(Frame::new(bytes)) {
+        match client.push_in_order(SharedBytes::new(bytes)) {
             Ok(()) => self.mark_dirty(id),
             Err(overflow) => self.evict(id, overflow, now),
         }
     }
 
     /// Queues what a join sends.
-    fn push_join(&mut self, id: ConnectionId, frames: Vec<Frame>) {
+    fn push_join(&mut self, id: ConnectionId, frames: Vec<SharedBytes>) {
         if let Some(client) = self.clients.get_mut(id) {
             self.work += frames.iter().map(|frame| work::frames(1, frame.len())).sum::<u64>();
             client.push_join(frames);

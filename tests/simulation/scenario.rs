@@ -4,7 +4,7 @@
 use uproar::rooms::{self, PresencePolicy, ShardIndex};
 use uproar::shard::{Deadlines, Limits, Rate, Settings};
 use uproar_protocol::connection::KeepAlive;
-use uproar_ring::Frame;
+use uproar_ring::SharedBytes;
 
 use crate::random::Random;
 
@@ -170,7 +170,7 @@ impl Scenario {
     /// the last frame, for which a queue always has a place.
     pub(crate) fn join_bytes_max(&self) -> usize {
         1_000
-            + 6 * Frame::OVERHEAD_BYTES
+            + 6 * SharedBytes::OVERHEAD_BYTES
             + self.arrivals_max * 200
             + self.history * (CONTENT_BYTES_MAX * 2 + 300)
     }

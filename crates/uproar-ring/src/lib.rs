@@ -33,6 +33,6 @@ pub use features::{Feature, Features, UnknownFeature};
 pub use options::Options;
 pub use ring::{Counts, Ring};
 pub use set_up::retrying_enomem;
-pub use shared_bytes::Frame;
+pub use shared_bytes::SharedBytes;
 pub use submission::{BATCH_FRAMES_MAX, CloseMode, Completion, Frames, SendBatch, Submission};
 pub use waker::Waker;

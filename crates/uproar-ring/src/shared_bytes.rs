@@ -1,7 +1,7 @@
-//! Encoded WebSocket frames, shared by every connection that they go to.
+//! Bytes on their way to many connections, held once.
 //!
-//! An event is encoded once into a [`Frame`]; what a connection queues is a reference. The count is
-//! local to the shard (`Rc`), so that cores do not fight over its cache line.
+//! An event is encoded once into [`SharedBytes`], and each connection queues a reference. The count belongs to one thread
+//! (`Rc`), so that cores do not fight over its cache line.
 
 use std::any::Any;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 /// Cloning copies a pointer. The bytes never move and never change while a clone lives, which is what
 /// lets the ring hand their address to the kernel.
 #[derive(Clone, Debug)]
-pub struct Frame(Rc<Inner>);
+pub struct SharedBytes(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -24,9 +24,9 @@ struct Inner {
     _on_last_drop: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-impl Frame {
-    /// What a waiting frame takes beside its bytes, with glibc's allocator. It is charged to each connection
-    /// that the frame waits for: a broadcast may wait for one connection alone.
+impl SharedBytes {
+    /// The memory that waiting bytes take beside themselves, with glibc's allocator. It is charged to each connection that
+    /// they wait for: a broadcast may wait for one connection alone.
     ///
     /// - 80: the `Rc` with its counts, 72 bytes and a chunk's header
     /// - 32: what the bytes' own chunk is longer than they are; the shortest chunk has 32
@@ -34,16 +34,16 @@ impl Frame {
     /// - 16: an entry of the queue, whose capacity may be twice its length
     pub const OVERHEAD_BYTES: usize = 80 + 32 + 64 + 16;
 
-    /// A frame of these bytes.
+    /// Shares these bytes.
     #[must_use]
     pub fn new(bytes: Bytes) -> Self {
         Self::of(bytes, None)
     }
 
-    /// A frame that keeps `witness` alive until the last connection has sent it or given it up.
+    /// Shares these bytes, and keeps `guard` alive until the last connection has sent them or given them up.
     #[must_use]
-    pub fn witnessed(bytes: Bytes, witness: Arc<dyn Any + Send + Sync>) -> Self {
-        Self::of(bytes, Some(witness))
+    pub fn with_completion_guard(bytes: Bytes, guard: Arc<dyn Any + Send + Sync>) -> Self {
+        Self::of(bytes, Some(guard))
     }
 
     fn of(bytes: Bytes, on_last_drop: Option<Arc<dyn Any + Send + Sync>>) -> Self {
@@ -63,7 +63,7 @@ impl Frame {
         self.0.bytes.len()
     }
 
-    /// What a queue is charged for it: its bytes and [`Frame::OVERHEAD_BYTES`]; nothing for no bytes, which no
+    /// What a queue is charged for it: its bytes and [`SharedBytes::OVERHEAD_BYTES`]; nothing for no bytes, which no
     /// queue takes.
     #[inline]
     #[must_use]
@@ -78,20 +78,20 @@ impl Frame {
     }
 }
 
-impl AsRef<[u8]> for Frame {
+impl AsRef<[u8]> for SharedBytes {
     #[inline]
     fn as_ref(&self) -> &[u8] {
         self.bytes()
     }
 }
 
-impl From<Bytes> for Frame {
+impl From<Bytes> for SharedBytes {
     fn from(bytes: Bytes) -> Self {
         Self::new(bytes)
     }
 }
 
-impl From<Vec<u8>> for Frame {
+impl From<Vec<u8>> for SharedBytes {
     fn from(bytes: Vec<u8>) -> Self {
         Self::new(bytes.into())
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use crate::connection_id::ConnectionId;
-use crate::shared_bytes::Frame;
+use crate::shared_bytes::SharedBytes;
 
 /// The most frames that leave in one vectored send.
 ///
@@ -25,15 +25,15 @@ pub struct SendBatch {
 #[derive(Debug)]
 pub enum Frames {
     /// The usual case has no allocation.
-    One(Frame),
+    One(SharedBytes),
     /// Several, in the order in which they leave.
-    Many(VecDeque<Frame>),
+    Many(VecDeque<SharedBytes>),
 }
 
 impl SendBatch {
     /// A batch of one frame of which `head_offset` bytes have left already.
     #[must_use]
-    pub fn one(frame: Frame, head_offset: usize) -> Self {
+    pub fn one(frame: SharedBytes, head_offset: usize) -> Self {
         debug_assert!(head_offset < frame.len());
         Self { frames: Frames::One(frame), head_offset }
     }
@@ -44,7 +44,7 @@ impl SendBatch {
     ///
     /// When `frames` is empty or longer than [`BATCH_FRAMES_MAX`].
     #[must_use]
-    pub fn many(frames: VecDeque<Frame>, head_offset: usize) -> Self {
+    pub fn many(frames: VecDeque<SharedBytes>, head_offset: usize) -> Self {
         assert!((1..=BATCH_FRAMES_MAX).contains(&frames.len()), "a batch of {} frames", frames.len());
         debug_assert!(head_offset < frames[0].len());
         Self { frames: Frames::Many(frames), head_offset }
@@ -81,12 +81,12 @@ impl SendBatch {
         (0..self.frame_count()).map(|index| self.slice(index).len()).sum()
     }
 
-    /// What a queue is charged for it: see [`Frame::charged_bytes`]. Bytes that have left are not.
+    /// What a queue is charged for it: see [`SharedBytes::charged_bytes`]. Bytes that have left are not.
     #[must_use]
     pub fn charged_bytes(&self) -> usize {
         let charged_bytes = match &self.frames {
             Frames::One(frame) => frame.charged_bytes(),
-            Frames::Many(frames) => frames.iter().map(Frame::charged_bytes).sum(),
+            Frames::Many(frames) => frames.iter().map(SharedBytes::charged_bytes).sum(),
         };
         charged_bytes - self.head_offset
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
-use crate::shared_bytes::Frame;
+use crate::shared_bytes::SharedBytes;
 use crate::submission::{CloseMode, SendBatch};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -50,8 +50,8 @@ fn run(ring: &mut Ring, mut handle: impl FnMut(&mut Vec<Submission>, Completion<
     }
 }
 
-fn frame(bytes: &[u8]) -> Frame {
-    Frame::new(Bytes::copy_from_slice(bytes))
+fn frame(bytes: &[u8]) -> SharedBytes {
+    SharedBytes::new(Bytes::copy_from_slice(bytes))
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_batch_leaves_in_order_and_short_sends_can_be_continued() {
     let (socket, mut peer) = pair();
     rustix::net::sockopt::set_socket_send_buffer_size(&socket, 4096).unwrap();
     ring.attach(id(3), socket);
-    let frames: VecDeque<Frame> = (0..20u8).map(|n| frame(&vec![n; 50_000])).collect();
+    let frames: VecDeque<SharedBytes> = (0..20u8).map(|n| frame(&vec![n; 50_000])).collect();
     let expected: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes().to_vec()).collect();
     let total = expected.len();
     ring.submit(Submission::Send(id(3), SendBatch::many(frames, 0)));
