@@ -5,13 +5,14 @@
 //! messages to other shards come out. So the event loop drives it from io_uring, and a simulation from any
 //! interleaving that it can think of.
 //!
-//! - [`handshake`](crate::handshake) is where connections come from: accept, HTTP, upgrade.
+//! - [`handshake`](crate::handshake) is where clients come from: accept, HTTP, upgrade.
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`stage`] how all of them shut down together.
-//! - [`event_loop`] does so over a ring and a mesh.
-//! - The rest is the state machine: `arrival` takes clients in, `input` turns
-//!   received bytes into commands, within what `work` allows in a turn, `user`, `sign_in`, `moderation`, `chat` and `hub_user` carry them out, `deliveries` handles
-//!   what homes and other shards say, `acknowledgement` tells senders what became of their messages, `ending`
-//!   brings connections to their end.
+//! - [`event_loop`] drives it over a ring and a mesh.
+//! - The rest is the state machine. `client` is one client, with its
+//!   [`Connection`](uproar_protocol::connection::Connection) and the `gates` ahead of it; `clients` is their slab.
+//!   `arrival` takes clients in; `input` reads their messages, within what `work` allows in a turn; `user_messages`,
+//!   `sign_in`, `moderation`, `chat` and `hub_user` carry them out; `deliveries` handles mail for members, and `audience`
+//!   is the fan-out; `acknowledgement` tells senders what became of their messages; `ending` lets clients go.
 
 mod acknowledgement;
 mod arrival;
