@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use uproar_protocol::connection::{self, Action, Batch, Connection, Entries, KeepAlive, QueueLimits};
+use uproar_protocol::connection::{
+    self, Action, BATCH_ENTRIES_MAX, Batch, Connection, Entries, KeepAlive, QueueLimits,
+};
 use uproar_protocol::tls::{self, TlsStream};
-use uproar_ring::{CloseMode, ConnectionId, Frames, SendBatch, SharedBytes, Submission};
+use uproar_ring::{BATCH_FRAMES_MAX, CloseMode, ConnectionId, Frames, SendBatch, SharedBytes, Submission};
 
 use super::gates::{GATED_LIMITS_MAX, Gates};
 use super::settings::Limits;
@@ -15,7 +17,10 @@ use crate::metrics::Dialect;
 use crate::permit::ClientPermit;
 use crate::rooms::Place;
 
-/// The answer to a frame that no longer fits.
+// A batch of the protocol is one of the ring.
+const _: () = assert!(BATCH_ENTRIES_MAX <= BATCH_FRAMES_MAX);
+
+/// Why a frame does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overflow {
     /// The peer does not read fast enough.
@@ -75,8 +80,6 @@ pub(super) struct Client {
     gates: Option<Box<Gates>>,
     /// What joins have added to the limits, until what waits is within them again.
     join_bytes: usize,
-    /// The limit of its queue.
-    queue_bytes_max: usize,
     /// True while it is in the shard's list of clients whose connection may have an action.
     pub(super) is_dirty: bool,
     /// True while it is in the shard's list of clients whose input waits for its turn.
@@ -110,7 +113,6 @@ impl Client {
             connection: Connection::server(&endpoint, tls, now_ms),
             gates: None,
             join_bytes: 0,
-            queue_bytes_max: limits.queue_bytes_max,
             is_dirty: false,
             is_readable: false,
             timer_ms: 0,
@@ -201,7 +203,7 @@ impl Client {
     /// nothing is to be read from the peer, so that it does not add to it.
     #[must_use]
     pub(super) fn is_over_limit(&self) -> bool {
-        self.connection.is_over_limit() || self.gated_bytes() > self.queue_bytes_max
+        self.connection.is_over_limit() || self.gated_bytes() > self.connection.queue_bytes_max()
     }
 
     /// Takes back a batch of which `sent_bytes` have left.
@@ -326,9 +328,10 @@ impl Client {
     /// and again.
     fn find_room_behind_gates(&self, frame: &SharedBytes) -> Result<(), Overflow> {
         let gated_bytes = self.gated_bytes() + frame.charged_bytes();
-        let gated_bytes_max = GATED_LIMITS_MAX * self.queue_bytes_max + self.join_bytes;
+        let queue_bytes_max = self.connection.queue_bytes_max();
+        let gated_bytes_max = GATED_LIMITS_MAX * queue_bytes_max + self.join_bytes;
         let is_within = gated_bytes <= gated_bytes_max
-            && self.connection.queued_bytes() + gated_bytes <= self.queue_bytes_max + gated_bytes_max;
+            && self.connection.queued_bytes() + gated_bytes <= queue_bytes_max + gated_bytes_max;
         is_within.then_some(()).ok_or(Overflow::SlowStorage)
     }
 

@@ -81,16 +81,6 @@ impl SendBatch {
         (0..self.frame_count()).map(|index| self.slice(index).len()).sum()
     }
 
-    /// What a queue is charged for it: see [`SharedBytes::charged_bytes`]. Bytes that have left are not.
-    #[must_use]
-    pub fn charged_bytes(&self) -> usize {
-        let charged_bytes = match &self.frames {
-            Frames::One(frame) => frame.charged_bytes(),
-            Frames::Many(frames) => frames.iter().map(SharedBytes::charged_bytes).sum(),
-        };
-        charged_bytes - self.head_offset
-    }
-
     /// Takes `sent` bytes off the front. What is left, if anything, is the batch to send next.
     #[must_use]
     pub fn advance(mut self, sent: usize) -> Option<Self> {
@@ -112,19 +102,6 @@ impl SendBatch {
                 (!frames.is_empty()).then_some(Self { frames: Frames::Many(frames), ..self })
             }
         }
-    }
-
-    /// Keeps the frame that is half sent, and gives up the others. `None` when none was begun.
-    #[must_use]
-    pub fn half_sent(self) -> Option<Self> {
-        if self.head_offset == 0 {
-            return None;
-        }
-        let first = match self.frames {
-            Frames::One(frame) => frame,
-            Frames::Many(mut frames) => frames.pop_front().expect("Bug: a batch has a first frame"),
-        };
-        Some(Self { frames: Frames::One(first), head_offset: self.head_offset })
     }
 }
 

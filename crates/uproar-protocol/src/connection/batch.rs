@@ -1,4 +1,4 @@
-//! What leaves in one send: entries of a queue, and how much of the first has left already.
+//! The entries of a queue that leave in one send, and how much of the first has left already.
 
 use std::collections::VecDeque;
 
@@ -73,7 +73,7 @@ impl<B: AsRef<[u8]>> Batch<B> {
         (0..self.entry_count()).map(|index| self.entry(index).len()).sum::<usize>() - self.head_offset
     }
 
-    /// Takes `sent` bytes off the front. What is left, if anything, is the batch to send next.
+    /// Takes `sent` bytes off the front. The rest, if any, is the batch to send next.
     #[must_use]
     pub(super) fn advance(mut self, sent: usize) -> Option<Self> {
         self.head_offset += sent;

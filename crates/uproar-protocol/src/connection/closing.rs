@@ -119,7 +119,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         }
     }
 
-    /// Drops what is to be sent. The alert of a TLS that has failed still leaves.
+    /// Drops all unsent bytes. The alert of a TLS that has failed still leaves.
     fn give_up(&mut self) {
         self.queue.give_up();
         if let Some(encryption) = &mut self.encryption {

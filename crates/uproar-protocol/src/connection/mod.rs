@@ -83,7 +83,7 @@ pub enum Action<B> {
     Close(CloseMode),
 }
 
-/// What is due on an open connection.
+/// The task that is due on an open connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Nothing.
@@ -183,7 +183,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         }
     }
 
-    /// Reads the next event off the front of `input`. What is cut is kept until the rest has come.
+    /// Reads the next event off the front of `input`. A frame that is cut is kept until its rest has come.
     ///
     /// Drain rule: call it until `None`, or until the rest is given to [`Connection::keep`].
     #[must_use = "an event left out is a message lost"]
@@ -215,13 +215,13 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         self.pending.extend_from_slice(input);
     }
 
-    /// Takes out what was kept, to be read now. What is left of it comes back with [`Connection::put_back`].
+    /// Takes out the kept bytes, to be read now. Unread ones come back with [`Connection::put_back`].
     #[must_use]
     pub fn take_pending(&mut self) -> BytesMut {
         mem::take(&mut self.pending)
     }
 
-    /// Keeps what is left of `input` behind the first `read_bytes`. Nothing else was kept meanwhile.
+    /// Keeps `input` behind its first `read_bytes`. Nothing else was kept meanwhile.
     ///
     /// The rest stays where it is: moving it each time would cost more than reading it, where much waits.
     pub fn put_back(&mut self, mut input: BytesMut, read_bytes: usize) {
@@ -248,7 +248,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         self.queue.push_beyond_limit(bytes);
     }
 
-    /// What the socket is to be asked now, if anything. `scratch` is used while it is called.
+    /// The next action for the socket. `scratch` is used during the call.
     ///
     /// Actions are made here and nowhere else, of the state at the moment; so nothing can be asked for a connection that
     /// ends: its close is the only and the last thing.
@@ -375,11 +375,18 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
             || self.encryption.as_ref().is_some_and(|encryption| encryption.has_waiting())
     }
 
-    /// What is charged for everything that waits or is under way: see [`QueueLimits`].
+    /// The charge for all entries that wait or are under way, in bytes: see [`QueueLimits`].
     #[inline]
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.queue.queued_bytes()
+    }
+
+    /// The limit of the queue, in charged bytes.
+    #[inline]
+    #[must_use]
+    pub fn queue_bytes_max(&self) -> usize {
+        self.queue.charged_bytes_max()
     }
 
     /// How many entries wait or are under way.
@@ -407,7 +414,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         self.pinged_ms.map_or(u64::MAX, |pinged_ms| pinged_ms + answer_ms)
     }
 
-    /// Lets time pass. On an open connection the caller does what is due; one that is closing ends by itself.
+    /// Lets time pass. On an open connection the caller does the task that is due; a closing one ends by itself.
     #[must_use]
     pub fn handle_timeout(&mut self, keep_alive: &KeepAlive, now_ms: u64) -> Due {
         if now_ms < self.next_due_ms(keep_alive) {
@@ -424,7 +431,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
                 self.phase = Phase::Lingering(Closing::last(now_ms));
                 self.finish(now_ms);
             }
-            // Only a peer that has not read is cut off: a reset drops what is still on its way.
+            // Only a peer that has not read is reset: a reset drops bytes that are still on their way.
             Phase::Closing(_) | Phase::Lingering(_) if self.is_flushed() => {
                 self.phase = Phase::Ended(Some(CloseMode::Graceful));
             }

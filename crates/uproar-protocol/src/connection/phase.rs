@@ -12,7 +12,7 @@ pub enum CloseMode {
 /// How long a peer may take to answer our close frame, or our FIN, in milliseconds.
 pub const ANSWER_MS: u64 = 2_000;
 
-/// How long a closing connection may go without reading anything of what is left for it, in milliseconds.
+/// How long a closing connection may go without reading any of the remaining bytes, in milliseconds.
 pub const STALL_MS: u64 = 5_000;
 
 /// How long closing may take in all, in milliseconds, so that nobody stays by reading a byte every few seconds.
@@ -25,7 +25,7 @@ pub(super) enum Phase {
     Open,
     /// Our close frame is queued, and the peer's is awaited.
     Closing(Closing),
-    /// Nothing more is read. What is queued is sent, then a FIN, and then the peer's FIN is awaited.
+    /// Nothing more is read. The queue is sent, then a FIN, and then the peer's FIN is awaited.
     Lingering(Closing),
     /// Only the close of the socket is left. The mode is there until it was asked for.
     Ended(Option<CloseMode>),

@@ -22,7 +22,7 @@ const PONGS_WAITING_MAX: u8 = 16;
 /// The capacity that a queue keeps when nothing waits in it; more is given back.
 const WAITING_CAPACITY_KEPT: usize = 16;
 
-/// What a queue may hold.
+/// The limits of a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
     /// The most that waiting entries may be charged together, in bytes.
@@ -221,7 +221,13 @@ impl<B: AsRef<[u8]>> SendQueue<B> {
         self.queued_bytes() == 0
     }
 
-    /// What is charged for everything that waits or is under way.
+    /// The limit, in charged bytes.
+    #[inline]
+    pub(super) fn charged_bytes_max(&self) -> usize {
+        self.limits.charged_bytes_max
+    }
+
+    /// The charge for all entries that wait or are under way, in bytes.
     #[inline]
     pub(super) fn queued_bytes(&self) -> usize {
         self.waiting_bytes + self.in_flight_bytes
