@@ -6,9 +6,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tungstenite::protocol::frame::coding::Data;
-use uproar::dialect::chat;
+use uproar::dialect::{Message, chat};
 use uproar::handshake::route::Endpoint;
-use uproar_protocol::frames::MessageKind;
 
 use crowd::{Crowd, client_frame};
 
@@ -29,7 +28,7 @@ fn commands(criterion: &mut Criterion) {
     ] {
         group.throughput(Throughput::Bytes(json.len() as u64));
         group.bench_function(name, |bencher| {
-            bencher.iter(|| chat::decode(MessageKind::Text, black_box(json.as_bytes()), MESSAGE_BYTES_MAX));
+            bencher.iter(|| chat::decode(Message::Text(black_box(json.as_str())), MESSAGE_BYTES_MAX));
         });
     }
     group.finish();

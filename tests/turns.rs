@@ -231,10 +231,11 @@ fn a_flood_costs_others_a_turn_and_no_more() {
     let quiet = alone.connect(Endpoint::Echo);
     alone.receives(flooder, &message(b"").repeat(FLOOD));
     alone.receives(quiet, &message(b"me, too"));
-    let before = alone.shard.queued_bytes();
+    let before = alone.shard.clients().queued_bytes();
     alone.turn();
     assert!(alone.ring.sends.iter().any(|(id, _)| *id == quiet), "its echo leaves in the turn of the flood");
-    let pushed = (alone.shard.queued_bytes() - before) / (EMPTY_FRAME_BYTES + SharedBytes::OVERHEAD_BYTES);
+    let pushed =
+        (alone.shard.clients().queued_bytes() - before) / (EMPTY_FRAME_BYTES + SharedBytes::OVERHEAD_BYTES);
     // What a turn may do, and one message more.
     assert!(pushed <= 32_768 + MEMBERS, "{pushed} frames were pushed in one turn");
     // All of the flood arrives in the end, once for each member.
@@ -282,7 +283,7 @@ fn input_beyond_its_bound_is_no_longer_received_until_there_is_room() {
         alone.complete_sends();
         if let [submission] = alone.turn() {
             assert!(matches!(submission, Submission::ResumeReceive(id) if *id == flooder), "{submission:?}");
-            assert!(alone.shard.most_pending_bytes() <= 64 << 10);
+            assert!(alone.shard.clients().most_pending_bytes() <= 64 << 10);
             return;
         }
     }
@@ -313,7 +314,7 @@ fn nothing_is_asked_for_a_connection_that_is_closing_but_its_close() {
     alone.turn();
     assert_eq!(alone.ring.sends.len(), 1);
     // From now on input is held back, as when the mesh is congested.
-    alone.shard.hush();
+    alone.shard.stop_reading();
     alone.receives(id, &message(b"held"));
     alone.turn();
     // The peer is gone: the send fails, and what it had sent before is still received.
@@ -328,7 +329,7 @@ fn nothing_is_asked_for_a_connection_that_is_closing_but_its_close() {
 fn the_answer_to_a_close_is_read_although_much_was_held_back_before() {
     let mut alone = Alone::new();
     let id = alone.connect(Endpoint::Echo);
-    alone.shard.hush();
+    alone.shard.stop_reading();
     alone.receives(id, &message(b"sent before it knew").repeat(4_000));
     let submitted = alone.turn();
     assert!(matches!(submitted, [Submission::PauseReceive(_)]), "{submitted:?}");
@@ -348,11 +349,11 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
     let id = alone.connect(Endpoint::Chat);
     // Refusals that are not read, until no other would fit.
     let mut refusal_bytes = 0;
-    while alone.shard.queued_bytes() + refusal_bytes <= QUEUE_BYTES_MAX {
-        let before = alone.shard.queued_bytes();
+    while alone.shard.clients().queued_bytes() + refusal_bytes <= QUEUE_BYTES_MAX {
+        let before = alone.shard.clients().queued_bytes();
         alone.receives(id, &text(b"x"));
         alone.turn();
-        refusal_bytes = alone.shard.queued_bytes() - before;
+        refusal_bytes = alone.shard.clients().queued_bytes() - before;
         assert!(refusal_bytes > 0);
     }
     let to = Origin { shard: ShardIndex(0), connection: id };
@@ -368,7 +369,7 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
     assert!(is_closed, "it was to be evicted");
     alone.queue(id, Event::Closed);
     alone.turn();
-    assert_eq!(alone.shard.connection_count(), 0);
+    assert_eq!(alone.shard.clients().len(), 0);
     // Whoever comes next is alone in the room, and what is said there reaches nobody who has gone.
     let next = alone.connect(Endpoint::Chat);
     let to = Origin { shard: ShardIndex(0), connection: next };
@@ -393,7 +394,7 @@ fn nobody_is_sent_away_for_a_sign_in_that_waits_to_be_read() {
     let mut alone = Alone::with(1 << 20, Some(10_000));
     let id = alone.connect(Endpoint::Chat);
     // From now on input waits, as when the mesh is congested.
-    alone.shard.hush();
+    alone.shard.stop_reading();
     alone.receives(id, &text(br#"{"type":"auth","username":"ann","password":"secret"}"#));
     alone.turn();
     alone.now_ms += 20_000;

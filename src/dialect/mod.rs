@@ -1,14 +1,16 @@
-//! Dialects: the languages that connections speak, as codecs at the edge of the hub.
+//! Dialects: the languages that connections speak, as codecs between connections and rooms.
 //!
 //! `decode` turns a message into a command, `encode` an event into the bytes that every member of the
-//! dialect receives. Nothing here knows who a message is for.
+//! dialect receives. Nothing here knows the receivers of a message.
 
 pub mod chat;
 mod encoded;
 pub mod hub;
+mod message;
 pub mod name;
 mod refusal;
 
+pub use message::Message;
 pub use refusal::Refusal;
 
 /// A dialect whose connections are users: they have names, and are members of rooms.

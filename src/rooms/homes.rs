@@ -74,11 +74,8 @@ impl Homes {
             Request::ListNames { room, origin } => home(&mut self.rooms, room).list_names(origin, outbox),
             Request::Subscribe { topic, origin } => {
                 let shards = self.directory.shards();
-                self.topics
-                    .entry(Arc::clone(&topic))
-                    .or_insert_with(|| Topic::new(shards))
-                    .subscribe(origin.shard);
-                outbox.send(origin.shard, Delivery::Subscribed { to: origin, topic });
+                self.topics.entry(topic).or_insert_with(|| Topic::new(shards)).subscribe(origin.shard);
+                outbox.send(origin.shard, Delivery::Subscribed { to: origin });
             }
             Request::Unsubscribe { topic, shard } => {
                 let entry = self.topics.get_mut(&topic).expect("Bug: a connection left an unknown topic");

@@ -112,5 +112,5 @@ pub enum Delivery {
     /// There is no such message.
     ReadFailed { to: Origin, message: MessageId },
     /// This connection hears the topic from now on.
-    Subscribed { to: Origin, topic: Arc<str> },
+    Subscribed { to: Origin },
 }

@@ -1,85 +1,58 @@
 //! How a connection comes to a shard: from an upgrade to a user, a listener of a topic, or an echo.
 
-use uproar_ring::ConnectionId;
-use uproar_ring::SharedBytes;
+use uproar_ring::{ConnectionId, SharedBytes};
 
 use super::Shard;
 use super::client::{Client, Session, TopicMembership};
+use super::link::Link;
+use super::settings::Settings;
 use super::user::{Standing, User};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::handshake::Admission;
 use crate::handshake::route::Endpoint;
-use crate::rooms::Request;
+use crate::metrics::Dialect;
 
 impl Shard {
     /// Takes a connection in. Its socket is to be attached to the ring under this id.
     pub fn admit(&mut self, admission: Admission, now: Now) -> ConnectionId {
         let Admission { endpoint, peer, response, received, tls, permit } = admission;
-        let session = match endpoint {
-            Endpoint::Chat => self.user_session(UserDialect::Chat, now),
-            Endpoint::Hub => self.user_session(UserDialect::Hub, now),
+        let settings = &self.context.settings;
+        let (dialect, session) = match endpoint {
+            Endpoint::Chat => (Dialect::Chat, user(UserDialect::Chat, settings, now)),
+            Endpoint::Hub => (Dialect::Hub, user(UserDialect::Hub, settings, now)),
             Endpoint::Raw { topic } => {
-                Session::Raw { topic: topic.into(), membership: TopicMembership::None }
+                (Dialect::Raw, Session::Raw { topic: topic.into(), membership: TopicMembership::None })
             }
-            Endpoint::Echo => Session::Echo,
+            Endpoint::Echo => (Dialect::Echo, Session::Echo),
         };
-        self.metrics.upgrades.add(1);
-        self.metrics.connections.with(session.dialect()).add(1);
-        self.metrics.tls_connections.add(usize::from(tls.is_some()));
+        let metrics = &self.context.metrics;
+        metrics.upgrades.add(1);
+        metrics.connections.with(dialect).add(1);
+        metrics.tls_connections.add(usize::from(tls.is_some()));
         let has_ended = tls.as_ref().is_some_and(|tls| tls.peer_has_closed());
-        let limits = &self.settings.limits;
-        let client =
-            Client::new(session, peer, SharedBytes::new(response), tls, permit, limits, now.monotonic_ms);
-        let id = self.clients.insert(client);
-        self.schedule(id);
-        self.begin_session(id);
+        let response = SharedBytes::new(response);
+        let link = Link::new(dialect, peer, response, tls, permit, &settings.limits, now.monotonic_ms);
+        let id = self.clients.insert(Client { link, session });
+        self.with_client(id, now, |session, io| session.begin(io));
         if self.drain.is_some() {
             self.close_for_shutdown(id, now);
         }
         self.settle(now);
-        if !received.is_empty() {
-            self.handle_plaintext(id, &received, now);
-            self.settle(now);
-        }
+        self.handle_plaintext(id, &received, now);
+        self.settle(now);
         if has_ended {
             self.handle_end_of_stream(id, now);
             self.settle(now);
         }
         id
     }
+}
 
-    /// Makes a new connection what it asked to be, or asks its home to.
-    fn begin_session(&mut self, id: ConnectionId) {
-        let origin = self.origin(id);
-        let client = self.clients.at(id.index);
-        match &mut client.session {
-            Session::User(user) => match user.dialect {
-                UserDialect::Chat if matches!(user.standing, Standing::Stranger { .. }) => {
-                    client.greet();
-                    self.mark_dirty(id);
-                }
-                UserDialect::Hub => self.request_names(id),
-                UserDialect::Chat => self.enter(id),
-            },
-            Session::Raw { topic, membership } => {
-                *membership = TopicMembership::Joining;
-                let topic = topic.clone();
-                let home = self.directory.topic_home(&topic);
-                self.request(home, Request::Subscribe { topic, origin });
-            }
-            Session::Echo => {
-                client.greet();
-                self.mark_dirty(id);
-            }
-        }
+fn user(dialect: UserDialect, settings: &Settings, now: Now) -> Session {
+    let mut user = User::new(dialect, settings.limits.rate, now);
+    if let Some(timeout_ms) = settings.sign_in_timeout_ms {
+        user.standing = Standing::Stranger { until_ms: now.monotonic_ms + timeout_ms };
     }
-
-    fn user_session(&self, dialect: UserDialect, now: Now) -> Session {
-        let mut user = User::new(dialect, self.settings.limits.rate, now);
-        if let Some(timeout_ms) = self.settings.sign_in_timeout_ms {
-            user.standing = Standing::Stranger { until_ms: now.monotonic_ms + timeout_ms };
-        }
-        Session::User(Box::new(user))
-    }
+    Session::User(Box::new(user))
 }

@@ -1,120 +1,90 @@
-//! What users of the chat dialect ask for.
+//! Commands of users of the chat dialect.
 
-use uproar_protocol::frames::MessageKind;
-use uproar_ring::ConnectionId;
+use std::sync::Arc;
 
-use super::Shard;
-use super::user::{RoomMembership, Standing};
-use crate::clock::Now;
-use crate::dialect::Refusal;
-use crate::dialect::chat::{self, Command, Direct, RoomFigures, Stats};
+use super::client_io::ClientIo;
+use super::user::{RoomMembership, Standing, User};
+use crate::dialect::chat::{self, Command, Direct, Input, RoomFigures, Stats};
+use crate::dialect::{Message, Refusal};
 use crate::mail::{self, Private};
-use crate::rooms::{Request, ResumePoint};
+use crate::rooms::Request;
 
-impl Shard {
-    /// Takes what a chat client has said.
+impl User {
+    /// Takes a chat client's message.
     pub(super) fn handle_chat_message(
         &mut self,
-        id: ConnectionId,
-        kind: MessageKind,
-        payload: &[u8],
-        now: Now,
+        message: Message<'_>,
+        io: &mut ClientIo<'_>,
     ) -> Result<(), Refusal> {
-        let Some(user) = self.clients.user(id) else { return Ok(()) };
-        let is_stranger = matches!(user.standing, Standing::Stranger { .. });
-        match chat::decode(kind, payload, self.settings.limits.message_bytes_max) {
-            Ok(Some(Command::Auth(credentials))) => {
-                self.sign_in(id, credentials.ok_or(Refusal::InvalidFormat)?);
+        let must_sign_in = matches!(self.standing, Standing::Stranger { .. });
+        match chat::decode(message, io.context.settings.limits.message_bytes_max) {
+            Ok(Some(Input::SignIn(credentials))) => {
+                self.sign_in(credentials.ok_or(Refusal::InvalidFormat)?, io);
                 Ok(())
             }
-            _ if is_stranger => Err(Refusal::AuthenticationRequired),
-            Ok(Some(command)) => self.carry_out(id, command, now),
+            _ if must_sign_in => Err(Refusal::AuthenticationRequired),
+            Ok(Some(Input::Command(command))) => self.carry_out(command, io),
             Ok(None) => Ok(()),
             Err(refusal) => Err(refusal),
         }
     }
 
-    fn carry_out(&mut self, id: ConnectionId, command: Command, now: Now) -> Result<(), Refusal> {
-        let origin = self.origin(id);
-        let Some(user) = self.clients.user(id) else { return Ok(()) };
+    fn carry_out(&mut self, command: Command, io: &mut ClientIo<'_>) -> Result<(), Refusal> {
         // Input is read only while the user is in a room, so there is one.
-        let RoomMembership::In { room, .. } = user.membership else { return Ok(()) };
-        let (user_id, name) = (user.registered_id(), user.name.clone());
-        let home = self.directory.home(room);
+        let RoomMembership::In { room, .. } = self.membership else { return Ok(()) };
+        let (user, name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
         let asks_for_lists = matches!(
             command,
             Command::GetUsers(_) | Command::GetRooms | Command::JoinRoom(_) | Command::Resume { .. }
         );
-        if asks_for_lists && user.has_spent_answers(self.settings.limits.rate, now) {
+        if asks_for_lists && self.has_spent_answers(io.context.settings.limits.rate, io.now) {
             return Err(Refusal::TooMany);
         }
         match command {
-            Command::Say(_) | Command::Private { .. } if user.is_muted(now) => return Err(Refusal::Muted),
+            Command::Say(_) | Command::Private { .. } if self.is_muted(io.now) => return Err(Refusal::Muted),
             Command::Say(content) => {
-                self.request(home, Request::Say { room, user: user_id, name, origin, content });
+                io.request(room, Request::Say { room, user, name, origin, content });
             }
             Command::Typing(is_typing) => {
-                self.request(home, Request::Typing { room, user: user_id, name, origin, is_typing });
+                io.request(room, Request::Typing { room, user, name, origin, is_typing });
             }
-            Command::Read(message) => {
-                self.request(home, Request::Read { room, user: user_id, origin, message });
-            }
+            Command::Read(message) => io.request(room, Request::Read { room, user, origin, message }),
             Command::SetName(new_name) => {
-                user.name = new_name.clone();
+                self.name = Arc::clone(&new_name);
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
-                let changed = chat::direct(&changed, now);
-                // The home hears of it first: the answer may overflow the queue, and then a leave follows.
-                self.request(home, Request::Rename { room, user: user_id, new_name, origin });
-                self.push(id, changed, now);
+                let changed = chat::direct(&changed, io.now);
+                io.request(room, Request::Rename { room, user, new_name, origin });
+                io.push(changed);
             }
             Command::Private { to, content } => {
                 let to = to.ok_or(Refusal::UserNotFound)?;
-                let connection = self.directory.users().find(to).ok_or(Refusal::UserNotFound)?;
-                let private = Private { from: user_id, from_name: name, origin, to, content: content.into() };
-                self.request(connection.shard, mail::Request::Private(private));
+                let connection = io.context.directory.users().find(to).ok_or(Refusal::UserNotFound)?;
+                let private = Private { from: user, from_name: name, origin, to, content: content.into() };
+                io.context.mail.request(connection.shard, mail::Request::Private(private));
             }
-            Command::Moderate { target, measure } => self.order(id, target, measure)?,
+            Command::Moderate { target, measure } => self.order(target, measure, io)?,
             Command::GetUsers(page) => {
-                self.request(home, Request::ListMembers { room, user: user_id, origin, page });
+                io.request(room, Request::ListMembers { room, user, origin, page });
             }
             Command::GetStats => {
-                let stats = Stats::at(now, self.directory.users_online());
-                self.push(id, chat::direct(&Direct::Stats(stats), now), now);
+                let stats = Stats::at(io.now, io.context.directory.users_online());
+                io.push(chat::direct(&Direct::Stats(stats), io.now));
             }
-            Command::JoinRoom(to) => self.change_room(id, &to, None)?,
-            Command::Resume { room, point } => self.change_room(id, &room, Some(point))?,
-            Command::Auth(_) => unreachable!("Bug: signing in needs no room"),
+            Command::JoinRoom(to) => self.change_room(&to, None, io)?,
+            Command::Resume { room, point } => self.change_room(&room, Some(point), io)?,
             Command::GetRooms => {
-                let directory = self.directory.clone();
+                let directory = &io.context.directory;
                 let rooms = directory.rooms().map(|room| RoomFigures {
                     room: directory.name(room),
                     users_online: directory.online(room),
                     last_message_id: directory.last_message(room),
                     epoch: directory.epoch(room),
                 });
-                let rooms = chat::direct(&Direct::Rooms(rooms.collect()), now);
-                user.answers.charge(rooms.len(), now.monotonic_ms);
-                self.push(id, rooms, now);
+                let rooms = chat::direct(&Direct::Rooms(rooms.collect()), io.now);
+                self.answers.charge(rooms.len(), io.now.monotonic_ms);
+                io.push(rooms);
             }
         }
-        Ok(())
-    }
-
-    /// Takes a user to another room, or shows it its own again.
-    fn change_room(&mut self, id: ConnectionId, to: &str, after: Option<ResumePoint>) -> Result<(), Refusal> {
-        let to = self.directory.find(to).ok_or_else(|| Refusal::UnknownRoom(to.to_owned()))?;
-        let origin = self.origin(id);
-        let Some(user) = self.clients.user(id) else { return Ok(()) };
-        let RoomMembership::In { room, place } = user.membership else { return Ok(()) };
-        let user_id = user.registered_id();
-        let request = if to == room {
-            user.awaits_snapshot = true;
-            Request::Revisit { room, user: user_id, origin, after }
-        } else {
-            user.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
-            Request::Leave { room, user: user_id, reply: Some(origin) }
-        };
-        self.request(self.directory.home(room), request);
         Ok(())
     }
 }

@@ -3,8 +3,8 @@
 use slab::Slab;
 use uproar_ring::ConnectionId;
 
-use super::client::{Client, Session};
-use super::user::User;
+use super::client::Client;
+use super::local_rooms::Moved;
 
 /// Places that are kept when nobody is there any more.
 const PLACES_KEPT: usize = 1_024;
@@ -14,12 +14,13 @@ const PLACES_KEPT: usize = 1_024;
 /// Invariant *terminal completion*: a slot is given up only by [`Clients::remove`], which the shard
 /// calls when the ring has reported the connection's end.
 #[derive(Debug, Default)]
-pub(super) struct Clients {
+pub struct Clients {
     slab: Slab<Client>,
     generations: Vec<u32>,
 }
 
 impl Clients {
+    /// Takes a client in.
     pub(super) fn insert(&mut self, client: Client) -> ConnectionId {
         let index = self.slab.insert(client);
         if self.generations.len() <= index {
@@ -48,6 +49,7 @@ impl Clients {
         ConnectionId { index, generation: self.generations[index as usize] }
     }
 
+    /// Gives up a client's slot.
     pub(super) fn remove(&mut self, id: ConnectionId) -> Client {
         let generation = &mut self.generations[id.index as usize];
         assert_eq!(*generation, id.generation, "Bug: a connection ended twice");
@@ -59,20 +61,40 @@ impl Clients {
         client
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many there are, those at their end included.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.slab.len()
     }
 
-    /// The user behind a client, if it has one.
-    pub(super) fn user(&mut self, id: ConnectionId) -> Option<&mut User> {
-        match &mut self.get_mut(id)?.session {
-            Session::User(user) => Some(user),
-            Session::Raw { .. } | Session::Echo => None,
+    /// Notes the new place of a member that was moved in its room's or topic's list.
+    pub(super) fn set_place(&mut self, moved: Option<Moved>) {
+        if let Some(Moved { slot, place }) = moved {
+            self.at(slot).session.set_place(place);
         }
     }
 
-    /// All clients.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Client> {
+    /// What is charged for all that waits in out-queues or is under way, added up over all connections: see
+    /// [`SharedBytes::charged_bytes`](uproar_ring::SharedBytes::charged_bytes).
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.iter().map(|client| client.link.queued_bytes()).sum()
+    }
+
+    /// The most that one connection's out-queue is charged. It looks at every connection, and is there for checks of the
+    /// invariant *everything bounded* from outside.
+    #[must_use]
+    pub fn longest_queue_bytes(&self) -> usize {
+        self.iter().map(|client| client.link.queued_bytes()).max().unwrap_or(0)
+    }
+
+    /// The most bytes of one connection that wait to be read; see [`Clients::longest_queue_bytes`].
+    #[must_use]
+    pub fn most_pending_bytes(&self) -> usize {
+        self.iter().map(|client| client.link.connection.pending_bytes()).max().unwrap_or(0)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Client> {
         self.slab.iter().map(|(_, client)| client)
     }
 

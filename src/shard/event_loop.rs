@@ -114,7 +114,7 @@ impl EventLoop {
 
     fn begin(&mut self, stage: Stage, progress: &mut Progress) {
         if stage == Stage::Draining {
-            info!(shard = self.index.0, connections = self.shard.connection_count(), "draining");
+            info!(shard = self.index.0, connections = self.shard.clients().len(), "draining");
         }
         let now = self.clock.now();
         let (shard, mut io) = self.split();
@@ -218,10 +218,10 @@ impl EventLoop {
         self.metrics.receive_buffer_shortages.add(counts.buffer_shortages - before.buffer_shortages);
         if now.monotonic_ms >= self.tally.next_ms {
             self.tally.next_ms = now.monotonic_ms + QUEUES_EVERY_MS;
-            self.metrics.queued_bytes.set(self.shard.queued_bytes());
+            self.metrics.queued_bytes.set(self.shard.clients().queued_bytes());
         }
-        self.metrics.writes_unanswered.set(self.shard.writes_unanswered());
-        self.metrics.rooms.set(self.shard.room_count());
+        self.metrics.writes_unanswered.set(self.shard.homes().writes_unanswered());
+        self.metrics.rooms.set(self.shard.homes().room_count());
         self.metrics.mailbox_messages.set(self.mailbox.len());
     }
 }

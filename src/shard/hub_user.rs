@@ -1,41 +1,33 @@
-//! What users of the hub dialect ask for, all of it in the room `general`.
+//! Commands of users of the hub dialect, all of them in the room `general`.
 
 use std::sync::Arc;
 
-use uproar_protocol::frames::MessageKind;
-use uproar_ring::ConnectionId;
-use uproar_ring::SharedBytes;
-
-use super::Shard;
-use super::user::RoomMembership;
-use crate::clock::Now;
-use crate::dialect::Refusal;
-use crate::dialect::hub::{self, Command, Names};
+use super::client_io::ClientIo;
+use super::user::{RoomMembership, User};
+use crate::dialect::hub::{self, Command};
+use crate::dialect::{Message, Refusal};
 use crate::metrics::EndReason;
 use crate::rooms::{Content, MemberEntry, Request, RoomIndex};
 
-impl Shard {
-    /// Takes what a hub client has said.
+const ROOM: RoomIndex = RoomIndex::GENERAL;
+
+impl User {
+    /// Takes a hub client's message.
     pub(super) fn handle_hub_message(
         &mut self,
-        id: ConnectionId,
-        kind: MessageKind,
-        payload: &[u8],
-        now: Now,
+        message: Message<'_>,
+        io: &mut ClientIo<'_>,
     ) -> Result<(), Refusal> {
-        match hub::decode(kind, payload, self.settings.limits.message_bytes_max)? {
-            Some(command) => self.carry_out_for_hub(id, command, now),
+        match hub::decode(message, io.context.settings.limits.message_bytes_max)? {
+            Some(command) => self.carry_out_for_hub(command, io),
             None => Ok(()),
         }
     }
 
-    fn carry_out_for_hub(&mut self, id: ConnectionId, command: Command, now: Now) -> Result<(), Refusal> {
-        let origin = self.origin(id);
-        let room = RoomIndex::GENERAL;
-        let home = self.directory.home(room);
-        let Some(user) = self.clients.user(id) else { return Ok(()) };
+    fn carry_out_for_hub(&mut self, command: Command, io: &mut ClientIo<'_>) -> Result<(), Refusal> {
+        let (room, origin) = (ROOM, io.origin());
         // Input is read only while no answer is awaited, so it is in the room or was never there.
-        let place = match user.membership {
+        let place = match self.membership {
             RoomMembership::In { place, .. } => Some(place),
             _ => None,
         };
@@ -43,91 +35,79 @@ impl Shard {
         match command {
             Command::Login(_) if is_logged_in => return Err(Refusal::LoggedInAlready),
             Command::Login(name) => {
-                user.name = name;
-                user.membership = RoomMembership::Joining(room);
-                self.register(id);
-                self.request_join(id, room, None);
+                self.name = name;
+                self.membership = RoomMembership::Joining(room);
+                self.register(io);
+                self.request_join(room, None, io);
             }
-            Command::Say(_) if user.is_muted(now) => return Err(Refusal::Muted),
+            Command::Say(_) if self.is_muted(io.now) => return Err(Refusal::Muted),
             Command::Say(content) if is_logged_in => {
-                let (user, name) = (user.registered_id(), Arc::clone(&user.name));
+                let (user, name) = (self.registered_id(), Arc::clone(&self.name));
                 let content = Content::Text(content);
-                self.request(home, Request::Say { room, user, name, origin, content });
+                io.request(room, Request::Say { room, user, name, origin, content });
             }
             Command::Say(_) => {}
             Command::Rename(_) if !is_logged_in => return Err(Refusal::NotLoggedIn),
             Command::Rename(new_name) => {
-                user.name = Arc::clone(&new_name);
-                let user = user.registered_id();
-                self.request(home, Request::Rename { room, user, new_name, origin });
+                self.name = Arc::clone(&new_name);
+                let user = self.registered_id();
+                io.request(room, Request::Rename { room, user, new_name, origin });
             }
-            Command::Who if user.has_spent_answers(self.settings.limits.rate, now) => {
+            Command::Who if self.has_spent_answers(io.context.settings.limits.rate, io.now) => {
                 return Err(Refusal::TooMany);
             }
-            Command::Who => self.request_names(id),
+            Command::Who => self.request_names(io),
             Command::Logout => match place {
                 // What it said before is still on its way to it.
                 Some(place) => {
-                    user.membership = RoomMembership::Leaving { from: room, place, to: None, after: None };
-                    let user = user.registered_id();
-                    self.request(home, Request::Leave { room, user, reply: Some(origin) });
+                    self.membership = RoomMembership::Leaving { from: room, place, to: None, after: None };
+                    let user = self.registered_id();
+                    io.request(room, Request::Leave { room, user, reply: Some(origin) });
                 }
-                None => self.close(id, 1000, "", EndReason::Closed, now),
+                None => io.close(1000, "", EndReason::Closed),
             },
         }
         Ok(())
     }
 
-    /// Asks who is in the room: for the handshake, and later for a `who`.
-    pub(super) fn request_names(&mut self, id: ConnectionId) {
-        let origin = self.origin(id);
-        let room = RoomIndex::GENERAL;
-        let Some(user) = self.clients.user(id) else { return };
-        user.awaits_snapshot = true;
-        self.request(self.directory.home(room), Request::ListNames { room, origin });
+    /// Asks for the names in the room: for the handshake, and later for a `who`.
+    pub(super) fn request_names(&mut self, io: &mut ClientIo<'_>) {
+        self.awaits_snapshot = true;
+        io.request(ROOM, Request::ListNames { room: ROOM, origin: io.origin() });
     }
 
     /// The home's answer to that.
-    pub(super) fn handle_names(&mut self, id: ConnectionId, listed: &Arc<[MemberEntry]>, now: Now) {
-        self.names_mut().update(listed);
-        let Some(client) = self.clients.get_mut(id) else { return };
-        let (peer, greeting) = (client.peer, client.greeting.take());
-        let Some(user) = self.clients.user(id) else { return };
-        user.awaits_snapshot = false;
-        match greeting {
-            Some(greeting) => {
-                let handshake = hub::handshake(peer, self.names());
-                self.metrics.messages_delivered.add(1);
-                self.push_join(id, vec![greeting, SharedBytes::new(handshake)]);
-            }
-            None => {
-                let told = hub::names_told(self.names());
-                if let Some(user) = self.clients.user(id) {
-                    user.answers.charge(told.len(), now.monotonic_ms);
-                }
-                self.push(id, told, now);
-            }
+    pub(super) fn handle_names(&mut self, listed: &Arc<[MemberEntry]>, io: &mut ClientIo<'_>) {
+        self.awaits_snapshot = false;
+        io.context.rooms.update_names(listed);
+        let names = io.context.rooms.names();
+        if io.link.is_greeted() {
+            let told = hub::names_told(names);
+            self.answers.charge(told.len(), io.now.monotonic_ms);
+            io.push(told);
+        } else {
+            io.push_join([hub::handshake(io.link.peer, names)]);
         }
-        self.list_readable(id);
     }
 
-    /// The names in the room as this shard was told them last.
-    pub(super) fn names(&self) -> &Names {
-        &self.rooms[RoomIndex::GENERAL.get()].names
+    /// Tells a user its new name, in a room that is too large for an announcement.
+    pub(super) fn handle_renamed(
+        &self,
+        old_name: &str,
+        new_name: &str,
+        listed: &Arc<[MemberEntry]>,
+        io: &mut ClientIo<'_>,
+    ) {
+        io.context.rooms.update_names(listed);
+        io.push(hub::renamed(old_name, new_name, io.context.rooms.names()));
     }
 
-    pub(super) fn names_mut(&mut self) -> &mut Names {
-        &mut self.rooms[RoomIndex::GENERAL.get()].names
-    }
-
-    /// Sends a hub client away that has said nothing for the idle timeout.
-    pub(super) fn close_silent_hub(&mut self, id: ConnectionId, now: Now) {
-        let Some(client) = self.clients.get_mut(id) else { return };
+    /// Closes a hub client that has sent nothing for the idle timeout.
+    pub(super) fn close_silent_hub(&self, io: &mut ClientIo<'_>) {
         // Nothing may come before the answer to the upgrade.
-        client.greet();
+        io.link.greet();
         let reason = "idle timeout";
-        let told = hub::system(reason, self.names());
-        self.push(id, told, now);
-        self.close(id, 1008, reason, EndReason::Idle, now);
+        io.push(hub::system(reason, io.context.rooms.names()));
+        io.close(1008, reason, EndReason::Idle);
     }
 }

@@ -1,4 +1,4 @@
-//! From received bytes to commands.
+//! From received bytes to messages, and from these to what a client's session makes of them.
 //!
 //! A connection's input is read as it comes, up to its share of a turn, while nobody's input waits. What is left
 //! waits in the connection, and the connection in a list, from which the turn's end gives each one its share, round
@@ -6,185 +6,162 @@
 //! turn. Input that waits stops being received beyond a bound.
 
 use std::mem;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use tracing::debug;
 use uproar_protocol::connection::Event;
-use uproar_protocol::frames::{self, MessageKind, Violation};
+use uproar_protocol::frames;
 use uproar_ring::ConnectionId;
 
+use super::Shard;
 use super::client::Session;
-use super::{Shard, work};
+use super::client_io::ClientIo;
 use crate::clock::Now;
-use crate::metrics::EndReason;
+use crate::dialect::Message;
 use crate::rooms::Request;
 
 impl Shard {
     /// Takes bytes as they came from the socket.
     pub(super) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
-        self.metrics.received_bytes.add(bytes.len() as u64);
-        match self.clients.get_mut(id) {
-            None => {}
-            Some(client) if client.connection.is_encrypted() => self.decrypt(id, bytes, now),
-            Some(_) => self.handle_plaintext(id, bytes, now),
-        }
-    }
-
-    /// Takes bytes that came through TLS.
-    fn decrypt(&mut self, id: ConnectionId, ciphertext: &[u8], now: Now) {
+        self.context.metrics.received_bytes.add(bytes.len() as u64);
         let Some(client) = self.clients.get_mut(id) else { return };
-        if !client.connection.is_reading() {
+        let connection = &mut client.link.connection;
+        if !connection.is_encrypted() {
+            return self.handle_plaintext(id, bytes, now);
+        }
+        if !connection.is_reading() {
             return;
         }
         let mut plaintext = mem::take(&mut self.scratch);
         plaintext.clear();
-        let outcome = client.connection.decrypt(ciphertext, &mut plaintext);
-        let peer_has_closed = client.connection.peer_has_closed_tls();
-        if client.connection.has_unsent_tls() {
-            // An answer of TLS itself: new keys, say.
-            self.mark_dirty(id);
-        }
-        if !plaintext.is_empty() {
-            self.handle_plaintext(id, &plaintext, now);
-        }
+        let outcome = connection.decrypt(bytes, &mut plaintext);
+        let peer_has_closed = connection.peer_has_closed_tls();
+        self.handle_plaintext(id, &plaintext, now);
         self.scratch = plaintext;
         match outcome {
-            Err(error) => self.handle_broken_tls(id, &error, now),
+            Err(error) => {
+                debug!(shard = self.context.settings.index.0, connection = %id, %error, "TLS is broken");
+                self.with_client(id, now, |_, io| io.link.handle_broken_tls(now));
+            }
             Ok(()) if peer_has_closed => self.handle_end_of_stream(id, now),
             Ok(()) => {}
         }
     }
 
-    /// Takes bytes of the WebSocket.
+    /// Takes bytes of the WebSocket, of a client that is there.
     pub(super) fn handle_plaintext(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
-        let Some(client) = self.clients.get_mut(id) else { return };
-        if !client.connection.is_reading() {
-            return;
-        }
-        client.connection.note_alive(now.monotonic_ms);
-        // What came before has its turn before this, be it of others; but a close frame has not to wait for them.
-        let is_in_line = client.connection.is_open() && !self.readable.is_empty();
-        let has_to_wait = client.connection.has_pending() || is_in_line;
-        let read_bytes = if has_to_wait { 0 } else { self.read(id, bytes, now) };
-        let Some(client) = self.clients.get_mut(id) else { return };
-        if read_bytes < bytes.len() && client.connection.is_reading() {
-            client.connection.keep(&bytes[read_bytes..]);
-            if client.connection.is_pause_due() {
-                self.mark_dirty(id);
+        let connection = &mut self.clients.at(id.index).link.connection;
+        if connection.is_reading() && !bytes.is_empty() {
+            connection.note_alive(now.monotonic_ms);
+            // What came before has its turn before this, be it of others; but a close frame has not to wait for them.
+            let is_in_line = connection.is_open() && self.schedule.has_readable();
+            let has_to_wait = connection.has_pending() || is_in_line;
+            let read_bytes = if has_to_wait { 0 } else { self.read(id, bytes, now) };
+            let connection = &mut self.clients.at(id.index).link.connection;
+            if read_bytes < bytes.len() && connection.is_reading() {
+                connection.keep(&bytes[read_bytes..]);
             }
-            self.list_readable(id);
         }
+        self.follow(id);
     }
 
-    /// Sees to it that a client's input, or its end, is looked at, unless an answer is awaited that does so.
-    pub(super) fn list_readable(&mut self, id: ConnectionId) {
-        if let Some(client) = self.clients.get_mut(id)
-            && !client.is_readable
-            && !client.is_awaiting()
-        {
-            client.is_readable = true;
-            self.readable.push_back(id);
-        }
+    /// The peer will send nothing more.
+    pub(super) fn handle_end_of_stream(&mut self, id: ConnectionId, now: Now) {
+        self.with_client(id, now, |session, io| {
+            let is_unread = io.link.is_over_limit() || session.is_awaiting();
+            io.link.handle_end_of_stream(is_unread, now);
+        });
     }
 
     /// Gives each client whose input waits its share, in turn, for as long as this turn may go on reading.
     pub(super) fn read_in_turn(&mut self, now: Now) {
-        while self.reading_left > 0
+        while self.context.work.may_read()
             && !self.is_congested()
-            && let Some(id) = self.readable.pop_front()
+            && let Some(id) = self.schedule.pop_readable()
         {
             if let Some(client) = self.clients.get_mut(id) {
-                client.is_readable = false;
+                client.link.is_readable = false;
                 self.read_pending(id, now);
                 self.settle(now);
             }
         }
-        self.reading_left = work::READING_MAX;
+        self.context.work.end_reading();
     }
 
-    /// Goes on with input that has waited.
+    /// Goes on with input that has waited, of a client that is there.
     pub(super) fn read_pending(&mut self, id: ConnectionId, now: Now) {
-        let Some(client) = self.clients.get_mut(id) else { return };
-        let pending = client.connection.take_pending();
+        let pending = self.clients.at(id.index).link.connection.take_pending();
         let read_bytes = self.read(id, &pending, now);
-        let Some(client) = self.clients.get_mut(id) else { return };
-        client.connection.put_back(pending, read_bytes);
-        let connection = &client.connection;
-        let (has_pending, is_pause_due) = (connection.has_pending(), connection.is_pause_due());
-        let is_at_end = connection.is_at_end_of_stream();
-        if is_pause_due {
-            self.mark_dirty(id);
-        }
-        if has_pending {
-            self.list_readable(id);
-        } else if is_at_end {
+        let connection = &mut self.clients.at(id.index).link.connection;
+        connection.put_back(pending, read_bytes);
+        if !connection.has_pending() && connection.is_at_end_of_stream() {
             self.handle_end_of_stream(id, now);
         } else {
-            // Deadlines that stood still while it was kept waiting go on.
-            self.schedule(id);
+            self.follow(id);
         }
     }
 
     /// Reads messages and carries them out, until `bytes` are used up, the client has had its share, or the rest has to
-    /// wait. Says how many bytes were read.
+    /// wait. Returns how many bytes were read.
     fn read(&mut self, id: ConnectionId, bytes: &[u8], now: Now) -> usize {
         let mut rest = bytes;
-        let begun = self.work;
+        let share = self.context.work.begin_share();
         loop {
-            let done = self.work - begun;
-            let is_over = done >= work::SHARE_MAX.min(self.reading_left) || self.is_congested();
-            let Some(client) = self.clients.get_mut(id) else { break };
-            let was_open = client.connection.is_open();
-            if !client.connection.is_reading() {
+            let is_held = self.is_congested() || self.context.work.is_over(share);
+            let client = self.clients.at(id.index);
+            if !client.link.connection.is_reading() {
                 rest = &[];
                 break;
             }
             // Of a closing connection only its close frame is of interest, and that asks nothing of others.
-            if was_open && (is_over || client.is_awaiting()) {
+            if client.link.is_open() && (is_held || client.is_awaiting()) {
                 break;
             }
-            let before = rest.len();
-            let event = client.connection.poll_event(&mut rest, now.monotonic_ms);
-            self.work += work::input(before - rest.len());
-            let Some(event) = event else { break };
-            match event {
-                Event::Control => self.mark_dirty(id),
-                // Sent before the peer saw our close frame.
-                Event::Text(_) | Event::Binary(_) if !was_open => {}
-                Event::Text(text) => {
-                    self.handle_message(id, MessageKind::Text, text.into_owned().into(), now);
-                    // What it leads to here is part of what it costs.
-                    self.settle(now);
-                }
-                Event::Binary(bytes) => {
-                    self.handle_message(id, MessageKind::Binary, bytes.into_owned().into(), now);
-                    self.settle(now);
-                }
-                Event::Closed(_) => self.handle_progress(id, was_open, EndReason::Closed),
-                Event::Failed(violation) => {
-                    let end = match violation {
-                        Violation::InvalidUtf8 => EndReason::InvalidUtf8,
-                        Violation::TooLong(_) => EndReason::TooBig,
-                        _ => EndReason::ProtocolError,
-                    };
-                    self.handle_progress(id, was_open, end);
-                }
+            let mut io = ClientIo { id, link: &mut client.link, context: &mut self.context, now };
+            let has_read = client.session.read(&mut rest, &mut io);
+            if let Some(end) = client.link.take_end() {
+                self.leave(id, end);
+            }
+            // What a message leads to here is part of what it costs.
+            self.settle(now);
+            if !has_read {
+                break;
             }
         }
-        self.reading_left = self.reading_left.saturating_sub(self.work - begun);
+        self.context.work.end_share(share);
         bytes.len() - rest.len()
     }
+}
 
-    fn handle_message(&mut self, id: ConnectionId, kind: MessageKind, payload: Bytes, now: Now) {
-        let client = self.clients.at(id.index);
-        self.metrics.messages_received.with(client.session.dialect()).add(1);
-        match &mut client.session {
-            Session::Echo => self.push(id, frames::message(kind, &payload), now),
-            Session::Raw { topic, .. } => {
-                let topic = topic.clone();
-                let home = self.directory.topic_home(&topic);
-                self.request(home, Request::Relay { topic, kind, payload });
+impl Session {
+    /// Reads the next event off the front of `input`, and carries it out if it is a message. False when there was none.
+    fn read(&mut self, input: &mut &[u8], io: &mut ClientIo<'_>) -> bool {
+        let was_open = io.link.is_open();
+        let before = input.len();
+        let event = io.link.poll_event(input, io.now);
+        io.context.work.count_input(before - input.len());
+        match event {
+            None => return false,
+            Some(Event::Text(text)) if was_open => self.handle_message(Message::Text(&text), io),
+            Some(Event::Binary(bytes)) if was_open => self.handle_message(Message::Binary(&bytes), io),
+            // A message that was sent before the peer saw our close frame, or something that the connection handles by
+            // itself.
+            Some(_) => {}
+        }
+        true
+    }
+
+    fn handle_message(&mut self, message: Message<'_>, io: &mut ClientIo<'_>) {
+        io.context.metrics.messages_received.with(io.link.dialect).add(1);
+        match self {
+            Self::Echo => io.push(frames::message(message.kind(), message.bytes())),
+            Self::Raw { topic, .. } => {
+                let home = io.context.directory.topic_home(topic);
+                let (kind, payload) = (message.kind(), Bytes::copy_from_slice(message.bytes()));
+                io.context.mail.request(home, Request::Relay { topic: Arc::clone(topic), kind, payload });
             }
-            Session::User(_) => self.handle_user_message(id, kind, &payload, now),
+            Self::User(user) => user.handle_message(message, io),
         }
     }
 }

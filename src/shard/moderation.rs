@@ -1,77 +1,69 @@
-//! What admins do to users: kick, mute, unmute. An order goes to the shard of the user that it is about,
-//! whatever room and dialect that user is in.
+//! Moderation: admins kick, mute and unmute users. An order goes to the shard of its target, in any room and dialect.
 
 use std::sync::Arc;
 
 use tracing::info;
-use uproar_ring::ConnectionId;
 
-use super::Shard;
-use super::user::Standing;
-use crate::clock::Now;
+use super::client_io::ClientIo;
+use super::user::{Standing, User};
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{Refusal, UserDialect, hub};
 use crate::log_text::shown;
-use crate::mail::{Delivery, Measure, Order, Request};
+use crate::mail::{self, Measure, Order};
 use crate::metrics::EndReason;
 use crate::rooms::UserId;
 
 /// What a kicked user is told when the admin has given no reason.
 const REASON: &str = "Kicked by admin";
 
-impl Shard {
-    /// Sends an admin's order to the shard of the user that it is about. Who is no admin learns nothing else.
+impl User {
+    /// Sends an admin's order to the shard of the target. Other users learn only that they are no admin.
     pub(super) fn order(
-        &mut self,
-        id: ConnectionId,
+        &self,
         target: Option<UserId>,
         measure: Option<Measure>,
+        io: &mut ClientIo<'_>,
     ) -> Result<(), Refusal> {
-        let origin = self.origin(id);
-        let Some(user) = self.clients.user(id) else { return Ok(()) };
-        if user.standing != (Standing::SignedIn { is_admin: true }) {
+        if self.standing != (Standing::SignedIn { is_admin: true }) {
             return Err(Refusal::PermissionDenied);
         }
-        let (by, by_name) = (user.registered_id(), Arc::clone(&user.name));
         let measure = measure.ok_or(Refusal::InvalidFormat)?;
         let target = target.ok_or(Refusal::UserNotFound)?;
-        let connection = self.directory.users().find(target).ok_or(Refusal::UserNotFound)?;
-        let order = Order { by, by_name, origin, target, measure };
-        self.request(connection.shard, Request::Moderate(order));
+        let connection = io.context.directory.users().find(target).ok_or(Refusal::UserNotFound)?;
+        let (by, by_name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
+        io.context.mail.request(
+            connection.shard,
+            mail::Request::Moderate(Order { by, by_name, origin, target, measure }),
+        );
         Ok(())
     }
 
-    /// Carries out an order on the user that it is about, who is one of this shard's if anyone's.
-    pub(super) fn moderate(&mut self, order: Order, now: Now) {
-        let Order { by, by_name, origin, target, measure } = order;
-        let Some((id, user)) = self.find_user(target) else {
-            self.reply(origin.shard, Delivery::UserNotFound { to: origin });
-            return;
-        };
-        match &measure {
+    /// Carries out an order about this user.
+    pub(super) fn moderate(&mut self, order: &Order, io: &mut ClientIo<'_>) {
+        let Order { by, by_name, target, measure, .. } = order;
+        match measure {
             Measure::Kick { .. } => {}
             Measure::Mute { seconds } => {
-                user.muted_until_ms = now.monotonic_ms + u64::from(*seconds) * 1_000;
+                self.muted_until_ms = io.now.monotonic_ms + u64::from(*seconds) * 1_000;
             }
-            Measure::Unmute => user.muted_until_ms = 0,
+            Measure::Unmute => self.muted_until_ms = 0,
         }
         info!(
             user = %target,
-            name = shown(&user.name),
+            name = shown(&self.name),
             %by,
-            by_name = shown(&by_name),
+            by_name = shown(by_name),
             measure = measure.name(),
             seconds = measure.seconds(),
             reason = measure.reason().map(shown),
             "moderated"
         );
-        let told = match user.dialect {
-            UserDialect::Chat => chat::direct(&in_chat(&measure), now),
-            UserDialect::Hub => hub::system(&in_hub(&measure), self.names()),
-        };
-        self.push(id, told, now);
+        io.push(match self.dialect {
+            UserDialect::Chat => chat::direct(&in_chat(measure), io.now),
+            UserDialect::Hub => hub::system(&in_hub(measure), io.context.rooms.names()),
+        });
         if matches!(measure, Measure::Kick { .. }) {
-            self.close(id, 1008, "kicked", EndReason::Kicked, now);
+            io.close(1008, "kicked", EndReason::Kicked);
         }
     }
 }

@@ -1,86 +1,65 @@
-//! Signing in: what a user says it is, what the verifier of passwords says to that, and what follows.
+//! Signing in: the credentials of a user, the verdict of the verifier, and its consequences.
 
 use std::sync::Arc;
 
-use uproar_ring::ConnectionId;
-
-use super::Shard;
-use super::user::{RoomMembership, Standing};
+use super::client_io::ClientIo;
+use super::user::{RoomMembership, Standing, User};
 use crate::accounts::{Attempt, Credentials, Verdict};
-use crate::clock::Now;
 use crate::dialect::Refusal;
 use crate::dialect::chat::{self, Direct};
 use crate::metrics::{EndReason, SignInOutcome};
-use crate::rooms::{Origin, Request, RoomIndex};
+use crate::rooms::{Request, RoomIndex};
 
-impl Shard {
-    /// The next attempt to sign in that is to be verified. The verdict comes back as a
-    /// [`crate::mail::Delivery::PasswordChecked`].
-    #[must_use]
-    pub fn poll_attempt(&mut self) -> Option<Attempt<Origin>> {
-        self.attempts.pop_front()
+impl User {
+    /// Has a user's name and password verified. Its further messages wait meanwhile, and nobody else's.
+    pub(super) fn sign_in(&mut self, credentials: Credentials, io: &mut ClientIo<'_>) {
+        self.awaits_verdict = true;
+        let attempt = Attempt { ticket: io.origin(), address: io.link.peer.ip(), credentials };
+        io.context.attempts.push_back(attempt);
     }
 
-    /// Has a user's name and password verified. What it says meanwhile waits, and nobody else does.
-    pub(super) fn sign_in(&mut self, id: ConnectionId, credentials: Credentials) {
-        let ticket = self.origin(id);
-        let Some(user) = self.clients.user(id) else { return };
-        user.awaits_verdict = true;
-        let address = self.clients.at(id.index).peer.ip();
-        self.attempts.push_back(Attempt { ticket, address, credentials });
-    }
-
-    /// Does what the verdict on a user's attempt leads to.
-    pub(super) fn handle_verdict(&mut self, id: ConnectionId, verdict: Verdict, now: Now) {
-        let is_open = self.clients.get_mut(id).is_some_and(|client| client.connection.is_open());
-        let Some(user) = self.clients.user(id) else { return };
-        user.awaits_verdict = false;
-        // Of those who are about to be closed nobody enters a room any more.
-        if !is_open || self.is_hushed {
+    /// Carries out the verdict on this user's attempt.
+    pub(super) fn handle_verdict(&mut self, verdict: Verdict, io: &mut ClientIo<'_>) {
+        self.awaits_verdict = false;
+        // A client that is about to be closed enters no room any more.
+        if !io.link.is_open() || io.context.has_stopped_reading {
             return;
         }
         let outcome = match verdict {
             Verdict::Granted { name, is_admin } => {
-                self.grant(id, name, is_admin, now);
+                self.grant(name, is_admin, io);
                 SignInOutcome::Granted
             }
             Verdict::Denied => {
-                self.close(id, 1008, "Authentication failed", EndReason::Unauthenticated, now);
+                io.close(1008, "Authentication failed", EndReason::Unauthenticated);
                 SignInOutcome::Denied
             }
             Verdict::Unavailable => {
-                self.refuse(id, &Refusal::SignInUnavailable, now);
-                // Its time to sign in goes on.
-                self.schedule(id);
+                self.refuse(&Refusal::SignInUnavailable, io);
                 SignInOutcome::Unavailable
             }
         };
-        self.metrics.sign_ins.with(outcome).add(1);
-        self.list_readable(id);
+        io.context.metrics.sign_ins.with(outcome).add(1);
     }
 
-    /// Makes a user the one that it has proved to be.
-    fn grant(&mut self, id: ConnectionId, new_name: Arc<str>, is_admin: bool, now: Now) {
-        let origin = self.origin(id);
-        let Some(user) = self.clients.user(id) else { return };
-        user.standing = Standing::SignedIn { is_admin };
-        user.name = Arc::clone(&new_name);
-        let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, now);
-        if let RoomMembership::In { room, .. } = user.membership {
-            let user = user.registered_id();
-            self.request(self.directory.home(room), Request::Rename { room, user, new_name, origin });
+    /// Gives a user the name and the rights of its account.
+    fn grant(&mut self, new_name: Arc<str>, is_admin: bool, io: &mut ClientIo<'_>) {
+        self.standing = Standing::SignedIn { is_admin };
+        self.name = Arc::clone(&new_name);
+        let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
+        if let RoomMembership::In { room, .. } = self.membership {
+            let (user, origin) = (self.registered_id(), io.origin());
+            io.request(room, Request::Rename { room, user, new_name, origin });
         } else {
-            self.enter(id);
+            self.enter(io);
         }
-        // The home hears of it first: the answer may overflow the queue, and then a leave follows.
-        self.push(id, success, now);
+        io.push(success);
     }
 
-    /// Takes a newcomer to the first room.
-    pub(super) fn enter(&mut self, id: ConnectionId) {
-        self.register(id);
-        let Some(user) = self.clients.user(id) else { return };
-        user.membership = RoomMembership::Joining(RoomIndex::GENERAL);
-        self.request_join(id, RoomIndex::GENERAL, None);
+    /// Takes a new user to the first room.
+    pub(super) fn enter(&mut self, io: &mut ClientIo<'_>) {
+        self.register(io);
+        self.membership = RoomMembership::Joining(RoomIndex::GENERAL);
+        self.request_join(RoomIndex::GENERAL, None, io);
     }
 }

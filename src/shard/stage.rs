@@ -69,7 +69,7 @@ impl Progress {
     pub fn begin(&mut self, stage: Stage, shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
         self.begun = stage;
         match stage {
-            Stage::Hushed => shard.hush(),
+            Stage::Hushed => shard.stop_reading(),
             Stage::Draining => {
                 while let Some(delivery) = around.next_delivery() {
                     shard.handle_delivery(delivery, now);
@@ -90,15 +90,15 @@ impl Progress {
             Stage::Serving | Stage::Stopped => true,
             // What was published is to be durable, and its sender told so, as well.
             Stage::Hushed | Stage::Answered | Stage::Moved | Stage::Settled
-                if shard.writes_unanswered() > 0 =>
+                if shard.homes().writes_unanswered() > 0 =>
             {
                 false
             }
             // Of both classes: a request is answered by deliveries, and a delivery may lead to a request.
             Stage::Hushed | Stage::Answered | Stage::Moved | Stage::Settled => {
-                !around.has_mail() && shard.shards().all(|to| shard.waiting_for(to) == (0, 0))
+                !around.has_mail() && shard.mail().shards().all(|to| shard.mail().waiting_for(to) == (0, 0))
             }
-            Stage::Draining => shard.connection_count() == 0,
+            Stage::Draining => shard.clients().len() == 0,
         };
         if is_reached {
             self.reached = self.begun;

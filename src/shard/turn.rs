@@ -132,7 +132,7 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
     post_messages(shard, around, &mut posted);
     // At the end, for a wake-up may leave only with what is submitted, and until then nobody else wakes that shard; and
     // ahead of the sends, so that it does not wait for them.
-    for to in shard.shards().filter(|to| posted.has(*to)) {
+    for to in shard.mail().shards().filter(|to| posted.has(*to)) {
         around.wake(to);
     }
     while let Some(waiting) = around.next_room_wanted() {
@@ -156,22 +156,16 @@ pub fn has_news(shard: &Shard, outlook: &mut impl Outlook) -> bool {
         || congested_with(shard).any(|(to, class)| outlook.has_room(to, class))
 }
 
-/// True when the last turn ended with work left, having done as much as one may.
-#[must_use]
-pub fn is_cut_short(shard: &Shard) -> bool {
-    shard.has_readable_input() || shard.has_submissions()
-}
-
 /// When the next turn is due though nothing comes from outside: at `now_ms` when there is work left.
 #[must_use]
 pub fn due_ms(shard: &Shard, now_ms: u64) -> Option<u64> {
-    if is_cut_short(shard) { Some(now_ms) } else { shard.next_due_ms() }
+    if shard.is_cut_short() { Some(now_ms) } else { shard.next_due_ms() }
 }
 
 /// The mailboxes that could not take everything: a turn is due when one of them has room again.
 fn congested_with(shard: &Shard) -> impl Iterator<Item = (ShardIndex, Class)> {
-    shard.shards().flat_map(|to| {
-        let (requests, deliveries) = shard.waiting_for(to);
+    shard.mail().shards().flat_map(|to| {
+        let (requests, deliveries) = shard.mail().waiting_for(to);
         let requests = (requests > 0).then_some((to, Class::Requests));
         requests.into_iter().chain((deliveries > 0).then_some((to, Class::Deliveries)))
     })
@@ -225,15 +219,15 @@ fn write_messages(shard: &mut Shard, around: &mut impl Surroundings) {
 
 /// Posts what waits for other shards, as far as their mailboxes have room.
 fn post_messages(shard: &mut Shard, around: &mut impl Surroundings, posted: &mut ShardSet) {
-    for to in shard.shards() {
-        let (requests, deliveries) = shard.waiting_for(to);
+    for to in shard.mail().shards() {
+        let (requests, deliveries) = shard.mail().waiting_for(to);
         if deliveries > 0 {
-            while around.post_delivery(to, || shard.poll_delivery(to)) {
+            while around.post_delivery(to, || shard.mail_mut().poll_delivery(to)) {
                 posted.add(to);
             }
         }
         if requests > 0 {
-            while around.post_request(to, || shard.poll_request(to)) {
+            while around.post_request(to, || shard.mail_mut().poll_request(to)) {
                 posted.add(to);
             }
         }

@@ -10,20 +10,72 @@ const BYTES_PER_UNIT: usize = 256;
 
 /// What reading may do in a turn: 5 to 9 ms on a topic of a thousand, the kernel's part included. Others wait behind a
 /// flood for two turns. Twice as much would carry a tenth more of a flood, and let them wait twice as long.
-pub(super) const READING_MAX: u64 = 32 * 1024;
+const READING_MAX: u64 = 32 * 1024;
 
 /// What one connection's input may do before that of others has its turn.
-pub(super) const SHARE_MAX: u64 = 1024;
+const SHARE_MAX: u64 = 1024;
 
 /// What messages of one class may do in a turn: see [`READING_MAX`]. One message is always taken.
 pub(super) const MAIL_MAX: u64 = READING_MAX;
 
-/// A frame of so many bytes, pushed to so many connections.
-pub(super) fn frames(count: u64, bytes: usize) -> u64 {
-    count * (1 + (bytes / BYTES_PER_UNIT) as u64)
+/// The work of a shard.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// Since the shard was made.
+    done: u64,
+    /// What reading may still do in this turn.
+    reading_left: u64,
 }
 
-/// Input of so many bytes, read.
-pub(super) fn input(bytes: usize) -> u64 {
-    1 + (bytes / BYTES_PER_UNIT) as u64
+/// One connection's share of a turn's reading.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    begun_at: u64,
+    ends_at: u64,
+}
+
+impl Work {
+    pub(super) fn new() -> Self {
+        Self { done: 0, reading_left: READING_MAX }
+    }
+
+    /// How much has been done since the shard was made.
+    pub(super) fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Counts a frame of so many bytes, pushed to so many connections.
+    pub(super) fn count_frames(&mut self, count: u64, bytes: usize) {
+        self.done += count * (1 + (bytes / BYTES_PER_UNIT) as u64);
+    }
+
+    /// Counts input of so many bytes, read.
+    pub(super) fn count_input(&mut self, bytes: usize) {
+        self.done += 1 + (bytes / BYTES_PER_UNIT) as u64;
+    }
+
+    /// Begins to read from a connection.
+    pub(super) fn begin_share(&self) -> Share {
+        Share { begun_at: self.done, ends_at: self.done + SHARE_MAX.min(self.reading_left) }
+    }
+
+    /// True when a connection has had its share.
+    pub(super) fn is_over(&self, share: Share) -> bool {
+        self.done >= share.ends_at
+    }
+
+    /// Counts what a connection's share has cost.
+    pub(super) fn end_share(&mut self, share: Share) {
+        self.reading_left = self.reading_left.saturating_sub(self.done - share.begun_at);
+    }
+
+    /// True while this turn may go on reading.
+    pub(super) fn may_read(&self) -> bool {
+        self.reading_left > 0
+    }
+
+    /// The turn has read what it may.
+    pub(super) fn end_reading(&mut self) {
+        self.reading_left = READING_MAX;
+    }
 }

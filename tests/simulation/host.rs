@@ -313,7 +313,7 @@ impl Host {
         // shard had asked of itself when the mark was reached.
         let excess = 8 + 8 * scenario.arrivals_max;
         for to in (0..scenario.shards).map(ShardIndex) {
-            let (requests, deliveries) = self.shard.waiting_for(to);
+            let (requests, deliveries) = self.shard.mail().waiting_for(to);
             ensure!(EverythingBounded, requests <= REQUESTS_WAITING_MAX + excess, "{requests} requests wait");
             ensure!(
                 EverythingBounded,
@@ -328,13 +328,13 @@ impl Host {
             0
         };
         let queue_bytes_max = scenario.limits.queue_bytes_max + gated_bytes_max + scenario.join_bytes_max();
-        let queued_bytes = self.shard.longest_queue_bytes();
+        let queued_bytes = self.shard.clients().longest_queue_bytes();
         ensure!(
             EverythingBounded,
             queued_bytes <= queue_bytes_max,
             "{queued_bytes} bytes wait for a connection"
         );
-        let pending_bytes = self.shard.most_pending_bytes();
+        let pending_bytes = self.shard.clients().most_pending_bytes();
         ensure!(
             EverythingBounded,
             pending_bytes <= PENDING_BYTES_MAX,

@@ -463,7 +463,7 @@ impl World<'_> {
         for _ in 0..TIMERS_MAX {
             self.shutdown.handle_time(self.now_ms);
             self.settle()?;
-            if self.hosts.iter().all(|host| host.shard.connection_count() == 0) {
+            if self.hosts.iter().all(|host| host.shard.clients().len() == 0) {
                 return Ok(());
             }
             if !self.wait_for_timer() {
@@ -562,10 +562,10 @@ impl World<'_> {
             let index = host.index;
             ensure!(NothingLeft, host.admissions.is_empty(), "shard {index} has not admitted everyone");
             ensure!(NothingLeft, host.links.slots.is_empty(), "shard {index} has not let go of a slot");
-            ensure!(NothingLeft, host.shard.queued_bytes() == 0, "bytes are queued for nobody");
-            ensure!(NothingLeft, host.shard.writes_unanswered() == 0, "writes have no receipt");
-            let waiting =
-                (0..self.scenario.shards).map(|to| host.shard.waiting_for(uproar::rooms::ShardIndex(to)));
+            ensure!(NothingLeft, host.shard.clients().queued_bytes() == 0, "bytes are queued for nobody");
+            ensure!(NothingLeft, host.shard.homes().writes_unanswered() == 0, "writes have no receipt");
+            let waiting = (0..self.scenario.shards)
+                .map(|to| host.shard.mail().waiting_for(uproar::rooms::ShardIndex(to)));
             ensure!(
                 NothingLeft,
                 waiting.into_iter().all(|it| it == (0, 0)),
@@ -596,7 +596,7 @@ impl World<'_> {
                 let online = self.directory.online(room);
                 ensure!(OneLeave, online == 0, "{online} are still in {}", self.directory.name(room));
             }
-            let homes: usize = self.hosts.iter().map(|host| host.shard.room_count()).sum();
+            let homes: usize = self.hosts.iter().map(|host| host.shard.homes().room_count()).sum();
             ensure!(NothingLeft, homes == self.directory.room_count(), "a topic is left that nobody hears");
         }
         self.record.check_rooms()?;

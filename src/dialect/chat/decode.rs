@@ -5,10 +5,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use uproar_protocol::frames::MessageKind;
 
 use crate::accounts::{Credentials, Password};
-use crate::dialect::{Refusal, name};
+use crate::dialect::{Message, Refusal, name};
 use crate::mail::Measure;
 use crate::rooms::{Content, Epoch, MessageId, Page, ResumePoint, UserId};
 
@@ -17,6 +16,15 @@ const URL_CHARACTERS_MAX: usize = 2_048;
 
 /// The longest that somebody can be muted: a year, beyond which a removed account says it better.
 const MUTE_SECONDS_MAX: u32 = 31_536_000;
+
+/// A message of a chat client, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Sign in, which needs no room. `None` when the message lacks a name or a password: even then it is an attempt.
+    SignIn(Option<Credentials>),
+    /// Everything else.
+    Command(Command),
+}
 
 /// A command, its fields checked as far as they can be without knowing the room.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
@@ -42,8 +50,6 @@ pub enum Command {
     GetRooms,
     /// Enter a room, and be told what was said there since.
     Resume { room: String, point: ResumePoint },
-    /// Sign in. `None` when the message lacks a name or a password: even then it is an attempt.
-    Auth(Option<Credentials>),
     /// Do something to a user, as an admin. No target when what was named cannot be a user, and no measure when
     /// its fields are wrong: only admins are told of either.
     Moderate { target: Option<UserId>, measure: Option<Measure> },
@@ -54,37 +60,38 @@ pub enum Command {
 /// # Errors
 ///
 /// The [`Refusal`] to answer with.
-pub fn decode(
-    kind: MessageKind,
-    payload: &[u8],
-    message_bytes_max: usize,
-) -> Result<Option<Command>, Refusal> {
-    if payload.len() > message_bytes_max {
+pub fn decode(message: Message<'_>, message_bytes_max: usize) -> Result<Option<Input>, Refusal> {
+    if message.bytes().len() > message_bytes_max {
         return Err(Refusal::TooLarge);
     }
-    if kind == MessageKind::Binary {
-        return Err(Refusal::InvalidFormat);
-    }
+    let Message::Text(json) = message else { return Err(Refusal::InvalidFormat) };
     // The parser refuses nesting deeper than 128 levels and numbers beyond a double's range.
-    let Ok(Value::Object(fields)) = serde_json::from_slice(payload) else {
+    let Ok(Value::Object(fields)) = serde_json::from_str(json) else {
         return Err(Refusal::InvalidFormat);
     };
     let Some(Value::String(kind)) = fields.get("type") else {
         return Err(Refusal::InvalidFormat);
     };
-    match kind.as_str() {
+    if kind == "auth" {
+        return Ok(Some(Input::SignIn(credentials(&fields))));
+    }
+    Ok(command(kind, &fields, json)?.map(Input::Command))
+}
+
+fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option<Command>, Refusal> {
+    match kind {
         "message" => {
-            let content = text(&fields, "content")?.filter(|content| !content.is_empty());
+            let content = text(fields, "content")?.filter(|content| !content.is_empty());
             Ok(content.map(|content| Command::Say(Content::Text(content))))
         }
-        "set_name" => name(&fields).map(|name| Some(Command::SetName(name))),
+        "set_name" => name(fields).map(|name| Some(Command::SetName(name))),
         "private_message" => {
-            let content = text(&fields, "content")?.unwrap_or_default();
-            Ok(Some(Command::Private { to: user(&fields, "to_id"), content }))
+            let content = text(fields, "content")?.unwrap_or_default();
+            Ok(Some(Command::Private { to: user(fields, "to_id"), content }))
         }
-        "get_users" => page(&fields).map(|page| Some(Command::GetUsers(page))),
+        "get_users" => page(fields).map(|page| Some(Command::GetUsers(page))),
         "get_stats" => Ok(Some(Command::GetStats)),
-        "join_room" => match text(&fields, "room")? {
+        "join_room" => match text(fields, "room")? {
             Some(room) => Ok(Some(Command::JoinRoom(room))),
             None => Err(Refusal::InvalidFormat),
         },
@@ -102,26 +109,25 @@ pub fn decode(
             // No room keeps a message with a fraction or a sign.
             Some(Value::Number(number)) => match number.as_u64() {
                 Some(id) => Ok(Some(Command::Read(MessageId(id)))),
-                None => Err(Refusal::UnknownMessage(message_id_as_sent(payload, number))),
+                None => Err(Refusal::UnknownMessage(message_id_as_sent(json, number))),
             },
             _ => Err(Refusal::InvalidFormat),
         },
         "kick" => {
-            let reason = text(&fields, "reason").ok();
+            let reason = text(fields, "reason").ok();
             let kick = |reason: Option<String>| Measure::Kick { reason: reason.filter(|it| !it.is_empty()) };
-            Ok(Some(moderate(&fields, reason.map(kick))))
+            Ok(Some(moderate(fields, reason.map(kick))))
         }
         "mute" => {
             let seconds = fields.get("seconds").and_then(Value::as_u64).and_then(|it| u32::try_from(it).ok());
             let seconds = seconds.filter(|seconds| (1..=MUTE_SECONDS_MAX).contains(seconds));
-            Ok(Some(moderate(&fields, seconds.map(|seconds| Measure::Mute { seconds }))))
+            Ok(Some(moderate(fields, seconds.map(|seconds| Measure::Mute { seconds }))))
         }
-        "unmute" => Ok(Some(moderate(&fields, Some(Measure::Unmute)))),
-        "auth" => Ok(Some(Command::Auth(credentials(&fields)))),
+        "unmute" => Ok(Some(moderate(fields, Some(Measure::Unmute)))),
         "get_rooms" => Ok(Some(Command::GetRooms)),
-        "resume" => match (text(&fields, "room")?, fields.get("after").and_then(Value::as_u64)) {
+        "resume" => match (text(fields, "room")?, fields.get("after").and_then(Value::as_u64)) {
             (Some(room), Some(after)) => {
-                let epoch = text(&fields, "epoch")?.map(|epoch| Epoch::from_wire(&epoch));
+                let epoch = text(fields, "epoch")?.map(|epoch| Epoch::from_wire(&epoch));
                 let point = ResumePoint { after: MessageId(after), epoch };
                 Ok(Some(Command::Resume { room, point }))
             }
@@ -132,14 +138,14 @@ pub fn decode(
 }
 
 /// The number in the digits that were sent: what is parsed may be rounded. It is no longer than a message.
-fn message_id_as_sent(payload: &[u8], parsed: &serde_json::Number) -> String {
+fn message_id_as_sent(json: &str, parsed: &serde_json::Number) -> String {
     #[derive(Deserialize)]
     struct Read<'a> {
         #[serde(borrow)]
         message_id: &'a RawValue,
     }
     // Fails where the field is there twice.
-    let read: Result<Read<'_>, _> = serde_json::from_slice(payload);
+    let read: Result<Read<'_>, _> = serde_json::from_str(json);
     read.map_or_else(|_| parsed.to_string(), |read| read.message_id.get().to_owned())
 }
 
@@ -213,7 +219,10 @@ mod tests {
     use super::*;
 
     fn text(json: &str) -> Result<Option<Command>, Refusal> {
-        decode(MessageKind::Text, json.as_bytes(), 10_240)
+        Ok(decode(Message::Text(json), 10_240)?.map(|input| match input {
+            Input::Command(command) => command,
+            Input::SignIn(_) => panic!("{json} is no command"),
+        }))
     }
 
     #[test]
@@ -288,8 +297,8 @@ mod tests {
 
     #[test]
     fn a_name_and_a_password_sign_in() {
-        let auth = |json: &str| match text(json) {
-            Ok(Some(Command::Auth(credentials))) => credentials,
+        let auth = |json: &str| match decode(Message::Text(json), 10_240) {
+            Ok(Some(Input::SignIn(credentials))) => credentials,
             other => panic!("{other:?}"),
         };
         let wanted = Credentials { username: "Ann".into(), password: Password::new(" s ".into()) };
@@ -381,22 +390,23 @@ mod tests {
         ] {
             assert_eq!(text(bad), Err(Refusal::InvalidFormat), "{bad}");
         }
-        assert_eq!(decode(MessageKind::Binary, b"{}", 10), Err(Refusal::InvalidFormat));
-        assert_eq!(decode(MessageKind::Text, b"{}", 1), Err(Refusal::TooLarge));
+        assert_eq!(decode(Message::Binary(b"{}"), 10), Err(Refusal::InvalidFormat));
+        assert_eq!(decode(Message::Text("{}"), 1), Err(Refusal::TooLarge));
         assert_eq!(text(r#"{"type":"dance"}"#), Err(Refusal::UnknownType("dance".into())));
     }
 
     proptest! {
         #[test]
         fn nothing_that_arrives_makes_it_panic(payload: Vec<u8>, text: bool) {
-            let kind = if text { MessageKind::Text } else { MessageKind::Binary };
-            let _ = decode(kind, &payload, 10_240);
+            let lossy = String::from_utf8_lossy(&payload);
+            let message = if text { Message::Text(&lossy) } else { Message::Binary(&payload) };
+            let _ = decode(message, 10_240);
         }
 
         #[test]
         fn a_message_is_taken_as_it_was_said(content in ".+") {
             let json = serde_json::json!({"type": "message", "content": content}).to_string();
-            prop_assert_eq!(decode(MessageKind::Text, json.as_bytes(), usize::MAX), Ok(Some(Command::Say(Content::Text(content)))));
+            prop_assert_eq!(decode(Message::Text(&json), usize::MAX), Ok(Some(Input::Command(Command::Say(Content::Text(content))))));
         }
     }
 }

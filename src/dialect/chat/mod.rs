@@ -5,7 +5,7 @@ mod decode;
 mod encode;
 mod lists;
 
-pub use decode::{Command, decode};
+pub use decode::{Command, Input, decode};
 pub use encode::{
     Direct, RoomFigures, Stats, direct, message_sent, private_message, private_message_sent, room_event,
 };

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use uproar_protocol::frames::MessageKind;
 
-use crate::dialect::{Refusal, name};
+use crate::dialect::{Message, Refusal, name};
 
 /// A command, its fields checked as far as they can be without knowing whether its sender has logged in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,18 +26,12 @@ pub enum Command {
 /// # Errors
 ///
 /// The [`Refusal`] to answer with.
-pub fn decode(
-    kind: MessageKind,
-    payload: &[u8],
-    message_bytes_max: usize,
-) -> Result<Option<Command>, Refusal> {
-    if payload.len() > message_bytes_max {
+pub fn decode(message: Message<'_>, message_bytes_max: usize) -> Result<Option<Command>, Refusal> {
+    if message.bytes().len() > message_bytes_max {
         return Err(Refusal::TooLarge);
     }
-    if kind == MessageKind::Binary {
-        return Err(Refusal::InvalidFormat);
-    }
-    let Ok(Value::Object(fields)) = serde_json::from_slice(payload) else {
+    let Message::Text(json) = message else { return Err(Refusal::InvalidFormat) };
+    let Ok(Value::Object(fields)) = serde_json::from_str(json) else {
         return Err(Refusal::InvalidFormat);
     };
     let Some(Value::String(kind)) = fields.get("type") else {
@@ -83,7 +76,7 @@ mod tests {
     use super::*;
 
     fn text(json: &str) -> Result<Option<Command>, Refusal> {
-        decode(MessageKind::Text, json.as_bytes(), 10_240)
+        decode(Message::Text(json), 10_240)
     }
 
     fn user(content: &str) -> Result<Option<Command>, Refusal> {
@@ -122,16 +115,17 @@ mod tests {
         for bad in [r#"{"type":"login"}"#, r#"{"type":"login","content":7}"#, r#"{"type":"rename"}"#] {
             assert_eq!(text(bad), Err(Refusal::InvalidName), "{bad}");
         }
-        assert_eq!(decode(MessageKind::Binary, b"{}", 10), Err(Refusal::InvalidFormat));
-        assert_eq!(decode(MessageKind::Text, b"{}", 1), Err(Refusal::TooLarge));
+        assert_eq!(decode(Message::Binary(b"{}"), 10), Err(Refusal::InvalidFormat));
+        assert_eq!(decode(Message::Text("{}"), 1), Err(Refusal::TooLarge));
         assert_eq!(text(r#"{"type":"message"}"#), Err(Refusal::UnknownType("message".into())));
     }
 
     proptest! {
         #[test]
         fn nothing_that_arrives_makes_it_panic(payload: Vec<u8>, text: bool) {
-            let kind = if text { MessageKind::Text } else { MessageKind::Binary };
-            let _ = decode(kind, &payload, 10_240);
+            let lossy = String::from_utf8_lossy(&payload);
+            let message = if text { Message::Text(&lossy) } else { Message::Binary(&payload) };
+            let _ = decode(message, 10_240);
         }
     }
 }

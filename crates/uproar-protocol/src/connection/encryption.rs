@@ -66,6 +66,11 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Encryption<B> {
         is_sealed_in_part || self.resumed.is_some() || self.stream.has_outgoing()
     }
 
+    /// True when [`Encryption::next_batch`] has something.
+    pub(super) fn has_batch(&self, out: &SendQueue<B>) -> bool {
+        !self.is_sending && (self.resumed.is_some() || self.stream.has_outgoing() || out.has_batch())
+    }
+
     /// What to send now, encrypted: `None` when nothing waits or a send is still under way. `scratch` is where
     /// frames are joined, so that they make few records.
     ///

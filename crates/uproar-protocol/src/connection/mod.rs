@@ -274,6 +274,20 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         Ok(mem::take(&mut self.is_fin_due).then_some(Action::ShutdownWrite))
     }
 
+    /// True when [`Connection::poll_action`] has something.
+    #[must_use]
+    pub fn has_action(&self) -> bool {
+        if let Phase::Ended(mode) = &self.phase {
+            return mode.is_some();
+        }
+        self.is_fin_due
+            || self.is_pause_due()
+            || match &self.encryption {
+                None => self.queue.has_batch(),
+                Some(encryption) => encryption.has_batch(&self.queue),
+            }
+    }
+
     /// Takes back a batch of which `sent_bytes` have left.
     pub fn handle_sent(&mut self, batch: Batch<B>, sent_bytes: usize, now_ms: u64) {
         match &mut self.encryption {

@@ -161,6 +161,11 @@ impl<B: AsRef<[u8]>> SendQueue<B> {
         self.seal(Some(last));
     }
 
+    /// True when [`SendQueue::next_batch`] has something.
+    pub(super) fn has_batch(&self) -> bool {
+        self.in_flight_bytes == 0 && self.waiting_bytes > 0
+    }
+
     /// What to send now: `None` when nothing waits or a batch is still under way.
     pub(super) fn next_batch(&mut self) -> Option<Batch<B>> {
         if self.in_flight_bytes > 0 {

@@ -1,0 +1,126 @@
+//! What the handlers of one client can do: send to it, write mail, and close its connection.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::debug;
+use uproar_ring::{ConnectionId, SendBatch, SharedBytes};
+
+use super::link::{Link, Overflow};
+use super::local_rooms::LocalRooms;
+use super::outgoing_mail::OutgoingMail;
+use super::settings::Settings;
+use super::work::Work;
+use crate::accounts::Attempt;
+use crate::clock::Now;
+use crate::metrics::{EndReason, ShardMetrics};
+use crate::rooms::{Directory, Origin, Place, Request, RoomIndex};
+
+/// What the handlers of all clients of a shard share.
+pub(super) struct Context {
+    pub(super) settings: Settings,
+    pub(super) directory: Directory,
+    /// The rooms and topics with members on this shard.
+    pub(super) rooms: LocalRooms,
+    pub(super) mail: OutgoingMail,
+    /// Attempts to sign in, at most one of each connection, on their way to the verifier.
+    pub(super) attempts: VecDeque<Attempt<Origin>>,
+    pub(super) work: Work,
+    pub(super) ping: SharedBytes,
+    /// True when messages are acknowledged only once they are on the disk.
+    pub(super) is_durable: bool,
+    /// True once input of clients is no longer read, because the server shuts down.
+    pub(super) has_stopped_reading: bool,
+    pub(super) metrics: Arc<ShardMetrics>,
+}
+
+/// One client's connection, found for the event that is handled, and what its shard shares.
+pub(super) struct ClientIo<'s> {
+    pub(super) id: ConnectionId,
+    pub(super) link: &'s mut Link,
+    pub(super) context: &'s mut Context,
+    pub(super) now: Now,
+}
+
+impl ClientIo<'_> {
+    /// Where answers to this client go.
+    pub(super) fn origin(&self) -> Origin {
+        Origin { shard: self.context.settings.index, connection: self.id }
+    }
+
+    /// Sends a request to the home of a room.
+    pub(super) fn request(&mut self, room: RoomIndex, request: Request) {
+        self.context.mail.request(self.context.directory.home(room), request);
+    }
+
+    /// Queues a message for the client, past what waits for the disk; the client is evicted if it does not fit.
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.push_with(bytes, Link::push);
+    }
+
+    /// As [`ClientIo::push`], for what has its place in the room's order.
+    pub(super) fn push_in_order(&mut self, bytes: Bytes) {
+        self.push_with(bytes, Link::push_in_order);
+    }
+
+    /// Queues an answer that leaves when the storage has spoken about the message at `place`.
+    pub(super) fn push_gate(&mut self, place: Place, answer: Bytes) {
+        self.push_with(answer, |link, answer| link.push_gate(place, answer));
+    }
+
+    /// Queues what a join sends, which always fits.
+    pub(super) fn push_join<const COUNT: usize>(&mut self, messages: [Bytes; COUNT]) {
+        for message in &messages {
+            self.context.work.count_frames(1, message.len());
+        }
+        self.context.metrics.messages_delivered.add(COUNT as u64);
+        let greeting = self.link.take_greeting();
+        self.link.push_join(greeting.into_iter().chain(messages.map(SharedBytes::new)));
+    }
+
+    /// Queues a ping.
+    pub(super) fn ping(&mut self) {
+        let ping = self.context.ping.clone();
+        self.push_frame(ping, Link::push);
+    }
+
+    /// Takes back a batch of which a part, all, or nothing has left.
+    pub(super) fn handle_sent(&mut self, batch: SendBatch, result: io::Result<usize>) {
+        match result {
+            Ok(sent_bytes) => {
+                self.link.handle_sent(batch, sent_bytes, self.now.monotonic_ms);
+                self.context.metrics.sent_bytes.add(sent_bytes as u64);
+            }
+            Err(error) => {
+                debug!(shard = self.context.settings.index.0, connection = %self.id, %error, "broken");
+                self.link.handle_send_failed();
+            }
+        }
+    }
+
+    /// Closes the connection with a code and a reason, behind what is queued and does not wait for the disk.
+    pub(super) fn close(&mut self, code: u16, reason: &str, end: EndReason) {
+        self.link.close(code, reason, end, self.now);
+    }
+
+    fn push_with(&mut self, bytes: Bytes, push: impl FnOnce(&mut Link, SharedBytes) -> Result<(), Overflow>) {
+        if !self.link.is_open() {
+            return;
+        }
+        self.context.metrics.messages_delivered.add(1);
+        self.push_frame(SharedBytes::new(bytes), push);
+    }
+
+    fn push_frame(
+        &mut self,
+        frame: SharedBytes,
+        push: impl FnOnce(&mut Link, SharedBytes) -> Result<(), Overflow>,
+    ) {
+        self.context.work.count_frames(1, frame.len());
+        if let Err(overflow) = push(self.link, frame) {
+            self.link.evict(self.id, overflow, self.now);
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! A client's connection as its shard uses it: with the gates ahead of its queue, and a note of why it ended.
+
+use std::net::SocketAddr;
+
+use tracing::info;
+use uproar_protocol::connection::{
+    self, Action, BATCH_ENTRIES_MAX, Batch, Connection, Entries, Event, QueueLimits,
+};
+use uproar_protocol::frames::Violation;
+use uproar_protocol::tls::{self, TlsStream};
+use uproar_ring::{BATCH_FRAMES_MAX, CloseMode, ConnectionId, Frames, SendBatch, SharedBytes, Submission};
+
+use super::gates::{GATED_LIMITS_MAX, Gates};
+use super::settings::Limits;
+use crate::clock::Now;
+use crate::log_limit::LogLimit;
+use crate::metrics::{Dialect, EndReason};
+use crate::permit::ClientPermit;
+use crate::rooms::Place;
+
+// A batch of the protocol is one of the ring.
+const _: () = assert!(BATCH_ENTRIES_MAX <= BATCH_FRAMES_MAX);
+
+/// Evictions in the log: when a whole room's readers are slow, there are thousands at once.
+static EVICTED: LogLimit = LogLimit::new();
+
+/// Why a frame does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overflow {
+    /// The peer does not read fast enough.
+    SlowReceiver,
+    /// The storage has not answered for too long: [`GATED_LIMITS_MAX`] is reached.
+    SlowStorage,
+}
+
+impl Overflow {
+    fn end(self) -> (EndReason, &'static str) {
+        match self {
+            Self::SlowReceiver => (EndReason::SlowConsumer, "slow consumer"),
+            Self::SlowStorage => (EndReason::SlowStorage, "slow storage"),
+        }
+    }
+}
+
+/// A client's connection, without the socket.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) connection: Connection<SharedBytes>,
+    /// What waits for the storage. Present exactly while something does; none once the connection is closing.
+    gates: Option<Box<Gates>>,
+    /// What joins have added to the limits, until what waits is within them again.
+    join_bytes: usize,
+    /// The answer to the upgrade, until the client is what it asked to be.
+    greeting: Option<SharedBytes>,
+    /// When the timers look at this client next; entries of another time are stale.
+    pub(super) timer_ms: u64,
+    /// The address and port at the other end.
+    pub(super) peer: SocketAddr,
+    pub(super) dialect: Dialect,
+    /// Why the connection is no longer open, until its membership has been ended for that.
+    ended: Option<EndReason>,
+    /// True while it is in the shard's list of clients whose connection may have an action.
+    pub(super) is_dirty: bool,
+    /// True while it is in the shard's list of clients whose input waits for its turn.
+    pub(super) is_readable: bool,
+    _permit: ClientPermit,
+}
+
+impl Link {
+    pub(super) fn new(
+        dialect: Dialect,
+        peer: SocketAddr,
+        greeting: SharedBytes,
+        tls: Option<Box<TlsStream>>,
+        permit: ClientPermit,
+        limits: &Limits,
+        now_ms: u64,
+    ) -> Self {
+        let queue = QueueLimits {
+            charged_bytes_max: limits.queue_bytes_max,
+            overhead_bytes: SharedBytes::OVERHEAD_BYTES,
+        };
+        let endpoint = connection::Limits { message_bytes_max: limits.frame_bytes_max, queue };
+        Self {
+            connection: Connection::server(&endpoint, tls, now_ms),
+            gates: None,
+            join_bytes: 0,
+            greeting: Some(greeting),
+            timer_ms: 0,
+            peer,
+            dialect,
+            ended: None,
+            is_dirty: false,
+            is_readable: false,
+            _permit: permit,
+        }
+    }
+
+    /// True while messages are exchanged.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.connection.is_open()
+    }
+
+    /// Queues a frame that waits for no gate.
+    ///
+    /// # Errors
+    ///
+    /// [`Overflow::SlowReceiver`] when more than the limit would wait; nothing was queued then.
+    #[inline]
+    pub(super) fn push(&mut self, frame: SharedBytes) -> Result<(), Overflow> {
+        self.connection.push(frame).map_err(|_| Overflow::SlowReceiver)
+    }
+
+    /// Queues a frame that has its place in the room's order.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Link::push`]; and [`Overflow::SlowStorage`] when too much waits behind gates.
+    #[inline]
+    pub(super) fn push_in_order(&mut self, frame: SharedBytes) -> Result<(), Overflow> {
+        match &mut self.gates {
+            None => self.push(frame),
+            Some(_) => self.push_behind_gates(frame),
+        }
+    }
+
+    /// Queues an answer that leaves, and lets leave what has its place behind it, when [`Link::open_gate`] is called for
+    /// its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Overflow::SlowStorage`] when too much waits behind gates.
+    pub(super) fn push_gate(&mut self, place: Place, answer: SharedBytes) -> Result<(), Overflow> {
+        if self.is_open() {
+            self.find_room_behind_gates(&answer)?;
+            self.gates.get_or_insert_default().push_gate(place, answer);
+        }
+        Ok(())
+    }
+
+    /// Opens the gate of a place; another answer, if there is one, replaces the one in it. What it lets go may exceed the
+    /// limit: the peer had no chance to read it. False when there is no such gate any more.
+    pub(super) fn open_gate(&mut self, place: Place, other: Option<SharedBytes>) -> bool {
+        let Some(gates) = &mut self.gates else { return false };
+        let Some(released) = gates.open(place, other) else { return false };
+        if gates.is_empty() {
+            self.gates = None;
+        }
+        for frame in released {
+            self.connection.push_beyond_limit(frame);
+        }
+        self.end_join();
+        true
+    }
+
+    /// Queues what a join sends, in order, whatever its length: it is not the receiver's fault that a room has a long
+    /// history. Nothing more is read from the peer until that has left (see [`Link::is_over_limit`]), so a receiver that
+    /// does not read cannot collect joins.
+    pub(super) fn push_join(&mut self, frames: impl IntoIterator<Item = SharedBytes>) {
+        if !self.is_open() {
+            return;
+        }
+        for frame in frames {
+            self.join_bytes += frame.charged_bytes();
+            match &mut self.gates {
+                None => self.connection.push_beyond_limit(frame),
+                Some(gates) => gates.push(frame),
+            }
+        }
+        self.end_join();
+    }
+
+    /// Takes the answer to the upgrade, to be queued ahead of everything else.
+    #[must_use]
+    pub(super) fn take_greeting(&mut self) -> Option<SharedBytes> {
+        self.greeting.take()
+    }
+
+    /// Queues the answer to the upgrade, if that has not been done.
+    pub(super) fn greet(&mut self) {
+        let greeting = self.take_greeting();
+        self.push_join(greeting);
+    }
+
+    /// True while a join, or a late disk, has left more waiting than the limit, or more than that behind gates. Meanwhile
+    /// nothing is to be read from the peer, so that it does not add to it.
+    #[must_use]
+    pub(super) fn is_over_limit(&self) -> bool {
+        self.connection.is_over_limit() || self.gated_bytes() > self.connection.queue_bytes_max()
+    }
+
+    /// Takes back a batch of which `sent_bytes` have left.
+    pub(super) fn handle_sent(&mut self, batch: SendBatch, sent_bytes: usize, now_ms: u64) {
+        self.connection.handle_sent(from_ring(batch), sent_bytes, now_ms);
+        self.end_join();
+    }
+
+    /// The next event of received bytes: see [`Connection::poll_event`].
+    #[inline]
+    pub(super) fn poll_event<'i>(&mut self, input: &mut &'i [u8], now: Now) -> Option<Event<'i>> {
+        let was_open = self.is_open();
+        let event = self.connection.poll_event(input, now.monotonic_ms);
+        if was_open && !self.is_open() {
+            self.note_end(match event {
+                Some(Event::Failed(Violation::InvalidUtf8)) => EndReason::InvalidUtf8,
+                Some(Event::Failed(Violation::TooLong(_))) => EndReason::TooBig,
+                Some(Event::Failed(_)) => EndReason::ProtocolError,
+                _ => EndReason::Closed,
+            });
+        }
+        event
+    }
+
+    /// Closes an open connection with a code and a reason, behind what is queued and waits for no gate.
+    pub(super) fn close(&mut self, code: u16, reason: &str, end: EndReason, now: Now) {
+        if self.is_open() {
+            self.greet();
+            self.end(end, |connection| connection.close(code, reason, now.monotonic_ms));
+        }
+    }
+
+    /// Evicts a client whose queue is full.
+    pub(super) fn evict(&mut self, id: ConnectionId, overflow: Overflow, now: Now) {
+        if !self.is_open() {
+            return;
+        }
+        let (end, reason) = overflow.end();
+        if let Some(left_out) = EVICTED.allow_at(now.monotonic_ms) {
+            let (bytes, frames) = (self.queued_bytes(), self.queued_frames());
+            let (dialect, address) = (self.dialect, self.peer);
+            info!(connection = %id, %dialect, %address, reason, bytes, frames, left_out, "evicted");
+        }
+        self.greet();
+        self.end(end, |connection| connection.evict(1013, reason, now.monotonic_ms));
+    }
+
+    /// The peer will send nothing more. While `is_unread`, bytes that came before are still to be read.
+    pub(super) fn handle_end_of_stream(&mut self, is_unread: bool, now: Now) {
+        self.end(EndReason::Lost, |connection| {
+            connection.handle_end_of_stream(is_unread, now.monotonic_ms);
+        });
+    }
+
+    /// A send failed, and its batch does not come back.
+    pub(super) fn handle_send_failed(&mut self) {
+        self.end(EndReason::Lost, Connection::handle_send_failed);
+    }
+
+    /// The peer broke TLS, or ended it with an alert.
+    pub(super) fn handle_broken_tls(&mut self, now: Now) {
+        self.end(EndReason::TlsError, |connection| connection.handle_broken_tls(now.monotonic_ms));
+    }
+
+    /// Cuts the connection off.
+    pub(super) fn abort(&mut self, end: EndReason) {
+        self.end(end, Connection::abort);
+    }
+
+    /// Why the connection is no longer open, once.
+    #[inline]
+    #[must_use]
+    pub(super) fn take_end(&mut self) -> Option<EndReason> {
+        self.ended.take()
+    }
+
+    /// What is charged for all that waits, be it behind a gate, or is under way.
+    #[must_use]
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.connection.queued_bytes() + self.gated_bytes()
+    }
+
+    /// The next submission for this connection, if there is any. `scratch` is used during the call.
+    ///
+    /// # Errors
+    ///
+    /// When TLS cannot go on.
+    pub(super) fn next_submission(
+        &mut self,
+        id: ConnectionId,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Option<Submission>, tls::Error> {
+        let action = self.connection.poll_action(scratch)?;
+        Ok(action.map(|action| match action {
+            Action::PauseReceive => Submission::PauseReceive(id),
+            Action::ResumeReceive => Submission::ResumeReceive(id),
+            Action::Send(batch) => Submission::Send(id, to_ring(batch)),
+            Action::ShutdownWrite => Submission::ShutdownWrite(id),
+            Action::Close(connection::CloseMode::Graceful) => Submission::Close(id, CloseMode::Graceful),
+            Action::Close(connection::CloseMode::Abort) => Submission::Close(id, CloseMode::Abort),
+        }))
+    }
+
+    /// True when something is to be done once the send under way has ended.
+    pub(super) fn awaits_send(&self) -> bool {
+        self.connection.awaits_send() || self.gates.is_some()
+    }
+
+    /// True while the server, and not the peer, is why nothing is received from it: its input waits for its turn, or its
+    /// upgrade for an answer.
+    pub(super) fn is_kept_waiting(&self) -> bool {
+        self.greeting.is_some() || self.is_input_waiting()
+    }
+
+    /// True while its input waits to be read, and not because it does not read itself.
+    pub(super) fn is_input_waiting(&self) -> bool {
+        self.connection.has_pending() && !self.is_over_limit()
+    }
+
+    /// True once the answer to the upgrade is queued.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.greeting.is_none()
+    }
+
+    /// How many frames wait, be it behind a gate, or are under way.
+    fn queued_frames(&self) -> usize {
+        self.connection.queued_entries() + self.gates.as_ref().map_or(0, |gates| gates.len())
+    }
+
+    fn gated_bytes(&self) -> usize {
+        self.gates.as_ref().map_or(0, |gates| gates.charged_bytes())
+    }
+
+    fn push_behind_gates(&mut self, frame: SharedBytes) -> Result<(), Overflow> {
+        self.find_room_behind_gates(&frame)?;
+        self.gates.get_or_insert_default().push(frame);
+        Ok(())
+    }
+
+    /// What gates have let go still counts: a peer that does not read it cannot fill the room behind the next gates again
+    /// and again.
+    fn find_room_behind_gates(&self, frame: &SharedBytes) -> Result<(), Overflow> {
+        let gated_bytes = self.gated_bytes() + frame.charged_bytes();
+        let queue_bytes_max = self.connection.queue_bytes_max();
+        let gated_bytes_max = GATED_LIMITS_MAX * queue_bytes_max + self.join_bytes;
+        let is_within = gated_bytes <= gated_bytes_max
+            && self.connection.queued_bytes() + gated_bytes <= queue_bytes_max + gated_bytes_max;
+        is_within.then_some(()).ok_or(Overflow::SlowStorage)
+    }
+
+    fn end_join(&mut self) {
+        if !self.is_over_limit() {
+            self.join_bytes = 0;
+        }
+    }
+
+    /// Does what may end an open connection, and notes why it ended.
+    fn end(&mut self, end: EndReason, change: impl FnOnce(&mut Connection<SharedBytes>)) {
+        let was_open = self.is_open();
+        change(&mut self.connection);
+        if was_open && !self.is_open() {
+            self.note_end(end);
+        }
+    }
+
+    /// The last frame does not wait for the storage.
+    fn note_end(&mut self, end: EndReason) {
+        self.gates = None;
+        self.ended = Some(end);
+    }
+}
+
+/// A batch of the protocol as the ring takes it.
+fn to_ring(batch: Batch<SharedBytes>) -> SendBatch {
+    match batch.into_parts() {
+        (Entries::One(frame), head_offset) => SendBatch::one(frame, head_offset),
+        (Entries::Many(frames), head_offset) => SendBatch::many(frames, head_offset),
+    }
+}
+
+/// The inverse of [`to_ring`].
+fn from_ring(batch: SendBatch) -> Batch<SharedBytes> {
+    let (frames, head_offset) = batch.into_parts();
+    match frames {
+        Frames::One(frame) => Batch::new(Entries::One(frame), head_offset),
+        Frames::Many(frames) => Batch::new(Entries::Many(frames), head_offset),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::permit::ClientPlaces;
+    use crate::rooms::{MessageId, RoomIndex};
+    use crate::shard::Rate;
+
+    const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 0 };
+    const OVERHEAD: usize = SharedBytes::OVERHEAD_BYTES;
+
+    fn frame(len: usize) -> SharedBytes {
+        SharedBytes::from(vec![b'x'; len])
+    }
+
+    /// A frame of this length in the queue's count.
+    fn charged(bytes: usize) -> SharedBytes {
+        frame(bytes - OVERHEAD)
+    }
+
+    fn place(id: u64) -> Place {
+        Place { room: RoomIndex::GENERAL, id: MessageId(id) }
+    }
+
+    /// A connection with nothing in its queue, which holds so many bytes.
+    fn link(queue_bytes_max: usize) -> Link {
+        let rate = Rate { per_second: 1, burst: 1 };
+        let limits = Limits { message_bytes_max: 1, frame_bytes_max: 1, queue_bytes_max, rate };
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let permit = ClientPlaces::new(1).acquire().unwrap();
+        let mut link = Link::new(Dialect::Echo, peer, frame(0), None, permit, &limits, 0);
+        link.greet();
+        link
+    }
+
+    /// The lengths of what leaves now, in order.
+    fn leaving(link: &mut Link) -> Vec<usize> {
+        let id = ConnectionId { index: 0, generation: 0 };
+        let Some(Submission::Send(_, batch)) = link.next_submission(id, &mut Vec::new()).unwrap() else {
+            return Vec::new();
+        };
+        let lengths = (0..batch.frame_count()).map(|index| batch.slice(index).len()).collect();
+        let bytes = batch.remaining_bytes();
+        link.handle_sent(batch, bytes, 0);
+        lengths
+    }
+
+    #[test]
+    fn only_what_has_its_place_in_the_order_waits_for_gates() {
+        let mut link = link(10 * OVERHEAD + 100);
+        link.push_in_order(frame(1)).unwrap();
+        link.push_gate(place(1), frame(2)).unwrap();
+        link.push_in_order(frame(3)).unwrap();
+        link.push_gate(place(2), frame(4)).unwrap();
+        link.push_join(vec![frame(5), frame(6)]);
+        link.push(frame(7)).unwrap();
+        assert_eq!(leaving(&mut link), [1, 7]);
+        assert!(link.open_gate(place(2), None));
+        assert_eq!(leaving(&mut link), [0; 0]);
+        assert!(link.open_gate(place(1), Some(frame(8))));
+        assert!(!link.open_gate(place(1), None));
+        assert_eq!(leaving(&mut link), [8, 3, 4, 5, 6]);
+        assert!(link.connection.is_flushed());
+    }
+
+    #[test]
+    fn a_late_disk_does_not_count_against_the_receiver() {
+        let mut link = link(1_000);
+        link.push_gate(place(1), charged(200)).unwrap();
+        for _ in 0..GATED_LIMITS_MAX - 1 {
+            link.push_in_order(charged(1_000)).unwrap();
+        }
+        assert!(link.is_over_limit(), "nothing is read meanwhile");
+        link.push(charged(1_000)).unwrap();
+        assert_eq!(link.push(frame(1)), Err(Overflow::SlowReceiver));
+        assert_eq!(leaving(&mut link), [1_000 - OVERHEAD]);
+        link.push_in_order(charged(800)).unwrap();
+        assert_eq!(link.push_in_order(frame(1)), Err(Overflow::SlowStorage));
+        assert_eq!(link.push_gate(place(2), frame(1)), Err(Overflow::SlowStorage));
+        assert!(link.open_gate(place(1), None));
+        link.push_in_order(frame(1)).unwrap();
+        assert!(link.is_over_limit());
+        assert_eq!(link.queued_bytes(), GATED_LIMITS_MAX * 1_000 + OVERHEAD + 1);
+        assert_eq!(leaving(&mut link).len(), GATED_LIMITS_MAX + 2);
+        assert_eq!(link.push(charged(1_001)), Err(Overflow::SlowReceiver), "the allowance has ended");
+    }
+
+    #[test]
+    fn the_last_frame_waits_for_no_gate() {
+        let mut link = link(4 * OVERHEAD + 100);
+        link.push(frame(1)).unwrap();
+        link.push_gate(place(1), frame(2)).unwrap();
+        link.push_in_order(frame(3)).unwrap();
+        link.close(1000, "", EndReason::Closed, NOW);
+        assert!(!link.open_gate(place(1), None));
+        assert_eq!(leaving(&mut link), [1, 4]);
+        assert!(link.connection.is_flushed());
+    }
+}

@@ -1,0 +1,288 @@
+//! The members that a shard has of rooms and topics, what they are told, and the fan-out to them.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uproar_protocol::frames;
+use uproar_ring::{ConnectionId, SharedBytes};
+
+use super::clients::Clients;
+use super::link::Overflow;
+use super::names_pace::{Listing, NamesPace, is_coming_or_going};
+use super::schedule::Schedule;
+use super::work::Work;
+use crate::clock::Now;
+use crate::dialect::{UserDialect, chat, hub};
+use crate::metrics::ShardMetrics;
+use crate::rooms::{Directory, Event, MemberEntry, Publication, RoomIndex};
+
+/// The golden section of 2^32. A place that moves by it is spread evenly over any number of members.
+const GOLDEN_SECTION: u32 = 0x9E37_79B9;
+
+/// The rooms and topics that have members on this shard.
+#[derive(Debug)]
+pub(super) struct LocalRooms {
+    /// By room.
+    rooms: Vec<LocalRoom>,
+    topics: HashMap<Arc<str>, Members>,
+}
+
+/// A room as one shard sees it.
+#[derive(Debug, Default)]
+pub(super) struct LocalRoom {
+    /// Members that use the chat dialect.
+    chat: Members,
+    /// Members that use the hub dialect.
+    hub: Members,
+    /// What was last encoded for newcomers.
+    pub(super) lists: chat::Lists,
+    /// The names that hub members are told with every message.
+    pub(super) names: hub::Names,
+    /// When they are told them again, in a large room.
+    pace: NamesPace,
+}
+
+/// The local members of a room or topic: slots of the slab, in no particular order.
+#[derive(Debug, Default)]
+struct Members {
+    slots: Vec<u32>,
+    /// Where the next fan-out begins, as a part of the whole in units of 2^-32.
+    first: Cell<u32>,
+}
+
+/// A member that now has the place of one that was removed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved {
+    /// Its slot in the slab.
+    pub(super) slot: u32,
+    /// Its new place.
+    pub(super) place: u32,
+}
+
+impl LocalRooms {
+    pub(super) fn new(rooms: usize) -> Self {
+        Self {
+            rooms: std::iter::repeat_with(LocalRoom::default).take(rooms).collect(),
+            topics: HashMap::new(),
+        }
+    }
+
+    /// A room.
+    pub(super) fn room(&mut self, room: RoomIndex) -> &mut LocalRoom {
+        &mut self.rooms[room.get()]
+    }
+
+    /// The names in the room `general`, as this shard was told them last.
+    pub(super) fn names(&self) -> &hub::Names {
+        &self.rooms[RoomIndex::GENERAL.get()].names
+    }
+
+    /// Takes over newer names.
+    pub(super) fn update_names(&mut self, listed: &Arc<[MemberEntry]>) {
+        self.room(RoomIndex::GENERAL).names.update(listed);
+    }
+
+    /// Adds a client to the members of a room, and returns its place.
+    pub(super) fn join(&mut self, room: RoomIndex, dialect: UserDialect, slot: u32) -> u32 {
+        self.room(room).members(dialect).insert(slot)
+    }
+
+    /// Removes the member of a room at a place. Another one may be there afterwards.
+    #[must_use]
+    pub(super) fn leave(
+        &mut self,
+        room: RoomIndex,
+        dialect: UserDialect,
+        place: u32,
+        slot: u32,
+    ) -> Option<Moved> {
+        self.room(room).members(dialect).remove(place, slot)
+    }
+
+    /// Adds a client to the listeners of a topic, and returns its place.
+    pub(super) fn subscribe(&mut self, topic: &Arc<str>, slot: u32) -> u32 {
+        self.topics.entry(Arc::clone(topic)).or_default().insert(slot)
+    }
+
+    /// As [`LocalRooms::leave`], of a topic.
+    #[must_use]
+    pub(super) fn unsubscribe(&mut self, topic: &Arc<str>, place: u32, slot: u32) -> Option<Moved> {
+        let members = self.topics.get_mut(topic).expect("Bug: a member of an unknown topic");
+        let moved = members.remove(place, slot);
+        if members.is_empty() {
+            self.topics.remove(topic);
+        }
+        moved
+    }
+
+    /// Tells every member on this shard what was published; `own` is the client that caused it, if it is one of them.
+    pub(super) fn publish(
+        &mut self,
+        publication: &Arc<Publication>,
+        own: Option<ConnectionId>,
+        directory: &Directory,
+        fan_out: &mut FanOut<'_>,
+    ) {
+        match &publication.event {
+            Event::Room { room, .. } => {
+                self.rooms[room.get()].publish(publication, own, directory.name(*room), fan_out);
+            }
+            Event::Relay { topic, kind, payload } => {
+                if let Some(members) = self.topics.get(topic) {
+                    fan_out.metrics.broadcasts.add(1);
+                    fan_out.push(members, frames::message(*kind, payload), publication, own);
+                }
+            }
+        }
+    }
+
+    /// Tells hub members what had to wait for the names.
+    pub(super) fn publish_due(&mut self, fan_out: &mut FanOut<'_>) {
+        let local = self.room(RoomIndex::GENERAL);
+        for ((publication, own), listing) in local.pace.take_due(fan_out.now.monotonic_ms) {
+            let Event::Room { event, .. } = &publication.event else { continue };
+            let Some(bytes) = hub::room_event(event, &local.names, listing == Listing::Whole) else {
+                continue;
+            };
+            // It may have left meanwhile, and its slot be another client's.
+            let own = own.filter(|_| is_coming_or_going(event));
+            let own = own.filter(|&own| fan_out.clients.get_mut(own).is_some());
+            fan_out.metrics.broadcasts.add(1);
+            fan_out.push(&local.hub, bytes, &publication, own);
+        }
+    }
+
+    /// When [`LocalRooms::publish_due`] has something.
+    #[must_use]
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.rooms[RoomIndex::GENERAL.get()].pace.next_due_ms()
+    }
+}
+
+impl LocalRoom {
+    /// Invariant *encode once*: one encoding for each dialect that has members here.
+    fn publish(
+        &mut self,
+        publication: &Arc<Publication>,
+        own: Option<ConnectionId>,
+        name: &str,
+        fan_out: &mut FanOut<'_>,
+    ) {
+        let Event::Room { event, names, timestamp, .. } = &publication.event else { return };
+        if let Some(names) = names
+            && !self.hub.is_empty()
+        {
+            self.names.update(names);
+        }
+        let for_chat = (!self.chat.is_empty()).then(|| chat::room_event(event, name, *timestamp));
+        let listing =
+            (!self.hub.is_empty()).then(|| self.pace.step(event, &self.names, fan_out.now.monotonic_ms));
+        let for_hub = match listing {
+            None => None,
+            Some(Listing::Later) => {
+                self.pace.wait_with(event, (Arc::clone(publication), own));
+                None
+            }
+            Some(listing) => hub::room_event(event, &self.names, listing == Listing::Whole),
+        };
+        if for_chat.is_some() || for_hub.is_some() {
+            fan_out.metrics.broadcasts.add(1);
+        }
+        if let Some(bytes) = for_chat {
+            fan_out.push(&self.chat, bytes, publication, own);
+        }
+        if let Some(bytes) = for_hub {
+            // A hub client hears its own words and its own new name like everyone, but not of its coming, which
+            // it was told before, and its going.
+            let own = own.filter(|_| is_coming_or_going(event));
+            fan_out.push(&self.hub, bytes, publication, own);
+        }
+    }
+
+    fn members(&mut self, dialect: UserDialect) -> &mut Members {
+        match dialect {
+            UserDialect::Chat => &mut self.chat,
+            UserDialect::Hub => &mut self.hub,
+        }
+    }
+}
+
+impl Members {
+    fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    fn insert(&mut self, slot: u32) -> u32 {
+        self.slots.push(slot);
+        self.slots.len() as u32 - 1
+    }
+
+    fn remove(&mut self, place: u32, slot: u32) -> Option<Moved> {
+        let removed = self.slots.swap_remove(place as usize);
+        assert_eq!(removed, slot, "Bug: a member was not at its place");
+        self.slots.get(place as usize).map(|&slot| Moved { slot, place })
+    }
+
+    /// All members, beginning with another one each time, so that nobody always gets a message after everybody else.
+    fn in_turn(&self) -> impl Iterator<Item = u32> {
+        let part = self.first.get();
+        self.first.set(part.wrapping_add(GOLDEN_SECTION));
+        // Less than the number of members, but for none.
+        let first = ((u64::from(part) * self.slots.len() as u64) >> 32) as usize;
+        let (before, from) = self.slots.split_at(first);
+        from.iter().chain(before).copied()
+    }
+}
+
+/// What a fan-out changes, and the clients whose queue it found full.
+pub(super) struct FanOut<'s> {
+    pub(super) clients: &'s mut Clients,
+    pub(super) schedule: &'s mut Schedule,
+    pub(super) work: &'s mut Work,
+    pub(super) metrics: &'s ShardMetrics,
+    pub(super) now: Now,
+    /// To be evicted when the fan-out is over.
+    pub(super) overflowed: Vec<(ConnectionId, Overflow)>,
+}
+
+impl FanOut<'_> {
+    /// Queues one frame for every member but `except`. This is the loop that the server exists for: a pointer
+    /// and a note for each member, whatever the frame's length.
+    fn push(
+        &mut self,
+        members: &Members,
+        bytes: Bytes,
+        publication: &Publication,
+        except: Option<ConnectionId>,
+    ) {
+        let frame_bytes = bytes.len();
+        let frame = match &publication.timer {
+            Some(timer) => {
+                self.schedule.await_send();
+                SharedBytes::with_completion_guard(bytes, Arc::clone(timer) as _)
+            }
+            None => SharedBytes::new(bytes),
+        };
+        let except = except.map(|id| id.index);
+        let mut delivered = 0;
+        for slot in members.in_turn() {
+            if Some(slot) == except {
+                continue;
+            }
+            let id = self.clients.id(slot);
+            let link = &mut self.clients.at(slot).link;
+            match link.push_in_order(frame.clone()) {
+                Ok(()) => {
+                    delivered += 1;
+                    self.schedule.mark_dirty(id, link);
+                }
+                Err(overflow) => self.overflowed.push((id, overflow)),
+            }
+        }
+        self.work.count_frames(delivered, frame_bytes);
+        self.metrics.frames_encoded.add(1);
+        self.metrics.messages_delivered.add(delivered);
+    }
+}

@@ -1,0 +1,208 @@
+//! How clients become members of rooms and topics, change rooms, and stop being members.
+//!
+//! Invariant *one leave*: a membership ends here, in [`Session::depart`] or by a change of room, and nowhere else.
+
+use std::mem;
+use std::sync::Arc;
+
+use uproar_ring::ConnectionId;
+
+use super::client::{Session, TopicMembership};
+use super::client_io::{ClientIo, Context};
+use super::local_rooms::Moved;
+use super::user::{RoomMembership, Standing, User};
+use crate::dialect::chat::{self, Direct, Stats};
+use crate::dialect::{Refusal, UserDialect, hub};
+use crate::metrics::EndReason;
+use crate::rooms::{Member, MemberList, Request, ResumePoint, RoomIndex, Snapshot};
+
+impl Session {
+    /// Makes a new client what it asked to be, or asks its home to.
+    pub(super) fn begin(&mut self, io: &mut ClientIo<'_>) {
+        match self {
+            Self::User(user) => match user.dialect {
+                UserDialect::Chat if matches!(user.standing, Standing::Stranger { .. }) => io.link.greet(),
+                UserDialect::Chat => user.enter(io),
+                UserDialect::Hub => user.request_names(io),
+            },
+            Self::Raw { topic, membership } => {
+                *membership = TopicMembership::Joining;
+                let (home, origin) = (io.context.directory.topic_home(topic), io.origin());
+                io.context.mail.request(home, Request::Subscribe { topic: Arc::clone(topic), origin });
+            }
+            Self::Echo => io.link.greet(),
+        }
+    }
+
+    /// The home's answer to a subscription.
+    pub(super) fn handle_subscribed(&mut self, io: &mut ClientIo<'_>) {
+        if let Self::Raw { topic, membership: membership @ TopicMembership::Joining } = self {
+            let place = io.context.rooms.subscribe(topic, io.id.index);
+            *membership = TopicMembership::In { place };
+            io.link.greet();
+        }
+    }
+
+    /// Ends a client's membership, whatever it is, and tells the home once, if it is to be announced.
+    #[must_use]
+    pub(super) fn depart(
+        &mut self,
+        id: ConnectionId,
+        is_announced: bool,
+        context: &mut Context,
+    ) -> Option<Moved> {
+        match self {
+            Self::User(user) => {
+                let membership = mem::replace(&mut user.membership, RoomMembership::None);
+                let user_id = user.id?;
+                context.directory.users().remove(user_id);
+                let (room, moved) = match membership {
+                    RoomMembership::None => return None,
+                    RoomMembership::Joining(room) => (room, None),
+                    RoomMembership::In { room, place } => {
+                        (room, context.rooms.leave(room, user.dialect, place, id.index))
+                    }
+                    // Its leave is on the way already.
+                    RoomMembership::Leaving { from, place, .. } => {
+                        return context.rooms.leave(from, user.dialect, place, id.index);
+                    }
+                };
+                if is_announced {
+                    let home = context.directory.home(room);
+                    context.mail.request(home, Request::Leave { room, user: user_id, reply: None });
+                }
+                moved
+            }
+            Self::Raw { topic, membership } => {
+                let moved = match mem::replace(membership, TopicMembership::None) {
+                    TopicMembership::None => return None,
+                    TopicMembership::Joining => None,
+                    TopicMembership::In { place } => context.rooms.unsubscribe(topic, place, id.index),
+                };
+                if is_announced {
+                    let (home, shard) = (context.directory.topic_home(topic), context.settings.index);
+                    context.mail.request(home, Request::Unsubscribe { topic: Arc::clone(topic), shard });
+                }
+                moved
+            }
+            Self::Echo => None,
+        }
+    }
+}
+
+impl User {
+    /// Gives a user that is about to be greeted its id, and a name if it has none. From now on others can reach it.
+    ///
+    /// It comes ahead of the user's first join: others may answer that at once.
+    pub(super) fn register(&mut self, io: &ClientIo<'_>) {
+        debug_assert_eq!(self.id, None, "registered twice");
+        let id = io.context.directory.users().register(io.origin());
+        self.id = Some(id);
+        if self.name.is_empty() {
+            self.name = format!("User{id}").into();
+        }
+    }
+
+    /// Asks the home of a room to make this user a member.
+    pub(super) fn request_join(
+        &mut self,
+        room: RoomIndex,
+        after: Option<ResumePoint>,
+        io: &mut ClientIo<'_>,
+    ) {
+        let member = Member {
+            user: self.registered_id(),
+            name: Arc::clone(&self.name),
+            connected_at: self.connected_at,
+            origin: io.origin(),
+            wants_names: self.dialect == UserDialect::Hub,
+        };
+        io.request(room, Request::Join { room, member, after });
+    }
+
+    /// Takes a user to another room, or shows it its own again.
+    pub(super) fn change_room(
+        &mut self,
+        to: &str,
+        after: Option<ResumePoint>,
+        io: &mut ClientIo<'_>,
+    ) -> Result<(), Refusal> {
+        let to = io.context.directory.find(to).ok_or_else(|| Refusal::UnknownRoom(to.to_owned()))?;
+        let RoomMembership::In { room, place } = self.membership else { return Ok(()) };
+        let (user, origin) = (self.registered_id(), io.origin());
+        if to == room {
+            self.awaits_snapshot = true;
+            io.request(room, Request::Revisit { room, user, origin, after });
+        } else {
+            self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
+            io.request(room, Request::Leave { room, user, reply: Some(origin) });
+        }
+        Ok(())
+    }
+
+    /// The home's answer to a join, or to a visit of the user's own room.
+    pub(super) fn handle_joined(&mut self, room: RoomIndex, snapshot: &Snapshot, io: &mut ClientIo<'_>) {
+        match self.membership {
+            RoomMembership::Joining(asked) if asked == room => {
+                let place = io.context.rooms.join(room, self.dialect, io.id.index);
+                self.membership = RoomMembership::In { room, place };
+            }
+            RoomMembership::In { room: own, .. } if own == room => self.awaits_snapshot = false,
+            // The connection may have ended while the answer was on its way; its leave followed the join.
+            _ => return,
+        }
+        let is_newcomer = !mem::replace(&mut self.welcomed, true);
+        match self.dialect {
+            UserDialect::Chat => self.show_room(room, snapshot, is_newcomer, io),
+            UserDialect::Hub => {
+                io.context.rooms.update_names(&snapshot.members.listed);
+                let last = snapshot.members.last.as_ref();
+                io.push(hub::login(&self.name, io.context.rooms.names(), last));
+            }
+        }
+    }
+
+    /// Shows a chat user the room that it is in.
+    fn show_room(&mut self, room: RoomIndex, snapshot: &Snapshot, is_newcomer: bool, io: &mut ClientIo<'_>) {
+        let name = io.context.directory.name(room);
+        let first = if is_newcomer {
+            let stats = Stats::at(io.now, io.context.directory.users_online());
+            Direct::Welcome { user: self.registered_id(), name: &self.name, stats, room: name }
+        } else {
+            Direct::RoomJoined { room: name }
+        };
+        let first = chat::direct(&first, io.now);
+        let lists = &mut io.context.rooms.room(room).lists;
+        let users = lists.users(&snapshot.members, io.now);
+        let history = lists.history(&snapshot.history, snapshot.epoch, snapshot.complete, io.now);
+        if !is_newcomer {
+            self.answers.charge(users.len() + history.len(), io.now.monotonic_ms);
+        }
+        io.push_join([first, users, history]);
+    }
+
+    /// The list of members that the user has asked for.
+    pub(super) fn handle_members(&mut self, members: &MemberList, io: &mut ClientIo<'_>) {
+        // It may have asked to leave since; the list was asked for before.
+        let (RoomMembership::In { room, .. } | RoomMembership::Leaving { from: room, .. }) = self.membership
+        else {
+            return;
+        };
+        let users = io.context.rooms.room(room).lists.users(members, io.now);
+        self.answers.charge(users.len(), io.now.monotonic_ms);
+        io.push_in_order(users);
+    }
+
+    /// The old room's home has let go; the new one is asked, if there is one.
+    #[must_use]
+    pub(super) fn handle_left(&mut self, io: &mut ClientIo<'_>) -> Option<Moved> {
+        let RoomMembership::Leaving { from, place, to, after } = self.membership else { return None };
+        let moved = io.context.rooms.leave(from, self.dialect, place, io.id.index);
+        self.membership = to.map_or(RoomMembership::None, RoomMembership::Joining);
+        match to {
+            Some(to) => self.request_join(to, after, io),
+            None => io.close(1000, "", EndReason::Closed),
+        }
+        moved
+    }
+}

@@ -1,0 +1,104 @@
+//! Messages from a shard to others and to itself, until they are handled or posted.
+
+use std::collections::VecDeque;
+
+use crate::mail::{Delivery, Request};
+use crate::rooms::ShardIndex;
+
+/// Requests that may wait for one other shard before reading from clients is paused.
+pub const REQUESTS_WAITING_MAX: usize = 256;
+
+/// Deliveries that may wait for one other shard before requests of other shards are left where they are.
+/// What this shard has asked of itself by then, at most [`REQUESTS_WAITING_MAX`], is still dealt with.
+pub const DELIVERIES_WAITING_MAX: usize = 512;
+
+/// The mail that a shard has written.
+#[derive(Debug)]
+pub struct OutgoingMail {
+    own_index: ShardIndex,
+    /// To this shard itself.
+    own_requests: VecDeque<Request>,
+    own_deliveries: VecDeque<Delivery>,
+    /// By shard; to itself there are none.
+    requests: Vec<VecDeque<Request>>,
+    deliveries: Vec<VecDeque<Delivery>>,
+}
+
+impl OutgoingMail {
+    pub(super) fn new(own_index: ShardIndex, shards: usize) -> Self {
+        assert!(usize::from(own_index.0) < shards);
+        Self {
+            own_index,
+            own_requests: VecDeque::new(),
+            own_deliveries: VecDeque::new(),
+            requests: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
+            deliveries: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
+        }
+    }
+
+    pub(super) fn request(&mut self, to: ShardIndex, request: impl Into<Request>) {
+        let queue =
+            if to == self.own_index { &mut self.own_requests } else { &mut self.requests[usize::from(to.0)] };
+        queue.push_back(request.into());
+    }
+
+    pub(super) fn deliver(&mut self, to: ShardIndex, delivery: impl Into<Delivery>) {
+        let queue = if to == self.own_index {
+            &mut self.own_deliveries
+        } else {
+            &mut self.deliveries[usize::from(to.0)]
+        };
+        queue.push_back(delivery.into());
+    }
+
+    /// True while this shard has mail for itself.
+    #[inline]
+    pub(super) fn has_own(&self) -> bool {
+        !self.own_deliveries.is_empty() || !self.own_requests.is_empty()
+    }
+
+    /// The next delivery of this shard to itself.
+    pub(super) fn pop_own_delivery(&mut self) -> Option<Delivery> {
+        self.own_deliveries.pop_front()
+    }
+
+    /// The next request of this shard to itself.
+    pub(super) fn pop_own_request(&mut self) -> Option<Request> {
+        self.own_requests.pop_front()
+    }
+
+    /// The next request for another shard.
+    #[must_use]
+    pub fn poll_request(&mut self, to: ShardIndex) -> Option<Request> {
+        self.requests[usize::from(to.0)].pop_front()
+    }
+
+    /// The next delivery for another shard.
+    #[must_use]
+    pub fn poll_delivery(&mut self, to: ShardIndex) -> Option<Delivery> {
+        self.deliveries[usize::from(to.0)].pop_front()
+    }
+
+    /// All shards, this one included, for which nothing ever waits.
+    pub fn shards(&self) -> impl Iterator<Item = ShardIndex> + use<> {
+        (0..self.requests.len() as u16).map(ShardIndex)
+    }
+
+    /// How many requests and deliveries wait for another shard.
+    #[must_use]
+    pub fn waiting_for(&self, to: ShardIndex) -> (usize, usize) {
+        (self.requests[usize::from(to.0)].len(), self.deliveries[usize::from(to.0)].len())
+    }
+
+    /// True while no more deliveries should be caused by requests.
+    pub(super) fn is_full_of_deliveries(&self) -> bool {
+        self.deliveries.iter().any(|waiting| waiting.len() >= DELIVERIES_WAITING_MAX)
+    }
+
+    /// True while no more requests should be caused by clients.
+    pub(super) fn is_full_of_requests(&self) -> bool {
+        // What this shard asks of itself becomes deliveries for others just as well.
+        self.own_requests.len() >= REQUESTS_WAITING_MAX
+            || self.requests.iter().any(|waiting| waiting.len() >= REQUESTS_WAITING_MAX)
+    }
+}
