@@ -1,6 +1,5 @@
 //! What the handlers of one client can do: send to it, write mail, and close its connection.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -13,7 +12,6 @@ use super::local_rooms::LocalRooms;
 use super::outgoing_mail::OutgoingMail;
 use super::settings::Settings;
 use super::work::Work;
-use crate::accounts::Attempt;
 use crate::clock::Now;
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::rooms::{Directory, Origin, Place, Request, RoomIndex};
@@ -25,8 +23,6 @@ pub(super) struct Context {
     /// The rooms and topics with members on this shard.
     pub(super) rooms: LocalRooms,
     pub(super) mail: OutgoingMail,
-    /// Attempts to sign in, at most one of each connection, on their way to the verifier.
-    pub(super) attempts: VecDeque<Attempt<Origin>>,
     pub(super) work: Work,
     pub(super) ping: SharedBytes,
     /// True when messages are acknowledged only once they are on the disk.

@@ -14,7 +14,6 @@ use crate::rooms::{Delivery, Directory, Event, Place, Publication, RoomEvent};
 impl Shard {
     pub(super) fn deliver(&mut self, delivery: mail::Delivery, now: Now) {
         match delivery {
-            mail::Delivery::Room(delivery) => self.deliver_from_home(delivery, now),
             mail::Delivery::PrivateSent { to, receiver, receiver_name, content } => {
                 self.with_user(to.connection, now, |_, io| {
                     io.push(chat::private_message_sent(receiver, &receiver_name, &content, now));
@@ -26,40 +25,35 @@ impl Shard {
             mail::Delivery::PasswordChecked { to, verdict } => {
                 self.with_user(to.connection, now, |user, io| user.handle_verdict(verdict, io));
             }
-        }
-    }
-
-    fn deliver_from_home(&mut self, delivery: Delivery, now: Now) {
-        match delivery {
-            Delivery::Publish(publication) => self.publish(&publication, now),
-            Delivery::Joined { to, room, snapshot } => {
+            mail::Delivery::Room(Delivery::Publish(publication)) => self.publish(&publication, now),
+            mail::Delivery::Room(Delivery::Joined { to, room, snapshot }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_joined(room, &snapshot, io));
             }
-            Delivery::Left { to } => {
+            mail::Delivery::Room(Delivery::Left { to }) => {
                 let moved = self.with_user(to.connection, now, |user, io| user.handle_left(io));
                 self.clients.set_place(moved.flatten());
             }
-            Delivery::Members { to, members } => {
+            mail::Delivery::Room(Delivery::Members { to, members }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_members(&members, io));
             }
-            Delivery::Names { to, names } => {
+            mail::Delivery::Room(Delivery::Names { to, names }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_names(&names, io));
             }
-            Delivery::Renamed { to, old_name, new_name, names } => {
+            mail::Delivery::Room(Delivery::Renamed { to, old_name, new_name, names }) => {
                 self.with_user(to.connection, now, |user, io| {
                     user.handle_renamed(&old_name, &new_name, &names, io);
                 });
             }
-            Delivery::Kept { to, place } => {
+            mail::Delivery::Room(Delivery::Kept { to, place }) => {
                 self.with_user(to.connection, now, |_, io| io.link.open_gate(place, None));
             }
-            Delivery::Lost { to, place } => {
+            mail::Delivery::Room(Delivery::Lost { to, place }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_lost_message(place, io));
             }
-            Delivery::NotStored { to } => {
+            mail::Delivery::Room(Delivery::NotStored { to }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_refused_message(io));
             }
-            Delivery::Read { author, message, reader, read_at } => {
+            mail::Delivery::Room(Delivery::Read { author, message, reader, read_at }) => {
                 self.with_welcomed_user(author, now, |user, io| {
                     if user.dialect == UserDialect::Chat {
                         let read = chat::direct(&Direct::MessageRead { message, reader, read_at }, now);
@@ -68,11 +62,11 @@ impl Shard {
                     }
                 });
             }
-            Delivery::ReadFailed { to, message } => {
+            mail::Delivery::Room(Delivery::ReadFailed { to, message }) => {
                 let refusal = Refusal::UnknownMessage(message.0.to_string());
                 self.with_user(to.connection, now, |user, io| user.refuse(&refusal, io));
             }
-            Delivery::Subscribed { to } => {
+            mail::Delivery::Room(Delivery::Subscribed { to }) => {
                 self.with_client(to.connection, now, |session, io| session.handle_subscribed(io));
             }
         }

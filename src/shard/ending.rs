@@ -25,11 +25,12 @@ impl Shard {
         self.context.has_stopped_reading = true;
         let timeout_ms = self.context.settings.deadlines.drain_timeout_ms;
         self.drain = Some(Drain::begin(self.clients.ids().collect(), timeout_ms, now.monotonic_ms));
-        self.handle_drain_tick(now);
+        self.close_some(now);
         self.settle(now);
     }
 
-    pub(super) fn handle_drain_tick(&mut self, now: Now) {
+    /// Closes as many connections as the pace of a shutdown allows by now.
+    pub(super) fn close_some(&mut self, now: Now) {
         let Some(drain) = &mut self.drain else { return };
         for id in drain.take_step(now.monotonic_ms) {
             self.close_for_shutdown(id, now);

@@ -54,11 +54,10 @@ use tracing::debug;
 use uproar_protocol::frames;
 use uproar_ring::{Completion, ConnectionId, SharedBytes, Submission};
 
-use crate::accounts::Attempt;
 use crate::clock::Now;
 use crate::mail::{Delivery, Request};
 use crate::metrics::{EndReason, ShardMetrics};
-use crate::rooms::{Directory, Homes, Origin, Receipt, Restored, UserId, WRITES_UNANSWERED_MAX, Write};
+use crate::rooms::{Directory, Homes, Receipt, Restored, UserId, WRITES_UNANSWERED_MAX};
 use client::Session;
 use client_io::{ClientIo, Context};
 pub use clients::Clients;
@@ -102,7 +101,6 @@ impl Shard {
                 directory: directory.clone(),
                 rooms: LocalRooms::new(directory.room_count()),
                 mail: OutgoingMail::new(settings.index, usize::from(directory.shards())),
-                attempts: VecDeque::new(),
                 work: Work::new(),
                 ping: SharedBytes::new(frames::ping()),
                 is_durable: false,
@@ -116,8 +114,8 @@ impl Shard {
         }
     }
 
-    /// Goes on where an earlier life of the server has ended. From now on, what [`Shard::poll_write`] yields
-    /// is to be written, and answered with [`Shard::handle_receipt`].
+    /// Goes on where an earlier life of the server has ended. From now on messages are written, and
+    /// [`Shard::handle_receipt`] answers that.
     ///
     /// # Panics
     ///
@@ -173,7 +171,7 @@ impl Shard {
         }
         self.homes.handle_tick(now);
         self.fan_out(now, |rooms, _, fan_out| rooms.publish_due(fan_out));
-        self.handle_drain_tick(now);
+        self.close_some(now);
         self.settle(now);
     }
 
@@ -225,20 +223,6 @@ impl Shard {
         self.schedule.take_is_send_awaited()
     }
 
-    /// The next attempt to sign in that is to be verified. The verdict comes back as a
-    /// [`Delivery::PasswordChecked`].
-    #[must_use]
-    pub fn poll_attempt(&mut self) -> Option<Attempt<Origin>> {
-        self.context.attempts.pop_front()
-    }
-
-    /// The next message for the storage. Writes are to be on their way before anything else leaves the
-    /// shard: what somebody has seen must not be forgotten while the server stops.
-    #[must_use]
-    pub fn poll_write(&mut self) -> Option<Write> {
-        self.homes.poll_write()
-    }
-
     /// The rooms and topics whose home is this shard.
     #[must_use]
     pub fn homes(&self) -> &Homes {
@@ -255,18 +239,6 @@ impl Shard {
     #[must_use]
     pub fn mail(&self) -> &OutgoingMail {
         &self.context.mail
-    }
-
-    /// As [`Shard::mail`], to be posted.
-    #[must_use]
-    pub fn mail_mut(&mut self) -> &mut OutgoingMail {
-        &mut self.context.mail
-    }
-
-    /// How much has been done since the shard was made, in frames pushed, so that a turn can be bounded.
-    #[must_use]
-    pub fn work(&self) -> u64 {
-        self.context.work.done()
     }
 
     /// False while requests of other shards should be left in the mailbox, because what they lead to has

@@ -1,9 +1,10 @@
-//! Messages from a shard to others and to itself, until they are handled or posted.
+//! Messages from a shard to others, to the verifier and to itself, until they are handled or posted.
 
 use std::collections::VecDeque;
 
+use crate::accounts::Attempt;
 use crate::mail::{Delivery, Request};
-use crate::rooms::ShardIndex;
+use crate::rooms::{Origin, ShardIndex};
 
 /// Requests that may wait for one other shard before reading from clients is paused.
 pub const REQUESTS_WAITING_MAX: usize = 256;
@@ -22,6 +23,8 @@ pub struct OutgoingMail {
     /// By shard; to itself there are none.
     requests: Vec<VecDeque<Request>>,
     deliveries: Vec<VecDeque<Delivery>>,
+    /// To the verifier: at most one attempt to sign in of each connection.
+    attempts: VecDeque<Attempt<Origin>>,
 }
 
 impl OutgoingMail {
@@ -33,6 +36,7 @@ impl OutgoingMail {
             own_deliveries: VecDeque::new(),
             requests: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
             deliveries: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
+            attempts: VecDeque::new(),
         }
     }
 
@@ -49,6 +53,16 @@ impl OutgoingMail {
             &mut self.deliveries[usize::from(to.0)]
         };
         queue.push_back(delivery.into());
+    }
+
+    pub(super) fn verify(&mut self, attempt: Attempt<Origin>) {
+        self.attempts.push_back(attempt);
+    }
+
+    /// The next attempt to sign in. The verdict comes back as a [`Delivery::PasswordChecked`].
+    #[must_use]
+    pub fn poll_attempt(&mut self) -> Option<Attempt<Origin>> {
+        self.attempts.pop_front()
     }
 
     /// True while this shard has mail for itself.

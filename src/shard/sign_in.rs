@@ -15,7 +15,7 @@ impl User {
     pub(super) fn sign_in(&mut self, credentials: Credentials, io: &mut ClientIo<'_>) {
         self.awaits_verdict = true;
         let attempt = Attempt { ticket: io.origin(), address: io.link.peer.ip(), credentials };
-        io.context.attempts.push_back(attempt);
+        io.context.mail.verify(attempt);
     }
 
     /// Carries out the verdict on this user's attempt.

@@ -116,13 +116,13 @@ pub fn run(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
     if is_tick_due(shard, around, now.monotonic_ms) {
         shard.handle_tick(now);
     }
-    // Before anyone can see what was published: see `Shard::poll_write`.
+    // Before anyone can see what was published: see `Homes::poll_write`.
     write_messages(shard, around);
     let mut posted = ShardSet::default();
     // First what waits, so that input that was held back for it can be read.
     post_messages(shard, around, &mut posted);
     shard.handle_turn_end(now);
-    while let Some(attempt) = shard.poll_attempt() {
+    while let Some(attempt) = shard.context.mail.poll_attempt() {
         let to = attempt.ticket;
         if let Some(verdict) = around.verify(attempt) {
             shard.handle_delivery(Delivery::PasswordChecked { to, verdict }, now);
@@ -193,17 +193,17 @@ fn is_tick_due(shard: &Shard, around: &impl Surroundings, now_ms: u64) -> bool {
 }
 
 fn receive_messages(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
-    let begun = shard.work();
+    let begun = shard.context.work.done();
     for _ in 0..MESSAGES_A_TURN {
-        if shard.work() - begun >= work::MAIL_MAX {
+        if shard.context.work.done() - begun >= work::MAIL_MAX {
             break;
         }
         let Some(delivery) = around.next_delivery() else { break };
         shard.handle_delivery(delivery, now);
     }
-    let begun = shard.work();
+    let begun = shard.context.work.done();
     for _ in 0..MESSAGES_A_TURN {
-        if shard.work() - begun >= work::MAIL_MAX || !shard.accepts_requests() {
+        if shard.context.work.done() - begun >= work::MAIL_MAX || !shard.accepts_requests() {
             break;
         }
         let Some(request) = around.next_request() else { break };
@@ -212,7 +212,7 @@ fn receive_messages(shard: &mut Shard, around: &mut impl Surroundings, now: Now)
 }
 
 fn write_messages(shard: &mut Shard, around: &mut impl Surroundings) {
-    while let Some(write) = shard.poll_write() {
+    while let Some(write) = shard.homes.poll_write() {
         around.write(write);
     }
 }
@@ -222,12 +222,12 @@ fn post_messages(shard: &mut Shard, around: &mut impl Surroundings, posted: &mut
     for to in shard.mail().shards() {
         let (requests, deliveries) = shard.mail().waiting_for(to);
         if deliveries > 0 {
-            while around.post_delivery(to, || shard.mail_mut().poll_delivery(to)) {
+            while around.post_delivery(to, || shard.context.mail.poll_delivery(to)) {
                 posted.add(to);
             }
         }
         if requests > 0 {
-            while around.post_request(to, || shard.mail_mut().poll_request(to)) {
+            while around.post_request(to, || shard.context.mail.poll_request(to)) {
                 posted.add(to);
             }
         }
