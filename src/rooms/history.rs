@@ -1,15 +1,11 @@
-//! A room's memory: it numbers messages, keeps the last of them, and knows which are not durable yet.
+//! The messages that a room keeps, for newcomers and for those who come back.
 
 use std::collections::VecDeque;
-use std::collections::vec_deque::Drain;
 use std::sync::Arc;
 
-use super::{Content, Epoch, MessageId, Origin, RestoredRoom, ResumePoint, RoomMessage, UserId};
+use super::{Epoch, MessageId, RestoredRoom, ResumePoint, RoomMessage};
 
-/// The messages of one room.
-///
-/// This is all that a room asks of its storage: give the next message its place, say which were the last
-/// ones, and who waits for which of them to be durable.
+/// The last messages of one room.
 ///
 /// Invariant: the messages of `kept` from `kept_from` on have ids without gaps, up to `last_id`.
 #[derive(Debug)]
@@ -20,23 +16,12 @@ pub(super) struct History {
     last_id: MessageId,
     /// The first message behind which, itself included, none is missing.
     kept_from: MessageId,
-    /// `None` where memory is all there is.
-    storage: Option<Storage>,
     /// What `recent` returned last, while it is still true.
     recent: Option<Arc<[Arc<RoomMessage>]>>,
 }
 
-/// How far the storage has come.
-#[derive(Debug)]
-struct Storage {
-    /// The last id that may be given out.
-    reserved: MessageId,
-    /// Messages on their way to the disk, and who said them.
-    unanswered: VecDeque<(MessageId, Origin)>,
-}
-
 impl History {
-    /// An empty one that is kept in memory alone.
+    /// An empty one.
     pub(super) fn new(kept_max: usize, epoch: Epoch) -> Self {
         Self {
             kept: VecDeque::new(),
@@ -44,18 +29,16 @@ impl History {
             epoch,
             last_id: MessageId(0),
             kept_from: MessageId(1),
-            storage: None,
             recent: None,
         }
     }
 
-    /// Goes on where an earlier life of the server has ended, and is durable from now on.
+    /// Goes on where an earlier life of the server has ended.
     pub(super) fn restore(&mut self, restored: RestoredRoom) {
-        let RestoredRoom { epoch, kept, last_id, kept_from, reserved } = restored;
+        let RestoredRoom { epoch, kept, last_id, kept_from, .. } = restored;
         assert!(kept.len() <= self.kept_max && kept.last().is_none_or(|last| last.id <= last_id));
-        assert!(last_id <= reserved && kept_from.0 <= last_id.0 + 1);
-        let storage = Some(Storage { reserved, unanswered: VecDeque::new() });
-        *self = Self { kept: kept.into(), last_id, kept_from, storage, ..Self::new(self.kept_max, epoch) };
+        assert!(kept_from.0 <= last_id.0 + 1);
+        *self = Self { kept: kept.into(), last_id, kept_from, ..Self::new(self.kept_max, epoch) };
     }
 
     /// What the ids of its messages belong to.
@@ -63,76 +46,28 @@ impl History {
         self.epoch
     }
 
-    /// True when messages are to be written to the disk.
-    pub(super) fn is_durable(&self) -> bool {
-        self.storage.is_some()
-    }
-
-    /// Gives a message the next id and keeps it. `None` while no id is reserved: nothing can be written.
-    ///
-    /// Invariant *no id twice*: an id is given out only when it will not be after a crash.
-    pub(super) fn append(
-        &mut self,
-        from: UserId,
-        from_name: Arc<str>,
-        origin: Origin,
-        content: Content,
-        timestamp: u64,
-    ) -> Option<Arc<RoomMessage>> {
-        let id = MessageId(self.last_id.0 + 1);
-        if let Some(storage) = &mut self.storage {
-            if id > storage.reserved {
-                return None;
-            }
-            storage.unanswered.push_back((id, origin));
-        }
-        self.last_id = id;
-        let message = Arc::new(RoomMessage { id, from, from_name, content, timestamp });
+    /// Keeps the next message.
+    pub(super) fn append(&mut self, message: Arc<RoomMessage>) {
+        assert_eq!(message.id.0, self.last_id.0 + 1, "Bug: a message out of order");
+        self.last_id = message.id;
         self.recent = None;
-        self.kept.push_back(Arc::clone(&message));
+        self.kept.push_back(message);
         if self.kept.len() > self.kept_max
             && let Some(forgotten) = self.kept.pop_front()
         {
             self.kept_from = self.kept_from.max(MessageId(forgotten.id.0 + 1));
         }
         debug_assert!(self.is_gapless());
-        Some(message)
     }
 
-    /// The messages up to `through` are on the disk. Says which those are that were not before, and who said
-    /// them.
-    pub(super) fn handle_kept(&mut self, through: MessageId) -> Drain<'_, (MessageId, Origin)> {
-        let storage = self.storage.as_mut().expect("Bug: a receipt for a room in memory");
-        let count = storage.unanswered.partition_point(|(id, _)| *id <= through);
-        storage.unanswered.drain(..count)
-    }
-
-    /// As [`History::handle_kept`], for messages that could not be written. They are kept no longer: their
-    /// authors are told so, and a newcomer should not be shown what the next start will not know. Those who have
-    /// seen them have seen another history than this one, which is therefore called otherwise from now on.
-    pub(super) fn handle_lost(&mut self, through: MessageId, epoch: Epoch) -> Drain<'_, (MessageId, Origin)> {
+    /// The messages from `first` to `through` could not be written. They are kept no longer: their senders are told so,
+    /// and a newcomer should not be shown what the next start will not know. Members have seen another history than this
+    /// one, which therefore has another epoch from now on.
+    pub(super) fn lose(&mut self, first: MessageId, through: MessageId, epoch: Epoch) {
         self.recent = None;
         self.epoch = epoch;
         self.kept_from = self.kept_from.max(MessageId(through.0 + 1));
-        let storage = self.storage.as_ref().expect("Bug: a receipt for a room in memory");
-        if let Some(&(first, _)) = storage.unanswered.front() {
-            self.kept.retain(|message| message.id < first || message.id > through);
-        }
-        self.handle_kept(through)
-    }
-
-    /// Ids up to `reserved` may be given out.
-    pub(super) fn reserve(&mut self, reserved: MessageId) {
-        let storage = self.storage.as_mut().expect("Bug: a reservation for a room in memory");
-        assert!(reserved >= self.last_id, "Bug: {reserved:?} is reserved and {:?} given out", self.last_id);
-        storage.reserved = reserved;
-    }
-
-    /// No id may be given out any more, until the next reservation.
-    pub(super) fn withdraw(&mut self) {
-        if let Some(storage) = &mut self.storage {
-            storage.reserved = self.last_id;
-        }
+        self.kept.retain(|message| message.id < first || message.id > through);
     }
 
     /// The kept messages, oldest first.
@@ -167,20 +102,19 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rooms::ShardIndex;
-    use uproar_ring::ConnectionId;
+    use crate::rooms::{Content, UserId};
 
-    fn origin(connection: u32) -> Origin {
-        Origin { shard: ShardIndex(0), connection: ConnectionId { index: connection, generation: 0 } }
-    }
-
-    fn try_append(history: &mut History, n: u64) -> Option<Arc<RoomMessage>> {
-        let user = UserId::from_wire(1).unwrap();
-        history.append(user, "a".into(), origin(n as u32), Content::Text(n.to_string()), n)
-    }
-
+    /// Appends the next message.
     fn append(history: &mut History, n: u64) -> Arc<RoomMessage> {
-        try_append(history, n).unwrap()
+        let message = Arc::new(RoomMessage {
+            id: MessageId(history.last_id.0 + 1),
+            from: UserId::from_wire(1).unwrap(),
+            from_name: "a".into(),
+            content: Content::Text(n.to_string()),
+            timestamp: n,
+        });
+        history.append(Arc::clone(&message));
+        message
     }
 
     fn ids(messages: &[Arc<RoomMessage>]) -> Vec<u64> {
@@ -288,38 +222,12 @@ mod tests {
     }
 
     #[test]
-    fn no_id_is_given_out_that_is_not_reserved() {
-        let mut history = restored(&[], 0, 1, 2);
-        append(&mut history, 1);
-        append(&mut history, 2);
-        assert!(try_append(&mut history, 3).is_none());
-        history.reserve(MessageId(10));
-        assert_eq!(append(&mut history, 3).id, MessageId(3));
-        history.withdraw();
-        assert!(try_append(&mut history, 4).is_none());
-        history.reserve(MessageId(20));
-        assert_eq!(append(&mut history, 4).id, MessageId(4));
-    }
-
-    #[test]
-    fn receipts_name_the_authors_in_order_and_each_once() {
-        let mut history = restored(&[], 0, 1, 10);
-        (1..=3).for_each(|n| drop(append(&mut history, n)));
-        let kept: Vec<_> = history.handle_kept(MessageId(2)).collect();
-        assert_eq!(kept, [(MessageId(1), origin(1)), (MessageId(2), origin(2))]);
-        let kept: Vec<_> = history.handle_kept(MessageId(3)).collect();
-        assert_eq!(kept, [(MessageId(3), origin(3))]);
-    }
-
-    #[test]
     fn what_could_not_be_written_is_forgotten_and_the_gap_is_told() {
         let mut history = restored(&[], 0, 1, 10);
         (1..=3).for_each(|n| drop(append(&mut history, n)));
-        history.handle_kept(MessageId(1));
         assert_eq!(ids(&history.recent()), [1, 2, 3]);
         let (before, epoch) = (history.epoch(), Epoch::random());
-        let lost: Vec<_> = history.handle_lost(MessageId(2), epoch).collect();
-        assert_eq!(lost, [(MessageId(2), origin(2))]);
+        history.lose(MessageId(2), MessageId(2), epoch);
         assert_eq!(ids(&history.recent()), [1, 3]);
         assert_eq!(after(&mut history, 1), (vec![3], false));
         assert_eq!(after(&mut history, 2), (vec![3], true));

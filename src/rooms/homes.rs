@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::log::Proposal;
 use super::outbox::Outbox;
 use super::room::Room;
 use super::topic::Topic;
@@ -48,19 +49,21 @@ impl Homes {
         let outbox = &mut self.outbox;
         match request {
             Request::Join { room, member, after } => {
-                home(&mut self.rooms, room).join(member, after, now, outbox)
+                home(&mut self.rooms, room).propose(Proposal::Join { member, after }, now, outbox);
             }
             Request::Revisit { room, user, origin, after } => {
                 home(&mut self.rooms, room).revisit(user, origin, after, outbox)
             }
             Request::Leave { room, user, reply } => {
-                home(&mut self.rooms, room).leave(user, reply, now, outbox)
+                home(&mut self.rooms, room).propose(Proposal::Leave { user, reply }, now, outbox);
             }
             Request::Rename { room, user, new_name, origin } => {
-                home(&mut self.rooms, room).rename(user, new_name, origin, now, outbox);
+                let rename = Proposal::Rename { user, new_name, origin };
+                home(&mut self.rooms, room).propose(rename, now, outbox);
             }
             Request::Say { room, user, name, origin, content } => {
-                home(&mut self.rooms, room).say(user, name, origin, content, now, outbox);
+                let message = Proposal::Message { user, name, content, origin };
+                home(&mut self.rooms, room).propose(message, now, outbox);
             }
             Request::Typing { room, user, name, origin, is_typing } => {
                 home(&mut self.rooms, room).note_typing(user, name, origin, is_typing, now, outbox);
@@ -103,16 +106,22 @@ impl Homes {
         }
     }
 
-    /// Takes what the storage says of writes.
-    pub fn handle_receipt(&mut self, receipt: Receipt) {
+    /// Takes what the storage says. Proposals that waited for it become entries.
+    pub fn handle_receipt(&mut self, receipt: Receipt, now: Now) {
         let outbox = &mut self.outbox;
         match receipt {
             Receipt::Kept(room, through) => home(&mut self.rooms, room).handle_kept(through, outbox),
             Receipt::Lost(room, through, epoch) => {
                 home(&mut self.rooms, room).handle_lost(through, epoch, outbox);
             }
-            Receipt::Reserved(room, reserved) => home(&mut self.rooms, room).reserve(reserved),
-            Receipt::Withdrawn => self.rooms.iter_mut().flatten().for_each(Room::withdraw),
+            Receipt::Reserved(room, through) => {
+                home(&mut self.rooms, room).handle_reserved(through, now, outbox);
+            }
+            Receipt::Withdrawn => {
+                for room in self.rooms.iter_mut().flatten() {
+                    room.handle_withdrawn(now, outbox);
+                }
+            }
         }
     }
 
@@ -141,10 +150,10 @@ impl Homes {
         self.outbox.writes.pop_front()
     }
 
-    /// How many writes have had no receipt yet.
+    /// How many proposals wait for the storage, and how many writes have had no receipt yet.
     #[must_use]
-    pub fn writes_unanswered(&self) -> usize {
-        self.outbox.writes_unanswered
+    pub fn unanswered(&self) -> usize {
+        self.outbox.proposals_waiting + self.outbox.writes_unanswered
     }
 
     /// True when [`Homes::poll_delivery`] has something.

@@ -2,8 +2,8 @@
 //! nothing of sockets or bytes.
 //!
 //! Each room has one *home*, the shard that its name hashes to. Everything that changes a room goes to its
-//! home as a [`Request`]; the home numbers it, keeps it and answers every shard that has members with a
-//! [`Delivery`]. One home means one order, and ids without gaps, without a lock.
+//! home as a [`Request`], is proposed to the room's log, and is applied when it is an entry of it; every shard that has
+//! members gets a [`Delivery`]. One home means one order, and ids without gaps, without a lock.
 //!
 //! [`Homes`] holds the rooms whose home is one shard: requests and ticks go in, deliveries come out.
 
@@ -15,6 +15,7 @@ mod history;
 mod homes;
 mod ids;
 mod keeping;
+mod log;
 mod message;
 mod outbox;
 mod presence;

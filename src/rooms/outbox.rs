@@ -13,6 +13,8 @@ use crate::metrics::ShardMetrics;
 pub(super) struct Outbox {
     pub(super) deliveries: VecDeque<(ShardIndex, Delivery)>,
     pub(super) writes: VecDeque<Write>,
+    /// Proposals without an outcome, of all rooms.
+    pub(super) proposals_waiting: usize,
     /// Writes without a receipt, those that are still in here included.
     pub(super) writes_unanswered: usize,
     fan_out_timers: FanOutTimers,
@@ -23,6 +25,7 @@ impl Outbox {
         Self {
             deliveries: VecDeque::new(),
             writes: VecDeque::new(),
+            proposals_waiting: 0,
             writes_unanswered: 0,
             fan_out_timers: FanOutTimers::new(metrics),
         }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::event::{Content, Event, Publication, RoomEvent, Snapshot};
+use super::event::{Event, Publication, RoomEvent, RoomMessage, Snapshot};
 use super::history::History;
+use super::log::{Change, Entry, Outcome, Proposal, RoomLog};
 use super::outbox::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
@@ -24,6 +25,9 @@ pub(super) struct Room {
     names_max: usize,
     directory: Directory,
     roster: Roster,
+    log: RoomLog,
+    /// The number of the entry that was applied last.
+    applied: u64,
     history: History,
     presence: Presence,
 }
@@ -36,12 +40,44 @@ impl Room {
             names_max: settings.names_max,
             directory: directory.clone(),
             roster: Roster::new(directory.shards()),
+            log: RoomLog::in_memory(),
+            applied: 0,
             history: History::new(settings.history, directory.epoch(index)),
             presence: Presence::new(settings.presence),
         }
     }
 
-    pub(super) fn join(&mut self, member: Member, after: Option<ResumePoint>, now: Now, outbox: &mut Outbox) {
+    /// Proposes a change, and applies what the log makes of it by now.
+    pub(super) fn propose(&mut self, proposal: Proposal, now: Now, outbox: &mut Outbox) {
+        self.log.propose(proposal);
+        outbox.proposals_waiting += 1;
+        self.apply_outcomes(now, outbox);
+    }
+
+    fn apply_outcomes(&mut self, now: Now, outbox: &mut Outbox) {
+        let before = self.log.waiting_count();
+        while let Some(outcome) = self.log.poll_outcome(now.unix_seconds) {
+            match outcome {
+                Outcome::Entry(entry) => self.apply(entry, now, outbox),
+                Outcome::Refused { to } => outbox.send(to.shard, Delivery::NotStored { to }),
+            }
+        }
+        outbox.proposals_waiting -= before - self.log.waiting_count();
+    }
+
+    /// Applies an entry. Nothing else changes a room.
+    fn apply(&mut self, Entry { number, change }: Entry, now: Now, outbox: &mut Outbox) {
+        assert_eq!(number, self.applied + 1, "Bug: an entry out of order");
+        self.applied = number;
+        match change {
+            Change::Join { member, after } => self.join(member, after, now, outbox),
+            Change::Leave { user, reply } => self.leave(user, reply, now, outbox),
+            Change::Rename { user, new_name, origin } => self.rename(user, new_name, origin, now, outbox),
+            Change::Message { message, origin } => self.append(message, origin, now, outbox),
+        }
+    }
+
+    fn join(&mut self, member: Member, after: Option<ResumePoint>, now: Now, outbox: &mut Outbox) {
         let is_new = self.roster.insert(&member);
         let Member { user, name, origin, .. } = member;
         assert!(is_new, "Bug: user {user} joined a room twice");
@@ -83,7 +119,7 @@ impl Room {
         outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.index, snapshot });
     }
 
-    pub(super) fn leave(&mut self, user: UserId, reply: Option<Origin>, now: Now, outbox: &mut Outbox) {
+    fn leave(&mut self, user: UserId, reply: Option<Origin>, now: Now, outbox: &mut Outbox) {
         let name = self.roster.remove(user).expect("Bug: somebody left a room without being in it");
         self.count();
         let users_online = self.roster.len();
@@ -97,14 +133,7 @@ impl Room {
         }
     }
 
-    pub(super) fn rename(
-        &mut self,
-        user: UserId,
-        new_name: Arc<str>,
-        origin: Origin,
-        now: Now,
-        outbox: &mut Outbox,
-    ) {
+    fn rename(&mut self, user: UserId, new_name: Arc<str>, origin: Origin, now: Now, outbox: &mut Outbox) {
         let old_name = self.roster.rename(user, Arc::clone(&new_name));
         let old_name = old_name.expect("Bug: somebody was renamed in a room without being in it");
         if self.presence.is_summed_up(self.roster.len()) {
@@ -119,21 +148,10 @@ impl Room {
         }
     }
 
-    pub(super) fn say(
-        &mut self,
-        user: UserId,
-        name: Arc<str>,
-        origin: Origin,
-        content: Content,
-        now: Now,
-        outbox: &mut Outbox,
-    ) {
-        let Some(message) = self.history.append(user, name, origin, content, now.unix_seconds) else {
-            outbox.send(origin.shard, Delivery::NotStored { to: origin });
-            return;
-        };
+    fn append(&mut self, message: Arc<RoomMessage>, origin: Origin, now: Now, outbox: &mut Outbox) {
+        self.history.append(Arc::clone(&message));
         self.directory.set_last_message(self.index, message.id);
-        if self.history.is_durable() {
+        if self.log.is_durable() {
             outbox.write(Write { room: self.index, message: Arc::clone(&message) });
         }
         // Members do not wait for the disk.
@@ -174,33 +192,44 @@ impl Room {
     }
 
     pub(super) fn restore(&mut self, restored: RestoredRoom) {
+        self.log = RoomLog::durable(restored.last_id, restored.reserved);
         self.history.restore(restored);
     }
 
+    /// The messages up to `through` are on the disk.
+    ///
     /// Invariant *durable before acknowledged*: this is the only place that tells a sender so.
     pub(super) fn handle_kept(&mut self, through: MessageId, outbox: &mut Outbox) {
         let room = self.index;
-        for (id, to) in self.history.handle_kept(through) {
+        for (id, to) in self.log.handle_answered(through) {
             outbox.note_answered();
             outbox.send(to.shard, Delivery::Kept { to, place: Place { room, id } });
         }
     }
 
+    /// The messages up to `through` that are not on the disk will never be.
     pub(super) fn handle_lost(&mut self, through: MessageId, epoch: Epoch, outbox: &mut Outbox) {
         let room = self.index;
-        self.directory.set_epoch(room, epoch);
-        for (id, to) in self.history.handle_lost(through, epoch) {
+        let mut first = MessageId(through.0 + 1);
+        for (id, to) in self.log.handle_answered(through) {
+            first = first.min(id);
             outbox.note_answered();
             outbox.send(to.shard, Delivery::Lost { to, place: Place { room, id } });
         }
+        self.history.lose(first, through, epoch);
+        self.directory.set_epoch(room, epoch);
     }
 
-    pub(super) fn reserve(&mut self, reserved: MessageId) {
-        self.history.reserve(reserved);
+    /// Ids up to `through` may be given out, and proposals that wait for one go on.
+    pub(super) fn handle_reserved(&mut self, through: MessageId, now: Now, outbox: &mut Outbox) {
+        self.log.handle_reserved(through);
+        self.apply_outcomes(now, outbox);
     }
 
-    pub(super) fn withdraw(&mut self) {
-        self.history.withdraw();
+    /// No message can be stored until there is another reservation.
+    pub(super) fn handle_withdrawn(&mut self, now: Now, outbox: &mut Outbox) {
+        self.log.handle_withdrawn();
+        self.apply_outcomes(now, outbox);
     }
 
     pub(super) fn list(&mut self, viewer: UserId, origin: Origin, page: Option<Page>, outbox: &mut Outbox) {

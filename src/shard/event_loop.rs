@@ -203,6 +203,7 @@ impl EventLoop {
             mailbox: &self.mailbox,
             mesh: &self.mesh,
             storage: self.storage.as_ref(),
+            receipts: &self.receipts,
             admissions: &self.admissions,
             stage: &self.stage,
         };
@@ -220,7 +221,7 @@ impl EventLoop {
             self.tally.next_ms = now.monotonic_ms + QUEUES_EVERY_MS;
             self.metrics.queued_bytes.set(self.shard.clients().queued_bytes());
         }
-        self.metrics.writes_unanswered.set(self.shard.homes().writes_unanswered());
+        self.metrics.writes_unanswered.set(self.shard.homes().unanswered());
         self.metrics.rooms.set(self.shard.homes().room_count());
         self.metrics.mailbox_messages.set(self.mailbox.len());
     }
@@ -232,6 +233,7 @@ struct LookOut<'a> {
     mailbox: &'a Mailbox,
     mesh: &'a Mesh,
     storage: Option<&'a StorageLink>,
+    receipts: &'a VecDeque<Receipt>,
     admissions: &'a Admissions,
     stage: &'a watch::Receiver<Stage>,
 }
@@ -245,9 +247,12 @@ impl Outlook for LookOut<'_> {
         !self.mailbox.requests.is_empty()
     }
 
+    fn has_receipts(&self) -> bool {
+        !self.receipts.is_empty() || self.storage.is_some_and(|storage| !storage.receipts.is_empty())
+    }
+
     fn has_more(&self) -> bool {
         !self.admissions.is_empty()
-            || self.storage.is_some_and(|storage| !storage.receipts.is_empty())
             // An error means that the server is gone, which the next turn reports.
             || self.stage.has_changed().unwrap_or(true)
     }

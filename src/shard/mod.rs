@@ -160,7 +160,7 @@ impl Shard {
 
     /// Takes what the storage says of this shard's writes.
     pub fn handle_receipt(&mut self, receipt: Receipt, now: Now) {
-        self.homes.handle_receipt(receipt);
+        self.homes.handle_receipt(receipt, now);
         self.settle(now);
     }
 
@@ -241,11 +241,18 @@ impl Shard {
         &self.context.mail
     }
 
+    /// False while receipts should be left where they are, because the entries of rooms that they lead to have no room with
+    /// other shards. Deliveries are always welcome.
+    #[must_use]
+    pub fn accepts_receipts(&self) -> bool {
+        !self.context.mail.is_full_of_deliveries()
+    }
+
     /// False while requests of other shards should be left in the mailbox, because what they lead to has
-    /// no room, with other shards or with the storage. Deliveries and receipts are always welcome.
+    /// no room, with other shards or with the storage.
     #[must_use]
     pub fn accepts_requests(&self) -> bool {
-        self.homes.writes_unanswered() < WRITES_UNANSWERED_MAX && !self.context.mail.is_full_of_deliveries()
+        self.homes.unanswered() < WRITES_UNANSWERED_MAX && self.accepts_receipts()
     }
 
     /// True while input of clients is held back.

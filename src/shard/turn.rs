@@ -81,8 +81,10 @@ pub trait Outlook {
     /// True while a request is in the mailbox.
     fn has_requests(&self) -> bool;
 
-    /// True when something has come that is no message and that no completion tells of: a receipt, a newcomer, a stage
-    /// of the shutdown.
+    /// True while the storage has said something of this shard's writes.
+    fn has_receipts(&self) -> bool;
+
+    /// True when something else has come that no completion tells of: an admission, or a stage of the shutdown.
     fn has_more(&self) -> bool;
 
     /// Asks the owner of another mailbox to wake this shard once it has taken something out of it.
@@ -106,7 +108,9 @@ pub enum Class {
 /// Newcomers are admitted ahead of it: see [`Shard::admit`].
 pub fn run(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
     // Ahead of input: once `/readyz` has told a client that the storage has failed, its next message is refused.
-    while let Some(receipt) = around.next_receipt() {
+    while shard.accepts_receipts()
+        && let Some(receipt) = around.next_receipt()
+    {
         shard.handle_receipt(receipt, now);
     }
     while let Some(completion) = around.next_completion() {
@@ -151,6 +155,7 @@ pub fn has_news(shard: &Shard, outlook: &mut impl Outlook) -> bool {
         outlook.ask_for_room(to);
     }
     outlook.has_deliveries()
+        || outlook.has_receipts() && shard.accepts_receipts()
         || outlook.has_requests() && shard.accepts_requests()
         || outlook.has_more()
         || congested_with(shard).any(|(to, class)| outlook.has_room(to, class))

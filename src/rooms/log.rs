@@ -1,0 +1,269 @@
+//! The log of a room: everything that changes the room, in one order.
+//!
+//! A [`Proposal`] goes in. At once or later, it comes out as an [`Entry`] with a number, or it is refused. A room applies
+//! entries and changes by nothing else. Typing, read notices and lists pass beside the log.
+//!
+//! - In memory, a proposal is an entry at once.
+//! - With a storage, it is an entry at once as long as message ids are reserved on the disk. Where none is left, messages
+//!   wait for the next reservation, and later proposals behind them. While the storage fails, messages are refused. An
+//!   entry that members have seen has a second outcome: it is on the disk, or it will never be.
+
+use std::collections::VecDeque;
+use std::collections::vec_deque::Drain;
+use std::sync::Arc;
+
+use super::{Content, Member, MessageId, Origin, ResumePoint, RoomMessage, UserId};
+
+/// A change of a room that somebody asks for.
+#[derive(Debug)]
+pub(super) enum Proposal {
+    /// Somebody enters, and is to be shown the room, with the messages since `after` if that is given.
+    Join { member: Member, after: Option<ResumePoint> },
+    /// A member leaves; `reply` is told when nothing follows for it.
+    Leave { user: UserId, reply: Option<Origin> },
+    /// A member changes its name.
+    Rename { user: UserId, new_name: Arc<str>, origin: Origin },
+    /// A message is sent to the room.
+    Message { user: UserId, name: Arc<str>, content: Content, origin: Origin },
+}
+
+/// A change that has its place in the room's order.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// 1, 2, 3 … without gaps.
+    pub(super) number: u64,
+    pub(super) change: Change,
+}
+
+/// What an entry changes: see [`Proposal`].
+#[derive(Debug)]
+pub(super) enum Change {
+    Join { member: Member, after: Option<ResumePoint> },
+    Leave { user: UserId, reply: Option<Origin> },
+    Rename { user: UserId, new_name: Arc<str>, origin: Origin },
+    Message { message: Arc<RoomMessage>, origin: Origin },
+}
+
+/// What became of a proposal.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Entry(Entry),
+    /// The message of `to` has no place, because it could not be stored.
+    Refused {
+        to: Origin,
+    },
+}
+
+/// The log of one room at its home.
+#[derive(Debug)]
+pub(super) struct RoomLog {
+    last_number: u64,
+    last_message: MessageId,
+    /// Proposals without an outcome, in order. Those of memory wait only until [`RoomLog::poll_outcome`] is called.
+    waiting: VecDeque<Proposal>,
+    kind: Kind,
+}
+
+/// Where a log lives.
+#[derive(Debug)]
+enum Kind {
+    Memory,
+    Durable(Durable),
+}
+
+/// How far the storage has come.
+#[derive(Debug)]
+struct Durable {
+    /// The last message id that may be given out.
+    reserved: MessageId,
+    /// True while nothing can be written.
+    is_failing: bool,
+    /// Messages on their way to the disk, and their senders.
+    unanswered: VecDeque<(MessageId, Origin)>,
+}
+
+impl RoomLog {
+    /// An empty log in memory.
+    pub(super) fn in_memory() -> Self {
+        Self { last_number: 0, last_message: MessageId(0), waiting: VecDeque::new(), kind: Kind::Memory }
+    }
+
+    /// A log whose messages go to the disk, behind the last id that may have been given out.
+    pub(super) fn durable(last_message: MessageId, reserved: MessageId) -> Self {
+        assert!(
+            last_message <= reserved,
+            "Bug: {last_message:?} was given out, and {reserved:?} is reserved"
+        );
+        let durable = Durable { reserved, is_failing: false, unanswered: VecDeque::new() };
+        Self { last_message, kind: Kind::Durable(durable), ..Self::in_memory() }
+    }
+
+    /// True when messages are to be written to the disk.
+    pub(super) fn is_durable(&self) -> bool {
+        matches!(self.kind, Kind::Durable(_))
+    }
+
+    /// How many proposals have no outcome.
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes a proposal. Drain rule: then, and after each `handle_*`, poll outcomes until `None`.
+    pub(super) fn propose(&mut self, proposal: Proposal) {
+        self.waiting.push_back(proposal);
+    }
+
+    /// The next outcome. `None` while the next proposal has to wait, or there is none.
+    ///
+    /// Invariant *no id twice*: an id is given out only when it will not be after a crash.
+    #[must_use]
+    pub(super) fn poll_outcome(&mut self, timestamp: u64) -> Option<Outcome> {
+        let id = MessageId(self.last_message.0 + 1);
+        let proposal = self.waiting.front()?;
+        if let (Proposal::Message { origin, .. }, Kind::Durable(durable)) = (proposal, &mut self.kind) {
+            let to = *origin;
+            if id > durable.reserved {
+                if !durable.is_failing {
+                    return None;
+                }
+                self.waiting.pop_front();
+                return Some(Outcome::Refused { to });
+            }
+            durable.unanswered.push_back((id, to));
+        }
+        let change = match self.waiting.pop_front()? {
+            Proposal::Join { member, after } => Change::Join { member, after },
+            Proposal::Leave { user, reply } => Change::Leave { user, reply },
+            Proposal::Rename { user, new_name, origin } => Change::Rename { user, new_name, origin },
+            Proposal::Message { user, name, content, origin } => {
+                self.last_message = id;
+                let message = RoomMessage { id, from: user, from_name: name, content, timestamp };
+                Change::Message { message: Arc::new(message), origin }
+            }
+        };
+        self.last_number += 1;
+        Some(Outcome::Entry(Entry { number: self.last_number, change }))
+    }
+
+    /// The messages up to `through` have had their second outcome. Says which those are that had none before, and their
+    /// senders.
+    pub(super) fn handle_answered(&mut self, through: MessageId) -> Drain<'_, (MessageId, Origin)> {
+        let unanswered = &mut self.stored().unanswered;
+        let count = unanswered.partition_point(|(id, _)| *id <= through);
+        unanswered.drain(..count)
+    }
+
+    /// Ids up to `reserved` may be given out.
+    pub(super) fn handle_reserved(&mut self, reserved: MessageId) {
+        let last = self.last_message;
+        let durable = self.stored();
+        assert!(reserved >= last, "Bug: {reserved:?} is reserved and {last:?} given out");
+        durable.reserved = reserved;
+        durable.is_failing = false;
+    }
+
+    /// No id may be given out any more, until the next reservation: nothing can be written.
+    pub(super) fn handle_withdrawn(&mut self) {
+        if let Kind::Durable(durable) = &mut self.kind {
+            durable.reserved = self.last_message;
+            durable.is_failing = true;
+        }
+    }
+
+    fn stored(&mut self) -> &mut Durable {
+        match &mut self.kind {
+            Kind::Durable(durable) => durable,
+            Kind::Memory => panic!("Bug: the storage answers a room in memory"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rooms::ShardIndex;
+    use uproar_ring::ConnectionId;
+
+    fn origin(connection: u32) -> Origin {
+        Origin { shard: ShardIndex(0), connection: ConnectionId { index: connection, generation: 0 } }
+    }
+
+    fn user() -> UserId {
+        UserId::from_wire(1).unwrap()
+    }
+
+    fn say(log: &mut RoomLog, connection: u32) {
+        let content = Content::Text(connection.to_string());
+        log.propose(Proposal::Message {
+            user: user(),
+            name: "a".into(),
+            content,
+            origin: origin(connection),
+        });
+    }
+
+    fn leave(log: &mut RoomLog) {
+        log.propose(Proposal::Leave { user: user(), reply: None });
+    }
+
+    /// What comes out: the number of an entry and its message id, or 0 and the connection that was refused.
+    fn outcomes(log: &mut RoomLog) -> Vec<(u64, Option<u64>)> {
+        let outcome = |outcome| match outcome {
+            Outcome::Entry(Entry { number, change: Change::Message { message, .. } }) => {
+                (number, Some(message.id.0))
+            }
+            Outcome::Entry(Entry { number, .. }) => (number, None),
+            Outcome::Refused { to } => (0, Some(u64::from(to.connection.index))),
+        };
+        std::iter::from_fn(|| log.poll_outcome(9)).map(outcome).collect()
+    }
+
+    #[test]
+    fn in_memory_a_proposal_is_an_entry_at_once() {
+        let mut log = RoomLog::in_memory();
+        say(&mut log, 7);
+        leave(&mut log);
+        say(&mut log, 7);
+        assert_eq!(outcomes(&mut log), [(1, Some(1)), (2, None), (3, Some(2))]);
+        assert_eq!(log.waiting_count(), 0);
+    }
+
+    #[test]
+    fn without_a_reserved_id_a_message_waits_and_all_that_follows_with_it() {
+        let mut log = RoomLog::durable(MessageId(4), MessageId(5));
+        leave(&mut log);
+        say(&mut log, 1);
+        say(&mut log, 2);
+        leave(&mut log);
+        assert_eq!(outcomes(&mut log), [(1, None), (2, Some(5))]);
+        assert_eq!(log.waiting_count(), 2);
+        log.handle_reserved(MessageId(6));
+        assert_eq!(outcomes(&mut log), [(3, Some(6)), (4, None)]);
+    }
+
+    #[test]
+    fn while_the_storage_fails_messages_are_refused_and_nothing_else_is() {
+        let mut log = RoomLog::durable(MessageId(0), MessageId(1));
+        say(&mut log, 1);
+        say(&mut log, 2);
+        leave(&mut log);
+        say(&mut log, 3);
+        assert_eq!(outcomes(&mut log), [(1, Some(1))]);
+        log.handle_withdrawn();
+        assert_eq!(outcomes(&mut log), [(0, Some(2)), (2, None), (0, Some(3))]);
+        log.handle_reserved(MessageId(20));
+        say(&mut log, 4);
+        assert_eq!(outcomes(&mut log), [(3, Some(2))]);
+    }
+
+    #[test]
+    fn an_answer_names_the_senders_in_order_and_each_once() {
+        let mut log = RoomLog::durable(MessageId(0), MessageId(10));
+        (1..=3).for_each(|connection| say(&mut log, connection));
+        assert_eq!(outcomes(&mut log).len(), 3);
+        let answered: Vec<_> = log.handle_answered(MessageId(2)).collect();
+        assert_eq!(answered, [(MessageId(1), origin(1)), (MessageId(2), origin(2))]);
+        let answered: Vec<_> = log.handle_answered(MessageId(3)).collect();
+        assert_eq!(answered, [(MessageId(3), origin(3))]);
+    }
+}
