@@ -1,47 +1,12 @@
-//! The configuration: typed, with its defaults and its limits, and nothing about where it came from.
-//!
-//! Flags, environment and file become a [`Config`] in `cli`; everything else takes the parts of it that
-//! it needs. [`Config::validate`] is the one place that knows what values are allowed, so a limit that
-//! another module relies on (the largest message fits the send queue, say) is stated here and nowhere
-//! else.
+//! Which values are allowed: each within its limits, and those that must fit each other.
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use rustix::thread::CpuSet;
-use tracing::level_filters::LevelFilter;
-use uproar_protocol::head::HEAD_BYTES_MAX;
-use uproar_ring::Features;
-
-pub use crate::address::AddressRange;
-pub use crate::handshake::origin::{AllowedHost, AllowedOrigin};
-
-/// The room where everybody starts.
-pub const FIRST_ROOM: &str = "general";
-
-/// The most clients that one process admits.
-///
-/// As many descriptors as `fs.nr_open` allows a process, unless it was raised.
-pub const CLIENTS_MAX: usize = 1 << 20;
-
-/// The most shards: the number of cores that a `cpu_set_t` can name (CPU_SET(3)).
-pub const SHARDS_MAX: usize = 1024;
-
-/// The longest `busy_poll`: by then waking up costs next to nothing of the time that was waited.
-pub const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
-
-/// The most acceptors: as many as shards, which is more than any machine needs.
-pub const ACCEPTORS_MAX: usize = SHARDS_MAX;
-
-/// The shards that one acceptor serves by default: a handshake happens once for each connection, and is a small part of
-/// what it costs unless connections are short.
-const SHARDS_AN_ACCEPTOR: usize = 8;
+use super::placement::{Placement, SHARDS_MAX};
+use super::{ACCEPTORS_MAX, Auth, BUSY_POLL_MAX, CLIENTS_MAX, Config, FIRST_ROOM};
 
 /// The least `max_message_bytes`: room for the smallest sensible JSON message.
 const MESSAGE_BYTES_MIN: usize = 64;
@@ -73,160 +38,7 @@ const CONNECT_RATE_MAX: usize = 1_000_000;
 /// The most `rate` and `burst`; who needs more means `rate` 0.
 const RATE_MAX: u32 = 1_000_000;
 
-/// Everything that can be configured.
-///
-/// [`Config::default`] is what the server runs with when nothing is said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Where to listen. Default `127.0.0.1:8080`: who wants strangers says so. Port 0 lets the kernel
-    /// choose.
-    pub listen: SocketAddr,
-    /// How many shards there are, and on which cores. Default: one on each core that the process may use.
-    pub placement: Placement,
-    /// How many threads accept connections and shake hands; 1 to [`ACCEPTORS_MAX`].
-    ///
-    /// Default `None`: one for every eight shards, and at least one. See [`Config::acceptor_count`].
-    pub acceptors: Option<NonZeroUsize>,
-    /// The cores on which acceptors run. Default `None`: those that unpinned shards leave free, or else those of the shards.
-    pub acceptor_cores: Option<Vec<usize>>,
-    /// How long a shard looks for something to do before its thread sleeps; at most [`BUSY_POLL_MAX`]. It answers sooner,
-    /// by what waking a thread takes, and uses its core while nothing is to be done.
-    ///
-    /// Default zero: it sleeps at once, so that an idle server uses no CPU time.
-    pub busy_poll: Duration,
-    /// Features of io_uring that shards use where the kernel has them. Default: all.
-    pub ring_features: Features,
-    /// The most upgraded connections at a time, over all shards; 1 to [`CLIENTS_MAX`].
-    ///
-    /// Default `None`: as many as the descriptor limit has room for, which `preflight` works out.
-    pub max_clients: Option<usize>,
-    /// The most upgraded connections of an address at a time, over all shards; 0 is no limit, which behind a proxy is
-    /// needed, and lifts the limit on those that are not yet upgraded, too.
-    ///
-    /// Default `None`: a quarter of `max_clients`, but at least 64 and at most 1,000, which neither a household nor an
-    /// office meets. IPv6 addresses count by /64.
-    pub max_clients_per_address: Option<usize>,
-    /// The most upgrades of an address in a second; 0 is no limit. Default 200: an office that lost its connections
-    /// together is back within seconds.
-    pub connect_rate_per_address: usize,
-    /// The addresses that have no limits: proxies, and machines that measure. Default: loopback.
-    pub no_limit_for: Vec<AddressRange>,
-    /// The longest message in bytes that chat accepts; a longer one is answered, not punished.
-    /// Default 10 KiB: a long paragraph, while a room of thousands still gets through it.
-    pub max_message_bytes: usize,
-    /// The longest message in bytes that any dialect accepts; a longer one ends the connection (1009).
-    /// Default 64 KiB. At least `max_message_bytes`.
-    pub max_frame_bytes: usize,
-    /// The longest request head in bytes. Default 16 KiB: cookies of single sign-on fit.
-    pub max_head_bytes: usize,
-    /// What may wait for one connection, in bytes, before it is evicted as slow: the messages, and for each of
-    /// them [`SharedBytes::OVERHEAD_BYTES`](uproar_ring::SharedBytes::OVERHEAD_BYTES) that the server keeps beside it.
-    /// Default 1 MiB: some seconds of a busy room. At least `max_frame_bytes`, so that the largest message fits.
-    pub send_queue_bytes: usize,
-    /// How long a connection is silent before it is pinged. Default 30 s: below the minute after which
-    /// common proxies and address translators forget a connection.
-    pub ping_interval: Duration,
-    /// How long a connection may be silent before it is closed. Default 120 s: a ping and its answer have
-    /// a minute and a half. Longer than `ping_interval`.
-    pub idle_timeout: Duration,
-    /// How long TLS and a request head may take, and where [`Auth::Required`] is set, how long signing in. Default
-    /// 10 s.
-    pub handshake_timeout: Duration,
-    /// How long a shutdown may take. Default 10 s: within the grace that common supervisors give.
-    pub drain_timeout: Duration,
-    /// The rooms; clients cannot add any. Default general, random, gaming. [`FIRST_ROOM`] is among them.
-    pub rooms: Vec<String>,
-    /// The directory of what outlives the process. Default `None`: everything is in memory.
-    pub data: Option<PathBuf>,
-    /// Who may speak. Default [`Auth::Off`].
-    pub auth: Auth,
-    /// How many messages a room keeps for those who join. Default 100. 0 keeps none.
-    pub history: usize,
-    /// How joins and leaves are announced. Default [`Presence::Auto`].
-    pub presence: Presence,
-    /// The members above which [`Presence::Auto`] announces in batches. Default 500: one join then costs
-    /// at most 500 deliveries.
-    pub presence_limit: usize,
-    /// The messages that a connection may send in a second; 0 is no limit. Default 50.
-    pub rate: u32,
-    /// The messages that a connection may send at once after a pause. Default 100: two seconds of `rate`.
-    /// At least 1 where there is a rate.
-    pub burst: u32,
-    /// The origins from which a browser may connect, beside the server's own. Default: none.
-    pub allow_origins: Vec<AllowedOrigin>,
-    /// Names other than loopback by which a server that listens on loopback may be called by browsers. Default: none.
-    pub allow_hosts: Vec<AllowedHost>,
-    /// The server's certificate in PEM form, and behind it those that lead from it to an authority. Default
-    /// `None`: no TLS. Only together with `tls_key`.
-    pub tls_cert: Option<PathBuf>,
-    /// The private key of the certificate, in PEM form. Default `None`.
-    pub tls_key: Option<PathBuf>,
-    /// What the log looks like. Default [`LogFormat::Text`].
-    pub log_format: LogFormat,
-    /// The least severe level that is logged. Default `INFO`.
-    pub log_level: LevelFilter,
-}
-
-impl Default for Config {
-    /// The defaults. The placement depends on the process: it has a shard for each core of its affinity
-    /// mask.
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-            placement: Placement::every_core(),
-            acceptors: None,
-            acceptor_cores: None,
-            busy_poll: Duration::ZERO,
-            ring_features: Features::ALL,
-            max_clients: None,
-            max_clients_per_address: None,
-            connect_rate_per_address: 200,
-            no_limit_for: AddressRange::LOOPBACK.to_vec(),
-            max_message_bytes: 10 << 10,
-            max_frame_bytes: 64 << 10,
-            max_head_bytes: HEAD_BYTES_MAX,
-            send_queue_bytes: 1 << 20,
-            ping_interval: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(120),
-            handshake_timeout: Duration::from_secs(10),
-            drain_timeout: Duration::from_secs(10),
-            rooms: [FIRST_ROOM, "random", "gaming"].map(String::from).to_vec(),
-            data: None,
-            auth: Auth::Off,
-            history: 100,
-            presence: Presence::Auto,
-            presence_limit: 500,
-            rate: 50,
-            burst: 100,
-            allow_origins: Vec::new(),
-            allow_hosts: Vec::new(),
-            tls_cert: None,
-            tls_key: None,
-            log_format: LogFormat::Text,
-            log_level: LevelFilter::INFO,
-        }
-    }
-}
-
 impl Config {
-    /// How many acceptors there are.
-    #[must_use]
-    pub fn acceptor_count(&self) -> usize {
-        let default = (self.placement.shards() / SHARDS_AN_ACCEPTOR).max(1);
-        self.acceptors.map_or(default, NonZeroUsize::get)
-    }
-
-    /// True where acceptors have to share cores with shards.
-    #[must_use]
-    pub fn acceptors_share_cores(&self) -> bool {
-        match (&self.acceptor_cores, &self.placement) {
-            (Some(cores), Placement::Pinned(taken)) => cores.iter().any(|core| taken.contains(core)),
-            // Unpinned shards may be on any core.
-            (Some(_), Placement::Unpinned(_)) => true,
-            (None, placement) => !placement.has_spare_cores(),
-        }
-    }
-
     /// Checks each value against its limits, and those that must fit each other.
     ///
     /// # Errors
@@ -429,69 +241,6 @@ fn size(bytes: usize) -> String {
         .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }
 
-/// Where the shards run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// One shard for each of these cores, pinned to it. No core twice; never empty.
-    Pinned(Vec<usize>),
-    /// This many shards, wherever the scheduler puts them.
-    Unpinned(NonZeroUsize),
-}
-
-impl Placement {
-    /// One pinned shard on each core of the calling thread's affinity mask.
-    ///
-    /// Where the mask cannot be read (a machine of more cores than [`SHARDS_MAX`]), as many unpinned
-    /// shards as the standard library counts cores, or one.
-    #[must_use]
-    pub fn every_core() -> Self {
-        match allowed_cores() {
-            Some(cores) if !cores.is_empty() => Self::Pinned(cores),
-            _ => Self::Unpinned(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
-        }
-    }
-
-    /// How many shards there are.
-    #[must_use]
-    pub fn shards(&self) -> usize {
-        match self {
-            Self::Pinned(cores) => cores.len(),
-            Self::Unpinned(shards) => shards.get(),
-        }
-    }
-
-    /// The core that each shard is pinned to, `None` where it is not.
-    #[must_use]
-    pub fn cores(&self) -> Vec<Option<usize>> {
-        match self {
-            Self::Pinned(cores) => cores.iter().copied().map(Some).collect(),
-            Self::Unpinned(shards) => vec![None; shards.get()],
-        }
-    }
-
-    /// True where the process may use more cores than there are shards, so that other threads need not take any time
-    /// from these. Pinned shards never leave a core: the server uses none but those that were named, and each has one.
-    fn has_spare_cores(&self) -> bool {
-        match self {
-            Self::Pinned(_) => false,
-            Self::Unpinned(shards) => std::thread::available_parallelism().is_ok_and(|cores| cores > *shards),
-        }
-    }
-
-    /// Lets the calling thread, and those that it starts from now on, run on the cores of the shards alone,
-    /// where they are pinned.
-    ///
-    /// # Errors
-    ///
-    /// When the process may not use one of them.
-    pub fn confine(&self) -> io::Result<()> {
-        match self {
-            Self::Pinned(cores) => pin(cores),
-            Self::Unpinned(_) => Ok(()),
-        }
-    }
-}
-
 fn validate_cores(key: &'static str, cores: &[usize]) -> Result<(), Refusal> {
     let shown = || cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let distinct: HashSet<_> = cores.iter().collect();
@@ -504,95 +253,10 @@ fn validate_cores(key: &'static str, cores: &[usize]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Lets the calling thread, and those that it starts from now on, run on these cores alone.
-///
-/// # Errors
-///
-/// When the process may not use one of them.
-pub fn pin(cores: &[usize]) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    for &core in cores {
-        set.set(core);
-    }
-    Ok(rustix::thread::sched_setaffinity(None, &set)?)
-}
-
-/// The cores of the calling thread's affinity mask, in ascending order; `None` when it cannot be read.
-#[must_use]
-pub fn allowed_cores() -> Option<Vec<usize>> {
-    let mask = rustix::thread::sched_getaffinity(None).ok()?;
-    Some((0..SHARDS_MAX).filter(|core| mask.is_set(*core)).collect())
-}
-
-/// How joins and leaves are announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// Singly up to `presence_limit` members, in batches above.
-    Auto,
-    /// Always singly: the price of a join grows with the room.
-    Exact,
-    /// Only numbers, whatever the size.
-    Count,
-}
-
-impl FromStr for Presence {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "exact" => Ok(Self::Exact),
-            "count" => Ok(Self::Count),
-            _ => Err("allowed is auto, exact or count".into()),
-        }
-    }
-}
-
-/// Whether users must sign in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// Everybody may speak, under any name; who has an account may sign in.
-    Off,
-    /// Only those with an account may speak, in the chat dialect alone, since the others have no way to
-    /// sign in.
-    Required,
-}
-
-impl FromStr for Auth {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
-            "required" => Ok(Self::Required),
-            _ => Err("allowed is off or required".into()),
-        }
-    }
-}
-
-/// What the log looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// A line for people.
-    Text,
-    /// A line that is one JSON object.
-    Json,
-}
-
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err("allowed is text or json".into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
 
     /// What `validate` says after one change to the defaults.
@@ -703,25 +367,6 @@ mod tests {
         ] {
             assert_eq!(said, wanted);
         }
-    }
-
-    #[test]
-    fn there_is_an_acceptor_for_every_eight_shards() {
-        let count = |shards, acceptors| {
-            let placement = Placement::Unpinned(NonZeroUsize::new(shards).unwrap());
-            let acceptors = NonZeroUsize::new(acceptors);
-            Config { placement, acceptors, ..Config::default() }.acceptor_count()
-        };
-        assert_eq!([1, 7, 8, 15, 16, 1024].map(|shards| count(shards, 0)), [1, 1, 1, 1, 2, 128]);
-        assert_eq!(count(1, 3), 3);
-    }
-
-    #[test]
-    fn pinned_shards_leave_no_core_and_others_may() {
-        assert!(!Placement::Pinned(vec![0]).has_spare_cores());
-        assert!(!Placement::Unpinned(NonZeroUsize::MAX).has_spare_cores());
-        assert_eq!(Placement::Pinned(vec![3, 1]).cores(), [Some(3), Some(1)]);
-        assert_eq!(Placement::Unpinned(NonZeroUsize::MIN).cores(), [None]);
     }
 
     #[test]
