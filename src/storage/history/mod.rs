@@ -3,29 +3,20 @@
 //! One thread has it open, and nobody else. It is told what to write in batches, each of which is one
 //! transaction; what a batch is made of and who waits for it is no concern of this file's.
 
+mod tables;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use thiserror::Error;
 
-use super::database::{self, DatabaseError, Identity, LogState, Schema};
-use crate::rooms::{
-    Content, Directory, Epoch, MessageId, Restored, RestoredRoom, RoomIndex, RoomMessage, UserId,
-    WRITES_UNANSWERED_MAX, Write,
-};
+use self::tables::{RoomState, SCHEMA};
+use super::database::{self, DatabaseError, Identity, LogState};
+use crate::rooms::{Directory, Epoch, MessageId, Restored, RestoredRoom, RoomIndex, UserId, Write};
 
 /// The file's name in the directory that `--data` names.
 pub const HISTORY_FILE: &str = "history.db";
-
-/// Ids that are reserved for a room ahead of the last message. Each reservation is a row to write, and a
-/// crash leaves a gap of what was reserved and not given out: a day of one message a second.
-const RESERVED_AHEAD: u64 = 1 << 16;
-
-// A reservation is renewed when half of it is used up. Until the home hears of that it can give out ids to
-// no more messages than it may have unanswered, and to one turn's more.
-const _: () = assert!(RESERVED_AHEAD / 2 > 2 * WRITES_UNANSWERED_MAX as u64);
 
 /// Rows of a room beyond those it keeps at which they are deleted: a few hundred at a time cost less than
 /// one with every message. A batch deletes at most so many more than it writes, so nobody waits long for
@@ -34,44 +25,6 @@ const ROWS_EXCESS_MAX: u64 = 500;
 
 /// What a disk that has failed must have room for before messages are taken again.
 const BALLAST_BYTES: u32 = 1 << 20;
-
-const SCHEMA: Schema = Schema {
-    // "Upro" in ASCII, with the last digit for what is in it.
-    application_id: 0x5570_7201,
-    steps: &[
-        "
-        CREATE TABLE room (
-            room INTEGER PRIMARY KEY,
-            name TEXT NOT NULL UNIQUE,
-            -- Ids up to this one may have been given to messages that somebody has seen.
-            reserved INTEGER NOT NULL,
-            -- From this message on, none was lost.
-            kept_from INTEGER NOT NULL
-        ) STRICT;
-        CREATE TABLE message (
-            room INTEGER NOT NULL REFERENCES room,
-            id INTEGER NOT NULL,
-            kind TEXT NOT NULL,
-            from_id INTEGER NOT NULL,
-            from_name TEXT NOT NULL,
-            content TEXT NOT NULL,
-            timestamp INTEGER NOT NULL,
-            PRIMARY KEY (room, id)
-        ) STRICT, WITHOUT ROWID;
-        -- Holds nothing, but for a moment when a disk that was full is tried again.
-        CREATE TABLE ballast (content BLOB NOT NULL) STRICT;
-    ",
-        "
-        -- Names the life of the history that ids belong to: 32 hexadecimal digits.
-        ALTER TABLE room ADD COLUMN epoch TEXT NOT NULL DEFAULT '';
-        UPDATE room SET epoch = lower(hex(randomblob(16)));
-    ",
-    ],
-};
-
-/// What a message is, as its row says it.
-const KIND_TEXT: &str = "message";
-const KIND_IMAGE: &str = "image";
 
 /// The open file.
 #[derive(Debug)]
@@ -109,59 +62,6 @@ fn advice(error: &rusqlite::Error) -> &'static str {
     }
 }
 
-/// What the file says of a room, and what it is still to say.
-#[derive(Clone, Debug)]
-struct RoomState {
-    key: i64,
-    /// The last message that was to be written, whether or not it was.
-    last_id: MessageId,
-    /// As in the file.
-    reserved: MessageId,
-    kept_from: MessageId,
-    epoch: Epoch,
-    /// True while the file has another `kept_from` and `epoch`.
-    is_stale: bool,
-    rows: u64,
-}
-
-impl RoomState {
-    fn needs_reservation(&self) -> bool {
-        self.reserved.0 - self.last_id.0 < RESERVED_AHEAD / 2
-    }
-
-    /// Writes what has changed. With it goes a new reservation.
-    fn save(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        self.reserved = self.reserved.max(MessageId(self.last_id.0 + RESERVED_AHEAD));
-        self.is_stale = false;
-        self.store(transaction)
-    }
-
-    fn store(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut update = transaction
-            .prepare_cached("UPDATE room SET reserved = ?2, kept_from = ?3, epoch = ?4 WHERE room = ?1")?;
-        update.execute(params![self.key, self.reserved.0, self.kept_from.0, self.epoch.to_string()])?;
-        Ok(())
-    }
-
-    /// Deletes the oldest rows beyond those that the room keeps, as many as `rows_max`, and tells how many.
-    fn prune(
-        &mut self,
-        transaction: &Transaction<'_>,
-        kept_max: u64,
-        rows_max: u64,
-    ) -> rusqlite::Result<u64> {
-        let rows = self.rows.saturating_sub(kept_max).min(rows_max);
-        let Some(others) = rows.checked_sub(1) else { return Ok(0) };
-        let mut delete = transaction.prepare_cached(
-            "DELETE FROM message WHERE room = ?1 AND id <= \
-             (SELECT id FROM message WHERE room = ?1 ORDER BY id LIMIT 1 OFFSET ?2)",
-        )?;
-        let deleted = delete.execute(params![self.key, others])? as u64;
-        self.rows -= deleted;
-        Ok(deleted)
-    }
-}
-
 impl HistoryFile {
     /// Opens the file, or creates it, and reserves ids for every room of the directory. What rooms that are
     /// not in it have said stays in the file.
@@ -183,11 +83,11 @@ impl HistoryFile {
         let mut states = Vec::new();
         let mut rooms = Vec::new();
         for room in directory.rooms() {
-            let state = find_room(&transaction, directory.name(room)).map_err(failed)?;
+            let state = tables::find_room(&transaction, directory.name(room)).map_err(failed)?;
             let mut state = state.ok_or_else(|| damaged("a room whose epoch is none"))?;
-            state.rows = count_rows(&transaction, state.key).map_err(failed)?;
+            state.rows = tables::count_rows(&transaction, state.key).map_err(failed)?;
             state.prune(&transaction, kept_max, u64::MAX).map_err(failed)?;
-            let kept = last_messages(&transaction, state.key).map_err(failed)?;
+            let kept = tables::last_messages(&transaction, state.key).map_err(failed)?;
             let kept = kept.ok_or_else(|| damaged("a message that no server has written"))?;
             // What was reserved and is not there may have been seen by somebody.
             let last = kept.last().map_or(MessageId(0), |last| last.id);
@@ -237,28 +137,12 @@ impl HistoryFile {
         let mut changed: BTreeMap<usize, RoomState> = BTreeMap::new();
         let mut reserved = Vec::new();
         {
-            let mut insert =
-                transaction.prepare_cached("INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+            let mut insert = transaction.prepare_cached(tables::INSERT_MESSAGE)?;
             for Write { room, message } in batch {
                 let state = changed.entry(room.get()).or_insert_with(|| self.rooms[room.get()].clone());
                 assert!(message.id > state.last_id, "Bug: a room's messages came out of order");
                 assert!(message.id <= state.reserved, "Bug: an id was given out that was not reserved");
-                let RoomMessage { id, from, from_name, content, timestamp } = &**message;
-                let (kind, content) = match content {
-                    Content::Text(text) => (KIND_TEXT, text),
-                    Content::Image(url) => (KIND_IMAGE, url),
-                };
-                insert.execute(params![
-                    state.key,
-                    id.0,
-                    kind,
-                    from.get(),
-                    &**from_name,
-                    content,
-                    timestamp
-                ])?;
-                state.last_id = *id;
-                state.rows += 1;
+                state.insert(&mut insert, message)?;
                 if state.needs_reservation() || state.is_stale {
                     state.save(&transaction)?;
                     reserved.push((*room, state.reserved));
@@ -379,56 +263,13 @@ fn in_turn(last: usize, count: usize) -> impl Iterator<Item = usize> {
     (1..=count).map(move |step| (last + step) % count)
 }
 
-/// A room's row, which is made if there is none; `None` when its epoch cannot be one.
-fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<RoomState>> {
-    transaction.execute(
-        "INSERT INTO room (name, reserved, kept_from, epoch) VALUES (?1, 0, 1, ?2) ON CONFLICT DO NOTHING",
-        params![name, Epoch::random().to_string()],
-    )?;
-    let select = "SELECT room, reserved, kept_from, epoch FROM room WHERE name = ?1";
-    transaction.query_row(select, [name], |row| {
-        // All ids that were reserved count as given out.
-        let reserved = MessageId(row.get(1)?);
-        let kept_from = MessageId(row.get(2)?);
-        let Some(epoch) = Epoch::from_file(&row.get::<_, String>(3)?) else { return Ok(None) };
-        let key = row.get(0)?;
-        Ok(Some(RoomState { key, last_id: reserved, reserved, kept_from, epoch, is_stale: false, rows: 0 }))
-    })
-}
-
-fn count_rows(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<u64> {
-    transaction.query_row("SELECT count(*) FROM message WHERE room = ?1", [key], |row| row.get(0))
-}
-
-/// A room's messages, oldest first; `None` when one of them cannot be one.
-fn last_messages(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<Option<Vec<Arc<RoomMessage>>>> {
-    let mut select = transaction.prepare_cached(
-        "SELECT id, kind, from_id, from_name, content, timestamp FROM message WHERE room = ?1 ORDER BY id",
-    )?;
-    select.query_map([key], message)?.collect()
-}
-
-fn message(row: &Row<'_>) -> rusqlite::Result<Option<Arc<RoomMessage>>> {
-    let kind: String = row.get(1)?;
-    let content = match &*kind {
-        KIND_TEXT => Content::Text(row.get(4)?),
-        KIND_IMAGE => Content::Image(row.get(4)?),
-        _ => return Ok(None),
-    };
-    let Some(from) = UserId::from_wire(row.get(2)?) else { return Ok(None) };
-    let from_name: String = row.get(3)?;
-    Ok(Some(Arc::new(RoomMessage {
-        id: MessageId(row.get(0)?),
-        from,
-        from_name: from_name.into(),
-        content,
-        timestamp: row.get(5)?,
-    })))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::rooms::{Content, RoomMessage};
+    use crate::storage::database::Schema;
 
     const KEPT_MAX: u64 = 10;
 
