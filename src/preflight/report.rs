@@ -1,0 +1,120 @@
+//! What the checks found: for people in columns, for the log in one line.
+
+use std::fmt;
+
+use super::capacity::Capacity;
+
+/// The check of the certificate, of which the server warns by itself whenever it reads it.
+pub(super) const CERTIFICATE_CHECK: &str = "tls";
+
+/// What the checks found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub(super) findings: Vec<Finding>,
+    pub(super) capacity: Option<Capacity>,
+}
+
+impl Report {
+    /// The findings, in the order of the checks.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// How many connections there is room for; `None` when a finding is fatal.
+    #[must_use]
+    pub fn capacity(&self) -> Option<Capacity> {
+        let is_fatal = self.findings.iter().any(|finding| finding.outcome == Outcome::Fatal);
+        self.capacity.filter(|_| !is_fatal)
+    }
+
+    /// What was raised, is lacking or is fatal, in one line for the log; `None` when all is well.
+    #[must_use]
+    pub fn summary(&self) -> Option<String> {
+        let remarks: Vec<String> = self
+            .findings
+            .iter()
+            // The server warns of its certificate itself, whenever it reads it.
+            .filter(|finding| finding.outcome != Outcome::Ok && finding.check != CERTIFICATE_CHECK)
+            .map(|finding| format!("{} ({}): {}", finding.check, finding.outcome, finding.detail))
+            .collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
+    }
+}
+
+impl fmt::Display for Report {
+    /// One line for each finding, in columns.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(f, "{:<8} {:<12} {}", finding.outcome.as_str(), finding.check, finding.detail)?;
+        }
+        Ok(())
+    }
+}
+
+/// What one check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The name of the check.
+    pub check: &'static str,
+    /// How it went.
+    pub outcome: Outcome,
+    /// What was seen; unless all is well, also what to change.
+    pub detail: String,
+}
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing to do.
+    Ok,
+    /// It was not, and the process has changed it for itself.
+    Raised,
+    /// The server runs, but worse than it could.
+    Lacking,
+    /// The server cannot run.
+    Fatal,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Raised => "raised",
+            Self::Lacking => "lacking",
+            Self::Fatal => "fatal",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A finding of this check.
+pub(super) fn finding(check: &'static str, outcome: Outcome, detail: impl Into<String>) -> Finding {
+    Finding { check, outcome, detail: detail.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_aligned_and_its_summary_leaves_out_what_is_well() {
+        let mut report = Report {
+            findings: vec![
+                finding("io_uring", Outcome::Ok, "fine"),
+                finding("descriptors", Outcome::Raised, "from 1 to 2"),
+            ],
+            capacity: Some(Capacity { max_clients: 1, pending_max: 1 }),
+        };
+        assert_eq!(report.to_string(), "ok       io_uring     fine\nraised   descriptors  from 1 to 2\n");
+        assert_eq!(report.summary().unwrap(), "descriptors (raised): from 1 to 2");
+        assert!(report.capacity().is_some());
+        report.findings.push(finding("cores", Outcome::Fatal, "none"));
+        assert!(report.capacity().is_none());
+    }
+}
