@@ -1,0 +1,183 @@
+//! One connection, from being accepted to being answered or handed over.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use uproar_protocol::head::{ParseSchedule, parse_within};
+use uproar_protocol::response::{Response, StatusCode};
+use uproar_protocol::tls;
+
+use super::answer::{about_origin, refuse_address, report, respond};
+use super::connection::{FIRST_READ_BYTES, PendingConnection, ReadFailure};
+use super::hand_over::HandOver;
+use super::intake::IntakeWatch;
+use super::operator_log::log_refused_origin;
+use super::route::{ORIGIN_QUESTION, Policy, Route, route};
+use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
+use super::upgrade::Upgrades;
+use crate::metrics::{HandshakeKind, TlsFailure};
+
+/// The content type of Prometheus' text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How long one turn of a shard may take until the server is not ready for more clients. The longest that clients can
+/// cause take some 10 ms.
+const READY_TURN_MAX: Duration = Duration::from_secs(2);
+
+/// How long one turn of a shard may take until the server is better started again: no machine is so slow, so the shard
+/// will not come back.
+const HEALTHY_TURN_MAX: Duration = Duration::from_secs(30);
+
+/// The answer when a shard takes longer.
+const STALLED: &str = "shard stalled";
+
+/// Serves the requests of an acceptor's connections.
+pub(super) struct Requests {
+    services: Rc<dyn HandshakeServices>,
+    intake: IntakeWatch,
+    limits: HandshakeLimits,
+    upgrades: Upgrades,
+}
+
+impl Requests {
+    pub(super) fn new(
+        services: Rc<dyn HandshakeServices>,
+        hand_over: HandOver,
+        intake: IntakeWatch,
+        limits: HandshakeLimits,
+    ) -> Self {
+        let upgrades = Upgrades::new(Rc::clone(&services), hand_over, intake.clone());
+        Self { services, intake, limits, upgrades }
+    }
+
+    /// Waits until fewer upgrades wait for a shard to have room.
+    pub(super) async fn fewer_waiting_than(&self, count: usize) {
+        self.upgrades.fewer_waiting_than(count).await;
+    }
+
+    /// One connection, from being accepted to being answered or handed over.
+    pub(super) async fn serve(&self, mut connection: PendingConnection, peer: SocketAddr) {
+        let deadline = Instant::now() + self.limits.timeout;
+        let mut received = Vec::with_capacity(FIRST_READ_BYTES);
+        if let Some(config) = self.services.tls() {
+            match connection.secure(&config, &mut received, deadline).await {
+                Ok(true) => self.services.note(HandshakeEvent::Secured(HandshakeKind::Resumed)),
+                Ok(false) => self.services.note(HandshakeEvent::Secured(HandshakeKind::Full)),
+                Err(failure) => return self.refuse_tls(connection, peer, failure).await,
+            }
+        }
+        let mut schedule = ParseSchedule::default();
+        loop {
+            let is_due = schedule.is_due(&received, self.limits.head_bytes_max);
+            match if is_due { parse_within(&received, self.limits.head_bytes_max) } else { Ok(None) } {
+                Ok(Some(head)) => {
+                    let policy = Policy {
+                        origins: self.services.origins(),
+                        draining: self.intake.is_draining(),
+                        requires_sign_in: self.services.requires_sign_in(),
+                    };
+                    let response = match route(&head, policy) {
+                        Route::Upgrade { endpoint, response } => {
+                            let head_bytes = head.bytes;
+                            let behind = Bytes::from(received).slice(head_bytes..);
+                            return self.upgrades.admit(connection, peer, endpoint, response, behind).await;
+                        }
+                        Route::Page { origin } => {
+                            let page = self.services.page(head.authority().map(|authority| authority.text));
+                            match origin {
+                                None => page,
+                                Some(origin) => page.with_field(ORIGIN_QUESTION, about_origin(origin)),
+                            }
+                        }
+                        Route::Metrics => {
+                            Response::new(StatusCode::OK, METRICS_TYPE, self.services.metrics_text().into())
+                        }
+                        Route::Health => {
+                            let problem = self.health_problem();
+                            return report(connection, problem, "ok", head.wants_body()).await;
+                        }
+                        Route::Readiness => {
+                            let problem = self.readiness_problem();
+                            return report(connection, problem, "ready", head.wants_body()).await;
+                        }
+                        Route::Respond(response) => response,
+                        Route::OriginRefused(response, refusal) => {
+                            log_refused_origin(&head, refusal);
+                            response
+                        }
+                        Route::SignInRequired(response) => {
+                            // Too many upgrades come ahead of what one may not do with them.
+                            if let Err(refusal) = self.services.addresses().upgrade(peer.ip()) {
+                                return refuse_address(&*self.services, connection, peer.ip(), refusal).await;
+                            }
+                            self.services.note(HandshakeEvent::SignInRequired);
+                            return connection.finish(response.encode(true, SystemTime::now())).await;
+                        }
+                    };
+                    return self.respond(connection, &response, head.wants_body()).await;
+                }
+                Ok(None) => {}
+                Err(error) => return self.respond(connection, &error.into(), true).await,
+            }
+            let received_before = received.len();
+            match connection.read(&mut received, self.limits.head_bytes_max, deadline).await {
+                Err(ReadFailure::Expired) => {
+                    let response = Response::of_status(StatusCode::REQUEST_TIMEOUT);
+                    return self.respond(connection, &response, true).await;
+                }
+                Err(ReadFailure::Lost) => return,
+                Err(failure) => return self.refuse_tls(connection, peer, failure).await,
+                Ok(()) if received.len() > received_before => {}
+                // The peer ended its side: between requests it just leaves, within one it gets told.
+                Ok(()) if received.is_empty() => return connection.leave().await,
+                Ok(()) => {
+                    let response = Response::bad_request("Incomplete request");
+                    return self.respond(connection, &response, true).await;
+                }
+            }
+        }
+    }
+
+    /// Ends a connection that got no further than TLS.
+    async fn refuse_tls(&self, connection: PendingConnection, peer: SocketAddr, failure: ReadFailure) {
+        let reason = match &failure {
+            ReadFailure::Expired => TlsFailure::Timeout,
+            ReadFailure::Lost | ReadFailure::Tls(tls::Error::Truncated) => TlsFailure::Ended,
+            ReadFailure::NotTls => TlsFailure::NotTls,
+            ReadFailure::Tls(tls::Error::Alert(_)) => TlsFailure::Alert,
+            ReadFailure::Tls(_) => TlsFailure::Violation,
+        };
+        self.services.note(HandshakeEvent::TlsFailed(reason));
+        match failure {
+            ReadFailure::NotTls => {
+                let hint = "This port speaks TLS: use https:// or wss://";
+                self.respond(connection, &Response::bad_request(hint), true).await;
+            }
+            ReadFailure::Tls(error) => {
+                tracing::debug!(%peer, "a client {error}");
+                connection.see_off().await;
+            }
+            ReadFailure::Expired | ReadFailure::Lost => {}
+        }
+    }
+
+    /// Why the server is better started again.
+    fn health_problem(&self) -> Option<&'static str> {
+        (self.services.longest_turn() >= HEALTHY_TURN_MAX).then_some(STALLED)
+    }
+
+    /// Why the server is not to be sent clients.
+    fn readiness_problem(&self) -> Option<&'static str> {
+        if self.services.has_storage_failed() {
+            return Some("storage failed");
+        }
+        (self.services.longest_turn() >= READY_TURN_MAX).then_some(STALLED)
+    }
+
+    async fn respond(&self, connection: PendingConnection, response: &Response, with_body: bool) {
+        respond(&*self.services, connection, response, with_body).await;
+    }
+}
