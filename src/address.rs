@@ -77,7 +77,7 @@ fn canonical(range: IpNet) -> IpNet {
 
 /// The limits of one address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct AddressLimits {
     /// The most WebSocket connections; 0 for any number.
     pub clients_max: usize,
     /// The most upgrades in a second; 0 for any number.
@@ -99,8 +99,8 @@ pub enum AddressRefusal {
 
 /// The counts of all addresses. Cloning it gives another handle to the same counts.
 #[derive(Clone, Debug)]
-pub struct AddressLimits {
-    limits: Arc<Limits>,
+pub struct AddressLimiter {
+    limits: Arc<AddressLimits>,
     counts: Arc<Mutex<Counts>>,
     started: Instant,
 }
@@ -123,17 +123,17 @@ struct Count {
     upgrades: Option<usize>,
 }
 
-impl AddressLimits {
+impl AddressLimiter {
     /// No connections, with these limits for each address.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: AddressLimits) -> Self {
         Self { limits: Arc::new(limits), counts: Arc::default(), started: Instant::now() }
     }
 
     /// The network by which an address is counted; `None` for one without limits.
     #[must_use]
     pub fn counted(&self, address: IpAddr) -> Option<IpAddr> {
-        let Limits { clients_max, upgrades_max, handshakes_max, unlimited } = &*self.limits;
+        let AddressLimits { clients_max, upgrades_max, handshakes_max, unlimited } = &*self.limits;
         let has_limits = *clients_max > 0 || *upgrades_max > 0 || *handshakes_max > 0;
         (has_limits && !unlimited.iter().any(|range| range.contains(address))).then(|| network(address))
     }
@@ -173,7 +173,12 @@ impl AddressLimits {
 }
 
 impl Counts {
-    fn upgrade(&mut self, network: IpAddr, limits: &Limits, now_ms: u64) -> Result<(), AddressRefusal> {
+    fn upgrade(
+        &mut self,
+        network: IpAddr,
+        limits: &AddressLimits,
+        now_ms: u64,
+    ) -> Result<(), AddressRefusal> {
         let count = self.addresses.get(&network);
         if limits.clients_max > 0 && count.is_some_and(|count| count.clients >= limits.clients_max) {
             return Err(AddressRefusal::Clients);
@@ -263,9 +268,9 @@ mod tests {
         text.parse().expect(text)
     }
 
-    fn limits(clients_max: usize, upgrades_max: usize, handshakes_max: usize) -> AddressLimits {
+    fn limits(clients_max: usize, upgrades_max: usize, handshakes_max: usize) -> AddressLimiter {
         let unlimited = AddressRange::LOOPBACK.to_vec();
-        AddressLimits::new(Limits { clients_max, upgrades_max, handshakes_max, unlimited })
+        AddressLimiter::new(AddressLimits { clients_max, upgrades_max, handshakes_max, unlimited })
     }
 
     #[test]

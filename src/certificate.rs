@@ -39,7 +39,7 @@ pub struct CertificateFiles {
 }
 
 /// A certificate that can be used.
-pub struct Loaded {
+pub struct LoadedCertificate {
     /// What connections need.
     pub config: Arc<ServerConfig>,
     /// When it is valid, if that can be told.
@@ -59,10 +59,10 @@ impl CertificateFiles {
     /// # Errors
     ///
     /// A [`CertificateError`], which names the flag and says what to do.
-    pub fn load(&self) -> Result<Loaded, CertificateError> {
+    pub fn load(&self) -> Result<LoadedCertificate, CertificateError> {
         let config = config::server(&self.certificates, &self.key).map_err(|error| self.explain(error))?;
         let validity = config::validity(&self.certificates).map_err(|error| self.explain(error))?;
-        Ok(Loaded { config, validity })
+        Ok(LoadedCertificate { config, validity })
     }
 
     fn explain(&self, source: ConfigError) -> CertificateError {
@@ -90,7 +90,7 @@ impl CertificateFiles {
     }
 }
 
-impl Loaded {
+impl LoadedCertificate {
     /// Until when it is valid, as one would write it.
     #[must_use]
     pub fn valid_until(&self) -> Option<String> {

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use uproar::cli::{self, Command, Refused};
+use uproar::cli::{self, CliError, Command};
 use uproar::config::LogFormat;
 use uproar::logging::Log;
-use uproar::memory::{self, MemoryKeeper};
+use uproar::memory::{self, MemoryTrimmer};
 use uproar::preflight;
 use uproar::{accounts, server};
 
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     memory::configure_allocator();
     let invocation = match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(invocation) => invocation,
-        Err(Refused { error, log_format }) => {
+        Err(CliError { error, log_format }) => {
             match log_format {
                 LogFormat::Json if !error.is_request() => match Log::start(log_format) {
                     Ok(log) => log.refuse(&error.text()),
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     if let Some(summary) = report.summary() {
         tracing::info!("{summary}");
     }
-    let _memory = match MemoryKeeper::start() {
+    let _memory = match MemoryTrimmer::start() {
         Ok(keeper) => Some(keeper),
         Err(error) => {
             tracing::warn!(%error, "memory of a burst will not be given back");

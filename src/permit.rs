@@ -9,12 +9,12 @@ use crate::address::AddressPermit;
 
 /// The places that all shards share. Cloning it gives another handle to the same places.
 #[derive(Clone, Debug)]
-pub struct ClientPlaces {
+pub struct ClientPermits {
     free: Arc<Semaphore>,
     clients_max: usize,
 }
 
-impl ClientPlaces {
+impl ClientPermits {
     /// This many places, all of them free.
     ///
     /// # Panics
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_when_its_permit_is_dropped() {
-        let places = ClientPlaces::new(2);
+        let places = ClientPermits::new(2);
         let first = places.acquire().expect("two places");
         let _second = places.acquire().expect("one place");
         assert!(places.acquire().is_none());
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_client_counts_for_its_shard_until_its_permit_is_dropped() {
-        let (places, load) = (ClientPlaces::new(2), ShardLoad::default());
+        let (places, load) = (ClientPermits::new(2), ShardLoad::default());
         let [first, second] = [(); 2].map(|()| places.acquire().expect("a place").counted_on(load.enter()));
         assert_eq!(load.connections(), 2);
         drop(first);
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn threads_never_take_more_places_than_there_are() {
-        let places = ClientPlaces::new(100);
+        let places = ClientPermits::new(100);
         let permits: Vec<ClientPermit> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|_| scope.spawn(|| (0..50).filter_map(|_| places.acquire()).collect::<Vec<_>>()))

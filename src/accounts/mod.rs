@@ -4,9 +4,9 @@
 //! sign-in reads the file, so a change counts from the next one on. Names are the caller's business; here
 //! they are compared byte by byte.
 
-mod attempts;
+mod attempts_in_flight;
 mod command;
-mod in_flight;
+mod failed_attempts;
 mod password;
 mod store;
 mod verifier;
@@ -15,4 +15,4 @@ pub use command::{CommandError, UserCommand, run};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
 pub use store::{Account, AccountError, Accounts};
 pub(crate) use verifier::log_denial;
-pub use verifier::{Attempt, Credentials, Verdict, Verifier};
+pub use verifier::{Attempt, Credentials, SignInResult, Verifier};

@@ -18,8 +18,8 @@ use std::{fmt, io};
 use crate::log_limit::LogLimit;
 use tracing::{error, info, warn};
 
-use super::attempts::Attempts;
-use super::in_flight::{AttemptPlace, InFlight};
+use super::attempts_in_flight::{AttemptPermit, AttemptsInFlight};
+use super::failed_attempts::FailedAttempts;
 use super::{Accounts, Password};
 use crate::log_text::shown;
 
@@ -48,7 +48,7 @@ impl fmt::Debug for Credentials {
 /// Somebody wants to sign in.
 #[derive(Debug)]
 pub struct Attempt<T> {
-    /// Comes back with the verdict.
+    /// Comes back with the result.
     pub ticket: T,
     /// From where.
     pub address: IpAddr,
@@ -58,7 +58,7 @@ pub struct Attempt<T> {
 
 /// What became of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SignInResult {
     /// It is somebody with an account.
     Granted {
         /// The account's name.
@@ -75,8 +75,8 @@ pub enum Verdict {
 /// The way to the thread. It ends when the last handle is dropped.
 #[derive(Debug)]
 pub struct Verifier<T> {
-    queue: SyncSender<(Attempt<T>, AttemptPlace)>,
-    in_flight: InFlight,
+    queue: SyncSender<(Attempt<T>, AttemptPermit)>,
+    in_flight: AttemptsInFlight,
 }
 
 impl<T> Clone for Verifier<T> {
@@ -86,7 +86,7 @@ impl<T> Clone for Verifier<T> {
 }
 
 impl<T: Send + 'static> Verifier<T> {
-    /// Starts the thread. `answer` is called on it with each verdict; while it blocks, others wait. When it
+    /// Starts the thread. `answer` is called on it with each result; while it blocks, others wait. When it
     /// breaks, nobody listens any more, and the thread ends.
     ///
     /// # Errors
@@ -94,22 +94,22 @@ impl<T: Send + 'static> Verifier<T> {
     /// When there is no room for a thread, or no password can be hashed.
     pub fn start(
         accounts: Accounts,
-        answer: impl FnMut(T, Verdict) -> ControlFlow<()> + Send + 'static,
+        answer: impl FnMut(T, SignInResult) -> ControlFlow<()> + Send + 'static,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let nobodys_hash = Password::new("nobody's".to_owned()).hash().map_err(io::Error::other)?;
-        let mut judge = Judge { accounts, attempts: Attempts::default(), nobodys_hash };
+        let mut checker = PasswordChecker { accounts, attempts: FailedAttempts::default(), nobodys_hash };
         let started = Instant::now();
-        let judge = move |attempt: &Attempt<T>| {
-            judge.judge(attempt.address, &attempt.credentials, started.elapsed().as_millis() as u64)
+        let check = move |attempt: &Attempt<T>| {
+            checker.check(attempt.address, &attempt.credentials, started.elapsed().as_millis() as u64)
         };
         let (queue, attempts) = sync_channel(QUEUE_ATTEMPTS_MAX);
         let thread = thread::Builder::new().name("verifier".to_owned());
-        let thread = thread.spawn(move || run(&attempts, judge, answer))?;
-        Ok((Self { queue, in_flight: InFlight::default() }, thread))
+        let thread = thread.spawn(move || run(&attempts, check, answer))?;
+        Ok((Self { queue, in_flight: AttemptsInFlight::default() }, thread))
     }
 
-    /// Hands an attempt over; its verdict follows. False when too many wait already, be it of everybody or of
-    /// this address, or the thread has ended: then no verdict follows.
+    /// Hands an attempt over; its result follows. False when too many wait already, be it of everybody or of
+    /// this address, or the thread has ended: then no result follows.
     #[must_use]
     pub fn submit(&self, attempt: Attempt<T>) -> bool {
         let Some(place) = self.in_flight.begin(attempt.address) else { return false };
@@ -122,9 +122,9 @@ impl<T: Send + 'static> Verifier<T> {
 
 /// What the thread does.
 fn run<T>(
-    queue: &Receiver<(Attempt<T>, AttemptPlace)>,
-    mut judge: impl FnMut(&Attempt<T>) -> Verdict,
-    mut answer: impl FnMut(T, Verdict) -> ControlFlow<()>,
+    queue: &Receiver<(Attempt<T>, AttemptPermit)>,
+    mut check: impl FnMut(&Attempt<T>) -> SignInResult,
+    mut answer: impl FnMut(T, SignInResult) -> ControlFlow<()>,
 ) {
     // Of all threads, Linux takes this one alone to be meant (setpriority(2), "C library/kernel
     // differences"). Without it passwords are verified all the same.
@@ -134,15 +134,15 @@ fn run<T>(
     while let Ok((attempt, place)) = queue.recv() {
         // A mistake of ours must not leave everybody without an answer who waits for one. What a judge has
         // is as good as before: it changes its counts last.
-        let verdict = catch_unwind(AssertUnwindSafe(|| judge(&attempt))).unwrap_or_else(|_| {
+        let result = catch_unwind(AssertUnwindSafe(|| check(&attempt))).unwrap_or_else(|_| {
             error!(
                 "Bug: the verifier of passwords has panicked over an attempt, which is refused; report it"
             );
-            Verdict::Unavailable
+            SignInResult::Unavailable
         });
-        // Whoever has its verdict may try again.
+        // A client that has its result may try again.
         drop(place);
-        if answer(attempt.ticket, verdict).is_break() {
+        if answer(attempt.ticket, result).is_break() {
             return;
         }
     }
@@ -156,23 +156,23 @@ pub(crate) fn log_denial(username: &str, address: IpAddr, reason: &'static str) 
     }
 }
 
-/// Attempts that nobody could judge.
+/// Attempts that nobody could check.
 static UNREADABLE: LogLimit = LogLimit::new();
 
 /// What the thread has.
-struct Judge {
+struct PasswordChecker {
     accounts: Accounts,
-    attempts: Attempts,
+    attempts: FailedAttempts,
     /// What a password is compared with when nobody has the name.
     nobodys_hash: String,
 }
 
-impl Judge {
-    fn judge(&mut self, address: IpAddr, credentials: &Credentials, now_ms: u64) -> Verdict {
+impl PasswordChecker {
+    fn check(&mut self, address: IpAddr, credentials: &Credentials, now_ms: u64) -> SignInResult {
         let username = &credentials.username;
         if !self.attempts.allow(address, now_ms) {
             log_denial(username, address, "too many wrong attempts");
-            return Verdict::Denied;
+            return SignInResult::Denied;
         }
         let account = match self.accounts.find(username) {
             Ok(account) => account,
@@ -180,14 +180,14 @@ impl Judge {
                 if let Some(left_out) = UNREADABLE.allow() {
                     error!(left_out, "nobody can sign in: {error}");
                 }
-                return Verdict::Unavailable;
+                return SignInResult::Unavailable;
             }
         };
         let hash = account.as_ref().map_or(&self.nobodys_hash, |account| &account.password_hash);
         let is_behind = credentials.password.is_behind(hash);
         match account {
             Some(account) if is_behind == Some(true) => {
-                Verdict::Granted { name: account.name.into(), is_admin: account.is_admin }
+                SignInResult::Granted { name: account.name.into(), is_admin: account.is_admin }
             }
             Some(account) if is_behind.is_none() => {
                 let name = account.name;
@@ -197,13 +197,13 @@ impl Judge {
                         "the password of {name:?} is not readable; set it with uproar user passwd"
                     );
                 }
-                Verdict::Unavailable
+                SignInResult::Unavailable
             }
             account => {
                 self.attempts.note_failure(address, now_ms);
                 let reason = if account.is_some() { "wrong password" } else { "unknown account" };
                 log_denial(username, address, reason);
-                Verdict::Denied
+                SignInResult::Denied
             }
         }
     }
@@ -214,8 +214,8 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use super::super::in_flight::IN_FLIGHT_MAX;
-    use super::super::{Account, attempts};
+    use super::super::attempts_in_flight::IN_FLIGHT_MAX;
+    use super::super::{Account, failed_attempts};
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -224,13 +224,13 @@ mod tests {
         Credentials { username: username.to_owned(), password: Password::new(password.to_owned()) }
     }
 
-    fn judge(directory: &tempfile::TempDir) -> Judge {
+    fn checker(directory: &tempfile::TempDir) -> PasswordChecker {
         let accounts = Accounts::open(directory.path()).unwrap();
         let password_hash = Password::new("secret".to_owned()).hash().unwrap();
         accounts.add(&Account { name: "Ann".into(), password_hash, is_admin: true }).unwrap();
-        Judge {
+        PasswordChecker {
             accounts,
-            attempts: Attempts::default(),
+            attempts: FailedAttempts::default(),
             nobodys_hash: Password::new("nobody's".to_owned()).hash().unwrap(),
         }
     }
@@ -238,63 +238,66 @@ mod tests {
     #[test]
     fn the_right_pair_alone_is_granted() {
         let directory = tempfile::tempdir().unwrap();
-        let mut judge = judge(&directory);
-        let granted = Verdict::Granted { name: "Ann".into(), is_admin: true };
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), granted);
+        let mut checker = checker(&directory);
+        let granted = SignInResult::Granted { name: "Ann".into(), is_admin: true };
+        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), granted);
         for (username, password) in [("Ann", "Secret"), ("ann", "secret"), ("Ben", "nobody's"), ("", "")] {
-            assert_eq!(judge.judge(HERE, &credentials(username, password), 0), Verdict::Denied);
+            assert_eq!(checker.check(HERE, &credentials(username, password), 0), SignInResult::Denied);
         }
     }
 
     #[test]
     fn a_change_counts_from_the_next_attempt_on() {
         let directory = tempfile::tempdir().unwrap();
-        let mut judge = judge(&directory);
+        let mut checker = checker(&directory);
         let beside = Accounts::open(directory.path()).unwrap();
         beside.set_password_hash("Ann", &Password::new("new".to_owned()).hash().unwrap()).unwrap();
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Denied);
-        assert!(matches!(judge.judge(HERE, &credentials("Ann", "new"), 0), Verdict::Granted { .. }));
+        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Denied);
+        assert!(matches!(checker.check(HERE, &credentials("Ann", "new"), 0), SignInResult::Granted { .. }));
         beside.remove("Ann").unwrap();
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "new"), 0), Verdict::Denied);
+        assert_eq!(checker.check(HERE, &credentials("Ann", "new"), 0), SignInResult::Denied);
     }
 
     #[test]
     fn who_was_wrong_too_often_is_not_listened_to_for_a_while() {
         let directory = tempfile::tempdir().unwrap();
-        let mut judge = judge(&directory);
-        for _ in 0..attempts::FAILURES_MAX {
-            assert!(matches!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Granted { .. }));
-            assert_eq!(judge.judge(HERE, &credentials("Ann", "guess"), 0), Verdict::Denied);
+        let mut checker = checker(&directory);
+        for _ in 0..failed_attempts::FAILURES_MAX {
+            assert!(matches!(
+                checker.check(HERE, &credentials("Ann", "secret"), 0),
+                SignInResult::Granted { .. }
+            ));
+            assert_eq!(checker.check(HERE, &credentials("Ann", "guess"), 0), SignInResult::Denied);
         }
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Denied);
+        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Denied);
         let elsewhere = IpAddr::from([192, 0, 2, 1]);
         let right = credentials("Ann", "secret");
-        assert!(matches!(judge.judge(elsewhere, &right, 0), Verdict::Granted { .. }));
-        let later_ms = attempts::FORGIVEN_AFTER_MS;
-        assert!(matches!(judge.judge(HERE, &right, later_ms), Verdict::Granted { .. }));
+        assert!(matches!(checker.check(elsewhere, &right, 0), SignInResult::Granted { .. }));
+        let later_ms = failed_attempts::FORGIVEN_AFTER_MS;
+        assert!(matches!(checker.check(HERE, &right, later_ms), SignInResult::Granted { .. }));
     }
 
     #[test]
     fn accounts_that_cannot_be_read_are_nobodys_fault() {
         let directory = tempfile::tempdir().unwrap();
-        let mut judge = judge(&directory);
-        judge.accounts.set_password_hash("Ann", "no hash").unwrap();
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Unavailable);
+        let mut checker = checker(&directory);
+        checker.accounts.set_password_hash("Ann", "no hash").unwrap();
+        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Unavailable);
         let beside = rusqlite::Connection::open(directory.path().join("accounts.db")).unwrap();
         beside.execute_batch("DROP TABLE accounts").unwrap();
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Unavailable);
+        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Unavailable);
     }
 
     #[test]
     fn a_full_queue_says_so_and_the_rest_is_answered_in_order() {
         let directory = tempfile::tempdir().unwrap();
-        let Judge { accounts, .. } = judge(&directory);
+        let PasswordChecker { accounts, .. } = checker(&directory);
         let (answer, answers) = mpsc::channel();
         let (hold, held) = mpsc::channel::<()>();
-        let (verifier, thread) = Verifier::start(accounts, move |ticket, verdict| {
+        let (verifier, thread) = Verifier::start(accounts, move |ticket, result| {
             // The first answer waits until the queue is full behind it.
             let _ = held.recv();
-            answer.send((ticket, verdict)).unwrap();
+            answer.send((ticket, result)).unwrap();
             ControlFlow::Continue(())
         })
         .unwrap();
@@ -309,8 +312,8 @@ mod tests {
         assert!((QUEUE_ATTEMPTS_MAX..=QUEUE_ATTEMPTS_MAX + 1).contains(&taken), "{taken}");
         drop(hold);
         for ticket in 0..taken {
-            let verdict = answers.recv_timeout(Duration::from_secs(60)).unwrap();
-            assert_eq!(verdict, (ticket, Verdict::Denied));
+            let result = answers.recv_timeout(Duration::from_secs(60)).unwrap();
+            assert_eq!(result, (ticket, SignInResult::Denied));
         }
         drop(verifier);
         thread.join().unwrap();
@@ -319,7 +322,7 @@ mod tests {
     #[test]
     fn one_address_leaves_room_for_the_others() {
         let directory = tempfile::tempdir().unwrap();
-        let Judge { accounts, .. } = judge(&directory);
+        let PasswordChecker { accounts, .. } = checker(&directory);
         let (hold, held) = mpsc::channel::<()>();
         let (answer, answers) = mpsc::channel();
         let (verifier, thread) = Verifier::start(accounts, move |ticket, _| {
@@ -346,28 +349,28 @@ mod tests {
     #[test]
     fn a_panic_is_answered_and_the_next_attempt_is_judged() {
         let (queue, attempts) = sync_channel(2);
-        let in_flight = InFlight::default();
+        let in_flight = AttemptsInFlight::default();
         for username in ["panic", "Ben"] {
             let attempt = Attempt { ticket: username, address: HERE, credentials: credentials(username, "") };
             queue.send((attempt, in_flight.begin(HERE).unwrap())).unwrap();
         }
         drop(queue);
-        let judge = |attempt: &Attempt<&str>| {
+        let check = |attempt: &Attempt<&str>| {
             assert_eq!(attempt.ticket, "Ben");
-            Verdict::Denied
+            SignInResult::Denied
         };
         let mut answers = Vec::new();
-        run(&attempts, judge, |ticket, verdict| {
-            answers.push((ticket, verdict));
+        run(&attempts, check, |ticket, result| {
+            answers.push((ticket, result));
             ControlFlow::Continue(())
         });
-        assert_eq!(answers, [("panic", Verdict::Unavailable), ("Ben", Verdict::Denied)]);
+        assert_eq!(answers, [("panic", SignInResult::Unavailable), ("Ben", SignInResult::Denied)]);
     }
 
     #[test]
     fn the_thread_ends_when_nobody_listens() {
         let directory = tempfile::tempdir().unwrap();
-        let Judge { accounts, .. } = judge(&directory);
+        let PasswordChecker { accounts, .. } = checker(&directory);
         let (verifier, thread) = Verifier::start(accounts, |(), _| ControlFlow::Break(())).unwrap();
         let credentials = credentials("Ben", "guess");
         assert!(verifier.submit(Attempt { ticket: (), address: HERE, credentials: credentials.clone() }));

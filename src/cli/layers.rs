@@ -11,7 +11,7 @@ use clap::{ArgMatches, CommandFactory};
 
 use super::error::UsageError;
 use super::flags::Flags;
-use crate::config::Refusal;
+use crate::config::ConfigError;
 
 /// Where a value was written.
 #[derive(Clone, Debug)]
@@ -23,12 +23,12 @@ enum Source {
 
 /// A value as it was written, and where.
 #[derive(Clone, Debug)]
-struct Setting {
+struct GivenSetting {
     value: String,
     source: Source,
 }
 
-impl Setting {
+impl GivenSetting {
     /// The setting's name as its writer knows it.
     fn place(&self, key: &str) -> String {
         match &self.source {
@@ -44,9 +44,9 @@ impl Setting {
 }
 
 /// What was set, by key; what takes precedence is added first.
-pub(super) struct Settings(BTreeMap<String, Setting>);
+pub(super) struct GivenSettings(BTreeMap<String, GivenSetting>);
 
-impl Settings {
+impl GivenSettings {
     /// What the command line sets.
     pub(super) fn given(matches: &ArgMatches) -> Self {
         let written = |id: &str| {
@@ -57,7 +57,7 @@ impl Settings {
             .get_arguments()
             .filter(|flag| matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine))
             .filter_map(|flag| Some((flag.get_long()?.to_owned(), written(flag.get_id().as_str()))))
-            .map(|(key, value)| (key, Setting { value, source: Source::Flag }))
+            .map(|(key, value)| (key, GivenSetting { value, source: Source::Flag }))
             .collect();
         Self(flags)
     }
@@ -72,7 +72,7 @@ impl Settings {
         for key in known {
             let Some(value) = environment.get(&key) else { continue };
             let setting =
-                Setting { value: value.to_string_lossy().into_owned(), source: Source::Environment };
+                GivenSetting { value: value.to_string_lossy().into_owned(), source: Source::Environment };
             if value.to_str().is_none() {
                 return Err(setting.refused(&key, "allowed is UTF-8"));
             }
@@ -107,9 +107,9 @@ impl Settings {
             }
             let source = Source::File(path.clone());
             match written(&value) {
-                Some(value) => layer.insert(key, Setting { value, source }),
+                Some(value) => layer.insert(key, GivenSetting { value, source }),
                 None => {
-                    return Err(Setting { value: value.to_string(), source }.refused(
+                    return Err(GivenSetting { value: value.to_string(), source }.refused(
                         &key,
                         "allowed is a string, a whole number, or a list of them without commas inside",
                     ));
@@ -120,7 +120,7 @@ impl Settings {
     }
 
     /// Adds the settings of one place where nothing has set them before.
-    fn add(&mut self, layer: BTreeMap<String, Setting>) -> Result<(), UsageError> {
+    fn add(&mut self, layer: BTreeMap<String, GivenSetting>) -> Result<(), UsageError> {
         // Two ways to say one thing: a count of shards set here must not meet cores set elsewhere.
         if let (Some(cores), Some(shards)) = (layer.get("cores"), layer.get("shards")) {
             return Err(UsageError::Conflict(cores.place("cores"), shards.place("shards")));
@@ -154,8 +154,8 @@ impl Settings {
 
     /// The validation's refusal, with the place where the value was written. A default was written nowhere: then
     /// the setting is to blame that does not go with it.
-    pub(super) fn blame(&self, refusal: Refusal) -> UsageError {
-        let Refusal { key, value, allowed, other } = refusal;
+    pub(super) fn blame(&self, refusal: ConfigError) -> UsageError {
+        let ConfigError { key, value, allowed, other } = refusal;
         match other {
             Some(other) if !self.0.contains_key(key) => {
                 let reason = format!("allowed is {}; or set --{key}, too", other.allowed);
@@ -221,7 +221,7 @@ impl Environment {
     }
 }
 
-fn argument(key: &str, setting: &Setting) -> OsString {
+fn argument(key: &str, setting: &GivenSetting) -> OsString {
     format!("--{key}={}", setting.value).into()
 }
 

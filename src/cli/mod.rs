@@ -21,7 +21,7 @@ use crate::config::{Config, LogFormat};
 pub use command::Command;
 pub use error::UsageError;
 use flags::Flags;
-use layers::{Environment, Settings};
+use layers::{Environment, GivenSettings};
 
 /// What the process was asked to do.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct Invocation {
 /// Why there is no [`Invocation`], and in which form to say it.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
-pub struct Refused {
+pub struct CliError {
     /// What is wrong.
     #[source]
     pub error: UsageError,
@@ -55,7 +55,7 @@ pub struct Refused {
 pub fn parse(
     args: impl IntoIterator<Item = impl Into<OsString>>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Invocation, Refused> {
+) -> Result<Invocation, CliError> {
     let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     if args.is_empty() {
         args.push("uproar".into());
@@ -67,7 +67,7 @@ pub fn parse(
     } else {
         parse_server(args, &environment, &mut log_format)
     };
-    invocation.map_err(|error| Refused { error, log_format })
+    invocation.map_err(|error| CliError { error, log_format })
 }
 
 /// What the log is to look like according to the command line and the environment, whatever else is wrong with
@@ -107,9 +107,9 @@ fn parse_server(
 }
 
 /// Reads the flags, and what stands in other places.
-fn read(mut args: Vec<OsString>, environment: &Environment) -> Result<(Flags, Settings), UsageError> {
+fn read(mut args: Vec<OsString>, environment: &Environment) -> Result<(Flags, GivenSettings), UsageError> {
     let given = Flags::command().try_get_matches_from(&args)?;
-    let mut settings = Settings::given(&given);
+    let mut settings = GivenSettings::given(&given);
     settings.add_environment(environment)?;
     settings.add_file()?;
     // Before the command line's own arguments, since those may end with `--`.
@@ -118,7 +118,7 @@ fn read(mut args: Vec<OsString>, environment: &Environment) -> Result<(Flags, Se
     Ok((flags, settings))
 }
 
-fn validated(flags: Flags, settings: &Settings, listen: SocketAddr) -> Result<Config, UsageError> {
+fn validated(flags: Flags, settings: &GivenSettings, listen: SocketAddr) -> Result<Config, UsageError> {
     let config = flags.into_config(listen);
     config.validate().map_err(|refusal| settings.blame(refusal))?;
     Ok(config)

@@ -18,7 +18,7 @@ fn parse_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Usa
 }
 
 /// The same with the form in which a refusal is to be said.
-fn refused_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Refused> {
+fn refused_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, CliError> {
     let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
     parse(["uproar"].iter().chain(args), variables)
 }

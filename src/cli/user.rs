@@ -21,7 +21,7 @@ use crate::dialect::name;
 )]
 struct UserFlags {
     #[command(subcommand)]
-    command: Action,
+    command: UserAction,
 
     /// The server's directory for what outlives the process.
     #[arg(long, value_name = "DIR", global = true)]
@@ -33,7 +33,7 @@ struct UserFlags {
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum UserAction {
     /// Add an account.
     Add {
         /// The name to sign in with.
@@ -64,10 +64,10 @@ pub(super) fn parse(args: &[OsString]) -> Result<(UserCommand, Vec<OsString>), U
     let program = OsString::from("uproar user");
     let UserFlags { command, data, config } = UserFlags::try_parse_from([&program].into_iter().chain(args))?;
     let command = match command {
-        Action::Add { name, admin } => UserCommand::Add { name, is_admin: admin },
-        Action::Remove { name } => UserCommand::Remove { name },
-        Action::List => UserCommand::List,
-        Action::Passwd { name } => UserCommand::Passwd { name },
+        UserAction::Add { name, admin } => UserCommand::Add { name, is_admin: admin },
+        UserAction::Remove { name } => UserCommand::Remove { name },
+        UserAction::List => UserCommand::List,
+        UserAction::Passwd { name } => UserCommand::Passwd { name },
     };
     let settings = [("--data", data), ("--config", config)];
     let rest = settings.into_iter().filter_map(|(flag, value)| Some([flag.into(), value?.into_os_string()]));

@@ -22,7 +22,7 @@ use uproar_ring::Features;
 pub use crate::address::AddressRange;
 pub use crate::handshake::origin::{AllowedHost, AllowedOrigin};
 pub use placement::{Placement, SHARDS_MAX, allowed_cores, pin};
-pub use validation::{Other, Refusal};
+pub use validation::{ConfigError, ConflictingSetting};
 
 /// The room where everybody starts.
 pub const FIRST_ROOM: &str = "general";

@@ -44,7 +44,7 @@ impl Config {
     /// # Errors
     ///
     /// The first value that is not allowed, by its key on the command line.
-    pub fn validate(&self) -> Result<(), Refusal> {
+    pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_placement()?;
         if let Some(cores) = &self.acceptor_cores {
             validate_cores("acceptor-cores", cores)?;
@@ -64,10 +64,10 @@ impl Config {
         self.validate_durations()?;
         self.validate_rooms()?;
         if self.data.as_ref().is_some_and(|data| data.as_os_str().is_empty()) {
-            return refuse("data", String::new(), "a directory that is there already");
+            return invalid("data", String::new(), "a directory that is there already");
         }
         if self.auth == Auth::Required && self.data.is_none() {
-            return refuse("auth", "required".into(), "off; or required, with --data for the accounts");
+            return invalid("auth", "required".into(), "off; or required, with --data for the accounts");
         }
         self.validate_tls()?;
         within("history", self.history, 0, HISTORY_MAX, number)?;
@@ -77,23 +77,23 @@ impl Config {
         within("burst", self.burst, u32::from(self.rate > 0), RATE_MAX, number)
     }
 
-    fn validate_placement(&self) -> Result<(), Refusal> {
+    fn validate_placement(&self) -> Result<(), ConfigError> {
         match &self.placement {
             Placement::Unpinned(shards) => within("shards", shards.get(), 1, SHARDS_MAX, number),
             Placement::Pinned(cores) => validate_cores("cores", cores),
         }
     }
 
-    fn validate_sizes(&self) -> Result<(), Refusal> {
+    fn validate_sizes(&self) -> Result<(), ConfigError> {
         let (message, frame, queue) = (self.max_message_bytes, self.max_frame_bytes, self.send_queue_bytes);
         within("max-frame", frame, FRAME_BYTES_MIN, FRAME_BYTES_MAX, size)?;
         within("max-message", message, MESSAGE_BYTES_MIN, FRAME_BYTES_MAX, size)?;
         if message > frame {
-            return Err(Refusal {
+            return Err(ConfigError {
                 key: "max-message",
                 value: size(message),
                 allowed: format!("at most max-frame, which is {}", size(frame)),
-                other: Some(Box::new(Other {
+                other: Some(Box::new(ConflictingSetting {
                     key: "max-frame",
                     value: size(frame),
                     allowed: format!("at least max-message, which is {}", size(message)),
@@ -103,11 +103,11 @@ impl Config {
         within("max-head", self.max_head_bytes, HEAD_BYTES_LEAST, HEAD_BYTES_MOST, size)?;
         within("send-queue", queue, FRAME_BYTES_MIN, SEND_QUEUE_BYTES_MAX, size)?;
         if queue < frame {
-            return Err(Refusal {
+            return Err(ConfigError {
                 key: "send-queue",
                 value: size(queue),
                 allowed: format!("at least max-frame, which is {}", size(frame)),
-                other: Some(Box::new(Other {
+                other: Some(Box::new(ConflictingSetting {
                     key: "max-frame",
                     value: size(frame),
                     allowed: format!("at most send-queue, which is {}", size(queue)),
@@ -117,7 +117,7 @@ impl Config {
         Ok(())
     }
 
-    fn validate_durations(&self) -> Result<(), Refusal> {
+    fn validate_durations(&self) -> Result<(), ConfigError> {
         for (key, value) in [
             ("ping-interval", self.ping_interval),
             ("idle-timeout", self.idle_timeout),
@@ -129,10 +129,10 @@ impl Config {
         // Otherwise every silent connection is closed before a ping could have shown that it lives.
         let (idle, ping) = (duration(self.idle_timeout), duration(self.ping_interval));
         if self.idle_timeout <= self.ping_interval {
-            return Err(Refusal {
+            return Err(ConfigError {
                 key: "idle-timeout",
                 allowed: format!("longer than ping-interval, which is {ping}"),
-                other: Some(Box::new(Other {
+                other: Some(Box::new(ConflictingSetting {
                     key: "ping-interval",
                     allowed: format!("shorter than idle-timeout, which is {idle}"),
                     value: ping,
@@ -143,15 +143,15 @@ impl Config {
         Ok(())
     }
 
-    fn validate_tls(&self) -> Result<(), Refusal> {
+    fn validate_tls(&self) -> Result<(), ConfigError> {
         let shown = |path: &PathBuf| path.display().to_string();
         match (&self.tls_cert, &self.tls_key) {
-            (Some(certificates), None) => refuse(
+            (Some(certificates), None) => invalid(
                 "tls-cert",
                 shown(certificates),
                 "a certificate together with its private key, which --tls-key names",
             ),
-            (None, Some(key)) => refuse(
+            (None, Some(key)) => invalid(
                 "tls-key",
                 shown(key),
                 "a private key together with its certificate, which --tls-cert names",
@@ -160,23 +160,23 @@ impl Config {
         }
     }
 
-    fn validate_rooms(&self) -> Result<(), Refusal> {
+    fn validate_rooms(&self) -> Result<(), ConfigError> {
         let shown = || self.rooms.join(",").escape_debug().to_string();
         if !self.rooms.iter().any(|room| room == FIRST_ROOM) {
             let allowed = format!("a list with {FIRST_ROOM} in it, where everybody starts");
-            return refuse("rooms", shown(), allowed);
+            return invalid("rooms", shown(), allowed);
         }
         if self.rooms.len() > ROOMS_MAX {
-            return refuse("rooms", shown(), format!("at most {ROOMS_MAX} rooms"));
+            return invalid("rooms", shown(), format!("at most {ROOMS_MAX} rooms"));
         }
         for (index, room) in self.rooms.iter().enumerate() {
             let chars = room.chars().count();
             if !(1..=ROOM_CHARS_MAX).contains(&chars) || room.chars().any(char::is_control) {
                 let allowed = format!("names of 1 to {ROOM_CHARS_MAX} characters, none a control character");
-                return refuse("rooms", shown(), allowed);
+                return invalid("rooms", shown(), allowed);
             }
             if self.rooms[..index].contains(room) {
-                return refuse("rooms", shown(), format!("each name once; {room} is there twice"));
+                return invalid("rooms", shown(), format!("each name once; {room} is there twice"));
             }
         }
         Ok(())
@@ -186,7 +186,7 @@ impl Config {
 /// A value that is not allowed, and what is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value '{value}' for {key}: allowed is {allowed}")]
-pub struct Refusal {
+pub struct ConfigError {
     /// The setting, by its flag's name without the dashes.
     pub key: &'static str,
     /// The value, as one would write it.
@@ -194,12 +194,12 @@ pub struct Refusal {
     /// What is allowed instead, to follow "allowed is".
     pub allowed: String,
     /// The setting that this one does not go with, if it is that: one of the two must change.
-    pub other: Option<Box<Other>>,
+    pub other: Option<Box<ConflictingSetting>>,
 }
 
 /// A setting that another one does not go with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Other {
+pub struct ConflictingSetting {
     /// The setting, by its flag's name without the dashes.
     pub key: &'static str,
     /// Its value, as one would write it.
@@ -208,8 +208,8 @@ pub struct Other {
     pub allowed: String,
 }
 
-fn refuse(key: &'static str, value: String, allowed: impl Into<String>) -> Result<(), Refusal> {
-    Err(Refusal { key, value, allowed: allowed.into(), other: None })
+fn invalid(key: &'static str, value: String, allowed: impl Into<String>) -> Result<(), ConfigError> {
+    Err(ConfigError { key, value, allowed: allowed.into(), other: None })
 }
 
 fn within<T: PartialOrd + Copy>(
@@ -218,11 +218,11 @@ fn within<T: PartialOrd + Copy>(
     least: T,
     most: T,
     show: fn(T) -> String,
-) -> Result<(), Refusal> {
+) -> Result<(), ConfigError> {
     if value >= least && value <= most {
         return Ok(());
     }
-    refuse(key, show(value), format!("{} to {}", show(least), show(most)))
+    invalid(key, show(value), format!("{} to {}", show(least), show(most)))
 }
 
 fn number<T: fmt::Display>(value: T) -> String {
@@ -241,14 +241,14 @@ fn size(bytes: usize) -> String {
         .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }
 
-fn validate_cores(key: &'static str, cores: &[usize]) -> Result<(), Refusal> {
+fn validate_cores(key: &'static str, cores: &[usize]) -> Result<(), ConfigError> {
     let shown = || cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let distinct: HashSet<_> = cores.iter().collect();
     if cores.is_empty() || distinct.len() < cores.len() {
-        return refuse(key, shown(), "at least one core, each named once");
+        return invalid(key, shown(), "at least one core, each named once");
     }
     if cores.iter().any(|core| *core >= SHARDS_MAX) {
-        return refuse(key, shown(), format!("cores from 0 to {}", SHARDS_MAX - 1));
+        return invalid(key, shown(), format!("cores from 0 to {}", SHARDS_MAX - 1));
     }
     Ok(())
 }

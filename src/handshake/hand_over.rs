@@ -30,7 +30,7 @@ const SLACK_DIVISOR: usize = 10;
 
 /// One shard as acceptors see it.
 #[derive(Clone, Debug)]
-struct Entrance {
+struct ShardQueue {
     queue: Sender<(OwnedFd, Admission)>,
     load: ShardLoad,
     waker: Waker,
@@ -41,7 +41,7 @@ struct Entrance {
 /// The ways to all shards. Each acceptor has a clone.
 #[derive(Clone, Debug)]
 pub struct HandOver {
-    entrances: Vec<Entrance>,
+    shards: Vec<ShardQueue>,
     /// Told once for each place that a shard's queue has again.
     room: Arc<Notify>,
 }
@@ -81,18 +81,18 @@ impl HandOver {
     #[must_use]
     pub fn new(cores: impl IntoIterator<Item = Option<usize>>, wakers: &[Waker]) -> (Self, Vec<Admissions>) {
         let room = Arc::new(Notify::new());
-        let (entrances, admissions) = cores
+        let (shards, admissions) = cores
             .into_iter()
             .zip(wakers)
             .map(|(core, waker)| {
                 let (queue, admissions) = channel(ADMISSIONS_MAX);
                 (
-                    Entrance { queue, load: ShardLoad::default(), waker: waker.clone(), core },
+                    ShardQueue { queue, load: ShardLoad::default(), waker: waker.clone(), core },
                     Admissions { queue: admissions, room: Arc::clone(&room) },
                 )
             })
             .unzip();
-        (Self { entrances, room }, admissions)
+        (Self { shards, room }, admissions)
     }
 
     /// Chooses a shard for a connection that the kernel has handled on this core, and waits for a place in its queue, or
@@ -103,13 +103,13 @@ impl HandOver {
             let mut room = pin!(self.room.notified());
             // Registered before the look, so that a place that is freed in between ends the wait below.
             room.as_mut().enable();
-            if let Some(entrance) = self.choose(incoming_cpu) {
-                match entrance.queue.try_reserve() {
+            if let Some(shard) = self.choose(incoming_cpu) {
+                match shard.queue.try_reserve() {
                     Ok(place) => {
-                        let load = entrance.load.enter();
+                        let load = shard.load.enter();
                         return Some(Reservation {
                             place: Some((place, load)),
-                            waker: &entrance.waker,
+                            waker: &shard.waker,
                             room: &self.room,
                         });
                     }
@@ -123,13 +123,12 @@ impl HandOver {
     }
 
     /// A shard whose queue has room. One that is late does not delay those who can go elsewhere.
-    fn choose(&self, incoming_cpu: Option<usize>) -> Option<&Entrance> {
-        let connections: Vec<usize> =
-            self.entrances.iter().map(|entrance| entrance.load.connections()).collect();
-        let cores: Vec<Option<usize>> = self.entrances.iter().map(|entrance| entrance.core).collect();
-        let has_room = |shard: usize| self.entrances[shard].queue.capacity() > 0;
+    fn choose(&self, incoming_cpu: Option<usize>) -> Option<&ShardQueue> {
+        let connections: Vec<usize> = self.shards.iter().map(|shard| shard.load.connections()).collect();
+        let cores: Vec<Option<usize>> = self.shards.iter().map(|shard| shard.core).collect();
+        let has_room = |shard: usize| self.shards[shard].queue.capacity() > 0;
         let chosen = choose_shard(&connections, &cores, incoming_cpu, has_room)?;
-        Some(&self.entrances[chosen])
+        Some(&self.shards[chosen])
     }
 }
 
@@ -233,7 +232,7 @@ mod tests {
             reservations.push(hand_over.reserve(None).await.expect("a place"));
         }
         let connections =
-            || hand_over.entrances.iter().map(|entrance| entrance.load.connections()).collect::<Vec<_>>();
+            || hand_over.shards.iter().map(|shard| shard.load.connections()).collect::<Vec<_>>();
         assert_eq!(connections(), [10, 10, 10]);
         drop(reservations);
         assert_eq!(connections(), [0, 0, 0]);
@@ -245,13 +244,12 @@ mod tests {
         let (hand_over, mut admissions) = hand_over_to(2);
         // The second has more connections, so the first would be chosen.
         let _inside: Vec<ShardPermit> =
-            (0..3 * ADMISSIONS_MAX).map(|_| hand_over.entrances[1].load.enter()).collect();
+            (0..3 * ADMISSIONS_MAX).map(|_| hand_over.shards[1].load.enter()).collect();
         let mut reservations = Vec::new();
         for _ in 0..2 * ADMISSIONS_MAX {
             reservations.push(hand_over.reserve(None).await.expect("a place"));
         }
-        let room =
-            || hand_over.entrances.iter().map(|entrance| entrance.queue.capacity()).collect::<Vec<_>>();
+        let room = || hand_over.shards.iter().map(|shard| shard.queue.capacity()).collect::<Vec<_>>();
         assert_eq!(room(), [0, 0]);
         let mut waiting = std::pin::pin!(hand_over.reserve(None));
         tokio::select! {

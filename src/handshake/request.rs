@@ -15,7 +15,7 @@ use super::connection::{FIRST_READ_BYTES, PendingConnection, ReadFailure};
 use super::hand_over::HandOver;
 use super::intake::IntakeWatch;
 use super::operator_log::log_refused_origin;
-use super::route::{ORIGIN_QUESTION, Policy, Route, route};
+use super::route::{ORIGIN_QUESTION, Route, RoutePolicy, route};
 use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
 use super::upgrade::Upgrades;
 use crate::metrics::{HandshakeKind, TlsFailure};
@@ -74,7 +74,7 @@ impl Requests {
             let is_due = schedule.is_due(&received, self.limits.head_bytes_max);
             match if is_due { parse_within(&received, self.limits.head_bytes_max) } else { Ok(None) } {
                 Ok(Some(head)) => {
-                    let policy = Policy {
+                    let policy = RoutePolicy {
                         origins: self.services.origins(),
                         draining: self.intake.is_draining(),
                         requires_sign_in: self.services.requires_sign_in(),

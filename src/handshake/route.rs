@@ -79,7 +79,7 @@ pub enum Route {
 
 /// What the decision depends on besides the request.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy<'a> {
+pub struct RoutePolicy<'a> {
     /// Whose pages may connect.
     pub origins: &'a OriginPolicy,
     /// True from the moment when the server begins to shut down.
@@ -90,7 +90,7 @@ pub struct Policy<'a> {
 
 /// Decides on a request.
 #[must_use]
-pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
+pub fn route(head: &Head<'_>, policy: RoutePolicy<'_>) -> Route {
     if policy.draining {
         return Route::Respond(Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining"));
     }
@@ -98,9 +98,9 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
     if head.method == "OPTIONS" && head.target == "*" {
         return Route::Respond(Response::options(METHODS));
     }
-    let Some(place) = Place::of(head.path()) else { return not_found() };
+    let Some(resource) = Resource::of(head.path()) else { return not_found() };
     if head.lists("upgrade", "websocket") {
-        let Place::Endpoint(endpoint) = place else { return not_found() };
+        let Resource::Endpoint(endpoint) = resource else { return not_found() };
         return upgrade(head, endpoint, policy);
     }
     match head.method {
@@ -108,29 +108,29 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
         "OPTIONS" => return Route::Respond(Response::options(METHODS)),
         _ => return Route::Respond(Response::method_not_allowed(METHODS)),
     }
-    match place {
-        Place::Endpoint(Endpoint::Chat) => {
+    match resource {
+        Resource::Endpoint(Endpoint::Chat) => {
             let asked = head.values(ORIGIN_QUESTION).next();
             Route::Page { origin: asked.map(|origin| policy.origins.check(origin, head.authority())) }
         }
-        Place::Endpoint(_) => Route::Respond(Response::upgrade_required(
+        Resource::Endpoint(_) => Route::Respond(Response::upgrade_required(
             "Upgrade Required: connect here with a WebSocket client",
         )),
-        Place::Health => Route::Health,
-        Place::Ready => Route::Readiness,
-        Place::Metrics => Route::Metrics,
+        Resource::Health => Route::Health,
+        Resource::Ready => Route::Readiness,
+        Resource::Metrics => Route::Metrics,
     }
 }
 
 /// What there is at a path.
-enum Place {
+enum Resource {
     Endpoint(Endpoint),
     Health,
     Ready,
     Metrics,
 }
 
-impl Place {
+impl Resource {
     fn of(path: &str) -> Option<Self> {
         Some(match path {
             "/" | "/chat" => Self::Endpoint(Endpoint::Chat),
@@ -153,7 +153,7 @@ fn not_found() -> Route {
 }
 
 /// Decides on an upgrade.
-fn upgrade(head: &Head<'_>, endpoint: Endpoint, policy: Policy<'_>) -> Route {
+fn upgrade(head: &Head<'_>, endpoint: Endpoint, policy: RoutePolicy<'_>) -> Route {
     let key = match upgrade::check_request(head) {
         Ok(key) => key,
         Err(refusal) => return Route::Respond(refusal),
@@ -187,9 +187,9 @@ mod tests {
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const OWN: OriginPolicy = OriginPolicy { allowed: Vec::new(), is_on_loopback: false, hosts: Vec::new() };
-    const OPEN: Policy<'_> = Policy { origins: &OWN, draining: false, requires_sign_in: false };
+    const OPEN: RoutePolicy<'_> = RoutePolicy { origins: &OWN, draining: false, requires_sign_in: false };
 
-    fn decide(received: &str, policy: Policy<'_>) -> Route {
+    fn decide(received: &str, policy: RoutePolicy<'_>) -> Route {
         route(&parse(received.as_bytes()).expect("readable").expect("complete"), policy)
     }
 
@@ -202,7 +202,7 @@ mod tests {
     }
 
     /// The status of the answer, 101 for an upgrade, 200 for the page and the metrics.
-    fn status(received: &str, policy: Policy<'_>) -> u16 {
+    fn status(received: &str, policy: RoutePolicy<'_>) -> u16 {
         match decide(received, policy) {
             Route::Page { .. } | Route::Metrics | Route::Health | Route::Readiness => 200,
             Route::Upgrade { .. } => 101,
@@ -320,7 +320,7 @@ mod tests {
             .replace("Version: 13", "Version: 7")
             .replace(KEY, "short")
             .replace("\r\n\r\n", nothing_allowed);
-        let draining = Policy { draining: true, ..OPEN };
+        let draining = RoutePolicy { draining: true, ..OPEN };
         assert_eq!(status(&everything_wrong, draining), 503);
         assert_eq!(status(&everything_wrong, OPEN), 404);
         let path_good = everything_wrong.replace("/nowhere", "/chat");
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn where_users_must_sign_in_they_are_let_in_where_they_can() {
-        let strict = Policy { requires_sign_in: true, ..OPEN };
+        let strict = RoutePolicy { requires_sign_in: true, ..OPEN };
         for path in ["/", "/chat"] {
             assert_eq!(status(&upgrade(path), strict), 101, "{path}");
         }
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn draining_answers_everything_with_503() {
-        let draining = Policy { draining: true, ..OPEN };
+        let draining = RoutePolicy { draining: true, ..OPEN };
         for received in [
             "GET /healthz HTTP/1.0\r\n\r\n",
             "GET /nowhere HTTP/1.0\r\n\r\n",
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn the_page_may_ask_whether_its_origin_is_let_in() {
         let loopback = OriginPolicy { is_on_loopback: true, ..OWN };
-        let policy = Policy { origins: &loopback, ..OPEN };
+        let policy = RoutePolicy { origins: &loopback, ..OPEN };
         let asked = |method: &str, fields: &str| {
             let received = format!("{method} /chat HTTP/1.1\r\n{fields}\r\n");
             let Route::Page { origin } = decide(&received, policy) else { panic!("no page") };
@@ -443,8 +443,8 @@ mod tests {
         ] {
             let received = upgrade("/chat").replace("\r\n\r\n", &format!("\r\nOrigin: {origin}\r\n\r\n"));
             assert_eq!(status(&received, OPEN), same, "{origin}");
-            assert_eq!(status(&received, Policy { origins: &listed, ..OPEN }), with_list, "{origin}");
-            assert_eq!(status(&received, Policy { origins: &everyone, ..OPEN }), with_star, "{origin}");
+            assert_eq!(status(&received, RoutePolicy { origins: &listed, ..OPEN }), with_list, "{origin}");
+            assert_eq!(status(&received, RoutePolicy { origins: &everyone, ..OPEN }), with_star, "{origin}");
             let without_host = received.replace("Host: here:8080", "Host:");
             if !origin.contains("elsewhere") && same == 101 {
                 assert_eq!(status(&without_host, OPEN), 403, "{origin}");

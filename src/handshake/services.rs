@@ -7,7 +7,7 @@ use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls::ServerConfig;
 
 use super::origin::OriginPolicy;
-use crate::address::{AddressLimits, AddressRefusal};
+use crate::address::{AddressLimiter, AddressRefusal};
 use crate::metrics::{HandshakeKind, TlsFailure};
 use crate::permit::ClientPermit;
 
@@ -21,14 +21,14 @@ pub trait HandshakeServices {
     fn has_storage_failed(&self) -> bool;
     /// How long the current turn of a shard has taken so far, the longest of all shards.
     fn longest_turn(&self) -> Duration;
-    /// Whether users must sign in; see [`Policy::requires_sign_in`](super::route::Policy::requires_sign_in).
+    /// Whether users must sign in; see [`RoutePolicy::requires_sign_in`](super::route::RoutePolicy::requires_sign_in).
     fn requires_sign_in(&self) -> bool;
     /// The web client, for a browser that calls this server by the name `host`, a port included.
     fn page(&self, host: Option<&str>) -> Response;
     /// The metrics, as Prometheus reads them.
     fn metrics_text(&self) -> String;
     /// What each address may have.
-    fn addresses(&self) -> &AddressLimits;
+    fn addresses(&self) -> &AddressLimiter;
     /// A place for one more client, if there is one.
     fn acquire_client(&self) -> Option<ClientPermit>;
     /// Counts something that happened.

@@ -8,7 +8,7 @@ use super::{
     Dialect, DurationHistogram, EndReason, FanOutHistogram, HandshakeKind, Labelled, RefusalReason,
     ShardPulse, SignInOutcome, TlsFailure,
 };
-use crate::permit::ClientPlaces;
+use crate::permit::ClientPermits;
 
 /// A handle to all numbers of the process; cloning it copies a pointer or two.
 #[derive(Clone, Debug)]
@@ -16,25 +16,25 @@ pub struct Metrics {
     pub(super) shards: Arc<[Arc<ShardMetrics>]>,
     pub(super) acceptors: Arc<[Arc<AcceptorMetrics>]>,
     pub(super) storage: Arc<StorageMetrics>,
-    pub(super) process: Arc<Process>,
+    pub(super) process: Arc<ProcessMetrics>,
 }
 
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct ProcessMetrics {
     pub(super) started: Instant,
-    pub(super) places: ClientPlaces,
+    pub(super) places: ClientPermits,
     pub(super) is_draining: AtomicBool,
 }
 
 impl Metrics {
     /// Numbers for this many shards and acceptors, whose clients take these places. The uptime starts.
     #[must_use]
-    pub fn new(shards: usize, acceptors: usize, places: ClientPlaces) -> Self {
+    pub fn new(shards: usize, acceptors: usize, places: ClientPermits) -> Self {
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             acceptors: (0..acceptors).map(|_| Arc::default()).collect(),
             storage: Arc::default(),
-            process: Arc::new(Process {
+            process: Arc::new(ProcessMetrics {
                 started: Instant::now(),
                 places,
                 is_draining: AtomicBool::new(false),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::report::{Finding, Outcome, finding};
+use super::report::{CheckOutcome, Finding, finding};
 use crate::config::{Config, Placement, allowed_cores};
 
 /// Checks the cores of shards and of acceptors.
@@ -16,7 +16,7 @@ fn check_shards(placement: &Placement) -> Finding {
     let described = match placement {
         Placement::Pinned(cores) => {
             if let Some(detail) = refused_cores("cores", cores) {
-                return finding(CHECK, Outcome::Fatal, detail);
+                return finding(CHECK, CheckOutcome::Fatal, detail);
             }
             format!("{shards} shards, pinned to {}", list(cores))
         }
@@ -29,9 +29,9 @@ fn check_shards(placement: &Placement) -> Finding {
                 "{described}, but there is processor time for {available} of them: --shards {available} \
                  or --cores, or a larger quota"
             );
-            finding(CHECK, Outcome::Lacking, detail)
+            finding(CHECK, CheckOutcome::Lacking, detail)
         }
-        _ => finding(CHECK, Outcome::Ok, described),
+        _ => finding(CHECK, CheckOutcome::Ok, described),
     }
 }
 
@@ -44,7 +44,7 @@ fn check_acceptors(config: &Config) -> Finding {
     let place = match &config.acceptor_cores {
         Some(cores) => {
             if let Some(detail) = refused_cores("acceptor-cores", cores) {
-                return finding(CHECK, Outcome::Fatal, detail);
+                return finding(CHECK, CheckOutcome::Fatal, detail);
             }
             let shared = if priority.is_empty() { "" } else { ", which shards may use, too" };
             format!("pinned to {}{shared}", list(cores))
@@ -54,7 +54,7 @@ fn check_acceptors(config: &Config) -> Finding {
         }
         None => "on the cores of the shards".to_owned(),
     };
-    finding(CHECK, Outcome::Ok, format!("{}, {place}{priority}", config.acceptor_count()))
+    finding(CHECK, CheckOutcome::Ok, format!("{}, {place}{priority}", config.acceptor_count()))
 }
 
 /// Why the process cannot use these cores, if it cannot.

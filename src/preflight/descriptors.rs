@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::capacity::Capacity;
 use super::kernel_setting::kernel_setting;
-use super::report::{Finding, Outcome, finding};
+use super::report::{CheckOutcome, Finding, finding};
 use crate::config::{CLIENTS_MAX, Config};
 
 /// The clients below which a derived capacity is worth a remark.
@@ -49,7 +49,7 @@ fn judge_descriptors(
             fits.max_clients,
             advice(wanted, threads)
         );
-        return (finding(CHECK, Outcome::Fatal, detail), None);
+        return (finding(CHECK, CheckOutcome::Fatal, detail), None);
     }
     let capacity = Capacity { max_clients: max_clients.unwrap_or(fits.max_clients), ..fits };
     let raised = if granted > soft { format!("from {soft} to ") } else { String::new() };
@@ -59,11 +59,11 @@ fn judge_descriptors(
     );
     let finding = if max_clients.is_none() && fits.max_clients < CLIENTS_WANTED {
         let advice = advice(CLIENTS_WANTED, threads);
-        finding(CHECK, Outcome::Lacking, format!("{room}; for {CLIENTS_WANTED} clients: {advice}"))
+        finding(CHECK, CheckOutcome::Lacking, format!("{room}; for {CLIENTS_WANTED} clients: {advice}"))
     } else if granted > soft {
-        finding(CHECK, Outcome::Raised, room)
+        finding(CHECK, CheckOutcome::Raised, room)
     } else {
-        finding(CHECK, Outcome::Ok, room)
+        finding(CHECK, CheckOutcome::Ok, room)
     };
     (finding, Some(capacity))
 }
@@ -82,7 +82,7 @@ mod tests {
     fn max_clients_that_do_not_fit_are_refused_with_the_number_that_does() {
         let (finding, capacity) = judge_descriptors(1024, 20_000, Some(50_000), 2);
         assert_eq!(capacity, None);
-        assert_eq!(finding.outcome, Outcome::Fatal);
+        assert_eq!(finding.outcome, CheckOutcome::Fatal);
         assert_eq!(
             finding.detail,
             "20000 have room for 12420 clients, not for 50000: ulimit -n 58320 as root before the start, \
@@ -94,19 +94,19 @@ mod tests {
     fn max_clients_that_fit_are_kept() {
         let (finding, capacity) = judge_descriptors(20_000, 20_000, Some(12_420), 2);
         assert_eq!(capacity, Some(Capacity { max_clients: 12_420, pending_max: 7452 }));
-        assert_eq!(finding.outcome, Outcome::Ok);
+        assert_eq!(finding.outcome, CheckOutcome::Ok);
     }
 
     #[test]
     fn a_raised_limit_is_said_and_a_small_one_lacks() {
         let (finding, _) = judge_descriptors(1024, 20_000, None, 2);
-        assert_eq!(finding.outcome, Outcome::Raised);
+        assert_eq!(finding.outcome, CheckOutcome::Raised);
         assert!(finding.detail.starts_with("from 1024 to 20000, for 12420 clients"));
         let (finding, capacity) = judge_descriptors(1024, 4096, None, 2);
-        assert_eq!(finding.outcome, Outcome::Lacking);
+        assert_eq!(finding.outcome, CheckOutcome::Lacking);
         assert!(finding.detail.contains("for 10000 clients: ulimit -n 16127 "), "{}", finding.detail);
         assert_eq!(capacity.unwrap().max_clients, 2480);
         let (finding, capacity) = judge_descriptors(64, 64, None, 2);
-        assert_eq!((finding.outcome, capacity), (Outcome::Fatal, None));
+        assert_eq!((finding.outcome, capacity), (CheckOutcome::Fatal, None));
     }
 }

@@ -6,12 +6,12 @@ use rustix::io::Errno;
 use uproar_ring::{Features, Probe, ProbeError, Ring, Waker};
 
 use super::kernel_setting::kernel_setting;
-use super::report::{Finding, Outcome, finding};
+use super::report::{CheckOutcome, Finding, finding};
 
 /// Checks what the kernel has, and then that there is enough of it for this many shards and acceptors.
 pub(super) fn check(shards: usize, acceptors: usize, wanted: Features) -> Vec<Finding> {
     let mut findings = check_kernel();
-    if !findings.iter().any(|finding| finding.outcome == Outcome::Fatal) {
+    if !findings.iter().any(|finding| finding.outcome == CheckOutcome::Fatal) {
         findings.push(check_rings(shards, acceptors, wanted));
     }
     findings
@@ -25,11 +25,11 @@ fn check_kernel() -> Vec<Finding> {
         Err(error) => {
             let disabled = kernel_setting("/proc/sys/kernel/io_uring_disabled");
             let detail = explain_setup(&error, &disabled, &kernel);
-            return vec![finding(CHECK, Outcome::Fatal, detail)];
+            return vec![finding(CHECK, CheckOutcome::Fatal, detail)];
         }
     };
     vec![
-        finding(CHECK, Outcome::Ok, format!("kernel {kernel}, with deferred task work")),
+        finding(CHECK, CheckOutcome::Ok, format!("kernel {kernel}, with deferred task work")),
         check_operations(&probe),
         check_buffers(&probe),
     ]
@@ -65,7 +65,7 @@ fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
             // It may be what is lacking for the words.
             held.clear();
             let owner = format!("shard {shard} of {shards}");
-            return finding(CHECK, Outcome::Fatal, explain_ring(&error, &owner));
+            return finding(CHECK, CheckOutcome::Fatal, explain_ring(&error, &owner));
         }
     }
     let mut runtimes = Vec::new();
@@ -76,7 +76,7 @@ fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
                 held.clear();
                 runtimes.clear();
                 let owner = format!("acceptor {acceptor} of {acceptors}");
-                return finding(CHECK, Outcome::Fatal, explain_ring(&error, &owner));
+                return finding(CHECK, CheckOutcome::Fatal, explain_ring(&error, &owner));
             }
         }
     }
@@ -91,7 +91,7 @@ fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
     if lacking != Features::NONE {
         detail += &format!("; not on this kernel: {}", lacking.names());
     }
-    finding(CHECK, Outcome::Ok, detail)
+    finding(CHECK, CheckOutcome::Ok, detail)
 }
 
 fn shards_and_acceptors(shards: usize, acceptors: usize) -> String {
@@ -146,14 +146,14 @@ fn check_operations(probe: &Probe) -> Finding {
         Err(error) => {
             let detail =
                 format!("the ring cannot be asked for its operations: {error}; allow io_uring_register");
-            finding(CHECK, Outcome::Fatal, detail)
+            finding(CHECK, CheckOutcome::Fatal, detail)
         }
         Ok(operations) if operations.missing.is_empty() => {
-            finding(CHECK, Outcome::Ok, operations.supported.join(", "))
+            finding(CHECK, CheckOutcome::Ok, operations.supported.join(", "))
         }
         Ok(operations) => {
             let missing = operations.missing.join(", ");
-            finding(CHECK, Outcome::Fatal, format!("{missing} missing: run on Linux 6.1 or later"))
+            finding(CHECK, CheckOutcome::Fatal, format!("{missing} missing: run on Linux 6.1 or later"))
         }
     }
 }
@@ -163,9 +163,9 @@ fn check_buffers(probe: &Probe) -> Finding {
     match probe.check_buffer_rings() {
         Err(error) => {
             let detail = format!("provided-buffer rings missing ({error}): run on Linux 6.1 or later");
-            finding(CHECK, Outcome::Fatal, detail)
+            finding(CHECK, CheckOutcome::Fatal, detail)
         }
-        Ok(()) => finding(CHECK, Outcome::Ok, "provided-buffer rings"),
+        Ok(()) => finding(CHECK, CheckOutcome::Ok, "provided-buffer rings"),
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
         assert!(explain(Errno::MFILE).ends_with("raise the limit with ulimit -n"));
         assert!(explain(Errno::TIME).contains("the ring of shard 3 of 8 cannot be used"));
         let rings = check_rings(2, 1, Features::ALL);
-        assert_eq!(rings.outcome, Outcome::Ok);
+        assert_eq!(rings.outcome, CheckOutcome::Ok);
         assert!(rings.detail.starts_with("one for each of 2 shards and 1 acceptor; "), "{}", rings.detail);
     }
 }

@@ -1,6 +1,6 @@
 //! The preflight: whether this machine can run the server, and what to change where it cannot.
 //!
-//! `uproar check` prints the [`Report`]; the server runs the same checks at start. The one thing that
+//! `uproar check` prints the [`PreflightReport`]; the server runs the same checks at start. The one thing that
 //! they change is the process's own soft descriptor limit. What they find is a list of [`Finding`]s and,
 //! unless one of them is fatal, the [`Capacity`] that the descriptor limit has room for.
 //!
@@ -20,14 +20,14 @@ use crate::config::Config;
 pub use capacity::Capacity;
 use kernel_setting::kernel_setting;
 use report::{CERTIFICATE_CHECK, finding};
-pub use report::{Finding, Outcome, Report};
+pub use report::{CheckOutcome, Finding, PreflightReport};
 
 /// The backlog that the listeners ask for: a burst of reconnecting clients waits there to be accepted.
 pub const BACKLOG_WANTED: u32 = 4096;
 
 /// Runs all checks, and raises the soft descriptor limit to the hard one.
 #[must_use]
-pub fn run(config: &Config) -> Report {
+pub fn run(config: &Config) -> PreflightReport {
     // Ahead of the rings, which need descriptors.
     let (descriptors, capacity) = descriptors::check(config);
     let mut findings =
@@ -36,7 +36,7 @@ pub fn run(config: &Config) -> Report {
     findings.push(check_backlog(&kernel_setting("/proc/sys/net/core/somaxconn")));
     findings.extend(cores::check(config));
     findings.extend(CertificateFiles::of(config).as_ref().map(check_certificate));
-    Report { findings, capacity }
+    PreflightReport { findings, capacity }
 }
 
 fn check_backlog(somaxconn: &str) -> Finding {
@@ -44,26 +44,28 @@ fn check_backlog(somaxconn: &str) -> Finding {
     let advice = format!("sysctl -w net.core.somaxconn={BACKLOG_WANTED}");
     match somaxconn.parse::<u32>() {
         Ok(allowed) if allowed >= BACKLOG_WANTED => {
-            finding(CHECK, Outcome::Ok, format!("{BACKLOG_WANTED} connections may wait"))
+            finding(CHECK, CheckOutcome::Ok, format!("{BACKLOG_WANTED} connections may wait"))
         }
         Ok(allowed) => {
             let detail = format!("{allowed} connections may wait, {BACKLOG_WANTED} are wanted: {advice}");
-            finding(CHECK, Outcome::Lacking, detail)
+            finding(CHECK, CheckOutcome::Lacking, detail)
         }
-        Err(_) => finding(CHECK, Outcome::Lacking, format!("net.core.somaxconn cannot be read: {advice}")),
+        Err(_) => {
+            finding(CHECK, CheckOutcome::Lacking, format!("net.core.somaxconn cannot be read: {advice}"))
+        }
     }
 }
 
 fn check_certificate(files: &CertificateFiles) -> Finding {
     const CHECK: &str = CERTIFICATE_CHECK;
     match files.load() {
-        Err(error) => finding(CHECK, Outcome::Fatal, error.to_string()),
+        Err(error) => finding(CHECK, CheckOutcome::Fatal, error.to_string()),
         Ok(loaded) => match (loaded.remark(), loaded.valid_until()) {
-            (Some(remark), _) => finding(CHECK, Outcome::Lacking, format!("--tls-cert: {remark}")),
+            (Some(remark), _) => finding(CHECK, CheckOutcome::Lacking, format!("--tls-cert: {remark}")),
             (None, Some(until)) => {
-                finding(CHECK, Outcome::Ok, format!("the certificate is valid until {until}"))
+                finding(CHECK, CheckOutcome::Ok, format!("the certificate is valid until {until}"))
             }
-            (None, None) => finding(CHECK, Outcome::Ok, "the key fits the certificate"),
+            (None, None) => finding(CHECK, CheckOutcome::Ok, "the key fits the certificate"),
         },
     }
 }
@@ -74,11 +76,11 @@ mod tests {
 
     #[test]
     fn a_short_backlog_lacks() {
-        assert_eq!(check_backlog("4096").outcome, Outcome::Ok);
+        assert_eq!(check_backlog("4096").outcome, CheckOutcome::Ok);
         let short = check_backlog("128");
-        assert_eq!(short.outcome, Outcome::Lacking);
+        assert_eq!(short.outcome, CheckOutcome::Lacking);
         assert!(short.detail.ends_with("sysctl -w net.core.somaxconn=4096"));
-        assert_eq!(check_backlog("").outcome, Outcome::Lacking);
+        assert_eq!(check_backlog("").outcome, CheckOutcome::Lacking);
     }
 
     #[test]

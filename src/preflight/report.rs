@@ -9,12 +9,12 @@ pub(super) const CERTIFICATE_CHECK: &str = "tls";
 
 /// What the checks found.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct PreflightReport {
     pub(super) findings: Vec<Finding>,
     pub(super) capacity: Option<Capacity>,
 }
 
-impl Report {
+impl PreflightReport {
     /// The findings, in the order of the checks.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
@@ -24,7 +24,7 @@ impl Report {
     /// How many connections there is room for; `None` when a finding is fatal.
     #[must_use]
     pub fn capacity(&self) -> Option<Capacity> {
-        let is_fatal = self.findings.iter().any(|finding| finding.outcome == Outcome::Fatal);
+        let is_fatal = self.findings.iter().any(|finding| finding.outcome == CheckOutcome::Fatal);
         self.capacity.filter(|_| !is_fatal)
     }
 
@@ -35,14 +35,14 @@ impl Report {
             .findings
             .iter()
             // The server warns of its certificate itself, whenever it reads it.
-            .filter(|finding| finding.outcome != Outcome::Ok && finding.check != CERTIFICATE_CHECK)
+            .filter(|finding| finding.outcome != CheckOutcome::Ok && finding.check != CERTIFICATE_CHECK)
             .map(|finding| format!("{} ({}): {}", finding.check, finding.outcome, finding.detail))
             .collect();
         (!remarks.is_empty()).then(|| remarks.join("; "))
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for PreflightReport {
     /// One line for each finding, in columns.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for finding in &self.findings {
@@ -58,14 +58,14 @@ pub struct Finding {
     /// The name of the check.
     pub check: &'static str,
     /// How it went.
-    pub outcome: Outcome,
+    pub outcome: CheckOutcome,
     /// What was seen; unless all is well, also what to change.
     pub detail: String,
 }
 
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// Nothing to do.
     Ok,
     /// It was not, and the process has changed it for itself.
@@ -76,7 +76,7 @@ pub enum Outcome {
     Fatal,
 }
 
-impl Outcome {
+impl CheckOutcome {
     fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -87,14 +87,14 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for CheckOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
 /// A finding of this check.
-pub(super) fn finding(check: &'static str, outcome: Outcome, detail: impl Into<String>) -> Finding {
+pub(super) fn finding(check: &'static str, outcome: CheckOutcome, detail: impl Into<String>) -> Finding {
     Finding { check, outcome, detail: detail.into() }
 }
 
@@ -104,17 +104,17 @@ mod tests {
 
     #[test]
     fn a_report_is_aligned_and_its_summary_leaves_out_what_is_well() {
-        let mut report = Report {
+        let mut report = PreflightReport {
             findings: vec![
-                finding("io_uring", Outcome::Ok, "fine"),
-                finding("descriptors", Outcome::Raised, "from 1 to 2"),
+                finding("io_uring", CheckOutcome::Ok, "fine"),
+                finding("descriptors", CheckOutcome::Raised, "from 1 to 2"),
             ],
             capacity: Some(Capacity { max_clients: 1, pending_max: 1 }),
         };
         assert_eq!(report.to_string(), "ok       io_uring     fine\nraised   descriptors  from 1 to 2\n");
         assert_eq!(report.summary().unwrap(), "descriptors (raised): from 1 to 2");
         assert!(report.capacity().is_some());
-        report.findings.push(finding("cores", Outcome::Fatal, "none"));
+        report.findings.push(finding("cores", CheckOutcome::Fatal, "none"));
         assert!(report.capacity().is_none());
     }
 }

@@ -13,14 +13,14 @@ use uproar_protocol::tls::ServerConfig;
 
 use super::error::ServerError;
 use super::listener::Listener;
-use super::thread_context::{Report, ThreadContext};
-use crate::address::{self, AddressLimits, AddressRefusal};
+use super::thread_context::{ThreadContext, ThreadReport};
+use crate::address::{AddressLimiter, AddressLimits, AddressRefusal};
 use crate::config::{self, Auth, Config};
 use crate::handshake::origin::OriginPolicy;
 use crate::handshake::{Acceptor, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake};
 use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
 use crate::page;
-use crate::permit::{ClientPermit, ClientPlaces};
+use crate::permit::{ClientPermit, ClientPermits};
 use crate::preflight::Capacity;
 use crate::rooms::Directory;
 
@@ -46,8 +46,8 @@ pub(super) struct AcceptorsStart {
     pub(super) hand_over: HandOver,
     pub(super) intake: watch::Receiver<Intake>,
     pub(super) pending_max: usize,
-    pub(super) places: ClientPlaces,
-    pub(super) addresses: AddressLimits,
+    pub(super) places: ClientPermits,
+    pub(super) addresses: AddressLimiter,
     pub(super) metrics: Metrics,
     pub(super) tls: watch::Receiver<Option<Arc<ServerConfig>>>,
 }
@@ -114,18 +114,18 @@ fn run(
     };
     let acceptor = Acceptor::new(Rc::new(services), start.hand_over, start.intake, limits);
     let drained = reports.clone();
-    let serving = acceptor.serve(listener, move || drained.send(Report::AcceptorDrained(index)));
-    reports.send(Report::Ready);
+    let serving = acceptor.serve(listener, move || drained.send(ThreadReport::AcceptorDrained(index)));
+    reports.send(ThreadReport::Ready);
     drop(reports);
     runtime.block_on(serving)
 }
 
 /// What each address may have.
-pub(super) fn address_limits(config: &Config, capacity: Capacity) -> address::Limits {
+pub(super) fn address_limits(config: &Config, capacity: Capacity) -> AddressLimits {
     let clients_max = config
         .max_clients_per_address
         .unwrap_or_else(|| (capacity.max_clients / 4).clamp(ADDRESS_CLIENTS_MIN, ADDRESS_CLIENTS_MAX));
-    address::Limits {
+    AddressLimits {
         clients_max,
         upgrades_max: config.connect_rate_per_address,
         // Without a limit on its clients, an address stands for many: a proxy.
@@ -143,8 +143,8 @@ struct Services {
     origins: OriginPolicy,
     requires_sign_in: bool,
     directory: Directory,
-    places: ClientPlaces,
-    addresses: AddressLimits,
+    places: ClientPermits,
+    addresses: AddressLimiter,
     metrics: Metrics,
     acceptor_metrics: Arc<AcceptorMetrics>,
 }
@@ -178,7 +178,7 @@ impl HandshakeServices for Services {
         self.metrics.render(self.directory.users_online())
     }
 
-    fn addresses(&self) -> &AddressLimits {
+    fn addresses(&self) -> &AddressLimiter {
         &self.addresses
     }
 

@@ -16,7 +16,7 @@ use crate::preflight::BACKLOG_WANTED;
 const NOT_SENT_BYTES_MAX: u32 = 64 * 1024;
 
 /// How long a port that is taken is asked for again, and how often.
-const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 const LISTEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Listens until it is dropped, whoever else has a handle to the socket.
@@ -27,7 +27,7 @@ impl Listener {
     /// Listens at an address. One that is taken gets a little time: the kernel lets go of the sockets of a server that
     /// was killed only after it has ended its io_uring operations.
     pub(super) fn open(address: SocketAddr) -> Result<Self, ServerError> {
-        let deadline = Instant::now() + LISTEN_PATIENCE;
+        let deadline = Instant::now() + LISTEN_TIMEOUT;
         loop {
             match listen(address) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {

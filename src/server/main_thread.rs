@@ -17,14 +17,14 @@ use super::error::ServerError;
 use super::listener::Listener;
 use super::shards::spawn_shards;
 use super::shutdown::{Action, Coordinator, Exit, Notice};
-use super::thread_context::{Report, Reports, ThreadContext};
-use crate::address::AddressLimits;
+use super::thread_context::{ThreadContext, ThreadReport, ThreadReports};
+use crate::address::AddressLimiter;
 use crate::certificate::{Certificate, CertificateFiles};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::handshake::{HandOver, Intake};
 use crate::metrics::Metrics;
-use crate::permit::ClientPlaces;
+use crate::permit::ClientPermits;
 use crate::preflight::Capacity;
 use crate::rooms::Directory;
 use crate::shard::stage::Stage;
@@ -73,8 +73,8 @@ async fn serve(
     let listener = Listener::open(config.listen)?;
     let address = listener.address()?;
     let (intake, intake_seen) = watch::channel(Intake::Open);
-    let (reports, reports_received) = Reports::new();
-    let places = ClientPlaces::new(capacity.max_clients);
+    let (reports, reports_received) = ThreadReports::new();
+    let places = ClientPermits::new(capacity.max_clients);
     let acceptors = config.acceptor_count();
     let metrics = Metrics::new(usize::from(shards), acceptors, places.clone());
     let wakers = (0..shards).map(|_| Waker::new()).collect::<io::Result<Vec<_>>>()?;
@@ -85,7 +85,7 @@ async fn serve(
         intake: intake_seen,
         pending_max: capacity.pending_max,
         places,
-        addresses: AddressLimits::new(address_limits(config, capacity)),
+        addresses: AddressLimiter::new(address_limits(config, capacity)),
         metrics: metrics.clone(),
         tls,
     };
@@ -128,7 +128,7 @@ async fn lead(
     controls: Controls,
     clock: Clock,
     mut signals: Signals,
-    mut reports: mpsc::UnboundedReceiver<Report>,
+    mut reports: mpsc::UnboundedReceiver<ThreadReport>,
     mut ready: Ready<impl FnOnce()>,
     certificate: Option<&Certificate>,
 ) -> Result<(), ServerError> {
@@ -155,11 +155,11 @@ async fn lead(
                 None => info!("SIGHUP ignored: TLS is not configured, see --tls-cert"),
             },
             report = reports.recv() => match report {
-                Some(Report::Ready) => ready.count(),
-                Some(Report::AcceptorDrained(acceptor)) => coordinator.handle_acceptor_drained(acceptor),
-                Some(Report::StageReached(shard, stage)) => coordinator.handle_stage_reached(shard, stage),
-                Some(Report::Ended(Err(error))) => coordinator.handle_failure(error),
-                Some(Report::Ended(Ok(()))) => {}
+                Some(ThreadReport::Ready) => ready.count(),
+                Some(ThreadReport::AcceptorDrained(acceptor)) => coordinator.handle_acceptor_drained(acceptor),
+                Some(ThreadReport::StageReached(shard, stage)) => coordinator.handle_stage_reached(shard, stage),
+                Some(ThreadReport::Ended(Err(error))) => coordinator.handle_failure(error),
+                Some(ThreadReport::Ended(Ok(()))) => {}
                 None => coordinator.handle_all_ended(),
             },
         }

@@ -11,7 +11,7 @@ use uproar_protocol::connection::KeepAlive;
 use uproar_ring::{Ring, Waker};
 
 use super::error::ServerError;
-use super::thread_context::{Report, ThreadContext};
+use super::thread_context::{ThreadContext, ThreadReport};
 use crate::accounts::{Accounts, Verifier};
 use crate::clock::RunningClock;
 use crate::config::{self, Auth, Config, Presence};
@@ -152,14 +152,14 @@ impl ShardStart {
             admissions: self.admissions,
             stage,
             reached: Box::new(move |stage| {
-                reached.send(Report::StageReached(index, stage));
+                reached.send(ThreadReport::StageReached(index, stage));
             }),
             clock: RunningClock::new(clock),
             busy_poll: config.busy_poll,
             metrics: shard_metrics,
             tally: event_loop::Tally::default(),
         };
-        reports.send(Report::Ready);
+        reports.send(ThreadReport::Ready);
         drop(reports);
         event_loop.run()
     }

@@ -18,7 +18,7 @@ pub(super) struct ThreadContext {
     pub(super) clock: Clock,
     /// The stage that the shards are to be in.
     pub(super) stage: watch::Receiver<Stage>,
-    pub(super) reports: Reports,
+    pub(super) reports: ThreadReports,
 }
 
 impl ThreadContext {
@@ -29,7 +29,7 @@ impl ThreadContext {
 }
 
 /// What another thread tells the main thread.
-pub(super) enum Report {
+pub(super) enum ThreadReport {
     /// A shard or an acceptor is ready to serve.
     Ready,
     /// An acceptor hands nothing over any more.
@@ -42,16 +42,16 @@ pub(super) enum Report {
 
 /// The way to the main thread. It closes with the last thread that has one.
 #[derive(Clone)]
-pub(super) struct Reports(mpsc::UnboundedSender<Report>);
+pub(super) struct ThreadReports(mpsc::UnboundedSender<ThreadReport>);
 
-impl Reports {
+impl ThreadReports {
     /// The way, and its end on the main thread.
-    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Report>) {
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<ThreadReport>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
-    pub(super) fn send(&self, report: Report) {
+    pub(super) fn send(&self, report: ThreadReport) {
         // It fails when the main thread has ended the server already.
         let _ = self.0.send(report);
     }
@@ -59,7 +59,7 @@ impl Reports {
 
 /// Reports the end of a thread when it is dropped.
 pub(super) struct ThreadEnd {
-    reports: Reports,
+    reports: ThreadReports,
     /// Present until it is reported.
     outcome: Option<Result<(), ServerError>>,
 }
@@ -73,7 +73,7 @@ impl ThreadEnd {
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
         if let Some(outcome) = self.outcome.take() {
-            self.reports.send(Report::Ended(outcome));
+            self.reports.send(ThreadReport::Ended(outcome));
         }
     }
 }

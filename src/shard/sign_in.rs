@@ -6,7 +6,7 @@ use uproar_ring::ConnectionId;
 
 use super::Shard;
 use super::user::{RoomMembership, Standing};
-use crate::accounts::{Attempt, Credentials, Verdict};
+use crate::accounts::{Attempt, Credentials, SignInResult};
 use crate::clock::Now;
 use crate::dialect::Refusal;
 use crate::dialect::chat::{self, Direct};
@@ -31,7 +31,7 @@ impl Shard {
     }
 
     /// Does what the verdict on a user's attempt leads to.
-    pub(super) fn handle_verdict(&mut self, id: ConnectionId, verdict: Verdict, now: Now) {
+    pub(super) fn handle_verdict(&mut self, id: ConnectionId, verdict: SignInResult, now: Now) {
         let is_open = self.clients.get_mut(id).is_some_and(|client| client.connection.is_open());
         let Some(user) = self.clients.user(id) else { return };
         user.awaits_verdict = false;
@@ -40,15 +40,15 @@ impl Shard {
             return;
         }
         let outcome = match verdict {
-            Verdict::Granted { name, is_admin } => {
+            SignInResult::Granted { name, is_admin } => {
                 self.grant(id, name, is_admin, now);
                 SignInOutcome::Granted
             }
-            Verdict::Denied => {
+            SignInResult::Denied => {
                 self.close(id, 1008, "Authentication failed", EndReason::Unauthenticated, now);
                 SignInOutcome::Denied
             }
-            Verdict::Unavailable => {
+            SignInResult::Unavailable => {
                 self.refuse(id, &Refusal::SignInUnavailable, now);
                 // Its time to sign in goes on.
                 self.schedule(id);

@@ -180,12 +180,12 @@ fn log_path(path: &Path) -> PathBuf {
 /// Which files a database consists of, as the kernel tells them apart: another file by the same name is not the
 /// one that is open.
 #[derive(Debug)]
-pub(super) struct Identity(Vec<(PathBuf, FileNumber)>);
+pub(super) struct FileIdentity(Vec<(PathBuf, FileNumber)>);
 
 /// A device, and the number of a file on it.
 type FileNumber = (u64, u64);
 
-impl Identity {
+impl FileIdentity {
     /// The database at `path` and its log, both of which are there as long as it is open.
     ///
     /// # Errors
@@ -436,7 +436,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kept.db");
         let _connection = open(&path, &FIRST).unwrap();
-        let identity = Identity::of(&path).unwrap();
+        let identity = FileIdentity::of(&path).unwrap();
         let elsewhere = directory.path().join("elsewhere");
         for file in [path.clone(), log_path(&path)] {
             assert_eq!(identity.missing(), None);

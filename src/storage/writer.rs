@@ -25,10 +25,10 @@ use crate::rooms::{Directory, Receipt, WRITES_UNANSWERED_MAX, Write};
 const BATCH_WRITES_MAX: usize = 4_096;
 
 /// How often the file is looked after: tried again when it has failed, and looked at while it works.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the log says that a reader keeps the write-ahead log from being shortened.
-const HELD_LOG_EVERY: Duration = Duration::from_secs(60);
+const HELD_LOG_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A shard's connection to the storage.
 #[derive(Debug)]
@@ -53,9 +53,9 @@ pub struct HistoryWriter {
     /// True while writing fails.
     is_failing: bool,
     /// When to look after the file.
-    look_at: Instant,
+    check_at: Instant,
     /// When to say again that its log is held.
-    held_log_at: Option<Instant>,
+    held_log_warning_at: Option<Instant>,
 }
 
 impl HistoryWriter {
@@ -84,8 +84,8 @@ impl HistoryWriter {
             receipts,
             metrics,
             is_failing: false,
-            look_at: Instant::now() + LOOK_EVERY,
-            held_log_at: None,
+            check_at: Instant::now() + CHECK_INTERVAL,
+            held_log_warning_at: None,
         };
         (writer, links)
     }
@@ -98,12 +98,12 @@ impl HistoryWriter {
     pub fn run(mut self) -> Result<(), DatabaseError> {
         let mut batch = Vec::new();
         loop {
-            if Instant::now() >= self.look_at {
+            if Instant::now() >= self.check_at {
                 // However busy it is.
-                self.look_after_file();
-                self.look_at = Instant::now() + LOOK_EVERY;
+                self.check_file();
+                self.check_at = Instant::now() + CHECK_INTERVAL;
             }
-            match self.writes.recv_timeout(self.look_at.saturating_duration_since(Instant::now())) {
+            match self.writes.recv_timeout(self.check_at.saturating_duration_since(Instant::now())) {
                 Ok(write) => batch.push(write),
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return self.file.close(),
@@ -139,7 +139,7 @@ impl HistoryWriter {
     fn fail(&mut self, error: &WriteError) {
         error!("{error}; it is no longer durable, and messages are refused meanwhile");
         self.is_failing = true;
-        self.look_at = Instant::now() + LOOK_EVERY;
+        self.check_at = Instant::now() + CHECK_INTERVAL;
         // The shards hear of it before `/readyz` tells of it.
         for shard in &self.receipts {
             send(shard, vec![Receipt::Withdrawn]);
@@ -149,7 +149,7 @@ impl HistoryWriter {
         self.metrics.failures.add(1);
     }
 
-    fn look_after_file(&mut self) {
+    fn check_file(&mut self) {
         if self.is_failing {
             return self.try_again();
         }
@@ -157,9 +157,11 @@ impl HistoryWriter {
             return self.fail(&error);
         }
         match self.file.shorten_log() {
-            Ok(LogState::Short) => self.held_log_at = None,
-            Ok(LogState::Held { bytes }) if self.held_log_at.is_none_or(|at| at <= Instant::now()) => {
-                self.held_log_at = Some(Instant::now() + HELD_LOG_EVERY);
+            Ok(LogState::Short) => self.held_log_warning_at = None,
+            Ok(LogState::Held { bytes })
+                if self.held_log_warning_at.is_none_or(|at| at <= Instant::now()) =>
+            {
+                self.held_log_warning_at = Some(Instant::now() + HELD_LOG_WARNING_INTERVAL);
                 warn!(
                     "history.db-wal has {} MiB and grows, because another program has been reading history.db for \
                      long: end it (a shell or a backup that was left open)",

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use uproar::accounts::{Attempt, Verdict};
+use uproar::accounts::{Attempt, SignInResult};
 use uproar::clock::Now;
 use uproar::handshake::Admission;
 use uproar::mail::{Delivery, Request};
@@ -447,8 +447,8 @@ impl Surroundings for Outside<'_, '_> {
         post(requests, self.around.scenario.mailbox_messages_max, request)
     }
 
-    fn verify(&mut self, _: Attempt<Origin>) -> Option<Verdict> {
-        Some(Verdict::Denied)
+    fn verify(&mut self, _: Attempt<Origin>) -> Option<SignInResult> {
+        Some(SignInResult::Denied)
     }
 
     fn submit(&mut self, submission: Submission) {

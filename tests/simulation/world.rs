@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use uproar::clock::Now;
 use uproar::metrics::{Dialect, EndReason, Metrics};
-use uproar::permit::ClientPlaces;
+use uproar::permit::ClientPermits;
 use uproar::rooms::{Directory, Origin, ShardIndex, UserId};
 use uproar::shard::stage::Stage;
 
@@ -35,7 +35,7 @@ struct World<'a> {
     scenario: Scenario,
     random: Random,
     directory: Directory,
-    places: ClientPlaces,
+    places: ClientPermits,
     hosts: Vec<Host>,
     clients: Vec<Client>,
     record: Record,
@@ -61,7 +61,7 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
     let scenario = Scenario::draw(&mut random);
     trace.note([seed as usize, 0, 0], || format!("{scenario:?}"));
     let directory = Directory::new(&scenario.rooms, scenario.shards);
-    let places = ClientPlaces::new(scenario.clients_max);
+    let places = ClientPermits::new(scenario.clients_max);
     let metrics = Metrics::new(usize::from(scenario.shards), 0, places.clone());
     let storage = scenario.is_durable.then(|| Storage::new(&directory));
     let hosts = (0..usize::from(scenario.shards))

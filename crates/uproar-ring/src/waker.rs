@@ -13,10 +13,10 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// Wakes the thread that waits in a ring. Cloning it gives another handle to the same thread.
 #[derive(Clone, Debug)]
-pub struct Waker(Arc<Bell>);
+pub struct Waker(Arc<WakerState>);
 
 #[derive(Debug)]
-struct Bell {
+struct WakerState {
     /// True from when the thread is about to sleep until it is woken, or has woken up by itself.
     is_asleep: AtomicBool,
     /// The ring reads it, which ends the wait.
@@ -34,7 +34,7 @@ impl Waker {
     pub fn new() -> io::Result<Self> {
         // Without O_NONBLOCK, which would make the ring's read of it fail instead of wait.
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
-        Ok(Self(Arc::new(Bell { is_asleep: AtomicBool::new(false), event, ring: OnceLock::new() })))
+        Ok(Self(Arc::new(WakerState { is_asleep: AtomicBool::new(false), event, ring: OnceLock::new() })))
     }
 
     /// Wakes the thread if it sleeps. What was left for it before this call is seen by it.

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use thiserror::Error;
 
-use self::tables::{RoomState, SCHEMA};
-use super::database::{self, DatabaseError, Identity, LogState};
+use self::tables::{RoomRow, SCHEMA};
+use super::database::{self, DatabaseError, FileIdentity, LogState};
 use crate::rooms::{Directory, Epoch, MessageId, Restored, RestoredRoom, RoomIndex, UserId, Write};
 
 /// The file's name in the directory that `--data` names.
@@ -31,9 +31,9 @@ const BALLAST_BYTES: u32 = 1 << 20;
 pub struct HistoryFile {
     connection: Connection,
     path: PathBuf,
-    identity: Identity,
+    identity: FileIdentity,
     /// By room.
-    rooms: Vec<RoomState>,
+    rooms: Vec<RoomRow>,
     kept_max: u64,
     /// The room that was pruned last; the others have their turn before it has another one.
     pruned_last: usize,
@@ -117,7 +117,7 @@ impl HistoryFile {
             .map_err(failed)?;
         transaction.commit().map_err(failed)?;
         let last_author = last_author.and_then(|id| UserId::from_wire(id.try_into().ok()?));
-        let identity = Identity::of(path)
+        let identity = FileIdentity::of(path)
             .map_err(|source| DatabaseError::NotCreated { path: path.to_owned(), source })?;
         let file =
             Self { connection, path: path.to_owned(), identity, rooms: states, kept_max, pruned_last: 0 };
@@ -134,7 +134,7 @@ impl HistoryFile {
         self.check_place()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // They become true with the transaction.
-        let mut changed: BTreeMap<usize, RoomState> = BTreeMap::new();
+        let mut changed: BTreeMap<usize, RoomRow> = BTreeMap::new();
         let mut reserved = Vec::new();
         {
             let mut insert = transaction.prepare_cached(tables::INSERT_MESSAGE)?;

@@ -58,7 +58,7 @@ const KIND_IMAGE: &str = "image";
 
 /// What the file says of a room, and what it is still to say.
 #[derive(Clone, Debug)]
-pub(super) struct RoomState {
+pub(super) struct RoomRow {
     pub(super) key: i64,
     /// The last message that was to be written, whether or not it was.
     pub(super) last_id: MessageId,
@@ -71,7 +71,7 @@ pub(super) struct RoomState {
     pub(super) rows: u64,
 }
 
-impl RoomState {
+impl RoomRow {
     /// Writes the next message of the room, with [`INSERT_MESSAGE`].
     pub(super) fn insert(
         &mut self,
@@ -127,7 +127,7 @@ impl RoomState {
 }
 
 /// A room's row, which is made if there is none; `None` when its epoch cannot be one.
-pub(super) fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<RoomState>> {
+pub(super) fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<RoomRow>> {
     transaction.execute(
         "INSERT INTO room (name, reserved, kept_from, epoch) VALUES (?1, 0, 1, ?2) ON CONFLICT DO NOTHING",
         params![name, Epoch::random().to_string()],
@@ -139,7 +139,7 @@ pub(super) fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::
         let kept_from = MessageId(row.get(2)?);
         let Some(epoch) = Epoch::from_file(&row.get::<_, String>(3)?) else { return Ok(None) };
         let key = row.get(0)?;
-        Ok(Some(RoomState { key, last_id: reserved, reserved, kept_from, epoch, is_stale: false, rows: 0 }))
+        Ok(Some(RoomRow { key, last_id: reserved, reserved, kept_from, epoch, is_stale: false, rows: 0 }))
     })
 }
 

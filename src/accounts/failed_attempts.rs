@@ -19,12 +19,12 @@ const ADDRESSES_MAX: usize = 65_536;
 /// The wrong attempts of each address, over all shards. One that has been forgiven everything is like one
 /// that was never seen.
 #[derive(Debug, Default)]
-pub(super) struct Attempts {
+pub(super) struct FailedAttempts {
     /// When each address will have been forgiven everything.
     clear_ms: HashMap<IpAddr, u64>,
 }
 
-impl Attempts {
+impl FailedAttempts {
     /// Whether an address may make an attempt now.
     #[must_use]
     pub(super) fn allow(&self, address: IpAddr, now_ms: u64) -> bool {
@@ -61,7 +61,7 @@ mod tests {
     }
 
     /// How many attempts in a row an address may make, all of them wrong.
-    fn failures(attempts: &mut Attempts, address: IpAddr, now_ms: u64) -> usize {
+    fn failures(attempts: &mut FailedAttempts, address: IpAddr, now_ms: u64) -> usize {
         let allowed = (0..100).take_while(|_| {
             let is_allowed = attempts.allow(address, now_ms);
             if is_allowed {
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn an_address_may_be_wrong_twenty_times_and_then_every_three_seconds() {
-        let mut attempts = Attempts::default();
+        let mut attempts = FailedAttempts::default();
         let guesser = address("192.0.2.1");
         assert_eq!(failures(&mut attempts, guesser, 5_000), 20);
         assert_eq!(failures(&mut attempts, guesser, 7_999), 0);
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn addresses_do_not_suffer_for_each_other_but_those_of_one_household_do() {
-        let mut attempts = Attempts::default();
+        let mut attempts = FailedAttempts::default();
         assert_eq!(failures(&mut attempts, address("192.0.2.1"), 0), 20);
         assert_eq!(failures(&mut attempts, address("::ffff:192.0.2.1"), 0), 0, "the same in other words");
         assert_eq!(failures(&mut attempts, address("192.0.2.2"), 0), 20);
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_forgets_whoever_has_the_most_left() {
-        let mut attempts = Attempts::default();
+        let mut attempts = FailedAttempts::default();
         let stranger = |n: usize| IpAddr::from(u32::try_from(n).unwrap().to_be_bytes());
         let worst = address("198.51.100.1");
         assert_eq!(failures(&mut attempts, worst, 0), 20);
