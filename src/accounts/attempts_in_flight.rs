@@ -1,4 +1,4 @@
-//! How many attempts of each address are under way, so that none fills the queue for everybody.
+//! Counts the attempts of each address that are under way, so that no address fills the queue.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,19 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::address::network;
 
-/// Attempts of one address that may wait or be looked at: an eighth of the queue. A household, or an office
-/// behind one address, that comes back all at once waits less than a second for as many hashes.
+/// Attempts of one address that may wait or be checked: an eighth of the queue. An office behind one address that
+/// reconnects all at once waits less than a second for as many hashes.
 pub(super) const IN_FLIGHT_MAX: u32 = 32;
 
-/// The attempts under way, by address and over all shards. There are at most as many addresses as the queue
-/// has places, and one more.
+/// The attempts under way, by address and over all shards. There are at most as many addresses as the queue holds
+/// attempts, and one more.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AttemptsInFlight {
     by_address: Arc<Mutex<HashMap<IpAddr, u32>>>,
 }
 
 impl AttemptsInFlight {
-    /// A place for an attempt of this address; `None` when it has [`IN_FLIGHT_MAX`] already.
+    /// A permit for an attempt of this address; `None` when it has [`IN_FLIGHT_MAX`] already.
     pub(super) fn begin(&self, address: IpAddr) -> Option<AttemptPermit> {
         let address = network(address);
         let mut by_address = self.lock();
@@ -37,7 +37,7 @@ impl AttemptsInFlight {
     }
 }
 
-/// A place among the attempts of an address, given back when dropped.
+/// Counts as an attempt of its address until it is dropped.
 #[derive(Debug)]
 pub(super) struct AttemptPermit {
     address: IpAddr,

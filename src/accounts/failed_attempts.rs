@@ -1,26 +1,24 @@
-//! How often an address may be wrong: what keeps guessing slow, whatever the number of connections.
+//! Limits failed sign-ins of an address, over all its connections, so that passwords cannot be guessed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::address::network;
 
-/// Wrong attempts that an address has at once, after a pause: enough for a household that mistypes.
+/// Failed attempts that an address may make at once after a pause: enough for a household.
 pub(super) const FAILURES_MAX: u32 = 20;
 
-/// The time after which an address may be wrong once more. With it, the most guesses of one address are
-/// 28,800 a day.
+/// The time after which an address may fail once more. So an address can make at most 28,800 guesses a day.
 pub(super) const FORGIVEN_AFTER_MS: u64 = 3_000;
 
-/// Addresses that are remembered, some 40 bytes each. When there are more, the one is forgotten that has
-/// the most attempts left; whoever has so many addresses is not held back by the limit of each.
+/// Addresses that are remembered, some 40 bytes each. If there are more, the address with the most attempts left is
+/// forgotten: an attacker with that many addresses is not held back by a limit for each anyway.
 const ADDRESSES_MAX: usize = 65_536;
 
-/// The wrong attempts of each address, over all shards. One that has been forgiven everything is like one
-/// that was never seen.
+/// The failed attempts of each address, over all shards. An address whose failures are all forgotten is removed.
 #[derive(Debug, Default)]
 pub(super) struct FailedAttempts {
-    /// When each address will have been forgiven everything.
+    /// When all failures of each address will be forgotten.
     clear_ms: HashMap<IpAddr, u64>,
 }
 
@@ -32,7 +30,7 @@ impl FailedAttempts {
         clear_ms.saturating_sub(now_ms) <= u64::from(FAILURES_MAX - 1) * FORGIVEN_AFTER_MS
     }
 
-    /// Notes that an address was wrong.
+    /// Notes a failed attempt of an address.
     pub(super) fn note_failure(&mut self, address: IpAddr, now_ms: u64) {
         let address = network(address);
         if self.clear_ms.len() >= ADDRESSES_MAX && !self.clear_ms.contains_key(&address) {

@@ -1,8 +1,7 @@
-//! Accounts: who may sign in, by which password, and who of them is an admin.
+//! Accounts: names, password hashes, and which of them are admins.
 //!
-//! They are kept in `accounts.db` under `--data`, which `uproar user` changes while the server runs: each
-//! sign-in reads the file, so a change counts from the next one on. Names are the caller's business; here
-//! they are compared byte by byte.
+//! They are kept in `accounts.db` under `--data`, which `uproar user` may change while the server runs: each sign-in
+//! reads the file. Names are compared byte by byte; the caller normalises them.
 
 mod attempts_in_flight;
 mod command;

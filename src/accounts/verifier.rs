@@ -1,10 +1,8 @@
-//! Where passwords are verified: a thread of its own, since a hash takes as long as tens of thousands of
-//! messages.
+//! Verifies passwords, on a thread of its own, since a hash takes as long as tens of thousands of messages.
 //!
-//! Attempts come through one bounded queue from all shards, and are judged in order. A name that nobody has
-//! costs as much time as a wrong password, so the time does not tell which names there are. No address can take
-//! more than an eighth of the queue, so none keeps the others out. Each attempt that fails is a line of the log, at
-//! most one a second; the password never is.
+//! Attempts come through one bounded queue from all shards, and are checked in order. An unknown name takes as much
+//! time as a wrong password, so the time does not reveal which names exist. No address can take more than an eighth
+//! of the queue, so none keeps the others out. Failed attempts are logged, at most one a second; passwords never are.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -23,56 +21,56 @@ use super::failed_attempts::FailedAttempts;
 use super::{Accounts, Password};
 use crate::log_text::shown;
 
-/// Attempts that may wait, five seconds' worth at 20 ms each. Whoever finds the queue full is told so.
+/// Attempts that may wait: five seconds' worth at 20 ms each. When the queue is full, clients get an error.
 const QUEUE_ATTEMPTS_MAX: usize = 256;
 
-/// How nice the thread is (setpriority(2)): where a core is short, its share is a tenth of a shard's.
+/// The nice value of the thread (setpriority(2)): on a busy core, its share is a tenth of a shard's.
 const NICENESS: i32 = 10;
 
-/// A name and a password, as somebody has sent them.
+/// A name and a password, as a client has sent them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The name, which may be anything.
+    /// The name, unchecked.
     pub username: String,
     /// The password.
     pub password: Password,
 }
 
 impl fmt::Debug for Credentials {
-    /// People type passwords into the wrong field, so the name is not shown either, but where an attempt fails.
+    /// Users type passwords into the wrong field, so the name is shown only when an attempt fails.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(…)")
     }
 }
 
-/// Somebody wants to sign in.
+/// An attempt to sign in.
 #[derive(Debug)]
 pub struct Attempt<T> {
-    /// Comes back with the result.
+    /// Returned with the result.
     pub ticket: T,
-    /// From where.
+    /// The client's address.
     pub address: IpAddr,
-    /// As whom.
+    /// The name and the password.
     pub credentials: Credentials,
 }
 
-/// What became of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignInResult {
-    /// It is somebody with an account.
+    /// The credentials are right.
     Granted {
         /// The account's name.
         name: Arc<str>,
-        /// Whether it may kick and mute.
+        /// True when it may kick and mute users.
         is_admin: bool,
     },
-    /// The name or the password is wrong, or the address was wrong too often.
+    /// The name or the password is wrong, or the address has failed too often.
     Denied,
-    /// Too many wait for theirs, too many of the same address do, or the accounts cannot be read.
+    /// Too many attempts wait, in all or of this address, or the accounts cannot be read.
     Unavailable,
 }
 
-/// The way to the thread. It ends when the last handle is dropped.
+/// A handle to the thread, which ends when the last handle is dropped.
 #[derive(Debug)]
 pub struct Verifier<T> {
     queue: SyncSender<(Attempt<T>, AttemptPermit)>,
@@ -86,12 +84,12 @@ impl<T> Clone for Verifier<T> {
 }
 
 impl<T: Send + 'static> Verifier<T> {
-    /// Starts the thread. `answer` is called on it with each result; while it blocks, others wait. When it
-    /// breaks, nobody listens any more, and the thread ends.
+    /// Starts the thread. It calls `answer` with each result; while that blocks, other attempts wait. When it returns
+    /// `Break`, the thread ends.
     ///
     /// # Errors
     ///
-    /// When there is no room for a thread, or no password can be hashed.
+    /// When no thread can be started, or no password can be hashed.
     pub fn start(
         accounts: Accounts,
         answer: impl FnMut(T, SignInResult) -> ControlFlow<()> + Send + 'static,
@@ -108,8 +106,8 @@ impl<T: Send + 'static> Verifier<T> {
         Ok((Self { queue, in_flight: AttemptsInFlight::default() }, thread))
     }
 
-    /// Hands an attempt over; its result follows. False when too many wait already, be it of everybody or of
-    /// this address, or the thread has ended: then no result follows.
+    /// Hands an attempt over; its result follows. False, without a result, when too many attempts wait, in all or of
+    /// this address, or when the thread has ended.
     #[must_use]
     pub fn submit(&self, attempt: Attempt<T>) -> bool {
         let Some(place) = self.in_flight.begin(attempt.address) else { return false };
@@ -120,24 +118,22 @@ impl<T: Send + 'static> Verifier<T> {
     }
 }
 
-/// What the thread does.
+/// The thread.
 fn run<T>(
     queue: &Receiver<(Attempt<T>, AttemptPermit)>,
     mut check: impl FnMut(&Attempt<T>) -> SignInResult,
     mut answer: impl FnMut(T, SignInResult) -> ControlFlow<()>,
 ) {
-    // Of all threads, Linux takes this one alone to be meant (setpriority(2), "C library/kernel
-    // differences"). Without it passwords are verified all the same.
+    // On Linux this sets the priority of the calling thread alone (setpriority(2), "C library/kernel differences").
+    // If it fails, passwords are verified nevertheless.
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        warn!(%error, "the verifier of passwords runs at the priority of the shards");
+        warn!(%error, "the password verifier runs at the priority of the shards");
     }
     while let Ok((attempt, place)) = queue.recv() {
-        // A mistake of ours must not leave everybody without an answer who waits for one. What a judge has
-        // is as good as before: it changes its counts last.
+        // A bug must not leave the other clients without an answer. The checker changes its counts last, so they are
+        // still valid after a panic.
         let result = catch_unwind(AssertUnwindSafe(|| check(&attempt))).unwrap_or_else(|_| {
-            error!(
-                "Bug: the verifier of passwords has panicked over an attempt, which is refused; report it"
-            );
+            error!("Bug: the password verifier has panicked; the attempt is rejected; please report it");
             SignInResult::Unavailable
         });
         // A client that has its result may try again.
@@ -148,7 +144,7 @@ fn run<T>(
     }
 }
 
-/// Says in the log, at most once a second, that somebody was not let in as this account.
+/// Logs a failed sign-in with this name, at most once a second.
 pub(crate) fn log_denial(username: &str, address: IpAddr, reason: &'static str) {
     static DENIED: LogLimit = LogLimit::new();
     if let Some(left_out) = DENIED.allow() {
@@ -156,14 +152,14 @@ pub(crate) fn log_denial(username: &str, address: IpAddr, reason: &'static str) 
     }
 }
 
-/// Attempts that nobody could check.
+/// Attempts that could not be checked.
 static UNREADABLE: LogLimit = LogLimit::new();
 
-/// What the thread has.
+/// Checks credentials against the accounts.
 struct PasswordChecker {
     accounts: Accounts,
     attempts: FailedAttempts,
-    /// What a password is compared with when nobody has the name.
+    /// What a password is compared with if the name is unknown.
     nobodys_hash: String,
 }
 

@@ -104,7 +104,7 @@ fn accounts_are_managed_in_the_directory_that_any_place_names() {
 #[test]
 fn what_is_no_command_about_an_account_is_refused() {
     assert!(refusal(&["user", "list"], &[]).contains("uproar user needs --data DIR"));
-    assert!(refusal(&["--history=1", "user"], &[]).contains("the command user stands first"));
+    assert!(refusal(&["--history=1", "user"], &[]).contains("the command user comes first"));
     for (args, wanted) in [
         (&["user"][..], "Usage: uproar user"),
         (&["user", "add"], "<NAME>"),

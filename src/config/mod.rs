@@ -24,7 +24,7 @@ pub use crate::handshake::origin::{AllowedHost, AllowedOrigin};
 pub use placement::{Placement, SHARDS_MAX, allowed_cores, pin};
 pub use validation::{ConfigError, ConflictingSetting};
 
-/// The room where everybody starts.
+/// The room that every client joins first.
 pub const FIRST_ROOM: &str = "general";
 
 /// The most clients that one process admits.
@@ -32,23 +32,23 @@ pub const FIRST_ROOM: &str = "general";
 /// As many descriptors as `fs.nr_open` allows a process, unless it was raised.
 pub const CLIENTS_MAX: usize = 1 << 20;
 
-/// The longest `busy_poll`: by then waking up costs next to nothing of the time that was waited.
+/// The longest `busy_poll`. Beyond it, waking a thread up costs little compared with the wait.
 pub const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
 
 /// The most acceptors: as many as shards, which is more than any machine needs.
 pub const ACCEPTORS_MAX: usize = SHARDS_MAX;
 
-/// The shards that one acceptor serves by default: a handshake happens once for each connection, and is a small part of
-/// what it costs unless connections are short.
+/// The shards that one acceptor serves by default: a handshake happens once for each connection, and is a small part
+/// of its cost unless connections are short.
 const SHARDS_AN_ACCEPTOR: usize = 8;
 
 /// Everything that can be configured.
 ///
-/// [`Config::default`] is what the server runs with when nothing is said.
+/// [`Config::default`] has the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where to listen. Default `127.0.0.1:8080`: who wants strangers says so. Port 0 lets the kernel
-    /// choose.
+    /// The address to listen on. Default `127.0.0.1:8080`, which other machines cannot reach. With port 0 the kernel
+    /// chooses one.
     pub listen: SocketAddr,
     /// How many shards there are, and on which cores. Default: one on each core that the process may use.
     pub placement: Placement,
@@ -56,12 +56,13 @@ pub struct Config {
     ///
     /// Default `None`: one for every eight shards, and at least one. See [`Config::acceptor_count`].
     pub acceptors: Option<NonZeroUsize>,
-    /// The cores on which acceptors run. Default `None`: those that unpinned shards leave free, or else those of the shards.
+    /// The cores on which acceptors run. Default `None`: those that unpinned shards leave free, or else those of the
+    /// shards.
     pub acceptor_cores: Option<Vec<usize>>,
-    /// How long a shard looks for something to do before its thread sleeps; at most [`BUSY_POLL_MAX`]. It answers sooner,
-    /// by what waking a thread takes, and uses its core while nothing is to be done.
+    /// How long a shard polls before its thread sleeps; at most [`BUSY_POLL_MAX`]. It saves the time to wake the
+    /// thread, and uses the core while there is nothing to do.
     ///
-    /// Default zero: it sleeps at once, so that an idle server uses no CPU time.
+    /// Default zero: the thread sleeps at once, and an idle server uses no CPU time.
     pub busy_poll: Duration,
     /// Features of io_uring that shards use where the kernel has them. Default: all.
     pub ring_features: Features,
@@ -70,27 +71,28 @@ pub struct Config {
     /// Default `None`: as many as the descriptor limit has room for, which `preflight` works out.
     pub max_clients: Option<usize>,
     /// The most upgraded connections of an address at a time, over all shards; 0 is no limit, which behind a proxy is
-    /// needed, and lifts the limit on those that are not yet upgraded, too.
+    /// needed. It also lifts the limit on connections that are not yet upgraded.
     ///
     /// Default `None`: a quarter of `max_clients`, but at least 64 and at most 1,000, which neither a household nor an
-    /// office meets. IPv6 addresses count by /64.
+    /// office reaches. IPv6 addresses count by /64.
     pub max_clients_per_address: Option<usize>,
-    /// The most upgrades of an address in a second; 0 is no limit. Default 200: an office that lost its connections
-    /// together is back within seconds.
+    /// The most upgrades of an address in a second; 0 is no limit. Default 200: an office whose clients all lost
+    /// their connections is back within seconds.
     pub connect_rate_per_address: usize,
     /// The addresses that have no limits: proxies, and machines that measure. Default: loopback.
     pub no_limit_for: Vec<AddressRange>,
-    /// The longest message in bytes that chat accepts; a longer one is answered, not punished.
-    /// Default 10 KiB: a long paragraph, while a room of thousands still gets through it.
+    /// The longest message in bytes that chat accepts; a longer one is answered with an error.
+    /// Default 10 KiB: a long paragraph, which a room of thousands can still be sent.
     pub max_message_bytes: usize,
     /// The longest message in bytes that any dialect accepts; a longer one ends the connection (1009).
     /// Default 64 KiB. At least `max_message_bytes`.
     pub max_frame_bytes: usize,
     /// The longest request head in bytes. Default 16 KiB: cookies of single sign-on fit.
     pub max_head_bytes: usize,
-    /// What may wait for one connection, in bytes, before it is evicted as slow: the messages, and for each of
-    /// them [`SharedBytes::OVERHEAD_BYTES`](uproar_ring::SharedBytes::OVERHEAD_BYTES) that the server keeps beside it.
-    /// Default 1 MiB: some seconds of a busy room. At least `max_frame_bytes`, so that the largest message fits.
+    /// The most bytes that wait to be sent to one connection; beyond that it is evicted as slow. They are the
+    /// messages, and for each of them [`SharedBytes::OVERHEAD_BYTES`](uproar_ring::SharedBytes::OVERHEAD_BYTES) that
+    /// the server keeps beside it. Default 1 MiB: some seconds of a busy room. At least `max_frame_bytes`, so that
+    /// the largest message fits.
     pub send_queue_bytes: usize,
     /// How long a connection is silent before it is pinged. Default 30 s: below the minute after which
     /// common proxies and address translators forget a connection.
@@ -98,18 +100,18 @@ pub struct Config {
     /// How long a connection may be silent before it is closed. Default 120 s: a ping and its answer have
     /// a minute and a half. Longer than `ping_interval`.
     pub idle_timeout: Duration,
-    /// How long TLS and a request head may take, and where [`Auth::Required`] is set, how long signing in. Default
-    /// 10 s.
+    /// How long TLS and a request head may take, and with [`Auth::Required`] how long signing in may take. Default 10
+    /// s.
     pub handshake_timeout: Duration,
     /// How long a shutdown may take. Default 10 s: within the grace that common supervisors give.
     pub drain_timeout: Duration,
     /// The rooms; clients cannot add any. Default general, random, gaming. [`FIRST_ROOM`] is among them.
     pub rooms: Vec<String>,
-    /// The directory of what outlives the process. Default `None`: everything is in memory.
+    /// The directory for history and accounts. Default `None`: everything is in memory.
     pub data: Option<PathBuf>,
-    /// Who may speak. Default [`Auth::Off`].
+    /// Whether users must sign in. Default [`Auth::Off`].
     pub auth: Auth,
-    /// How many messages a room keeps for those who join. Default 100. 0 keeps none.
+    /// How many messages a room keeps for new members. Default 100. 0 keeps none.
     pub history: usize,
     /// How joins and leaves are announced. Default [`Presence::Auto`].
     pub presence: Presence,
@@ -118,19 +120,19 @@ pub struct Config {
     pub presence_limit: usize,
     /// The messages that a connection may send in a second; 0 is no limit. Default 50.
     pub rate: u32,
-    /// The messages that a connection may send at once after a pause. Default 100: two seconds of `rate`.
+    /// The messages that a connection may send without a delay after a pause. Default 100: two seconds of `rate`.
     /// At least 1 where there is a rate.
     pub burst: u32,
     /// The origins from which a browser may connect, beside the server's own. Default: none.
     pub allow_origins: Vec<AllowedOrigin>,
     /// Names other than loopback by which a server that listens on loopback may be called by browsers. Default: none.
     pub allow_hosts: Vec<AllowedHost>,
-    /// The server's certificate in PEM form, and behind it those that lead from it to an authority. Default
+    /// The server's certificate in PEM form, followed by the certificates of its issuers. Default
     /// `None`: no TLS. Only together with `tls_key`.
     pub tls_cert: Option<PathBuf>,
     /// The private key of the certificate, in PEM form. Default `None`.
     pub tls_key: Option<PathBuf>,
-    /// What the log looks like. Default [`LogFormat::Text`].
+    /// The format of the log. Default [`LogFormat::Text`].
     pub log_format: LogFormat,
     /// The least severe level that is logged. Default `INFO`.
     pub log_level: LevelFilter,
@@ -202,9 +204,9 @@ impl Config {
 pub enum Presence {
     /// Singly up to `presence_limit` members, in batches above.
     Auto,
-    /// Always singly: the price of a join grows with the room.
+    /// Always singly: the cost of a join grows with the room.
     Exact,
-    /// Only numbers, whatever the size.
+    /// Only numbers, in rooms of any size.
     Count,
 }
 
@@ -224,9 +226,9 @@ impl FromStr for Presence {
 /// Whether users must sign in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// Everybody may speak, under any name; who has an account may sign in.
+    /// Users without an account may speak under any name; users with an account may sign in.
     Off,
-    /// Only those with an account may speak, in the chat dialect alone, since the others have no way to
+    /// Only users who have signed in may speak. Only the chat dialect accepts connections, because the others cannot
     /// sign in.
     Required,
 }
@@ -243,12 +245,12 @@ impl FromStr for Auth {
     }
 }
 
-/// What the log looks like.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// A line for people.
+    /// Lines for people to read.
     Text,
-    /// A line that is one JSON object.
+    /// One JSON object a line.
     Json,
 }
 

@@ -1,4 +1,4 @@
-//! Where shards run: on cores of their own, or wherever the scheduler puts them.
+//! Placement: the cores that shards are pinned to, or how many shards run unpinned.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -13,15 +13,15 @@ pub const SHARDS_MAX: usize = 1024;
 pub enum Placement {
     /// One shard for each of these cores, pinned to it. No core twice; never empty.
     Pinned(Vec<usize>),
-    /// This many shards, wherever the scheduler puts them.
+    /// This many shards, which the scheduler may move between cores.
     Unpinned(NonZeroUsize),
 }
 
 impl Placement {
     /// One pinned shard on each core of the calling thread's affinity mask.
     ///
-    /// Where the mask cannot be read (a machine of more cores than [`SHARDS_MAX`]), as many unpinned
-    /// shards as the standard library counts cores, or one.
+    /// If the mask cannot be read (a machine of more cores than [`SHARDS_MAX`]): one unpinned shard for each core
+    /// that the standard library counts, or one.
     #[must_use]
     pub fn every_core() -> Self {
         match allowed_cores() {
@@ -39,7 +39,7 @@ impl Placement {
         }
     }
 
-    /// The core that each shard is pinned to, `None` where it is not.
+    /// The core that each shard is pinned to; `None` for unpinned shards.
     #[must_use]
     pub fn cores(&self) -> Vec<Option<usize>> {
         match self {
@@ -48,8 +48,9 @@ impl Placement {
         }
     }
 
-    /// True where the process may use more cores than there are shards, so that other threads need not take any time
-    /// from these. Pinned shards never leave a core: the server uses none but those that were named, and each has one.
+    /// True when the process may use more cores than it has shards, so other threads do not have to share cores with
+    /// them. Pinned shards leave no core free: the server runs only on the cores that were named, and each has a
+    /// shard.
     pub(super) fn has_spare_cores(&self) -> bool {
         match self {
             Self::Pinned(_) => false,
@@ -57,8 +58,7 @@ impl Placement {
         }
     }
 
-    /// Lets the calling thread, and those that it starts from now on, run on the cores of the shards alone,
-    /// where they are pinned.
+    /// Where shards are pinned, confines the calling thread, and threads that it starts later, to their cores.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Placement {
     }
 }
 
-/// Lets the calling thread, and those that it starts from now on, run on these cores alone.
+/// Confines the calling thread, and threads that it starts later, to these cores.
 ///
 /// # Errors
 ///

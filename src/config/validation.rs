@@ -1,4 +1,4 @@
-//! Which values are allowed: each within its limits, and those that must fit each other.
+//! Which values are allowed: the limits of each, and the settings that must fit each other.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,10 +16,10 @@ const FRAME_BYTES_MIN: usize = 125;
 const FRAME_BYTES_MAX: usize = 16 << 20;
 /// The least `max_head_bytes`: what a browser sends without cookies.
 const HEAD_BYTES_LEAST: usize = 1 << 10;
-/// The most `max_head_bytes`: a connection may hold that much before anything is known of it, and reading a head
-/// again with each piece that arrives costs the square of it.
+/// The most `max_head_bytes`: an unknown client can make the server hold that much, and a head that arrives in pieces
+/// is parsed again with each of them.
 const HEAD_BYTES_MOST: usize = 128 << 10;
-/// The most `send_queue_bytes`: beyond it a slow reader is a memory leak with a name.
+/// The most `send_queue_bytes` for one slow client.
 const SEND_QUEUE_BYTES_MAX: usize = 1 << 30;
 /// The least duration: the timers of a shard tick in milliseconds.
 const DURATION_MIN: Duration = Duration::from_millis(1);
@@ -29,13 +29,13 @@ const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const ROOMS_MAX: usize = 1000;
 /// The most characters (Unicode scalar values) in a room's name.
 const ROOM_CHARS_MAX: usize = 64;
-/// The most `history`: a joiner receives all of it at once.
+/// The most `history`: a new member receives all of it at once.
 const HISTORY_MAX: usize = 10_000;
 /// The most `presence_limit`: one join below the limit costs that many deliveries.
 const PRESENCE_LIMIT_MAX: usize = 10_000;
-/// The most `connect_rate_per_address`; who needs more means 0.
+/// The most `connect_rate_per_address`; 0 means no limit.
 const CONNECT_RATE_MAX: usize = 1_000_000;
-/// The most `rate` and `burst`; who needs more means `rate` 0.
+/// The most `rate` and `burst`; a `rate` of 0 means no limit.
 const RATE_MAX: u32 = 1_000_000;
 
 impl Config {
@@ -64,7 +64,7 @@ impl Config {
         self.validate_durations()?;
         self.validate_rooms()?;
         if self.data.as_ref().is_some_and(|data| data.as_os_str().is_empty()) {
-            return invalid("data", String::new(), "a directory that is there already");
+            return invalid("data", String::new(), "an existing directory");
         }
         if self.auth == Auth::Required && self.data.is_none() {
             return invalid("auth", "required".into(), "off; or required, with --data for the accounts");
@@ -126,7 +126,7 @@ impl Config {
         ] {
             within(key, value, DURATION_MIN, DURATION_MAX, duration)?;
         }
-        // Otherwise every silent connection is closed before a ping could have shown that it lives.
+        // Otherwise silent connections are closed before they can answer a ping.
         let (idle, ping) = (duration(self.idle_timeout), duration(self.ping_interval));
         if self.idle_timeout <= self.ping_interval {
             return Err(ConfigError {
@@ -149,13 +149,11 @@ impl Config {
             (Some(certificates), None) => invalid(
                 "tls-cert",
                 shown(certificates),
-                "a certificate together with its private key, which --tls-key names",
+                "a certificate together with --tls-key, its private key",
             ),
-            (None, Some(key)) => invalid(
-                "tls-key",
-                shown(key),
-                "a private key together with its certificate, which --tls-cert names",
-            ),
+            (None, Some(key)) => {
+                invalid("tls-key", shown(key), "a private key together with --tls-cert, its certificate")
+            }
             _ => Ok(()),
         }
     }
@@ -163,7 +161,7 @@ impl Config {
     fn validate_rooms(&self) -> Result<(), ConfigError> {
         let shown = || self.rooms.join(",").escape_debug().to_string();
         if !self.rooms.iter().any(|room| room == FIRST_ROOM) {
-            let allowed = format!("a list with {FIRST_ROOM} in it, where everybody starts");
+            let allowed = format!("a list that contains {FIRST_ROOM}, which clients join first");
             return invalid("rooms", shown(), allowed);
         }
         if self.rooms.len() > ROOMS_MAX {
@@ -176,35 +174,35 @@ impl Config {
                 return invalid("rooms", shown(), allowed);
             }
             if self.rooms[..index].contains(room) {
-                return invalid("rooms", shown(), format!("each name once; {room} is there twice"));
+                return invalid("rooms", shown(), format!("each name once; {room} is listed twice"));
             }
         }
         Ok(())
     }
 }
 
-/// A value that is not allowed, and what is.
+/// An invalid value, and which values are allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value '{value}' for {key}: allowed is {allowed}")]
 pub struct ConfigError {
     /// The setting, by its flag's name without the dashes.
     pub key: &'static str,
-    /// The value, as one would write it.
+    /// The value as written on the command line.
     pub value: String,
-    /// What is allowed instead, to follow "allowed is".
+    /// The allowed values, to follow "allowed is".
     pub allowed: String,
-    /// The setting that this one does not go with, if it is that: one of the two must change.
+    /// The setting that this one conflicts with, if any: one of the two must change.
     pub other: Option<Box<ConflictingSetting>>,
 }
 
-/// A setting that another one does not go with.
+/// A setting that conflicts with another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConflictingSetting {
     /// The setting, by its flag's name without the dashes.
     pub key: &'static str,
-    /// Its value, as one would write it.
+    /// Its value as written on the command line.
     pub value: String,
-    /// What would be allowed here, to follow "allowed is".
+    /// The values that would resolve the conflict, to follow "allowed is".
     pub allowed: String,
 }
 
@@ -233,7 +231,7 @@ fn duration(value: Duration) -> String {
     humantime::format_duration(value).to_string()
 }
 
-/// A size as one would write it: exact, with the largest binary unit that divides it.
+/// A size as written on the command line: exact, with the largest binary unit that divides it.
 fn size(bytes: usize) -> String {
     [(30, "GiB"), (20, "MiB"), (10, "KiB")]
         .into_iter()
@@ -259,7 +257,7 @@ mod tests {
 
     use super::*;
 
-    /// What `validate` says after one change to the defaults.
+    /// The error of `validate` after one change to the defaults.
     fn refusal(change: impl FnOnce(&mut Config)) -> String {
         let mut config = Config::default();
         change(&mut config);
@@ -325,7 +323,7 @@ mod tests {
             ),
             (
                 refusal(|c| c.data = Some(PathBuf::new())),
-                "invalid value '' for data: allowed is a directory that is there already",
+                "invalid value '' for data: allowed is an existing directory",
             ),
             (
                 refusal(|c| c.auth = Auth::Required),
@@ -333,13 +331,13 @@ mod tests {
             ),
             (
                 refusal(|c| c.tls_cert = Some("chain.pem".into())),
-                "invalid value 'chain.pem' for tls-cert: allowed is a certificate together with its private key, \
-                 which --tls-key names",
+                "invalid value 'chain.pem' for tls-cert: allowed is a certificate together with --tls-key, its \
+                 private key",
             ),
             (
                 refusal(|c| c.tls_key = Some("key.pem".into())),
-                "invalid value 'key.pem' for tls-key: allowed is a private key together with its certificate, \
-                 which --tls-cert names",
+                "invalid value 'key.pem' for tls-key: allowed is a private key together with --tls-cert, its \
+                 certificate",
             ),
             (refusal(|c| c.history = 10_001), "invalid value '10001' for history: allowed is 0 to 10000"),
             (
@@ -372,12 +370,12 @@ mod tests {
     #[test]
     fn rooms_are_named_once_and_general_is_among_them() {
         let with = |rooms: &[&str]| refusal(|c| c.rooms = rooms.iter().map(ToString::to_string).collect());
-        assert!(with(&[]).contains("a list with general in it"));
-        assert!(with(&["random"]).contains("'random' for rooms: allowed is a list with general in it"));
+        assert!(with(&[]).contains("a list that contains general"));
+        assert!(with(&["random"]).contains("'random' for rooms: allowed is a list that contains general"));
         assert!(with(&["general", ""]).contains("names of 1 to 64 characters"));
         assert!(with(&["general", &"é".repeat(65)]).contains("names of 1 to 64 characters"));
         assert!(with(&["general", "a\nb"]).contains("'general,a\\nb' for rooms"));
-        assert!(with(&["general", "x", "x"]).contains("each name once; x is there twice"));
+        assert!(with(&["general", "x", "x"]).contains("each name once; x is listed twice"));
         let names: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
         assert!(refusal(|c| c.rooms.extend(names)).contains("at most 1000 rooms"));
     }

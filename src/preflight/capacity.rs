@@ -6,13 +6,14 @@ use crate::config::CLIENTS_MAX;
 const PENDING_MAX: usize = 8192;
 /// The least descriptors kept for the process itself.
 const RESERVE_MIN: usize = 128;
-/// Descriptors of the process, independent of the number of its threads: standard streams, signals, files, the listener.
+/// Descriptors of the process, independent of the number of its threads: standard streams, signals, files, the
+/// listener.
 const RESERVE_PROCESS: usize = 32;
-/// Descriptors of a shard (its ring twice, the ring's eventfd) or of an acceptor (its ring and four more of its runtime,
-/// its handle to the listener), and two to spare.
+/// Descriptors of a shard (its ring twice, the ring's eventfd) or of an acceptor (its ring and four more of its
+/// runtime, its handle to the listener), and two to spare.
 const RESERVE_THREAD: usize = 8;
 
-/// How many connections the process has room for.
+/// How many connections the process can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// The most upgraded connections, over all shards.
@@ -24,8 +25,8 @@ pub struct Capacity {
 impl Capacity {
     /// Divides a descriptor limit among the process with its shards and acceptors, pending connections and clients.
     ///
-    /// Pending connections get 3/8 of what the process leaves, at most 8,192, so that newcomers cannot use up the
-    /// descriptors of those who are connected; the clients get the rest, at most [`CLIENTS_MAX`].
+    /// Pending connections get 3/8 of what the process leaves, at most 8,192, so that new connections cannot use up the
+    /// descriptors of clients; the clients get the rest, at most [`CLIENTS_MAX`].
     #[must_use]
     pub fn of(descriptors: usize, threads: usize) -> Self {
         let rest = descriptors.saturating_sub(reserve(threads));
@@ -33,7 +34,7 @@ impl Capacity {
         Self { max_clients: (rest - pending_max).min(CLIENTS_MAX), pending_max }
     }
 
-    /// The least descriptor limit with room for this many clients.
+    /// The smallest descriptor limit that allows this many clients.
     #[must_use]
     pub fn descriptors_for(max_clients: usize, threads: usize) -> usize {
         // The two cases: the clients are 5/8 of the rest, rounded up, or all but 8,192.
@@ -42,7 +43,7 @@ impl Capacity {
     }
 }
 
-/// The descriptors that are not for connections.
+/// Descriptors that are not for connections.
 fn reserve(threads: usize) -> usize {
     RESERVE_MIN.max(RESERVE_PROCESS + threads * RESERVE_THREAD)
 }

@@ -1,4 +1,4 @@
-//! Whether shards and acceptors may run on the cores that they were given, and have time there.
+//! Whether shards and acceptors may use their cores, and whether there is enough processor time.
 
 use std::path::Path;
 
@@ -49,22 +49,20 @@ fn check_acceptors(config: &Config) -> Finding {
             let shared = if priority.is_empty() { "" } else { ", which shards may use, too" };
             format!("pinned to {}{shared}", list(cores))
         }
-        None if priority.is_empty() => {
-            "not pinned, for there are cores beside those of the shards".to_owned()
-        }
+        None if priority.is_empty() => "not pinned, because there are more cores than shards".to_owned(),
         None => "on the cores of the shards".to_owned(),
     };
     finding(CHECK, CheckOutcome::Ok, format!("{}, {place}{priority}", config.acceptor_count()))
 }
 
-/// Why the process cannot use these cores, if it cannot.
+/// Explains which of these cores the process cannot use, if any.
 fn refused_cores(key: &str, cores: &[usize]) -> Option<String> {
     let allowed = allowed_cores().unwrap_or_default();
     let exists = |core| Path::new(&format!("/sys/devices/system/cpu/cpu{core}")).exists();
     explain_cores(key, cores, &allowed, exists)
 }
 
-/// Why cores that the process was given cannot be used, if so.
+/// The explanation, for an affinity mask of these `allowed` cores.
 fn explain_cores(
     key: &str,
     cores: &[usize],

@@ -1,4 +1,4 @@
-//! How many connections the descriptor limit has room for.
+//! How many connections the descriptor limit allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -7,10 +7,10 @@ use super::kernel_setting::kernel_setting;
 use super::report::{CheckOutcome, Finding, finding};
 use crate::config::{CLIENTS_MAX, Config};
 
-/// The clients below which a derived capacity is worth a remark.
+/// Below this many clients, a capacity that was not configured is reported as lacking.
 const CLIENTS_WANTED: usize = 10_000;
 
-/// Raises the soft limit to the hard one, and finds out how many connections there is room for.
+/// Raises the soft limit to the hard one, and works out how many connections that allows.
 pub(super) fn check(config: &Config) -> (Finding, Option<Capacity>) {
     let limit = getrlimit(Resource::Nofile);
     let hard = descriptors(limit.maximum);
@@ -27,7 +27,7 @@ pub(super) fn check(config: &Config) -> (Finding, Option<Capacity>) {
     judge_descriptors(soft, granted, config.max_clients, threads)
 }
 
-/// A limit as a number; without a limit, `fs.nr_open` is the kernel's.
+/// A limit as a number; without a limit, the kernel's `fs.nr_open`.
 fn descriptors(limit: Option<u64>) -> usize {
     let limit = limit.and_then(|limit| usize::try_from(limit).ok());
     limit.unwrap_or_else(|| kernel_setting("/proc/sys/fs/nr_open").parse().unwrap_or(CLIENTS_MAX))

@@ -8,7 +8,7 @@ use uproar_ring::{Features, Probe, ProbeError, Ring, Waker};
 use super::kernel_setting::kernel_setting;
 use super::report::{CheckOutcome, Finding, finding};
 
-/// Checks what the kernel has, and then that there is enough of it for this many shards and acceptors.
+/// Checks that the kernel has what rings need, and then that this many shards and acceptors can have theirs.
 pub(super) fn check(shards: usize, acceptors: usize, wanted: Features) -> Vec<Finding> {
     let mut findings = check_kernel();
     if !findings.iter().any(|finding| finding.outcome == CheckOutcome::Fatal) {
@@ -35,11 +35,11 @@ fn check_kernel() -> Vec<Finding> {
     ]
 }
 
-/// How to let a container use io_uring.
+/// How to allow io_uring in a container.
 const PROFILE: &str = "let the container's seccomp profile allow io_uring_setup, io_uring_enter and \
                        io_uring_register (docker run --security-opt seccomp=PROFILE.json, or =unconfined)";
 
-/// What a shard takes beside its ring before anybody has connected: the stack of its thread, and a heap to begin with.
+/// The memory of a shard without clients, beside its ring: the stack of its thread and an initial heap.
 const SHARD_BYTES: usize = 8 << 20;
 
 fn reserve_memory(bytes: usize) -> io::Result<Vec<u8>> {
@@ -48,13 +48,13 @@ fn reserve_memory(bytes: usize) -> io::Result<Vec<u8>> {
     Ok(memory)
 }
 
-/// Sets up what each shard and each acceptor will have, in the sizes that it will have, all at the same time.
+/// Sets up the rings of all shards and acceptors at the same time, in the sizes that they will have.
 fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
     const CHECK: &str = "rings";
     let options = uproar_ring::Options { features: wanted, ..uproar_ring::Options::default() };
     let mut held = Vec::new();
     for shard in 1..=shards {
-        // Its memory first: where that cannot be had, there is still enough to say so.
+        // Its memory first: if that fails, there is enough left to report it.
         let tried = reserve_memory(SHARD_BYTES).and_then(|memory| {
             let mut ring = uproar_ring::retrying_enomem(|| Ring::new(options, Waker::new()?))?;
             ring.try_out()?;
@@ -62,7 +62,7 @@ fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
             Ok(())
         });
         if let Err(error) = tried {
-            // It may be what is lacking for the words.
+            // The message may need the memory.
             held.clear();
             let owner = format!("shard {shard} of {shards}");
             return finding(CHECK, CheckOutcome::Fatal, explain_ring(&error, &owner));
@@ -80,7 +80,7 @@ fn check_rings(shards: usize, acceptors: usize, wanted: Features) -> Finding {
             }
         }
     }
-    // All are of one kernel.
+    // All rings have the features of the same kernel.
     let features = held.first().map_or(Features::NONE, |(_, ring)| ring.features());
     let lacking = wanted.missing_in(features);
     let mut detail = format!(
@@ -99,7 +99,7 @@ fn shards_and_acceptors(shards: usize, acceptors: usize) -> String {
     format!("{} and {}", count(shards, "shard"), count(acceptors, "acceptor"))
 }
 
-/// What it means that the ring of this shard or acceptor cannot be set up, though others could, or not be used.
+/// Explains why the ring of this shard or acceptor cannot be set up or used, although earlier ones could.
 fn explain_ring(error: &io::Error, owner: &str) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => format!("io_uring_enter is forbidden: {PROFILE}"),
@@ -115,7 +115,7 @@ fn explain_ring(error: &io::Error, owner: &str) -> String {
     }
 }
 
-/// What a failed `io_uring_setup` means (io_uring_setup(2)), and what to change.
+/// Explains a failed io_uring_setup(2), and what to change.
 fn explain_setup(failure: &ProbeError, disabled: &str, kernel: &str) -> String {
     let error = &failure.error;
     match Errno::from_io_error(error) {

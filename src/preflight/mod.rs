@@ -1,12 +1,12 @@
 //! The preflight: whether this machine can run the server, and what to change where it cannot.
 //!
-//! `uproar check` prints the [`PreflightReport`]; the server runs the same checks at start. The one thing that
-//! they change is the process's own soft descriptor limit. What they find is a list of [`Finding`]s and,
-//! unless one of them is fatal, the [`Capacity`] that the descriptor limit has room for.
+//! `uproar check` prints the [`PreflightReport`]; the server runs the same checks when it starts. They change nothing
+//! but the soft descriptor limit of the process. The result is a list of [`Finding`]s and, unless one of them is
+//! fatal, the [`Capacity`] that the descriptor limit allows.
 //!
-//! What shards and acceptors will need of io_uring is set up for all of them at the same time and tried out, so a limit
-//! of memory or a filter of system calls is met here, with advice, and not by one of them. (Rings of Linux 6.18 count
-//! against RLIMIT_MEMLOCK of a user without CAP_IPC_LOCK: 8 MiB, a usual limit, are enough for some 11 shards.)
+//! The rings of all shards and acceptors are set up and tried at the same time. So a memory limit or a system call
+//! filter is reported here with advice, before a shard runs into it. (Linux 6.18 counts rings against RLIMIT_MEMLOCK
+//! of a user without CAP_IPC_LOCK: the usual 8 MiB are enough for some 11 shards.)
 
 mod capacity;
 mod cores;

@@ -1,4 +1,4 @@
-//! What the checks found: for people in columns, for the log in one line.
+//! The findings of all checks: in columns for people, in one line for the log.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::capacity::Capacity;
 /// The check of the certificate, of which the server warns by itself whenever it reads it.
 pub(super) const CERTIFICATE_CHECK: &str = "tls";
 
-/// What the checks found.
+/// The findings of all checks.
 #[derive(Clone, Debug)]
 pub struct PreflightReport {
     pub(super) findings: Vec<Finding>,
@@ -21,20 +21,20 @@ impl PreflightReport {
         &self.findings
     }
 
-    /// How many connections there is room for; `None` when a finding is fatal.
+    /// How many connections the process can hold; `None` when a finding is fatal.
     #[must_use]
     pub fn capacity(&self) -> Option<Capacity> {
         let is_fatal = self.findings.iter().any(|finding| finding.outcome == CheckOutcome::Fatal);
         self.capacity.filter(|_| !is_fatal)
     }
 
-    /// What was raised, is lacking or is fatal, in one line for the log; `None` when all is well.
+    /// All findings but the good ones, in one line for the log; `None` when all are good.
     #[must_use]
     pub fn summary(&self) -> Option<String> {
         let remarks: Vec<String> = self
             .findings
             .iter()
-            // The server warns of its certificate itself, whenever it reads it.
+            // The server logs a warning about its certificate whenever it reads it.
             .filter(|finding| finding.outcome != CheckOutcome::Ok && finding.check != CERTIFICATE_CHECK)
             .map(|finding| format!("{} ({}): {}", finding.check, finding.outcome, finding.detail))
             .collect();
@@ -52,25 +52,25 @@ impl fmt::Display for PreflightReport {
     }
 }
 
-/// What one check found.
+/// The finding of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The name of the check.
     pub check: &'static str,
-    /// How it went.
+    /// Its outcome.
     pub outcome: CheckOutcome,
-    /// What was seen; unless all is well, also what to change.
+    /// What was found; and if it is not good, what to change.
     pub detail: String,
 }
 
-/// How a check went.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckOutcome {
-    /// Nothing to do.
+    /// All is well.
     Ok,
-    /// It was not, and the process has changed it for itself.
+    /// The process has raised a limit by itself.
     Raised,
-    /// The server runs, but worse than it could.
+    /// The server runs, with a limitation.
     Lacking,
     /// The server cannot run.
     Fatal,

@@ -1,4 +1,4 @@
-//! The shards' threads, and what each is started with.
+//! The threads of shards, and their parameters.
 
 use std::collections::VecDeque;
 use std::io;
@@ -57,8 +57,8 @@ pub(super) fn spawn_shards(
     Ok(threads)
 }
 
-/// Starts the thread that verifies passwords, where there can be accounts. It is not joined: it ends
-/// after the last shard, when it has finished the hash that it is computing.
+/// Starts the thread that verifies passwords, if there is a data directory. It is not joined: it ends after the last
+/// shard, when its current hash is done.
 fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<Origin>>, ServerError> {
     let Some(data) = &config.data else { return Ok(None) };
     let accounts = Accounts::open(data)?;
@@ -106,7 +106,7 @@ fn settings(config: &Config, index: ShardIndex) -> Settings {
     }
 }
 
-/// What a shard's thread takes with it.
+/// The parameters of a shard's thread.
 struct ShardStart {
     index: ShardIndex,
     waker: Waker,

@@ -1,4 +1,4 @@
-//! What the threads of a server share, and what they report to the main thread.
+//! The values that all threads of a server share, and their reports to the main thread.
 
 use tokio::sync::{mpsc, watch};
 
@@ -9,30 +9,30 @@ use crate::metrics::Metrics;
 use crate::rooms::Directory;
 use crate::shard::stage::Stage;
 
-/// What shards and acceptors are started with.
+/// The parameters of all shards and acceptors.
 #[derive(Clone)]
 pub(super) struct ThreadContext {
     pub(super) config: Config,
     pub(super) directory: Directory,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
-    /// The stage that the shards are to be in.
+    /// The stage that the shards have to reach.
     pub(super) stage: watch::Receiver<Stage>,
     pub(super) reports: ThreadReports,
 }
 
 impl ThreadContext {
-    /// Reports the end of the calling thread, whatever ends it: `panicked`, unless it says otherwise.
+    /// Reports the end of the calling thread: as `panicked`, unless it reports another outcome.
     pub(super) fn report_end(&self, panicked: ServerError) -> ThreadEnd {
         ThreadEnd { reports: self.reports.clone(), outcome: Some(Err(panicked)) }
     }
 }
 
-/// What another thread tells the main thread.
+/// A report of a thread to the main thread.
 pub(super) enum ThreadReport {
     /// A shard or an acceptor is ready to serve.
     Ready,
-    /// An acceptor hands nothing over any more.
+    /// An acceptor has stopped handing connections over.
     AcceptorDrained(usize),
     /// A shard has reached a stage.
     StageReached(usize, Stage),
@@ -40,19 +40,19 @@ pub(super) enum ThreadReport {
     Ended(Result<(), ServerError>),
 }
 
-/// The way to the main thread. It closes with the last thread that has one.
+/// Sends reports to the main thread. The channel closes with the last thread that has one.
 #[derive(Clone)]
 pub(super) struct ThreadReports(mpsc::UnboundedSender<ThreadReport>);
 
 impl ThreadReports {
-    /// The way, and its end on the main thread.
+    /// The sender, and the receiver for the main thread.
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<ThreadReport>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
     pub(super) fn send(&self, report: ThreadReport) {
-        // It fails when the main thread has ended the server already.
+        // Fails when the main thread has ended the server already.
         let _ = self.0.send(report);
     }
 }

@@ -1,7 +1,7 @@
-//! The file `history.db`: the messages of rooms, and how far their ids have been given out.
+//! The file `history.db`: the messages of rooms, and the message ids that are reserved for each room.
 //!
-//! One thread has it open, and nobody else. It is told what to write in batches, each of which is one
-//! transaction; what a batch is made of and who waits for it is no concern of this file's.
+//! Only the storage thread has it open. It writes in batches, each of which is one transaction. What a batch
+//! contains, and who waits for it, is decided in `writer`; the SQL of rows is in `tables`.
 
 mod tables;
 
@@ -15,15 +15,15 @@ use self::tables::{RoomRow, SCHEMA};
 use super::database::{self, DatabaseError, FileIdentity, LogState};
 use crate::rooms::{Directory, Epoch, MessageId, Restored, RestoredRoom, RoomIndex, UserId, Write};
 
-/// The file's name in the directory that `--data` names.
+/// The file's name in the data directory.
 pub const HISTORY_FILE: &str = "history.db";
 
-/// Rows of a room beyond those it keeps at which they are deleted: a few hundred at a time cost less than
-/// one with every message. A batch deletes at most so many more than it writes, so nobody waits long for
-/// that, and what is deleted keeps ahead of what is written.
+/// Old rows of a room are deleted when there are this many more than it keeps: a few hundred at a time cost less than
+/// one with every message. A batch deletes at most this many more rows than it writes: that is quick, and still
+/// faster than rows are added.
 const ROWS_EXCESS_MAX: u64 = 500;
 
-/// What a disk that has failed must have room for before messages are taken again.
+/// The free space that a disk must have after a failure before messages are accepted again.
 const BALLAST_BYTES: u32 = 1 << 20;
 
 /// The open file.
@@ -35,15 +35,15 @@ pub struct HistoryFile {
     /// By room.
     rooms: Vec<RoomRow>,
     kept_max: u64,
-    /// The room that was pruned last; the others have their turn before it has another one.
+    /// The room that was pruned last; the other rooms have their turn first.
     pruned_last: usize,
 }
 
-/// Why nothing can be written.
+/// Why a write failed.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug, Error)]
 pub enum WriteError {
-    /// What SQLite reports.
+    /// An error of SQLite.
     #[error("history.db cannot be written: {0}; {advice}", advice = advice(.0))]
     Sqlite(#[from] rusqlite::Error),
     /// The file or its log was deleted, moved or replaced.
@@ -63,12 +63,12 @@ fn advice(error: &rusqlite::Error) -> &'static str {
 }
 
 impl HistoryFile {
-    /// Opens the file, or creates it, and reserves ids for every room of the directory. What rooms that are
-    /// not in it have said stays in the file.
+    /// Opens or creates the file, and reserves ids for every room of the directory. Messages of other rooms stay in the
+    /// file.
     ///
     /// # Errors
     ///
-    /// [`DatabaseError`]: it cannot be used, and why.
+    /// [`DatabaseError`].
     pub fn open(
         path: &Path,
         directory: &Directory,
@@ -84,12 +84,12 @@ impl HistoryFile {
         let mut rooms = Vec::new();
         for room in directory.rooms() {
             let state = tables::find_room(&transaction, directory.name(room)).map_err(failed)?;
-            let mut state = state.ok_or_else(|| damaged("a room whose epoch is none"))?;
+            let mut state = state.ok_or_else(|| damaged("a room with an invalid epoch"))?;
             state.rows = tables::count_rows(&transaction, state.key).map_err(failed)?;
             state.prune(&transaction, kept_max, u64::MAX).map_err(failed)?;
             let kept = tables::last_messages(&transaction, state.key).map_err(failed)?;
-            let kept = kept.ok_or_else(|| damaged("a message that no server has written"))?;
-            // What was reserved and is not there may have been seen by somebody.
+            let kept = kept.ok_or_else(|| damaged("an invalid message"))?;
+            // Members may have seen messages with reserved ids that are not in the file.
             let last = kept.last().map_or(MessageId(0), |last| last.id);
             if last > state.last_id
                 || state.kept_from.0 > state.last_id.0 + 1
@@ -124,16 +124,15 @@ impl HistoryFile {
         Ok((file, Restored { rooms, last_author }))
     }
 
-    /// Writes messages, all or none of them, and returns once they are on the disk, with the reservations
-    /// that were renewed on the way.
+    /// Writes all messages of a batch or none, and returns the renewed reservations once they are on the disk.
     ///
     /// # Errors
     ///
-    /// [`WriteError`]; then nothing was written, or nothing that anybody will find.
+    /// [`WriteError`]; nothing was written, or only to a file that has been deleted.
     pub fn write(&mut self, batch: &[Write]) -> Result<Vec<(RoomIndex, MessageId)>, WriteError> {
         self.check_place()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // They become true with the transaction.
+        // They replace the rooms' states when the transaction is committed.
         let mut changed: BTreeMap<usize, RoomRow> = BTreeMap::new();
         let mut reserved = Vec::new();
         {
@@ -161,7 +160,7 @@ impl HistoryFile {
             pruned_last = room;
         }
         transaction.commit()?;
-        // What was committed to a file that nobody finds again is not kept.
+        // What was committed to a deleted file is lost.
         self.check_place()?;
         self.pruned_last = pruned_last;
         for (room, state) in changed {
@@ -170,12 +169,11 @@ impl HistoryFile {
         Ok(reserved)
     }
 
-    /// Notes that messages were not and will not be written, and returns the new epochs of their rooms, each with
-    /// its last message.
+    /// Gives messages up, and returns the new epochs of their rooms, each with the last message that is lost.
     ///
-    /// The file has them from the next time that it can be written. If the server is killed before that, it
-    /// has the old ones, and those who know a new one are told that something is missing, as those are who
-    /// know ids beyond what the file has.
+    /// They are stored when the file can be written again. If the server is killed before that, the file has the old
+    /// epochs, and clients with a new epoch learn that messages are missing, like clients with an id that the file
+    /// does not have.
     pub fn lose(&mut self, batch: &[Write]) -> Vec<(RoomIndex, MessageId, Epoch)> {
         let lost: Vec<_> =
             last_of_each_room(batch).into_iter().map(|(room, last)| (room, last, Epoch::random())).collect();
@@ -189,9 +187,9 @@ impl HistoryFile {
         lost
     }
 
-    /// Finds out whether the file can be written again, and renews the reservations of all rooms. It must
-    /// have room for more than that: a disk that takes a number, and then no message, would be taken for
-    /// well every second, and lose something each time.
+    /// Tests whether the file can be written again, and renews the reservations of all rooms. It also tests for free
+    /// space: a disk with room for a reservation but not for messages would seem to recover every second, and lose
+    /// messages each time.
     ///
     /// # Errors
     ///
@@ -210,7 +208,7 @@ impl HistoryFile {
         Ok(self.rooms.iter().map(|state| state.reserved).collect())
     }
 
-    /// Looks whether the file is still where it was. SQLite would go on writing to one that was deleted.
+    /// Checks that the file has not been deleted, moved or replaced. SQLite would go on writing to a deleted file.
     ///
     /// # Errors
     ///
@@ -222,16 +220,16 @@ impl HistoryFile {
         }
     }
 
-    /// Shortens the write-ahead log, if it has grown and nobody reads what is in it.
+    /// Truncates the write-ahead log, if it has grown and no other program reads it.
     ///
     /// # Errors
     ///
-    /// What SQLite reports; then it is as long as before.
+    /// An error of SQLite; the log is unchanged.
     pub fn shorten_log(&self) -> rusqlite::Result<LogState> {
         database::shorten_log(&self.connection, &self.path)
     }
 
-    /// Writes that nothing beyond the last message was given out, and puts the write-ahead log into the file.
+    /// Stores that no id beyond the last message is in use, and moves the write-ahead log into the file.
     ///
     /// # Errors
     ///
@@ -247,7 +245,7 @@ impl HistoryFile {
             transaction.commit()
         };
         let finished = finish();
-        // The last connection to a file puts the log into it and removes it.
+        // The last connection to a file moves the log into it and removes the log.
         let closed = self.connection.close().map_err(|(_, error)| error);
         finished.and(closed).map_err(|source| DatabaseError::new(&self.path, source))
     }
@@ -258,7 +256,7 @@ pub(super) fn last_of_each_room(batch: &[Write]) -> HashMap<RoomIndex, MessageId
     batch.iter().map(|Write { room, message }| (*room, message.id)).collect()
 }
 
-/// All of `count` rooms, once each, beginning behind this one.
+/// All of `count` rooms once, starting after this one.
 fn in_turn(last: usize, count: usize) -> impl Iterator<Item = usize> {
     (1..=count).map(move |step| (last + step) % count)
 }

@@ -23,9 +23,9 @@ pub(super) const SCHEMA: Schema = Schema {
         CREATE TABLE room (
             room INTEGER PRIMARY KEY,
             name TEXT NOT NULL UNIQUE,
-            -- Ids up to this one may have been given to messages that somebody has seen.
+            -- Ids up to this one may be in use.
             reserved INTEGER NOT NULL,
-            -- From this message on, none was lost.
+            -- No message from this id on was lost.
             kept_from INTEGER NOT NULL
         ) STRICT;
         CREATE TABLE message (
@@ -38,11 +38,11 @@ pub(super) const SCHEMA: Schema = Schema {
             timestamp INTEGER NOT NULL,
             PRIMARY KEY (room, id)
         ) STRICT, WITHOUT ROWID;
-        -- Holds nothing, but for a moment when a disk that was full is tried again.
+        -- Empty, except while the free space of a disk is tested after a failure.
         CREATE TABLE ballast (content BLOB NOT NULL) STRICT;
     ",
         "
-        -- Names the life of the history that ids belong to: 32 hexadecimal digits.
+        -- Identifies the history that ids belong to: 32 hexadecimal digits.
         ALTER TABLE room ADD COLUMN epoch TEXT NOT NULL DEFAULT '';
         UPDATE room SET epoch = lower(hex(randomblob(16)));
     ",
@@ -56,17 +56,17 @@ pub(super) const INSERT_MESSAGE: &str = "INSERT INTO message VALUES (?1, ?2, ?3,
 const KIND_TEXT: &str = "message";
 const KIND_IMAGE: &str = "image";
 
-/// What the file says of a room, and what it is still to say.
+/// The state of a room: what its row holds, and changes that are not written yet.
 #[derive(Clone, Debug)]
 pub(super) struct RoomRow {
     pub(super) key: i64,
-    /// The last message that was to be written, whether or not it was.
+    /// The last message that was given to the storage, written or not.
     pub(super) last_id: MessageId,
     /// As in the file.
     pub(super) reserved: MessageId,
     pub(super) kept_from: MessageId,
     pub(super) epoch: Epoch,
-    /// True while the file has another `kept_from` and `epoch`.
+    /// True while `kept_from` and `epoch` differ from the file.
     pub(super) is_stale: bool,
     pub(super) rows: u64,
 }
@@ -93,7 +93,7 @@ impl RoomRow {
         self.reserved.0 - self.last_id.0 < RESERVED_AHEAD / 2
     }
 
-    /// Writes what has changed. With it goes a new reservation.
+    /// Writes the changes, with a new reservation.
     pub(super) fn save(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         self.reserved = self.reserved.max(MessageId(self.last_id.0 + RESERVED_AHEAD));
         self.is_stale = false;
@@ -107,7 +107,7 @@ impl RoomRow {
         Ok(())
     }
 
-    /// Deletes the oldest rows beyond those that the room keeps, as many as `rows_max`, and tells how many.
+    /// Deletes up to `rows_max` of the oldest rows beyond those that the room keeps. Returns how many.
     pub(super) fn prune(
         &mut self,
         transaction: &Transaction<'_>,
@@ -126,7 +126,7 @@ impl RoomRow {
     }
 }
 
-/// A room's row, which is made if there is none; `None` when its epoch cannot be one.
+/// A room's row, which is created if necessary; `None` when its epoch is invalid.
 pub(super) fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<RoomRow>> {
     transaction.execute(
         "INSERT INTO room (name, reserved, kept_from, epoch) VALUES (?1, 0, 1, ?2) ON CONFLICT DO NOTHING",
@@ -134,7 +134,7 @@ pub(super) fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::
     )?;
     let select = "SELECT room, reserved, kept_from, epoch FROM room WHERE name = ?1";
     transaction.query_row(select, [name], |row| {
-        // All ids that were reserved count as given out.
+        // All reserved ids count as used.
         let reserved = MessageId(row.get(1)?);
         let kept_from = MessageId(row.get(2)?);
         let Some(epoch) = Epoch::from_file(&row.get::<_, String>(3)?) else { return Ok(None) };
@@ -147,7 +147,7 @@ pub(super) fn count_rows(transaction: &Transaction<'_>, key: i64) -> rusqlite::R
     transaction.query_row("SELECT count(*) FROM message WHERE room = ?1", [key], |row| row.get(0))
 }
 
-/// A room's messages, oldest first; `None` when one of them cannot be one.
+/// A room's messages, oldest first; `None` when one of them is invalid.
 pub(super) fn last_messages(
     transaction: &Transaction<'_>,
     key: i64,
