@@ -9,7 +9,7 @@ use uproar::memory::{self, MemoryTrimmer};
 use uproar::preflight;
 use uproar::{accounts, server};
 
-/// What is wrong with the machine or the command line; nothing was served.
+/// The exit code when the machine or the command line is not fit to serve.
 const EXIT_PREFLIGHT: u8 = 2;
 
 fn main() -> ExitCode {
@@ -43,8 +43,7 @@ fn main() -> ExitCode {
         return if report.capacity().is_some() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PREFLIGHT) };
     }
     if report.capacity().is_some() {
-        // Ahead of the log's threads, so that they leave alone the cores that the server leaves alone; if it
-        // fails, the server says so.
+        // Ahead of the log's threads, so that they run on the same cores; if it fails, the server reports it.
         let _ = config.placement.confine();
     }
     let log = match Log::start(config.log_format) {
@@ -68,7 +67,7 @@ fn main() -> ExitCode {
     let _memory = match MemoryTrimmer::start() {
         Ok(keeper) => Some(keeper),
         Err(error) => {
-            tracing::warn!(%error, "memory of a burst will not be given back");
+            tracing::warn!(%error, "freed memory will not be given back");
             None
         }
     };

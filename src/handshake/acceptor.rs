@@ -1,4 +1,4 @@
-//! Accepts connections, and keeps each in a task until it leaves.
+//! Accepts connections, and serves each in a task.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use super::pending::PendingConnections;
 use super::request::Requests;
 use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
 
-/// An acceptor: one thread's part of all handshakes.
+/// An acceptor: accepts connections and does their handshakes, on one thread.
 pub struct Acceptor {
     services: Rc<dyn HandshakeServices>,
     intake: IntakeWatch,
@@ -27,7 +27,7 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// An acceptor without connections, which hands over this way and serves until `intake` says otherwise.
+    /// An acceptor without connections, which serves until `intake` changes.
     #[must_use]
     pub fn new(
         services: Rc<dyn HandshakeServices>,
@@ -47,15 +47,14 @@ impl Acceptor {
 
     /// Accepts connections until [`Intake::Closed`]. To be called on a tokio-uring runtime.
     ///
-    /// `drained` is called once, behind [`Intake::Draining`], when nothing more is going to be handed over.
+    /// `drained` is called once, after [`Intake::Draining`], when it has stopped handing connections over.
     ///
-    /// An accept cannot be given up half way: a connection that it had taken already would be lost, and its descriptor
-    /// with it. So the sender of [`Intake::Closed`] shuts the listener down afterwards (shutdown(2)), which ends every
-    /// accept that is under way.
+    /// An accept under way cannot be dropped: the connection that it may have accepted would leak. So after
+    /// [`Intake::Closed`] the listener is shut down (shutdown(2)), which ends every accept.
     ///
     /// # Errors
     ///
-    /// When the listener cannot be set to blocking, which is what the ring needs.
+    /// When the listener cannot be set to blocking, which the ring needs.
     pub async fn serve(
         self,
         listener: std::net::TcpListener,
@@ -67,16 +66,16 @@ impl Acceptor {
         let acceptor = Rc::new(self);
         let intake = acceptor.intake.clone();
         tokio_uring::spawn(async move {
-            // All tasks that hand over are on this thread, and look at the intake in the same step: from here on they
-            // see what this one has seen. It fails when the server is gone, and then nobody waits to be told.
+            // All tasks that hand over run on this thread, and check the intake in the same step, so none hands over
+            // after this. It fails when the server has ended, and then nobody waits for it.
             if intake.draining().await {
                 drained();
             }
         });
         let mut failures = AcceptFailures::default();
         loop {
-            // Beyond as many as may be in a handshake, newcomers wait in the backlog. Until then the page and the state
-            // of the server are told, however late its shards are.
+            // When as many upgrades as there may be handshakes wait for a shard, new connections stay in the backlog.
+            // Until then the page and the health checks are served, even if shards are late.
             acceptor
                 .intake
                 .unless_closed(acceptor.requests.fewer_waiting_than(acceptor.connections_max))
@@ -98,7 +97,7 @@ impl Acceptor {
         }
     }
 
-    /// Gives a connection its task, and has another one make place for it where there are too many.
+    /// Starts the task of a connection, and closes another one if there are too many.
     fn welcome(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         self.services.note(HandshakeEvent::Accepted);
         let addresses = self.services.addresses();
@@ -108,7 +107,7 @@ impl Acceptor {
         if !is_within {
             log_crowded_address(network);
             self.services.note(HandshakeEvent::AddressDisplaced);
-            // Where its others are all with other acceptors, the newcomer itself goes, by being dropped.
+            // If this acceptor has no other connection of the address, it drops the new one.
             if !self.pending.displace(network, now) {
                 return self.services.note(HandshakeEvent::Left);
             }
@@ -123,7 +122,7 @@ impl Acceptor {
             tokio::select! {
                 biased;
                 () = self.requests.serve(connection, peer) => {}
-                // With the rest of its task the connection is dropped, and that ends the connection.
+                // Dropping the task drops the connection, which closes it.
                 () = displaced.notified() => {}
             }
             drop(handshake);

@@ -22,7 +22,7 @@ pub(super) async fn respond(
     connection.finish(response.encode(with_body, SystemTime::now())).await;
 }
 
-/// Answers an upgrade of an address that has enough.
+/// Rejects an upgrade because of the limits of its address.
 pub(super) async fn refuse_address(
     services: &dyn HandshakeServices,
     connection: PendingConnection,
@@ -43,7 +43,7 @@ pub(super) async fn refuse_address(
     connection.finish(response.encode(true, SystemTime::now())).await;
 }
 
-/// Answers a question about the server's state. Nobody is refused by it, so it is not counted as a refusal.
+/// Answers a health check. It is not counted as a rejected request.
 pub(super) async fn report(
     connection: PendingConnection,
     problem: Option<&'static str>,
@@ -57,7 +57,7 @@ pub(super) async fn report(
     connection.finish(response.encode(with_body, SystemTime::now())).await;
 }
 
-/// The answer to [`ORIGIN_QUESTION`](super::route::ORIGIN_QUESTION).
+/// The value that answers [`ORIGIN_QUESTION`](super::route::ORIGIN_QUESTION).
 pub(super) fn about_origin(origin: Result<(), OriginRefusal>) -> &'static str {
     match origin {
         Ok(()) => "allowed",

@@ -1,22 +1,22 @@
-//! Whether acceptors serve, drain or return.
+//! The command to all acceptors: serve, drain or stop.
 
 use std::future::Future;
 
 use tokio::sync::watch;
 
-/// What acceptors are to do.
+/// What acceptors do with connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Intake {
-    /// Serve.
+    /// Serve them.
     #[default]
     Open,
-    /// Hand nothing over, and answer every request with 503 `draining`.
+    /// Hand none over, and answer every request with 503 `draining`.
     Draining,
-    /// Return.
+    /// Accept none, and return.
     Closed,
 }
 
-/// The intake, as the tasks of an acceptor watch it.
+/// The current intake, for an acceptor and its tasks.
 #[derive(Clone)]
 pub(super) struct IntakeWatch(watch::Receiver<Intake>);
 
@@ -29,17 +29,17 @@ impl IntakeWatch {
         *self.0.borrow() >= Intake::Draining
     }
 
-    /// True as well when the server is gone.
+    /// True also when the server has ended.
     pub(super) fn is_closed(&self) -> bool {
         *self.0.borrow() == Intake::Closed || self.0.has_changed().is_err()
     }
 
-    /// Waits until nothing more is to be handed over. False when the server is gone.
+    /// Waits until the acceptor must stop handing over. False when the server has ended.
     pub(super) async fn draining(&self) -> bool {
         self.0.clone().wait_for(|intake| *intake >= Intake::Draining).await.is_ok()
     }
 
-    /// Waits for something, but not beyond [`Intake::Closed`].
+    /// Waits for an event, or until [`Intake::Closed`].
     pub(super) async fn unless_closed(&self, event: impl Future<Output = ()>) {
         let mut intake = self.0.clone();
         tokio::select! {

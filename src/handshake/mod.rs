@@ -1,19 +1,17 @@
 //! Handshakes: everything that happens once for each connection, before it is a WebSocket.
 //!
-//! An [`Acceptor`] has a thread of its own, beside the shards. It accepts connections and keeps them until they leave,
-//! each in a task of its own: it shakes hands where the server speaks TLS, reads the request head within its time, and
-//! then either answers and ends the connection, or hands it to a shard as an [`Admission`]. What a request means is
-//! decided in [`uproar_protocol`]; everything that the answer depends on comes from [`HandshakeServices`]. An acceptor
-//! never speaks WebSocket, with one exception: clients that find the server full are told so here, because no shard has
-//! a place for them.
+//! An [`Acceptor`] has a thread of its own, beside the shards. It accepts connections and serves each in a task: TLS
+//! handshake, request head, and then either a response, or the hand-over to a shard as an [`Admission`]. Requests are
+//! parsed by [`uproar_protocol`]; what the response depends on comes from [`HandshakeServices`]. An acceptor sends no
+//! WebSocket messages, with one exception: when the server is full it tells the client so, because no shard can.
 //!
-//! In the order in which a connection meets them:
+//! In the order in which a connection passes through them:
 //!
-//! - `acceptor` accepts it, `pending` decides which one makes place when there are too many;
-//! - `request` reads its request, from the `connection` and its TLS, and answers as `route` says;
-//! - `upgrade` reserves a place with a shard, which `hand_over` chooses, and makes the `admission`;
-//! - `answer` and `operator_log` say why a connection is refused, to the client and to the operator;
-//! - `services` is what all of them need from the server, `intake` whether they are to go on.
+//! - `acceptor` accepts it; `pending` chooses which connection is closed when there are too many;
+//! - `request` reads its request from `connection`, which includes TLS; `route` decides, `origin` checks the page;
+//! - `upgrade` reserves a slot in the queue of a shard, which `hand_over` chooses, and makes the `admission`;
+//! - `answer` tells the client why it is rejected, `operator_log` the operator;
+//! - `services` is the interface to the rest of the server, `intake` tells acceptors to drain and to stop.
 
 mod acceptor;
 mod admission;

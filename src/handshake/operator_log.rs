@@ -1,4 +1,4 @@
-//! What the log tells the operator of refused connections, a line a second of each kind.
+//! Log lines about rejected connections: at most one line a second of each kind.
 
 use std::net::IpAddr;
 
@@ -8,10 +8,10 @@ use super::origin::OriginRefusal;
 use crate::address::AddressRefusal;
 use crate::log_limit::LogLimit;
 
-/// How much of a field of a client's the log repeats: as much as a name may have.
+/// The most bytes of a request field in the log: as long as a host name may be.
 const SHOWN_BYTES_MAX: usize = 253;
 
-/// Tells the operator of a page that could not connect, which is mostly due to a proxy that replaces `Host`.
+/// Logs a page that may not connect. The usual reason is a proxy that replaces `Host`.
 pub(super) fn log_refused_origin(head: &Head<'_>, refusal: OriginRefusal) {
     static LINES: LogLimit = LogLimit::new();
     let Some(left_out) = LINES.allow() else { return };
@@ -23,20 +23,19 @@ pub(super) fn log_refused_origin(head: &Head<'_>, refusal: OriginRefusal) {
             origin,
             host,
             left_out,
-            "an upgrade was refused because its origin is not that of its Host; --allow-origin lets other origins in, \
-             and a proxy should pass Host on"
+            "upgrade rejected: its origin differs from its Host; --allow-origin lets other origins in, and a proxy should \
+             pass Host on"
         ),
         OriginRefusal::UnknownHost => tracing::warn!(
             origin,
             host,
             left_out,
-            "an upgrade was refused because this server listens on loopback, and its Host is another name; \
-             --allow-host lets it in"
+            "upgrade rejected: this server listens on loopback, and Host is another name; allow it with --allow-host"
         ),
     }
 }
 
-/// Tells the operator of an address that was refused an upgrade.
+/// Logs an upgrade that was rejected because of the limits of its address.
 pub(super) fn log_refused_address(address: IpAddr, refusal: AddressRefusal) {
     static CLIENTS: LogLimit = LogLimit::new();
     static RATE: LogLimit = LogLimit::new();
@@ -46,7 +45,7 @@ pub(super) fn log_refused_address(address: IpAddr, refusal: AddressRefusal) {
             if let Some(left_out) = CLIENTS.allow() {
                 tracing::info!(
                     %address, left_out,
-                    "an upgrade was refused because its address has as many clients as --max-clients-per-address allows"
+                    "upgrade rejected: its address has as many clients as --max-clients-per-address allows"
                 );
             }
         }
@@ -54,38 +53,34 @@ pub(super) fn log_refused_address(address: IpAddr, refusal: AddressRefusal) {
             if let Some(left_out) = RATE.allow() {
                 tracing::info!(
                     %address, left_out,
-                    "an upgrade was refused because its address upgrades more often than --connect-rate-per-address allows"
+                    "upgrade rejected: its address connects more often than --connect-rate-per-address allows"
                 );
             }
         }
     }
 }
 
-/// Tells the operator of an address with too many connections that want nothing.
+/// Logs an address with too many connections that are not upgraded or answered.
 pub(super) fn log_crowded_address(network: Option<IpAddr>) {
     static LINES: LogLimit = LogLimit::new();
     if let (Some(address), Some(left_out)) = (network, LINES.allow()) {
         tracing::warn!(
             %address, left_out,
-            "an address has too many connections without an upgrade or an answer; its oldest ones are closed"
+            "an address has too many unfinished handshakes; closing its oldest ones"
         );
     }
 }
 
-/// Tells the operator that there are too many connections that want nothing.
+/// Logs that there are too many connections that are not upgraded or answered.
 pub(super) fn log_too_many_handshakes(connections_max: usize) {
     static LINES: LogLimit = LogLimit::new();
     if let Some(left_out) = LINES.allow() {
-        tracing::warn!(
-            connections_max,
-            left_out,
-            "too many connections without an upgrade or an answer; the oldest ones are closed"
-        );
+        tracing::warn!(connections_max, left_out, "too many unfinished handshakes; closing the oldest ones");
     }
 }
 
-/// What a client has sent, cut, and without what could disturb a terminal. As a field of a log line it is quoted, so it
-/// cannot look like another field.
+/// Bytes from a client, cut and escaped for a terminal. As a field of a log line it is quoted, so it cannot imitate
+/// another field.
 fn escaped(sent: &[u8]) -> String {
     sent[..sent.len().min(SHOWN_BYTES_MAX)].escape_ascii().to_string()
 }

@@ -1,4 +1,4 @@
-//! One connection, from being accepted to being answered or handed over.
+//! Serves one connection, until it is answered or handed over.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -23,15 +23,14 @@ use crate::metrics::{HandshakeKind, TlsFailure};
 /// The content type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How long one turn of a shard may take until the server is not ready for more clients. The longest that clients can
-/// cause take some 10 ms.
+/// When a shard's turn takes longer, the server is not ready for more clients. The longest turns that clients can cause
+/// take some 10 ms.
 const READY_TURN_MAX: Duration = Duration::from_secs(2);
 
-/// How long one turn of a shard may take until the server is better started again: no machine is so slow, so the shard
-/// will not come back.
+/// When a shard's turn takes longer, the server should be restarted: no machine is that slow, so the shard hangs.
 const HEALTHY_TURN_MAX: Duration = Duration::from_secs(30);
 
-/// The answer when a shard takes longer.
+/// The answer when a turn takes longer.
 const STALLED: &str = "shard stalled";
 
 /// Serves the requests of an acceptor's connections.
@@ -53,12 +52,12 @@ impl Requests {
         Self { services, intake, limits, upgrades }
     }
 
-    /// Waits until fewer upgrades wait for a shard to have room.
+    /// Waits until fewer upgrades wait for a shard.
     pub(super) async fn fewer_waiting_than(&self, count: usize) {
         self.upgrades.fewer_waiting_than(count).await;
     }
 
-    /// One connection, from being accepted to being answered or handed over.
+    /// Serves a connection until it is answered or handed over.
     pub(super) async fn serve(&self, mut connection: PendingConnection, peer: SocketAddr) {
         let deadline = Instant::now() + self.limits.timeout;
         let mut received = Vec::with_capacity(FIRST_READ_BYTES);
@@ -109,7 +108,7 @@ impl Requests {
                             response
                         }
                         Route::SignInRequired(response) => {
-                            // Too many upgrades come ahead of what one may not do with them.
+                            // The limits of the address come first.
                             if let Err(refusal) = self.services.addresses().upgrade(peer.ip()) {
                                 return refuse_address(&*self.services, connection, peer.ip(), refusal).await;
                             }
@@ -131,7 +130,7 @@ impl Requests {
                 Err(ReadFailure::Lost) => return,
                 Err(failure) => return self.refuse_tls(connection, peer, failure).await,
                 Ok(()) if received.len() > received_before => {}
-                // The peer ended its side: between requests it just leaves, within one it gets told.
+                // The peer ended its side: before a request it is just closed, within one it gets an answer.
                 Ok(()) if received.is_empty() => return connection.leave().await,
                 Ok(()) => {
                     let response = Response::bad_request("Incomplete request");
@@ -141,7 +140,7 @@ impl Requests {
         }
     }
 
-    /// Ends a connection that got no further than TLS.
+    /// Ends a connection whose TLS has failed.
     async fn refuse_tls(&self, connection: PendingConnection, peer: SocketAddr, failure: ReadFailure) {
         let reason = match &failure {
             ReadFailure::Expired => TlsFailure::Timeout,
@@ -164,12 +163,12 @@ impl Requests {
         }
     }
 
-    /// Why the server is better started again.
+    /// Why the server should be restarted, if it should.
     fn health_problem(&self) -> Option<&'static str> {
         (self.services.longest_turn() >= HEALTHY_TURN_MAX).then_some(STALLED)
     }
 
-    /// Why the server is not to be sent clients.
+    /// Why the server should not get more clients, if it should not.
     fn readiness_problem(&self) -> Option<&'static str> {
         if self.services.has_storage_failed() {
             return Some("storage failed");

@@ -1,9 +1,9 @@
-//! The decision on a request: the table of paths, and what makes an upgrade good.
+//! Routes requests: the table of paths, and the checks of an upgrade.
 //!
-//! The first refusal that applies is the answer, in this order: draining (503), a path that there is
-//! not (404), then for plain requests the method (405), and for upgrades the version (426, before the rest,
-//! since another version may have other keys), what else is wrong with them (400), the origin (403) and last
-//! whether one can sign in there (403). Limits by address stand between these two, and are the acceptor's.
+//! The first error is the answer, in this order: draining (503), an unknown path (404), for plain requests the method
+//! (405), and for upgrades the version (426, before the rest, since another version may have other keys), other
+//! errors (400), the origin (403), and last a dialect that cannot sign in (403). The limits of addresses, which come
+//! between these two, are checked by the caller.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use uproar_protocol::head::Head;
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::upgrade;
 
-/// Which dialect an upgraded connection is to speak, as its path says.
+/// The dialect of an upgraded connection, by its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/` and `/chat`.
@@ -21,8 +21,8 @@ pub enum Endpoint {
     Hub,
     /// `/broadcast` and below.
     Raw {
-        /// What follows `/broadcast/`, byte for byte: it is a name, so percent-encoding is not undone
-        /// and a slash is a character of it. Empty for `/broadcast` itself, with and without a slash.
+        /// The path after `/broadcast/`, byte for byte: it is a name, so percent-encoding is not decoded, and it may
+        /// contain slashes. Empty for `/broadcast` itself, with and without a slash.
         topic: String,
     },
     /// `/echo`.
@@ -44,47 +44,47 @@ impl Endpoint {
 /// The methods of plain requests.
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// The field with which the page asks about its origin, and with which it is told: it cannot read why an upgrade
-/// was refused, and browsers leave `Origin` out of the requests that it may make.
+/// The field with which the page asks whether its origin may connect, and of the answer: a page cannot read why an
+/// upgrade was rejected, and browsers send no `Origin` in the requests that it can make.
 pub const ORIGIN_QUESTION: &str = "Uproar-Origin";
 
-/// What is to be done about a request.
+/// The decision on a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// Answer with the web client.
     Page {
-        /// Whether an upgrade from the origin in [`ORIGIN_QUESTION`] would be let in, where the request has one.
+        /// Whether an upgrade from the origin in [`ORIGIN_QUESTION`] would be accepted, if the request has that field.
         origin: Option<Result<(), OriginRefusal>>,
     },
     /// Answer with the metrics.
     Metrics,
-    /// Answer whether the server works.
+    /// Answer the health check.
     Health,
-    /// Answer whether the server is ready to serve.
+    /// Answer the readiness check.
     Readiness,
-    /// Let the connection become a WebSocket.
+    /// Upgrade the connection to a WebSocket.
     Upgrade {
-        /// What it is to speak.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// The 101, complete, to be sent before anything else.
+        /// The 101, to be sent before anything else.
         response: Bytes,
     },
     /// Answer with this.
     Respond(Response),
     /// Answer with this, because pages of this origin may not connect.
     OriginRefused(Response, OriginRefusal),
-    /// Answer with this, because the dialect has no way to sign in, and that is required.
+    /// Answer with this, because users must sign in, and the dialect cannot.
     SignInRequired(Response),
 }
 
-/// What the decision depends on besides the request.
+/// The state of the server that the decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct RoutePolicy<'a> {
-    /// Whose pages may connect.
+    /// The origins whose pages may connect.
     pub origins: &'a OriginPolicy,
-    /// True from the moment when the server begins to shut down.
+    /// True once the server shuts down.
     pub draining: bool,
-    /// True where users must sign in, for which only the chat dialect has a way.
+    /// True when users must sign in, which only the chat dialect can.
     pub requires_sign_in: bool,
 }
 
@@ -122,7 +122,7 @@ pub fn route(head: &Head<'_>, policy: RoutePolicy<'_>) -> Route {
     }
 }
 
-/// What there is at a path.
+/// The resource at a path.
 enum Resource {
     Endpoint(Endpoint),
     Health,

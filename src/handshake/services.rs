@@ -1,4 +1,4 @@
-//! What acceptors need from the rest of the server, and what they tell it.
+//! The interface of acceptors to the rest of the server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,31 +11,31 @@ use crate::address::{AddressLimiter, AddressRefusal};
 use crate::metrics::{HandshakeKind, TlsFailure};
 use crate::permit::ClientPermit;
 
-/// What an acceptor needs from the rest of the server.
+/// The services of the server that an acceptor uses.
 pub trait HandshakeServices {
-    /// How TLS is spoken; `None` where it is not. New connections get what it says at the time.
+    /// The TLS configuration for new connections; `None` without TLS. It may change.
     fn tls(&self) -> Option<Arc<ServerConfig>>;
-    /// Whose pages may connect.
+    /// The origins whose pages may connect.
     fn origins(&self) -> &OriginPolicy;
-    /// True while messages are refused because they cannot be stored.
+    /// True while messages are rejected because they cannot be stored.
     fn has_storage_failed(&self) -> bool;
-    /// How long the current turn of a shard has taken so far, the longest of all shards.
+    /// The longest time that the current turn of any shard has taken so far.
     fn longest_turn(&self) -> Duration;
     /// Whether users must sign in; see [`RoutePolicy::requires_sign_in`](super::route::RoutePolicy::requires_sign_in).
     fn requires_sign_in(&self) -> bool;
-    /// The web client, for a browser that calls this server by the name `host`, a port included.
+    /// The web client, for a browser that uses `host` (name and port) for this server.
     fn page(&self, host: Option<&str>) -> Response;
-    /// The metrics, as Prometheus reads them.
+    /// The metrics in Prometheus' text format.
     fn metrics_text(&self) -> String;
-    /// What each address may have.
+    /// The limits of each address.
     fn addresses(&self) -> &AddressLimiter;
-    /// A place for one more client, if there is one.
+    /// A permit for one more client; `None` when the server is full.
     fn acquire_client(&self) -> Option<ClientPermit>;
-    /// Counts something that happened.
+    /// Counts an event.
     fn note(&self, event: HandshakeEvent);
 }
 
-/// Something to be counted.
+/// An event to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeEvent {
     /// A connection was accepted.
@@ -46,31 +46,31 @@ pub enum HandshakeEvent {
     AcceptFailed,
     /// A TLS handshake was completed.
     Secured(HandshakeKind),
-    /// A connection got no further than TLS.
+    /// TLS failed.
     TlsFailed(TlsFailure),
     /// A connection was answered with a plain response.
     Responded(StatusCode),
-    /// A connection had to make place for a newcomer, because there were as many as there may be.
+    /// A connection was closed in favour of a new one, because there were as many as allowed.
     Displaced,
-    /// A connection had to make place for a newcomer of its address, or was that newcomer, because the address had as
-    /// many as it may have.
+    /// A connection was closed in favour of a new one of its address, or was that new one, because the address had as
+    /// many as allowed.
     AddressDisplaced,
-    /// An upgrade was refused because of what its address has already.
+    /// An upgrade was rejected because of the limits of its address.
     AddressRefused(AddressRefusal),
-    /// An upgrade was refused because all places are taken.
+    /// An upgrade was rejected because the server is full.
     Full,
-    /// An upgrade was refused because its dialect has no way to sign in.
+    /// An upgrade was rejected because users must sign in, and its dialect cannot.
     SignInRequired,
 }
 
-/// What connections may take before they are upgraded.
+/// The limits of connections before they are upgraded.
 #[derive(Clone, Copy, Debug)]
 pub struct HandshakeLimits {
     /// How long a connection has from being accepted to the end of its request head, TLS included.
     pub timeout: Duration,
     /// The longest request head, in bytes.
     pub head_bytes_max: usize,
-    /// How many connections may be pending. A silent one costs a descriptor and about 3 KiB
-    /// for the timeout. When there are so many, a newcomer takes the place of the oldest silent one.
+    /// The most pending connections. A silent one costs a descriptor and about 3 KiB until the timeout. When there
+    /// are so many, a new connection replaces the oldest silent one.
     pub connections_max: usize,
 }

@@ -1,4 +1,4 @@
-//! Upgrades: a place among the clients, a place with a shard, and the handing over.
+//! Upgrades: the permit of a client, a slot in a shard's queue, and the hand-over.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -30,12 +30,12 @@ impl Upgrades {
         Self { services, hand_over, intake, waiting: WaitingConnections::default() }
     }
 
-    /// Waits until fewer of them wait for a shard to have room.
+    /// Waits until fewer of them wait for a shard.
     pub(super) async fn fewer_waiting_than(&self, count: usize) {
         self.waiting.fewer_than(count).await;
     }
 
-    /// Hands an upgrade to a shard, or says why not.
+    /// Hands an upgrade to a shard, or rejects it.
     pub(super) async fn admit(
         &self,
         mut connection: PendingConnection,
@@ -63,7 +63,7 @@ impl Upgrades {
                 reservation.hand_over(socket, Admission { peer, endpoint, response, received, tls, permit });
             }
             Err((connection, error)) => {
-                tracing::warn!(%error, "a client has no descriptor; raise the descriptor limit");
+                tracing::warn!(%error, "cannot hand a connection over: too many open files; raise the limit (ulimit -n)");
                 drop((permit, reservation));
                 let refusal = Response::text(StatusCode::SERVICE_UNAVAILABLE, "Out of descriptors");
                 respond(&*self.services, connection, &refusal, true).await;
@@ -71,9 +71,9 @@ impl Upgrades {
         }
     }
 
-    /// Waits for a place with a shard. `None` when the server has begun to shut down.
+    /// Waits for a slot in the queue of a shard. `None` when the server has begun to shut down.
     async fn reserve(&self, connection: &mut PendingConnection) -> Option<Reservation<'_>> {
-        // It has a place among the clients, so it need not make place for one that has not.
+        // It has a client's permit, so it is no longer closed in favour of a new connection.
         connection.withdraw();
         let _waiting = self.waiting.begin();
         let reservation = tokio::select! {
@@ -86,11 +86,11 @@ impl Upgrades {
     }
 }
 
-/// The connections of an acceptor that wait for a shard to have room.
+/// The connections of an acceptor that wait for a slot in the queue of a shard.
 #[derive(Debug, Default)]
 struct WaitingConnections {
     count: Cell<usize>,
-    /// Told when there is one less.
+    /// Notified when there is one less.
     fewer: Notify,
 }
 
@@ -118,7 +118,7 @@ impl Drop for WaitingConnection<'_> {
     }
 }
 
-/// The whole conversation with a client for whom there is no place.
+/// All that a client gets from a full server: 101, a message and a close.
 fn server_is_full(switching_protocols: &[u8]) -> Vec<u8> {
     let message = frames::message(MessageKind::Text, b"Server is full");
     [switching_protocols, &message, &frames::close(1013, "")].concat()

@@ -1,10 +1,10 @@
-//! What the ring keeps for one connection: its descriptor, and what the kernel is doing with it.
+//! The ring's state of one connection: its descriptor, and the operations on it.
 
 use std::os::fd::OwnedFd;
 
 use crate::submission::{CloseMode, SendBatch};
 
-/// How a send ends that is not to wait, and whose success is not to be reported.
+/// The flags of a send that does not wait, and whose success has no completion.
 pub(crate) const IMMEDIATE: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
 
 /// The receive operation of a connection.
@@ -27,7 +27,8 @@ pub(crate) enum Receive {
 pub(crate) enum SendKind {
     /// It waits in the kernel for as long as it takes, and has a completion.
     Waiting,
-    /// It is done when it is submitted, and has a completion only if it could not send everything. None was seen so far.
+    /// It is done when it is submitted, and has a completion only if it could not send everything. None was seen so
+    /// far.
     Immediate,
     /// It has a completion, or is known to have left when another one has; its end is still to be reported.
     Ended,
@@ -77,7 +78,8 @@ pub(crate) struct Slot {
     pub(crate) paused: bool,
     /// Present exactly when a send was submitted and its end has not been handled.
     pub(crate) send: Option<InFlight>,
-    /// True from a send for which the socket had no room until one that it took whole: the next one waits in the kernel.
+    /// True from a send for which the socket had no room until one that it took whole: the next one waits in the
+    /// kernel.
     pub(crate) is_congested: bool,
     /// Present once the shard has asked for the end.
     pub(crate) closing: Option<CloseMode>,

@@ -1,4 +1,4 @@
-//! What a shard asks of the ring, and what the ring reports: plain values, without a descriptor in them.
+//! Submissions to the ring, and completions from it: plain values without descriptors.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,8 +8,8 @@ use crate::shared_bytes::SharedBytes;
 
 /// The most frames that leave in one vectored send.
 ///
-/// Below the kernel's `UIO_MAXIOV` (1,024, readv(2)); with frames of 100 bytes it is 25 KiB a send, by
-/// which the fixed price of a send has become small.
+/// Below the kernel's `UIO_MAXIOV` (1,024, readv(2)); with frames of 100 bytes it is 25 KiB a send, for which the fixed
+/// cost of a send is small.
 pub const BATCH_FRAMES_MAX: usize = 256;
 
 /// Frames on their way into one send, and how much of the first has left already.
@@ -108,14 +108,14 @@ impl SendBatch {
 /// How a connection is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseMode {
-    /// What the kernel still has to send is sent.
+    /// The kernel sends its unsent bytes.
     Graceful,
-    /// What the kernel still has to send is thrown away and the peer sees a reset (`SO_LINGER` of zero,
+    /// Unsent bytes in the kernel are discarded, and the peer sees a reset (`SO_LINGER` of zero,
     /// socket(7)): for a peer that does not read.
     Abort,
 }
 
-/// What a shard asks of the ring.
+/// An operation for the ring.
 #[derive(Debug)]
 pub enum Submission {
     /// Send this; at most one is under way for a connection.
@@ -130,7 +130,7 @@ pub enum Submission {
     Close(ConnectionId, CloseMode),
 }
 
-/// What the ring reports.
+/// A completion that the ring reports.
 #[derive(Debug)]
 pub enum Completion<'a> {
     /// The peer sent this.

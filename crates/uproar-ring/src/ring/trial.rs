@@ -1,5 +1,4 @@
-//! What is tried out on a new ring: whether it does anything at all, and features of which the kernel does not say
-//! whether it has them.
+//! Tries a new ring out: whether it works at all, and the features that the kernel does not report.
 
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd;
@@ -27,9 +26,9 @@ const SUBMITS_MAX: u32 = 100;
 
 impl Ring {
     /// Whether the kernel does with immediate sends what `Ring::settle_sends` relies on: one that succeeds has no
-    /// completion and has left, and one that the socket takes in part or not at all has its completion when the call that
-    /// submits it returns. For a new ring, which has nothing else under way. A send of several frames is not tried: the
-    /// kernel ends it by the same rule.
+    /// completion and has left, and one that the socket takes in part or not at all has its completion when the call
+    /// that submits it returns. For a new ring, which has nothing else under way. A send of several frames is not
+    /// tried: the kernel ends it by the same rule.
     ///
     /// # Errors
     ///
@@ -46,7 +45,8 @@ impl Ring {
         Ok(succeeds && has_left && is_short && is_refused)
     }
 
-    /// Whether a message to a ring ends its wait. For a new ring, which has nothing else under way; it sends one to itself.
+    /// Whether a message to a ring ends its wait. For a new ring, which has nothing else under way; it sends one to
+    /// itself.
     ///
     /// # Errors
     ///
