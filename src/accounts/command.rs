@@ -34,7 +34,7 @@ pub enum CommandError {
     #[error(transparent)]
     Password(#[from] PasswordError),
     /// The two passwords that were typed differ.
-    #[error("the two passwords differ; nothing was changed")]
+    #[error("the two passwords are not the same; nothing was changed")]
     Mismatch,
     /// The password cannot be read.
     #[error("the password cannot be read: {0}; type it at a terminal, or give one line on standard input")]

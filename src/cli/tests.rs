@@ -276,7 +276,7 @@ fn an_error_names_the_place_where_the_value_was_written() {
             "rooms = [\"general\", \"a,b\"]",
             "for rooms in PATH: allowed is a string, a whole number, or a list",
         ),
-        ("rooms = []", "'' for rooms in PATH: allowed is a list with general in it"),
+        ("rooms = []", "'' for rooms in PATH: allowed is a list that contains general"),
         ("presence = \"always\"", "'always' for presence in PATH: allowed is auto, exact or count"),
         ("allow-origin = \"example.com\"", "in PATH: allowed is an origin without a path"),
         ("no-limit-for = \"10.0.0\"", "in PATH: allowed is an address or a range of them"),
