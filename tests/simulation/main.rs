@@ -11,10 +11,12 @@
 
 mod chat;
 mod client;
+mod echo;
 mod host;
 mod hub;
 mod links;
 mod random;
+mod raw;
 mod record;
 mod scenario;
 mod shutdown;
