@@ -3,19 +3,23 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_uring::net::{TcpListener, TcpStream};
-use uproar_websocket::AcceptFailures;
 
 use super::connection::PendingConnection;
 use super::hand_over::HandOver;
 use super::intake::{Intake, IntakeWatch};
-use super::operator_log::{log_crowded_address, log_too_many_handshakes};
+use super::operator_log::{log_crowded_address, log_failed_accept, log_too_many_handshakes};
 use super::pending::PendingConnections;
 use super::request::Requests;
 use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
+
+/// The pause after a failed accept. The usual cause, too many open files, lasts longer, and 20 attempts a second cost
+/// nothing.
+const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 
 /// An acceptor: accepts connections and does their handshakes, on one thread.
 pub struct Acceptor {
@@ -72,7 +76,6 @@ impl Acceptor {
                 drained();
             }
         });
-        let mut failures = AcceptFailures::default();
         loop {
             // When as many upgrades as there may be handshakes wait for a shard, new connections stay in the backlog.
             // Until then the page and the health checks are served, even if shards are late.
@@ -91,7 +94,8 @@ impl Acceptor {
                 Ok((stream, peer)) => Rc::clone(&acceptor).welcome(stream, peer),
                 Err(error) => {
                     acceptor.services.note(HandshakeEvent::AcceptFailed);
-                    acceptor.intake.unless_closed(failures.wait_out(&error)).await;
+                    log_failed_accept(&error);
+                    acceptor.intake.unless_closed(sleep(FAILURE_PAUSE)).await;
                 }
             }
         }

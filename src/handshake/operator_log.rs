@@ -1,5 +1,6 @@
 //! Log lines about rejected connections: at most one line a second of each kind.
 
+use std::io;
 use std::net::IpAddr;
 
 use uproar_protocol::head::Head;
@@ -10,6 +11,14 @@ use crate::log_limit::LogLimit;
 
 /// The most bytes of a request field in the log: as long as a host name may be.
 const SHOWN_BYTES_MAX: usize = 253;
+
+/// Logs a failed accept.
+pub(super) fn log_failed_accept(error: &io::Error) {
+    static LINES: LogLimit = LogLimit::new();
+    if let Some(left_out) = LINES.allow() {
+        tracing::warn!(%error, left_out, "cannot accept; if there are too many open files, raise the limit (ulimit -n)");
+    }
+}
 
 /// Logs a page that may not connect. The usual reason is a proxy that replaces `Host`.
 pub(super) fn log_refused_origin(head: &Head<'_>, refusal: OriginRefusal) {
