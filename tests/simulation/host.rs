@@ -13,13 +13,14 @@ use uproar::mail::{Delivery, Request};
 use uproar::metrics::ShardMetrics;
 use uproar::rooms::{self, Directory, Event, Origin, Receipt, RoomEvent, ShardIndex, Write};
 use uproar::shard::stage::{Progress, Stage};
-use uproar::shard::turn::{self, Class, Outlook, Surroundings};
+use uproar::shard::turn::{self, Surroundings};
 use uproar::shard::{DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
 use uproar_ring::ConnectionId;
 use uproar_ring::{Completion, Submission};
 
 use crate::client::{Client, greeting};
 use crate::links::{Links, RECEIVES_MAX};
+use crate::outlook::LookOut;
 use crate::random::Random;
 use crate::record::Record;
 use crate::scenario::Scenario;
@@ -62,7 +63,7 @@ pub(crate) struct Mailbox {
     /// A wake-up is on its way to the owner.
     is_woken: bool,
     /// Who asked for room.
-    room_wanted: VecDeque<ShardIndex>,
+    pub(crate) room_wanted: VecDeque<ShardIndex>,
 }
 
 impl Mailbox {
@@ -341,45 +342,6 @@ impl Host {
             "{pending_bytes} bytes of a connection wait to be read"
         );
         Ok(())
-    }
-}
-
-/// What a shard that falls asleep looks at.
-struct LookOut<'a> {
-    index: usize,
-    mailbox: &'a Mailbox,
-    has_more: bool,
-    others: &'a mut [Mailbox],
-    messages_max: usize,
-}
-
-impl Outlook for LookOut<'_> {
-    fn has_deliveries(&self) -> bool {
-        !self.mailbox.deliveries.is_empty()
-    }
-
-    fn has_requests(&self) -> bool {
-        !self.mailbox.requests.is_empty()
-    }
-
-    fn has_more(&self) -> bool {
-        self.has_more
-    }
-
-    fn ask_for_room(&mut self, to: ShardIndex) {
-        let asking = ShardIndex(self.index as u16);
-        let room_wanted = &mut self.others[usize::from(to.0)].room_wanted;
-        if !room_wanted.contains(&asking) {
-            room_wanted.push_back(asking);
-        }
-    }
-
-    fn has_room(&self, to: ShardIndex, class: Class) -> bool {
-        let mailbox = &self.others[usize::from(to.0)];
-        match class {
-            Class::Requests => mailbox.requests.len() < self.messages_max,
-            Class::Deliveries => mailbox.deliveries.len() < self.messages_max,
-        }
     }
 }
 

@@ -15,6 +15,7 @@ mod echo;
 mod host;
 mod hub;
 mod links;
+mod outlook;
 mod random;
 mod raw;
 mod record;
