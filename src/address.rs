@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(upgrade("192.0.2.1").err(), Some(AddressRefusal::Clients));
         let _other = upgrade("192.0.2.2").expect("another address");
         drop(first);
-        let _third = upgrade("192.0.2.1").expect("a place is free");
+        let _third = upgrade("192.0.2.1").expect("a free permit");
     }
 
     #[test]

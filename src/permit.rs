@@ -28,8 +28,8 @@ impl ClientPermits {
     /// Takes a permit; `None` when all are taken.
     #[must_use]
     pub fn acquire(&self) -> Option<ClientPermit> {
-        let place = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(ClientPermit { _place: place, _address: None, _shard: None })
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(ClientPermit { _permit: permit, _address: None, _shard: None })
     }
 
     /// The number of permits.
@@ -48,7 +48,7 @@ impl ClientPermits {
 /// One client's permit, which is free again when it is dropped.
 #[derive(Debug)]
 pub struct ClientPermit {
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     /// Counts the client for its address.
     _address: Option<AddressPermit>,
     /// Counts the client for its shard.
@@ -109,19 +109,19 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_when_its_permit_is_dropped() {
-        let places = ClientPermits::new(2);
-        let first = places.acquire().expect("two places");
-        let _second = places.acquire().expect("one place");
-        assert!(places.acquire().is_none());
+        let permits = ClientPermits::new(2);
+        let first = permits.acquire().expect("two permits");
+        let _second = permits.acquire().expect("one permit");
+        assert!(permits.acquire().is_none());
         drop(first);
-        assert_eq!(places.taken(), 1);
-        assert!(places.clone().acquire().is_some());
+        assert_eq!(permits.taken(), 1);
+        assert!(permits.clone().acquire().is_some());
     }
 
     #[test]
     fn a_client_counts_for_its_shard_until_its_permit_is_dropped() {
-        let (places, load) = (ClientPermits::new(2), ShardLoad::default());
-        let [first, second] = [(); 2].map(|()| places.acquire().expect("a place").counted_on(load.enter()));
+        let (permits, load) = (ClientPermits::new(2), ShardLoad::default());
+        let [first, second] = [(); 2].map(|()| permits.acquire().expect("a permit").counted_on(load.enter()));
         assert_eq!(load.connections(), 2);
         drop(first);
         assert_eq!(load.connections(), 1);
@@ -130,16 +130,16 @@ mod tests {
     }
 
     #[test]
-    fn threads_never_take_more_places_than_there_are() {
-        let places = ClientPermits::new(100);
-        let permits: Vec<ClientPermit> = std::thread::scope(|scope| {
+    fn threads_never_take_more_permits_than_there_are() {
+        let permits = ClientPermits::new(100);
+        let taken: Vec<ClientPermit> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..50).filter_map(|_| places.acquire()).collect::<Vec<_>>()))
+                .map(|_| scope.spawn(|| (0..50).filter_map(|_| permits.acquire()).collect::<Vec<_>>()))
                 .collect();
             threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
         });
-        assert_eq!((permits.len(), places.taken()), (100, 100));
-        drop(permits);
-        assert_eq!(places.taken(), 0);
+        assert_eq!((taken.len(), permits.taken()), (100, 100));
+        drop(taken);
+        assert_eq!(permits.taken(), 0);
     }
 }

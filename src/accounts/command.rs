@@ -39,8 +39,8 @@ pub enum CommandError {
     /// The password cannot be read.
     #[error("the password cannot be read: {0}; type it at a terminal, or give one line on standard input")]
     Input(io::Error),
-    /// The answer cannot be written.
-    #[error("the answer cannot be written: {0}")]
+    /// The output cannot be written.
+    #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
 

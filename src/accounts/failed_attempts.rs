@@ -103,7 +103,7 @@ mod tests {
         }
         assert_eq!(attempts.clear_ms.len(), ADDRESSES_MAX);
         assert!(!attempts.allow(worst, 0));
-        // When everybody is forgiven, nobody needs to be remembered.
+        // Addresses without failures need no entry.
         attempts.note_failure(stranger(1 << 30), 100_000);
         assert_eq!(attempts.clear_ms.len(), 1);
     }

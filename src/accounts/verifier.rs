@@ -174,7 +174,7 @@ impl PasswordChecker {
             Ok(account) => account,
             Err(error) => {
                 if let Some(left_out) = UNREADABLE.allow() {
-                    error!(left_out, "nobody can sign in: {error}");
+                    error!(left_out, "users cannot sign in: {error}");
                 }
                 return SignInResult::Unavailable;
             }

@@ -35,7 +35,7 @@ pub enum UsageError {
         known: String,
     },
     /// Two settings in one place exclude each other.
-    #[error("{0} and {1} cannot be used together: name the cores, or say how many shards to run unpinned")]
+    #[error("{0} and {1} cannot be used together: list the cores, or give the number of unpinned shards")]
     Conflict(String, String),
     /// `uproar user` was called without the directory of the accounts.
     #[error("uproar user needs --data DIR, the directory in which the server keeps its accounts")]

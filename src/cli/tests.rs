@@ -386,7 +386,7 @@ fn a_name_to_listen_on_stands_for_its_ipv4_address_if_it_has_one() {
             "{text}"
         );
     }
-    // Whoever manages accounts listens nowhere.
+    // `uproar user` does not listen.
     assert!(
         parse_in(&["user", "list", "--data=/x"], &[("UPROAR_LISTEN", "no-such-name.invalid:80")]).is_ok()
     );

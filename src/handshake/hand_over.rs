@@ -105,10 +105,10 @@ impl HandOver {
             room.as_mut().enable();
             if let Some(shard) = self.choose(incoming_cpu) {
                 match shard.queue.try_reserve() {
-                    Ok(place) => {
+                    Ok(slot) => {
                         let load = shard.load.enter();
                         return Some(Reservation {
-                            place: Some((place, load)),
+                            slot: Some((slot, load)),
                             waker: &shard.waker,
                             room: &self.room,
                         });
@@ -135,7 +135,7 @@ impl HandOver {
 /// A slot in a shard's queue.
 pub(super) struct Reservation<'a> {
     /// Present until the connection is handed over.
-    place: Option<(Permit<'a, (OwnedFd, Admission)>, ShardPermit)>,
+    slot: Option<(Permit<'a, (OwnedFd, Admission)>, ShardPermit)>,
     waker: &'a Waker,
     room: &'a Notify,
 }
@@ -143,9 +143,9 @@ pub(super) struct Reservation<'a> {
 impl Reservation<'_> {
     /// Hands the connection over.
     pub(super) fn hand_over(mut self, socket: OwnedFd, mut admission: Admission) {
-        let (place, load) = self.place.take().expect("Bug: a place is used once");
+        let (slot, load) = self.slot.take().expect("Bug: a slot is used once");
         admission.permit = admission.permit.counted_on(load);
-        place.send((socket, admission));
+        slot.send((socket, admission));
         self.waker.wake();
     }
 }
@@ -153,7 +153,7 @@ impl Reservation<'_> {
 impl Drop for Reservation<'_> {
     /// An unused slot is free for another connection.
     fn drop(&mut self) {
-        if self.place.take().is_some() {
+        if self.slot.take().is_some() {
             self.room.notify_one();
         }
     }
@@ -229,7 +229,7 @@ mod tests {
         let (hand_over, _admissions) = hand_over_to(3);
         let mut reservations = Vec::new();
         for _ in 0..30 {
-            reservations.push(hand_over.reserve(None).await.expect("a place"));
+            reservations.push(hand_over.reserve(None).await.expect("a slot"));
         }
         let connections =
             || hand_over.shards.iter().map(|shard| shard.load.connections()).collect::<Vec<_>>();
@@ -247,14 +247,14 @@ mod tests {
             (0..3 * ADMISSIONS_MAX).map(|_| hand_over.shards[1].load.enter()).collect();
         let mut reservations = Vec::new();
         for _ in 0..2 * ADMISSIONS_MAX {
-            reservations.push(hand_over.reserve(None).await.expect("a place"));
+            reservations.push(hand_over.reserve(None).await.expect("a slot"));
         }
         let room = || hand_over.shards.iter().map(|shard| shard.queue.capacity()).collect::<Vec<_>>();
         assert_eq!(room(), [0, 0]);
         let mut waiting = std::pin::pin!(hand_over.reserve(None));
         tokio::select! {
             biased;
-            _ = &mut waiting => panic!("there is no place"),
+            _ = &mut waiting => panic!("there is no slot"),
             () = std::future::ready(()) => {}
         }
         drop(reservations.pop());

@@ -22,21 +22,21 @@ pub struct Metrics {
 #[derive(Debug)]
 pub(super) struct ProcessMetrics {
     pub(super) started: Instant,
-    pub(super) places: ClientPermits,
+    pub(super) client_permits: ClientPermits,
     pub(super) is_draining: AtomicBool,
 }
 
 impl Metrics {
     /// Numbers for this many shards and acceptors, with the permits of their clients. The uptime starts.
     #[must_use]
-    pub fn new(shards: usize, acceptors: usize, places: ClientPermits) -> Self {
+    pub fn new(shards: usize, acceptors: usize, client_permits: ClientPermits) -> Self {
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             acceptors: (0..acceptors).map(|_| Arc::default()).collect(),
             storage: Arc::default(),
             process: Arc::new(ProcessMetrics {
                 started: Instant::now(),
-                places,
+                client_permits,
                 is_draining: AtomicBool::new(false),
             }),
         }
@@ -77,7 +77,7 @@ impl Metrics {
     /// The number of clients, over all shards.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.process.places.taken()
+        self.process.client_permits.taken()
     }
 
     /// Notes that the server is shutting down.

@@ -97,7 +97,7 @@ impl Collector for Scrape {
         let mut to = Families(encoder);
         let Self { metrics, users_online } = self;
 
-        let clients_max = metrics.process.places.clients_max() as u64;
+        let clients_max = metrics.process.client_permits.clients_max() as u64;
         to.one("uptime_seconds", "Time since the start", Gauge, metrics.uptime().as_secs_f64())?;
         to.one("draining", "1 while the server shuts down", Gauge, u64::from(metrics.is_draining()))?;
         to.one("clients", "Connected clients", Gauge, metrics.clients() as u64)?;

@@ -45,7 +45,7 @@ pub(super) struct AcceptorsStart {
     pub(super) hand_over: HandOver,
     pub(super) intake: watch::Receiver<Intake>,
     pub(super) pending_max: usize,
-    pub(super) places: ClientPermits,
+    pub(super) client_permits: ClientPermits,
     pub(super) addresses: AddressLimiter,
     pub(super) metrics: Metrics,
     pub(super) tls: watch::Receiver<Option<Arc<ServerConfig>>>,
@@ -106,7 +106,7 @@ fn run(
         },
         requires_sign_in: config.auth == Auth::Required,
         directory,
-        places: start.places,
+        client_permits: start.client_permits,
         addresses: start.addresses,
         acceptor_metrics: start.metrics.acceptor(index),
         metrics: start.metrics,
@@ -142,7 +142,7 @@ struct Services {
     origins: OriginPolicy,
     requires_sign_in: bool,
     directory: Directory,
-    places: ClientPermits,
+    client_permits: ClientPermits,
     addresses: AddressLimiter,
     metrics: Metrics,
     acceptor_metrics: Arc<AcceptorMetrics>,
@@ -182,7 +182,7 @@ impl HandshakeServices for Services {
     }
 
     fn acquire_client(&self) -> Option<ClientPermit> {
-        self.places.acquire()
+        self.client_permits.acquire()
     }
 
     fn note(&self, event: HandshakeEvent) {

@@ -47,8 +47,8 @@ pub enum ServerError {
     Storage,
     /// A thread did not end in time.
     #[error(
-        "not everything has stopped in time, and history.db may not be closed; what was acknowledged is kept: \
-         see that the disk works"
+        "some threads did not stop in time, and history.db may not have been closed; acknowledged messages are \
+         safe: check the disk"
     )]
     NotStopped,
     /// A second signal cut the shutdown short.

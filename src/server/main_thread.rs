@@ -74,9 +74,9 @@ async fn serve(
     let address = listener.address()?;
     let (intake, intake_seen) = watch::channel(Intake::Open);
     let (reports, reports_received) = ThreadReports::new();
-    let places = ClientPermits::new(capacity.max_clients);
+    let client_permits = ClientPermits::new(capacity.max_clients);
     let acceptors = config.acceptor_count();
-    let metrics = Metrics::new(usize::from(shards), acceptors, places.clone());
+    let metrics = Metrics::new(usize::from(shards), acceptors, client_permits.clone());
     let wakers = (0..shards).map(|_| Waker::new()).collect::<io::Result<Vec<_>>>()?;
     let (stage, stage_seen) = ShardStage::new(wakers.clone());
     let (hand_over, admissions) = HandOver::new(config.placement.cores(), &wakers);
@@ -84,7 +84,7 @@ async fn serve(
         hand_over,
         intake: intake_seen,
         pending_max: capacity.pending_max,
-        places,
+        client_permits,
         addresses: AddressLimiter::new(address_limits(config, capacity)),
         metrics: metrics.clone(),
         tls,

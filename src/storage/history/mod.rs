@@ -57,8 +57,8 @@ pub enum WriteError {
 
 fn advice(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "end the program that has locked it",
-        _ => "see that the disk works and has room",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "stop the program that has locked it",
+        _ => "check that the disk works and has room",
     }
 }
 

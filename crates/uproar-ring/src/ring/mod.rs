@@ -27,7 +27,7 @@ use crate::token::{self, Operation};
 use crate::waker::Waker;
 
 /// The connection in the token of an operation without one.
-const NOBODY: ConnectionId = ConnectionId { index: 0, generation: 0 };
+const NO_CONNECTION: ConnectionId = ConnectionId { index: 0, generation: 0 };
 
 /// A completion queue entry, copied before anything is handled.
 #[derive(Clone, Copy, Debug)]
@@ -151,7 +151,7 @@ impl Ring {
             }
         }
         ring.arm_wake();
-        // They count what the caller asks for, and not what was tried out.
+        // The counts do not include the trials above.
         ring.counts = Counts::default();
         Ok(ring)
     }

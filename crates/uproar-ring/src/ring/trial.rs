@@ -8,7 +8,7 @@ use std::time::Duration;
 use io_uring::{opcode, squeue, types};
 
 use super::kernel::is_passing;
-use super::{NOBODY, Ring};
+use super::{NO_CONNECTION, Ring};
 use crate::slot::IMMEDIATE;
 use crate::token::{self, Operation};
 
@@ -54,7 +54,7 @@ impl Ring {
     pub(super) fn try_message(&mut self) -> io::Result<bool> {
         self.push_message(self.ring.as_raw_fd(), 0);
         match self.wait_for_one() {
-            Ok(token) => Ok(token == token::pack(Operation::Woken, NOBODY)),
+            Ok(token) => Ok(token == token::pack(Operation::Woken, NO_CONNECTION)),
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(false),
             Err(error) => Err(error),
         }
@@ -66,7 +66,7 @@ impl Ring {
             .flags(IMMEDIATE)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
-            .user_data(token::pack(Operation::Cancel, NOBODY));
+            .user_data(token::pack(Operation::Cancel, NO_CONNECTION));
         // SAFETY: the kernel reads at most all of a static, however long the send takes.
         unsafe { self.push(&entry) };
         for _ in 0..SUBMITS_MAX {
@@ -85,7 +85,7 @@ impl Ring {
     ///
     /// What `io_uring_enter(2)` reports; `ETIME` when nothing has come back.
     pub fn try_out(&mut self) -> io::Result<()> {
-        let entry = opcode::Nop::new().build().user_data(token::pack(Operation::Cancel, NOBODY));
+        let entry = opcode::Nop::new().build().user_data(token::pack(Operation::Cancel, NO_CONNECTION));
         // SAFETY: the kernel reads and writes no memory of ours for it.
         unsafe { self.push(&entry) };
         self.wait_for_one().map(drop)
