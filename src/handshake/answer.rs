@@ -43,18 +43,12 @@ pub(super) async fn refuse_address(
     connection.finish(response.encode(true, SystemTime::now())).await;
 }
 
-/// Answers a health check. It is not counted as a rejected request.
-pub(super) async fn report(
-    connection: PendingConnection,
-    problem: Option<&'static str>,
-    all_is_well: &'static str,
-    with_body: bool,
-) {
-    let response = match problem {
+/// The response to a health check.
+pub(super) fn state(problem: Option<&'static str>, all_is_well: &'static str) -> Response {
+    match problem {
         Some(problem) => Response::text(StatusCode::SERVICE_UNAVAILABLE, problem),
         None => Response::text(StatusCode::OK, all_is_well),
-    };
-    connection.finish(response.encode(with_body, SystemTime::now())).await;
+    }
 }
 
 /// The value that answers [`ORIGIN_QUESTION`](super::route::ORIGIN_QUESTION).

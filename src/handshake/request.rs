@@ -1,23 +1,24 @@
 //! Serves one connection, until it is answered or handed over.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use uproar_protocol::head::{ParseSchedule, parse_within};
+use uproar_protocol::head::{Head, ParseSchedule, parse_within};
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls;
 
-use super::answer::{about_origin, refuse_address, report, respond};
+use super::answer::{about_origin, refuse_address, respond, state};
 use super::connection::{FIRST_READ_BYTES, PendingConnection, ReadFailure};
 use super::hand_over::HandOver;
 use super::intake::IntakeWatch;
 use super::operator_log::log_refused_origin;
-use super::route::{ORIGIN_QUESTION, Route, RoutePolicy, route};
+use super::route::{Endpoint, ORIGIN_QUESTION, Route, RoutePolicy, route};
 use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
 use super::upgrade::Upgrades;
+use crate::address::AddressRefusal;
 use crate::metrics::{HandshakeKind, TlsFailure};
 
 /// The content type of Prometheus' text format.
@@ -32,6 +33,18 @@ const HEALTHY_TURN_MAX: Duration = Duration::from_secs(30);
 
 /// The answer when a turn takes longer.
 const STALLED: &str = "shard stalled";
+
+/// The answer to a request.
+enum Answer {
+    /// Hand the connection to a shard.
+    Upgrade { endpoint: Endpoint, response: Bytes },
+    /// Reject the upgrade because of the limits of its address.
+    RejectAddress(AddressRefusal),
+    /// Respond, and count the response by its status.
+    Respond(Response),
+    /// Respond with something that is counted otherwise, or not at all.
+    RespondUncounted(Response),
+}
 
 /// Serves the requests of an acceptor's connections.
 pub(super) struct Requests {
@@ -73,50 +86,21 @@ impl Requests {
             let is_due = schedule.is_due(&received, self.limits.head_bytes_max);
             match if is_due { parse_within(&received, self.limits.head_bytes_max) } else { Ok(None) } {
                 Ok(Some(head)) => {
-                    let policy = RoutePolicy {
-                        origins: self.services.origins(),
-                        draining: self.intake.is_draining(),
-                        requires_sign_in: self.services.requires_sign_in(),
-                    };
-                    let response = match route(&head, policy) {
-                        Route::Upgrade { endpoint, response } => {
-                            let head_bytes = head.bytes;
+                    let (answer, with_body, head_bytes) =
+                        (self.answer(&head, peer.ip()), head.wants_body(), head.bytes);
+                    return match answer {
+                        Answer::Upgrade { endpoint, response } => {
                             let behind = Bytes::from(received).slice(head_bytes..);
-                            return self.upgrades.admit(connection, peer, endpoint, response, behind).await;
+                            self.upgrades.admit(connection, peer, endpoint, response, behind).await;
                         }
-                        Route::Page { origin } => {
-                            let page = self.services.page(head.authority().map(|authority| authority.text));
-                            match origin {
-                                None => page,
-                                Some(origin) => page.with_field(ORIGIN_QUESTION, about_origin(origin)),
-                            }
+                        Answer::RejectAddress(refusal) => {
+                            refuse_address(&*self.services, connection, peer.ip(), refusal).await;
                         }
-                        Route::Metrics => {
-                            Response::new(StatusCode::OK, METRICS_TYPE, self.services.metrics_text().into())
-                        }
-                        Route::Health => {
-                            let problem = self.health_problem();
-                            return report(connection, problem, "ok", head.wants_body()).await;
-                        }
-                        Route::Readiness => {
-                            let problem = self.readiness_problem();
-                            return report(connection, problem, "ready", head.wants_body()).await;
-                        }
-                        Route::Respond(response) => response,
-                        Route::OriginRefused(response, refusal) => {
-                            log_refused_origin(&head, refusal);
-                            response
-                        }
-                        Route::SignInRequired(response) => {
-                            // The limits of the address come first.
-                            if let Err(refusal) = self.services.addresses().upgrade(peer.ip()) {
-                                return refuse_address(&*self.services, connection, peer.ip(), refusal).await;
-                            }
-                            self.services.note(HandshakeEvent::SignInRequired);
-                            return connection.finish(response.encode(true, SystemTime::now())).await;
+                        Answer::Respond(response) => self.respond(connection, &response, with_body).await,
+                        Answer::RespondUncounted(response) => {
+                            connection.finish(response.encode(with_body, SystemTime::now())).await;
                         }
                     };
-                    return self.respond(connection, &response, head.wants_body()).await;
                 }
                 Ok(None) => {}
                 Err(error) => return self.respond(connection, &error.into(), true).await,
@@ -137,6 +121,44 @@ impl Requests {
                     return self.respond(connection, &response, true).await;
                 }
             }
+        }
+    }
+
+    /// Decides on the answer to a request, and logs and counts rejected ones.
+    fn answer(&self, head: &Head<'_>, address: IpAddr) -> Answer {
+        let policy = RoutePolicy {
+            origins: self.services.origins(),
+            draining: self.intake.is_draining(),
+            requires_sign_in: self.services.requires_sign_in(),
+        };
+        match route(head, policy) {
+            Route::Upgrade { endpoint, response } => Answer::Upgrade { endpoint, response },
+            Route::Page { origin } => {
+                let page = self.services.page(head.authority().map(|authority| authority.text));
+                Answer::Respond(match origin {
+                    None => page,
+                    Some(origin) => page.with_field(ORIGIN_QUESTION, about_origin(origin)),
+                })
+            }
+            Route::Metrics => {
+                let text = self.services.metrics_text();
+                Answer::Respond(Response::new(StatusCode::OK, METRICS_TYPE, text.into()))
+            }
+            Route::Health => Answer::RespondUncounted(state(self.health_problem(), "ok")),
+            Route::Readiness => Answer::RespondUncounted(state(self.readiness_problem(), "ready")),
+            Route::Respond(response) => Answer::Respond(response),
+            Route::OriginRefused(response, refusal) => {
+                log_refused_origin(head, refusal);
+                Answer::Respond(response)
+            }
+            // The limits of the address come first.
+            Route::SignInRequired(response) => match self.services.addresses().upgrade(address) {
+                Err(refusal) => Answer::RejectAddress(refusal),
+                Ok(_) => {
+                    self.services.note(HandshakeEvent::SignInRequired);
+                    Answer::RespondUncounted(response)
+                }
+            },
         }
     }
 
