@@ -1,8 +1,8 @@
-//! Limits by address: how much of the server one address may have, over all shards.
+//! The limits of each address, over all shards.
 //!
-//! What counts as one address is a *network*: an IPv4 address, or 64 bits of an IPv6 address. A connection is counted
-//! when it is accepted, when it is upgraded, and when it ends, so the lock that all shards share is not on the way of
-//! a message. Addresses without a limit are not counted at all.
+//! An address is counted by its *network*: an IPv4 address, or 64 bits of an IPv6 address. A connection is counted
+//! when it is accepted, when it is upgraded, and when it ends, so no message takes the lock that all threads share.
+//! Addresses without limits are not counted.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -16,12 +16,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// The time in which upgrades are counted.
 const WINDOW_MS: u64 = 1_000;
 
-/// Addresses whose upgrades of the last second are counted, some 100 bytes each. Where more come, the others' are
-/// not: an attacker with that many addresses is not held back by the limit of each.
+/// Addresses whose upgrades of the last second are counted, some 100 bytes each. Those of further addresses are not: an
+/// attacker with that many addresses is not held back by a limit for each anyway.
 const WINDOWS_MAX: usize = 65_536;
 
-/// What counts as one address. Of IPv6 a household has at least a /64 to choose from (RFC 6177). An IPv4 address is
-/// the same in whatever family it is written.
+/// The network by which an address is counted. A household has at least a /64 of IPv6 (RFC 6177). An IPv4 address in
+/// IPv6 notation counts as IPv4.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -30,12 +30,12 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Addresses that have no limit: one, or a range in CIDR notation.
+/// An address or a range of addresses, in CIDR notation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange(IpNet);
 
 impl AddressRange {
-    /// The addresses of one's own machine.
+    /// The addresses of the same machine.
     pub const LOOPBACK: [Self; 2] = [
         Self(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8))),
         Self(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128))),
@@ -64,7 +64,7 @@ impl FromStr for AddressRange {
     }
 }
 
-/// A range of IPv4 addresses that is written as one of IPv6, such as `::ffff:10.0.0.0/104`, as one of IPv4.
+/// A range of IPv4 addresses in IPv6 notation, such as `::ffff:10.0.0.0/104`, as an IPv4 range.
 fn canonical(range: IpNet) -> IpNet {
     let mapped = match (range.addr().to_canonical(), range) {
         (IpAddr::V4(address), IpNet::V6(range)) => {
@@ -75,9 +75,9 @@ fn canonical(range: IpNet) -> IpNet {
     mapped.map_or(range, IpNet::V4)
 }
 
-/// The limits of one address.
+/// The limits of each address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct AddressLimits {
     /// The most WebSocket connections; 0 for any number.
     pub clients_max: usize,
     /// The most upgrades in a second; 0 for any number.
@@ -91,22 +91,22 @@ pub struct Limits {
 /// Why an address may not upgrade another connection now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressRefusal {
-    /// It has as many as it may have.
+    /// It has as many clients as allowed.
     Clients,
-    /// It has upgraded as many within a second as it may.
+    /// It has upgraded as many connections within a second as allowed.
     Rate,
 }
 
-/// The counts of all addresses. Cloning it gives another handle to the same counts.
+/// Counts the connections of all addresses, and limits them. A clone is another handle to the same counts.
 #[derive(Clone, Debug)]
-pub struct AddressLimits {
-    limits: Arc<Limits>,
+pub struct AddressLimiter {
+    limits: Arc<AddressLimits>,
     counts: Arc<Mutex<Counts>>,
     started: Instant,
 }
 
-/// Invariant: an address is here while it has connections or a window, and the windows are in the order of their end.
-/// So there are at most as many as connections and [`WINDOWS_MAX`].
+/// Invariant: an address has an entry while it has connections or a window, and windows are in the order of their
+/// end. So there are at most as many entries as connections and [`WINDOWS_MAX`].
 #[derive(Debug, Default)]
 struct Counts {
     addresses: HashMap<IpAddr, Count>,
@@ -114,32 +114,32 @@ struct Counts {
     windows: VecDeque<(u64, IpAddr)>,
 }
 
-/// What one address has.
+/// The counts of one address.
 #[derive(Debug, Default)]
 struct Count {
     handshakes: usize,
     clients: usize,
-    /// The upgrades of its window, while it has one.
+    /// The upgrades in its window, if it has one.
     upgrades: Option<usize>,
 }
 
-impl AddressLimits {
-    /// No connections, with these limits for each address.
+impl AddressLimiter {
+    /// A limiter without connections.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: AddressLimits) -> Self {
         Self { limits: Arc::new(limits), counts: Arc::default(), started: Instant::now() }
     }
 
     /// The network by which an address is counted; `None` for one without limits.
     #[must_use]
     pub fn counted(&self, address: IpAddr) -> Option<IpAddr> {
-        let Limits { clients_max, upgrades_max, handshakes_max, unlimited } = &*self.limits;
+        let AddressLimits { clients_max, upgrades_max, handshakes_max, unlimited } = &*self.limits;
         let has_limits = *clients_max > 0 || *upgrades_max > 0 || *handshakes_max > 0;
         (has_limits && !unlimited.iter().any(|range| range.contains(address))).then(|| network(address))
     }
 
-    /// Counts a connection that has to be upgraded or answered. False where it is one too many, which is counted
-    /// nevertheless: another one can make place for it.
+    /// Counts a connection that is to be upgraded or answered. False when it is one too many; it is counted
+    /// nevertheless, because another one can be closed in its favour.
     #[must_use]
     pub fn begin_handshake(&self, address: IpAddr) -> (AddressPermit, bool) {
         let Some(network) = self.counted(address) else { return (AddressPermit { _counted: None }, true) };
@@ -154,7 +154,7 @@ impl AddressLimits {
     ///
     /// # Errors
     ///
-    /// An [`AddressRefusal`], and then nothing is counted.
+    /// An [`AddressRefusal`]; nothing is counted.
     pub fn upgrade(&self, address: IpAddr) -> Result<AddressPermit, AddressRefusal> {
         self.upgrade_at(address, self.started.elapsed().as_millis() as u64)
     }
@@ -173,7 +173,12 @@ impl AddressLimits {
 }
 
 impl Counts {
-    fn upgrade(&mut self, network: IpAddr, limits: &Limits, now_ms: u64) -> Result<(), AddressRefusal> {
+    fn upgrade(
+        &mut self,
+        network: IpAddr,
+        limits: &AddressLimits,
+        now_ms: u64,
+    ) -> Result<(), AddressRefusal> {
         let count = self.addresses.get(&network);
         if limits.clients_max > 0 && count.is_some_and(|count| count.clients >= limits.clients_max) {
             return Err(AddressRefusal::Clients);
@@ -215,7 +220,7 @@ impl Counts {
     }
 }
 
-/// A connection's part in the counts of its address, until it is dropped.
+/// Counts a connection for its address until it is dropped.
 #[derive(Debug)]
 pub struct AddressPermit {
     /// `None` for an address without limits.
@@ -250,7 +255,7 @@ impl Drop for Counted {
     }
 }
 
-/// A thread that has panicked has ended the server, so the counts matter to nobody any more.
+/// A thread that has panicked has ended the server, so the counts no longer matter.
 fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
     counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -263,9 +268,9 @@ mod tests {
         text.parse().expect(text)
     }
 
-    fn limits(clients_max: usize, upgrades_max: usize, handshakes_max: usize) -> AddressLimits {
+    fn limits(clients_max: usize, upgrades_max: usize, handshakes_max: usize) -> AddressLimiter {
         let unlimited = AddressRange::LOOPBACK.to_vec();
-        AddressLimits::new(Limits { clients_max, upgrades_max, handshakes_max, unlimited })
+        AddressLimiter::new(AddressLimits { clients_max, upgrades_max, handshakes_max, unlimited })
     }
 
     #[test]
@@ -277,7 +282,7 @@ mod tests {
         assert_eq!(upgrade("192.0.2.1").err(), Some(AddressRefusal::Clients));
         let _other = upgrade("192.0.2.2").expect("another address");
         drop(first);
-        let _third = upgrade("192.0.2.1").expect("a place is free");
+        let _third = upgrade("192.0.2.1").expect("a free permit");
     }
 
     #[test]

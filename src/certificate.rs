@@ -1,8 +1,7 @@
-//! The server's certificate: the files of `--tls-cert` and `--tls-key`, read at the start and whenever
-//! SIGHUP asks for it.
+//! The server's certificate: the files of `--tls-cert` and `--tls-key`, read at the start and on SIGHUP.
 //!
-//! Connections take the configuration that is there when they arrive, and keep it for their life. So a new
-//! certificate disturbs nobody, and one that cannot be used changes nothing.
+//! A connection uses the certificate that is in use when it is accepted. Existing connections are not affected by a new
+//! one. Invalid files are logged, and the old certificate stays in use.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,8 +15,7 @@ use uproar_protocol::tls::config::{self, ConfigError, Validity};
 
 use crate::config::Config;
 
-/// How long before its end a certificate is worth a remark. Authorities that renew by themselves do so
-/// earlier.
+/// A warning is logged from this time before the certificate's end. Automatic renewals happen earlier.
 const RENEWAL_TIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Why a certificate cannot be used.
@@ -29,25 +27,25 @@ pub struct CertificateError {
     advice: &'static str,
 }
 
-/// Where certificate and key are.
+/// The files of certificate and key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The server's own certificate, and behind it those that lead to an authority.
+    /// The server's own certificate, followed by those of its issuers.
     pub certificates: PathBuf,
     /// Its private key.
     pub key: PathBuf,
 }
 
-/// A certificate that can be used.
-pub struct Loaded {
-    /// What connections need.
+/// A valid certificate.
+pub struct LoadedCertificate {
+    /// The TLS configuration for connections.
     pub config: Arc<ServerConfig>,
-    /// When it is valid, if that can be told.
+    /// Its validity period, if known.
     validity: Option<Validity>,
 }
 
 impl CertificateFiles {
-    /// Those of a configuration, if it has any.
+    /// The files of a configuration, if it has any.
     #[must_use]
     pub fn of(config: &Config) -> Option<Self> {
         let (certificates, key) = config.tls_cert.clone().zip(config.tls_key.clone())?;
@@ -58,11 +56,11 @@ impl CertificateFiles {
     ///
     /// # Errors
     ///
-    /// A [`CertificateError`], which names the flag and says what to do.
-    pub fn load(&self) -> Result<Loaded, CertificateError> {
+    /// A [`CertificateError`], which names the flag and says what to change.
+    pub fn load(&self) -> Result<LoadedCertificate, CertificateError> {
         let config = config::server(&self.certificates, &self.key).map_err(|error| self.explain(error))?;
         let validity = config::validity(&self.certificates).map_err(|error| self.explain(error))?;
-        Ok(Loaded { config, validity })
+        Ok(LoadedCertificate { config, validity })
     }
 
     fn explain(&self, source: ConfigError) -> CertificateError {
@@ -79,7 +77,7 @@ impl CertificateFiles {
                 ("--tls-key", "name the key that the certificate was made for, or put the server's own first")
             }
             (_, ConfigError::UnsupportedCurve { .. }) => {
-                ("--tls-key", "make key and certificate anew, with RSA or on P-256, P-384 or Ed25519")
+                ("--tls-key", "create a new key and certificate, with RSA, P-256, P-384 or Ed25519")
             }
             (true, ConfigError::Read { .. }) => ("--tls-key", "name a file that the server may read"),
             (false, ConfigError::Read { .. }) => ("--tls-cert", "name a file that the server may read"),
@@ -90,14 +88,14 @@ impl CertificateFiles {
     }
 }
 
-impl Loaded {
-    /// Until when it is valid, as one would write it.
+impl LoadedCertificate {
+    /// The end of its validity, for people to read.
     #[must_use]
     pub fn valid_until(&self) -> Option<String> {
         self.validity.map(|validity| date(validity.end_unix))
     }
 
-    /// What is wrong with the time, or soon will be.
+    /// A warning when it is not valid now, or will soon expire.
     #[must_use]
     pub fn remark(&self) -> Option<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -108,10 +106,10 @@ impl Loaded {
 fn remark(validity: Validity, now: Duration) -> Option<String> {
     let Validity { begin_unix, end_unix } = validity;
     if now.as_secs() > end_unix {
-        Some(format!("the certificate has expired on {}; clients refuse it: renew it", date(end_unix)))
+        Some(format!("the certificate has expired on {}; clients reject it: renew it", date(end_unix)))
     } else if now.as_secs() < begin_unix {
         let begin = date(begin_unix);
-        Some(format!("the certificate is not valid before {begin}; clients refuse it: look at the clock"))
+        Some(format!("the certificate is not valid before {begin}; clients reject it: check the clock"))
     } else if now + RENEWAL_TIME > Duration::from_secs(end_unix) {
         Some(format!("the certificate expires on {}: renew it, and send SIGHUP", date(end_unix)))
     } else {
@@ -125,14 +123,14 @@ fn date(unix_seconds: u64) -> String {
     time.map_or_else(|| "a day far away".to_owned(), |time| time.format("%Y-%m-%d %H:%M UTC").to_string())
 }
 
-/// The certificate in use, of which the lobbies have a [`watch::Receiver`].
+/// The certificate in use, for which the acceptors have a [`watch::Receiver`].
 pub struct Certificate {
     files: CertificateFiles,
     in_use: watch::Sender<Option<Arc<ServerConfig>>>,
 }
 
 impl Certificate {
-    /// Reads the files, and says in the log what is wrong with the time.
+    /// Reads the files, and logs a warning when the certificate is not valid now.
     ///
     /// # Errors
     ///

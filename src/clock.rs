@@ -1,5 +1,5 @@
-//! Time as the state machines see it: a value that is handed in, never read. (The one exception measures
-//! and decides nothing: [`crate::rooms::FanOutTimer`].)
+//! Time for the state machines: a value that is passed in. (The only one that reads a clock is a measurement, on
+//! which no decision depends: [`crate::rooms::FanOutTimer`].)
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ pub struct Now {
     pub unix_seconds: u64,
 }
 
-/// Where the running server's [`Now`] comes from.
+/// The source of [`Now`] in a running server.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
@@ -33,27 +33,27 @@ impl Clock {
     }
 }
 
-/// How late a reading may be before the time is given back: more than a busy turn takes, and less than any deadline
-/// that matters.
+/// A reading that is later than this stops the clock for the delay: more than a busy turn takes, and less than any
+/// deadline that matters.
 const LATE_MS: u64 = 1_000;
 
-/// Time as the deadlines of one thread see it: while the thread could not run, it stands still.
+/// A clock for the deadlines of one thread, which stops while the thread cannot run.
 ///
-/// A process that was stopped, a virtual machine that was frozen and a write that was blocked have one thing in
-/// common: nobody was heard meanwhile, so nobody may be called silent. So the thread says by when it will be back,
-/// and what a reading is late by is left out of the time. A pause within a sleep, that ends before the thread was to
-/// be back, cannot be told from the sleep; no deadline has passed in it.
+/// While a process is stopped, a virtual machine frozen or a write blocked, the thread receives nothing, so it must
+/// not call its clients silent. So the thread says when it will read the clock again, and if a reading is late, the
+/// delay is left out of the time. A pause within a sleep that ends before that time cannot be noticed; no deadline
+/// has passed in it.
 #[derive(Debug)]
 pub struct RunningClock {
     clock: Clock,
-    /// How long the thread could not run, all in all.
+    /// The total time in which the thread could not run.
     lost_ms: u64,
-    /// By when the next reading is to be made.
+    /// When the next reading is due.
     expected_ms: u64,
 }
 
 impl RunningClock {
-    /// A clock that has lost nothing so far.
+    /// A clock that has not stopped yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, lost_ms: 0, expected_ms: u64::MAX }
@@ -66,13 +66,12 @@ impl RunningClock {
         now
     }
 
-    /// The thread goes to sleep, until something happens, and no longer than to this moment; without one, for as
-    /// long as it likes.
+    /// The thread goes to sleep, at most until this moment, or without a limit.
     pub fn sleep_until(&mut self, due_ms: Option<u64>) {
         self.expected_ms = due_ms.unwrap_or(u64::MAX);
     }
 
-    /// The time at a reading of the clock. Until the next one, unless it sleeps, the thread is at work.
+    /// The time at a reading of the clock. Until the next one the thread works, unless it says that it sleeps.
     fn elapse(&mut self, monotonic_ms: u64) -> u64 {
         let mut now_ms = monotonic_ms - self.lost_ms;
         let late_ms = now_ms.saturating_sub(self.expected_ms);

@@ -1,9 +1,9 @@
 //! The server: chat and broadcast over io_uring, one thread for each core.
 //!
-//! [`server`] begins with how it works, and how a program runs it by itself. Three crates below it stand on their own:
-//! `uproar_ring` (sockets over io_uring), `uproar_protocol` (HTTP, WebSocket and TLS as values) and `uproar_websocket`
-//! (WebSockets for coroutines on tokio-uring). `ARCHITECTURE.md` has the map, the invariants by name, and what is
-//! deliberately absent.
+//! [`server`] explains how it works, and how a program can embed it. It stands on two crates: `uproar_ring` (sockets over
+//! io_uring) and `uproar_protocol` (HTTP, WebSocket and TLS as values). A third one, `uproar_websocket`, is a WebSocket
+//! library for coroutines on tokio-uring. `ARCHITECTURE.md` has the map, the invariants by name, and what is absent on
+//! purpose.
 
 pub mod accounts;
 pub mod address;
@@ -13,7 +13,6 @@ pub mod clock;
 pub mod config;
 pub mod dialect;
 pub mod handshake;
-
 pub mod log_limit;
 pub mod log_queue;
 pub mod log_text;

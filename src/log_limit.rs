@@ -1,18 +1,16 @@
-//! Lines of the log that others can provoke as often as they like: at most one a second of each kind, with the
-//! number of those left out.
+//! Limits log lines that clients can cause: at most one a second of each kind, with the number of lines left out.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-/// The shortest time between two lines of a kind: often enough to follow what happens, and too seldom to fill a
-/// disk.
+/// The least time between two lines of a kind: short enough to follow what happens, and too long to fill a disk.
 pub const LOG_INTERVAL_MS: u64 = 1_000;
 
-/// When this process first asked for the time.
+/// When this process first used a limit.
 static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The lines of one kind. It may be shared by threads, in a `static` for one.
+/// Limits the lines of one kind. Threads may share it, for example in a `static`.
 ///
 /// ```
 /// use uproar::log_limit::LogLimit;
@@ -25,32 +23,32 @@ static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// ```
 #[derive(Debug, Default)]
 pub struct LogLimit {
-    /// The time from which on another line may be written.
+    /// When the next line may be written.
     next_ms: AtomicU64,
-    /// Lines that were not written since the last one that was.
+    /// Lines that were left out since the last one.
     left_out: AtomicU64,
 }
 
 impl LogLimit {
-    /// A kind of which no line has been written.
+    /// A limit for a kind without lines so far.
     #[must_use]
     pub const fn new() -> Self {
         Self { next_ms: AtomicU64::new(0), left_out: AtomicU64::new(0) }
     }
 
-    /// Asks whether a line may be written now. `Some` means yes, and says how many were left out since the last
-    /// one; `None` means no, and counts this one as left out.
+    /// `Some` when a line may be written now, with the number of lines left out since the last one; `None` when it
+    /// may not, which counts it as left out.
     #[must_use]
     pub fn allow(&self) -> Option<u64> {
         let since_begin = BEGIN.elapsed().as_millis();
         self.allow_at(u64::try_from(since_begin).unwrap_or(u64::MAX))
     }
 
-    /// As [`Self::allow`], for callers with a clock of their own, in milliseconds that never go back. A kind keeps
-    /// to one clock.
+    /// As [`Self::allow`], for callers with a monotonic clock of their own, in milliseconds. All calls of a limit
+    /// must use the same clock.
     #[must_use]
     pub fn allow_at(&self, now_ms: u64) -> Option<u64> {
-        // Relaxed: the two values guard nothing, and a line counted a moment late is counted by the next one.
+        // Relaxed: the two values guard nothing, and a line that is counted late is reported with the next one.
         let next_ms = self.next_ms.load(Relaxed);
         let later_ms = now_ms.saturating_add(LOG_INTERVAL_MS);
         if now_ms >= next_ms && self.next_ms.compare_exchange(next_ms, later_ms, Relaxed, Relaxed).is_ok() {

@@ -1,8 +1,8 @@
-//! Lines on their way to a descriptor: a bounded queue, and a thread that writes.
+//! A bounded queue of lines, and a thread that writes them to a descriptor.
 //!
-//! Whoever reads our output may stop reading: a paused terminal, the log driver of a container. So no thread
-//! that serves clients writes there itself. A line is put behind those that wait; the thread writes all of
-//! them with one system call. When a mebibyte waits, further lines are dropped and counted.
+//! The reader of our output may stop reading: a paused terminal, or the log driver of a container. So threads that
+//! serve clients do not write there. They put lines into the queue, and the thread writes all waiting lines with one
+//! system call. When a mebibyte waits, further lines are dropped and counted.
 
 use std::io;
 use std::mem;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// The most bytes that wait to be written, some 8,000 lines; as many more may be under way to the kernel.
+/// The most bytes that wait, some 8,000 lines; as many more may be in the thread's write.
 const BYTES_MAX: usize = 1 << 20;
 
 /// The queue of the process's log, once there is one.
@@ -26,14 +26,14 @@ pub fn lines_dropped() -> u64 {
     LOG.get().map_or(0, LineQueue::lines_dropped)
 }
 
-/// A queue of lines, of which every clone is the same one.
+/// A queue of lines. A clone is another handle to the same queue.
 #[derive(Clone, Debug)]
 pub struct LineQueue(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Signalled when lines begin to wait, and when none does any more.
+    /// Signalled when the queue is no longer empty, and when everything is written.
     changed: Condvar,
 }
 
@@ -45,13 +45,13 @@ struct State {
     /// True from when the thread has taken lines until they are written.
     is_writing: bool,
     dropped: u64,
-    /// Those of `dropped` of which nobody was told.
+    /// Dropped lines that have not been reported yet.
     untold: u64,
 }
 
 impl LineQueue {
-    /// Starts the thread, of this name. Where lines were dropped and later ones can be written again, it calls
-    /// `report_dropped` with their number; a line that this puts into the queue stands in their place.
+    /// Starts the thread. After lines were dropped, and when lines can be written again, it calls `report_dropped`
+    /// with their number; a line that this pushes appears in their place.
     ///
     /// # Errors
     ///
@@ -67,12 +67,12 @@ impl LineQueue {
         Ok(queue)
     }
 
-    /// Makes it the queue of the process's log, which only the first one becomes.
+    /// Makes this the queue of the process's log, if there is none yet.
     pub fn set_as_process_log(&self) {
         let _ = LOG.set(self.clone());
     }
 
-    /// Puts a line with its end behind the others, or drops and counts it. Waits for nobody.
+    /// Appends a line, with its line break, or drops and counts it. Never blocks.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.lock();
         if state.waiting.len() + line.len() > BYTES_MAX {
@@ -88,7 +88,7 @@ impl LineQueue {
         }
     }
 
-    /// Waits until everything is written, at most for so long. False when something is left.
+    /// Waits until everything is written, at most for this time. False when lines are left.
     pub fn flush(&self, time_max: Duration) -> bool {
         let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
         let waited = self.0.changed.wait_timeout_while(self.lock(), time_max, is_busy);
@@ -107,8 +107,8 @@ impl LineQueue {
         loop {
             batch.clear();
             let lines = self.take(&mut batch);
-            // Lines were dropped because these filled the queue, so the gap is right behind them, where there is
-            // room again. What is said after a failure could not be written either, and would be the next one.
+            // Lines were dropped because these filled the queue, so the gap is right after them. After a failed
+            // write, a report would fail, too, and be dropped itself.
             let untold = if has_failed { 0 } else { mem::take(&mut self.lock().untold) };
             if untold > 0 {
                 report_dropped(untold);
@@ -120,7 +120,7 @@ impl LineQueue {
         }
     }
 
-    /// Waits for lines, and takes all of them. Yields how many there are.
+    /// Waits for lines, and takes all of them. Returns their number.
     fn take(&self, batch: &mut Vec<u8>) -> u64 {
         let mut state = self.lock();
         state.is_writing = false;
@@ -159,8 +159,8 @@ impl io::Write for LineQueue {
     }
 }
 
-/// As [`io::Write::write_all`], also where a descriptor is set not to block (`O_NONBLOCK`), which is a matter of
-/// the terminal or pipe, and so of every process that has it.
+/// As [`io::Write::write_all`], also for a descriptor with `O_NONBLOCK`, which any process that shares the terminal
+/// or pipe may have set.
 fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(to, bytes) {

@@ -1,12 +1,12 @@
-//! Words of others in the log: names, reasons. Bounded, and without what would change the look of a line.
+//! Text from clients in the log, such as names and reasons: bounded, and without characters that disturb a line.
 
-/// The most characters (Unicode scalar values) of such words: twice the longest name.
+/// The most characters (Unicode scalar values) of such a text: twice the longest name.
 const CHARS_MAX: usize = 160;
 
-/// The words as a field of a log line may hold them, in text, where the field is quoted, as in JSON.
+/// The text for a field of a log line, which is quoted in both formats.
 ///
-/// Control characters, and those that show nothing or turn text around, are replaced by U+FFFD; beyond 160 characters
-/// stands an ellipsis.
+/// Control characters, and characters that are invisible or change the direction of text, are replaced by U+FFFD. After
+/// 160 characters comes an ellipsis.
 #[must_use]
 pub fn shown(words: &str) -> String {
     let mut chars = words.chars();

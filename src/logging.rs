@@ -1,12 +1,11 @@
 //! The log: lines on standard error, as text or as JSON.
 //!
-//! What people say never gets there. Uproar logs counts, reasons, addresses and ids; names only where somebody
-//! failed to sign in or was moderated, as `log_text` shows them. Of the
-//! crates that it uses nothing is logged at all: at their most talkative levels some print the messages
-//! that pass through them.
+//! Messages of users are never logged. Uproar logs counts, reasons, addresses and ids; names only for failed sign-ins
+//! and moderation, as `log_text` shows them. Events of other crates are not logged: at debug levels some print the
+//! messages that pass through them.
 //!
-//! Nothing waits for the reader of standard error or of standard output. What is written there goes through a
-//! [`LineQueue`] each; at the end of the process the last lines have [`FLUSH_TIME_MAX`] to leave.
+//! Nothing waits for the reader of standard error or standard output: each has a [`LineQueue`]. At the end of the
+//! process, the last lines have [`FLUSH_TIME_MAX`] to be written.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
@@ -26,17 +25,17 @@ use crate::config::{Config, LogFormat, Placement};
 use crate::log_queue::LineQueue;
 use crate::preflight::Capacity;
 
-/// The target that all of Uproar's own events start with: the crate's name.
+/// The prefix of the targets of Uproar's own events: the crate's name.
 const OWN_TARGET: &str = "uproar";
 
-/// How long the end of the process waits for a reader of the last lines. One that reads needs no
-/// millisecond; one that has stalled is not worth a supervisor's patience.
+/// How long the end of the process waits for the last lines to be read. A reader that works needs less than a
+/// millisecond; for a stalled one a supervisor should not have to wait.
 pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The name of the thread that writes the log.
 const THREAD: &str = "log";
 
-/// The ways to standard output and standard error. Dropping it gives the last lines their time to leave.
+/// The queues of standard output and standard error. Dropping it waits for the last lines to be written.
 #[derive(Debug)]
 pub struct Log {
     format: LogFormat,
@@ -59,7 +58,7 @@ impl Log {
         Ok(Self { format, out, err })
     }
 
-    /// Has the whole process log from this level on, its panics too; to be called once.
+    /// Starts to log the events of the whole process at this level, and its panics; to be called once.
     ///
     /// Text is coloured when standard error is a terminal.
     ///
@@ -72,8 +71,8 @@ impl Log {
         subscriber(self.format, level, is_coloured, move || queue.clone()).try_init()?;
         let (queue, default) = (self.err.clone(), panic::take_hook());
         panic::set_hook(Box::new(move |panic| {
-            // Without a log, or about the log itself, the default has to do. It writes to standard error and
-            // may wait for its reader.
+            // If the log is off, or its own thread panics, the default hook has to do. It writes to standard error,
+            // and may block.
             if !tracing::enabled!(Level::ERROR) || thread::current().name() == Some(THREAD) {
                 return default(panic);
             }
@@ -84,7 +83,7 @@ impl Log {
         Ok(())
     }
 
-    /// Says why nothing is served, at whatever level the log is: as it is, or as a line of JSON.
+    /// Writes why the server does not start, at any log level: as it is, or as a line of JSON.
     pub fn refuse(&self, text: &str) {
         match self.format {
             LogFormat::Text => self.err.push(format!("{}\n", text.trim_end()).as_bytes()),
@@ -92,7 +91,7 @@ impl Log {
         }
     }
 
-    /// Says on standard output where the server is, on what it runs and which limits are in force.
+    /// Writes the server's address, shards and limits to standard output.
     pub fn announce(&self, config: &Config, capacity: Capacity, address: SocketAddr) {
         match self.format {
             LogFormat::Text => self.out.push(banner(config, capacity, address).as_bytes()),
@@ -100,7 +99,7 @@ impl Log {
         }
     }
 
-    /// Writes events to a queue, in our format and at every level.
+    /// Writes events to a queue, at every level.
     fn say(&self, queue: &LineQueue, events: impl FnOnce()) {
         let queue = queue.clone();
         let all = subscriber(self.format, LevelFilter::INFO, false, move || queue.clone());
@@ -115,7 +114,7 @@ impl Drop for Log {
     }
 }
 
-/// In words of the default hook, which people know to look for.
+/// In the words of the default hook, which people look for.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let thread = thread.name().unwrap_or("unnamed");
@@ -165,7 +164,7 @@ fn banner(config: &Config, capacity: Capacity, address: SocketAddr) -> String {
     )
 }
 
-/// The same for programs.
+/// The same as an event.
 fn log_banner(config: &Config, capacity: Capacity, address: SocketAddr) {
     let cores = match &config.placement {
         Placement::Pinned(cores) => Some(list(cores)),

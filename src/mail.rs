@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::accounts::Verdict;
+use crate::accounts::SignInResult;
 use crate::rooms::{self, Origin, UserId};
 
 /// From a shard to another one, or to itself.
@@ -37,7 +37,7 @@ pub enum Delivery {
     /// There is no such user as a private message or an order was about.
     UserNotFound { to: Origin },
     /// The verifier has checked a password.
-    PasswordChecked { to: Origin, verdict: Verdict },
+    PasswordChecked { to: Origin, verdict: SignInResult },
 }
 
 impl From<rooms::Delivery> for Delivery {

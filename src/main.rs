@@ -2,21 +2,21 @@
 
 use std::process::ExitCode;
 
-use uproar::cli::{self, Command, Refused};
+use uproar::cli::{self, CliError, Command};
 use uproar::config::LogFormat;
 use uproar::logging::Log;
-use uproar::memory::{self, MemoryKeeper};
+use uproar::memory::{self, MemoryTrimmer};
 use uproar::preflight;
 use uproar::{accounts, server};
 
-/// What is wrong with the machine or the command line; nothing was served.
+/// The exit code when the machine or the command line is not fit to serve.
 const EXIT_PREFLIGHT: u8 = 2;
 
 fn main() -> ExitCode {
     memory::configure_allocator();
     let invocation = match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(invocation) => invocation,
-        Err(Refused { error, log_format }) => {
+        Err(CliError { error, log_format }) => {
             match log_format {
                 LogFormat::Json if !error.is_request() => match Log::start(log_format) {
                     Ok(log) => log.refuse(&error.text()),
@@ -43,8 +43,7 @@ fn main() -> ExitCode {
         return if report.capacity().is_some() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PREFLIGHT) };
     }
     if report.capacity().is_some() {
-        // Ahead of the log's threads, so that they leave alone the cores that the server leaves alone; if it
-        // fails, the server says so.
+        // Ahead of the log's threads, so that they run on the same cores; if it fails, the server reports it.
         let _ = config.placement.confine();
     }
     let log = match Log::start(config.log_format) {
@@ -65,10 +64,10 @@ fn main() -> ExitCode {
     if let Some(summary) = report.summary() {
         tracing::info!("{summary}");
     }
-    let _memory = match MemoryKeeper::start() {
+    let _memory = match MemoryTrimmer::start() {
         Ok(keeper) => Some(keeper),
         Err(error) => {
-            tracing::warn!(%error, "memory of a burst will not be given back");
+            tracing::warn!(%error, "freed memory will not be given back");
             None
         }
     };

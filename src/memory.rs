@@ -1,8 +1,8 @@
 //! Gives memory back to the kernel after a burst.
 //!
-//! glibc keeps what was freed, scattered among what is in use, so a server that once held two gigabytes for
-//! clients that did not read would stay as large. A thread looks now and then how much was freed, and has it given
-//! back when that is worth it. Shards neither count nor wait; an allocation waits while its arena is looked at.
+//! glibc keeps freed memory, scattered among memory in use, so a server that once held two gigabytes for slow clients
+//! would stay that large. A thread checks regularly how much was freed, and trims the heap when that is worth it.
+//! Shards neither count nor wait; only an allocation waits while its arena is examined.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -11,37 +11,37 @@ use std::time::Duration;
 
 use uproar_ring::{Heap, give_back_ends, heap, trim};
 
-/// How often it looks. To give a gibibyte back takes some 100 ms.
-const EVERY: Duration = Duration::from_secs(2);
+/// How often it checks. Giving a gibibyte back takes some 100 ms.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The least that must have been freed since the last time; and a sixteenth of what is in use.
+/// The least memory that must have been freed since the last trim; also a sixteenth of the memory in use.
 const FREED_BYTES_MIN: usize = 1 << 20;
 
-/// Has the allocator give back the free end of each heap. To be called once, while there is one thread.
+/// Configures the allocator to give back the free end of each heap. To be called once, while there is one thread.
 pub fn configure_allocator() {
     give_back_ends();
 }
 
-/// As long as it lives, freed memory is given back.
+/// Gives freed memory back until it is dropped.
 #[derive(Debug)]
-pub struct MemoryKeeper {
+pub struct MemoryTrimmer {
     _stop: Sender<()>,
 }
 
-impl MemoryKeeper {
+impl MemoryTrimmer {
     /// Starts the thread.
     ///
     /// # Errors
     ///
-    /// When there can be no other thread.
+    /// When the thread cannot be started.
     pub fn start() -> io::Result<Self> {
         let (stop, stopped) = channel();
         thread::Builder::new().name("memory".to_owned()).spawn(move || {
-            let mut freed = Freed::since(heap());
-            while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+            let mut freed = FreedMemory::since(heap());
+            while stopped.recv_timeout(CHECK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 if freed.is_worth_a_trim(heap()) {
                     trim();
-                    freed = Freed::since(heap());
+                    freed = FreedMemory::since(heap());
                 }
             }
         })?;
@@ -49,17 +49,17 @@ impl MemoryKeeper {
     }
 }
 
-/// How much was freed since the last time that memory was given back.
+/// The memory that was freed since the last trim.
 #[derive(Debug)]
-struct Freed {
-    /// The most that was in use since then, as far as it was seen.
+struct FreedMemory {
+    /// The most memory in use at any check since then.
     used_bytes_most: usize,
-    /// The least that was free. What is given back goes on to be free, so more than that was in use meanwhile, if
-    /// only between two looks.
+    /// The least free memory at any check since then. If more is free now, it was in use in between, if only between
+    /// two checks.
     free_bytes_least: usize,
 }
 
-impl Freed {
+impl FreedMemory {
     fn since(heap: Heap) -> Self {
         Self { used_bytes_most: heap.used_bytes, free_bytes_least: heap.free_bytes }
     }
@@ -83,23 +83,23 @@ mod tests {
 
     #[test]
     fn what_is_freed_is_given_back_once() {
-        let mut freed = Freed::since(heap(10, 1));
+        let mut freed = FreedMemory::since(heap(10, 1));
         assert!(!freed.is_worth_a_trim(heap(500, 2)), "a burst has begun");
         assert!(freed.is_worth_a_trim(heap(10, 400)));
-        let mut freed = Freed::since(heap(10, 400));
+        let mut freed = FreedMemory::since(heap(10, 400));
         assert!(!freed.is_worth_a_trim(heap(10, 400)));
         assert!(!freed.is_worth_a_trim(heap(200, 210)), "a second burst");
         assert!(freed.is_worth_a_trim(heap(10, 400)));
         // Of the free memory the allocator has meanwhile given back as much by itself.
-        let mut freed = Freed::since(heap(50, 400));
+        let mut freed = FreedMemory::since(heap(50, 400));
         assert!(freed.is_worth_a_trim(heap(40, 390)));
     }
 
     #[test]
     fn what_comes_and_goes_all_the_time_is_kept() {
-        let mut freed = Freed::since(heap(10, 5));
+        let mut freed = FreedMemory::since(heap(10, 5));
         assert!(!freed.is_worth_a_trim(heap(10, 5)));
-        let mut freed = Freed::since(heap(1_000, 5));
+        let mut freed = FreedMemory::since(heap(1_000, 5));
         assert!(!freed.is_worth_a_trim(heap(960, 45)));
     }
 }

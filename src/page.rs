@@ -1,9 +1,8 @@
-//! The web client: the files of `web/`, put together into one response.
+//! The web client: the files of `web/`, bundled into one response.
 //!
-//! The server has one path for the page and none for its parts, so style and script become part of the
-//! HTML, and the Content-Security-Policy names them by their hashes. Nothing else may run in the page. Each
-//! module becomes a function that returns its exports, since an inline script has nothing to import from.
-//! Indentation and comments stay in the repository.
+//! Style and script are inline in the HTML, because the server has one path for the page, and the
+//! Content-Security-Policy allows only their hashes. Each module becomes a function that returns its exports, because
+//! an inline script cannot import. Indentation and comments are removed.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -16,7 +15,7 @@ use uproar_protocol::response::{Response, StatusCode};
 const HTML: &str = include_str!("../web/index.html");
 const STYLE: &str = include_str!("../web/style.css");
 
-/// Each behind those that it imports.
+/// Each module after those that it imports.
 const MODULES: [(&str, &str); 14] = [
     ("words", include_str!("../web/words.js")),
     ("node", include_str!("../web/node.js")),
@@ -48,12 +47,12 @@ static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
     )
 });
 
-/// A module as a function that returns what it exports. The exports are getters, so that a variable which
-/// changes is seen to change through `import * as`.
+/// A module as a function that returns its exports. They are getters, so that importers see changes of exported
+/// variables.
 ///
 /// # Panics
 ///
-/// When the module exports or imports in a form that it should not use.
+/// When the module uses an unsupported form of export or import.
 fn scope(module: &str, text: &str) -> String {
     let mut scoped = format!("const m_{module}=(()=>{{\n");
     let mut exports = String::new();
@@ -75,7 +74,7 @@ fn scope(module: &str, text: &str) -> String {
     scoped
 }
 
-/// True for what a browser need not have. Nothing else on a line begins so.
+/// True for lines that a browser does not need. No other line begins like that.
 fn is_comment(line: &str) -> bool {
     line.is_empty() || line.starts_with("//") || (line.starts_with("/**") && line.ends_with("*/"))
 }
@@ -90,10 +89,10 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The page, for a browser that calls this server by the name `host` (the value of `Host`).
+/// The page, for a browser that uses the name `host` (the value of `Host`) for this server.
 ///
-/// The policy allows WebSockets to `host`. `'self'` covers them in current browsers, but older ones take
-/// it for http and https alone.
+/// The policy allows WebSockets to `host`. `'self'` includes them in current browsers, but only http and https in older
+/// ones.
 #[must_use]
 pub fn response(host: Option<&str>) -> Response {
     let mut policy = POLICY.clone();
@@ -108,13 +107,13 @@ pub fn response(host: Option<&str>) -> Response {
         .with_field("Cache-Control", "no-cache")
 }
 
-/// The name of an inline part in a policy (CSP Level 3, 2.3.1, hash-source).
+/// The source expression of an inline part in a policy (CSP Level 3, 2.3.1, hash-source).
 fn source(part: &str) -> String {
     format!("'sha256-{}'", BASE64.encode(&Sha256::digest(part)))
 }
 
-/// True when `host` can stand in a policy without ending the directive that it stands in. An IPv6
-/// address cannot stand there at all (CSP Level 3, 2.3.1, host-source).
+/// True when `host` can be part of a policy without ending its directive. An IPv6 address cannot (CSP Level 3, 2.3.1,
+/// host-source).
 fn is_host_source(host: &str) -> bool {
     !host.is_empty()
         && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':'))

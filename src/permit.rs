@@ -1,4 +1,4 @@
-//! Places for clients: how many connections there may be, over all shards, and how many each shard has.
+//! Permits of clients: limits the upgraded connections of all shards, and counts those of each shard.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,63 +7,63 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::address::AddressPermit;
 
-/// The places that all shards share. Cloning it gives another handle to the same places.
+/// The permits for clients. A clone is another handle to the same permits.
 #[derive(Clone, Debug)]
-pub struct ClientPlaces {
+pub struct ClientPermits {
     free: Arc<Semaphore>,
     clients_max: usize,
 }
 
-impl ClientPlaces {
-    /// This many places, all of them free.
+impl ClientPermits {
+    /// This many free permits.
     ///
     /// # Panics
     ///
-    /// When it is more than [`Semaphore::MAX_PERMITS`], which no machine has descriptors for.
+    /// When there are more than [`Semaphore::MAX_PERMITS`], far more than any machine has descriptors.
     #[must_use]
     pub fn new(clients_max: usize) -> Self {
         Self { free: Arc::new(Semaphore::new(clients_max)), clients_max }
     }
 
-    /// Takes a place; `None` when all are taken.
+    /// Takes a permit; `None` when all are taken.
     #[must_use]
     pub fn acquire(&self) -> Option<ClientPermit> {
-        let place = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(ClientPermit { _place: place, _address: None, _shard: None })
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(ClientPermit { _permit: permit, _address: None, _shard: None })
     }
 
-    /// How many places there are.
+    /// The number of permits.
     #[must_use]
     pub fn clients_max(&self) -> usize {
         self.clients_max
     }
 
-    /// How many places are taken.
+    /// The number of permits that are taken.
     #[must_use]
     pub fn taken(&self) -> usize {
         self.clients_max - self.free.available_permits()
     }
 }
 
-/// One client's place, free again when this is dropped.
+/// One client's permit, which is free again when it is dropped.
 #[derive(Debug)]
 pub struct ClientPermit {
-    _place: OwnedSemaphorePermit,
-    /// Its part in the count of its address.
+    _permit: OwnedSemaphorePermit,
+    /// Counts the client for its address.
     _address: Option<AddressPermit>,
-    /// Its part in the count of its shard.
+    /// Counts the client for its shard.
     _shard: Option<ShardPermit>,
 }
 
 impl ClientPermit {
-    /// Has the client count for its address for as long as it has its place.
+    /// The client counts for its address as long as it has its permit.
     #[must_use]
     pub fn counted_by(mut self, address: AddressPermit) -> Self {
         self._address = Some(address);
         self
     }
 
-    /// Has the client count for its shard for as long as it has its place.
+    /// The client counts for its shard as long as it has its permit.
     #[must_use]
     pub fn counted_on(mut self, shard: ShardPermit) -> Self {
         self._shard = Some(shard);
@@ -71,7 +71,7 @@ impl ClientPermit {
     }
 }
 
-/// How many connections a shard has, those on their way to it included. Cloning it gives another handle to the same
+/// The number of a shard's connections, including those on their way to it. A clone is another handle to the same
 /// count.
 #[derive(Clone, Debug, Default)]
 pub struct ShardLoad(Arc<AtomicUsize>);
@@ -85,14 +85,14 @@ impl ShardLoad {
         ShardPermit(Arc::clone(&self.0))
     }
 
-    /// How many there are.
+    /// The number of connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A connection's part in the count of its shard, until it is dropped.
+/// Counts a connection for its shard until it is dropped.
 #[derive(Debug)]
 pub struct ShardPermit(Arc<AtomicUsize>);
 
@@ -109,19 +109,19 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_when_its_permit_is_dropped() {
-        let places = ClientPlaces::new(2);
-        let first = places.acquire().expect("two places");
-        let _second = places.acquire().expect("one place");
-        assert!(places.acquire().is_none());
+        let permits = ClientPermits::new(2);
+        let first = permits.acquire().expect("two permits");
+        let _second = permits.acquire().expect("one permit");
+        assert!(permits.acquire().is_none());
         drop(first);
-        assert_eq!(places.taken(), 1);
-        assert!(places.clone().acquire().is_some());
+        assert_eq!(permits.taken(), 1);
+        assert!(permits.clone().acquire().is_some());
     }
 
     #[test]
     fn a_client_counts_for_its_shard_until_its_permit_is_dropped() {
-        let (places, load) = (ClientPlaces::new(2), ShardLoad::default());
-        let [first, second] = [(); 2].map(|()| places.acquire().expect("a place").counted_on(load.enter()));
+        let (permits, load) = (ClientPermits::new(2), ShardLoad::default());
+        let [first, second] = [(); 2].map(|()| permits.acquire().expect("a permit").counted_on(load.enter()));
         assert_eq!(load.connections(), 2);
         drop(first);
         assert_eq!(load.connections(), 1);
@@ -130,16 +130,16 @@ mod tests {
     }
 
     #[test]
-    fn threads_never_take_more_places_than_there_are() {
-        let places = ClientPlaces::new(100);
-        let permits: Vec<ClientPermit> = std::thread::scope(|scope| {
+    fn threads_never_take_more_permits_than_there_are() {
+        let permits = ClientPermits::new(100);
+        let taken: Vec<ClientPermit> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..50).filter_map(|_| places.acquire()).collect::<Vec<_>>()))
+                .map(|_| scope.spawn(|| (0..50).filter_map(|_| permits.acquire()).collect::<Vec<_>>()))
                 .collect();
             threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
         });
-        assert_eq!((permits.len(), places.taken()), (100, 100));
-        drop(permits);
-        assert_eq!(places.taken(), 0);
+        assert_eq!((taken.len(), permits.taken()), (100, 100));
+        drop(taken);
+        assert_eq!(permits.taken(), 0);
     }
 }

@@ -7,16 +7,18 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use uproar::address::Limits;
+use uproar::address::AddressLimits;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{ADMISSIONS_MAX, HandshakeEvent};
 use uproar_protocol::response::StatusCode;
 
-use acceptor::{OpenAcceptor, PAGE, Settings, exchange, raise_descriptor_limit, read_to_end, upgrade};
+use acceptor::{
+    AcceptorSettings, OpenAcceptor, PAGE, exchange, raise_descriptor_limit, read_to_end, upgrade,
+};
 
 #[test]
 fn every_row_of_the_table_is_answered_completely() {
-    let acceptor = OpenAcceptor::with(Settings::default());
+    let acceptor = OpenAcceptor::with(AcceptorSettings::default());
     for (request, status, body) in [
         ("GET / HTTP/1.1\r\nHost: here\r\n\r\n", "200 OK", PAGE),
         ("GET /chat?room=x HTTP/1.0\r\n\r\n", "200 OK", PAGE),
@@ -55,7 +57,7 @@ fn every_row_of_the_table_is_answered_completely() {
 
 #[test]
 fn head_is_answered_as_get_without_the_body() {
-    let acceptor = OpenAcceptor::with(Settings::default());
+    let acceptor = OpenAcceptor::with(AcceptorSettings::default());
     for path in ["/", "/metrics", "/ws", "/nowhere"] {
         let get = exchange(&acceptor, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
         let head = exchange(&acceptor, format!("HEAD {path} HTTP/1.0\r\n\r\n").as_bytes());
@@ -71,7 +73,7 @@ fn head_is_answered_as_get_without_the_body() {
 
 #[test]
 fn an_upgrade_is_handed_over_unanswered_with_what_was_received_behind_it() {
-    let acceptor = OpenAcceptor::with(Settings::default());
+    let acceptor = OpenAcceptor::with(AcceptorSettings::default());
     let mut client = acceptor.connect();
     let mut request = upgrade("/broadcast/news").into_bytes();
     request.extend_from_slice(b"\x81\x80mask");
@@ -100,7 +102,7 @@ fn an_upgrade_is_handed_over_unanswered_with_what_was_received_behind_it() {
 
 #[test]
 fn a_head_that_arrives_byte_by_byte_is_read_as_well() {
-    let acceptor = OpenAcceptor::with(Settings::default());
+    let acceptor = OpenAcceptor::with(AcceptorSettings::default());
     let mut client = acceptor.connect();
     client.set_nodelay(true).expect("set");
     for byte in upgrade("/echo").bytes() {
@@ -113,7 +115,7 @@ fn a_head_that_arrives_byte_by_byte_is_read_as_well() {
 
 #[test]
 fn a_head_larger_than_the_first_read_is_read_and_one_over_the_limit_is_refused() {
-    let acceptor = OpenAcceptor::with(Settings::default());
+    let acceptor = OpenAcceptor::with(AcceptorSettings::default());
     let with_filler = |bytes: usize| format!("GET / HTTP/1.0\r\nFiller: {}\r\n\r\n", "x".repeat(bytes));
     assert!(exchange(&acceptor, with_filler(15_000).as_bytes()).starts_with("HTTP/1.1 200 "));
     // Far more than is looked at: the answer must survive what was left unread.
@@ -124,7 +126,7 @@ fn a_head_larger_than_the_first_read_is_read_and_one_over_the_limit_is_refused()
 
 #[test]
 fn a_peer_that_has_ended_its_side_still_gets_its_answer() {
-    let acceptor = OpenAcceptor::with(Settings::default());
+    let acceptor = OpenAcceptor::with(AcceptorSettings::default());
     for (request, expected) in [
         ("GET /healthz HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
         ("GET /healthz HTTP/1.0\r\n", "HTTP/1.1 400 Bad Request\r\n"),
@@ -140,8 +142,10 @@ fn a_peer_that_has_ended_its_side_still_gets_its_answer() {
 
 #[test]
 fn a_head_that_is_not_complete_in_time_is_answered_with_408() {
-    let acceptor =
-        OpenAcceptor::with(Settings { handshake_timeout: Duration::from_millis(200), ..Settings::default() });
+    let acceptor = OpenAcceptor::with(AcceptorSettings {
+        handshake_timeout: Duration::from_millis(200),
+        ..AcceptorSettings::default()
+    });
     for begun in ["", "GET / HTTP/1.1\r\nHost: he"] {
         let mut client = acceptor.connect();
         client.write_all(begun.as_bytes()).expect("written");
@@ -151,7 +155,7 @@ fn a_head_that_is_not_complete_in_time_is_answered_with_408() {
 
 #[test]
 fn a_peer_that_ignores_its_answer_is_cut_off() {
-    let acceptor = OpenAcceptor::with(Settings::default());
+    let acceptor = OpenAcceptor::with(AcceptorSettings::default());
     let mut client = acceptor.connect();
     client.write_all(b"GET /nowhere HTTP/1.0\r\n\r\n").expect("written");
     let sent = (0..10_000).take_while(|_| client.write_all(&[b'x'; 4096]).is_ok()).count();
@@ -160,7 +164,7 @@ fn a_peer_that_ignores_its_answer_is_cut_off() {
 
 #[test]
 fn a_client_without_a_place_is_told_so_and_closed_with_1013() {
-    let acceptor = OpenAcceptor::with(Settings { clients_max: 1, ..Settings::default() });
+    let acceptor = OpenAcceptor::with(AcceptorSettings { clients_max: 1, ..AcceptorSettings::default() });
     let mut member = acceptor.connect();
     member.write_all(upgrade("/chat").as_bytes()).expect("written");
     let admission = acceptor.admission();
@@ -181,7 +185,7 @@ fn a_client_without_a_place_is_told_so_and_closed_with_1013() {
 
 #[test]
 fn a_websocket_client_sees_the_full_server_as_a_message_and_a_close() {
-    let acceptor = OpenAcceptor::with(Settings { clients_max: 0, ..Settings::default() });
+    let acceptor = OpenAcceptor::with(AcceptorSettings { clients_max: 0, ..AcceptorSettings::default() });
     let address = format!("ws://{}/chat", acceptor.address);
     let (mut socket, _) = tungstenite::client(address, acceptor.connect()).expect("an accepted upgrade");
     assert_eq!(socket.read().expect("a message").to_text().expect("text"), "Server is full");
@@ -192,7 +196,7 @@ fn a_websocket_client_sees_the_full_server_as_a_message_and_a_close() {
 
 #[test]
 fn draining_is_the_answer_to_everything() {
-    let acceptor = OpenAcceptor::with(Settings::default());
+    let acceptor = OpenAcceptor::with(AcceptorSettings::default());
     let mut early = acceptor.connect();
     early.write_all(b"GET /healthz HTTP/1.0\r\n").expect("written");
     acceptor.drain();
@@ -209,7 +213,7 @@ fn draining_is_the_answer_to_everything() {
 
 #[test]
 fn an_upgrade_that_comes_to_its_end_while_the_server_drains_is_not_handed_over() {
-    let acceptor = OpenAcceptor::with(Settings::default());
+    let acceptor = OpenAcceptor::with(AcceptorSettings::default());
     let request = upgrade("/chat");
     let (begun, rest) = request.split_at(request.len() - 2);
     let mut client = acceptor.connect();
@@ -228,10 +232,10 @@ fn an_upgrade_that_comes_to_its_end_while_the_server_drains_is_not_handed_over()
 fn a_full_queue_delays_newcomers_and_loses_none() {
     const WAITING_MAX: usize = 8;
     raise_descriptor_limit();
-    let acceptor = OpenAcceptor::with(Settings {
+    let acceptor = OpenAcceptor::with(AcceptorSettings {
         clients_max: 2 * ADMISSIONS_MAX,
         connections_max: WAITING_MAX,
-        ..Settings::default()
+        ..AcceptorSettings::default()
     });
     let enter = || {
         let mut client = acceptor.connect();
@@ -264,10 +268,10 @@ fn a_full_queue_delays_newcomers_and_loses_none() {
 #[test]
 fn a_connection_that_waits_for_a_shard_is_answered_when_the_server_drains() {
     raise_descriptor_limit();
-    let acceptor = OpenAcceptor::with(Settings {
+    let acceptor = OpenAcceptor::with(AcceptorSettings {
         clients_max: 2 * ADMISSIONS_MAX,
         connections_max: 2 * ADMISSIONS_MAX,
-        ..Settings::default()
+        ..AcceptorSettings::default()
     });
     let mut clients = Vec::new();
     for count in 1..=ADMISSIONS_MAX + 1 {
@@ -287,7 +291,7 @@ fn a_connection_that_waits_for_a_shard_is_answered_when_the_server_drains() {
 
 #[test]
 fn a_shard_that_does_not_get_on_shows_in_readiness_first_and_then_in_health() {
-    let acceptor = OpenAcceptor::with(Settings::default());
+    let acceptor = OpenAcceptor::with(AcceptorSettings::default());
     let asked = |path: &str| {
         let answer = exchange(&acceptor, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
         let status = answer[9..12].to_owned();
@@ -313,7 +317,7 @@ fn a_shard_that_does_not_get_on_shows_in_readiness_first_and_then_in_health() {
 
 #[test]
 fn where_too_many_are_pending_a_newcomer_takes_the_place_of_the_oldest_silent_connection() {
-    let acceptor = OpenAcceptor::with(Settings { connections_max: 3, ..Settings::default() });
+    let acceptor = OpenAcceptor::with(AcceptorSettings { connections_max: 3, ..AcceptorSettings::default() });
     let oldest = acceptor.connect();
     let mut begun = acceptor.connect();
     begun.write_all(b"GET /healthz HTTP/1.0\r\n").expect("written");
@@ -332,7 +336,7 @@ fn where_too_many_are_pending_a_newcomer_takes_the_place_of_the_oldest_silent_co
 
 #[test]
 fn a_crowd_that_says_nothing_keeps_nobody_out() {
-    let acceptor = OpenAcceptor::with(Settings { connections_max: 5, ..Settings::default() });
+    let acceptor = OpenAcceptor::with(AcceptorSettings { connections_max: 5, ..AcceptorSettings::default() });
     let mut crowd: Vec<TcpStream> = (0..100).map(|_| acceptor.connect()).collect();
     acceptor.wait_for_accepted(100);
     for _ in 0..10 {
@@ -349,8 +353,8 @@ fn a_crowd_that_says_nothing_keeps_nobody_out() {
 
 #[test]
 fn an_address_with_too_many_handshakes_makes_place_for_itself() {
-    let limits = Limits { handshakes_max: 2, ..Limits::default() };
-    let acceptor = OpenAcceptor::with(Settings { addresses: limits, ..Settings::default() });
+    let limits = AddressLimits { handshakes_max: 2, ..AddressLimits::default() };
+    let acceptor = OpenAcceptor::with(AcceptorSettings { addresses: limits, ..AcceptorSettings::default() });
     let neighbour = acceptor.connect_from("127.0.0.2");
     acceptor.wait_for_accepted(1);
     let [oldest, mut younger] = [acceptor.connect(), acceptor.connect()];
@@ -367,8 +371,9 @@ fn an_address_with_too_many_handshakes_makes_place_for_itself() {
 
 #[test]
 fn an_address_with_too_many_clients_is_answered_429_ahead_of_a_full_server() {
-    let addresses = Limits { clients_max: 1, ..Limits::default() };
-    let acceptor = OpenAcceptor::with(Settings { clients_max: 2, addresses, ..Settings::default() });
+    let addresses = AddressLimits { clients_max: 1, ..AddressLimits::default() };
+    let acceptor =
+        OpenAcceptor::with(AcceptorSettings { clients_max: 2, addresses, ..AcceptorSettings::default() });
     let enter = |client: &mut TcpStream| client.write_all(upgrade("/chat").as_bytes()).expect("written");
     let (mut first, mut other) = (acceptor.connect(), acceptor.connect_from("127.0.0.2"));
     enter(&mut first);

@@ -6,7 +6,7 @@ use std::fs::read_dir;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use acceptor::{OpenAcceptor, PATIENCE, Settings, exchange, raise_descriptor_limit, read_to_end};
+use acceptor::{AcceptorSettings, OpenAcceptor, PATIENCE, exchange, raise_descriptor_limit, read_to_end};
 use rustix::process::{Resource, getrlimit};
 
 fn descriptors() -> usize {
@@ -23,10 +23,10 @@ fn silent_connections_delay_nobody_and_leave_nothing_behind() {
     let silent_count =
         usize::try_from(descriptors_max.saturating_sub(200) / 2).unwrap_or(usize::MAX).min(5000);
 
-    let acceptor = OpenAcceptor::with(Settings {
+    let acceptor = OpenAcceptor::with(AcceptorSettings {
         handshake_timeout: Duration::from_secs(4),
         connections_max: silent_count + 10,
-        ..Settings::default()
+        ..AcceptorSettings::default()
     });
     assert!(exchange(&acceptor, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
     let descriptors_before = descriptors();

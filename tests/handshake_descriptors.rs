@@ -6,13 +6,13 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use acceptor::{OpenAcceptor, PATIENCE, Settings, exchange, read_to_end};
+use acceptor::{AcceptorSettings, OpenAcceptor, PATIENCE, exchange, read_to_end};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use uproar::handshake::HandshakeEvent;
 
 #[test]
 fn a_lack_of_descriptors_is_waited_out_without_spinning() {
-    let acceptor = OpenAcceptor::with(Settings::default());
+    let acceptor = OpenAcceptor::with(AcceptorSettings::default());
     assert!(exchange(&acceptor, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
     let socket =
         || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tungstenite::protocol::frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
-use uproar::accounts::{Attempt, Verdict};
+use uproar::accounts::{Attempt, SignInResult};
 use uproar::clock::Now;
 use uproar::handshake::Admission;
 use uproar::handshake::route::Endpoint;
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::Metrics;
-use uproar::permit::ClientPlaces;
+use uproar::permit::ClientPermits;
 use uproar::rooms::{self, Directory, Origin, PresencePolicy, Receipt, ShardIndex, Write};
 use uproar::shard::turn::{self, Surroundings};
 use uproar::shard::{Deadlines, Limits, Rate, Settings, Shard};
@@ -80,7 +80,7 @@ impl Alone {
             rooms: rooms::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
-        let metrics = Metrics::new(1, 0, ClientPlaces::new(10_000)).shard(0);
+        let metrics = Metrics::new(1, 0, ClientPermits::new(10_000)).shard(0);
         let shard = Shard::new(settings, &directory, Arc::clone(&metrics));
         Self { shard, now_ms: 1, ring: ScriptedRing::default() }
     }
@@ -93,7 +93,7 @@ impl Alone {
             response: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
             received: Bytes::new(),
             tls: None,
-            permit: ClientPlaces::new(1).acquire().expect("a place"),
+            permit: ClientPermits::new(1).acquire().expect("a place"),
         };
         let id = self.shard.admit(admission, Now { monotonic_ms: self.now_ms, unix_seconds: 0 });
         self.turn();
@@ -193,7 +193,7 @@ impl Surroundings for ScriptedRing {
         false
     }
 
-    fn verify(&mut self, _: Attempt<Origin>) -> Option<Verdict> {
+    fn verify(&mut self, _: Attempt<Origin>) -> Option<SignInResult> {
         None
     }
 
@@ -357,7 +357,7 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
         assert!(refusal_bytes > 0);
     }
     let to = Origin { shard: ShardIndex(0), connection: id };
-    let verdict = Verdict::Granted { name: "ann".into(), is_admin: false };
+    let verdict = SignInResult::Granted { name: "ann".into(), is_admin: false };
     let now = Now { monotonic_ms: alone.now_ms, unix_seconds: 0 };
     alone.shard.handle_delivery(Delivery::PasswordChecked { to, verdict }, now);
     alone.queue(id, Event::EndOfStream);
@@ -373,7 +373,7 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
     // Whoever comes next is alone in the room, and what is said there reaches nobody who has gone.
     let next = alone.connect(Endpoint::Chat);
     let to = Origin { shard: ShardIndex(0), connection: next };
-    let verdict = Verdict::Granted { name: "bob".into(), is_admin: false };
+    let verdict = SignInResult::Granted { name: "bob".into(), is_admin: false };
     alone.shard.handle_delivery(Delivery::PasswordChecked { to, verdict }, now);
     alone.turn();
     let sent: Vec<u8> = alone

@@ -9,7 +9,7 @@ use uproar::clock::Now;
 use uproar::handshake::Admission;
 use uproar::handshake::route::Endpoint;
 use uproar::metrics::Metrics;
-use uproar::permit::ClientPlaces;
+use uproar::permit::ClientPermits;
 use uproar::rooms::{self, Directory, PresencePolicy, ShardIndex};
 use uproar::shard::{Deadlines, Limits, Rate, Settings, Shard};
 use uproar_protocol::connection::KeepAlive;
@@ -48,7 +48,7 @@ impl Crowd {
             rooms: rooms::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
-        let places = ClientPlaces::new(count);
+        let places = ClientPermits::new(count);
         let metrics = Metrics::new(1, 0, places.clone()).shard(0);
         let shard = Shard::new(settings, &directory, Arc::clone(&metrics));
         let mut crowd = Self { shard, ids: Vec::with_capacity(count), sends: Vec::with_capacity(count) };

@@ -1,7 +1,7 @@
-//! `uproar user`: accounts are added, removed, listed, and given another password.
+//! `uproar user`: adds, removes and lists accounts, and changes their passwords.
 //!
-//! A password comes from a terminal, where it is asked for twice and not shown, or from standard input; an
-//! argument would stand in the list of processes for everyone to read.
+//! A password is typed twice at a terminal, where it is not shown, or comes from standard input. It is not an argument,
+//! because everyone can read those in the list of processes.
 
 use std::io::{self, BufRead, IsTerminal as _, Write};
 use std::path::Path;
@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{Account, AccountError, Accounts, PASSWORD_BYTES_MAX, Password, PasswordError};
 
-/// What to do to which account.
+/// A command about an account.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserCommand {
@@ -24,33 +24,33 @@ pub enum UserCommand {
     Passwd { name: String },
 }
 
-/// Why a command was not carried out.
+/// Why a command failed.
 #[derive(Debug, Error)]
 pub enum CommandError {
     /// The accounts do not allow it.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// The password cannot be one.
+    /// The password is invalid.
     #[error(transparent)]
     Password(#[from] PasswordError),
-    /// Two passwords were typed.
+    /// The two passwords that were typed differ.
     #[error("the two passwords are not the same; nothing was changed")]
     Mismatch,
     /// The password cannot be read.
     #[error("the password cannot be read: {0}; type it at a terminal, or give one line on standard input")]
     Input(io::Error),
-    /// The answer cannot be written.
-    #[error("the answer cannot be written: {0}")]
+    /// The output cannot be written.
+    #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
 
-/// Carries out a command on the accounts in a directory, and says to `out` what was done.
+/// Runs a command on the accounts in a directory, and writes to `out` what was done.
 ///
 /// # Errors
 ///
 /// [`CommandError`]; nothing was changed.
 pub fn run(command: &UserCommand, directory: &Path, out: &mut impl Write) -> Result<(), CommandError> {
-    // Only what adds one has anything to create.
+    // Only adding an account may create the file.
     let absent = |name: &str| AccountError::Absent { name: name.to_owned() };
     let existing = |name: &str| -> Result<Accounts, AccountError> {
         Accounts::open_existing(directory)?.ok_or_else(|| absent(name))
@@ -59,7 +59,7 @@ pub fn run(command: &UserCommand, directory: &Path, out: &mut impl Write) -> Res
         UserCommand::Add { name, is_admin } => {
             let accounts = Accounts::open(directory)?;
             if accounts.find(name)?.is_some() {
-                // Before anybody thinks of a password in vain.
+                // Before the password is asked for.
                 return Err(AccountError::Exists { name: name.clone() }.into());
             }
             let password_hash = read_password(name)?.hash()?;
@@ -108,10 +108,10 @@ fn prompt(text: &str) -> Result<Password, CommandError> {
     rpassword::prompt_password(text).map(Password::new).map_err(CommandError::Input)
 }
 
-/// The first line without its end; whatever follows is not read.
+/// The first line without its line break; the rest is not read.
 fn first_line(input: impl BufRead) -> Result<Password, CommandError> {
     let mut line = String::new();
-    // Room for an end of two bytes, and one more to see that a password is too long.
+    // Two more bytes for a line break, and one to see that a password is too long.
     input.take(PASSWORD_BYTES_MAX as u64 + 3).read_line(&mut line).map_err(CommandError::Input)?;
     let text = line.strip_suffix('\n').map_or(&*line, |text| text.strip_suffix('\r').unwrap_or(text));
     Ok(Password::new(text.to_owned()))

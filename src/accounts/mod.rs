@@ -1,12 +1,11 @@
-//! Accounts: who may sign in, by which password, and who of them is an admin.
+//! Accounts: names, password hashes, and which of them are admins.
 //!
-//! They are kept in `accounts.db` under `--data`, which `uproar user` changes while the server runs: each
-//! sign-in reads the file, so a change counts from the next one on. Names are the caller's business; here
-//! they are compared byte by byte.
+//! They are kept in `accounts.db` under `--data`, which `uproar user` may change while the server runs: each sign-in
+//! reads the file. Names are compared byte by byte; the caller normalises them.
 
-mod attempts;
+mod attempts_in_flight;
 mod command;
-mod in_flight;
+mod failed_attempts;
 mod password;
 mod store;
 mod verifier;
@@ -15,4 +14,4 @@ pub use command::{CommandError, UserCommand, run};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
 pub use store::{Account, AccountError, Accounts};
 pub(crate) use verifier::log_denial;
-pub use verifier::{Attempt, Credentials, Verdict, Verifier};
+pub use verifier::{Attempt, Credentials, SignInResult, Verifier};

@@ -1,4 +1,4 @@
-//! Passwords, and the only form in which they are kept: an argon2id hash (RFC 9106).
+//! Passwords, and their argon2id hashes (RFC 9106), which are all that is stored.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use thiserror::Error;
 /// for the message that it is sent in.
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 
-/// A password as somebody has typed it. It is never printed.
+/// A password as typed. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
-/// Why a password cannot be an account's.
+/// Why a password is invalid.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum PasswordError {
     /// It is empty.
@@ -24,20 +24,20 @@ pub enum PasswordError {
     /// It is too long.
     #[error("the password is too long; choose one of 1 to {PASSWORD_BYTES_MAX} bytes")]
     TooLong,
-    /// It could not be hashed, for want of random numbers or memory.
+    /// It could not be hashed: random numbers or memory are missing.
     #[error("the password cannot be hashed: {0}; the system must have random numbers and 19 MiB of memory")]
     Hash(#[from] argon2::password_hash::Error),
 }
 
 impl Password {
-    /// A password, whatever it is.
+    /// A password that is not checked yet.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// Its hash with a salt of its own, as a PHC string, which has the parameters in it. They are those
-    /// that OWASP names first for argon2id: 19 MiB, 2 passes, 1 lane; some 20 ms on a common core.
+    /// Its hash with a salt of its own, as a PHC string, which includes the parameters. They are the first ones that
+    /// OWASP recommends for argon2id: 19 MiB, 2 passes, 1 lane; some 20 ms on a common core.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Password {
         }
     }
 
-    /// True when this is the password behind `hash`. `None` when that is no hash.
+    /// True when `hash` was made from this password. `None` when `hash` is invalid.
     #[must_use]
     pub fn is_behind(&self, hash: &str) -> Option<bool> {
         let hash = PasswordHash::new(hash).ok()?;

@@ -27,26 +27,26 @@ pub struct Account {
     pub name: String,
     /// The hash of its password, as a PHC string.
     pub password_hash: String,
-    /// Whether it may kick and mute.
+    /// True when it may kick and mute users.
     pub is_admin: bool,
 }
 
-/// Why something could not be done to an account.
+/// Why an operation on accounts failed.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug, Error)]
 pub enum AccountError {
     /// The file cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// There is one of that name.
+    /// An account of that name exists.
     #[error("there is an account named {name} already; uproar user passwd changes its password")]
     Exists { name: String },
-    /// There is none of that name.
+    /// No account has that name.
     #[error("there is no account named {name}; uproar user list shows all of them")]
     Absent { name: String },
 }
 
-/// The accounts under one `--data`. Several processes may have them open.
+/// The accounts in one data directory. Several processes may have them open.
 #[derive(Debug)]
 pub struct Accounts {
     connection: Connection,
@@ -54,7 +54,7 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Opens the accounts in a directory, which must exist. Without a file there are none yet.
+    /// Opens the accounts in a directory, which must exist. Creates the file if there is none.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Accounts {
     /// As for [`Accounts::open`], or when there is no such directory.
     pub fn open_existing(directory: &Path) -> Result<Option<Self>, AccountError> {
         let is_there = directory.join(FILE).try_exists().unwrap_or(true);
-        // Where the directory is not there, opening says what is wrong, and can create nothing.
+        // Without the directory, opening reports the error, and can create nothing.
         if directory.is_dir() && !is_there { Ok(None) } else { Self::open(directory).map(Some) }
     }
 
@@ -93,7 +93,7 @@ impl Accounts {
         }
     }
 
-    /// Removes an account. Whoever has signed in with it stays.
+    /// Removes an account. Users who have signed in with it stay connected.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Accounts {
         self.change(name, "DELETE FROM accounts WHERE name = ?1", params![name])
     }
 
-    /// Gives an account another password.
+    /// Changes the password of an account.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Accounts {
             .map_err(|error| self.failed(error))
     }
 
-    /// Whether there are none.
+    /// True when there are no accounts.
     ///
     /// # Errors
     ///

@@ -1,10 +1,8 @@
-//! Where passwords are verified: a thread of its own, since a hash takes as long as tens of thousands of
-//! messages.
+//! Verifies passwords, on a thread of its own, since a hash takes as long as tens of thousands of messages.
 //!
-//! Attempts come through one bounded queue from all shards, and are judged in order. A name that nobody has
-//! costs as much time as a wrong password, so the time does not tell which names there are. No address can take
-//! more than an eighth of the queue, so none keeps the others out. Each attempt that fails is a line of the log, at
-//! most one a second; the password never is.
+//! Attempts come through one bounded queue from all shards, and are checked in order. An unknown name takes as much
+//! time as a wrong password, so the time does not reveal which names exist. No address can take more than an eighth
+//! of the queue, so none keeps the others out. Failed attempts are logged, at most one a second; passwords never are.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -18,65 +16,65 @@ use std::{fmt, io};
 use crate::log_limit::LogLimit;
 use tracing::{error, info, warn};
 
-use super::attempts::Attempts;
-use super::in_flight::{AttemptPlace, InFlight};
+use super::attempts_in_flight::{AttemptPermit, AttemptsInFlight};
+use super::failed_attempts::FailedAttempts;
 use super::{Accounts, Password};
 use crate::log_text::shown;
 
-/// Attempts that may wait, five seconds' worth at 20 ms each. Whoever finds the queue full is told so.
+/// Attempts that may wait: five seconds' worth at 20 ms each. When the queue is full, clients get an error.
 const QUEUE_ATTEMPTS_MAX: usize = 256;
 
-/// How nice the thread is (setpriority(2)): where a core is short, its share is a tenth of a shard's.
+/// The nice value of the thread (setpriority(2)): on a busy core, its share is a tenth of a shard's.
 const NICENESS: i32 = 10;
 
-/// A name and a password, as somebody has sent them.
+/// A name and a password, as a client has sent them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The name, which may be anything.
+    /// The name, unchecked.
     pub username: String,
     /// The password.
     pub password: Password,
 }
 
 impl fmt::Debug for Credentials {
-    /// People type passwords into the wrong field, so the name is not shown either, but where an attempt fails.
+    /// Users type passwords into the wrong field, so the name is shown only when an attempt fails.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(…)")
     }
 }
 
-/// Somebody wants to sign in.
+/// An attempt to sign in.
 #[derive(Debug)]
 pub struct Attempt<T> {
-    /// Comes back with the verdict.
+    /// Returned with the result.
     pub ticket: T,
-    /// From where.
+    /// The client's address.
     pub address: IpAddr,
-    /// As whom.
+    /// The name and the password.
     pub credentials: Credentials,
 }
 
-/// What became of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is somebody with an account.
+pub enum SignInResult {
+    /// The credentials are right.
     Granted {
         /// The account's name.
         name: Arc<str>,
-        /// Whether it may kick and mute.
+        /// True when it may kick and mute users.
         is_admin: bool,
     },
-    /// The name or the password is wrong, or the address was wrong too often.
+    /// The name or the password is wrong, or the address has failed too often.
     Denied,
-    /// Too many wait for theirs, too many of the same address do, or the accounts cannot be read.
+    /// Too many attempts wait, in all or of this address, or the accounts cannot be read.
     Unavailable,
 }
 
-/// The way to the thread. It ends when the last handle is dropped.
+/// A handle to the thread, which ends when the last handle is dropped.
 #[derive(Debug)]
 pub struct Verifier<T> {
-    queue: SyncSender<(Attempt<T>, AttemptPlace)>,
-    in_flight: InFlight,
+    queue: SyncSender<(Attempt<T>, AttemptPermit)>,
+    in_flight: AttemptsInFlight,
 }
 
 impl<T> Clone for Verifier<T> {
@@ -86,30 +84,30 @@ impl<T> Clone for Verifier<T> {
 }
 
 impl<T: Send + 'static> Verifier<T> {
-    /// Starts the thread. `answer` is called on it with each verdict; while it blocks, others wait. When it
-    /// breaks, nobody listens any more, and the thread ends.
+    /// Starts the thread. It calls `answer` with each result; while that blocks, other attempts wait. When it returns
+    /// `Break`, the thread ends.
     ///
     /// # Errors
     ///
-    /// When there is no room for a thread, or no password can be hashed.
+    /// When no thread can be started, or no password can be hashed.
     pub fn start(
         accounts: Accounts,
-        answer: impl FnMut(T, Verdict) -> ControlFlow<()> + Send + 'static,
+        answer: impl FnMut(T, SignInResult) -> ControlFlow<()> + Send + 'static,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let nobodys_hash = Password::new("nobody's".to_owned()).hash().map_err(io::Error::other)?;
-        let mut judge = Judge { accounts, attempts: Attempts::default(), nobodys_hash };
+        let mut checker = PasswordChecker { accounts, attempts: FailedAttempts::default(), nobodys_hash };
         let started = Instant::now();
-        let judge = move |attempt: &Attempt<T>| {
-            judge.judge(attempt.address, &attempt.credentials, started.elapsed().as_millis() as u64)
+        let check = move |attempt: &Attempt<T>| {
+            checker.check(attempt.address, &attempt.credentials, started.elapsed().as_millis() as u64)
         };
         let (queue, attempts) = sync_channel(QUEUE_ATTEMPTS_MAX);
         let thread = thread::Builder::new().name("verifier".to_owned());
-        let thread = thread.spawn(move || run(&attempts, judge, answer))?;
-        Ok((Self { queue, in_flight: InFlight::default() }, thread))
+        let thread = thread.spawn(move || run(&attempts, check, answer))?;
+        Ok((Self { queue, in_flight: AttemptsInFlight::default() }, thread))
     }
 
-    /// Hands an attempt over; its verdict follows. False when too many wait already, be it of everybody or of
-    /// this address, or the thread has ended: then no verdict follows.
+    /// Hands an attempt over; its result follows. False, without a result, when too many attempts wait, in all or of
+    /// this address, or when the thread has ended.
     #[must_use]
     pub fn submit(&self, attempt: Attempt<T>) -> bool {
         let Some(place) = self.in_flight.begin(attempt.address) else { return false };
@@ -120,35 +118,33 @@ impl<T: Send + 'static> Verifier<T> {
     }
 }
 
-/// What the thread does.
+/// The thread.
 fn run<T>(
-    queue: &Receiver<(Attempt<T>, AttemptPlace)>,
-    mut judge: impl FnMut(&Attempt<T>) -> Verdict,
-    mut answer: impl FnMut(T, Verdict) -> ControlFlow<()>,
+    queue: &Receiver<(Attempt<T>, AttemptPermit)>,
+    mut check: impl FnMut(&Attempt<T>) -> SignInResult,
+    mut answer: impl FnMut(T, SignInResult) -> ControlFlow<()>,
 ) {
-    // Of all threads, Linux takes this one alone to be meant (setpriority(2), "C library/kernel
-    // differences"). Without it passwords are verified all the same.
+    // On Linux this sets the priority of the calling thread alone (setpriority(2), "C library/kernel differences").
+    // If it fails, passwords are verified nevertheless.
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        warn!(%error, "the verifier of passwords runs at the priority of the shards");
+        warn!(%error, "the password verifier runs at the priority of the shards");
     }
     while let Ok((attempt, place)) = queue.recv() {
-        // A mistake of ours must not leave everybody without an answer who waits for one. What a judge has
-        // is as good as before: it changes its counts last.
-        let verdict = catch_unwind(AssertUnwindSafe(|| judge(&attempt))).unwrap_or_else(|_| {
-            error!(
-                "Bug: the verifier of passwords has panicked over an attempt, which is refused; report it"
-            );
-            Verdict::Unavailable
+        // A bug must not leave the other clients without an answer. The checker changes its counts last, so they are
+        // still valid after a panic.
+        let result = catch_unwind(AssertUnwindSafe(|| check(&attempt))).unwrap_or_else(|_| {
+            error!("Bug: the password verifier has panicked; the attempt is rejected; please report it");
+            SignInResult::Unavailable
         });
-        // Whoever has its verdict may try again.
+        // A client that has its result may try again.
         drop(place);
-        if answer(attempt.ticket, verdict).is_break() {
+        if answer(attempt.ticket, result).is_break() {
             return;
         }
     }
 }
 
-/// Says in the log, at most once a second, that somebody was not let in as this account.
+/// Logs a failed sign-in with this name, at most once a second.
 pub(crate) fn log_denial(username: &str, address: IpAddr, reason: &'static str) {
     static DENIED: LogLimit = LogLimit::new();
     if let Some(left_out) = DENIED.allow() {
@@ -156,38 +152,38 @@ pub(crate) fn log_denial(username: &str, address: IpAddr, reason: &'static str) 
     }
 }
 
-/// Attempts that nobody could judge.
+/// Attempts that could not be checked.
 static UNREADABLE: LogLimit = LogLimit::new();
 
-/// What the thread has.
-struct Judge {
+/// Checks credentials against the accounts.
+struct PasswordChecker {
     accounts: Accounts,
-    attempts: Attempts,
-    /// What a password is compared with when nobody has the name.
+    attempts: FailedAttempts,
+    /// What a password is compared with if the name is unknown.
     nobodys_hash: String,
 }
 
-impl Judge {
-    fn judge(&mut self, address: IpAddr, credentials: &Credentials, now_ms: u64) -> Verdict {
+impl PasswordChecker {
+    fn check(&mut self, address: IpAddr, credentials: &Credentials, now_ms: u64) -> SignInResult {
         let username = &credentials.username;
         if !self.attempts.allow(address, now_ms) {
             log_denial(username, address, "too many wrong attempts");
-            return Verdict::Denied;
+            return SignInResult::Denied;
         }
         let account = match self.accounts.find(username) {
             Ok(account) => account,
             Err(error) => {
                 if let Some(left_out) = UNREADABLE.allow() {
-                    error!(left_out, "nobody can sign in: {error}");
+                    error!(left_out, "users cannot sign in: {error}");
                 }
-                return Verdict::Unavailable;
+                return SignInResult::Unavailable;
             }
         };
         let hash = account.as_ref().map_or(&self.nobodys_hash, |account| &account.password_hash);
         let is_behind = credentials.password.is_behind(hash);
         match account {
             Some(account) if is_behind == Some(true) => {
-                Verdict::Granted { name: account.name.into(), is_admin: account.is_admin }
+                SignInResult::Granted { name: account.name.into(), is_admin: account.is_admin }
             }
             Some(account) if is_behind.is_none() => {
                 let name = account.name;
@@ -197,13 +193,13 @@ impl Judge {
                         "the password of {name:?} is not readable; set it with uproar user passwd"
                     );
                 }
-                Verdict::Unavailable
+                SignInResult::Unavailable
             }
             account => {
                 self.attempts.note_failure(address, now_ms);
                 let reason = if account.is_some() { "wrong password" } else { "unknown account" };
                 log_denial(username, address, reason);
-                Verdict::Denied
+                SignInResult::Denied
             }
         }
     }
@@ -214,8 +210,8 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use super::super::in_flight::IN_FLIGHT_MAX;
-    use super::super::{Account, attempts};
+    use super::super::attempts_in_flight::IN_FLIGHT_MAX;
+    use super::super::{Account, failed_attempts};
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -224,13 +220,13 @@ mod tests {
         Credentials { username: username.to_owned(), password: Password::new(password.to_owned()) }
     }
 
-    fn judge(directory: &tempfile::TempDir) -> Judge {
+    fn checker(directory: &tempfile::TempDir) -> PasswordChecker {
         let accounts = Accounts::open(directory.path()).unwrap();
         let password_hash = Password::new("secret".to_owned()).hash().unwrap();
         accounts.add(&Account { name: "Ann".into(), password_hash, is_admin: true }).unwrap();
-        Judge {
+        PasswordChecker {
             accounts,
-            attempts: Attempts::default(),
+            attempts: FailedAttempts::default(),
             nobodys_hash: Password::new("nobody's".to_owned()).hash().unwrap(),
         }
     }
@@ -238,63 +234,66 @@ mod tests {
     #[test]
     fn the_right_pair_alone_is_granted() {
         let directory = tempfile::tempdir().unwrap();
-        let mut judge = judge(&directory);
-        let granted = Verdict::Granted { name: "Ann".into(), is_admin: true };
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), granted);
+        let mut checker = checker(&directory);
+        let granted = SignInResult::Granted { name: "Ann".into(), is_admin: true };
+        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), granted);
         for (username, password) in [("Ann", "Secret"), ("ann", "secret"), ("Ben", "nobody's"), ("", "")] {
-            assert_eq!(judge.judge(HERE, &credentials(username, password), 0), Verdict::Denied);
+            assert_eq!(checker.check(HERE, &credentials(username, password), 0), SignInResult::Denied);
         }
     }
 
     #[test]
     fn a_change_counts_from_the_next_attempt_on() {
         let directory = tempfile::tempdir().unwrap();
-        let mut judge = judge(&directory);
+        let mut checker = checker(&directory);
         let beside = Accounts::open(directory.path()).unwrap();
         beside.set_password_hash("Ann", &Password::new("new".to_owned()).hash().unwrap()).unwrap();
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Denied);
-        assert!(matches!(judge.judge(HERE, &credentials("Ann", "new"), 0), Verdict::Granted { .. }));
+        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Denied);
+        assert!(matches!(checker.check(HERE, &credentials("Ann", "new"), 0), SignInResult::Granted { .. }));
         beside.remove("Ann").unwrap();
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "new"), 0), Verdict::Denied);
+        assert_eq!(checker.check(HERE, &credentials("Ann", "new"), 0), SignInResult::Denied);
     }
 
     #[test]
     fn who_was_wrong_too_often_is_not_listened_to_for_a_while() {
         let directory = tempfile::tempdir().unwrap();
-        let mut judge = judge(&directory);
-        for _ in 0..attempts::FAILURES_MAX {
-            assert!(matches!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Granted { .. }));
-            assert_eq!(judge.judge(HERE, &credentials("Ann", "guess"), 0), Verdict::Denied);
+        let mut checker = checker(&directory);
+        for _ in 0..failed_attempts::FAILURES_MAX {
+            assert!(matches!(
+                checker.check(HERE, &credentials("Ann", "secret"), 0),
+                SignInResult::Granted { .. }
+            ));
+            assert_eq!(checker.check(HERE, &credentials("Ann", "guess"), 0), SignInResult::Denied);
         }
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Denied);
+        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Denied);
         let elsewhere = IpAddr::from([192, 0, 2, 1]);
         let right = credentials("Ann", "secret");
-        assert!(matches!(judge.judge(elsewhere, &right, 0), Verdict::Granted { .. }));
-        let later_ms = attempts::FORGIVEN_AFTER_MS;
-        assert!(matches!(judge.judge(HERE, &right, later_ms), Verdict::Granted { .. }));
+        assert!(matches!(checker.check(elsewhere, &right, 0), SignInResult::Granted { .. }));
+        let later_ms = failed_attempts::FORGIVEN_AFTER_MS;
+        assert!(matches!(checker.check(HERE, &right, later_ms), SignInResult::Granted { .. }));
     }
 
     #[test]
     fn accounts_that_cannot_be_read_are_nobodys_fault() {
         let directory = tempfile::tempdir().unwrap();
-        let mut judge = judge(&directory);
-        judge.accounts.set_password_hash("Ann", "no hash").unwrap();
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Unavailable);
+        let mut checker = checker(&directory);
+        checker.accounts.set_password_hash("Ann", "no hash").unwrap();
+        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Unavailable);
         let beside = rusqlite::Connection::open(directory.path().join("accounts.db")).unwrap();
         beside.execute_batch("DROP TABLE accounts").unwrap();
-        assert_eq!(judge.judge(HERE, &credentials("Ann", "secret"), 0), Verdict::Unavailable);
+        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Unavailable);
     }
 
     #[test]
     fn a_full_queue_says_so_and_the_rest_is_answered_in_order() {
         let directory = tempfile::tempdir().unwrap();
-        let Judge { accounts, .. } = judge(&directory);
+        let PasswordChecker { accounts, .. } = checker(&directory);
         let (answer, answers) = mpsc::channel();
         let (hold, held) = mpsc::channel::<()>();
-        let (verifier, thread) = Verifier::start(accounts, move |ticket, verdict| {
+        let (verifier, thread) = Verifier::start(accounts, move |ticket, result| {
             // The first answer waits until the queue is full behind it.
             let _ = held.recv();
-            answer.send((ticket, verdict)).unwrap();
+            answer.send((ticket, result)).unwrap();
             ControlFlow::Continue(())
         })
         .unwrap();
@@ -309,8 +308,8 @@ mod tests {
         assert!((QUEUE_ATTEMPTS_MAX..=QUEUE_ATTEMPTS_MAX + 1).contains(&taken), "{taken}");
         drop(hold);
         for ticket in 0..taken {
-            let verdict = answers.recv_timeout(Duration::from_secs(60)).unwrap();
-            assert_eq!(verdict, (ticket, Verdict::Denied));
+            let result = answers.recv_timeout(Duration::from_secs(60)).unwrap();
+            assert_eq!(result, (ticket, SignInResult::Denied));
         }
         drop(verifier);
         thread.join().unwrap();
@@ -319,7 +318,7 @@ mod tests {
     #[test]
     fn one_address_leaves_room_for_the_others() {
         let directory = tempfile::tempdir().unwrap();
-        let Judge { accounts, .. } = judge(&directory);
+        let PasswordChecker { accounts, .. } = checker(&directory);
         let (hold, held) = mpsc::channel::<()>();
         let (answer, answers) = mpsc::channel();
         let (verifier, thread) = Verifier::start(accounts, move |ticket, _| {
@@ -346,28 +345,28 @@ mod tests {
     #[test]
     fn a_panic_is_answered_and_the_next_attempt_is_judged() {
         let (queue, attempts) = sync_channel(2);
-        let in_flight = InFlight::default();
+        let in_flight = AttemptsInFlight::default();
         for username in ["panic", "Ben"] {
             let attempt = Attempt { ticket: username, address: HERE, credentials: credentials(username, "") };
             queue.send((attempt, in_flight.begin(HERE).unwrap())).unwrap();
         }
         drop(queue);
-        let judge = |attempt: &Attempt<&str>| {
+        let check = |attempt: &Attempt<&str>| {
             assert_eq!(attempt.ticket, "Ben");
-            Verdict::Denied
+            SignInResult::Denied
         };
         let mut answers = Vec::new();
-        run(&attempts, judge, |ticket, verdict| {
-            answers.push((ticket, verdict));
+        run(&attempts, check, |ticket, result| {
+            answers.push((ticket, result));
             ControlFlow::Continue(())
         });
-        assert_eq!(answers, [("panic", Verdict::Unavailable), ("Ben", Verdict::Denied)]);
+        assert_eq!(answers, [("panic", SignInResult::Unavailable), ("Ben", SignInResult::Denied)]);
     }
 
     #[test]
     fn the_thread_ends_when_nobody_listens() {
         let directory = tempfile::tempdir().unwrap();
-        let Judge { accounts, .. } = judge(&directory);
+        let PasswordChecker { accounts, .. } = checker(&directory);
         let (verifier, thread) = Verifier::start(accounts, |(), _| ControlFlow::Break(())).unwrap();
         let credentials = credentials("Ben", "guess");
         assert!(verifier.submit(Attempt { ticket: (), address: HERE, credentials: credentials.clone() }));

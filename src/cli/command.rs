@@ -8,13 +8,13 @@ use crate::accounts::UserCommand;
 /// The commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Run the server; what no command at all means.
+    /// Run the server: the default.
     Serve,
-    /// Run the preflight alone and print what to change.
+    /// Run only the preflight, and print what to change.
     Check,
     /// Change or show the accounts in a directory.
     User {
-        /// What to do.
+        /// The command about an account.
         command: UserCommand,
         /// The directory, as `--data` names it.
         data: PathBuf,
@@ -27,7 +27,7 @@ impl FromStr for Command {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "check" => Ok(Self::Check),
-            "user" => Err("the command user stands first, its settings behind it".into()),
+            "user" => Err("the command user comes first, and its settings follow".into()),
             _ => Err("the commands are check and user; without one, the server starts".into()),
         }
     }

@@ -1,11 +1,11 @@
-//! What may be wrong with the command line, the environment and the file.
+//! Errors of the command line, the environment and the configuration file.
 
 use std::path::PathBuf;
 
 /// Why there is no [`Invocation`](super::Invocation).
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
-    /// The command line itself is wrong, or it asked for the help or the version.
+    /// The command line is invalid, or asks for the help or the version.
     #[error(transparent)]
     CommandLine(#[from] clap::Error),
     /// A value is not allowed.
@@ -15,7 +15,7 @@ pub enum UsageError {
         value: String,
         /// Where it was written, and under which key.
         place: String,
-        /// What is allowed.
+        /// The allowed values.
         reason: String,
     },
     /// The configuration file cannot be used.
@@ -23,21 +23,21 @@ pub enum UsageError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A variable has our prefix, and is no setting.
+    /// An environment variable with our prefix is not a setting.
     #[error("unknown variable {name}; known are {known}")]
     Variable {
         /// The variable.
         name: String,
-        /// Those that there are.
+        /// The known variables.
         known: String,
     },
-    /// Two settings of one place exclude each other.
-    #[error("{0} and {1} cannot be used together: name the cores, or say how many shards to run unpinned")]
+    /// Two settings in one place exclude each other.
+    #[error("{0} and {1} cannot be used together: list the cores, or give the number of unpinned shards")]
     Conflict(String, String),
-    /// Accounts are kept in a directory, and none was named.
+    /// `uproar user` was called without the directory of the accounts.
     #[error("uproar user needs --data DIR, the directory in which the server keeps its accounts")]
     NoData,
 }
@@ -61,7 +61,7 @@ impl UsageError {
     /// Prints the help or the version to standard output, an error to standard error.
     pub fn print(&self) {
         match self {
-            // Who closed the output does not want to read it.
+            // If the output is closed, nobody wants to read it.
             Self::CommandLine(error) => drop(error.print()),
             error => eprintln!("{}", error.text()),
         }

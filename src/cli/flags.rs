@@ -16,7 +16,7 @@ use super::values::{
 };
 use crate::config::{Auth, Config, LogFormat, Placement, Presence};
 
-/// A chat and broadcast server that lives on io_uring.
+/// A chat and broadcast server for Linux, on io_uring.
 #[derive(Debug, Parser)]
 #[command(
     name = "uproar",
@@ -27,7 +27,7 @@ use crate::config::{Auth, Config, LogFormat, Placement, Presence};
                   environment beats the file.\n\nDurations are written 30s or 500ms, sizes 10KiB or 10240."
 )]
 pub(super) struct Flags {
-    /// `check`: only look whether this machine can run the server, and print what to change.
+    /// `check`: test whether this machine can run the server, and print what to change.
     /// `user`: manage accounts, see `uproar user --help`.
     #[arg(value_name = "check|user")]
     pub(super) command: Option<Command>,
@@ -36,11 +36,12 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
-    /// Address and port to listen on; a name stands for its first IPv4 address, or else its first IPv6 one.
+    /// Address and port to listen on; a host name stands for its first IPv4 address, or else its first IPv6 address.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(super) listen: ListenAddress,
 
-    /// Cores to run on, one shard pinned to each [default: all that the process may use].
+    /// Cores to run on, with one shard (a thread that serves clients) pinned to each [default: all cores that the
+    /// process may use].
     #[arg(long, value_name = "0,2-3", conflicts_with = "shards")]
     pub(super) cores: Option<CoreList>,
 
@@ -53,18 +54,17 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", value_parser = threads)]
     pub(super) acceptors: Option<NonZeroUsize>,
 
-    /// Pin the acceptors to these cores; where a shard uses one of them too, acceptors have a lower priority [default: the
-    /// cores of the shards, unless --shards leaves some free].
+    /// Pin the acceptors to these cores; where a shard uses one of them too, acceptors have a lower priority
+    /// [default: the cores of the shards, unless --shards leaves some free].
     #[arg(long, value_name = "2,3")]
     pub(super) acceptor_cores: Option<CoreList>,
 
-    /// Look for something to do for so long before a shard sleeps, up to 10ms: answers come sooner, and an idle shard
-    /// uses more of its core.
+    /// How long a shard polls before it sleeps, up to 10ms: it answers faster, and uses more processor time when idle.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     pub(super) busy_poll: Duration,
 
-    /// Features of io_uring to use where the kernel has them: all, none, or a list of immediate-sends, ring-messages and
-    /// no-iowait. Use it to find out whether one of them causes a fault.
+    /// Features of io_uring to use where the kernel has them: all, none, or a list of immediate-sends, ring-messages
+    /// and no-iowait. Use it to find out whether one of them causes a problem.
     #[arg(long, value_name = "all|none|NAME,...", default_value = "all")]
     pub(super) ring_features: Features,
 
@@ -72,33 +72,35 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     pub(super) max_clients: Option<usize>,
 
-    /// Most connected clients of an address (IPv6: of a /64); 0 for no limit, as behind a proxy [default: a quarter of
-    /// all clients, from 64 to 1000].
+    /// Most connected clients of an address (IPv6: of a /64); 0 for no limit, which is needed behind a proxy
+    /// [default: a quarter of all clients, from 64 to 1000].
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     pub(super) max_clients_per_address: Option<usize>,
 
-    /// Clients of an address that may connect within a second; 0 for no limit, as behind a proxy.
+    /// Most clients of an address that may connect within a second; 0 for no limit, which is needed behind a proxy.
     #[arg(long, value_name = "N", default_value = "200", value_parser = number::<usize>)]
     pub(super) connect_rate_per_address: usize,
 
-    /// Address without these two limits and that of unfinished handshakes, or a range such as 10.0.0.0/8: a proxy's,
-    /// say. May be repeated, or list several with commas. It replaces the default, which is loopback.
+    /// Address, or range such as 10.0.0.0/8, to which these two limits and the limit of unfinished handshakes do not
+    /// apply, for example that of a proxy. May be repeated, or list several with commas. It replaces the default,
+    /// loopback.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.0/8,::1")]
     pub(super) no_limit_for: Vec<AddressList>,
 
-    /// Longest message that chat accepts; a longer one is refused.
+    /// Longest message that chat accepts; a longer one is rejected.
     #[arg(long, value_name = "SIZE", default_value = "10KiB", value_parser = size)]
     pub(super) max_message: usize,
 
-    /// Longest message that any connection may send; a longer one ends it.
+    /// Longest message that any connection may send; a longer one closes the connection.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
     pub(super) max_frame: usize,
 
-    /// Longest request head; a longer one is answered 431.
+    /// Longest HTTP request head; a longer one is answered with 431.
     #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = size)]
     pub(super) max_head: usize,
 
-    /// What may wait for a slow receiver before it is evicted; each message counts 192 bytes more than it has.
+    /// Most bytes that wait for a slow client before it is disconnected; each message counts 192 bytes more than its
+    /// length.
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub(super) send_queue: usize,
 
@@ -110,19 +112,19 @@ pub(super) struct Flags {
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     pub(super) idle_timeout: Duration,
 
-    /// Time for TLS and a whole request head, and to sign in where that is required.
+    /// Time limit for TLS and the request head, and for signing in where that is required.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) handshake_timeout: Duration,
 
-    /// Time to close all connections on shutdown.
+    /// Time limit for closing all connections on shutdown.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) drain_timeout: Duration,
 
-    /// The rooms, general among them.
+    /// The rooms, including general.
     #[arg(long, value_name = "NAMES", default_value = "general,random,gaming")]
     pub(super) rooms: RoomList,
 
-    /// Directory, which must exist, for what outlives the process [default: all in memory].
+    /// Existing directory for history and accounts [default: history in memory, no accounts].
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
 
@@ -130,11 +132,12 @@ pub(super) struct Flags {
     #[arg(long, value_name = "WHETHER", default_value = "off")]
     pub(super) auth: Auth,
 
-    /// Messages that a room keeps for those who join.
+    /// Messages that a room keeps for new members.
     #[arg(long, value_name = "N", default_value = "100", value_parser = number::<usize>)]
     pub(super) history: usize,
 
-    /// How joins and leaves are announced: auto (singly, in large rooms in batches), exact, count.
+    /// How joins and leaves are announced: auto (singly, in large rooms in batches), exact (always singly), or count
+    /// (only numbers).
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(super) presence: Presence,
 
@@ -142,11 +145,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", default_value = "500", value_parser = number::<usize>)]
     pub(super) presence_limit: usize,
 
-    /// Messages a second that a connection may send; 0 for no limit.
+    /// Most messages a second that a connection may send; 0 for no limit.
     #[arg(long, value_name = "N", default_value = "50", value_parser = number::<u32>)]
     pub(super) rate: u32,
 
-    /// Messages that a connection may send at once.
+    /// Most messages that a connection may send at once.
     #[arg(long, value_name = "N", default_value = "100", value_parser = number::<u32>)]
     pub(super) burst: u32,
 
@@ -156,13 +159,13 @@ pub(super) struct Flags {
     #[arg(long, value_name = "ORIGIN")]
     pub(super) allow_origin: Vec<OriginList>,
 
-    /// Name by which browsers may call a server that listens on loopback: that of the site, where a proxy on this
-    /// machine passes it on. May be repeated, or list several with commas.
+    /// Host name that browsers may use for a server that listens on loopback: the name of the site, where a proxy on
+    /// this machine passes it on. May be repeated, or list several with commas.
     #[arg(long, value_name = "NAME")]
     pub(super) allow_host: Vec<HostList>,
 
-    /// Serve https and wss alone, with the certificate in this PEM file and those behind it; needs --tls-key.
-    /// SIGHUP has both files read again.
+    /// Serve only https and wss, with the certificate in this PEM file, followed by its issuers'; needs --tls-key. On
+    /// SIGHUP both files are read again.
     #[arg(long, value_name = "FILE")]
     pub(super) tls_cert: Option<PathBuf>,
 
@@ -170,11 +173,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
 
-    /// How to write the log: text or json.
+    /// Format of the log: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log: LogFormat,
 
-    /// What to log: error, warn, info, debug, trace, or off.
+    /// Least severe level to log: error, warn, info, debug, trace, or off.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub(super) log_level: LevelFilter,
 }

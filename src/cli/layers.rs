@@ -1,4 +1,4 @@
-//! Where values come from: the command line, the environment and the file, one layer over the other.
+//! The layers of settings: the command line, above the environment, above the configuration file.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,9 +11,9 @@ use clap::{ArgMatches, CommandFactory};
 
 use super::error::UsageError;
 use super::flags::Flags;
-use crate::config::Refusal;
+use crate::config::ConfigError;
 
-/// Where a value was written.
+/// The place where a value was written.
 #[derive(Clone, Debug)]
 enum Source {
     Flag,
@@ -21,15 +21,15 @@ enum Source {
     File(PathBuf),
 }
 
-/// A value as it was written, and where.
+/// A value as written, and its place.
 #[derive(Clone, Debug)]
-struct Setting {
+struct GivenSetting {
     value: String,
     source: Source,
 }
 
-impl Setting {
-    /// The setting's name as its writer knows it.
+impl GivenSetting {
+    /// The setting's name in the place where it was written.
     fn place(&self, key: &str) -> String {
         match &self.source {
             Source::Flag => format!("--{key}"),
@@ -43,11 +43,11 @@ impl Setting {
     }
 }
 
-/// What was set, by key; what takes precedence is added first.
-pub(super) struct Settings(BTreeMap<String, Setting>);
+/// All settings that were given, by key. Layers are added in the order of their precedence.
+pub(super) struct GivenSettings(BTreeMap<String, GivenSetting>);
 
-impl Settings {
-    /// What the command line sets.
+impl GivenSettings {
+    /// The settings on the command line.
     pub(super) fn given(matches: &ArgMatches) -> Self {
         let written = |id: &str| {
             let values = matches.get_raw(id).into_iter().flatten();
@@ -57,7 +57,7 @@ impl Settings {
             .get_arguments()
             .filter(|flag| matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine))
             .filter_map(|flag| Some((flag.get_long()?.to_owned(), written(flag.get_id().as_str()))))
-            .map(|(key, value)| (key, Setting { value, source: Source::Flag }))
+            .map(|(key, value)| (key, GivenSetting { value, source: Source::Flag }))
             .collect();
         Self(flags)
     }
@@ -72,7 +72,7 @@ impl Settings {
         for key in known {
             let Some(value) = environment.get(&key) else { continue };
             let setting =
-                Setting { value: value.to_string_lossy().into_owned(), source: Source::Environment };
+                GivenSetting { value: value.to_string_lossy().into_owned(), source: Source::Environment };
             if value.to_str().is_none() {
                 return Err(setting.refused(&key, "allowed is UTF-8"));
             }
@@ -81,7 +81,7 @@ impl Settings {
         self.add(layer)
     }
 
-    /// Adds what the file says that `config` names, if any.
+    /// Adds the settings in the file of `--config`, if there is one.
     pub(super) fn add_file(&mut self) -> Result<(), UsageError> {
         let Some(setting) = self.0.get("config") else {
             return Ok(());
@@ -99,7 +99,7 @@ impl Settings {
             if !known.contains(&key) {
                 return Err(unusable(format!("unknown key '{key}'; known are {}", known.join(", "))));
             }
-            // The lists that may be empty, and are by default.
+            // These lists may be empty.
             if matches!(key.as_str(), "allow-origin" | "allow-host")
                 && value.as_array().is_some_and(Vec::is_empty)
             {
@@ -107,9 +107,9 @@ impl Settings {
             }
             let source = Source::File(path.clone());
             match written(&value) {
-                Some(value) => layer.insert(key, Setting { value, source }),
+                Some(value) => layer.insert(key, GivenSetting { value, source }),
                 None => {
-                    return Err(Setting { value: value.to_string(), source }.refused(
+                    return Err(GivenSetting { value: value.to_string(), source }.refused(
                         &key,
                         "allowed is a string, a whole number, or a list of them without commas inside",
                     ));
@@ -119,9 +119,9 @@ impl Settings {
         self.add(layer)
     }
 
-    /// Adds the settings of one place where nothing has set them before.
-    fn add(&mut self, layer: BTreeMap<String, Setting>) -> Result<(), UsageError> {
-        // Two ways to say one thing: a count of shards set here must not meet cores set elsewhere.
+    /// Adds the settings of a layer that no layer above it has.
+    fn add(&mut self, layer: BTreeMap<String, GivenSetting>) -> Result<(), UsageError> {
+        // Both place the shards, so one of them in a higher layer hides the other one in a lower layer.
         if let (Some(cores), Some(shards)) = (layer.get("cores"), layer.get("shards")) {
             return Err(UsageError::Conflict(cores.place("cores"), shards.place("shards")));
         }
@@ -130,7 +130,7 @@ impl Settings {
             if self.0.contains_key(&key) || (is_placed && (key == "cores" || key == "shards")) {
                 continue;
             }
-            // Alone first, so that the error can name the place.
+            // Parsed alone first, so that the error can name the place.
             if let Err(error) =
                 Flags::command().try_get_matches_from([OsStr::new("uproar"), &argument(&key, &setting)])
             {
@@ -143,7 +143,7 @@ impl Settings {
         Ok(())
     }
 
-    /// What was not on the command line, as arguments for it.
+    /// The settings of the other layers as command line arguments.
     pub(super) fn arguments(&self) -> Vec<OsString> {
         self.0
             .iter()
@@ -152,10 +152,10 @@ impl Settings {
             .collect()
     }
 
-    /// The validation's refusal, with the place where the value was written. A default was written nowhere: then
-    /// the setting is to blame that does not go with it.
-    pub(super) fn blame(&self, refusal: Refusal) -> UsageError {
-        let Refusal { key, value, allowed, other } = refusal;
+    /// The validation's error, with the place where the value was written. If that value is a default, the error is
+    /// about the setting that conflicts with it.
+    pub(super) fn blame(&self, refusal: ConfigError) -> UsageError {
+        let ConfigError { key, value, allowed, other } = refusal;
         match other {
             Some(other) if !self.0.contains_key(key) => {
                 let reason = format!("allowed is {}; or set --{key}, too", other.allowed);
@@ -165,7 +165,7 @@ impl Settings {
         }
     }
 
-    /// Refuses a setting's value, which is shown as it was written, if it was.
+    /// The error about a setting's value, which is shown as written, if it was.
     pub(super) fn refused(&self, key: &str, value: &str, reason: &str) -> UsageError {
         match self.0.get(key) {
             Some(setting) => setting.refused(key, reason),
@@ -178,18 +178,18 @@ impl Settings {
     }
 }
 
-/// What begins the names of our variables.
+/// The prefix of our environment variables.
 const PREFIX: &str = "UPROAR_";
 
-/// What `loadgen` reads, which may start a server with its own environment.
+/// A variable of `loadgen`, which may start a server with its own environment.
 const OF_LOADGEN: &str = "UPROAR_BASELINES";
 
-/// What begins and ends the names of the variables in which Kubernetes tells each container of the services that
-/// there are: for one named uproar, `UPROAR_SERVICE_HOST`, `UPROAR_PORT_8080_TCP` and more.
+/// Parts of the names of variables that Kubernetes sets in each container, for every service. For one named uproar:
+/// `UPROAR_SERVICE_HOST`, `UPROAR_PORT_8080_TCP` and more.
 const SERVICE: [&str; 2] = ["_SERVICE_", "_PORT"];
 const SERVICE_HOST: &str = "_SERVICE_HOST";
 
-/// The variables with our prefix that are not empty, without those that are known to be of others.
+/// The variables with our prefix that are not empty, without those that other programs set.
 pub(super) struct Environment(BTreeMap<OsString, OsString>);
 
 impl Environment {
@@ -221,7 +221,7 @@ impl Environment {
     }
 }
 
-fn argument(key: &str, setting: &Setting) -> OsString {
+fn argument(key: &str, setting: &GivenSetting) -> OsString {
     format!("--{key}={}", setting.value).into()
 }
 
@@ -240,7 +240,7 @@ fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('-', "_").to_uppercase())
 }
 
-/// A value of the file as the command line would write it: lists with commas.
+/// A value of the file as written on the command line: lists with commas.
 fn written(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),

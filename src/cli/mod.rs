@@ -1,9 +1,9 @@
 //! The command line: flags, environment and file become one [`Config`].
 //!
-//! There is one set of flags with one set of value parsers. Values from the environment and from the
-//! file are turned into flags that stand before those of the command line, each only where nothing that
-//! takes precedence has set it: flag beats environment beats file. An error names the place where the
-//! value was written. Nothing here touches the process: arguments and environment are passed in.
+//! There is one set of flags with one set of value parsers. Values from the environment and from the file become
+//! flags before those of the command line, unless a layer above has set them: flag beats environment beats file. An
+//! error names the place where the value was written. Nothing here touches the process: arguments and environment are
+//! passed in.
 
 mod command;
 mod error;
@@ -21,9 +21,9 @@ use crate::config::{Config, LogFormat};
 pub use command::Command;
 pub use error::UsageError;
 use flags::Flags;
-use layers::{Environment, Settings};
+use layers::{Environment, GivenSettings};
 
-/// What the process was asked to do.
+/// The command and its configuration.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// The command.
@@ -32,21 +32,21 @@ pub struct Invocation {
     pub config: Config,
 }
 
-/// Why there is no [`Invocation`], and in which form to say it.
+/// Why there is no [`Invocation`], and in which format to log it.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
-pub struct Refused {
-    /// What is wrong.
+pub struct CliError {
+    /// The reason.
     #[source]
     pub error: UsageError,
-    /// What the log would have looked like, as far as that could be told.
+    /// The format of the log, as far as it could be read.
     pub log_format: LogFormat,
 }
 
 /// Reads the invocation from arguments (the program's name first) and an environment.
 ///
 /// Of the environment, [`std::env::vars_os`] for the real one, the variables that begin with `UPROAR_` count. An
-/// empty variable counts as unset, since that is how compose files and unit files say it.
+/// empty variable counts as unset, because compose files and unit files cannot unset one.
 ///
 /// # Errors
 ///
@@ -55,7 +55,7 @@ pub struct Refused {
 pub fn parse(
     args: impl IntoIterator<Item = impl Into<OsString>>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Invocation, Refused> {
+) -> Result<Invocation, CliError> {
     let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     if args.is_empty() {
         args.push("uproar".into());
@@ -67,11 +67,10 @@ pub fn parse(
     } else {
         parse_server(args, &environment, &mut log_format)
     };
-    invocation.map_err(|error| Refused { error, log_format })
+    invocation.map_err(|error| CliError { error, log_format })
 }
 
-/// What the log is to look like according to the command line and the environment, whatever else is wrong with
-/// them.
+/// The format of the log that the command line and the environment ask for, even if the rest of them is invalid.
 fn log_format(args: &[OsString], environment: &Environment) -> LogFormat {
     let mut texts = args.iter().map(|arg| arg.to_str().unwrap_or_default()).take_while(|text| *text != "--");
     let mut flag = None;
@@ -87,7 +86,7 @@ fn parse_user(mut args: Vec<OsString>, environment: &Environment) -> Result<Invo
     let (command, rest) = user::parse(&args[2..])?;
     let args = [args.swap_remove(0)].into_iter().chain(rest).collect();
     let (flags, settings) = read(args, environment)?;
-    // Where a server would listen is not its business, and a name may take its time.
+    // It does not listen, and resolving a name may take long.
     let config = validated(flags, &settings, Config::default().listen)?;
     let data = config.data.clone().ok_or(UsageError::NoData)?;
     Ok(Invocation { command: Command::User { command, data }, config })
@@ -106,10 +105,10 @@ fn parse_server(
     Ok(Invocation { command, config: validated(flags, &settings, listen)? })
 }
 
-/// Reads the flags, and what stands in other places.
-fn read(mut args: Vec<OsString>, environment: &Environment) -> Result<(Flags, Settings), UsageError> {
+/// Reads the flags and the other layers.
+fn read(mut args: Vec<OsString>, environment: &Environment) -> Result<(Flags, GivenSettings), UsageError> {
     let given = Flags::command().try_get_matches_from(&args)?;
-    let mut settings = Settings::given(&given);
+    let mut settings = GivenSettings::given(&given);
     settings.add_environment(environment)?;
     settings.add_file()?;
     // Before the command line's own arguments, since those may end with `--`.
@@ -118,7 +117,7 @@ fn read(mut args: Vec<OsString>, environment: &Environment) -> Result<(Flags, Se
     Ok((flags, settings))
 }
 
-fn validated(flags: Flags, settings: &Settings, listen: SocketAddr) -> Result<Config, UsageError> {
+fn validated(flags: Flags, settings: &GivenSettings, listen: SocketAddr) -> Result<Config, UsageError> {
     let config = flags.into_config(listen);
     config.validate().map_err(|refusal| settings.blame(refusal))?;
     Ok(config)

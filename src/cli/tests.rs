@@ -18,7 +18,7 @@ fn parse_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Usa
 }
 
 /// The same with the form in which a refusal is to be said.
-fn refused_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Refused> {
+fn refused_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, CliError> {
     let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
     parse(["uproar"].iter().chain(args), variables)
 }
@@ -104,7 +104,7 @@ fn accounts_are_managed_in_the_directory_that_any_place_names() {
 #[test]
 fn what_is_no_command_about_an_account_is_refused() {
     assert!(refusal(&["user", "list"], &[]).contains("uproar user needs --data DIR"));
-    assert!(refusal(&["--history=1", "user"], &[]).contains("the command user stands first"));
+    assert!(refusal(&["--history=1", "user"], &[]).contains("the command user comes first"));
     for (args, wanted) in [
         (&["user"][..], "Usage: uproar user"),
         (&["user", "add"], "<NAME>"),
@@ -276,7 +276,7 @@ fn an_error_names_the_place_where_the_value_was_written() {
             "rooms = [\"general\", \"a,b\"]",
             "for rooms in PATH: allowed is a string, a whole number, or a list",
         ),
-        ("rooms = []", "'' for rooms in PATH: allowed is a list with general in it"),
+        ("rooms = []", "'' for rooms in PATH: allowed is a list that contains general"),
         ("presence = \"always\"", "'always' for presence in PATH: allowed is auto, exact or count"),
         ("allow-origin = \"example.com\"", "in PATH: allowed is an origin without a path"),
         ("no-limit-for = \"10.0.0\"", "in PATH: allowed is an address or a range of them"),
@@ -386,7 +386,7 @@ fn a_name_to_listen_on_stands_for_its_ipv4_address_if_it_has_one() {
             "{text}"
         );
     }
-    // Whoever manages accounts listens nowhere.
+    // `uproar user` does not listen.
     assert!(
         parse_in(&["user", "list", "--data=/x"], &[("UPROAR_LISTEN", "no-such-name.invalid:80")]).is_ok()
     );

@@ -1,7 +1,7 @@
-//! The command line of `uproar user`: a command about an account, and the directory that it is in.
+//! The command line of `uproar user`: a command about an account, and the directory of the accounts.
 //!
-//! The directory is a setting like any other, so it may stand in the environment or in the file too. What
-//! is left of the command line is therefore handed on as that of a server.
+//! The directory is a setting, so it may also come from the environment or from the file. The rest of the command
+//! line is therefore parsed as that of a server.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,44 +12,44 @@ use super::error::UsageError;
 use crate::accounts::UserCommand;
 use crate::dialect::name;
 
-/// Manage the accounts with which users sign in. A server may be running.
+/// Manages the accounts that users sign in with. A server may be running.
 #[derive(Debug, Parser)]
 #[command(
     bin_name = "uproar user",
     disable_help_subcommand = true,
-    after_help = "A password is asked for at the terminal, or read as one line from standard input."
+    after_help = "The password is asked for at the terminal, or read as one line from standard input."
 )]
 struct UserFlags {
     #[command(subcommand)]
-    command: Action,
+    command: UserAction,
 
-    /// The server's directory for what outlives the process.
+    /// The server's directory for history and accounts.
     #[arg(long, value_name = "DIR", global = true)]
     data: Option<PathBuf>,
 
-    /// TOML file to read settings from, data among them.
+    /// TOML file to read settings from, such as data.
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum UserAction {
     /// Add an account.
     Add {
         /// The name to sign in with.
         #[arg(value_parser = account_name)]
         name: String,
-        /// Let it kick and mute.
+        /// Allow it to kick and mute users.
         #[arg(long)]
         admin: bool,
     },
-    /// Remove an account; whoever is signed in with it stays.
+    /// Remove an account. Users who are signed in with it stay connected.
     Remove {
         /// Its name.
         #[arg(value_parser = account_name)]
         name: String,
     },
-    /// List all accounts, and whether they are admins.
+    /// List all accounts and their roles.
     List,
     /// Change an account's password.
     Passwd {
@@ -59,15 +59,15 @@ enum Action {
     },
 }
 
-/// Reads the arguments behind `uproar user`. What comes with the command is the rest, for a server.
+/// Reads the arguments behind `uproar user`. Returns the command, and the other arguments for a server.
 pub(super) fn parse(args: &[OsString]) -> Result<(UserCommand, Vec<OsString>), UsageError> {
     let program = OsString::from("uproar user");
     let UserFlags { command, data, config } = UserFlags::try_parse_from([&program].into_iter().chain(args))?;
     let command = match command {
-        Action::Add { name, admin } => UserCommand::Add { name, is_admin: admin },
-        Action::Remove { name } => UserCommand::Remove { name },
-        Action::List => UserCommand::List,
-        Action::Passwd { name } => UserCommand::Passwd { name },
+        UserAction::Add { name, admin } => UserCommand::Add { name, is_admin: admin },
+        UserAction::Remove { name } => UserCommand::Remove { name },
+        UserAction::List => UserCommand::List,
+        UserAction::Passwd { name } => UserCommand::Passwd { name },
     };
     let settings = [("--data", data), ("--config", config)];
     let rest = settings.into_iter().filter_map(|(flag, value)| Some([flag.into(), value?.into_os_string()]));

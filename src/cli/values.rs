@@ -1,4 +1,4 @@
-//! How values are written.
+//! The syntax of values.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
@@ -59,7 +59,7 @@ pub(super) type OriginList = List<AllowedOrigin>;
 pub(super) type AddressList = List<AddressRange>;
 pub(super) type HostList = List<AllowedHost>;
 
-/// Where to listen, as it is written: an address or a name, and a port.
+/// The value of `--listen`: an address or a name, and a port.
 #[derive(Clone, Debug)]
 pub(super) struct ListenAddress(pub(super) String);
 
@@ -69,8 +69,8 @@ impl FromStr for ListenAddress {
     fn from_str(text: &str) -> Result<Self, String> {
         let is_name = |name: &str| {
             let is_of_names = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-            // The last label of a name is never a number (RFC 1123, 2.1), so that an address with a mistake in it
-            // is none.
+            // The last label of a name is never a number (RFC 1123, 2.1), so a mistyped address is not taken for a
+            // name.
             let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
             name.chars().all(is_of_names) && last.contains(|c: char| !c.is_ascii_digit())
         };
@@ -85,10 +85,10 @@ impl FromStr for ListenAddress {
 }
 
 impl ListenAddress {
-    /// Asks the system what the name stands for, where it is one.
+    /// Resolves the name, if it is one.
     ///
-    /// Of several addresses the first of IPv4 is taken: clients of a name try all that it has, and fall back to
-    /// that one, while some have no IPv6 to fall back to.
+    /// Of several addresses the first IPv4 address is taken: clients try all addresses of a name, and some have no
+    /// IPv6.
     pub(super) fn resolve(&self) -> Result<SocketAddr, String> {
         let found =
             self.0.to_socket_addrs().map_err(|error| format!("the name cannot be resolved: {error}"))?;

@@ -1,4 +1,4 @@
-//! What an acceptor hands to a shard, beside the socket.
+//! An upgraded connection on its way from an acceptor to a shard, without its socket.
 
 use std::net::SocketAddr;
 
@@ -8,22 +8,22 @@ use uproar_protocol::tls::TlsStream;
 use super::route::Endpoint;
 use crate::permit::ClientPermit;
 
-/// A client that has asked for a WebSocket, on its way from an acceptor to a shard.
+/// A client that has requested a WebSocket, on its way from an acceptor to a shard.
 ///
-/// The 101 has not been sent. The shard sends it ahead of everything else once the client is a member, so that a client
-/// that sees it misses nothing that happens afterwards.
+/// The 101 has not been sent. The shard sends it once the client is a member, ahead of everything else, so that a
+/// client that has received it misses no later event.
 #[derive(Debug)]
 pub struct Admission {
-    /// The endpoint that it asked for.
+    /// The endpoint of the request.
     pub endpoint: Endpoint,
-    /// The address and port at the other end.
+    /// The address and port of the peer.
     pub peer: SocketAddr,
     /// The 101, complete.
     pub response: Bytes,
-    /// The bytes received behind the request head: the client's first frames, or a part of them.
+    /// The bytes received after the request head: the client's first frames, or a part of them.
     pub received: Bytes,
-    /// Its TLS, where it has any, behind the handshake.
+    /// The TLS state after the handshake, for a TLS connection.
     pub tls: Option<Box<TlsStream>>,
-    /// Its place among the clients, given back at its end.
+    /// Counts the connection as a client until it ends.
     pub permit: ClientPermit,
 }

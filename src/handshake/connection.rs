@@ -1,8 +1,8 @@
-//! A connection before it is upgraded: its socket, and its TLS where the server speaks that.
+//! A connection before it is upgraded: its socket, and its TLS state, if it has TLS.
 //!
-//! One rule holds the reading and writing together. A tokio-uring operation whose future is dropped is
-//! *not* cancelled: it keeps its buffer and the descriptor until the peer does something. So a connection shuts
-//! its socket down when it is dropped, and with that ends whatever operation a deadline has left behind.
+//! A tokio-uring operation whose future is dropped is *not* cancelled: it keeps its buffer and the descriptor until
+//! the peer does something. So a connection shuts its socket down when it is dropped, which ends the operations that
+//! a deadline has left behind.
 
 use std::future::Future;
 use std::io;
@@ -20,23 +20,23 @@ use uproar_protocol::tls::{self, ServerConfig, TlsStream};
 
 use super::pending::{Progress, Ticket};
 
-/// What a connection's first read may hold. Programs send heads of 200 bytes, browsers of 500 to 900;
-/// a larger one makes the buffer grow.
+/// The size of a connection's first read. Programs send heads of 200 bytes, browsers of 500 to 900; for a larger one
+/// the buffer grows.
 pub(super) const FIRST_READ_BYTES: usize = 1024;
 
-/// What a read of TLS may hold: the first message of a browser has up to 1,800 bytes.
+/// The size of a TLS read: a browser's first message has up to 1,800 bytes.
 const TLS_READ_BYTES: usize = 2048;
 
-/// How late a deadline may be noticed before this thread is taken to have stood still; and how long the peer then has.
+/// When a deadline is noticed later than this, the thread was not running, and the peer gets this time again.
 const LATE_MAX: Duration = Duration::from_secs(1);
 
-/// How long sending an answer may take: as long as a phone on a poor line needs for the page.
+/// How long sending an answer may take: enough for the page to a phone with a poor connection.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long a peer that has been answered may take to end the connection.
+/// How long an answered peer may take to end the connection.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// How much of what such a peer still sends is read and thrown away.
+/// The most bytes that are read and discarded from such a peer.
 const LINGER_BYTES_MAX: usize = 64 * 1024;
 
 /// Why nothing more can be read.
@@ -46,9 +46,9 @@ pub(super) enum ReadFailure {
     Expired,
     /// The connection is broken.
     Lost,
-    /// The peer has never spoken TLS, though it should: it can be answered in plain text.
+    /// The first bytes are not TLS; the answer can be plain text.
     NotTls,
-    /// The peer broke TLS. It has been told, where that can be.
+    /// The peer violated TLS. An alert was sent if possible.
     Tls(tls::Error),
 }
 
@@ -64,7 +64,7 @@ impl From<io::Error> for ReadFailure {
     }
 }
 
-/// What goes to a shard: the socket, and its TLS where it has any.
+/// What a shard gets: the socket, and the TLS state, if it has TLS.
 pub(super) type Released = (OwnedFd, Option<Box<TlsStream>>);
 
 /// A connection that has not been upgraded or answered.
@@ -72,7 +72,7 @@ pub(super) struct PendingConnection {
     stream: TcpStream,
     tls: Option<Box<TlsStream>>,
     ticket: Ticket,
-    /// True once the socket goes to a shard, and is no longer ours to shut down.
+    /// True once the socket belongs to a shard, and must not be shut down here.
     is_released: bool,
 }
 
@@ -81,8 +81,7 @@ impl PendingConnection {
         Self { stream, tls: None, ticket, is_released: false }
     }
 
-    /// Completes the TLS handshake, and appends what is said behind it. True when a session of the past was
-    /// resumed.
+    /// Completes the TLS handshake, and appends the plaintext that follows it. True when a session was resumed.
     pub(super) async fn secure(
         &mut self,
         config: &Arc<ServerConfig>,
@@ -109,8 +108,7 @@ impl PendingConnection {
         Ok(is_resumed)
     }
 
-    /// Reads behind what `received` holds, which is less than `bytes_max`. When nothing was added, the peer has ended
-    /// its side.
+    /// Appends to `received`, which holds less than `bytes_max`. If nothing was appended, the peer has ended its side.
     pub(super) async fn read(
         &mut self,
         received: &mut Vec<u8>,
@@ -127,7 +125,7 @@ impl PendingConnection {
         {
             let ciphertext = self.receive(TLS_READ_BYTES, deadline).await?;
             let Some(tls) = self.tls.as_mut().filter(|_| !ciphertext.is_empty()) else {
-                // It has ended its side without the end of TLS: what it said before was whole records.
+                // It has ended its side without a TLS close; all records before were complete.
                 break;
             };
             let outcome = tls.handle_received(&ciphertext, received);
@@ -158,7 +156,7 @@ impl PendingConnection {
         Ok(())
     }
 
-    /// Reads what the socket has, up to so many bytes; nothing at its end.
+    /// Reads up to so many bytes; none at the end.
     async fn receive(&mut self, bytes_max: usize, deadline: Instant) -> Result<Vec<u8>, ReadFailure> {
         let (result, buffer) = within(deadline, self.stream.read(Vec::with_capacity(bytes_max))).await?;
         if result? > 0 {
@@ -174,13 +172,13 @@ impl PendingConnection {
         Ok(())
     }
 
-    /// Sends the last that this connection will hear and sees it off.
+    /// Sends the final bytes, and closes the connection after the peer has.
     pub(super) async fn finish(mut self, bytes: Vec<u8>) {
         self.ticket.advance(Progress::Answering);
         let bytes = match &mut self.tls {
             None => bytes,
             Some(tls) => {
-                // It fails only when TLS has, and then there is at most an alert to send.
+                // Fails only when TLS has failed, and then there is at most an alert to send.
                 let written = if bytes.is_empty() { Ok(()) } else { tls.write_plaintext(&bytes) };
                 let _ = written.and_then(|()| tls.close());
                 tls.poll_transmit().unwrap_or_default()
@@ -191,7 +189,7 @@ impl PendingConnection {
         }
     }
 
-    /// Lets a peer go that has ended its side and asked for nothing.
+    /// Closes the connection of a peer that has ended its side without a request.
     pub(super) async fn leave(self) {
         if self.tls.is_some() {
             self.finish(Vec::new()).await;
@@ -200,9 +198,9 @@ impl PendingConnection {
 
     /// Ends our side, and waits for the peer to end its own.
     ///
-    /// A socket that is closed with unread data makes the kernel send a reset, and a reset makes the
-    /// peer's kernel throw away what it has received from us. So our side ends first, and what the peer
-    /// still sends is read until it ends too (RFC 9112, 9.6), within limits.
+    /// Closing a socket with unread data sends a reset, which makes the peer's kernel discard what it has received
+    /// from us. So our side ends first, and what the peer still sends is read until it ends too (RFC 9112, 9.6),
+    /// within limits.
     pub(super) async fn see_off(mut self) {
         self.ticket.advance(Progress::Answered);
         if self.stream.shutdown(Shutdown::Write).is_err() {
@@ -218,18 +216,17 @@ impl PendingConnection {
         }
     }
 
-    /// Takes the connection out of the order in which connections make place.
+    /// The connection can no longer be closed in favour of a new one.
     pub(super) fn withdraw(&mut self) {
         self.ticket.withdraw();
     }
 
-    /// The core on which the kernel has handled what came last, if it says.
+    /// The core on which the kernel has received the last packet, if known.
     pub(super) fn incoming_cpu(&self) -> Option<usize> {
         usize::try_from(uproar_ring::incoming_cpu(&self.stream).ok()?).ok()
     }
 
-    /// Gives the socket away, and its TLS. Nothing is under way on it: each operation that was begun was
-    /// waited for.
+    /// Releases the socket and the TLS state. No operation is under way: each one was awaited.
     pub(super) fn release(mut self) -> Result<Released, (Self, io::Error)> {
         match uproar_ring::duplicate(&self.stream) {
             Ok(socket) => {
@@ -244,7 +241,7 @@ impl PendingConnection {
 impl Drop for PendingConnection {
     fn drop(&mut self) {
         if !self.is_released {
-            // It fails only when the connection has ended already, and with it all operations.
+            // Fails only when the connection, and with it all operations, has ended already.
             let _ = self.stream.shutdown(Shutdown::Both);
         }
     }
@@ -254,8 +251,8 @@ impl Drop for PendingConnection {
 #[derive(Debug)]
 struct Expired;
 
-/// Waits for an operation until a deadline. One that is noticed far too late has passed while this thread could not
-/// run: then what has come meanwhile is still to be looked at.
+/// Waits for an operation until a deadline. If that is noticed far too late, this thread was not running, and what has
+/// arrived meanwhile still has to be read.
 async fn within<F: Future>(deadline: Instant, operation: F) -> Result<F::Output, Expired> {
     let mut operation = pin!(operation);
     match timeout_at(deadline, operation.as_mut()).await {

@@ -1,8 +1,8 @@
-//! How an upgraded connection goes to a shard: to which one, and through which queue.
+//! Hands upgraded connections over: chooses the shard, and puts the connection into its queue.
 //!
-//! An acceptor first reserves a place in a shard's queue, which may take a while, and then hands the connection over
-//! in one step. So at each moment the connection belongs to one of the two: to the acceptor, which can still answer
-//! it, or to the shard, which takes everything out of its queue before it shuts down.
+//! An acceptor first reserves a slot in a shard's queue, which may take a while, and then hands the connection over
+//! in one step. So it always belongs to one of the two: to the acceptor, which can still answer it, or to the shard,
+//! which empties its queue before it shuts down.
 
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -16,21 +16,21 @@ use uproar_ring::Waker;
 use super::admission::Admission;
 use crate::permit::{ShardLoad, ShardPermit};
 
-/// Connections that may wait for one shard to take them.
+/// The most connections that wait in the queue of a shard.
 ///
-/// A shard takes all of them at the beginning of a turn. The dearest ones join a room whose joins are just about still
-/// announced singly, to 500 members: 64 × 500 = 32,000 frames, which is as much as reading does in a turn.
+/// A shard takes all of them at the beginning of a turn. The most expensive ones join a room whose joins are just about
+/// still announced singly, to 500 members: 64 × 500 = 32,000 frames, as many as a turn's reading may push.
 ///
-/// What they hold, for each shard: 64 × 0.5 KiB where nothing follows the request, 64 × 5 KiB with TLS, and where all
-/// of them send as much behind their request as `--max-head` allows, 64 × 16 KiB = 1 MiB.
+/// Memory, for each shard: 64 × 0.5 KiB without bytes after the request, 64 × 5 KiB with TLS, and 64 × 16 KiB = 1 MiB
+/// if all of them send as much after their request as `--max-head` allows.
 pub const ADMISSIONS_MAX: usize = 64;
 
-/// The part of the fewest connections that a shard may have beyond them, and still be preferred for its core: a tenth.
+/// A shard on the connection's core is preferred if it has at most a tenth more connections than the emptiest one.
 const SLACK_DIVISOR: usize = 10;
 
 /// One shard as acceptors see it.
 #[derive(Clone, Debug)]
-struct Entrance {
+struct ShardQueue {
     queue: Sender<(OwnedFd, Admission)>,
     load: ShardLoad,
     waker: Waker,
@@ -38,15 +38,15 @@ struct Entrance {
     core: Option<usize>,
 }
 
-/// The ways to all shards. Each acceptor has a clone.
+/// The queues of all shards. Each acceptor has a clone.
 #[derive(Clone, Debug)]
 pub struct HandOver {
-    entrances: Vec<Entrance>,
-    /// Told once for each place that a shard's queue has again.
+    shards: Vec<ShardQueue>,
+    /// Notified once for each slot that is free again.
     room: Arc<Notify>,
 }
 
-/// The connections that wait for one shard to take them.
+/// The receiving end of a shard's queue.
 #[derive(Debug)]
 pub struct Admissions {
     queue: Receiver<(OwnedFd, Admission)>,
@@ -54,21 +54,21 @@ pub struct Admissions {
 }
 
 impl Admissions {
-    /// The next one, if there is one.
+    /// The next connection, if there is one.
     pub fn take(&mut self) -> Option<(OwnedFd, Admission)> {
         let admission = self.queue.try_recv().ok()?;
         self.room.notify_one();
         Some(admission)
     }
 
-    /// Waits for the next one, as a thread that has nothing else to do. `None` when there are no acceptors any more.
+    /// Waits for the next connection, on a thread without other work. `None` when all acceptors have ended.
     pub async fn wait(&mut self) -> Option<(OwnedFd, Admission)> {
         let admission = self.queue.recv().await?;
         self.room.notify_one();
         Some(admission)
     }
 
-    /// True when none waits.
+    /// True when no connection waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -76,40 +76,40 @@ impl Admissions {
 }
 
 impl HandOver {
-    /// The ways to shards on these cores, `None` for one that is not pinned, which these wake; and the queues' other
-    /// ends, in the same order.
+    /// Queues to shards on these cores, `None` for an unpinned one, with their wakers; and their receiving ends, in
+    /// the same order.
     #[must_use]
     pub fn new(cores: impl IntoIterator<Item = Option<usize>>, wakers: &[Waker]) -> (Self, Vec<Admissions>) {
         let room = Arc::new(Notify::new());
-        let (entrances, admissions) = cores
+        let (shards, admissions) = cores
             .into_iter()
             .zip(wakers)
             .map(|(core, waker)| {
                 let (queue, admissions) = channel(ADMISSIONS_MAX);
                 (
-                    Entrance { queue, load: ShardLoad::default(), waker: waker.clone(), core },
+                    ShardQueue { queue, load: ShardLoad::default(), waker: waker.clone(), core },
                     Admissions { queue: admissions, room: Arc::clone(&room) },
                 )
             })
             .unzip();
-        (Self { entrances, room }, admissions)
+        (Self { shards, room }, admissions)
     }
 
-    /// Chooses a shard for a connection that the kernel has handled on this core, and waits for a place in its queue, or
-    /// in that of any other one if all are full. The connection counts among the shard's from now on, so that those who
-    /// come at once are spread. `None` when the shard has ended.
+    /// Chooses a shard for a connection whose packets arrive on this core, and reserves a slot in its queue. If all
+    /// queues are full, waits for a slot in any of them. The connection counts for the shard from now on, so that a
+    /// burst of connections is spread. `None` when the shard has ended.
     pub(super) async fn reserve(&self, incoming_cpu: Option<usize>) -> Option<Reservation<'_>> {
         loop {
             let mut room = pin!(self.room.notified());
-            // Registered before the look, so that a place that is freed in between ends the wait below.
+            // Registered first, so that a slot that is freed in between ends the wait below.
             room.as_mut().enable();
-            if let Some(entrance) = self.choose(incoming_cpu) {
-                match entrance.queue.try_reserve() {
-                    Ok(place) => {
-                        let load = entrance.load.enter();
+            if let Some(shard) = self.choose(incoming_cpu) {
+                match shard.queue.try_reserve() {
+                    Ok(slot) => {
+                        let load = shard.load.enter();
                         return Some(Reservation {
-                            place: Some((place, load)),
-                            waker: &entrance.waker,
+                            slot: Some((slot, load)),
+                            waker: &shard.waker,
                             room: &self.room,
                         });
                     }
@@ -122,21 +122,20 @@ impl HandOver {
         }
     }
 
-    /// A shard whose queue has room. One that is late does not delay those who can go elsewhere.
-    fn choose(&self, incoming_cpu: Option<usize>) -> Option<&Entrance> {
-        let connections: Vec<usize> =
-            self.entrances.iter().map(|entrance| entrance.load.connections()).collect();
-        let cores: Vec<Option<usize>> = self.entrances.iter().map(|entrance| entrance.core).collect();
-        let has_room = |shard: usize| self.entrances[shard].queue.capacity() > 0;
+    /// A shard whose queue has room. So a late shard does not delay connections that can go to another one.
+    fn choose(&self, incoming_cpu: Option<usize>) -> Option<&ShardQueue> {
+        let connections: Vec<usize> = self.shards.iter().map(|shard| shard.load.connections()).collect();
+        let cores: Vec<Option<usize>> = self.shards.iter().map(|shard| shard.core).collect();
+        let has_room = |shard: usize| self.shards[shard].queue.capacity() > 0;
         let chosen = choose_shard(&connections, &cores, incoming_cpu, has_room)?;
-        Some(&self.entrances[chosen])
+        Some(&self.shards[chosen])
     }
 }
 
-/// A place in a shard's queue.
+/// A slot in a shard's queue.
 pub(super) struct Reservation<'a> {
     /// Present until the connection is handed over.
-    place: Option<(Permit<'a, (OwnedFd, Admission)>, ShardPermit)>,
+    slot: Option<(Permit<'a, (OwnedFd, Admission)>, ShardPermit)>,
     waker: &'a Waker,
     room: &'a Notify,
 }
@@ -144,25 +143,25 @@ pub(super) struct Reservation<'a> {
 impl Reservation<'_> {
     /// Hands the connection over.
     pub(super) fn hand_over(mut self, socket: OwnedFd, mut admission: Admission) {
-        let (place, load) = self.place.take().expect("Bug: a place is used once");
+        let (slot, load) = self.slot.take().expect("Bug: a slot is used once");
         admission.permit = admission.permit.counted_on(load);
-        place.send((socket, admission));
+        slot.send((socket, admission));
         self.waker.wake();
     }
 }
 
 impl Drop for Reservation<'_> {
-    /// A place that is not used is somebody else's.
+    /// An unused slot is free for another connection.
     fn drop(&mut self) {
-        if self.place.take().is_some() {
+        if self.slot.take().is_some() {
             self.room.notify_one();
         }
     }
 }
 
-/// The shard that a connection goes to, of those that are allowed: the one with the fewest connections, or one that has
-/// at most a tenth more and runs on the core where the kernel has handled the connection's packets, so that they stay
-/// in that core's cache. The first of several that are equal.
+/// Chooses among the allowed shards: the one with the fewest connections, or one that has at most a tenth more and
+/// runs on the core where the connection's packets arrive, so that they stay in that core's cache. The first of
+/// equals.
 fn choose_shard(
     connections: &[usize],
     cores: &[Option<usize>],
@@ -230,10 +229,10 @@ mod tests {
         let (hand_over, _admissions) = hand_over_to(3);
         let mut reservations = Vec::new();
         for _ in 0..30 {
-            reservations.push(hand_over.reserve(None).await.expect("a place"));
+            reservations.push(hand_over.reserve(None).await.expect("a slot"));
         }
         let connections =
-            || hand_over.entrances.iter().map(|entrance| entrance.load.connections()).collect::<Vec<_>>();
+            || hand_over.shards.iter().map(|shard| shard.load.connections()).collect::<Vec<_>>();
         assert_eq!(connections(), [10, 10, 10]);
         drop(reservations);
         assert_eq!(connections(), [0, 0, 0]);
@@ -245,18 +244,17 @@ mod tests {
         let (hand_over, mut admissions) = hand_over_to(2);
         // The second has more connections, so the first would be chosen.
         let _inside: Vec<ShardPermit> =
-            (0..3 * ADMISSIONS_MAX).map(|_| hand_over.entrances[1].load.enter()).collect();
+            (0..3 * ADMISSIONS_MAX).map(|_| hand_over.shards[1].load.enter()).collect();
         let mut reservations = Vec::new();
         for _ in 0..2 * ADMISSIONS_MAX {
-            reservations.push(hand_over.reserve(None).await.expect("a place"));
+            reservations.push(hand_over.reserve(None).await.expect("a slot"));
         }
-        let room =
-            || hand_over.entrances.iter().map(|entrance| entrance.queue.capacity()).collect::<Vec<_>>();
+        let room = || hand_over.shards.iter().map(|shard| shard.queue.capacity()).collect::<Vec<_>>();
         assert_eq!(room(), [0, 0]);
         let mut waiting = std::pin::pin!(hand_over.reserve(None));
         tokio::select! {
             biased;
-            _ = &mut waiting => panic!("there is no place"),
+            _ = &mut waiting => panic!("there is no slot"),
             () = std::future::ready(()) => {}
         }
         drop(reservations.pop());

@@ -1,7 +1,7 @@
 //! Which pages may connect: the rule for `Origin` (RFC 6454, RFC 6455 section 10.2), and how it is configured.
 //!
-//! Programs send no `Origin`, so this protects those who use a browser: a page of another site must not speak to
-//! the server in their name.
+//! Programs send no `Origin`. This protects users of browsers: a page of another site must not connect to the server in
+//! their name.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -11,37 +11,36 @@ use url::Host;
 
 use uproar_protocol::authority::Authority;
 
-/// Schemes with a port of their own, and the only ones whose pages are the server's own.
+/// The schemes of the server's own pages, with their default ports.
 const PAGE_SCHEMES: [(&str, u16); 2] = [("http://", 80), ("https://", 443)];
 
-/// What is allowed, where a text is no origin at all.
+/// The allowed values, for a text that is not an origin.
 const ALLOWED: &str = "allowed is an origin without a path, such as https://example.com or https://*.example.com; \
                        null for pages opened from files; or * for all";
 
-/// What decides about an origin, besides the request.
+/// The settings that decide about an origin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OriginPolicy {
     /// The origins of other sites whose pages may connect.
     pub allowed: Vec<AllowedOrigin>,
-    /// True where the server listens on loopback alone. Then a page that reached it by another name has been sent
-    /// there by a name server which its author controls (DNS rebinding), and is no page of the server's.
+    /// True when the server listens only on loopback. Then a page that uses another name for it comes from an attacker
+    /// whose name server returns the loopback address (DNS rebinding).
     pub is_on_loopback: bool,
-    /// Names by which a server on loopback is called for good reason: by a proxy, say.
+    /// Other names that are allowed for a server on loopback, for example that of a proxy.
     pub hosts: Vec<AllowedHost>,
 }
 
 /// Why the pages of an origin may not connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OriginRefusal {
-    /// It is neither the server's own nor listed.
+    /// It is not the server's own origin, and not listed.
     OtherOrigin,
-    /// It is that of the name by which the server was called, but the server listens on loopback, and the name is
-    /// neither loopback nor listed.
+    /// It matches `Host`, but the server listens on loopback, and the name is neither loopback nor listed.
     UnknownHost,
 }
 
 impl OriginPolicy {
-    /// Looks whether pages of this origin may connect to a server that was called by this authority.
+    /// Checks whether pages of this origin may connect, in a request to this authority.
     ///
     /// # Errors
     ///
@@ -79,14 +78,14 @@ fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
 pub enum AllowedOrigin {
     /// All of them: `*`.
     Any,
-    /// This one as browsers send it (RFC 6454, 6.2): scheme, host and a port that is not the scheme's
-    /// own; or `null`, which is what pages opened from a file say.
+    /// One origin as browsers send it (RFC 6454, 6.2): scheme, host, and a port that is not the scheme's default; or
+    /// `null`, the origin of pages that are opened from files.
     Origin(String),
-    /// Those of all hosts below a domain, at any depth, and not of the domain itself: `https://*.example.com`.
+    /// The origins of all hosts below a domain, at any depth, but not of the domain itself: `https://*.example.com`.
     Subdomains {
         /// The scheme, up to the host: `https://`.
         scheme: String,
-        /// What follows the host's first labels, a dot at its beginning: `.example.com:8443`.
+        /// The rest of the host after its first labels, with the dot: `.example.com:8443`.
         end: String,
     },
 }
@@ -126,7 +125,10 @@ impl FromStr for AllowedOrigin {
             "*" => return Ok(Self::Any),
             text if text.eq_ignore_ascii_case("null") => return Ok(Self::Origin("null".into())),
             text if text.contains(['"', '\'']) => {
-                return Err(format!("allowed is it without the quotes: {}", text.replace(['"', '\''], "")));
+                return Err(format!(
+                    "allowed is the origin without the quotes: {}",
+                    text.replace(['"', '\''], "")
+                ));
             }
             text if text.contains(|c: char| c == ';' || c.is_whitespace()) => {
                 return Err("allowed are several origins with commas between them".into());
@@ -154,7 +156,7 @@ impl FromStr for AllowedOrigin {
             _ => {}
         }
         if let Some((_, behind)) = rest.split_once('@') {
-            return Err(format!("allowed is it without user information: {scheme}://{behind}"));
+            return Err(format!("allowed is the origin without user information: {scheme}://{behind}"));
         }
         if let Some(end) = rest.find(['/', '?', '#', '\\']).filter(|end| *end > 0) {
             return Err(format!("an origin has no path; allowed is {scheme}://{}", &rest[..end]));
@@ -176,14 +178,14 @@ impl FromStr for AllowedOrigin {
         let (host, port) = split_port(authority)?;
         let host = match default_port {
             Some(_) => host_as_sent(host)?,
-            // Browsers read the hosts of other schemes as they are.
+            // Browsers do not normalise the hosts of other schemes.
             None if is_opaque_host(host) => Host::Domain(host.to_ascii_lowercase()),
             None => return Err(ALLOWED.into()),
         };
         if is_below && !matches!(host, Host::Domain(_)) {
-            return Err("an address has no names below it; allowed is a * ahead of a name".into());
+            return Err("an address has no subdomains; allowed is a * ahead of a name".into());
         }
-        // Browsers leave the scheme's own port out, so with it the origin would never match.
+        // Browsers omit the scheme's default port, so an origin with it would never match.
         let port = match port {
             Some(port) if Some(port) != default_port => format!(":{port}"),
             _ => String::new(),
@@ -196,7 +198,7 @@ impl FromStr for AllowedOrigin {
     }
 }
 
-/// A name by which a server on loopback may be called.
+/// A host name that is allowed for a server on loopback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHost(String);
 
@@ -228,7 +230,7 @@ impl FromStr for AllowedHost {
     }
 }
 
-/// True for the scheme of a URI (RFC 3986, section 3.1), in small letters.
+/// True for the scheme of a URI (RFC 3986, section 3.1) in lower case.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase())
         && text

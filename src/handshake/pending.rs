@@ -1,9 +1,9 @@
-//! The connections of an acceptor, and which of them makes place for a newcomer when there are too many.
+//! The pending connections of an acceptor, and which one is closed when there are too many.
 //!
-//! No newcomer waits for a place: it gets that of another connection. A connection that has sent nothing for a second
-//! goes first, the oldest of them; then the oldest that has not sent its whole request; then those that are being
-//! answered. Young silent connections are spared because their first bytes are still on the way: otherwise a crowd that
-//! sends one byte each would keep everybody else out.
+//! A new connection never waits: another one is closed in its favour. First the oldest connection that has sent
+//! nothing for a second, then the oldest without a complete request, then those that are being answered. Young silent
+//! connections are spared because their first bytes are still on the way: otherwise many clients that send one byte
+//! each would keep all others out.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,24 +14,23 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long the first bytes of a connection may take before it is called silent: two round trips of a phone on a poor
-/// line.
+/// A connection counts as silent when its first bytes take longer: two round trips of a phone with a poor connection.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 
-/// How far a connection has come.
+/// The progress of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Progress {
     /// It has sent nothing.
     Silent,
     /// It has begun with TLS or with its request.
     Begun,
-    /// It has been answered, and has to end.
+    /// It has been answered, and is closing.
     Answered,
     /// It is being answered.
     Answering,
 }
 
-/// The order in which connections are kept: by their progress, and then by their age.
+/// The order of connections: by progress, then by age.
 type Rank = (Progress, u64);
 
 /// The connections of an acceptor.
@@ -50,7 +49,7 @@ struct Ranks {
 
 #[derive(Debug)]
 struct Entry {
-    /// What its address is counted by, if it is.
+    /// The network by which its address is counted; `None` for an address without limits.
     network: Option<IpAddr>,
     entered: Instant,
     displaced: Rc<Notify>,
@@ -64,7 +63,7 @@ impl Ranks {
         self.all.insert(rank, entry);
     }
 
-    /// The first of a network, or of all, that has come so far or farther.
+    /// The first connection with at least this progress, of a network or of all.
     fn first_from(&self, progress: Progress, network: Option<IpAddr>) -> Option<Rank> {
         let from = (progress, 0)..;
         match network {
@@ -73,7 +72,7 @@ impl Ranks {
         }
     }
 
-    /// The one that makes place.
+    /// The connection to close.
     fn next(&self, network: Option<IpAddr>, now: Instant) -> Option<Rank> {
         let first = self.first_from(Progress::Silent, network)?;
         let is_young = now.duration_since(self.all[&first].entered) < SILENCE_MIN;
@@ -101,12 +100,12 @@ impl Ranks {
 }
 
 impl PendingConnections {
-    /// How many there are.
+    /// The number of connections.
     pub(super) fn len(&self) -> usize {
         self.ranks.borrow().all.len()
     }
 
-    /// Enters a connection; `network` is what its address is counted by, if it is.
+    /// Adds a connection; `network` is the one by which its address is counted, if it is.
     pub(super) fn enter(self: &Rc<Self>, network: Option<IpAddr>, now: Instant) -> Ticket {
         let mut ranks = self.ranks.borrow_mut();
         let rank = (Progress::Silent, ranks.next_age);
@@ -116,7 +115,7 @@ impl PendingConnections {
         Ticket { pending: Rc::clone(self), rank, displaced }
     }
 
-    /// Has a connection make place, of this network or of any. False when there is none.
+    /// Closes a connection, of this network or of any. False when there is none.
     pub(super) fn displace(&self, network: Option<IpAddr>, now: Instant) -> bool {
         let mut ranks = self.ranks.borrow_mut();
         let next = ranks.next(network, now);
@@ -135,14 +134,14 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// Notes that something has come from the connection.
+    /// Notes that bytes have been received.
     pub(super) fn note_received(&mut self) {
         if self.rank.0 == Progress::Silent {
             self.advance(Progress::Begun);
         }
     }
 
-    /// Notes how far the connection has come. One that has been told to make place is in no order any more.
+    /// Notes the progress of the connection, unless it has been displaced.
     pub(super) fn advance(&mut self, progress: Progress) {
         let mut ranks = self.pending.ranks.borrow_mut();
         let entry = ranks.remove(self.rank);
@@ -152,12 +151,12 @@ impl Ticket {
         }
     }
 
-    /// Takes the connection out of the order, for it has a place elsewhere.
+    /// Removes the connection, which can no longer be displaced.
     pub(super) fn withdraw(&mut self) {
         self.pending.ranks.borrow_mut().remove(self.rank);
     }
 
-    /// Told when the connection has to make place.
+    /// Notified when the connection is displaced.
     pub(super) fn displaced(&self) -> Rc<Notify> {
         Rc::clone(&self.displaced)
     }

@@ -1,9 +1,9 @@
-//! The decision on a request: the table of paths, and what makes an upgrade good.
+//! Routes requests: the table of paths, and the checks of an upgrade.
 //!
-//! The first refusal that applies is the answer, in this order: draining (503), a path that there is
-//! not (404), then for plain requests the method (405), and for upgrades the version (426, before the rest,
-//! since another version may have other keys), what else is wrong with them (400), the origin (403) and last
-//! whether one can sign in there (403). Limits by address stand between these two, and are the acceptor's.
+//! The first error is the answer, in this order: draining (503), an unknown path (404), for plain requests the method
+//! (405), and for upgrades the version (426, before the rest, since another version may have other keys), other
+//! errors (400), the origin (403), and last a dialect that cannot sign in (403). The limits of addresses, which come
+//! between these two, are checked by the caller.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use uproar_protocol::head::Head;
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::upgrade;
 
-/// Which dialect an upgraded connection is to speak, as its path says.
+/// The dialect of an upgraded connection, by its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/` and `/chat`.
@@ -21,8 +21,8 @@ pub enum Endpoint {
     Hub,
     /// `/broadcast` and below.
     Raw {
-        /// What follows `/broadcast/`, byte for byte: it is a name, so percent-encoding is not undone
-        /// and a slash is a character of it. Empty for `/broadcast` itself, with and without a slash.
+        /// The path after `/broadcast/`, byte for byte: it is a name, so percent-encoding is not decoded, and it may
+        /// contain slashes. Empty for `/broadcast` itself, with and without a slash.
         topic: String,
     },
     /// `/echo`.
@@ -44,53 +44,53 @@ impl Endpoint {
 /// The methods of plain requests.
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// The field with which the page asks about its origin, and with which it is told: it cannot read why an upgrade
-/// was refused, and browsers leave `Origin` out of the requests that it may make.
+/// The field with which the page asks whether its origin may connect, and of the answer: a page cannot read why an
+/// upgrade was rejected, and browsers send no `Origin` in the requests that it can make.
 pub const ORIGIN_QUESTION: &str = "Uproar-Origin";
 
-/// What is to be done about a request.
+/// The decision on a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// Answer with the web client.
     Page {
-        /// Whether an upgrade from the origin in [`ORIGIN_QUESTION`] would be let in, where the request has one.
+        /// Whether an upgrade from the origin in [`ORIGIN_QUESTION`] would be accepted, if the request has that field.
         origin: Option<Result<(), OriginRefusal>>,
     },
     /// Answer with the metrics.
     Metrics,
-    /// Answer whether the server works.
+    /// Answer the health check.
     Health,
-    /// Answer whether the server is ready to serve.
+    /// Answer the readiness check.
     Readiness,
-    /// Let the connection become a WebSocket.
+    /// Upgrade the connection to a WebSocket.
     Upgrade {
-        /// What it is to speak.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// The 101, complete, to be sent before anything else.
+        /// The 101, to be sent before anything else.
         response: Bytes,
     },
     /// Answer with this.
     Respond(Response),
     /// Answer with this, because pages of this origin may not connect.
     OriginRefused(Response, OriginRefusal),
-    /// Answer with this, because the dialect has no way to sign in, and that is required.
+    /// Answer with this, because users must sign in, and the dialect cannot.
     SignInRequired(Response),
 }
 
-/// What the decision depends on besides the request.
+/// The state of the server that the decision depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy<'a> {
-    /// Whose pages may connect.
+pub struct RoutePolicy<'a> {
+    /// The origins whose pages may connect.
     pub origins: &'a OriginPolicy,
-    /// True from the moment when the server begins to shut down.
+    /// True once the server shuts down.
     pub draining: bool,
-    /// True where users must sign in, for which only the chat dialect has a way.
+    /// True when users must sign in, which only the chat dialect can.
     pub requires_sign_in: bool,
 }
 
 /// Decides on a request.
 #[must_use]
-pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
+pub fn route(head: &Head<'_>, policy: RoutePolicy<'_>) -> Route {
     if policy.draining {
         return Route::Respond(Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining"));
     }
@@ -98,9 +98,9 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
     if head.method == "OPTIONS" && head.target == "*" {
         return Route::Respond(Response::options(METHODS));
     }
-    let Some(place) = Place::of(head.path()) else { return not_found() };
+    let Some(resource) = Resource::of(head.path()) else { return not_found() };
     if head.lists("upgrade", "websocket") {
-        let Place::Endpoint(endpoint) = place else { return not_found() };
+        let Resource::Endpoint(endpoint) = resource else { return not_found() };
         return upgrade(head, endpoint, policy);
     }
     match head.method {
@@ -108,29 +108,29 @@ pub fn route(head: &Head<'_>, policy: Policy<'_>) -> Route {
         "OPTIONS" => return Route::Respond(Response::options(METHODS)),
         _ => return Route::Respond(Response::method_not_allowed(METHODS)),
     }
-    match place {
-        Place::Endpoint(Endpoint::Chat) => {
+    match resource {
+        Resource::Endpoint(Endpoint::Chat) => {
             let asked = head.values(ORIGIN_QUESTION).next();
             Route::Page { origin: asked.map(|origin| policy.origins.check(origin, head.authority())) }
         }
-        Place::Endpoint(_) => Route::Respond(Response::upgrade_required(
+        Resource::Endpoint(_) => Route::Respond(Response::upgrade_required(
             "Upgrade Required: connect here with a WebSocket client",
         )),
-        Place::Health => Route::Health,
-        Place::Ready => Route::Readiness,
-        Place::Metrics => Route::Metrics,
+        Resource::Health => Route::Health,
+        Resource::Ready => Route::Readiness,
+        Resource::Metrics => Route::Metrics,
     }
 }
 
-/// What there is at a path.
-enum Place {
+/// The resource at a path.
+enum Resource {
     Endpoint(Endpoint),
     Health,
     Ready,
     Metrics,
 }
 
-impl Place {
+impl Resource {
     fn of(path: &str) -> Option<Self> {
         Some(match path {
             "/" | "/chat" => Self::Endpoint(Endpoint::Chat),
@@ -153,7 +153,7 @@ fn not_found() -> Route {
 }
 
 /// Decides on an upgrade.
-fn upgrade(head: &Head<'_>, endpoint: Endpoint, policy: Policy<'_>) -> Route {
+fn upgrade(head: &Head<'_>, endpoint: Endpoint, policy: RoutePolicy<'_>) -> Route {
     let key = match upgrade::check_request(head) {
         Ok(key) => key,
         Err(refusal) => return Route::Respond(refusal),
@@ -187,9 +187,9 @@ mod tests {
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const OWN: OriginPolicy = OriginPolicy { allowed: Vec::new(), is_on_loopback: false, hosts: Vec::new() };
-    const OPEN: Policy<'_> = Policy { origins: &OWN, draining: false, requires_sign_in: false };
+    const OPEN: RoutePolicy<'_> = RoutePolicy { origins: &OWN, draining: false, requires_sign_in: false };
 
-    fn decide(received: &str, policy: Policy<'_>) -> Route {
+    fn decide(received: &str, policy: RoutePolicy<'_>) -> Route {
         route(&parse(received.as_bytes()).expect("readable").expect("complete"), policy)
     }
 
@@ -202,7 +202,7 @@ mod tests {
     }
 
     /// The status of the answer, 101 for an upgrade, 200 for the page and the metrics.
-    fn status(received: &str, policy: Policy<'_>) -> u16 {
+    fn status(received: &str, policy: RoutePolicy<'_>) -> u16 {
         match decide(received, policy) {
             Route::Page { .. } | Route::Metrics | Route::Health | Route::Readiness => 200,
             Route::Upgrade { .. } => 101,
@@ -320,7 +320,7 @@ mod tests {
             .replace("Version: 13", "Version: 7")
             .replace(KEY, "short")
             .replace("\r\n\r\n", nothing_allowed);
-        let draining = Policy { draining: true, ..OPEN };
+        let draining = RoutePolicy { draining: true, ..OPEN };
         assert_eq!(status(&everything_wrong, draining), 503);
         assert_eq!(status(&everything_wrong, OPEN), 404);
         let path_good = everything_wrong.replace("/nowhere", "/chat");
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn where_users_must_sign_in_they_are_let_in_where_they_can() {
-        let strict = Policy { requires_sign_in: true, ..OPEN };
+        let strict = RoutePolicy { requires_sign_in: true, ..OPEN };
         for path in ["/", "/chat"] {
             assert_eq!(status(&upgrade(path), strict), 101, "{path}");
         }
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn draining_answers_everything_with_503() {
-        let draining = Policy { draining: true, ..OPEN };
+        let draining = RoutePolicy { draining: true, ..OPEN };
         for received in [
             "GET /healthz HTTP/1.0\r\n\r\n",
             "GET /nowhere HTTP/1.0\r\n\r\n",
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn the_page_may_ask_whether_its_origin_is_let_in() {
         let loopback = OriginPolicy { is_on_loopback: true, ..OWN };
-        let policy = Policy { origins: &loopback, ..OPEN };
+        let policy = RoutePolicy { origins: &loopback, ..OPEN };
         let asked = |method: &str, fields: &str| {
             let received = format!("{method} /chat HTTP/1.1\r\n{fields}\r\n");
             let Route::Page { origin } = decide(&received, policy) else { panic!("no page") };
@@ -443,8 +443,8 @@ mod tests {
         ] {
             let received = upgrade("/chat").replace("\r\n\r\n", &format!("\r\nOrigin: {origin}\r\n\r\n"));
             assert_eq!(status(&received, OPEN), same, "{origin}");
-            assert_eq!(status(&received, Policy { origins: &listed, ..OPEN }), with_list, "{origin}");
-            assert_eq!(status(&received, Policy { origins: &everyone, ..OPEN }), with_star, "{origin}");
+            assert_eq!(status(&received, RoutePolicy { origins: &listed, ..OPEN }), with_list, "{origin}");
+            assert_eq!(status(&received, RoutePolicy { origins: &everyone, ..OPEN }), with_star, "{origin}");
             let without_host = received.replace("Host: here:8080", "Host:");
             if !origin.contains("elsewhere") && same == 101 {
                 assert_eq!(status(&without_host, OPEN), 403, "{origin}");

@@ -1,4 +1,4 @@
-//! The numbers: a block for each thread that counts, and a few of the whole process.
+//! The numbers of each thread, and a few of the whole process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -8,35 +8,35 @@ use super::{
     Dialect, DurationHistogram, EndReason, FanOutHistogram, HandshakeKind, Labelled, RefusalReason,
     ShardPulse, SignInOutcome, TlsFailure,
 };
-use crate::permit::ClientPlaces;
+use crate::permit::ClientPermits;
 
-/// A handle to all numbers of the process; cloning it copies a pointer or two.
+/// A handle to all numbers of the process, which is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(super) shards: Arc<[Arc<ShardMetrics>]>,
     pub(super) acceptors: Arc<[Arc<AcceptorMetrics>]>,
     pub(super) storage: Arc<StorageMetrics>,
-    pub(super) process: Arc<Process>,
+    pub(super) process: Arc<ProcessMetrics>,
 }
 
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct ProcessMetrics {
     pub(super) started: Instant,
-    pub(super) places: ClientPlaces,
+    pub(super) client_permits: ClientPermits,
     pub(super) is_draining: AtomicBool,
 }
 
 impl Metrics {
-    /// Numbers for this many shards and acceptors, whose clients take these places. The uptime starts.
+    /// Numbers for this many shards and acceptors, with the permits of their clients. The uptime starts.
     #[must_use]
-    pub fn new(shards: usize, acceptors: usize, places: ClientPlaces) -> Self {
+    pub fn new(shards: usize, acceptors: usize, client_permits: ClientPermits) -> Self {
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             acceptors: (0..acceptors).map(|_| Arc::default()).collect(),
             storage: Arc::default(),
-            process: Arc::new(Process {
+            process: Arc::new(ProcessMetrics {
                 started: Instant::now(),
-                places,
+                client_permits,
                 is_draining: AtomicBool::new(false),
             }),
         }
@@ -62,7 +62,7 @@ impl Metrics {
         Arc::clone(&self.acceptors[index])
     }
 
-    /// How long the current turn of a shard has taken so far, the longest of all shards.
+    /// The longest time that the current turn of any shard has taken so far.
     #[must_use]
     pub fn longest_turn(&self) -> Duration {
         self.shards.iter().map(|shard| shard.pulse.turn_time()).max().unwrap_or_default()
@@ -74,13 +74,13 @@ impl Metrics {
         &self.storage
     }
 
-    /// How many clients are admitted, over all shards.
+    /// The number of clients, over all shards.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.process.places.taken()
+        self.process.client_permits.taken()
     }
 
-    /// Says that the server is shutting down. There is no way back.
+    /// Notes that the server is shutting down.
     pub fn set_draining(&self) {
         self.process.is_draining.store(true, Relaxed);
     }
@@ -113,7 +113,7 @@ impl Metrics {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ShardMetrics {
-    /// Whether it gets on.
+    /// Whether its turns end.
     pub pulse: ShardPulse,
     /// Upgraded connections over TLS.
     pub tls_connections: Gauge,
@@ -133,12 +133,11 @@ pub struct ShardMetrics {
     pub received_bytes: Counter,
     /// Bytes that the kernel took from upgraded connections, framing and TLS included.
     pub sent_bytes: Counter,
-    /// What out-queues are charged: the bytes that wait, and what is kept beside them, once for each connection that
-    /// they wait for.
+    /// Bytes waiting in out-queues, with their overhead, once for each connection.
     pub queued_bytes: Gauge,
     /// Messages from other shards that wait in this shard's mailbox.
     pub mailbox_messages: Gauge,
-    /// Messages that this shard's rooms have given to the storage, and that it has not answered.
+    /// Messages that this shard's rooms have given to the storage without a receipt so far.
     pub writes_unanswered: Gauge,
     /// Events that this shard delivered to a room's members on it.
     pub broadcasts: Counter,
@@ -166,7 +165,7 @@ pub struct ShardMetrics {
 pub struct AcceptorMetrics {
     /// Connections taken from the listener.
     pub connections_accepted: Counter,
-    /// Attempts to accept that failed, for want of descriptors for example.
+    /// Attempts to accept that failed, for example because the process has no descriptor left.
     pub accepts_failed: Counter,
     /// Connections that were accepted, and not yet upgraded or answered.
     pub pending_connections: Gauge,
@@ -174,16 +173,16 @@ pub struct AcceptorMetrics {
     pub tls_handshakes: Labelled<Counter, HandshakeKind, { HandshakeKind::ALL.len() }>,
     /// Connections that ended in their TLS handshake, or between it and the end of their request.
     pub tls_failures: Labelled<Counter, TlsFailure, { TlsFailure::ALL.len() }>,
-    /// Requests and upgrades that were turned away.
+    /// Requests and upgrades that were rejected.
     pub refused: Labelled<Counter, RefusalReason, { RefusalReason::ALL.len() }>,
 }
 
 /// The numbers of the storage thread.
 #[derive(Debug, Default)]
 pub struct StorageMetrics {
-    /// 1 while messages can be written, 0 while they cannot, or are not to be.
+    /// 1 while messages are written to the disk; 0 without `--data`, or when that fails.
     pub is_durable: Gauge,
-    /// 1 while messages are refused because they cannot be written.
+    /// 1 while messages are rejected because they cannot be written.
     pub is_failing: Gauge,
     /// Messages that are on the disk.
     pub messages_kept: Counter,
@@ -195,7 +194,7 @@ pub struct StorageMetrics {
     pub commits: DurationHistogram,
 }
 
-/// A number that only grows, and that one thread writes.
+/// A number that only grows. Only one thread writes it.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -212,7 +211,7 @@ impl Counter {
     }
 }
 
-/// A number that grows and shrinks, is never below zero, and that one thread writes.
+/// A number that grows and shrinks, and is never below zero. Only one thread writes it.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
 

@@ -1,4 +1,4 @@
-//! How long something takes, as a histogram.
+//! A histogram of durations.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

@@ -88,7 +88,7 @@ label! {
 }
 
 label! {
-    /// Why a request or an upgrade was turned away.
+    /// Why a request or an upgrade was rejected.
     RefusalReason as "reason" {
         /// There are as many clients as allowed.
         Full = "full",
@@ -98,11 +98,12 @@ label! {
         AddressRate = "address_rate",
         /// Its address has as many connections without an upgrade or an answer as allowed.
         AddressHandshakes = "address_handshakes",
-        /// There were as many connections without an upgrade or an answer as allowed, and it made place for another.
+        /// There were as many connections without an upgrade or an answer as allowed, and it was closed in favour of
+        /// another.
         HandshakesFull = "handshakes_full",
         /// The origin is not allowed.
         Origin = "origin",
-        /// Signing in is required, and the dialect has no way to.
+        /// Users must sign in, and the dialect cannot.
         SignInRequired = "sign_in_required",
         /// The server is shutting down.
         Draining = "draining",
@@ -110,9 +111,9 @@ label! {
         OutOfDescriptors = "out_of_descriptors",
         /// The head or the upgrade is malformed.
         BadRequest = "bad_request",
-        /// The path wants an upgrade, or one of another version.
+        /// The path requires an upgrade, or an upgrade of another version.
         UpgradeRequired = "upgrade_required",
-        /// There is nothing at the path.
+        /// The path does not exist.
         NotFound = "not_found",
         /// The method is neither GET nor HEAD.
         MethodNotAllowed = "method_not_allowed",
@@ -124,11 +125,11 @@ label! {
 }
 
 label! {
-    /// Why an upgraded connection came to its end.
+    /// Why an upgraded connection ended.
     EndReason as "reason" {
         /// The peer closed it, or asked the server to.
         Closed = "closed",
-        /// The peer was gone without a close.
+        /// The connection was lost without a close.
         Lost = "lost",
         /// More waited for it than its send queue may hold.
         SlowConsumer = "slow_consumer",
@@ -146,7 +147,7 @@ label! {
         TlsError = "tls_error",
         /// It did not sign in in time, or with a wrong name or password.
         Unauthenticated = "unauthenticated",
-        /// An admin sent it away.
+        /// An admin kicked the user.
         Kicked = "kicked",
         /// The server shut down.
         Shutdown = "shutdown",
@@ -158,21 +159,21 @@ label! {
     HandshakeKind as "kind" {
         /// With the certificate and new keys.
         Full = "full",
-        /// From a session of the past.
+        /// A session was resumed.
         Resumed = "resumed",
     }
 }
 
 label! {
-    /// Why a connection got no further than TLS.
+    /// Why TLS failed before the upgrade.
     TlsFailure as "reason" {
-        /// What came was no TLS.
+        /// The first bytes were not TLS.
         NotTls = "not_tls",
         /// The handshake did not end in time.
         Timeout = "timeout",
         /// The peer ended the connection.
         Ended = "ended",
-        /// The peer refused with an alert: it does not trust the certificate, say.
+        /// The peer sent an alert, for example because it does not trust the certificate.
         Alert = "alert",
         /// The peer broke the protocol, or has no version, cipher or application protocol in common.
         Violation = "violation",
@@ -180,9 +181,9 @@ label! {
 }
 
 label! {
-    /// What became of an attempt to sign in.
+    /// The result of an attempt to sign in.
     SignInOutcome as "outcome" {
-        /// It was somebody with an account.
+        /// The credentials were right.
         Granted = "granted",
         /// The name or the password was wrong, or the address was wrong too often.
         Denied = "denied",

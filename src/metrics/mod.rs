@@ -1,7 +1,7 @@
-//! What the server counts, and its rendering as Prometheus text.
+//! The counters of the server, and their rendering as Prometheus text.
 //!
 //! Each shard writes its own [`ShardMetrics`] and each acceptor its own [`AcceptorMetrics`], structs on cache lines of
-//! their own, and nobody else's; a scrape sums them. All accesses are relaxed: each value is exact by itself, and a
+//! their own; a scrape sums them. All accesses are relaxed: each value is exact by itself, and a
 //! scrape is no snapshot of all of them at one instant. The hot path adds once per batch, not once per message.
 //! [`Metrics`] adds the few numbers that belong to the whole process.
 

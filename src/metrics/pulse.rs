@@ -1,9 +1,9 @@
-//! Whether a shard gets on: since when it has been in its turn.
+//! How long the current turn of a shard has taken, to notice a shard that hangs.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// The shard's thread begins and ends turns, any thread asks.
+/// Written by the shard's thread, read by any thread.
 #[derive(Debug)]
 pub struct ShardPulse {
     started: Instant,

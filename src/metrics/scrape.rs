@@ -1,4 +1,4 @@
-//! One rendering of all numbers.
+//! Renders all numbers as Prometheus text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ fn histogram<'a, I: Iterator<Item = &'a DurationHistogram>>(
     to.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
 }
 
-/// One scrape: the numbers, and what was read elsewhere for it.
+/// One scrape: the numbers, and values from elsewhere.
 #[derive(Debug)]
 pub(super) struct Scrape {
     pub(super) metrics: Metrics,
@@ -97,15 +97,15 @@ impl Collector for Scrape {
         let mut to = Families(encoder);
         let Self { metrics, users_online } = self;
 
-        let clients_max = metrics.process.places.clients_max() as u64;
+        let clients_max = metrics.process.client_permits.clients_max() as u64;
         to.one("uptime_seconds", "Time since the start", Gauge, metrics.uptime().as_secs_f64())?;
         to.one("draining", "1 while the server shuts down", Gauge, u64::from(metrics.is_draining()))?;
-        to.one("clients", "Clients admitted", Gauge, metrics.clients() as u64)?;
-        to.one("clients_max", "The most clients that are admitted", Gauge, clients_max)?;
+        to.one("clients", "Connected clients", Gauge, metrics.clients() as u64)?;
+        to.one("clients_max", "The most clients that may connect", Gauge, clients_max)?;
         to.one("users_online", "Users in all rooms", Gauge, *users_online as u64)?;
         to.one(
             "log_lines_dropped_total",
-            "Lines of the log that were dropped, because nobody read them in time",
+            "Log lines dropped because the reader of the log was too slow",
             Counter,
             log_queue::lines_dropped(),
         )?;
@@ -144,7 +144,7 @@ impl Collector for Scrape {
             metrics.sum(|s| s.tls_connections.get()),
         )?;
         to.one("upgrades_total", "Upgrades admitted", Counter, metrics.sum(|s| s.upgrades.get()))?;
-        to.each("refused_total", "Requests and upgrades turned away", Counter, |reason| {
+        to.each("refused_total", "Requests and upgrades rejected", Counter, |reason| {
             metrics.sum_of_acceptors(|a| a.refused.with(reason).get())
         })?;
         to.each("connections", "Upgraded connections", Gauge, |dialect| {
@@ -184,7 +184,7 @@ impl Collector for Scrape {
         )?;
         to.one(
             "queued_bytes",
-            "Bytes waiting in out-queues, once for each receiver, with what is kept beside them",
+            "Bytes waiting in out-queues, with their overhead, once for each receiver",
             Gauge,
             metrics.sum(|s| s.queued_bytes.get()),
         )?;

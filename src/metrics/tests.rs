@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::permit::ClientPlaces;
+use crate::permit::ClientPermits;
 
 fn metrics(shards: usize, clients_max: usize) -> Metrics {
-    Metrics::new(shards, 2, ClientPlaces::new(clients_max))
+    Metrics::new(shards, 2, ClientPermits::new(clients_max))
 }
 
 /// Reads text of version 0.0.4 as strictly as its rules are: each sample belongs to the family whose

@@ -62,10 +62,10 @@ impl FanOutTimers {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
-    use crate::permit::ClientPlaces;
+    use crate::permit::ClientPermits;
 
     fn timers() -> FanOutTimers {
-        FanOutTimers::new(Metrics::new(1, 0, ClientPlaces::new(1)).shard(0))
+        FanOutTimers::new(Metrics::new(1, 0, ClientPermits::new(1)).shard(0))
     }
 
     /// How many of so many fan-outs of one millisecond are timed.

@@ -1,4 +1,4 @@
-//! The acceptors' threads, and what they know of the rest of the server.
+//! The threads of acceptors, and the services of the server that they use.
 
 use std::io;
 use std::rc::Rc;
@@ -13,41 +13,40 @@ use uproar_protocol::tls::ServerConfig;
 
 use super::error::ServerError;
 use super::listener::Listener;
-use super::thread_context::{Report, ThreadContext};
-use crate::address::{self, AddressLimits, AddressRefusal};
+use super::thread_context::{ThreadContext, ThreadReport};
+use crate::address::{AddressLimiter, AddressLimits, AddressRefusal};
 use crate::config::{self, Auth, Config};
 use crate::handshake::origin::OriginPolicy;
 use crate::handshake::{Acceptor, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake};
 use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
 use crate::page;
-use crate::permit::{ClientPermit, ClientPlaces};
+use crate::permit::{ClientPermit, ClientPermits};
 use crate::preflight::Capacity;
 use crate::rooms::Directory;
 
-/// How nice an acceptor is (setpriority(2)) where it has to share a core with a shard: while both want it, it gets a
-/// quarter (weights of 335 and 1,024, sched(7)). Messages of those who are connected come ahead of those who connect, and
-/// a crowd of handshakes does not take half of a core from its shard; but on a machine that is busy with other programs,
-/// too, handshakes are still done within their time. SCHED_BATCH would not do that: it wakes a thread up later, and
-/// leaves its share as it is.
+/// The nice value of an acceptor (setpriority(2)) that shares a core with a shard: while both are busy, it gets a
+/// quarter of the core (weights of 335 and 1,024, sched(7)). So many handshakes do not take half of a core from the
+/// shard's clients, and are still done in time on a machine that is busy with other programs. SCHED_BATCH would not
+/// do: it wakes a thread later, and does not change its share.
 const NICENESS: i32 = 5;
 
-/// The clients of an address where nothing else is said: a quarter of all, but no more than an office with several
-/// windows each has, and no less than a household.
+/// The default limit of an address' clients is a quarter of all, but no more than an office with several windows each
+/// has, and no less than a household.
 const ADDRESS_CLIENTS_MAX: usize = 1_000;
 const ADDRESS_CLIENTS_MIN: usize = 64;
 
-/// The least connections of an address that are not yet upgraded or answered, which is a sixteenth of all otherwise: a
+/// An address may have a sixteenth of all connections that are not yet upgraded or answered, but at least these: a
 /// browser opens six at once, and each is done after a round trip or two.
 const ADDRESS_HANDSHAKES_MIN: usize = 64;
 
-/// What all acceptors are started with.
+/// The parameters of all acceptors.
 #[derive(Clone)]
 pub(super) struct AcceptorsStart {
     pub(super) hand_over: HandOver,
     pub(super) intake: watch::Receiver<Intake>,
     pub(super) pending_max: usize,
-    pub(super) places: ClientPlaces,
-    pub(super) addresses: AddressLimits,
+    pub(super) client_permits: ClientPermits,
+    pub(super) addresses: AddressLimiter,
     pub(super) metrics: Metrics,
     pub(super) tls: watch::Receiver<Option<Arc<ServerConfig>>>,
 }
@@ -73,7 +72,7 @@ pub(super) fn spawn_acceptors(
     Ok(threads)
 }
 
-/// What a thread does.
+/// An acceptor's thread.
 fn run(
     index: usize,
     count: usize,
@@ -86,8 +85,8 @@ fn run(
         config::pin(cores)?;
     }
     if config.acceptors_share_cores() {
-        // Of all threads, Linux takes this one alone to be meant (setpriority(2), "C library/kernel differences").
-        // Without it everything works, and a crowd that connects takes more from those who are connected.
+        // On Linux this sets the priority of the calling thread alone (setpriority(2), "C library/kernel differences").
+        // If it fails, everything works, and handshakes take more time from clients.
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
             warn!(%error, "an acceptor runs at the priority of the shards");
         }
@@ -107,28 +106,28 @@ fn run(
         },
         requires_sign_in: config.auth == Auth::Required,
         directory,
-        places: start.places,
+        client_permits: start.client_permits,
         addresses: start.addresses,
         acceptor_metrics: start.metrics.acceptor(index),
         metrics: start.metrics,
     };
     let acceptor = Acceptor::new(Rc::new(services), start.hand_over, start.intake, limits);
     let drained = reports.clone();
-    let serving = acceptor.serve(listener, move || drained.send(Report::AcceptorDrained(index)));
-    reports.send(Report::Ready);
+    let serving = acceptor.serve(listener, move || drained.send(ThreadReport::AcceptorDrained(index)));
+    reports.send(ThreadReport::Ready);
     drop(reports);
     runtime.block_on(serving)
 }
 
-/// What each address may have.
-pub(super) fn address_limits(config: &Config, capacity: Capacity) -> address::Limits {
+/// The limits of each address.
+pub(super) fn address_limits(config: &Config, capacity: Capacity) -> AddressLimits {
     let clients_max = config
         .max_clients_per_address
         .unwrap_or_else(|| (capacity.max_clients / 4).clamp(ADDRESS_CLIENTS_MIN, ADDRESS_CLIENTS_MAX));
-    address::Limits {
+    AddressLimits {
         clients_max,
         upgrades_max: config.connect_rate_per_address,
-        // Without a limit on its clients, an address stands for many: a proxy.
+        // Without a limit of clients, an address may be a proxy for many.
         handshakes_max: match clients_max {
             0 => 0,
             _ => (capacity.pending_max / 16).max(ADDRESS_HANDSHAKES_MIN),
@@ -137,14 +136,14 @@ pub(super) fn address_limits(config: &Config, capacity: Capacity) -> address::Li
     }
 }
 
-/// What an acceptor knows of the rest of the server.
+/// The services of the server that an acceptor uses.
 struct Services {
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     origins: OriginPolicy,
     requires_sign_in: bool,
     directory: Directory,
-    places: ClientPlaces,
-    addresses: AddressLimits,
+    client_permits: ClientPermits,
+    addresses: AddressLimiter,
     metrics: Metrics,
     acceptor_metrics: Arc<AcceptorMetrics>,
 }
@@ -178,12 +177,12 @@ impl HandshakeServices for Services {
         self.metrics.render(self.directory.users_online())
     }
 
-    fn addresses(&self) -> &AddressLimits {
+    fn addresses(&self) -> &AddressLimiter {
         &self.addresses
     }
 
     fn acquire_client(&self) -> Option<ClientPermit> {
-        self.places.acquire()
+        self.client_permits.acquire()
     }
 
     fn note(&self, event: HandshakeEvent) {
@@ -215,7 +214,7 @@ impl HandshakeServices for Services {
                 StatusCode::SERVICE_UNAVAILABLE => refused(RefusalReason::OutOfDescriptors),
                 StatusCode::REQUEST_TIMEOUT => refused(RefusalReason::HandshakeTimeout),
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => refused(RefusalReason::HeadTooLarge),
-                // The page and the metrics are no refusals, and acceptors answer with nothing else.
+                // The page and the metrics: there are no other answers.
                 _ => {}
             },
         }

@@ -1,4 +1,4 @@
-//! Why a server does not start, or does not end well.
+//! Errors of the server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,11 +10,11 @@ use crate::accounts::AccountError;
 use crate::certificate::CertificateError;
 use crate::storage::{DatabaseError, DirectoryError};
 
-/// Why the server did not start, or did not end well.
+/// Why the server did not start, or how it failed.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug, Error)]
 pub enum ServerError {
-    /// The address cannot be listened on.
+    /// Listening failed.
     #[error("cannot listen on {address}: {source}; {advice}")]
     Listen { address: SocketAddr, source: io::Error, advice: &'static str },
     /// A shard's thread could not be started or has failed.
@@ -45,10 +45,10 @@ pub enum ServerError {
     /// The thread that writes the history has failed.
     #[error("the storage has failed: its thread has panicked")]
     Storage,
-    /// A thread did not end when it was told to.
+    /// A thread did not end in time.
     #[error(
-        "not everything has stopped in time, and history.db may not be closed; what was acknowledged is kept: \
-         see that the disk works"
+        "some threads did not stop in time, and history.db may not have been closed; acknowledged messages are \
+         safe: check the disk"
     )]
     NotStopped,
     /// A second signal cut the shutdown short.

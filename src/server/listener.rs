@@ -10,24 +10,23 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::error::ServerError;
 use crate::preflight::BACKLOG_WANTED;
 
-/// Unsent bytes that the kernel takes for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)). The rest stays in
-/// the out-queue, where a broadcast is held once for everyone, and where what a slow receiver has missed
-/// can still be given up.
+/// The most unsent bytes of a connection in the kernel (`TCP_NOTSENT_LOWAT`, tcp(7)). The rest stays in the out-queue,
+/// where a broadcast is held once for all clients, and where it can still be dropped.
 const NOT_SENT_BYTES_MAX: u32 = 64 * 1024;
 
-/// How long a port that is taken is asked for again, and how often.
-const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long and how often listening on a port in use is tried again.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 const LISTEN_PAUSE: Duration = Duration::from_millis(20);
 
-/// Listens until it is dropped, whoever else has a handle to the socket.
+/// The listening socket. It is shut down when this is dropped, even if other handles exist.
 #[derive(Debug)]
 pub(super) struct Listener(TcpListener);
 
 impl Listener {
-    /// Listens at an address. One that is taken gets a little time: the kernel lets go of the sockets of a server that
-    /// was killed only after it has ended its io_uring operations.
+    /// Listens on an address. If it is in use, tries again for a while: the kernel closes the sockets of a server
+    /// that was killed only after it has ended its io_uring operations.
     pub(super) fn open(address: SocketAddr) -> Result<Self, ServerError> {
-        let deadline = Instant::now() + LISTEN_PATIENCE;
+        let deadline = Instant::now() + LISTEN_TIMEOUT;
         loop {
             match listen(address) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
@@ -38,7 +37,7 @@ impl Listener {
         }
     }
 
-    /// The address, with the port that the kernel has chosen where none was given.
+    /// The address, with the port that the kernel has chosen for port 0.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
@@ -48,10 +47,10 @@ impl Listener {
         self.0.try_clone()
     }
 
-    /// Stops listening: connections in the backlog are reset, and every accept that is under way fails, which nothing
-    /// else would end (shutdown(2) on a listening socket).
+    /// Stops listening: connections in the backlog are reset, and every accept under way fails. Nothing else would
+    /// end those (shutdown(2) on a listening socket).
     pub(super) fn close(&self) {
-        // It fails for one that is closed already.
+        // Fails when it is closed already.
         let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
     }
 }
@@ -62,7 +61,7 @@ impl Drop for Listener {
     }
 }
 
-/// Without SO_REUSEPORT, so that another server of the same user cannot join by accident.
+/// Without SO_REUSEPORT, so that another server of the same user cannot share the port by accident.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -76,7 +75,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn refused(address: SocketAddr, source: io::Error) -> ServerError {
     let advice = match source.kind() {
-        io::ErrorKind::AddrInUse => "another program has this port; choose another one with --listen",
+        io::ErrorKind::AddrInUse => "another program uses this port; choose another one with --listen",
         io::ErrorKind::AddrNotAvailable => {
             "this machine does not have that address; choose one with --listen"
         }

@@ -17,31 +17,31 @@ use super::error::ServerError;
 use super::listener::Listener;
 use super::shards::spawn_shards;
 use super::shutdown::{Action, Coordinator, Exit, Notice};
-use super::thread_context::{Report, Reports, ThreadContext};
-use crate::address::AddressLimits;
+use super::thread_context::{ThreadContext, ThreadReport, ThreadReports};
+use crate::address::AddressLimiter;
 use crate::certificate::{Certificate, CertificateFiles};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::handshake::{HandOver, Intake};
 use crate::metrics::Metrics;
-use crate::permit::ClientPlaces;
+use crate::permit::ClientPermits;
 use crate::preflight::Capacity;
 use crate::rooms::Directory;
 use crate::shard::stage::Stage;
 use crate::storage::{DataDirectory, HISTORY_FILE, HistoryFile, HistoryWriter, StorageLink};
 
-/// Runs the server until it is told to stop. `announce` is called once, when every shard and every
+/// Runs the server until a signal stops it. `announce` is called once, when every shard and every
 /// acceptor serves.
 ///
 /// # Errors
 ///
-/// [`ServerError`]: what failed, and what to do about it.
+/// [`ServerError`], which says what to do.
 pub fn run(
     config: &Config,
     capacity: Capacity,
     announce: impl FnOnce(SocketAddr),
 ) -> Result<(), ServerError> {
-    // This thread only waits, but not on a core that was left to another program.
+    // This thread only waits, but it should do so on the cores of the server, too.
     config.placement.confine()?;
     // Held until every shard has ended.
     let data = config.data.as_deref().map(DataDirectory::lock).transpose()?;
@@ -49,7 +49,7 @@ pub fn run(
     runtime.block_on(serve(config, capacity, data.as_ref(), announce))
 }
 
-/// Starts everything, and leads it to its end.
+/// Starts all threads, and runs until they have ended.
 async fn serve(
     config: &Config,
     capacity: Capacity,
@@ -63,7 +63,7 @@ async fn serve(
     let shards =
         u16::try_from(config.placement.shards()).expect("Bug: the configuration allows fewer shards");
     let directory = Directory::new(&config.rooms, shards);
-    // Ahead of the listener, so that nobody is let in whose messages could not be kept.
+    // Ahead of the listener, so that no client connects before history can be written.
     let history = data
         .map(|data| HistoryFile::open(&data.path().join(HISTORY_FILE), &directory, config.history))
         .transpose()?;
@@ -73,10 +73,10 @@ async fn serve(
     let listener = Listener::open(config.listen)?;
     let address = listener.address()?;
     let (intake, intake_seen) = watch::channel(Intake::Open);
-    let (reports, reports_received) = Reports::new();
-    let places = ClientPlaces::new(capacity.max_clients);
+    let (reports, reports_received) = ThreadReports::new();
+    let client_permits = ClientPermits::new(capacity.max_clients);
     let acceptors = config.acceptor_count();
-    let metrics = Metrics::new(usize::from(shards), acceptors, places.clone());
+    let metrics = Metrics::new(usize::from(shards), acceptors, client_permits.clone());
     let wakers = (0..shards).map(|_| Waker::new()).collect::<io::Result<Vec<_>>>()?;
     let (stage, stage_seen) = ShardStage::new(wakers.clone());
     let (hand_over, admissions) = HandOver::new(config.placement.cores(), &wakers);
@@ -84,8 +84,8 @@ async fn serve(
         hand_over,
         intake: intake_seen,
         pending_max: capacity.pending_max,
-        places,
-        addresses: AddressLimits::new(address_limits(config, capacity)),
+        client_permits,
+        addresses: AddressLimiter::new(address_limits(config, capacity)),
         metrics: metrics.clone(),
         tls,
     };
@@ -109,7 +109,7 @@ async fn serve(
     };
     threads.extend(spawn_shards(&context, &wakers, admissions, restored.as_ref(), links)?);
     threads.extend(spawn_acceptors(&context, &acceptors_start, &listener)?);
-    // The last report is that of the last thread.
+    // So that the channel closes with the last thread.
     drop((context, acceptors_start));
     let ready = Ready { waiting_for: usize::from(shards) + acceptors, announce: Some(|| announce(address)) };
     let controls = Controls { stage, intake, listener, metrics };
@@ -122,13 +122,13 @@ async fn serve(
     Ok(())
 }
 
-/// Drives the coordinator until it says how the server ends.
+/// Drives the coordinator until the server has ended.
 async fn lead(
     mut coordinator: Coordinator<ServerError>,
     controls: Controls,
     clock: Clock,
     mut signals: Signals,
-    mut reports: mpsc::UnboundedReceiver<Report>,
+    mut reports: mpsc::UnboundedReceiver<ThreadReport>,
     mut ready: Ready<impl FnOnce()>,
     certificate: Option<&Certificate>,
 ) -> Result<(), ServerError> {
@@ -155,11 +155,11 @@ async fn lead(
                 None => info!("SIGHUP ignored: TLS is not configured, see --tls-cert"),
             },
             report = reports.recv() => match report {
-                Some(Report::Ready) => ready.count(),
-                Some(Report::AcceptorDrained(acceptor)) => coordinator.handle_acceptor_drained(acceptor),
-                Some(Report::StageReached(shard, stage)) => coordinator.handle_stage_reached(shard, stage),
-                Some(Report::Ended(Err(error))) => coordinator.handle_failure(error),
-                Some(Report::Ended(Ok(()))) => {}
+                Some(ThreadReport::Ready) => ready.count(),
+                Some(ThreadReport::AcceptorDrained(acceptor)) => coordinator.handle_acceptor_drained(acceptor),
+                Some(ThreadReport::StageReached(shard, stage)) => coordinator.handle_stage_reached(shard, stage),
+                Some(ThreadReport::Ended(Err(error))) => coordinator.handle_failure(error),
+                Some(ThreadReport::Ended(Ok(()))) => {}
                 None => coordinator.handle_all_ended(),
             },
         }
@@ -180,19 +180,18 @@ fn spawn_storage(
     Ok((thread, links))
 }
 
-/// The signals that a server takes over.
+/// The signals that the server handles.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// By default it ends the process; a program that has a terminal, or a supervisor that has every service read its
-    /// files again, means something else.
+    /// Reads the certificate again. By default SIGHUP ends a process.
     hangup: Signal,
 }
 
 impl Signals {
     fn take_over() -> io::Result<Self> {
-        // With a handler of its own in place of the default, which ends the process, a write beyond RLIMIT_FSIZE
-        // fails like one to a full disk (setrlimit(2)). tokio keeps the handler when the stream is dropped.
+        // With a handler instead of the default, which ends the process, a write beyond RLIMIT_FSIZE fails like one
+        // to a full disk (setrlimit(2)). tokio keeps the handler when the stream is dropped.
         drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -205,7 +204,7 @@ impl Signals {
 /// Waits for all threads to be ready.
 struct Ready<F> {
     waiting_for: usize,
-    /// Called when they are.
+    /// Called when all are ready.
     announce: Option<F>,
 }
 
@@ -220,7 +219,7 @@ impl<F: FnOnce()> Ready<F> {
     }
 }
 
-/// What carries the coordinator's actions to the other threads.
+/// Carries the coordinator's actions to the other threads.
 struct Controls {
     stage: ShardStage,
     intake: watch::Sender<Intake>,
@@ -229,7 +228,7 @@ struct Controls {
 }
 
 impl Controls {
-    /// Carries an action out. How the server ends, if that is the action.
+    /// Carries an action out. Returns how the server ends if the action is [`Action::Exit`].
     fn carry_out(&self, action: Action<ServerError>) -> Option<Exit<ServerError>> {
         match action {
             Action::DrainAcceptors => {
@@ -243,8 +242,7 @@ impl Controls {
             }
             Action::Log(Notice::ShuttingDown) => info!("shutting down"),
             Action::Log(Notice::SettleTimedOut) => warn!(
-                "everyone is closed before all their messages were stored and answered; if this is due to history.db, \
-                 see that the disk works"
+                "everyone is closed before all messages were stored and answered; if history.db is the reason, check the disk"
             ),
             Action::Log(Notice::DrainTimedOut) => {
                 warn!("the drain timeout is over; closing remaining connections");
@@ -255,7 +253,7 @@ impl Controls {
     }
 }
 
-/// The stage that all shards are told. Whatever ends the server, they end with it.
+/// Tells all shards which stage to begin, and to stop when it is dropped.
 struct ShardStage {
     stage: watch::Sender<Stage>,
     wakers: Vec<Waker>,

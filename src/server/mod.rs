@@ -1,13 +1,12 @@
-//! The server: preflight, listener, one thread for each shard and each acceptor, signals, drain.
+//! The server: listener, one thread for each shard and each acceptor, signals, shutdown.
 //!
-//! The binary is a few lines around it: [`cli`] makes a [`Config`] of flags, environment and file,
-//! [`preflight`] looks whether the machine can serve it, and [`run`] serves until it is told to
-//! stop.
+//! The binary is a few lines around it: [`cli`] reads a [`Config`] from flags, environment and file, [`preflight`]
+//! checks whether the machine can run it, and [`run`] serves until a signal stops it.
 //!
 //! # The flow
 //!
-//! A server is a set of shards, one thread on one core each, which share nothing but counters, and a few acceptors, a
-//! thread each beside them.
+//! A server is a set of shards, one thread on one core each, which share nothing but counters, and a few acceptor
+//! threads beside them.
 //!
 //! ```text
 //!                                  an acceptor
@@ -28,9 +27,9 @@
 //!             └────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! - [`handshake`] does what happens once for each connection, with [`uproar_protocol`] to tell it what a request means.
+//! - [`handshake`] does what happens once for each connection, with [`uproar_protocol`] to parse requests.
 //! - [`shard::event_loop`] does what happens for each message. It waits, collects completions from its [`uproar_ring`],
-//!   steps the state machine [`shard::Shard`], and submits what that asks for.
+//!   steps the state machine [`shard::Shard`], and submits its operations.
 //! - [`dialect`] turns messages into commands and events into bytes; [`rooms`] knows rooms, and no sockets.
 //!   Each room has one home shard, to which everything that changes it is sent as a [`rooms::Request`], and
 //!   which answers every shard that has members with a [`rooms::Delivery`], through the [`mesh`].
@@ -55,9 +54,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! It takes over SIGINT, SIGTERM, SIGHUP and SIGXFSZ, keeps the calling thread on the cores of the
-//! configuration, and returns when the shutdown that the first two ask for is complete, or cut short by a
-//! second one.
+//! It handles SIGINT, SIGTERM, SIGHUP and SIGXFSZ, confines the calling thread to the cores of the configuration, and
+//! returns when the shutdown that SIGINT or SIGTERM starts is complete, or when a second one cuts it short.
 //!
 //! [`cli`]: crate::cli
 //! [`preflight`]: crate::preflight

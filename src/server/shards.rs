@@ -1,4 +1,4 @@
-//! The shards' threads, and what each is started with.
+//! The threads of shards, and their parameters.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,7 +11,7 @@ use uproar_protocol::connection::KeepAlive;
 use uproar_ring::{Ring, Waker};
 
 use super::error::ServerError;
-use super::thread_context::{Report, ThreadContext};
+use super::thread_context::{ThreadContext, ThreadReport};
 use crate::accounts::{Accounts, Verifier};
 use crate::clock::RunningClock;
 use crate::config::{self, Auth, Config, Presence};
@@ -57,8 +57,8 @@ pub(super) fn spawn_shards(
     Ok(threads)
 }
 
-/// Starts the thread that verifies passwords, where there can be accounts. It is not joined: it ends
-/// after the last shard, when it has finished the hash that it is computing.
+/// Starts the thread that verifies passwords, if there is a data directory. It is not joined: it ends after the last
+/// shard, when its current hash is done.
 fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<Origin>>, ServerError> {
     let Some(data) = &config.data else { return Ok(None) };
     let accounts = Accounts::open(data)?;
@@ -106,7 +106,7 @@ fn settings(config: &Config, index: ShardIndex) -> Settings {
     }
 }
 
-/// What a shard's thread takes with it.
+/// The parameters of a shard's thread.
 struct ShardStart {
     index: ShardIndex,
     waker: Waker,
@@ -152,14 +152,14 @@ impl ShardStart {
             admissions: self.admissions,
             stage,
             reached: Box::new(move |stage| {
-                reached.send(Report::StageReached(index, stage));
+                reached.send(ThreadReport::StageReached(index, stage));
             }),
             clock: RunningClock::new(clock),
             busy_poll: config.busy_poll,
             metrics: shard_metrics,
             tally: event_loop::Tally::default(),
         };
-        reports.send(Report::Ready);
+        reports.send(ThreadReport::Ready);
         drop(reports);
         event_loop.run()
     }

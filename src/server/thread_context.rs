@@ -1,4 +1,4 @@
-//! What the threads of a server share, and what they report to the main thread.
+//! The values that all threads of a server share, and their reports to the main thread.
 
 use tokio::sync::{mpsc, watch};
 
@@ -9,30 +9,30 @@ use crate::metrics::Metrics;
 use crate::rooms::Directory;
 use crate::shard::stage::Stage;
 
-/// What shards and acceptors are started with.
+/// The parameters of all shards and acceptors.
 #[derive(Clone)]
 pub(super) struct ThreadContext {
     pub(super) config: Config,
     pub(super) directory: Directory,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
-    /// The stage that the shards are to be in.
+    /// The stage that the shards have to reach.
     pub(super) stage: watch::Receiver<Stage>,
-    pub(super) reports: Reports,
+    pub(super) reports: ThreadReports,
 }
 
 impl ThreadContext {
-    /// Reports the end of the calling thread, whatever ends it: `panicked`, unless it says otherwise.
+    /// Reports the end of the calling thread: as `panicked`, unless it reports another outcome.
     pub(super) fn report_end(&self, panicked: ServerError) -> ThreadEnd {
         ThreadEnd { reports: self.reports.clone(), outcome: Some(Err(panicked)) }
     }
 }
 
-/// What another thread tells the main thread.
-pub(super) enum Report {
+/// A report of a thread to the main thread.
+pub(super) enum ThreadReport {
     /// A shard or an acceptor is ready to serve.
     Ready,
-    /// An acceptor hands nothing over any more.
+    /// An acceptor has stopped handing connections over.
     AcceptorDrained(usize),
     /// A shard has reached a stage.
     StageReached(usize, Stage),
@@ -40,26 +40,26 @@ pub(super) enum Report {
     Ended(Result<(), ServerError>),
 }
 
-/// The way to the main thread. It closes with the last thread that has one.
+/// Sends reports to the main thread. The channel closes with the last thread that has one.
 #[derive(Clone)]
-pub(super) struct Reports(mpsc::UnboundedSender<Report>);
+pub(super) struct ThreadReports(mpsc::UnboundedSender<ThreadReport>);
 
-impl Reports {
-    /// The way, and its end on the main thread.
-    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Report>) {
+impl ThreadReports {
+    /// The sender, and the receiver for the main thread.
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<ThreadReport>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
-    pub(super) fn send(&self, report: Report) {
-        // It fails when the main thread has ended the server already.
+    pub(super) fn send(&self, report: ThreadReport) {
+        // Fails when the main thread has ended the server already.
         let _ = self.0.send(report);
     }
 }
 
 /// Reports the end of a thread when it is dropped.
 pub(super) struct ThreadEnd {
-    reports: Reports,
+    reports: ThreadReports,
     /// Present until it is reported.
     outcome: Option<Result<(), ServerError>>,
 }
@@ -73,7 +73,7 @@ impl ThreadEnd {
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
         if let Some(outcome) = self.outcome.take() {
-            self.reports.send(Report::Ended(outcome));
+            self.reports.send(ThreadReport::Ended(outcome));
         }
     }
 }

@@ -23,7 +23,7 @@ use uproar_ring::{Completion, Ring, Submission};
 use super::Shard;
 use super::stage::{Progress, Stage};
 use super::turn::{self, Class, Outlook, Surroundings};
-use crate::accounts::{Attempt, Verdict, Verifier, log_denial};
+use crate::accounts::{Attempt, SignInResult, Verifier, log_denial};
 use crate::clock::{Now, RunningClock};
 use crate::handshake::{ADMISSIONS_MAX, Admission, Admissions};
 use crate::mail::{Delivery, Request};
@@ -336,14 +336,14 @@ impl Surroundings for ShardIo<'_> {
         post(&self.mesh.address(to).requests, request)
     }
 
-    fn verify(&mut self, attempt: Attempt<Origin>) -> Option<Verdict> {
+    fn verify(&mut self, attempt: Attempt<Origin>) -> Option<SignInResult> {
         match self.verifier {
             // Without accounts every pair is wrong.
             None => {
                 log_denial(&attempt.credentials.username, attempt.address, "no accounts without --data");
-                Some(Verdict::Denied)
+                Some(SignInResult::Denied)
             }
-            Some(verifier) => (!verifier.submit(attempt)).then_some(Verdict::Unavailable),
+            Some(verifier) => (!verifier.submit(attempt)).then_some(SignInResult::Unavailable),
         }
     }
 

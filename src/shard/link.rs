@@ -380,7 +380,7 @@ fn from_ring(batch: SendBatch) -> Batch<SharedBytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::permit::ClientPlaces;
+    use crate::permit::ClientPermits;
     use crate::rooms::{MessageId, RoomIndex};
     use crate::shard::Rate;
 
@@ -405,7 +405,7 @@ mod tests {
         let rate = Rate { per_second: 1, burst: 1 };
         let limits = Limits { message_bytes_max: 1, frame_bytes_max: 1, queue_bytes_max, rate };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let permit = ClientPlaces::new(1).acquire().unwrap();
+        let permit = ClientPermits::new(1).acquire().unwrap();
         let mut link = Link::new(Dialect::Echo, peer, frame(0), None, permit, &limits, 0);
         link.greet();
         link

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, Standing, User};
-use crate::accounts::{Attempt, Credentials, Verdict};
+use crate::accounts::{Attempt, Credentials, SignInResult};
 use crate::dialect::Refusal;
 use crate::dialect::chat::{self, Direct};
 use crate::metrics::{EndReason, SignInOutcome};
@@ -19,22 +19,22 @@ impl User {
     }
 
     /// Carries out the verdict on this user's attempt.
-    pub(super) fn handle_verdict(&mut self, verdict: Verdict, io: &mut ClientIo<'_>) {
+    pub(super) fn handle_verdict(&mut self, verdict: SignInResult, io: &mut ClientIo<'_>) {
         self.awaits_verdict = false;
         // A client that is about to be closed enters no room any more.
         if !io.link.is_open() || io.context.has_stopped_reading {
             return;
         }
         let outcome = match verdict {
-            Verdict::Granted { name, is_admin } => {
+            SignInResult::Granted { name, is_admin } => {
                 self.grant(name, is_admin, io);
                 SignInOutcome::Granted
             }
-            Verdict::Denied => {
+            SignInResult::Denied => {
                 io.close(1008, "Authentication failed", EndReason::Unauthenticated);
                 SignInOutcome::Denied
             }
-            Verdict::Unavailable => {
+            SignInResult::Unavailable => {
                 self.refuse(&Refusal::SignInUnavailable, io);
                 SignInOutcome::Unavailable
             }

@@ -10,7 +10,7 @@
 use uproar_ring::{Completion, Submission};
 
 use super::{Shard, work};
-use crate::accounts::{Attempt, Verdict};
+use crate::accounts::{Attempt, SignInResult};
 use crate::clock::Now;
 use crate::config::SHARDS_MAX;
 use crate::mail::{Delivery, Request};
@@ -67,7 +67,7 @@ pub trait Surroundings {
     fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool;
 
     /// Has a name and a password verified. The verdict follows as a delivery, unless there is one at once.
-    fn verify(&mut self, attempt: Attempt<Origin>) -> Option<Verdict>;
+    fn verify(&mut self, attempt: Attempt<Origin>) -> Option<SignInResult>;
 
     /// Hands a submission to the ring.
     fn submit(&mut self, submission: Submission);

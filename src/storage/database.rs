@@ -1,5 +1,5 @@
-//! SQLite files, opened with care: a file that is damaged, another program's, or of a later version is left
-//! as it is, and the refusal says what to do about it.
+//! Opens SQLite files. A file that is damaged, of another program or of a later version is left unchanged, and the
+//! error says what to do.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,15 +13,15 @@ use thiserror::Error;
 /// How long to wait for another process that writes the same file: its transactions take milliseconds.
 const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// The size that a write-ahead log has at rest, at most: twice what SQLite lets it grow to before it puts it into
-/// the file (`wal_autocheckpoint`), so that it is not shortened with every turn. It is larger only while
-/// somebody reads the file for long.
+/// The most bytes of a write-ahead log at rest: twice the size at which SQLite moves it into the file
+/// (`wal_autocheckpoint`), so that it is not truncated every time. It is larger only while another program reads the
+/// file for long.
 pub(super) const LOG_BYTES_MAX: u64 = 8 << 20;
 
-/// What is in a file, and how it came to be that.
+/// The schema of a file, with the steps that lead to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
-    /// Tells this kind of file from those of other programs (`PRAGMA application_id`). Not 0.
+    /// Identifies this kind of file (`PRAGMA application_id`). Not 0.
     pub application_id: i32,
     /// The SQL that leads from each version to the next; an empty file has version 0. Steps are added,
     /// never changed, once files of their version exist.
@@ -39,14 +39,14 @@ impl Schema {
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug, Error)]
 pub enum DatabaseError {
-    /// It cannot be read as what it should be.
+    /// The content is invalid.
     #[error(
         "{} is damaged ({detail}); restore it from a backup, or move it and the files beside it that begin with \
          its name out of the way, to begin with an empty one",
         path.display()
     )]
     Damaged { path: PathBuf, detail: String },
-    /// Somebody else keeps something there.
+    /// It is a file of another program.
     #[error("{} is another program's database; name another directory with --data", path.display())]
     Foreign { path: PathBuf },
     /// It was written by a later version of this program.
@@ -56,16 +56,16 @@ pub enum DatabaseError {
         path.display()
     )]
     Newer { path: PathBuf, found: i32, known: i32 },
-    /// It can be read, but not written.
+    /// It can only be read.
     #[error(
         "{} cannot be written; the user that runs uproar must own it and its directory",
         path.display()
     )]
     ReadOnly { path: PathBuf },
-    /// Another process has not let go of it in time.
+    /// Another process has locked it for too long.
     #[error("{} is locked by another program for longer than {BUSY_TIME_MAX:?}; try again later", path.display())]
     Busy { path: PathBuf },
-    /// Whatever else SQLite reports.
+    /// Any other error of SQLite.
     #[error(
         "{} cannot be used: {source}; the user that runs uproar must own it and its directory, and the disk must \
          have room",
@@ -81,7 +81,7 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// What SQLite reports of the file at `path`, in words that say what to do.
+    /// An error of SQLite about the file at `path`.
     #[must_use]
     pub fn new(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
@@ -98,17 +98,17 @@ impl DatabaseError {
 
 /// Opens the database at `path`, and brings it to the schema's version.
 ///
-/// A file that is not there is created, for its owner's eyes alone; its directory is not. The journal is a
-/// write-ahead log (`journal_mode=WAL`), so readers never wait for a writer, and a commit returns when it
-/// is on the disk (`synchronous=FULL`): what was acknowledged survives a loss of power. The whole file is
-/// checked, which takes about a second for each gigabyte.
+/// A missing file is created, readable only by its owner; a missing directory is not. The journal is a write-ahead log
+/// (`journal_mode=WAL`), so readers never wait for a writer, and a commit returns when it is on the disk
+/// (`synchronous=FULL`), so that it survives a power failure. The whole file is checked, which takes about a second for
+/// each gigabyte.
 ///
 /// # Errors
 ///
-/// [`DatabaseError`]. A file that is refused was not changed.
+/// [`DatabaseError`]; the file is unchanged.
 pub fn open(path: &Path, schema: &Schema) -> Result<Connection, DatabaseError> {
     assert!(schema.application_id != 0, "Bug: this would take any database for ours");
-    // SQLite would create it for everyone to read. What it puts beside it has the same permissions.
+    // SQLite would make it readable for everyone. The files beside it get the same permissions.
     OpenOptions::new()
         .create(true)
         .append(true)
@@ -119,7 +119,7 @@ pub fn open(path: &Path, schema: &Schema) -> Result<Connection, DatabaseError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(BUSY_TIME_MAX).map_err(failed)?;
-    // Before anything is written, so that what is not ours stays as it is.
+    // Before anything is written, so that a foreign file stays unchanged.
     version(&connection, path, schema)?;
     if connection.is_readonly(MAIN_DB).map_err(failed)? {
         return Err(DatabaseError::ReadOnly { path: path.to_owned() });
@@ -133,7 +133,7 @@ pub fn open(path: &Path, schema: &Schema) -> Result<Connection, DatabaseError> {
         return Err(DatabaseError::NotCreated { path: path.to_owned(), source });
     }
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-    // What a long reader has made it grow to is given back when it has been put into the file.
+    // A log that grew beyond this is truncated once it has been moved into the file.
     connection
         .pragma_update_and_check(None, "journal_size_limit", LOG_BYTES_MAX, |row| row.get::<_, i64>(0))
         .map_err(failed)?;
@@ -141,20 +141,20 @@ pub fn open(path: &Path, schema: &Schema) -> Result<Connection, DatabaseError> {
     Ok(connection)
 }
 
-/// What became of a write-ahead log that may have grown.
+/// The state of a write-ahead log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogState {
     /// It has not grown, or is short again.
     Short,
-    /// Somebody still reads what only it has, so it stays as long as it is.
+    /// Another program still reads from it, so it could not be truncated.
     Held {
         /// Its length.
         bytes: u64,
     },
 }
 
-/// Shortens the write-ahead log of the database at `path`, if it has grown, without waiting for readers. What
-/// is in it goes into the file first, which takes as long as the disk takes to write that once.
+/// Truncates the write-ahead log of the database at `path`, if it has grown, without waiting for readers. Its content
+/// is written to the file first.
 ///
 /// # Errors
 ///
@@ -177,20 +177,19 @@ fn log_path(path: &Path) -> PathBuf {
     log.into()
 }
 
-/// Which files a database consists of, as the kernel tells them apart: another file by the same name is not the
-/// one that is open.
+/// The files of a database by device and inode, to notice when another file has taken the place of the open one.
 #[derive(Debug)]
-pub(super) struct Identity(Vec<(PathBuf, FileNumber)>);
+pub(super) struct FileIdentity(Vec<(PathBuf, FileNumber)>);
 
 /// A device, and the number of a file on it.
 type FileNumber = (u64, u64);
 
-impl Identity {
-    /// The database at `path` and its log, both of which are there as long as it is open.
+impl FileIdentity {
+    /// The database at `path` and its log, which both exist while it is open.
     ///
     /// # Errors
     ///
-    /// One of them is not there.
+    /// When one of them does not exist.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let files = [path.to_owned(), log_path(path)];
         files
@@ -200,9 +199,9 @@ impl Identity {
             .map(Self)
     }
 
-    /// The first of the files that is not where it was, for it was deleted, moved or replaced.
+    /// The first file that was deleted, moved or replaced.
     ///
-    /// They are looked at by their names. SQLite's locks would end if one were opened here and closed again.
+    /// It looks the names up without opening the files: closing one would release SQLite's locks on it.
     #[must_use]
     pub(super) fn missing(&self) -> Option<&Path> {
         let is_there =
@@ -225,7 +224,7 @@ fn not_opened(path: &Path, source: io::Error) -> DatabaseError {
     }
 }
 
-/// The version of a database that is ours, or empty.
+/// The version of a database that is ours or empty.
 fn version(connection: &Connection, path: &Path, schema: &Schema) -> Result<i32, DatabaseError> {
     let read = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
     let failed = |source| DatabaseError::new(path, source);
@@ -246,7 +245,7 @@ fn version(connection: &Connection, path: &Path, schema: &Schema) -> Result<i32,
     }
 }
 
-/// Looks for damage.
+/// Checks the file for damage.
 fn check(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
     let found: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -254,12 +253,12 @@ fn check(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
     if found == "ok" {
         return Ok(());
     }
-    // SQLite words it as a heading with lines below.
+    // SQLite returns a heading with lines below it.
     let detail = found.lines().filter(|line| !line.starts_with("***")).collect::<Vec<_>>().join(", ");
     Err(DatabaseError::Damaged { path: path.to_owned(), detail })
 }
 
-/// Takes the steps that are missing, all or none of them. Another process may be about to do the same.
+/// Runs the missing steps in one transaction. Another process may do the same at the same time.
 fn upgrade(connection: &mut Connection, path: &Path, schema: &Schema) -> Result<(), DatabaseError> {
     if version(connection, path, schema)? == schema.version() {
         return Ok(());
@@ -436,7 +435,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kept.db");
         let _connection = open(&path, &FIRST).unwrap();
-        let identity = Identity::of(&path).unwrap();
+        let identity = FileIdentity::of(&path).unwrap();
         let elsewhere = directory.path().join("elsewhere");
         for file in [path.clone(), log_path(&path)] {
             assert_eq!(identity.missing(), None);

@@ -1,4 +1,4 @@
-//! The directory that `--data` names, and the lock that keeps a second server out of it.
+//! The data directory, and the lock that keeps a second server out of it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,15 +9,14 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// The file whose lock says that a server uses the directory. It stays empty, and is never removed: a
-/// server that has it open would hold the lock of a file that nobody else finds.
+/// The lock file. It stays empty, and is never removed: the lock of a removed file would keep nobody out.
 const LOCK_FILE: &str = "uproar.lock";
 
-/// Why a directory cannot be used.
+/// Why a data directory cannot be used.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug, Error)]
 pub enum DirectoryError {
-    /// There is none.
+    /// It does not exist.
     #[error("there is no directory {}; create it, or name another one with --data", path.display())]
     Absent { path: PathBuf },
     /// No file can be written in it.
@@ -27,7 +26,7 @@ pub enum DirectoryError {
         path.display()
     )]
     Unwritable { path: PathBuf, source: io::Error },
-    /// Another server has it.
+    /// Another server uses it.
     #[error(
         "the directory {} is used by another uproar; stop that one, or name another directory with --data",
         path.display()
@@ -35,8 +34,8 @@ pub enum DirectoryError {
     Taken { path: PathBuf },
 }
 
-/// A directory that this server has for itself until this is dropped, or until the process ends in any way
-/// (flock(2)). Commands that manage accounts work beside it: SQLite's own locks are enough for them.
+/// A locked data directory. The lock is released when this is dropped or the process ends (flock(2)). `uproar user`
+/// does not need it: SQLite's own locks are enough.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
@@ -44,11 +43,11 @@ pub struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Takes the directory.
+    /// Locks the directory.
     ///
     /// # Errors
     ///
-    /// [`DirectoryError`]: there is none, it cannot be written, or another server has it.
+    /// [`DirectoryError`]: it does not exist, cannot be written, or another server uses it.
     pub fn lock(path: &Path) -> Result<Self, DirectoryError> {
         let path = path.to_owned();
         if !path.is_dir() {
@@ -67,7 +66,7 @@ impl DataDirectory {
         }
     }
 
-    /// Where it is.
+    /// The path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,6 +1,7 @@
-//! What outlives the process: the directory that `--data` names, and the SQLite files in it.
+//! The data directory (`--data`) and the SQLite files in it.
 //!
-//! It knows how files are opened, and nothing of what is kept in them. No shard ever waits for one.
+//! `database` opens any of them, `history` is the file of messages, `writer` the thread that writes it. No shard
+//! waits for a file.
 
 mod database;
 mod directory;

@@ -1,11 +1,10 @@
-//! The storage thread: it takes messages from all shards, writes what has come together as one batch, and
-//! tells their homes when they are on the disk.
+//! The storage thread: takes messages from all shards, writes them in batches, and sends receipts to the rooms' homes.
 //!
-//! Group commit needs no timer: what arrives while one batch is on its way to the disk is the next one.
+//! Group commit needs no timer: messages that arrive during a commit are the next batch.
 //!
-//! When a batch cannot be written, its messages are lost, and no room gives out an id until writing has
-//! succeeded again. That is tried every second. As often it is seen to that the file is where it was, so that one
-//! that was deleted is noticed though nobody says anything, and that its log is not longer than it need be.
+//! When a batch cannot be written, its messages are lost, and no room uses new ids until writing succeeds again,
+//! which is tried every second. Every second it also checks that the file has not been deleted, and truncates the
+//! write-ahead log.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -20,24 +19,22 @@ use super::history::{HistoryFile, WriteError, last_of_each_room};
 use crate::metrics::StorageMetrics;
 use crate::rooms::{Directory, Receipt, WRITES_UNANSWERED_MAX, Write};
 
-/// Messages of one batch. A larger one would make the first of them wait for longer than it takes to write
-/// two, and hold more of the log in memory.
+/// The most messages of a batch. A larger one would delay its first messages, and hold more of the log in memory.
 const BATCH_WRITES_MAX: usize = 4_096;
 
-/// How often the file is looked after: tried again when it has failed, and looked at while it works.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the file is checked while it works, and tried again after a failure.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the log says that a reader keeps the write-ahead log from being shortened.
-const HELD_LOG_EVERY: Duration = Duration::from_secs(60);
+/// How often a reader that keeps the write-ahead log from being truncated is logged.
+const HELD_LOG_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A shard's connection to the storage.
 #[derive(Debug)]
 pub struct StorageLink {
     /// Has room for as many messages as all shards may have unanswered.
     pub writes: SyncSender<Write>,
-    /// What the storage says of them, a batch at a time. Bounded by what was written: there are never more
-    /// receipts than writes, but for the word that writing has failed, or succeeds again, at most once a
-    /// second.
+    /// Receipts, a batch at a time. Bounded by the writes: there is at most one receipt for each, and at most one a
+    /// second that writing has failed or succeeds again.
     pub receipts: UnboundedReceiver<Vec<Receipt>>,
 }
 
@@ -47,19 +44,19 @@ pub struct HistoryWriter {
     file: HistoryFile,
     directory: Directory,
     writes: Receiver<Write>,
-    /// By shard, with what wakes it.
+    /// By shard, with its waker.
     receipts: Vec<(UnboundedSender<Vec<Receipt>>, Waker)>,
     metrics: Arc<StorageMetrics>,
     /// True while writing fails.
     is_failing: bool,
-    /// When to look after the file.
-    look_at: Instant,
-    /// When to say again that its log is held.
-    held_log_at: Option<Instant>,
+    /// When to check the file.
+    check_at: Instant,
+    /// When to log again that its write-ahead log is held.
+    held_log_warning_at: Option<Instant>,
 }
 
 impl HistoryWriter {
-    /// A writer of this file, and the links to it of all shards, which these wake, in order.
+    /// A writer of this file, and the links of all shards, in the order of their wakers.
     #[must_use]
     pub fn new(
         file: HistoryFile,
@@ -67,7 +64,7 @@ impl HistoryWriter {
         shards: Vec<Waker>,
         metrics: Arc<StorageMetrics>,
     ) -> (Self, Vec<StorageLink>) {
-        // A shard exceeds its share by what one turn's requests lead to.
+        // A shard may exceed its share within one turn.
         let (writes, written) = sync_channel(shards.len() * 2 * WRITES_UNANSWERED_MAX);
         let (receipts, links) = shards
             .into_iter()
@@ -84,26 +81,26 @@ impl HistoryWriter {
             receipts,
             metrics,
             is_failing: false,
-            look_at: Instant::now() + LOOK_EVERY,
-            held_log_at: None,
+            check_at: Instant::now() + CHECK_INTERVAL,
+            held_log_warning_at: None,
         };
         (writer, links)
     }
 
-    /// Writes until every shard has let go of its link, and then closes the file.
+    /// Writes until every shard has dropped its link, and then closes the file.
     ///
     /// # Errors
     ///
-    /// [`DatabaseError`], when the file could not be closed well.
+    /// [`DatabaseError`], when closing the file failed.
     pub fn run(mut self) -> Result<(), DatabaseError> {
         let mut batch = Vec::new();
         loop {
-            if Instant::now() >= self.look_at {
-                // However busy it is.
-                self.look_after_file();
-                self.look_at = Instant::now() + LOOK_EVERY;
+            if Instant::now() >= self.check_at {
+                // Also when there is always something to write.
+                self.check_file();
+                self.check_at = Instant::now() + CHECK_INTERVAL;
             }
-            match self.writes.recv_timeout(self.look_at.saturating_duration_since(Instant::now())) {
+            match self.writes.recv_timeout(self.check_at.saturating_duration_since(Instant::now())) {
                 Ok(write) => batch.push(write),
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return self.file.close(),
@@ -135,12 +132,12 @@ impl HistoryWriter {
         }
     }
 
-    /// From now on nothing can be written.
+    /// Writing has failed.
     fn fail(&mut self, error: &WriteError) {
-        error!("{error}; it is no longer durable, and messages are refused meanwhile");
+        error!("{error}; it is no longer durable, and messages are rejected meanwhile");
         self.is_failing = true;
-        self.look_at = Instant::now() + LOOK_EVERY;
-        // The shards hear of it before `/readyz` tells of it.
+        self.check_at = Instant::now() + CHECK_INTERVAL;
+        // The shards learn of it before `/readyz` reports it.
         for shard in &self.receipts {
             send(shard, vec![Receipt::Withdrawn]);
         }
@@ -149,7 +146,7 @@ impl HistoryWriter {
         self.metrics.failures.add(1);
     }
 
-    fn look_after_file(&mut self) {
+    fn check_file(&mut self) {
         if self.is_failing {
             return self.try_again();
         }
@@ -157,9 +154,11 @@ impl HistoryWriter {
             return self.fail(&error);
         }
         match self.file.shorten_log() {
-            Ok(LogState::Short) => self.held_log_at = None,
-            Ok(LogState::Held { bytes }) if self.held_log_at.is_none_or(|at| at <= Instant::now()) => {
-                self.held_log_at = Some(Instant::now() + HELD_LOG_EVERY);
+            Ok(LogState::Short) => self.held_log_warning_at = None,
+            Ok(LogState::Held { bytes })
+                if self.held_log_warning_at.is_none_or(|at| at <= Instant::now()) =>
+            {
+                self.held_log_warning_at = Some(Instant::now() + HELD_LOG_WARNING_INTERVAL);
                 warn!(
                     "history.db-wal has {} MiB and grows, because another program has been reading history.db for \
                      long: end it (a shell or a backup that was left open)",
@@ -167,8 +166,8 @@ impl HistoryWriter {
                 );
             }
             Ok(LogState::Held { .. }) => {}
-            // The next batch fails for the same reason, or there is none.
-            Err(error) => debug!("history.db-wal cannot be shortened: {error}"),
+            // The next batch, if there is one, fails for the same reason.
+            Err(error) => debug!("cannot truncate history.db-wal: {error}"),
         }
     }
 
@@ -189,7 +188,7 @@ impl HistoryWriter {
                 self.metrics.is_failing.set(0);
             }
             Err(error) => {
-                debug!("still not: {error}");
+                debug!("writing still fails: {error}");
                 self.metrics.failures.add(1);
             }
         }
@@ -213,7 +212,7 @@ impl HistoryWriter {
     }
 }
 
-/// Sends receipts to a shard, and wakes it. One that is gone needs no word.
+/// Sends receipts to a shard, and wakes it. A shard that has ended needs none.
 fn send((receipts_to, waker): &(UnboundedSender<Vec<Receipt>>, Waker), receipts: Vec<Receipt>) {
     if receipts_to.send(receipts).is_ok() {
         waker.wake();

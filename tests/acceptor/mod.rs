@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
-use uproar::address::{AddressLimits, Limits};
+use uproar::address::{AddressLimiter, AddressLimits};
 use uproar::handshake::origin::OriginPolicy;
 use uproar::handshake::{
     Acceptor, Admission, Admissions, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
 };
-use uproar::permit::{ClientPermit, ClientPlaces};
+use uproar::permit::{ClientPermit, ClientPermits};
 use uproar_protocol::head::HEAD_BYTES_MAX;
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls::ServerConfig;
@@ -31,27 +31,27 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// What stands for the web client.
 pub(crate) const PAGE: &str = "<!doctype html>";
 
-pub(crate) struct Settings {
+pub(crate) struct AcceptorSettings {
     pub(crate) handshake_timeout: Duration,
     pub(crate) connections_max: usize,
     pub(crate) clients_max: usize,
-    pub(crate) addresses: Limits,
+    pub(crate) addresses: AddressLimits,
 }
 
-impl Default for Settings {
+impl Default for AcceptorSettings {
     fn default() -> Self {
         Self {
             handshake_timeout: PATIENCE,
             connections_max: 100,
             clients_max: 10,
-            addresses: Limits::default(),
+            addresses: AddressLimits::default(),
         }
     }
 }
 
 pub(crate) struct OpenAcceptor {
     pub(crate) address: SocketAddr,
-    pub(crate) places: ClientPlaces,
+    pub(crate) places: ClientPermits,
     /// How long the turn of a shard takes, in milliseconds.
     pub(crate) turn_ms: Arc<AtomicU64>,
     listener: TcpListener,
@@ -65,8 +65,8 @@ pub(crate) struct OpenAcceptor {
 struct Services {
     turn_ms: Arc<AtomicU64>,
     origins: OriginPolicy,
-    addresses: AddressLimits,
-    places: ClientPlaces,
+    addresses: AddressLimiter,
+    places: ClientPermits,
     events: Sender<HandshakeEvent>,
 }
 
@@ -94,7 +94,7 @@ impl HandshakeServices for Services {
     fn metrics_text(&self) -> String {
         "uproar_connections 0\n".to_owned()
     }
-    fn addresses(&self) -> &AddressLimits {
+    fn addresses(&self) -> &AddressLimiter {
         &self.addresses
     }
     fn acquire_client(&self) -> Option<ClientPermit> {
@@ -109,7 +109,7 @@ impl HandshakeServices for Services {
 }
 
 impl OpenAcceptor {
-    pub(crate) fn with(settings: Settings) -> Self {
+    pub(crate) fn with(settings: AcceptorSettings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         // The standard library's backlog of 128 is too short for a crowd: a SYN that finds it full is
@@ -118,7 +118,7 @@ impl OpenAcceptor {
         // As the server does it: a listener that would not wait by itself.
         listener.set_nonblocking(true).expect("set");
         let turn_ms = Arc::new(AtomicU64::new(0));
-        let places = ClientPlaces::new(settings.clients_max);
+        let places = ClientPermits::new(settings.clients_max);
         let (hand_over, mut admissions) = HandOver::new([None], &[Waker::new().expect("an eventfd")]);
         let (events_sender, events) = channel();
         let (intake, intake_seen) = watch::channel(Intake::Open);
@@ -126,7 +126,7 @@ impl OpenAcceptor {
         let services = Services {
             turn_ms: Arc::clone(&turn_ms),
             origins: OriginPolicy::default(),
-            addresses: AddressLimits::new(settings.addresses.clone()),
+            addresses: AddressLimiter::new(settings.addresses.clone()),
             places: places.clone(),
             events: events_sender,
         };

@@ -5,18 +5,24 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::browser::{Browser, Kind, stage};
-use crate::harness::{Chat, Launch};
+use crate::harness::{Chat, Launch, Server};
 use crate::line::Line;
 use crate::tell;
+
+/// A browser whose connection to the server can be broken.
+async fn enter_over_a_line(server: &Server) -> (Line, Browser) {
+    let line = Line::to(server.address()).await;
+    let browser = Browser::open(Kind::DESKTOP).await;
+    browser.visit(&format!("http://{}/", line.address)).await;
+    browser.is_ready().await;
+    (line, browser)
+}
 
 #[tokio::test]
 async fn after_a_broken_line_nothing_is_missed_and_nothing_doubled() {
     let _stage = stage().await;
     let server = Launch::with_shards(2).start();
-    let line = Line::to(server.address()).await;
-    let ann = Browser::open(Kind::DESKTOP).await;
-    ann.visit(&format!("http://{}/", line.address)).await;
-    ann.is_ready().await;
+    let (line, ann) = enter_over_a_line(&server).await;
     let [mut bob] = Chat::members(&server).await;
     tell(&mut bob, "one").await;
     ann.say("two").await;
@@ -48,10 +54,7 @@ async fn after_a_broken_line_nothing_is_missed_and_nothing_doubled() {
 async fn what_is_no_longer_kept_is_owned_up_to() {
     let _stage = stage().await;
     let server = Launch::with_shards(1).flag("--history", 2).start();
-    let line = Line::to(server.address()).await;
-    let ann = Browser::open(Kind::DESKTOP).await;
-    ann.visit(&format!("http://{}/", line.address)).await;
-    ann.is_ready().await;
+    let (line, ann) = enter_over_a_line(&server).await;
     let [mut bob] = Chat::members(&server).await;
     tell(&mut bob, "one").await;
     ann.has_heard(&["one"]).await;
@@ -102,10 +105,7 @@ async fn a_page_comes_back_to_a_server_that_started_anew() {
 async fn a_line_that_fell_silent_is_noticed() {
     let _stage = stage().await;
     let server = Launch::with_shards(1).start();
-    let line = Line::to(server.address()).await;
-    let ann = Browser::open(Kind::DESKTOP).await;
-    ann.visit(&format!("http://{}/", line.address)).await;
-    ann.is_ready().await;
+    let (line, ann) = enter_over_a_line(&server).await;
     let [mut bob] = Chat::members(&server).await;
     tell(&mut bob, "one").await;
     ann.has_heard(&["one"]).await;
@@ -120,10 +120,7 @@ async fn a_line_that_fell_silent_is_noticed() {
 async fn a_page_that_wakes_up_asks_at_once_whether_its_line_holds() {
     let _stage = stage().await;
     let server = Launch::with_shards(1).start();
-    let line = Line::to(server.address()).await;
-    let ann = Browser::open(Kind::DESKTOP).await;
-    ann.visit(&format!("http://{}/", line.address)).await;
-    ann.is_ready().await;
+    let (line, ann) = enter_over_a_line(&server).await;
     let [mut bob] = Chat::members(&server).await;
     for (target, name) in [("window", "online"), ("document", "visibilitychange")] {
         line.silence();
@@ -146,10 +143,7 @@ async fn a_page_that_wakes_up_asks_at_once_whether_its_line_holds() {
 async fn a_message_in_doubt_is_known_by_its_author() {
     let _stage = stage().await;
     let server = Launch::with_shards(1).start();
-    let line = Line::to(server.address()).await;
-    let ann = Browser::open(Kind::DESKTOP).await;
-    ann.visit(&format!("http://{}/", line.address)).await;
-    ann.is_ready().await;
+    let (line, ann) = enter_over_a_line(&server).await;
     ann.be_called("Ann").await;
     let [mut bob] = Chat::members(&server).await;
     // Another Ann says the same while hers is lost.

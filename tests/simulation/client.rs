@@ -7,9 +7,11 @@ use uproar::handshake::route::Endpoint;
 use uproar::permit::ClientPermit;
 
 use crate::chat::Chat;
+use crate::echo::Echo;
 use crate::hub::Hub;
 use crate::random::Random;
-use crate::record::{Record, RelayKey, content_key};
+use crate::raw::Raw;
+use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::socket::{DownEnd, Socket};
 use crate::trace::Trace;
@@ -22,23 +24,6 @@ pub(crate) enum Talk {
     Hub(Box<Hub>),
     Raw(Raw),
     Echo(Echo),
-}
-
-/// A member of a topic.
-#[derive(Debug)]
-pub(crate) struct Raw {
-    pub(crate) topic: String,
-    sent: usize,
-    own_received: usize,
-    last: Option<RelayKey>,
-    pub(crate) seen: BTreeSet<RelayKey>,
-}
-
-/// Somebody who talks to itself.
-#[derive(Debug, Default)]
-pub(crate) struct Echo {
-    sent: usize,
-    awaited: VecDeque<Incoming>,
 }
 
 #[derive(Debug)]
@@ -477,48 +462,6 @@ impl Client {
                 raw.check_topic(greeted_at, record)
             }
         }
-    }
-}
-
-impl Raw {
-    /// It has heard everything that anyone has heard of what was said since it came.
-    fn check_topic(&self, greeted_at: u64, record: &Record) -> Checked {
-        for (key, relayed) in &record.relayed {
-            let is_due = relayed.is_seen && relayed.step > greeted_at && relayed.topic == self.topic;
-            ensure!(OneOrder, !is_due || self.seen.contains(key), "{key:?} is missing, others have it");
-        }
-        Ok(())
-    }
-
-    fn hear(&mut self, client: usize, is_text: bool, payload: &[u8], record: &mut Record) -> Checked {
-        let Some(key) = std::str::from_utf8(payload).ok().and_then(content_key) else {
-            violated!(Protocol, "{} bytes that nobody sent", payload.len())
-        };
-        ensure!(OneOrder, self.seen.insert(key), "{key:?} came twice");
-        if key.0 == client {
-            ensure!(
-                OneOrder,
-                key.1 == self.own_received + 1,
-                "own message {} after {}",
-                key.1,
-                self.own_received
-            );
-            self.own_received = key.1;
-        }
-        record.see_relay(&self.topic, self.last.replace(key), key, is_text, payload)
-    }
-}
-
-impl Echo {
-    fn hear(&mut self, incoming: &Incoming) -> Checked {
-        let awaited = self.awaited.pop_front();
-        ensure!(
-            OneOrder,
-            awaited.as_ref() == Some(incoming),
-            "another echo than {:.40}",
-            format!("{awaited:?}")
-        );
-        Ok(())
     }
 }
 

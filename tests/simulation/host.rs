@@ -6,20 +6,21 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use uproar::accounts::{Attempt, Verdict};
+use uproar::accounts::{Attempt, SignInResult};
 use uproar::clock::Now;
 use uproar::handshake::Admission;
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::ShardMetrics;
 use uproar::rooms::{self, Directory, Event, Origin, Receipt, RoomEvent, ShardIndex, Write};
 use uproar::shard::stage::{Progress, Stage};
-use uproar::shard::turn::{self, Class, Outlook, Surroundings};
+use uproar::shard::turn::{self, Surroundings};
 use uproar::shard::{DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
 use uproar_ring::ConnectionId;
 use uproar_ring::{Completion, Submission};
 
 use crate::client::{Client, greeting};
 use crate::links::{Links, RECEIVES_MAX};
+use crate::outlook::LookOut;
 use crate::random::Random;
 use crate::record::Record;
 use crate::scenario::Scenario;
@@ -62,7 +63,7 @@ pub(crate) struct Mailbox {
     /// A wake-up is on its way to the owner.
     is_woken: bool,
     /// Who asked for room.
-    room_wanted: VecDeque<ShardIndex>,
+    pub(crate) room_wanted: VecDeque<ShardIndex>,
 }
 
 impl Mailbox {
@@ -182,7 +183,8 @@ impl Host {
         let mut look_out = LookOut {
             index: self.index,
             mailbox: &self.mailbox,
-            has_more: receipts > 0 || !self.admissions.is_empty(),
+            has_receipts: receipts > 0,
+            has_more: !self.admissions.is_empty(),
             others,
             messages_max: around.scenario.mailbox_messages_max,
         };
@@ -344,45 +346,6 @@ impl Host {
     }
 }
 
-/// What a shard that falls asleep looks at.
-struct LookOut<'a> {
-    index: usize,
-    mailbox: &'a Mailbox,
-    has_more: bool,
-    others: &'a mut [Mailbox],
-    messages_max: usize,
-}
-
-impl Outlook for LookOut<'_> {
-    fn has_deliveries(&self) -> bool {
-        !self.mailbox.deliveries.is_empty()
-    }
-
-    fn has_requests(&self) -> bool {
-        !self.mailbox.requests.is_empty()
-    }
-
-    fn has_more(&self) -> bool {
-        self.has_more
-    }
-
-    fn ask_for_room(&mut self, to: ShardIndex) {
-        let asking = ShardIndex(self.index as u16);
-        let room_wanted = &mut self.others[usize::from(to.0)].room_wanted;
-        if !room_wanted.contains(&asking) {
-            room_wanted.push_back(asking);
-        }
-    }
-
-    fn has_room(&self, to: ShardIndex, class: Class) -> bool {
-        let mailbox = &self.others[usize::from(to.0)];
-        match class {
-            Class::Requests => mailbox.requests.len() < self.messages_max,
-            Class::Deliveries => mailbox.deliveries.len() < self.messages_max,
-        }
-    }
-}
-
 impl Surroundings for Outside<'_, '_> {
     fn next_completion(&mut self) -> Option<Completion<'_>> {
         let (client, id, completed) = self.completions.pop_front()?;
@@ -447,8 +410,8 @@ impl Surroundings for Outside<'_, '_> {
         post(requests, self.around.scenario.mailbox_messages_max, request)
     }
 
-    fn verify(&mut self, _: Attempt<Origin>) -> Option<Verdict> {
-        Some(Verdict::Denied)
+    fn verify(&mut self, _: Attempt<Origin>) -> Option<SignInResult> {
+        Some(SignInResult::Denied)
     }
 
     fn submit(&mut self, submission: Submission) {

@@ -11,10 +11,13 @@
 
 mod chat;
 mod client;
+mod echo;
 mod host;
 mod hub;
 mod links;
+mod outlook;
 mod random;
+mod raw;
 mod record;
 mod scenario;
 mod shutdown;

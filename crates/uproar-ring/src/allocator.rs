@@ -1,15 +1,15 @@
-//! What glibc's allocator keeps of what was freed. Elsewhere there is nothing to ask and nothing to do.
+//! The memory that glibc's allocator keeps after it was freed. With other allocators these functions do nothing.
 
-/// What an allocator has.
+/// The state of the heap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heap {
     /// Bytes in use.
     pub used_bytes: usize,
-    /// Bytes that were freed and are kept for later; pages of them may have been given back already.
+    /// Bytes that were freed and kept; some of their pages may have been given back already.
     pub free_bytes: usize,
 }
 
-/// What the allocator has now (mallinfo(3)). It looks at each free piece of memory while allocations wait.
+/// The state of the heap now (mallinfo(3)). It walks all free chunks while allocations wait.
 #[must_use]
 pub fn heap() -> Heap {
     #[cfg(target_env = "gnu")]
@@ -31,8 +31,8 @@ const END_BYTES_MAX: libc::c_int = 1 << 20;
 #[cfg(target_env = "gnu")]
 const OWN_PAGES_BYTES_MIN: libc::c_int = 4 << 20;
 
-/// Has the allocator give back the free end of each thread's heap (mallopt(3)), which [`trim`] does not. To be called
-/// before there are other threads.
+/// Configures the allocator to give back the free end of each thread's heap (mallopt(3)), which [`trim`] does not. To
+/// be called before other threads exist.
 ///
 /// By itself glibc does so, too, until a large allocation is freed: then it raises the limit, up to 64 MiB.
 pub fn give_back_ends() {
@@ -45,8 +45,7 @@ pub fn give_back_ends() {
     }
 }
 
-/// Gives whole pages of free memory back to the kernel (malloc_trim(3)). Threads whose memory it is at wait for
-/// it when they allocate.
+/// Gives free pages back to the kernel (malloc_trim(3)). Threads that allocate from an arena wait while it is trimmed.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it frees pages that hold nothing, and is MT-Safe.

@@ -1,5 +1,5 @@
-//! The receive buffers: one pool for all connections, from which the kernel takes a buffer only when
-//! bytes have arrived. An idle connection holds none.
+//! The receive buffers: one pool for all connections, from which the kernel takes a buffer when bytes arrive. An idle
+//! connection holds none.
 //!
 //! The pool is a provided-buffer ring (`io_uring_register_buf_ring(3)`): an array of entries that we
 //! fill and whose tail we publish, and the buffers that the entries point at.
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-/// The only group that a ring of ours registers.
+/// The only buffer group of a ring.
 pub(crate) const GROUP: u16 = 0;
 
 /// Entries start on a page, as the kernel demands; the buffers behind them too.
@@ -22,7 +22,7 @@ const PAGE_BYTES: usize = 4096;
 struct Pages {
     start: NonNull<u8>,
     layout: Layout,
-    /// True when it stays as it is for ever.
+    /// True when the memory is leaked.
     is_leaked: bool,
 }
 
@@ -32,7 +32,7 @@ impl Pages {
             Layout::from_size_align(bytes.max(1), PAGE_BYTES).expect("Bug: a layout over isize::MAX");
         // SAFETY: the layout's size is at least 1, by the `max` above.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) });
-        // A limit of memory may be the operator's, who is told.
+        // The operator may have set a memory limit, so this is an error and not a panic.
         let start = start.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         Ok(Self { start, layout, is_leaked: false })
     }
@@ -82,7 +82,7 @@ impl Buffers {
         Ok(buffers)
     }
 
-    /// How many there are.
+    /// The number of buffers.
     pub(crate) fn count(&self) -> u16 {
         self.count
     }
@@ -92,19 +92,19 @@ impl Buffers {
         assert!(self.taken[usize::from(buffer)] && len <= self.buffer_bytes as usize);
         let offset = usize::from(buffer) * self.buffer_bytes as usize;
         // SAFETY: the range lies inside `data` (the assertion above, and `taken` bounds the index); it is
-        // initialised (zeroed at first, then written by the kernel); and nobody writes to it while it is
+        // initialised (zeroed at first, then written by the kernel); and it is not written while it is
         // taken: the kernel writes only to published buffers, and `give_back` needs `&mut self`.
         unsafe { std::slice::from_raw_parts(self.data.start.as_ptr().add(offset), len) }
     }
 
-    /// Gives the memory up for good, because the kernel may still write to it.
+    /// Leaks the memory, because the kernel may still write to it.
     pub(crate) fn leak(&mut self) {
         self.entries.is_leaked = true;
         self.data.is_leaked = true;
         self.taken.clear();
     }
 
-    /// Notes that the kernel has handed this buffer to us.
+    /// Notes that the kernel has filled this buffer.
     pub(crate) fn take(&mut self, buffer: u16) {
         let taken = &mut self.taken[usize::from(buffer)];
         assert!(!*taken, "Bug: buffer {buffer} was handed out twice");
@@ -119,7 +119,7 @@ impl Buffers {
         let base = self.entries.start.as_ptr().cast::<BufRingEntry>();
         let slot = self.tail & (self.count - 1);
         // SAFETY: `slot < count`, so the entry lies inside `entries`; the kernel reads an entry only after
-        // its index was published by the store below, so nobody else accesses it now. The address lies
+        // its index was published by the store below, so it does not access it now. The address lies
         // inside `data` since `buffer < count` (the index above was in bounds).
         unsafe {
             let entry = &mut *base.add(usize::from(slot));

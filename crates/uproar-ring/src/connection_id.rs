@@ -1,17 +1,17 @@
-//! The name of a connection, as it passes between shard and ring.
+//! The id of a connection.
 
 use std::fmt;
 
-/// Names one connection of one shard: a slab index, and the generation of the slot that it names.
+/// The id of one connection of one shard: a slab index, and the generation of that slot.
 ///
-/// The index is reused once the connection before it has come to its end; the generation is then
-/// another one, so a late completion or a late answer never reaches the wrong connection. Generations
+/// The index is reused after a connection has ended, with another generation, so a late completion or answer never
+/// reaches the wrong connection. Generations
 /// wrap after 2^24 reuses of one slot, because the ring packs them into a completion's token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
     /// The slot in the shard's slab.
     pub index: u32,
-    /// Which use of the slot is meant; below [`ConnectionId::GENERATIONS`].
+    /// The use of the slot; below [`ConnectionId::GENERATIONS`].
     pub generation: u32,
 }
 

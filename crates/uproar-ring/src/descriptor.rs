@@ -1,5 +1,4 @@
-//! Descriptors between libraries: owned ones out of a library that only lends the number, and what the kernel says
-//! of a socket that another library owns.
+//! Functions for sockets that another library owns: a second descriptor, and what the kernel knows of the socket.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -16,22 +15,22 @@ pub fn duplicate(socket: &impl AsRawFd) -> io::Result<OwnedFd> {
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }.try_clone_to_owned()
 }
 
-/// The core on which the kernel has handled what came for a socket (`SO_INCOMING_CPU`, socket(7)).
+/// The core on which the kernel has received the last packet of a socket (`SO_INCOMING_CPU`, socket(7)).
 ///
 /// # Errors
 ///
-/// What `getsockopt(2)` reports for what is no socket.
+/// The error of `getsockopt(2)` if it is not a socket.
 pub fn incoming_cpu(socket: &impl AsRawFd) -> io::Result<u32> {
     // SAFETY: `socket` is borrowed for this call, and with it its descriptor, which stays open until then.
     let socket = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
     Ok(rustix::net::sockopt::socket_incoming_cpu(socket)?)
 }
 
-/// How many bytes of those sent on a TCP socket the peer has not acknowledged (`SIOCOUTQ`, tcp(7)).
+/// How many sent bytes the peer of a TCP socket has not acknowledged (`SIOCOUTQ`, tcp(7)).
 ///
 /// # Errors
 ///
-/// What `ioctl(2)` reports for what is no connected TCP socket.
+/// The error of `ioctl(2)` if it is not a connected TCP socket.
 pub fn unacknowledged_bytes(socket: &impl AsRawFd) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the request writes one `int` to its argument, which outlives the call; a wrong descriptor is an

@@ -1,7 +1,7 @@
 //! Features of io_uring that a ring uses where the kernel has them.
 //!
-//! Linux 6.1 has all that a ring needs. What came later, or works on some kernels only, makes it cheaper. Which of them
-//! the kernel has is found out when a ring is made: by what it says, or by trying.
+//! Linux 6.1 has all that a ring needs. These features came later, or work only on some kernels, and make it cheaper.
+//! A new ring asks the kernel which of them it has, or tries them.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
@@ -10,17 +10,17 @@ use io_uring::IoUring;
 use rustix::system::uname;
 use thiserror::Error;
 
-/// A feature that a ring can do without.
+/// An optional feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
     /// A send that succeeds at once has no completion, which spares a system call for each message. Tried out by each
     /// ring: see `trial`.
     ImmediateSends,
-    /// A shard wakes another one by a message between their rings (`IORING_OP_MSG_RING`), which leaves with what else
-    /// the turn submits, in place of a write to an eventfd.
+    /// A shard wakes another one with a message between their rings (`IORING_OP_MSG_RING`), submitted with the other
+    /// operations of the turn, instead of a write to an eventfd.
     RingMessages,
-    /// Waiting counts as idle, and not as waiting for a disk (`IORING_ENTER_NO_IOWAIT`, Linux 6.15): else monitoring
-    /// shows an idle server as one that is busy with its disk.
+    /// Waiting counts as idle, and not as waiting for a disk (`IORING_ENTER_NO_IOWAIT`, Linux 6.15): without it,
+    /// monitoring shows an idle server as busy with its disk.
     NoIowait,
 }
 
@@ -28,7 +28,7 @@ impl Feature {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::ImmediateSends, Self::RingMessages, Self::NoIowait];
 
-    /// Its name on the command line and in what is printed.
+    /// Its name on the command line and in messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Feature {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features(u8);
 
-/// A name that no feature has.
+/// An unknown name of a feature.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("unknown feature {0:?}: known are all, none, {names}", names = Features::ALL.names())]
 pub struct UnknownFeature(String);
@@ -60,13 +60,13 @@ impl Features {
         self.0 & 1 << feature as u8 != 0
     }
 
-    /// These and one more.
+    /// These features and this one.
     #[must_use]
     pub const fn with(self, feature: Feature) -> Self {
         Self(self.0 | 1 << feature as u8)
     }
 
-    /// These without one.
+    /// These features without this one.
     #[must_use]
     pub const fn without(self, feature: Feature) -> Self {
         Self(self.0 & !(1 << feature as u8))
@@ -85,7 +85,7 @@ impl Features {
         }
     }
 
-    /// Those of them that another set has not.
+    /// The features that another set lacks.
     #[must_use]
     pub const fn missing_in(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -116,7 +116,7 @@ impl FromStr for Features {
     }
 }
 
-/// Those of the features wanted that the kernel has as far as it says so; the others are to be tried out.
+/// The wanted features that the kernel may have; it does not report all of them, so the others have to be tried.
 pub(super) fn of(ring: &IoUring, wanted: Features) -> Features {
     let mut features = wanted;
     if !ring.params().is_feature_no_iowait() {

@@ -1,10 +1,8 @@
-//! A shard's ring: every socket operation of established connections, behind an interface that
-//! safe code cannot misuse.
+//! An io_uring driver for connected sockets, for one thread, behind an interface that safe code cannot misuse.
 //!
-//! The ring owns the sockets that are attached to it. Submitting a send hands over the frames; its
-//! completion hands them back. Received bytes are lent for as long as nothing else is asked of the ring.
-//! A connection's slot, its descriptor and its memory are given up only when the kernel has reported the
-//! last operation on it (the invariant *terminal completion*).
+//! A [`Ring`] owns the sockets that are attached to it. Submitting a send hands over the frames; its completion hands
+//! them back. Received bytes are lent until the next call of the ring. A connection's slot, descriptor and memory are
+//! released only when the kernel has reported the last operation on it (the invariant *terminal completion*).
 //!
 //! One turn of a caller: [`Ring::enter`], then [`Ring::next_completion`] until `None`, with
 //! [`Ring::submit`] in between. Nothing here knows what the bytes mean.
@@ -18,6 +16,7 @@ mod connection_id;
 mod descriptor;
 mod features;
 mod options;
+mod probe;
 mod ring;
 mod set_up;
 mod shared_bytes;
@@ -31,6 +30,7 @@ pub use connection_id::ConnectionId;
 pub use descriptor::{duplicate, incoming_cpu, unacknowledged_bytes};
 pub use features::{Feature, Features, UnknownFeature};
 pub use options::Options;
+pub use probe::{Operations, Probe, ProbeError};
 pub use ring::{Counts, Ring};
 pub use set_up::retrying_enomem;
 pub use shared_bytes::SharedBytes;

@@ -1,15 +1,15 @@
-//! Setting up what has a ring in it.
+//! Setting up rings when memory is short.
 
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long memory for a ring is asked for again, and how often.
+/// How long and how often it tries again.
 const ENOMEM_RETRY_TIME: Duration = Duration::from_secs(2);
 const ENOMEM_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Sets up something with a ring in it, and blocks for up to two seconds where there is no memory for it: the kernel
-/// counts that of a closed ring, this process's or an earlier one's, for a moment longer.
+/// Sets up a ring, or something that contains one. On ENOMEM it tries again for up to two seconds, and blocks
+/// meanwhile: the kernel frees the memory of a closed ring, also of another process, with a delay.
 ///
 /// # Errors
 ///

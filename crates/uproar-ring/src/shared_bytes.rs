@@ -1,7 +1,7 @@
-//! Bytes on their way to many connections, held once.
+//! Bytes that are sent to many connections, and held once.
 //!
-//! An event is encoded once into [`SharedBytes`], and each connection queues a reference. The count belongs to one thread
-//! (`Rc`), so that cores do not fight over its cache line.
+//! An event is encoded once into [`SharedBytes`], and each connection queues a reference. The count belongs to one
+//! thread (`Rc`), so that cores do not fight over its cache line.
 
 use std::any::Any;
 use std::rc::Rc;
@@ -20,17 +20,17 @@ pub struct SharedBytes(Rc<Inner>);
 struct Inner {
     bytes: Bytes,
     charged_bytes: usize,
-    /// Dropped with the last reference, that is, when the last send of these bytes has completed.
+    /// Dropped with the last reference, when the last send of these bytes has completed.
     _on_last_drop: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl SharedBytes {
-    /// The memory that waiting bytes take beside themselves, with glibc's allocator. It is charged to each connection that
-    /// they wait for: a broadcast may wait for one connection alone.
+    /// The memory overhead of waiting bytes, with glibc's allocator. It is charged to each connection that they wait
+    /// for, because a broadcast may wait for a single connection.
     ///
     /// - 80: the `Rc` with its counts, 72 bytes and a chunk's header
-    /// - 32: what the bytes' own chunk is longer than they are; the shortest chunk has 32
-    /// - 64: what is kept until the last drop; or, behind a gate, the wider entry of the queue
+    /// - 32: the overhead of the bytes' own chunk; the shortest chunk has 32
+    /// - 64: the guard that is kept until the last drop; or, behind a gate, the larger entry of the queue
     /// - 16: an entry of the queue, whose capacity may be twice its length
     pub const OVERHEAD_BYTES: usize = 80 + 32 + 64 + 16;
 
@@ -40,7 +40,7 @@ impl SharedBytes {
         Self::of(bytes, None)
     }
 
-    /// Shares these bytes, and keeps `guard` alive until the last connection has sent them or given them up.
+    /// Shares these bytes, and keeps `guard` alive until the last connection has sent or dropped them.
     #[must_use]
     pub fn with_completion_guard(bytes: Bytes, guard: Arc<dyn Any + Send + Sync>) -> Self {
         Self::of(bytes, Some(guard))
@@ -57,14 +57,13 @@ impl SharedBytes {
         &self.0.bytes
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.bytes.len()
     }
 
-    /// What a queue is charged for it: its bytes and [`SharedBytes::OVERHEAD_BYTES`]; nothing for no bytes, which no
-    /// queue takes.
+    /// The charge for a queue: the bytes and [`SharedBytes::OVERHEAD_BYTES`]; 0 for no bytes, which no queue takes.
     #[inline]
     #[must_use]
     pub fn charged_bytes(&self) -> usize {

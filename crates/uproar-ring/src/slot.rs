@@ -1,10 +1,10 @@
-//! What the ring keeps for one connection: its descriptor, and what the kernel is doing with it.
+//! The ring's state of one connection: its descriptor, and the operations on it.
 
 use std::os::fd::OwnedFd;
 
 use crate::submission::{CloseMode, SendBatch};
 
-/// How a send ends that is not to wait, and whose success is not to be reported.
+/// The flags of a send that does not wait, and whose success has no completion.
 pub(crate) const IMMEDIATE: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
 
 /// The receive operation of a connection.
@@ -12,24 +12,25 @@ pub(crate) const IMMEDIATE: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
 pub(crate) enum Receive {
     /// A multishot receive is with the kernel.
     Armed,
-    /// It is with the kernel, and a request to end it follows it.
+    /// It is with the kernel, and is being cancelled.
     Cancelling,
-    /// Nothing is with the kernel, because reading is paused.
+    /// None is with the kernel, because reading is paused.
     Paused,
-    /// Nothing is with the kernel, because no buffer was free; armed again when buffers have returned.
+    /// None is with the kernel, because no buffer was free; it is armed again when buffers are returned.
     Starved,
-    /// Nothing is with the kernel, and nothing will be: the stream has ended or failed.
+    /// None is with the kernel, and none will be: the stream has ended or failed.
     Ended,
 }
 
-/// How a send tells that it has ended.
+/// How the end of a send becomes known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendKind {
     /// It waits in the kernel for as long as it takes, and has a completion.
     Waiting,
-    /// It is done when it is submitted, and has a completion only if it could not send everything. None was seen so far.
+    /// It ends within the call that submits it, and has a completion only if it did not send everything. None was
+    /// seen so far.
     Immediate,
-    /// It has a completion, or is known to have left when another one has; its end is still to be reported.
+    /// It has a completion, or is known to have succeeded; its end is still to be reported.
     Ended,
 }
 
@@ -73,18 +74,19 @@ pub(crate) struct Slot {
     pub(crate) socket: OwnedFd,
     pub(crate) generation: u32,
     pub(crate) receive: Receive,
-    /// True when the shard wants no more bytes for now.
+    /// True when receiving is paused.
     pub(crate) paused: bool,
     /// Present exactly when a send was submitted and its end has not been handled.
     pub(crate) send: Option<InFlight>,
-    /// True from a send for which the socket had no room until one that it took whole: the next one waits in the kernel.
+    /// True after a send for which the socket had no room, until one that it took whole: the next send waits in the
+    /// kernel.
     pub(crate) is_congested: bool,
-    /// Present once the shard has asked for the end.
+    /// Present once the connection is being closed.
     pub(crate) closing: Option<CloseMode>,
 }
 
 impl Slot {
-    /// True when the kernel holds no operation of this connection, so that its end may be reported.
+    /// True when the kernel holds no operation of this connection, so its end may be reported.
     pub(crate) fn is_quiet(&self) -> bool {
         self.send.is_none() && !matches!(self.receive, Receive::Armed | Receive::Cancelling)
     }

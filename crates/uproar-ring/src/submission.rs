@@ -1,4 +1,4 @@
-//! What a shard asks of the ring, and what the ring reports: plain values, without a descriptor in them.
+//! Submissions to the ring, and completions from it: plain values without descriptors.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,11 +8,11 @@ use crate::shared_bytes::SharedBytes;
 
 /// The most frames that leave in one vectored send.
 ///
-/// Below the kernel's `UIO_MAXIOV` (1,024, readv(2)); with frames of 100 bytes it is 25 KiB a send, by
-/// which the fixed price of a send has become small.
+/// Below the kernel's `UIO_MAXIOV` (1,024, readv(2)); with frames of 100 bytes it is 25 KiB a send, for which the fixed
+/// cost of a send is small.
 pub const BATCH_FRAMES_MAX: usize = 256;
 
-/// Frames on their way into one send, and how much of the first has left already.
+/// The frames of one send, and how much of the first one has been sent already.
 ///
 /// Invariant: `head_offset` is less than the first frame's length, and there is a first frame.
 #[derive(Debug)]
@@ -26,12 +26,12 @@ pub struct SendBatch {
 pub enum Frames {
     /// The usual case has no allocation.
     One(SharedBytes),
-    /// Several, in the order in which they leave.
+    /// Several, in the order in which they are sent.
     Many(VecDeque<SharedBytes>),
 }
 
 impl SendBatch {
-    /// A batch of one frame of which `head_offset` bytes have left already.
+    /// A batch of one frame of which `head_offset` bytes have been sent already.
     #[must_use]
     pub fn one(frame: SharedBytes, head_offset: usize) -> Self {
         debug_assert!(head_offset < frame.len());
@@ -50,13 +50,13 @@ impl SendBatch {
         Self { frames: Frames::Many(frames), head_offset }
     }
 
-    /// The frames, and how many bytes of the first have left already.
+    /// The frames, and how many bytes of the first one have been sent already.
     #[must_use]
     pub fn into_parts(self) -> (Frames, usize) {
         (self.frames, self.head_offset)
     }
 
-    /// How many frames there are.
+    /// The number of frames.
     #[must_use]
     pub fn frame_count(&self) -> usize {
         match &self.frames {
@@ -65,7 +65,7 @@ impl SendBatch {
         }
     }
 
-    /// The frame at `index`, without what of the first has left already.
+    /// The frame at `index`; of the first one only the part that has not been sent.
     #[must_use]
     pub fn slice(&self, index: usize) -> &[u8] {
         let (frame, offset) = match &self.frames {
@@ -75,13 +75,13 @@ impl SendBatch {
         &frame.bytes()[offset..]
     }
 
-    /// How many bytes are still to be sent.
+    /// The number of bytes still to be sent.
     #[must_use]
     pub fn remaining_bytes(&self) -> usize {
         (0..self.frame_count()).map(|index| self.slice(index).len()).sum()
     }
 
-    /// Takes `sent` bytes off the front. What is left, if anything, is the batch to send next.
+    /// Removes `sent` bytes from the front. Returns the rest, if any, to be sent next.
     #[must_use]
     pub fn advance(mut self, sent: usize) -> Option<Self> {
         match self.frames {
@@ -108,38 +108,38 @@ impl SendBatch {
 /// How a connection is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseMode {
-    /// What the kernel still has to send is sent.
+    /// The kernel sends its unsent bytes.
     Graceful,
-    /// What the kernel still has to send is thrown away and the peer sees a reset (`SO_LINGER` of zero,
+    /// Unsent bytes in the kernel are discarded, and the peer sees a reset (`SO_LINGER` of zero,
     /// socket(7)): for a peer that does not read.
     Abort,
 }
 
-/// What a shard asks of the ring.
+/// An operation for the ring.
 #[derive(Debug)]
 pub enum Submission {
-    /// Send this; at most one is under way for a connection.
+    /// Send a batch; at most one per connection is under way.
     Send(ConnectionId, SendBatch),
-    /// Stop receiving. What is on its way still arrives.
+    /// Stop receiving. Bytes on their way still arrive.
     PauseReceive(ConnectionId),
     /// Receive again.
     ResumeReceive(ConnectionId),
-    /// Send a FIN behind what was sent (shutdown(2), `SHUT_WR`).
+    /// Send a FIN after all sent bytes (shutdown(2), `SHUT_WR`).
     ShutdownWrite(ConnectionId),
-    /// End the connection. [`Completion::Closed`] follows once no operation is left on it.
+    /// Close the connection. [`Completion::Closed`] follows once no operation on it is left.
     Close(ConnectionId, CloseMode),
 }
 
-/// What the ring reports.
+/// A completion that the ring reports.
 #[derive(Debug)]
 pub enum Completion<'a> {
-    /// The peer sent this.
+    /// Bytes from the peer.
     Received(ConnectionId, &'a [u8]),
     /// The peer will send nothing more.
     EndOfStream(ConnectionId),
     /// Receiving failed, and nothing more will come.
     ReceiveFailed(ConnectionId, io::Error),
-    /// A send ended: so many bytes of the batch have left, or it failed.
+    /// A send has ended: with the number of bytes sent, or an error.
     Sent(ConnectionId, SendBatch, io::Result<usize>),
     /// The connection's descriptor is closed and no operation on it is left. Always the last.
     Closed(ConnectionId),

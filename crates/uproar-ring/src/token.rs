@@ -1,4 +1,4 @@
-//! What a completion carries to say which operation it ends.
+//! The token of an operation, by which its completion is recognised.
 
 use crate::connection_id::ConnectionId;
 

@@ -1,8 +1,8 @@
-//! How the thread of a ring is woken: by other rings with a message, and by threads without a ring with an eventfd.
+//! Wakes the thread of a ring: other rings send a message, and threads without a ring write to an eventfd.
 //!
-//! A shard publishes that it sleeps, and looks once more whether anything has come for it; whoever has left something for
-//! it then looks whether it sleeps. One of the two sees the other: both put a fence between their own store and their look
-//! at the other's. So there is a wake-up only when there is somebody to wake, and only one thread makes it.
+//! A shard publishes that it sleeps, and then checks its mailbox once more. A sender puts its message into the
+//! mailbox, and then checks whether the shard sleeps. Both have a fence between store and check, so at least one sees
+//! the other. So a wake-up happens only when the shard sleeps, and only one thread makes it.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -13,10 +13,10 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// Wakes the thread that waits in a ring. Cloning it gives another handle to the same thread.
 #[derive(Clone, Debug)]
-pub struct Waker(Arc<Bell>);
+pub struct Waker(Arc<WakerState>);
 
 #[derive(Debug)]
-struct Bell {
+struct WakerState {
     /// True from when the thread is about to sleep until it is woken, or has woken up by itself.
     is_asleep: AtomicBool,
     /// The ring reads it, which ends the wait.
@@ -34,17 +34,17 @@ impl Waker {
     pub fn new() -> io::Result<Self> {
         // Without O_NONBLOCK, which would make the ring's read of it fail instead of wait.
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
-        Ok(Self(Arc::new(Bell { is_asleep: AtomicBool::new(false), event, ring: OnceLock::new() })))
+        Ok(Self(Arc::new(WakerState { is_asleep: AtomicBool::new(false), event, ring: OnceLock::new() })))
     }
 
-    /// Wakes the thread if it sleeps. What was left for it before this call is seen by it.
+    /// Wakes the thread if it sleeps. It sees everything that was stored before this call.
     pub fn wake(&self) {
         if self.take_sleep() {
             self.ring();
         }
     }
 
-    /// True when the thread sleeps and nobody else wakes it: then it is the caller who has to.
+    /// True when the thread sleeps and no other thread wakes it: then the caller has to.
     pub(super) fn take_sleep(&self) -> bool {
         fence(Ordering::SeqCst);
         self.0.is_asleep.load(Ordering::Relaxed) && self.0.is_asleep.swap(false, Ordering::AcqRel)
@@ -57,7 +57,7 @@ impl Waker {
         let _ = rustix::io::retry_on_intr(|| rustix::io::write(&self.0.event, &1_u64.to_ne_bytes()));
     }
 
-    /// The thread is about to sleep, and looks for what was left for it after this call.
+    /// The thread is about to sleep, and checks for messages once more after this call.
     pub(super) fn publish_sleep(&self) {
         self.0.is_asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);

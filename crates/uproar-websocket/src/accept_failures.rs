@@ -1,15 +1,15 @@
-//! After a failed accept: a pause, and at most one line a second in the log.
+//! Pauses after a failed accept, and logs at most one line a second.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-/// How long accepting pauses after it has failed. The cause, mostly a lack of descriptors, does not pass sooner, and 20
-/// attempts a second cost nothing.
+/// The pause after a failed accept. The usual cause, too many open files, lasts longer, and 20 attempts a second cost
+/// nothing.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The shortest time between two lines of the log.
+/// The least time between two lines of the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The failed accepts of a listener. Keeps a lasting failure from filling the log.
@@ -29,7 +29,7 @@ impl AcceptFailures {
             tracing::warn!(
                 %error,
                 failures = self.left_out + 1,
-                "connections cannot be accepted; where descriptors are lacking, raise their limit (ulimit -n)"
+                "cannot accept connections; if there are too many open files, raise their limit (ulimit -n)"
             );
             self.last_logged = Some(Instant::now());
             self.left_out = 0;

@@ -1,4 +1,4 @@
-//! The order in which a server ends.
+//! Shutdown: the order in which a server ends.
 //!
 //! A [`Coordinator`] decides what happens between the first signal and the end of the process: acceptors stop handing
 //! connections over, all shards go through the stages of [`crate::shard::stage`] together, and what does not answer in
@@ -33,11 +33,11 @@ pub const STOP_TIMEOUT_MS: u64 = 3_000;
 /// then wait for the next event, and no longer than until [`Coordinator::next_due_ms`], when
 /// [`Coordinator::handle_timeout`] is due. The last action is [`Action::Exit`]; behind it, events have no effect.
 ///
-/// `E` says what has failed when a thread does.
+/// `E` is the error of a failed thread.
 #[derive(Debug)]
 pub struct Coordinator<E> {
     drain_timeout_ms: u64,
-    /// Present from the first signal on.
+    /// Present after the first signal.
     deadlines: Option<Deadlines>,
     /// The stage that the shards are to be in.
     stage: Stage,
@@ -50,7 +50,7 @@ pub struct Coordinator<E> {
     has_ended: bool,
 }
 
-/// What is to be done.
+/// An action for the main thread.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action<E> {
     /// Have acceptors hand nothing over any more, and answer requests with 503 `draining`. Each confirms it with
@@ -61,13 +61,13 @@ pub enum Action<E> {
     BeginStage(Stage),
     /// Stop listening, and have acceptors return.
     StopAcceptors,
-    /// Tell the operator.
+    /// Log this.
     Log(Notice),
     /// End the server, without waiting for anything else.
     Exit(Exit<E>),
 }
 
-/// What the operator is told.
+/// A notice for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The shutdown has begun.
@@ -164,7 +164,8 @@ impl<E> Coordinator<E> {
         if now_ms >= deadlines.drain_ms && self.stage < Stage::Stopped {
             self.actions.push_back(Action::Log(Notice::DrainTimedOut));
             self.begin(Stage::Stopped);
-            // From now on, not from when this was due: after a pause of the whole process, threads have their time, too.
+            // From now on, not from when this was due: after a pause of the whole process, threads have their time,
+            // too.
             let stop_ms = now_ms.saturating_add(STOP_TIMEOUT_MS);
             self.deadlines = Some(Deadlines { stop_ms, ..deadlines });
         } else if now_ms >= deadlines.stop_ms {

@@ -1,4 +1,4 @@
-//! How a connection ends, and the ring with all of them.
+//! Closing connections, and dropping the ring with all of them.
 
 use std::mem;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::slot::Receive;
 use crate::submission::CloseMode;
 use crate::token::{self, Operation};
 
-/// How long dropping a ring waits for the kernel to let go of its operations.
+/// How long dropping a ring waits for the kernel to end its operations.
 const DROP_WAIT: Duration = Duration::from_millis(100);
 const DROP_WAITS_MAX: u32 = 50;
 
@@ -54,8 +54,8 @@ impl Ring {
 }
 
 impl Drop for Ring {
-    /// Ends every connection and waits until the kernel holds no operation. If it does not let go within
-    /// five seconds, what it may still use is leaked: memory lost is better than memory shared.
+    /// Closes every connection and waits until the kernel holds no operation. After five seconds, memory that the
+    /// kernel may still use is leaked: better than freeing it.
     fn drop(&mut self) {
         let open = (0..).zip(&self.slots).filter_map(|(index, slot)| {
             let slot = slot.as_ref().filter(|slot| slot.closing.is_none())?;
@@ -78,8 +78,8 @@ impl Drop for Ring {
             mem::forget(mem::take(&mut self.wake_value));
             self.buffers.leak();
         } else {
-            // The kernel's ring lives on while others hold its waker, and is to know nothing of memory that is freed.
-            // It fails only where the group is not registered.
+            // The kernel's ring lives on while others hold its waker, and must not refer to freed memory. It fails
+            // only when the group is not registered.
             let _ = self.ring.submitter().unregister_buf_ring(buffers::GROUP);
         }
     }

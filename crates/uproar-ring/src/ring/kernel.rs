@@ -1,4 +1,4 @@
-//! The calls into the kernel: what is queued goes in, what has completed comes out.
+//! The calls into the kernel, which submit queued operations and collect completions.
 
 use std::io;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::features::Feature;
 use crate::slot::SendKind;
 use crate::token::{self, Operation};
 
-/// Pieces of deferred work that a call into the kernel runs, since Linux 6.13; before, it runs all. Each has a completion
-/// or more, so one that brings fewer has left nothing.
+/// Pieces of deferred work that a call into the kernel runs, since Linux 6.13; before, it runs all. Each has a
+/// completion or more, so a call with fewer completions has left none.
 const DEFERRED_WORK_A_CALL: usize = 20;
 
 /// Completions that are collected before they are handled. There are hardly more at a time: as many receives as there
@@ -19,8 +19,8 @@ const DEFERRED_WORK_A_CALL: usize = 20;
 const COLLECTED_MAX: usize = 65_536;
 
 impl Ring {
-    /// Submits what is queued and collects what has completed, all of it, without waiting. What had arrived when it
-    /// is called is among it, as far as there are buffers: see [`Ring::is_short_of_buffers`].
+    /// Submits all queued operations and collects all completions, without waiting. Bytes that had arrived before the
+    /// call are among them, as far as there are buffers: see [`Ring::is_short_of_buffers`].
     ///
     /// # Errors
     ///
@@ -31,8 +31,9 @@ impl Ring {
         self.collect_all(false)
     }
 
-    /// As [`Ring::enter`], but sleeps until something has completed, the ring's [`Waker`](crate::Waker) is used, or `timeout` has
-    /// passed, if there is one. `has_news` is asked when the waker can be used, and says that there is no need to sleep.
+    /// As [`Ring::enter`], but sleeps until something has completed, the ring's [`Waker`](crate::Waker) is used, or
+    /// `timeout` has passed, if there is one. `has_news` is asked when the waker can be used, and says that there is
+    /// no need to sleep.
     ///
     /// # Errors
     ///
@@ -50,7 +51,7 @@ impl Ring {
         self.collect_all(!has_news)
     }
 
-    /// Submits what is queued, and collects nothing.
+    /// Submits all queued operations, and collects nothing.
     ///
     /// # Errors
     ///
@@ -68,7 +69,7 @@ impl Ring {
             || self.has_deferred_work()
     }
 
-    /// What comes ahead of each call into the kernel.
+    /// Prepares each call into the kernel.
     pub(super) fn prepare(&mut self) -> io::Result<()> {
         self.give_back_lent();
         self.failure.take().map_or(Ok(()), Err)
@@ -78,10 +79,10 @@ impl Ring {
     /// last call has already done so, as far as one call does.
     pub(super) fn collect_all(&mut self, has_run_deferred: bool) -> io::Result<()> {
         let mut collected = self.collect();
-        // Since Linux 6.13 a call runs 20 pieces of deferred work, or as many as it waits for. To wait for many with a
-        // timeout of zero would run all of them in one call, and would make the kernel set a timer and sleep until it
-        // fires, which costs more than some calls that wait for nothing. What had overflowed is flushed by the same call,
-        // for which there is room now.
+        // Since Linux 6.13 a call runs 20 pieces of deferred work, or as many as it waits for. To wait for many with
+        // a timeout of zero would run all of them in one call, and would make the kernel set a timer and sleep until
+        // it fires, which costs more than some calls that wait for nothing. What had overflowed is flushed by the
+        // same call, for which there is room now.
         let mut has_more = match has_run_deferred {
             true => collected >= DEFERRED_WORK_A_CALL || self.ring.submission().cq_overflow(),
             false => self.has_deferred_work(),
@@ -107,7 +108,7 @@ impl Ring {
         submission.taskrun() || submission.cq_overflow()
     }
 
-    /// Submits what is queued, and waits until so many have completed or the time is up.
+    /// Submits all queued operations, and waits for so many completions or until the time is up.
     pub(super) fn submit_and_wait_for(
         &mut self,
         completions: usize,
@@ -140,7 +141,7 @@ impl Ring {
             }
             // The queue is full: let the kernel take it, and make room for what completes meanwhile.
             if let Err(error) = self.flush_submissions() {
-                // The ring is unusable, which the next `enter` reports.
+                // The ring is unusable; the next `enter` reports it.
                 self.failure = Some(error);
                 return;
             }
@@ -152,7 +153,7 @@ impl Ring {
         if self.ring.submission().is_empty() { Ok(()) } else { self.submit_and_run_deferred() }
     }
 
-    /// Submits what is queued, and has the kernel do some of the work that it has deferred, if any.
+    /// Submits all queued operations, and lets the kernel do some of its deferred work.
     pub(super) fn submit_and_run_deferred(&mut self) -> io::Result<()> {
         match self.ring.submit() {
             Ok(_) => Ok(()),
@@ -162,7 +163,7 @@ impl Ring {
         }
     }
 
-    /// Collects what is in the completion queue, and says how much that is.
+    /// Collects the completion queue. Returns the number of completions.
     pub(super) fn collect(&mut self) -> usize {
         let before = self.collected.len();
         self.collected.extend(self.ring.completion().map(|entry| RawCompletion {

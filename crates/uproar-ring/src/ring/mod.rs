@@ -1,4 +1,4 @@
-//! The ring: which connections it has, what is asked of it, and what it reports.
+//! The ring: its connections, submissions and completions.
 //!
 //! - `kernel` submits and collects; `sends`, `receives`, `wakes` and `closes` are the operations;
 //! - `trial` tries out what the kernel can do.
@@ -26,10 +26,10 @@ use crate::submission::{Completion, Submission};
 use crate::token::{self, Operation};
 use crate::waker::Waker;
 
-/// The connection in the token of an operation that is no connection's.
-const NOBODY: ConnectionId = ConnectionId { index: 0, generation: 0 };
+/// The connection in the token of an operation without one.
+const NO_CONNECTION: ConnectionId = ConnectionId { index: 0, generation: 0 };
 
-/// What a completion queue entry says, copied out before anything is handled.
+/// A completion queue entry, copied before anything is handled.
 #[derive(Clone, Copy, Debug)]
 struct RawCompletion {
     token: u64,
@@ -37,7 +37,7 @@ struct RawCompletion {
     flags: u32,
 }
 
-/// What a receive's completion came to.
+/// The result of a receive's completion.
 enum Received {
     Nothing,
     Bytes(u16, usize),
@@ -45,7 +45,7 @@ enum Received {
     Failure(io::Error),
 }
 
-/// How often this ring did what.
+/// Counts of a ring's operations.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     /// Submissions made.
@@ -95,13 +95,14 @@ pub struct Ring {
     /// The buffer that the last completion lent out.
     lent: Option<u16>,
     attached: usize,
-    /// What made a submission impossible.
+    /// The error that made the ring unusable.
     failure: Option<io::Error>,
     counts: Counts,
 }
 
 impl Ring {
-    /// Sets up a ring owned by the calling thread, which other threads wake with `waker`. A waker is of use to one ring.
+    /// Sets up a ring owned by the calling thread, which other threads wake with `waker`. A waker is of use to one
+    /// ring.
     ///
     /// # Errors
     ///
@@ -150,12 +151,12 @@ impl Ring {
             }
         }
         ring.arm_wake();
-        // They count what the caller asks for, and not what was tried out.
+        // The counts do not include the trials above.
         ring.counts = Counts::default();
         Ok(ring)
     }
 
-    /// How often this ring did what, since it was made.
+    /// The counts since the ring was created.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
@@ -179,9 +180,9 @@ impl Ring {
         self.unsettled.len()
     }
 
-    /// True from when connections have bytes waiting for which there was no buffer, until all of these connections have
-    /// been received from: some calls of [`Ring::enter`] later, for there may be more of them than buffers. It changes at
-    /// a [`Ring::next_completion`] that is `None`.
+    /// True from when connections have bytes waiting for which there was no buffer, until all of these connections
+    /// have been received from: some calls of [`Ring::enter`] later, for there may be more of them than buffers. It
+    /// changes at a [`Ring::next_completion`] that is `None`.
     #[must_use]
     pub fn is_short_of_buffers(&self) -> bool {
         self.is_short_of_buffers

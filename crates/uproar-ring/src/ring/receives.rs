@@ -14,7 +14,7 @@ use crate::token::{self, Operation};
 impl Ring {
     pub(super) fn arm_receive(&mut self, id: ConnectionId) {
         let slot = self.slot(id);
-        // While the end of the last one is awaited, its completion arms the next.
+        // While the last one is being cancelled, its completion arms the next.
         if slot.closing.is_some()
             || slot.paused
             || !matches!(slot.receive, Receive::Paused | Receive::Starved)
@@ -87,11 +87,11 @@ impl Ring {
         }
     }
 
-    /// Receives that had found no buffer are tried again, now that all buffers have come back: in the order in which they
-    /// ran out, and no more than there are buffers, since each has bytes waiting.
+    /// Arms receives again that had found no buffer, now that all buffers are back: in the order in which they
+    /// stopped, and no more than there are buffers, since each has bytes waiting.
     pub(super) fn feed_starved(&mut self) {
         let is_round_over = self.round_left == 0;
-        // Those who ran out since this round began are the next one's.
+        // Those that stopped since this round began have their turn in the next one.
         let has_had_all = self.is_short_of_buffers && is_round_over;
         self.is_short_of_buffers = !self.starved.is_empty() && !has_had_all;
         if is_round_over {

@@ -37,13 +37,13 @@ impl Ring {
         let socket = types::Fd(slot.socket.as_raw_fd());
         let send = slot.send.as_ref().expect("Bug: a slot without a send");
         let kind = send.kind;
-        // Without MSG_DONTWAIT the kernel would wait for room, and nobody would learn when the frames are free; without
-        // MSG_WAITALL it would call a short send a success.
+        // Without MSG_DONTWAIT the kernel would wait for room, and the end of the send would not become known; without
+        // MSG_WAITALL a short send would count as a success.
         let flags = if kind == SendKind::Immediate { IMMEDIATE } else { 0 };
         let entry = match &send.vectors {
             None => {
                 let bytes = send.batch.slice(0);
-                // What is longer leaves in several sends, like everything that the kernel takes in part.
+                // A longer frame takes several sends, like every short send.
                 let len = bytes.len().min(SEND_BYTES_MAX) as u32;
                 opcode::Send::new(socket, bytes.as_ptr(), len).flags(flags).build()
             }
@@ -73,7 +73,7 @@ impl Ring {
     ) -> Option<(SendBatch, io::Result<usize>)> {
         let slot = self.slot(id);
         let send = slot.send.as_mut().expect("Bug: a send completed that was not under way");
-        // What an immediate send could not take is sent by one that waits.
+        // The rest of a short immediate send is sent by one that waits.
         slot.is_congested = usize::try_from(result) != Ok(send.batch.remaining_bytes());
         if result == -libc::EAGAIN && slot.closing.is_none() {
             send.kind = SendKind::Waiting;
@@ -84,7 +84,7 @@ impl Ring {
         self.end_send(id).map(|batch| (batch, result))
     }
 
-    /// Takes back what a send had that has ended. `None` where that was the last thing that a close waited for.
+    /// Takes the batch of a send back that has ended. `None` when a close waited for it.
     pub(super) fn end_send(&mut self, id: ConnectionId) -> Option<SendBatch> {
         let slot = self.slot(id);
         let InFlight { batch, .. } = slot.send.take().expect("Bug: a send ended that was not under way");
@@ -97,9 +97,8 @@ impl Ring {
 
     /// Finds the immediate sends that have left.
     ///
-    /// Such a send ends within the call that submits it, and only one that could not send everything has a completion.
-    /// So when the kernel has taken all that was queued, and has no completion that was not collected, the others have
-    /// succeeded.
+    /// Such a send ends within the call that submits it, and has a completion only if it did not send everything. So
+    /// when the kernel has taken the whole queue, and all completions are collected, the others have succeeded.
     pub(super) fn settle_sends(&mut self) {
         if self.unsettled.is_empty() {
             return;
@@ -109,7 +108,7 @@ impl Ring {
             return;
         }
         drop(submission);
-        // Nearly always all have succeeded. Then their slots, which may be many, need not be looked at.
+        // Nearly always all have succeeded. Then their slots, which may be many, need not be checked.
         if !mem::take(&mut self.has_completed_sends) {
             self.sent.extend(self.unsettled.drain(..));
             return;

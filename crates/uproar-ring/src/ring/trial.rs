@@ -1,5 +1,4 @@
-//! What is tried out on a new ring: whether it does anything at all, and features of which the kernel does not say
-//! whether it has them.
+//! Tries a new ring out: whether it works at all, and the features that the kernel does not report.
 
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use io_uring::{opcode, squeue, types};
 
 use super::kernel::is_passing;
-use super::{NOBODY, Ring};
+use super::{NO_CONNECTION, Ring};
 use crate::slot::IMMEDIATE;
 use crate::token::{self, Operation};
 
@@ -27,9 +26,9 @@ const SUBMITS_MAX: u32 = 100;
 
 impl Ring {
     /// Whether the kernel does with immediate sends what `Ring::settle_sends` relies on: one that succeeds has no
-    /// completion and has left, and one that the socket takes in part or not at all has its completion when the call that
-    /// submits it returns. For a new ring, which has nothing else under way. A send of several frames is not tried: the
-    /// kernel ends it by the same rule.
+    /// completion and has left, and one that the socket takes in part or not at all has its completion when the call
+    /// that submits it returns. For a new ring, which has nothing else under way. A send of several frames is not
+    /// tried: the kernel ends it by the same rule.
     ///
     /// # Errors
     ///
@@ -46,7 +45,8 @@ impl Ring {
         Ok(succeeds && has_left && is_short && is_refused)
     }
 
-    /// Whether a message to a ring ends its wait. For a new ring, which has nothing else under way; it sends one to itself.
+    /// Whether a message to a ring ends its wait. For a new ring, which has nothing else under way; it sends one to
+    /// itself.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Ring {
     pub(super) fn try_message(&mut self) -> io::Result<bool> {
         self.push_message(self.ring.as_raw_fd(), 0);
         match self.wait_for_one() {
-            Ok(token) => Ok(token == token::pack(Operation::Woken, NOBODY)),
+            Ok(token) => Ok(token == token::pack(Operation::Woken, NO_CONNECTION)),
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(false),
             Err(error) => Err(error),
         }
@@ -66,7 +66,7 @@ impl Ring {
             .flags(IMMEDIATE)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
-            .user_data(token::pack(Operation::Cancel, NOBODY));
+            .user_data(token::pack(Operation::Cancel, NO_CONNECTION));
         // SAFETY: the kernel reads at most all of a static, however long the send takes.
         unsafe { self.push(&entry) };
         for _ in 0..SUBMITS_MAX {
@@ -85,7 +85,7 @@ impl Ring {
     ///
     /// What `io_uring_enter(2)` reports; `ETIME` when nothing has come back.
     pub fn try_out(&mut self) -> io::Result<()> {
-        let entry = opcode::Nop::new().build().user_data(token::pack(Operation::Cancel, NOBODY));
+        let entry = opcode::Nop::new().build().user_data(token::pack(Operation::Cancel, NO_CONNECTION));
         // SAFETY: the kernel reads and writes no memory of ours for it.
         unsafe { self.push(&entry) };
         self.wait_for_one().map(drop)

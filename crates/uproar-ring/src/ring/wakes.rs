@@ -1,17 +1,17 @@
-//! How the threads of rings wake each other: by a message between the rings, or by an event.
+//! Threads with rings wake each other: with a message between the rings, or with an event.
 
 use std::os::fd::RawFd;
 
 use io_uring::{opcode, squeue, types};
 
-use super::{NOBODY, Ring};
+use super::{NO_CONNECTION, Ring};
 use crate::connection_id::ConnectionId;
 use crate::features::Feature;
 use crate::token::{self, Operation};
 use crate::waker::Waker;
 
 impl Ring {
-    /// Has the kernel read the waker's event, which completes when the waker is used.
+    /// Submits a read of the waker's event, which completes when the waker is used.
     pub(super) fn arm_wake(&mut self) {
         if self.is_ending {
             return;
@@ -22,7 +22,7 @@ impl Ring {
             opcode::Read::new(event, (&raw mut *self.wake_value).cast(), size_of::<u64>() as u32).build();
         // SAFETY: the kernel writes 8 bytes to the box, which nothing else looks at, and which lives until this
         // operation's completion was seen or is leaked by `Drop`.
-        unsafe { self.push(&entry.user_data(token::pack(Operation::Wake, NOBODY))) };
+        unsafe { self.push(&entry.user_data(token::pack(Operation::Wake, NO_CONNECTION))) };
     }
 
     /// Wakes the thread of another ring if it sleeps. Where that is by a message between the rings, it leaves with the
@@ -46,15 +46,15 @@ impl Ring {
 
     /// Queues a message to a ring, which ends its wait.
     pub(super) fn push_message(&mut self, ring: RawFd, number: u32) {
-        let woken = token::pack(Operation::Woken, NOBODY);
-        let number = ConnectionId { index: number, ..NOBODY };
+        let woken = token::pack(Operation::Woken, NO_CONNECTION);
+        let number = ConnectionId { index: number, ..NO_CONNECTION };
         let entry = opcode::MsgRingData::new(types::Fd(ring), 0, woken, None).build();
         let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
         // SAFETY: the kernel reads no memory of ours for a message. A descriptor that is no ring's ends it.
         unsafe { self.push(&entry.user_data(token::pack(Operation::Message, number))) };
     }
 
-    /// A message did not reach its ring: its thread is woken by its event, as all are from now on.
+    /// A message did not reach its ring: its thread is woken with its event, like all threads from now on.
     pub(super) fn step_message(&mut self, number: u32) {
         self.features = self.features.without(Feature::RingMessages);
         if let Some(waker) = self.messaged.get(number as usize) {

@@ -1,96 +1,49 @@
-//! The file `history.db`: the messages of rooms, and how far their ids have been given out.
+//! The file `history.db`: the messages of rooms, and the message ids that are reserved for each room.
 //!
-//! One thread has it open, and nobody else. It is told what to write in batches, each of which is one
-//! transaction; what a batch is made of and who waits for it is no concern of this file's.
+//! Only the storage thread has it open. It writes in batches, each of which is one transaction. What a batch
+//! contains, and who waits for it, is decided in `writer`; the SQL of rows is in `tables`.
+
+mod tables;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use thiserror::Error;
 
-use super::database::{self, DatabaseError, Identity, LogState, Schema};
-use crate::rooms::{
-    Content, Directory, Epoch, MessageId, Restored, RestoredRoom, RoomIndex, RoomMessage, UserId,
-    WRITES_UNANSWERED_MAX, Write,
-};
+use self::tables::{RoomRow, SCHEMA};
+use super::database::{self, DatabaseError, FileIdentity, LogState};
+use crate::rooms::{Directory, Epoch, MessageId, Restored, RestoredRoom, RoomIndex, UserId, Write};
 
-/// The file's name in the directory that `--data` names.
+/// The file's name in the data directory.
 pub const HISTORY_FILE: &str = "history.db";
 
-/// Ids that are reserved for a room ahead of the last message. Each reservation is a row to write, and a
-/// crash leaves a gap of what was reserved and not given out: a day of one message a second.
-const RESERVED_AHEAD: u64 = 1 << 16;
-
-// A reservation is renewed when half of it is used up. Until the home hears of that it can give out ids to
-// no more messages than it may have unanswered, and to one turn's more.
-const _: () = assert!(RESERVED_AHEAD / 2 > 2 * WRITES_UNANSWERED_MAX as u64);
-
-/// Rows of a room beyond those it keeps at which they are deleted: a few hundred at a time cost less than
-/// one with every message. A batch deletes at most so many more than it writes, so nobody waits long for
-/// that, and what is deleted keeps ahead of what is written.
+/// Old rows of a room are deleted when there are this many more than it keeps: a few hundred at a time cost less than
+/// one with every message. A batch deletes at most this many more rows than it writes: that is quick, and still
+/// faster than rows are added.
 const ROWS_EXCESS_MAX: u64 = 500;
 
-/// What a disk that has failed must have room for before messages are taken again.
+/// The free space that a disk must have after a failure before messages are accepted again.
 const BALLAST_BYTES: u32 = 1 << 20;
-
-const SCHEMA: Schema = Schema {
-    // "Upro" in ASCII, with the last digit for what is in it.
-    application_id: 0x5570_7201,
-    steps: &[
-        "
-        CREATE TABLE room (
-            room INTEGER PRIMARY KEY,
-            name TEXT NOT NULL UNIQUE,
-            -- Ids up to this one may have been given to messages that somebody has seen.
-            reserved INTEGER NOT NULL,
-            -- From this message on, none was lost.
-            kept_from INTEGER NOT NULL
-        ) STRICT;
-        CREATE TABLE message (
-            room INTEGER NOT NULL REFERENCES room,
-            id INTEGER NOT NULL,
-            kind TEXT NOT NULL,
-            from_id INTEGER NOT NULL,
-            from_name TEXT NOT NULL,
-            content TEXT NOT NULL,
-            timestamp INTEGER NOT NULL,
-            PRIMARY KEY (room, id)
-        ) STRICT, WITHOUT ROWID;
-        -- Holds nothing, but for a moment when a disk that was full is tried again.
-        CREATE TABLE ballast (content BLOB NOT NULL) STRICT;
-    ",
-        "
-        -- Names the life of the history that ids belong to: 32 hexadecimal digits.
-        ALTER TABLE room ADD COLUMN epoch TEXT NOT NULL DEFAULT '';
-        UPDATE room SET epoch = lower(hex(randomblob(16)));
-    ",
-    ],
-};
-
-/// What a message is, as its row says it.
-const KIND_TEXT: &str = "message";
-const KIND_IMAGE: &str = "image";
 
 /// The open file.
 #[derive(Debug)]
 pub struct HistoryFile {
     connection: Connection,
     path: PathBuf,
-    identity: Identity,
+    identity: FileIdentity,
     /// By room.
-    rooms: Vec<RoomState>,
+    rooms: Vec<RoomRow>,
     kept_max: u64,
-    /// The room that was pruned last; the others have their turn before it has another one.
+    /// The room that was pruned last; the other rooms have their turn first.
     pruned_last: usize,
 }
 
-/// Why nothing can be written.
+/// Why a write failed.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug, Error)]
 pub enum WriteError {
-    /// What SQLite reports.
+    /// An error of SQLite.
     #[error("history.db cannot be written: {0}; {advice}", advice = advice(.0))]
     Sqlite(#[from] rusqlite::Error),
     /// The file or its log was deleted, moved or replaced.
@@ -104,71 +57,18 @@ pub enum WriteError {
 
 fn advice(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "end the program that has locked it",
-        _ => "see that the disk works and has room",
-    }
-}
-
-/// What the file says of a room, and what it is still to say.
-#[derive(Clone, Debug)]
-struct RoomState {
-    key: i64,
-    /// The last message that was to be written, whether or not it was.
-    last_id: MessageId,
-    /// As in the file.
-    reserved: MessageId,
-    kept_from: MessageId,
-    epoch: Epoch,
-    /// True while the file has another `kept_from` and `epoch`.
-    is_stale: bool,
-    rows: u64,
-}
-
-impl RoomState {
-    fn needs_reservation(&self) -> bool {
-        self.reserved.0 - self.last_id.0 < RESERVED_AHEAD / 2
-    }
-
-    /// Writes what has changed. With it goes a new reservation.
-    fn save(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        self.reserved = self.reserved.max(MessageId(self.last_id.0 + RESERVED_AHEAD));
-        self.is_stale = false;
-        self.store(transaction)
-    }
-
-    fn store(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut update = transaction
-            .prepare_cached("UPDATE room SET reserved = ?2, kept_from = ?3, epoch = ?4 WHERE room = ?1")?;
-        update.execute(params![self.key, self.reserved.0, self.kept_from.0, self.epoch.to_string()])?;
-        Ok(())
-    }
-
-    /// Deletes the oldest rows beyond those that the room keeps, as many as `rows_max`, and tells how many.
-    fn prune(
-        &mut self,
-        transaction: &Transaction<'_>,
-        kept_max: u64,
-        rows_max: u64,
-    ) -> rusqlite::Result<u64> {
-        let rows = self.rows.saturating_sub(kept_max).min(rows_max);
-        let Some(others) = rows.checked_sub(1) else { return Ok(0) };
-        let mut delete = transaction.prepare_cached(
-            "DELETE FROM message WHERE room = ?1 AND id <= \
-             (SELECT id FROM message WHERE room = ?1 ORDER BY id LIMIT 1 OFFSET ?2)",
-        )?;
-        let deleted = delete.execute(params![self.key, others])? as u64;
-        self.rows -= deleted;
-        Ok(deleted)
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "stop the program that has locked it",
+        _ => "check that the disk works and has room",
     }
 }
 
 impl HistoryFile {
-    /// Opens the file, or creates it, and reserves ids for every room of the directory. What rooms that are
-    /// not in it have said stays in the file.
+    /// Opens or creates the file, and reserves ids for every room of the directory. Messages of other rooms stay in the
+    /// file.
     ///
     /// # Errors
     ///
-    /// [`DatabaseError`]: it cannot be used, and why.
+    /// [`DatabaseError`].
     pub fn open(
         path: &Path,
         directory: &Directory,
@@ -183,13 +83,13 @@ impl HistoryFile {
         let mut states = Vec::new();
         let mut rooms = Vec::new();
         for room in directory.rooms() {
-            let state = find_room(&transaction, directory.name(room)).map_err(failed)?;
-            let mut state = state.ok_or_else(|| damaged("a room whose epoch is none"))?;
-            state.rows = count_rows(&transaction, state.key).map_err(failed)?;
+            let state = tables::find_room(&transaction, directory.name(room)).map_err(failed)?;
+            let mut state = state.ok_or_else(|| damaged("a room with an invalid epoch"))?;
+            state.rows = tables::count_rows(&transaction, state.key).map_err(failed)?;
             state.prune(&transaction, kept_max, u64::MAX).map_err(failed)?;
-            let kept = last_messages(&transaction, state.key).map_err(failed)?;
-            let kept = kept.ok_or_else(|| damaged("a message that no server has written"))?;
-            // What was reserved and is not there may have been seen by somebody.
+            let kept = tables::last_messages(&transaction, state.key).map_err(failed)?;
+            let kept = kept.ok_or_else(|| damaged("an invalid message"))?;
+            // Members may have seen messages with reserved ids that are not in the file.
             let last = kept.last().map_or(MessageId(0), |last| last.id);
             if last > state.last_id
                 || state.kept_from.0 > state.last_id.0 + 1
@@ -217,48 +117,31 @@ impl HistoryFile {
             .map_err(failed)?;
         transaction.commit().map_err(failed)?;
         let last_author = last_author.and_then(|id| UserId::from_wire(id.try_into().ok()?));
-        let identity = Identity::of(path)
+        let identity = FileIdentity::of(path)
             .map_err(|source| DatabaseError::NotCreated { path: path.to_owned(), source })?;
         let file =
             Self { connection, path: path.to_owned(), identity, rooms: states, kept_max, pruned_last: 0 };
         Ok((file, Restored { rooms, last_author }))
     }
 
-    /// Writes messages, all or none of them, and returns once they are on the disk, with the reservations
-    /// that were renewed on the way.
+    /// Writes all messages of a batch or none, and returns the renewed reservations once they are on the disk.
     ///
     /// # Errors
     ///
-    /// [`WriteError`]; then nothing was written, or nothing that anybody will find.
+    /// [`WriteError`]; nothing was written, or only to a file that has been deleted.
     pub fn write(&mut self, batch: &[Write]) -> Result<Vec<(RoomIndex, MessageId)>, WriteError> {
         self.check_place()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // They become true with the transaction.
-        let mut changed: BTreeMap<usize, RoomState> = BTreeMap::new();
+        // They replace the rooms' states when the transaction is committed.
+        let mut changed: BTreeMap<usize, RoomRow> = BTreeMap::new();
         let mut reserved = Vec::new();
         {
-            let mut insert =
-                transaction.prepare_cached("INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+            let mut insert = transaction.prepare_cached(tables::INSERT_MESSAGE)?;
             for Write { room, message } in batch {
                 let state = changed.entry(room.get()).or_insert_with(|| self.rooms[room.get()].clone());
                 assert!(message.id > state.last_id, "Bug: a room's messages came out of order");
                 assert!(message.id <= state.reserved, "Bug: an id was given out that was not reserved");
-                let RoomMessage { id, from, from_name, content, timestamp } = &**message;
-                let (kind, content) = match content {
-                    Content::Text(text) => (KIND_TEXT, text),
-                    Content::Image(url) => (KIND_IMAGE, url),
-                };
-                insert.execute(params![
-                    state.key,
-                    id.0,
-                    kind,
-                    from.get(),
-                    &**from_name,
-                    content,
-                    timestamp
-                ])?;
-                state.last_id = *id;
-                state.rows += 1;
+                state.insert(&mut insert, message)?;
                 if state.needs_reservation() || state.is_stale {
                     state.save(&transaction)?;
                     reserved.push((*room, state.reserved));
@@ -277,7 +160,7 @@ impl HistoryFile {
             pruned_last = room;
         }
         transaction.commit()?;
-        // What was committed to a file that nobody finds again is not kept.
+        // What was committed to a deleted file is lost.
         self.check_place()?;
         self.pruned_last = pruned_last;
         for (room, state) in changed {
@@ -286,12 +169,11 @@ impl HistoryFile {
         Ok(reserved)
     }
 
-    /// Notes that messages were not and will not be written, and returns the new epochs of their rooms, each with
-    /// its last message.
+    /// Gives messages up, and returns the new epochs of their rooms, each with the last message that is lost.
     ///
-    /// The file has them from the next time that it can be written. If the server is killed before that, it
-    /// has the old ones, and those who know a new one are told that something is missing, as those are who
-    /// know ids beyond what the file has.
+    /// They are stored when the file can be written again. If the server is killed before that, the file has the old
+    /// epochs, and clients with a new epoch learn that messages are missing, like clients with an id that the file
+    /// does not have.
     pub fn lose(&mut self, batch: &[Write]) -> Vec<(RoomIndex, MessageId, Epoch)> {
         let lost: Vec<_> =
             last_of_each_room(batch).into_iter().map(|(room, last)| (room, last, Epoch::random())).collect();
@@ -305,9 +187,9 @@ impl HistoryFile {
         lost
     }
 
-    /// Finds out whether the file can be written again, and renews the reservations of all rooms. It must
-    /// have room for more than that: a disk that takes a number, and then no message, would be taken for
-    /// well every second, and lose something each time.
+    /// Tests whether the file can be written again, and renews the reservations of all rooms. It also tests for free
+    /// space: a disk with room for a reservation but not for messages would seem to recover every second, and lose
+    /// messages each time.
     ///
     /// # Errors
     ///
@@ -326,7 +208,7 @@ impl HistoryFile {
         Ok(self.rooms.iter().map(|state| state.reserved).collect())
     }
 
-    /// Looks whether the file is still where it was. SQLite would go on writing to one that was deleted.
+    /// Checks that the file has not been deleted, moved or replaced. SQLite would go on writing to a deleted file.
     ///
     /// # Errors
     ///
@@ -338,16 +220,16 @@ impl HistoryFile {
         }
     }
 
-    /// Shortens the write-ahead log, if it has grown and nobody reads what is in it.
+    /// Truncates the write-ahead log, if it has grown and no other program reads it.
     ///
     /// # Errors
     ///
-    /// What SQLite reports; then it is as long as before.
+    /// An error of SQLite; the log is unchanged.
     pub fn shorten_log(&self) -> rusqlite::Result<LogState> {
         database::shorten_log(&self.connection, &self.path)
     }
 
-    /// Writes that nothing beyond the last message was given out, and puts the write-ahead log into the file.
+    /// Stores that no id beyond the last message is in use, and moves the write-ahead log into the file.
     ///
     /// # Errors
     ///
@@ -363,7 +245,7 @@ impl HistoryFile {
             transaction.commit()
         };
         let finished = finish();
-        // The last connection to a file puts the log into it and removes it.
+        // The last connection to a file moves the log into it and removes the log.
         let closed = self.connection.close().map_err(|(_, error)| error);
         finished.and(closed).map_err(|source| DatabaseError::new(&self.path, source))
     }
@@ -374,61 +256,18 @@ pub(super) fn last_of_each_room(batch: &[Write]) -> HashMap<RoomIndex, MessageId
     batch.iter().map(|Write { room, message }| (*room, message.id)).collect()
 }
 
-/// All of `count` rooms, once each, beginning behind this one.
+/// All of `count` rooms once, starting after this one.
 fn in_turn(last: usize, count: usize) -> impl Iterator<Item = usize> {
     (1..=count).map(move |step| (last + step) % count)
 }
 
-/// A room's row, which is made if there is none; `None` when its epoch cannot be one.
-fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<RoomState>> {
-    transaction.execute(
-        "INSERT INTO room (name, reserved, kept_from, epoch) VALUES (?1, 0, 1, ?2) ON CONFLICT DO NOTHING",
-        params![name, Epoch::random().to_string()],
-    )?;
-    let select = "SELECT room, reserved, kept_from, epoch FROM room WHERE name = ?1";
-    transaction.query_row(select, [name], |row| {
-        // All ids that were reserved count as given out.
-        let reserved = MessageId(row.get(1)?);
-        let kept_from = MessageId(row.get(2)?);
-        let Some(epoch) = Epoch::from_file(&row.get::<_, String>(3)?) else { return Ok(None) };
-        let key = row.get(0)?;
-        Ok(Some(RoomState { key, last_id: reserved, reserved, kept_from, epoch, is_stale: false, rows: 0 }))
-    })
-}
-
-fn count_rows(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<u64> {
-    transaction.query_row("SELECT count(*) FROM message WHERE room = ?1", [key], |row| row.get(0))
-}
-
-/// A room's messages, oldest first; `None` when one of them cannot be one.
-fn last_messages(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<Option<Vec<Arc<RoomMessage>>>> {
-    let mut select = transaction.prepare_cached(
-        "SELECT id, kind, from_id, from_name, content, timestamp FROM message WHERE room = ?1 ORDER BY id",
-    )?;
-    select.query_map([key], message)?.collect()
-}
-
-fn message(row: &Row<'_>) -> rusqlite::Result<Option<Arc<RoomMessage>>> {
-    let kind: String = row.get(1)?;
-    let content = match &*kind {
-        KIND_TEXT => Content::Text(row.get(4)?),
-        KIND_IMAGE => Content::Image(row.get(4)?),
-        _ => return Ok(None),
-    };
-    let Some(from) = UserId::from_wire(row.get(2)?) else { return Ok(None) };
-    let from_name: String = row.get(3)?;
-    Ok(Some(Arc::new(RoomMessage {
-        id: MessageId(row.get(0)?),
-        from,
-        from_name: from_name.into(),
-        content,
-        timestamp: row.get(5)?,
-    })))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::rooms::{Content, RoomMessage};
+    use crate::storage::database::Schema;
 
     const KEPT_MAX: u64 = 10;
 

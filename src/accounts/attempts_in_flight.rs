@@ -1,4 +1,4 @@
-//! How many attempts of each address are under way, so that none fills the queue for everybody.
+//! Counts the attempts of each address that are under way, so that no address fills the queue.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,20 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::address::network;
 
-/// Attempts of one address that may wait or be looked at: an eighth of the queue. A household, or an office
-/// behind one address, that comes back all at once waits less than a second for as many hashes.
+/// Attempts of one address that may wait or be checked: an eighth of the queue. An office behind one address that
+/// reconnects all at once waits less than a second for as many hashes.
 pub(super) const IN_FLIGHT_MAX: u32 = 32;
 
-/// The attempts under way, by address and over all shards. There are at most as many addresses as the queue
-/// has places, and one more.
+/// The attempts under way, by address and over all shards. There are at most as many addresses as the queue holds
+/// attempts, and one more.
 #[derive(Clone, Debug, Default)]
-pub(super) struct InFlight {
+pub(super) struct AttemptsInFlight {
     by_address: Arc<Mutex<HashMap<IpAddr, u32>>>,
 }
 
-impl InFlight {
-    /// A place for an attempt of this address; `None` when it has [`IN_FLIGHT_MAX`] already.
-    pub(super) fn begin(&self, address: IpAddr) -> Option<AttemptPlace> {
+impl AttemptsInFlight {
+    /// A permit for an attempt of this address; `None` when it has [`IN_FLIGHT_MAX`] already.
+    pub(super) fn begin(&self, address: IpAddr) -> Option<AttemptPermit> {
         let address = network(address);
         let mut by_address = self.lock();
         let count = by_address.entry(address).or_default();
@@ -28,7 +28,7 @@ impl InFlight {
         }
         *count += 1;
         drop(by_address);
-        Some(AttemptPlace { address, among: self.clone() })
+        Some(AttemptPermit { address, among: self.clone() })
     }
 
     /// The counts are right after every statement, so a panic elsewhere does not spoil them.
@@ -37,14 +37,14 @@ impl InFlight {
     }
 }
 
-/// A place among the attempts of an address, given back when dropped.
+/// Counts as an attempt of its address until it is dropped.
 #[derive(Debug)]
-pub(super) struct AttemptPlace {
+pub(super) struct AttemptPermit {
     address: IpAddr,
-    among: InFlight,
+    among: AttemptsInFlight,
 }
 
-impl Drop for AttemptPlace {
+impl Drop for AttemptPermit {
     fn drop(&mut self) {
         let mut by_address = self.among.lock();
         if let Some(count) = by_address.get_mut(&self.address) {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_places_and_gets_them_back() {
-        let in_flight = InFlight::default();
+        let in_flight = AttemptsInFlight::default();
         let here = IpAddr::from([192, 0, 2, 1]);
         let places: Vec<_> = std::iter::from_fn(|| in_flight.begin(here)).collect();
         assert_eq!(places.len(), IN_FLIGHT_MAX as usize);

@@ -1,15 +1,15 @@
 //! One run: shards, clients and time under a seeded scheduler. First anything may happen; then everyone
 //! who reads is given what they are owed; then all leave, and nothing may be left of them.
 
-use std::collections::BTreeMap;
+mod checks;
 
 use uproar::clock::Now;
-use uproar::metrics::{Dialect, EndReason, Metrics};
-use uproar::permit::ClientPlaces;
-use uproar::rooms::{Directory, Origin, ShardIndex, UserId};
+use uproar::metrics::{EndReason, Metrics};
+use uproar::permit::ClientPermits;
+use uproar::rooms::Directory;
 use uproar::shard::stage::Stage;
 
-use crate::client::{Client, Talk};
+use crate::client::Client;
 use crate::host::{Around, Host, Mailbox, Pace};
 use crate::random::Random;
 use crate::record::Record;
@@ -35,7 +35,7 @@ struct World<'a> {
     scenario: Scenario,
     random: Random,
     directory: Directory,
-    places: ClientPlaces,
+    places: ClientPermits,
     hosts: Vec<Host>,
     clients: Vec<Client>,
     record: Record,
@@ -61,7 +61,7 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
     let scenario = Scenario::draw(&mut random);
     trace.note([seed as usize, 0, 0], || format!("{scenario:?}"));
     let directory = Directory::new(&scenario.rooms, scenario.shards);
-    let places = ClientPlaces::new(scenario.clients_max);
+    let places = ClientPermits::new(scenario.clients_max);
     let metrics = Metrics::new(usize::from(scenario.shards), 0, places.clone());
     let storage = scenario.is_durable.then(|| Storage::new(&directory));
     let hosts = (0..usize::from(scenario.shards))
@@ -259,25 +259,6 @@ impl World<'_> {
         outcome
     }
 
-    /// Where users are looked up, they are.
-    fn check_places(&self) -> Checked {
-        for (&user, &number) in &self.record.users {
-            let found = UserId::from_wire(user).and_then(|user| self.directory.users().find(user));
-            let place = self.place_of(&self.clients[number]);
-            ensure!(
-                OnePlace,
-                found.is_none_or(|found| Some(found) == place),
-                "user {user} is looked up at {found:?}, and client {number} is at {place:?}"
-            );
-        }
-        Ok(())
-    }
-
-    fn place_of(&self, client: &Client) -> Option<Origin> {
-        let shard = ShardIndex(client.shard as u16);
-        client.socket.id.map(|connection| Origin { shard, connection })
-    }
-
     /// Lets the disk have some of what waits for it.
     fn commit(&mut self, pace: Pace) -> bool {
         let Some(storage) = &mut self.storage else { return false };
@@ -369,84 +350,6 @@ impl World<'_> {
         }
     }
 
-    fn check_at_rest(&self, is_told: bool) -> Checked {
-        for client in &self.clients {
-            client.check_at_rest(&self.record).map_err(|violation| of_client(client.number, violation))?;
-        }
-        self.record.check_rooms()?;
-        for (&user, &number) in &self.record.users {
-            let found = UserId::from_wire(user).and_then(|user| self.directory.users().find(user));
-            let is_found = found.is_some();
-            ensure!(OnePlace, is_found || !self.clients[number].is_faithful(), "user {user} is not found");
-        }
-        for private in self.record.privates.values() {
-            let receiver = self.record.users.get(&private.to).map(|&client| &self.clients[client]);
-            let is_due = private.is_confirmed && receiver.is_some_and(Client::is_faithful);
-            ensure!(Protocol, !is_due || private.received_by.is_some(), "{private:?} has not arrived");
-        }
-        self.check_rosters(is_told)
-    }
-
-    /// Who is told to be in a room is there, and who is there is told.
-    fn check_rosters(&self, is_told: bool) -> Checked {
-        let mut members: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-        // Connections of which it is not known where they are: they do not read.
-        let mut hidden = 0;
-        let mut in_hub = 0;
-        for client in &self.clients {
-            let chat = match &client.talk {
-                Talk::Chat(chat) => chat,
-                Talk::Hub(hub) if client.is_faithful() && !hub.is_logging_in() => {
-                    in_hub += usize::from(hub.is_in_room());
-                    continue;
-                }
-                Talk::Hub(_) => {
-                    hidden += usize::from(!client.is_gone());
-                    continue;
-                }
-                Talk::Raw(_) | Talk::Echo(_) => continue,
-            };
-            match chat.user {
-                Some(user) if client.is_faithful() && chat.is_in_room() => {
-                    members.entry(&chat.room).or_default().push(user);
-                }
-                _ if client.is_gone() => {}
-                _ => hidden += 1,
-            }
-        }
-        for room in self.directory.rooms() {
-            let name = &**self.directory.name(room);
-            let there = members.get(name).map(Vec::as_slice).unwrap_or_default();
-            let online = self.directory.online(room);
-            let known = there.len() + if name == "general" { in_hub } else { 0 };
-            ensure!(
-                OneLeave,
-                (known..=known + hidden).contains(&online),
-                "{online} are in {name}, {there:?} and up to {hidden} more should be"
-            );
-            for &user in there {
-                let Talk::Chat(chat) = &self.clients[self.record.users[&user]].talk else { continue };
-                if chat.is_roster_whole {
-                    let known: Vec<u64> = chat.roster.keys().copied().collect();
-                    ensure!(
-                        OneLeave,
-                        known.len() == online && there.iter().all(|user| known.contains(user)),
-                        "user {user} believes that {known:?} are in {name}; {online} are, among them {there:?}"
-                    );
-                }
-                if is_told && !self.scenario.is_rate_limited() {
-                    let told = chat.rooms_told.as_ref().and_then(|rooms| rooms.get(name).copied());
-                    ensure!(
-                        OneLeave,
-                        told == Some(online as u64),
-                        "user {user} was told {told:?} for {name}, not {online}"
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Everyone goes, by themselves or with the server.
     fn end(&mut self) -> Checked {
         if self.scenario.ends_by_drain {
@@ -531,77 +434,6 @@ impl World<'_> {
             self.turn_in(index, Some(stage), Pace::Random)?;
         }
         Ok(())
-    }
-
-    /// What a shutdown promises.
-    fn check_shut_down(&self) -> Checked {
-        if self.shutdown.is_cut_short {
-            return Ok(());
-        }
-        for client in self.clients.iter().filter(|client| client.is_shut_down()) {
-            client.check_shut_down(&self.record).map_err(|violation| of_client(client.number, violation))?;
-        }
-        for private in self.record.privates.values().filter(|private| private.is_confirmed) {
-            let receiver = self.record.users.get(&private.to).map(|&client| &self.clients[client]);
-            let is_due = receiver.is_some_and(Client::is_shut_down);
-            ensure!(Settled, !is_due || private.received_by.is_some(), "{private:?} has not arrived");
-        }
-        Ok(())
-    }
-
-    fn check_end(&mut self) -> Checked<Summary> {
-        let mut timers = 0;
-        while self.wait_for_timer() {
-            self.settle()?;
-            timers += 1;
-            ensure!(NothingLeft, timers < TIMERS_MAX, "timers fire for nobody");
-        }
-        let mut summary = Summary { clients: self.clients.len(), ..Summary::default() };
-        for host in &self.hosts {
-            let metrics = &host.metrics;
-            let index = host.index;
-            ensure!(NothingLeft, host.admissions.is_empty(), "shard {index} has not admitted everyone");
-            ensure!(NothingLeft, host.links.slots.is_empty(), "shard {index} has not let go of a slot");
-            ensure!(NothingLeft, host.shard.clients().queued_bytes() == 0, "bytes are queued for nobody");
-            ensure!(NothingLeft, host.shard.homes().unanswered() == 0, "writes have no receipt");
-            let waiting = (0..self.scenario.shards)
-                .map(|to| host.shard.mail().waiting_for(uproar::rooms::ShardIndex(to)));
-            ensure!(
-                NothingLeft,
-                waiting.into_iter().all(|it| it == (0, 0)),
-                "messages wait on shard {index}"
-            );
-            for &dialect in Dialect::ALL {
-                let open = metrics.connections.with(dialect).get();
-                ensure!(NothingLeft, open == 0, "{open} {dialect} connections are counted");
-            }
-            let ended: u64 =
-                EndReason::ALL.iter().map(|&reason| metrics.connections_ended.with(reason).get()).sum();
-            let began = metrics.upgrades.get();
-            ensure!(
-                NothingLeft,
-                began == ended,
-                "{began} connections began and {ended} ended on shard {index}"
-            );
-            summary.delivered += metrics.messages_delivered.get();
-            summary.evicted += metrics.connections_ended.with(EndReason::SlowConsumer).get();
-        }
-        let users = self.directory.users().len();
-        ensure!(NothingLeft, users == 0, "{users} users who have gone can be looked up");
-        ensure!(NothingLeft, self.places.taken() == 0, "{} places are taken", self.places.taken());
-        if self.shutdown.stage > Stage::Serving {
-            self.shutdown.check_end()?;
-        } else {
-            for room in self.directory.rooms() {
-                let online = self.directory.online(room);
-                ensure!(OneLeave, online == 0, "{online} are still in {}", self.directory.name(room));
-            }
-            let homes: usize = self.hosts.iter().map(|host| host.shard.homes().room_count()).sum();
-            ensure!(NothingLeft, homes == self.directory.room_count(), "a topic is left that nobody hears");
-        }
-        self.record.check_rooms()?;
-        self.check_shut_down()?;
-        Ok(summary)
     }
 }
 

@@ -1,0 +1,283 @@
+//! The configuration: typed, with its defaults and its limits, and nothing about where it came from.
+//!
+//! Flags, environment and file become a [`Config`] in `cli`; everything else takes the parts of it that it needs.
+//!
+//! - `validation` is the one place that knows what values are allowed, so a limit that another module relies on (the
+//!   largest message fits the send queue, say) is stated there and nowhere else;
+//! - `placement` says on which cores shards run.
+
+mod placement;
+mod validation;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+use uproar_protocol::head::HEAD_BYTES_MAX;
+use uproar_ring::Features;
+
+pub use crate::address::AddressRange;
+pub use crate::handshake::origin::{AllowedHost, AllowedOrigin};
+pub use placement::{Placement, SHARDS_MAX, allowed_cores, pin};
+pub use validation::{ConfigError, ConflictingSetting};
+
+/// The room that every client joins first.
+pub const FIRST_ROOM: &str = "general";
+
+/// The most clients that one process admits.
+///
+/// As many descriptors as `fs.nr_open` allows a process, unless it was raised.
+pub const CLIENTS_MAX: usize = 1 << 20;
+
+/// The longest `busy_poll`. Beyond it, waking a thread up costs little compared with the wait.
+pub const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
+
+/// The most acceptors: as many as shards, which is more than any machine needs.
+pub const ACCEPTORS_MAX: usize = SHARDS_MAX;
+
+/// The shards that one acceptor serves by default: a handshake happens once for each connection, and is a small part
+/// of its cost unless connections are short.
+const SHARDS_AN_ACCEPTOR: usize = 8;
+
+/// Everything that can be configured.
+///
+/// [`Config::default`] has the defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The address to listen on. Default `127.0.0.1:8080`, which other machines cannot reach. With port 0 the kernel
+    /// chooses one.
+    pub listen: SocketAddr,
+    /// How many shards there are, and on which cores. Default: one on each core that the process may use.
+    pub placement: Placement,
+    /// How many threads accept connections and shake hands; 1 to [`ACCEPTORS_MAX`].
+    ///
+    /// Default `None`: one for every eight shards, and at least one. See [`Config::acceptor_count`].
+    pub acceptors: Option<NonZeroUsize>,
+    /// The cores on which acceptors run. Default `None`: those that unpinned shards leave free, or else those of the
+    /// shards.
+    pub acceptor_cores: Option<Vec<usize>>,
+    /// How long a shard polls before its thread sleeps; at most [`BUSY_POLL_MAX`]. It saves the time to wake the
+    /// thread, and uses the core while there is nothing to do.
+    ///
+    /// Default zero: the thread sleeps at once, and an idle server uses no CPU time.
+    pub busy_poll: Duration,
+    /// Features of io_uring that shards use where the kernel has them. Default: all.
+    pub ring_features: Features,
+    /// The most upgraded connections at a time, over all shards; 1 to [`CLIENTS_MAX`].
+    ///
+    /// Default `None`: as many as the descriptor limit has room for, which `preflight` works out.
+    pub max_clients: Option<usize>,
+    /// The most upgraded connections of an address at a time, over all shards; 0 is no limit, which behind a proxy is
+    /// needed. It also lifts the limit on connections that are not yet upgraded.
+    ///
+    /// Default `None`: a quarter of `max_clients`, but at least 64 and at most 1,000, which neither a household nor an
+    /// office reaches. IPv6 addresses count by /64.
+    pub max_clients_per_address: Option<usize>,
+    /// The most upgrades of an address in a second; 0 is no limit. Default 200: an office whose clients all lost
+    /// their connections is back within seconds.
+    pub connect_rate_per_address: usize,
+    /// The addresses that have no limits: proxies, and machines that measure. Default: loopback.
+    pub no_limit_for: Vec<AddressRange>,
+    /// The longest message in bytes that chat accepts; a longer one is answered with an error.
+    /// Default 10 KiB: a long paragraph, which a room of thousands can still be sent.
+    pub max_message_bytes: usize,
+    /// The longest message in bytes that any dialect accepts; a longer one ends the connection (1009).
+    /// Default 64 KiB. At least `max_message_bytes`.
+    pub max_frame_bytes: usize,
+    /// The longest request head in bytes. Default 16 KiB: cookies of single sign-on fit.
+    pub max_head_bytes: usize,
+    /// The most bytes that wait to be sent to one connection; beyond that it is evicted as slow. They are the
+    /// messages, and for each of them [`SharedBytes::OVERHEAD_BYTES`](uproar_ring::SharedBytes::OVERHEAD_BYTES) that
+    /// the server keeps beside it. Default 1 MiB: some seconds of a busy room. At least `max_frame_bytes`, so that
+    /// the largest message fits.
+    pub send_queue_bytes: usize,
+    /// How long a connection is silent before it is pinged. Default 30 s: below the minute after which
+    /// common proxies and address translators forget a connection.
+    pub ping_interval: Duration,
+    /// How long a connection may be silent before it is closed. Default 120 s: a ping and its answer have
+    /// a minute and a half. Longer than `ping_interval`.
+    pub idle_timeout: Duration,
+    /// How long TLS and a request head may take, and with [`Auth::Required`] how long signing in may take. Default 10
+    /// s.
+    pub handshake_timeout: Duration,
+    /// How long a shutdown may take. Default 10 s: within the grace that common supervisors give.
+    pub drain_timeout: Duration,
+    /// The rooms; clients cannot add any. Default general, random, gaming. [`FIRST_ROOM`] is among them.
+    pub rooms: Vec<String>,
+    /// The directory for history and accounts. Default `None`: everything is in memory.
+    pub data: Option<PathBuf>,
+    /// Whether users must sign in. Default [`Auth::Off`].
+    pub auth: Auth,
+    /// How many messages a room keeps for new members. Default 100. 0 keeps none.
+    pub history: usize,
+    /// How joins and leaves are announced. Default [`Presence::Auto`].
+    pub presence: Presence,
+    /// The members above which [`Presence::Auto`] announces in batches. Default 500: one join then costs
+    /// at most 500 deliveries.
+    pub presence_limit: usize,
+    /// The messages that a connection may send in a second; 0 is no limit. Default 50.
+    pub rate: u32,
+    /// The messages that a connection may send without a delay after a pause. Default 100: two seconds of `rate`.
+    /// At least 1 where there is a rate.
+    pub burst: u32,
+    /// The origins from which a browser may connect, beside the server's own. Default: none.
+    pub allow_origins: Vec<AllowedOrigin>,
+    /// Names other than loopback by which a server that listens on loopback may be called by browsers. Default: none.
+    pub allow_hosts: Vec<AllowedHost>,
+    /// The server's certificate in PEM form, followed by the certificates of its issuers. Default
+    /// `None`: no TLS. Only together with `tls_key`.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM form. Default `None`.
+    pub tls_key: Option<PathBuf>,
+    /// The format of the log. Default [`LogFormat::Text`].
+    pub log_format: LogFormat,
+    /// The least severe level that is logged. Default `INFO`.
+    pub log_level: LevelFilter,
+}
+
+impl Default for Config {
+    /// The defaults. The placement depends on the process: it has a shard for each core of its affinity
+    /// mask.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            placement: Placement::every_core(),
+            acceptors: None,
+            acceptor_cores: None,
+            busy_poll: Duration::ZERO,
+            ring_features: Features::ALL,
+            max_clients: None,
+            max_clients_per_address: None,
+            connect_rate_per_address: 200,
+            no_limit_for: AddressRange::LOOPBACK.to_vec(),
+            max_message_bytes: 10 << 10,
+            max_frame_bytes: 64 << 10,
+            max_head_bytes: HEAD_BYTES_MAX,
+            send_queue_bytes: 1 << 20,
+            ping_interval: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(120),
+            handshake_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+            rooms: [FIRST_ROOM, "random", "gaming"].map(String::from).to_vec(),
+            data: None,
+            auth: Auth::Off,
+            history: 100,
+            presence: Presence::Auto,
+            presence_limit: 500,
+            rate: 50,
+            burst: 100,
+            allow_origins: Vec::new(),
+            allow_hosts: Vec::new(),
+            tls_cert: None,
+            tls_key: None,
+            log_format: LogFormat::Text,
+            log_level: LevelFilter::INFO,
+        }
+    }
+}
+
+impl Config {
+    /// How many acceptors there are.
+    #[must_use]
+    pub fn acceptor_count(&self) -> usize {
+        let default = (self.placement.shards() / SHARDS_AN_ACCEPTOR).max(1);
+        self.acceptors.map_or(default, NonZeroUsize::get)
+    }
+
+    /// True where acceptors have to share cores with shards.
+    #[must_use]
+    pub fn acceptors_share_cores(&self) -> bool {
+        match (&self.acceptor_cores, &self.placement) {
+            (Some(cores), Placement::Pinned(taken)) => cores.iter().any(|core| taken.contains(core)),
+            // Unpinned shards may be on any core.
+            (Some(_), Placement::Unpinned(_)) => true,
+            (None, placement) => !placement.has_spare_cores(),
+        }
+    }
+}
+
+/// How joins and leaves are announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Singly up to `presence_limit` members, in batches above.
+    Auto,
+    /// Always singly: the cost of a join grows with the room.
+    Exact,
+    /// Only numbers, in rooms of any size.
+    Count,
+}
+
+impl FromStr for Presence {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "exact" => Ok(Self::Exact),
+            "count" => Ok(Self::Count),
+            _ => Err("allowed is auto, exact or count".into()),
+        }
+    }
+}
+
+/// Whether users must sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Users without an account may speak under any name; users with an account may sign in.
+    Off,
+    /// Only users who have signed in may speak. Only the chat dialect accepts connections, because the others cannot
+    /// sign in.
+    Required,
+}
+
+impl FromStr for Auth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "required" => Ok(Self::Required),
+            _ => Err("allowed is off or required".into()),
+        }
+    }
+}
+
+/// The format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people to read.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("allowed is text or json".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_an_acceptor_for_every_eight_shards() {
+        let count = |shards, acceptors| {
+            let placement = Placement::Unpinned(NonZeroUsize::new(shards).unwrap());
+            let acceptors = NonZeroUsize::new(acceptors);
+            Config { placement, acceptors, ..Config::default() }.acceptor_count()
+        };
+        assert_eq!([1, 7, 8, 15, 16, 1024].map(|shards| count(shards, 0)), [1, 1, 1, 1, 2, 128]);
+        assert_eq!(count(1, 3), 3);
+    }
+}

@@ -1,0 +1,388 @@
+//! Which values are allowed: the limits of each, and the settings that must fit each other.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::placement::{Placement, SHARDS_MAX};
+use super::{ACCEPTORS_MAX, Auth, BUSY_POLL_MAX, CLIENTS_MAX, Config, FIRST_ROOM};
+
+/// The least `max_message_bytes`: room for the smallest sensible JSON message.
+const MESSAGE_BYTES_MIN: usize = 64;
+/// The least `max_frame_bytes`: a control frame's payload (RFC 6455, 5.5) is never refused as too big.
+const FRAME_BYTES_MIN: usize = 125;
+/// The most `max_frame_bytes`: a connection may hold one unfinished message of that size.
+const FRAME_BYTES_MAX: usize = 16 << 20;
+/// The least `max_head_bytes`: what a browser sends without cookies.
+const HEAD_BYTES_LEAST: usize = 1 << 10;
+/// The most `max_head_bytes`: an unknown client can make the server hold that much, and a head that arrives in pieces
+/// is parsed again with each of them.
+const HEAD_BYTES_MOST: usize = 128 << 10;
+/// The most `send_queue_bytes` for one slow client.
+const SEND_QUEUE_BYTES_MAX: usize = 1 << 30;
+/// The least duration: the timers of a shard tick in milliseconds.
+const DURATION_MIN: Duration = Duration::from_millis(1);
+/// The most duration: a day.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The most rooms: the list of them, 64 characters of four bytes each, fits a default send queue.
+const ROOMS_MAX: usize = 1000;
+/// The most characters (Unicode scalar values) in a room's name.
+const ROOM_CHARS_MAX: usize = 64;
+/// The most `history`: a new member receives all of it at once.
+const HISTORY_MAX: usize = 10_000;
+/// The most `presence_limit`: one join below the limit costs that many deliveries.
+const PRESENCE_LIMIT_MAX: usize = 10_000;
+/// The most `connect_rate_per_address`; 0 means no limit.
+const CONNECT_RATE_MAX: usize = 1_000_000;
+/// The most `rate` and `burst`; a `rate` of 0 means no limit.
+const RATE_MAX: u32 = 1_000_000;
+
+impl Config {
+    /// Checks each value against its limits, and those that must fit each other.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is not allowed, by its key on the command line.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_placement()?;
+        if let Some(cores) = &self.acceptor_cores {
+            validate_cores("acceptor-cores", cores)?;
+        }
+        if let Some(acceptors) = self.acceptors {
+            within("acceptors", acceptors.get(), 1, ACCEPTORS_MAX, number)?;
+        }
+        within("busy-poll", self.busy_poll, Duration::ZERO, BUSY_POLL_MAX, duration)?;
+        if let Some(max_clients) = self.max_clients {
+            within("max-clients", max_clients, 1, CLIENTS_MAX, number)?;
+        }
+        if let Some(clients) = self.max_clients_per_address {
+            within("max-clients-per-address", clients, 0, CLIENTS_MAX, number)?;
+        }
+        within("connect-rate-per-address", self.connect_rate_per_address, 0, CONNECT_RATE_MAX, number)?;
+        self.validate_sizes()?;
+        self.validate_durations()?;
+        self.validate_rooms()?;
+        if self.data.as_ref().is_some_and(|data| data.as_os_str().is_empty()) {
+            return invalid("data", String::new(), "an existing directory");
+        }
+        if self.auth == Auth::Required && self.data.is_none() {
+            return invalid("auth", "required".into(), "off; or required, with --data for the accounts");
+        }
+        self.validate_tls()?;
+        within("history", self.history, 0, HISTORY_MAX, number)?;
+        within("presence-limit", self.presence_limit, 1, PRESENCE_LIMIT_MAX, number)?;
+        within("rate", self.rate, 0, RATE_MAX, number)?;
+        // Without a rate the burst means nothing, and without a burst a rate lets nothing through.
+        within("burst", self.burst, u32::from(self.rate > 0), RATE_MAX, number)
+    }
+
+    fn validate_placement(&self) -> Result<(), ConfigError> {
+        match &self.placement {
+            Placement::Unpinned(shards) => within("shards", shards.get(), 1, SHARDS_MAX, number),
+            Placement::Pinned(cores) => validate_cores("cores", cores),
+        }
+    }
+
+    fn validate_sizes(&self) -> Result<(), ConfigError> {
+        let (message, frame, queue) = (self.max_message_bytes, self.max_frame_bytes, self.send_queue_bytes);
+        within("max-frame", frame, FRAME_BYTES_MIN, FRAME_BYTES_MAX, size)?;
+        within("max-message", message, MESSAGE_BYTES_MIN, FRAME_BYTES_MAX, size)?;
+        if message > frame {
+            return Err(ConfigError {
+                key: "max-message",
+                value: size(message),
+                allowed: format!("at most max-frame, which is {}", size(frame)),
+                other: Some(Box::new(ConflictingSetting {
+                    key: "max-frame",
+                    value: size(frame),
+                    allowed: format!("at least max-message, which is {}", size(message)),
+                })),
+            });
+        }
+        within("max-head", self.max_head_bytes, HEAD_BYTES_LEAST, HEAD_BYTES_MOST, size)?;
+        within("send-queue", queue, FRAME_BYTES_MIN, SEND_QUEUE_BYTES_MAX, size)?;
+        if queue < frame {
+            return Err(ConfigError {
+                key: "send-queue",
+                value: size(queue),
+                allowed: format!("at least max-frame, which is {}", size(frame)),
+                other: Some(Box::new(ConflictingSetting {
+                    key: "max-frame",
+                    value: size(frame),
+                    allowed: format!("at most send-queue, which is {}", size(queue)),
+                })),
+            });
+        }
+        Ok(())
+    }
+
+    fn validate_durations(&self) -> Result<(), ConfigError> {
+        for (key, value) in [
+            ("ping-interval", self.ping_interval),
+            ("idle-timeout", self.idle_timeout),
+            ("handshake-timeout", self.handshake_timeout),
+            ("drain-timeout", self.drain_timeout),
+        ] {
+            within(key, value, DURATION_MIN, DURATION_MAX, duration)?;
+        }
+        // Otherwise silent connections are closed before they can answer a ping.
+        let (idle, ping) = (duration(self.idle_timeout), duration(self.ping_interval));
+        if self.idle_timeout <= self.ping_interval {
+            return Err(ConfigError {
+                key: "idle-timeout",
+                allowed: format!("longer than ping-interval, which is {ping}"),
+                other: Some(Box::new(ConflictingSetting {
+                    key: "ping-interval",
+                    allowed: format!("shorter than idle-timeout, which is {idle}"),
+                    value: ping,
+                })),
+                value: idle,
+            });
+        }
+        Ok(())
+    }
+
+    fn validate_tls(&self) -> Result<(), ConfigError> {
+        let shown = |path: &PathBuf| path.display().to_string();
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificates), None) => invalid(
+                "tls-cert",
+                shown(certificates),
+                "a certificate together with --tls-key, its private key",
+            ),
+            (None, Some(key)) => {
+                invalid("tls-key", shown(key), "a private key together with --tls-cert, its certificate")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_rooms(&self) -> Result<(), ConfigError> {
+        let shown = || self.rooms.join(",").escape_debug().to_string();
+        if !self.rooms.iter().any(|room| room == FIRST_ROOM) {
+            let allowed = format!("a list that contains {FIRST_ROOM}, which clients join first");
+            return invalid("rooms", shown(), allowed);
+        }
+        if self.rooms.len() > ROOMS_MAX {
+            return invalid("rooms", shown(), format!("at most {ROOMS_MAX} rooms"));
+        }
+        for (index, room) in self.rooms.iter().enumerate() {
+            let chars = room.chars().count();
+            if !(1..=ROOM_CHARS_MAX).contains(&chars) || room.chars().any(char::is_control) {
+                let allowed = format!("names of 1 to {ROOM_CHARS_MAX} characters, none a control character");
+                return invalid("rooms", shown(), allowed);
+            }
+            if self.rooms[..index].contains(room) {
+                return invalid("rooms", shown(), format!("each name once; {room} is listed twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An invalid value, and which values are allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid value '{value}' for {key}: allowed is {allowed}")]
+pub struct ConfigError {
+    /// The setting, by its flag's name without the dashes.
+    pub key: &'static str,
+    /// The value as written on the command line.
+    pub value: String,
+    /// The allowed values, to follow "allowed is".
+    pub allowed: String,
+    /// The setting that this one conflicts with, if any: one of the two must change.
+    pub other: Option<Box<ConflictingSetting>>,
+}
+
+/// A setting that conflicts with another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConflictingSetting {
+    /// The setting, by its flag's name without the dashes.
+    pub key: &'static str,
+    /// Its value as written on the command line.
+    pub value: String,
+    /// The values that would resolve the conflict, to follow "allowed is".
+    pub allowed: String,
+}
+
+fn invalid(key: &'static str, value: String, allowed: impl Into<String>) -> Result<(), ConfigError> {
+    Err(ConfigError { key, value, allowed: allowed.into(), other: None })
+}
+
+fn within<T: PartialOrd + Copy>(
+    key: &'static str,
+    value: T,
+    least: T,
+    most: T,
+    show: fn(T) -> String,
+) -> Result<(), ConfigError> {
+    if value >= least && value <= most {
+        return Ok(());
+    }
+    invalid(key, show(value), format!("{} to {}", show(least), show(most)))
+}
+
+fn number<T: fmt::Display>(value: T) -> String {
+    value.to_string()
+}
+
+fn duration(value: Duration) -> String {
+    humantime::format_duration(value).to_string()
+}
+
+/// A size as written on the command line: exact, with the largest binary unit that divides it.
+fn size(bytes: usize) -> String {
+    [(30, "GiB"), (20, "MiB"), (10, "KiB")]
+        .into_iter()
+        .find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift)
+        .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+fn validate_cores(key: &'static str, cores: &[usize]) -> Result<(), ConfigError> {
+    let shown = || cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let distinct: HashSet<_> = cores.iter().collect();
+    if cores.is_empty() || distinct.len() < cores.len() {
+        return invalid(key, shown(), "at least one core, each named once");
+    }
+    if cores.iter().any(|core| *core >= SHARDS_MAX) {
+        return invalid(key, shown(), format!("cores from 0 to {}", SHARDS_MAX - 1));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+
+    /// The error of `validate` after one change to the defaults.
+    fn refusal(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_allowed() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn each_refusal_names_the_key_the_value_and_what_is_allowed() {
+        let secs = Duration::from_secs;
+        for (said, wanted) in [
+            (
+                refusal(|c| c.max_clients = Some(0)),
+                "invalid value '0' for max-clients: allowed is 1 to 1048576",
+            ),
+            (
+                refusal(|c| c.max_clients = Some(CLIENTS_MAX + 1)),
+                "invalid value '1048577' for max-clients: allowed is 1 to 1048576",
+            ),
+            (
+                refusal(|c| c.max_frame_bytes = 100),
+                "invalid value '100' for max-frame: allowed is 125 to 16MiB",
+            ),
+            (
+                refusal(|c| c.max_head_bytes = 1000),
+                "invalid value '1000' for max-head: allowed is 1KiB to 128KiB",
+            ),
+            (
+                refusal(|c| c.max_message_bytes = 1),
+                "invalid value '1' for max-message: allowed is 64 to 16MiB",
+            ),
+            (
+                refusal(|c| c.max_message_bytes = 65 << 10),
+                "invalid value '65KiB' for max-message: allowed is at most max-frame, which is 64KiB",
+            ),
+            (
+                refusal(|c| c.send_queue_bytes = 63 << 10),
+                "invalid value '63KiB' for send-queue: allowed is at least max-frame, which is 64KiB",
+            ),
+            (
+                refusal(|c| c.send_queue_bytes = 2 << 30),
+                "invalid value '2GiB' for send-queue: allowed is 125 to 1GiB",
+            ),
+            (
+                refusal(|c| c.ping_interval = Duration::ZERO),
+                "invalid value '0s' for ping-interval: allowed is 1ms to 1day",
+            ),
+            (
+                refusal(|c| c.handshake_timeout = secs(86_401)),
+                "invalid value '1day 1s' for handshake-timeout: allowed is 1ms to 1day",
+            ),
+            (
+                refusal(|c| c.drain_timeout = Duration::ZERO),
+                "invalid value '0s' for drain-timeout: allowed is 1ms to 1day",
+            ),
+            (
+                refusal(|c| c.idle_timeout = secs(30)),
+                "invalid value '30s' for idle-timeout: allowed is longer than ping-interval, which is 30s",
+            ),
+            (
+                refusal(|c| c.data = Some(PathBuf::new())),
+                "invalid value '' for data: allowed is an existing directory",
+            ),
+            (
+                refusal(|c| c.auth = Auth::Required),
+                "invalid value 'required' for auth: allowed is off; or required, with --data for the accounts",
+            ),
+            (
+                refusal(|c| c.tls_cert = Some("chain.pem".into())),
+                "invalid value 'chain.pem' for tls-cert: allowed is a certificate together with --tls-key, its \
+                 private key",
+            ),
+            (
+                refusal(|c| c.tls_key = Some("key.pem".into())),
+                "invalid value 'key.pem' for tls-key: allowed is a private key together with --tls-cert, its \
+                 certificate",
+            ),
+            (refusal(|c| c.history = 10_001), "invalid value '10001' for history: allowed is 0 to 10000"),
+            (
+                refusal(|c| c.presence_limit = 0),
+                "invalid value '0' for presence-limit: allowed is 1 to 10000",
+            ),
+            (refusal(|c| c.rate = 1_000_001), "invalid value '1000001' for rate: allowed is 0 to 1000000"),
+            (refusal(|c| c.burst = 0), "invalid value '0' for burst: allowed is 1 to 1000000"),
+            (
+                refusal(|c| c.placement = Placement::Pinned(vec![0, 0])),
+                "invalid value '0,0' for cores: allowed is at least one core, each named once",
+            ),
+            (
+                refusal(|c| c.placement = Placement::Pinned(vec![1024])),
+                "invalid value '1024' for cores: allowed is cores from 0 to 1023",
+            ),
+            (
+                refusal(|c| c.placement = Placement::Unpinned(NonZeroUsize::MAX)),
+                "invalid value '18446744073709551615' for shards: allowed is 1 to 1024",
+            ),
+            (
+                refusal(|c| c.acceptors = NonZeroUsize::new(1025)),
+                "invalid value '1025' for acceptors: allowed is 1 to 1024",
+            ),
+        ] {
+            assert_eq!(said, wanted);
+        }
+    }
+
+    #[test]
+    fn rooms_are_named_once_and_general_is_among_them() {
+        let with = |rooms: &[&str]| refusal(|c| c.rooms = rooms.iter().map(ToString::to_string).collect());
+        assert!(with(&[]).contains("a list that contains general"));
+        assert!(with(&["random"]).contains("'random' for rooms: allowed is a list that contains general"));
+        assert!(with(&["general", ""]).contains("names of 1 to 64 characters"));
+        assert!(with(&["general", &"é".repeat(65)]).contains("names of 1 to 64 characters"));
+        assert!(with(&["general", "a\nb"]).contains("'general,a\\nb' for rooms"));
+        assert!(with(&["general", "x", "x"]).contains("each name once; x is listed twice"));
+        let names: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+        assert!(refusal(|c| c.rooms.extend(names)).contains("at most 1000 rooms"));
+    }
+
+    #[test]
+    fn a_burst_of_zero_is_allowed_without_a_rate() {
+        let config = Config { rate: 0, burst: 0, ..Config::default() };
+        assert_eq!(config.validate(), Ok(()));
+    }
+}

@@ -1,0 +1,204 @@
+//! Serves one connection, until it is answered or handed over.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use uproar_protocol::head::{Head, ParseSchedule, parse_within};
+use uproar_protocol::response::{Response, StatusCode};
+use uproar_protocol::tls;
+
+use super::answer::{about_origin, refuse_address, respond, state};
+use super::connection::{FIRST_READ_BYTES, PendingConnection, ReadFailure};
+use super::hand_over::HandOver;
+use super::intake::IntakeWatch;
+use super::operator_log::log_refused_origin;
+use super::route::{Endpoint, ORIGIN_QUESTION, Route, RoutePolicy, route};
+use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
+use super::upgrade::Upgrades;
+use crate::address::AddressRefusal;
+use crate::metrics::{HandshakeKind, TlsFailure};
+
+/// The content type of Prometheus' text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// When a shard's turn takes longer, the server is not ready for more clients. The longest turns that clients can cause
+/// take some 10 ms.
+const READY_TURN_MAX: Duration = Duration::from_secs(2);
+
+/// When a shard's turn takes longer, the server should be restarted: no machine is that slow, so the shard hangs.
+const HEALTHY_TURN_MAX: Duration = Duration::from_secs(30);
+
+/// The answer when a turn takes longer.
+const STALLED: &str = "shard stalled";
+
+/// The answer to a request.
+enum Answer {
+    /// Hand the connection to a shard.
+    Upgrade { endpoint: Endpoint, response: Bytes },
+    /// Reject the upgrade because of the limits of its address.
+    RejectAddress(AddressRefusal),
+    /// Respond, and count the response by its status.
+    Respond(Response),
+    /// Respond with something that is counted otherwise, or not at all.
+    RespondUncounted(Response),
+}
+
+/// Serves the requests of an acceptor's connections.
+pub(super) struct Requests {
+    services: Rc<dyn HandshakeServices>,
+    intake: IntakeWatch,
+    limits: HandshakeLimits,
+    upgrades: Upgrades,
+}
+
+impl Requests {
+    pub(super) fn new(
+        services: Rc<dyn HandshakeServices>,
+        hand_over: HandOver,
+        intake: IntakeWatch,
+        limits: HandshakeLimits,
+    ) -> Self {
+        let upgrades = Upgrades::new(Rc::clone(&services), hand_over, intake.clone());
+        Self { services, intake, limits, upgrades }
+    }
+
+    /// Waits until fewer upgrades wait for a shard.
+    pub(super) async fn fewer_waiting_than(&self, count: usize) {
+        self.upgrades.fewer_waiting_than(count).await;
+    }
+
+    /// Serves a connection until it is answered or handed over.
+    pub(super) async fn serve(&self, mut connection: PendingConnection, peer: SocketAddr) {
+        let deadline = Instant::now() + self.limits.timeout;
+        let mut received = Vec::with_capacity(FIRST_READ_BYTES);
+        if let Some(config) = self.services.tls() {
+            match connection.secure(&config, &mut received, deadline).await {
+                Ok(true) => self.services.note(HandshakeEvent::Secured(HandshakeKind::Resumed)),
+                Ok(false) => self.services.note(HandshakeEvent::Secured(HandshakeKind::Full)),
+                Err(failure) => return self.refuse_tls(connection, peer, failure).await,
+            }
+        }
+        let mut schedule = ParseSchedule::default();
+        loop {
+            let is_due = schedule.is_due(&received, self.limits.head_bytes_max);
+            match if is_due { parse_within(&received, self.limits.head_bytes_max) } else { Ok(None) } {
+                Ok(Some(head)) => {
+                    let (answer, with_body, head_bytes) =
+                        (self.answer(&head, peer.ip()), head.wants_body(), head.bytes);
+                    return match answer {
+                        Answer::Upgrade { endpoint, response } => {
+                            let behind = Bytes::from(received).slice(head_bytes..);
+                            self.upgrades.admit(connection, peer, endpoint, response, behind).await;
+                        }
+                        Answer::RejectAddress(refusal) => {
+                            refuse_address(&*self.services, connection, peer.ip(), refusal).await;
+                        }
+                        Answer::Respond(response) => self.respond(connection, &response, with_body).await,
+                        Answer::RespondUncounted(response) => {
+                            connection.finish(response.encode(with_body, SystemTime::now())).await;
+                        }
+                    };
+                }
+                Ok(None) => {}
+                Err(error) => return self.respond(connection, &error.into(), true).await,
+            }
+            let received_before = received.len();
+            match connection.read(&mut received, self.limits.head_bytes_max, deadline).await {
+                Err(ReadFailure::Expired) => {
+                    let response = Response::of_status(StatusCode::REQUEST_TIMEOUT);
+                    return self.respond(connection, &response, true).await;
+                }
+                Err(ReadFailure::Lost) => return,
+                Err(failure) => return self.refuse_tls(connection, peer, failure).await,
+                Ok(()) if received.len() > received_before => {}
+                // The peer ended its side: before a request it is just closed, within one it gets an answer.
+                Ok(()) if received.is_empty() => return connection.leave().await,
+                Ok(()) => {
+                    let response = Response::bad_request("Incomplete request");
+                    return self.respond(connection, &response, true).await;
+                }
+            }
+        }
+    }
+
+    /// Decides on the answer to a request, and logs and counts rejected ones.
+    fn answer(&self, head: &Head<'_>, address: IpAddr) -> Answer {
+        let policy = RoutePolicy {
+            origins: self.services.origins(),
+            draining: self.intake.is_draining(),
+            requires_sign_in: self.services.requires_sign_in(),
+        };
+        match route(head, policy) {
+            Route::Upgrade { endpoint, response } => Answer::Upgrade { endpoint, response },
+            Route::Page { origin } => {
+                let page = self.services.page(head.authority().map(|authority| authority.text));
+                Answer::Respond(match origin {
+                    None => page,
+                    Some(origin) => page.with_field(ORIGIN_QUESTION, about_origin(origin)),
+                })
+            }
+            Route::Metrics => {
+                let text = self.services.metrics_text();
+                Answer::Respond(Response::new(StatusCode::OK, METRICS_TYPE, text.into()))
+            }
+            Route::Health => Answer::RespondUncounted(state(self.health_problem(), "ok")),
+            Route::Readiness => Answer::RespondUncounted(state(self.readiness_problem(), "ready")),
+            Route::Respond(response) => Answer::Respond(response),
+            Route::OriginRefused(response, refusal) => {
+                log_refused_origin(head, refusal);
+                Answer::Respond(response)
+            }
+            // The limits of the address come first.
+            Route::SignInRequired(response) => match self.services.addresses().upgrade(address) {
+                Err(refusal) => Answer::RejectAddress(refusal),
+                Ok(_) => {
+                    self.services.note(HandshakeEvent::SignInRequired);
+                    Answer::RespondUncounted(response)
+                }
+            },
+        }
+    }
+
+    /// Ends a connection whose TLS has failed.
+    async fn refuse_tls(&self, connection: PendingConnection, peer: SocketAddr, failure: ReadFailure) {
+        let reason = match &failure {
+            ReadFailure::Expired => TlsFailure::Timeout,
+            ReadFailure::Lost | ReadFailure::Tls(tls::Error::Truncated) => TlsFailure::Ended,
+            ReadFailure::NotTls => TlsFailure::NotTls,
+            ReadFailure::Tls(tls::Error::Alert(_)) => TlsFailure::Alert,
+            ReadFailure::Tls(_) => TlsFailure::Violation,
+        };
+        self.services.note(HandshakeEvent::TlsFailed(reason));
+        match failure {
+            ReadFailure::NotTls => {
+                let hint = "This port speaks TLS: use https:// or wss://";
+                self.respond(connection, &Response::bad_request(hint), true).await;
+            }
+            ReadFailure::Tls(error) => {
+                tracing::debug!(%peer, "a client {error}");
+                connection.see_off().await;
+            }
+            ReadFailure::Expired | ReadFailure::Lost => {}
+        }
+    }
+
+    /// Why the server should be restarted, if it should.
+    fn health_problem(&self) -> Option<&'static str> {
+        (self.services.longest_turn() >= HEALTHY_TURN_MAX).then_some(STALLED)
+    }
+
+    /// Why the server should not get more clients, if it should not.
+    fn readiness_problem(&self) -> Option<&'static str> {
+        if self.services.has_storage_failed() {
+            return Some("storage failed");
+        }
+        (self.services.longest_turn() >= READY_TURN_MAX).then_some(STALLED)
+    }
+
+    async fn respond(&self, connection: PendingConnection, response: &Response, with_body: bool) {
+        respond(&*self.services, connection, response, with_body).await;
+    }
+}

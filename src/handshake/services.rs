@@ -1,0 +1,76 @@
+//! The interface of acceptors to the rest of the server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uproar_protocol::response::{Response, StatusCode};
+use uproar_protocol::tls::ServerConfig;
+
+use super::origin::OriginPolicy;
+use crate::address::{AddressLimiter, AddressRefusal};
+use crate::metrics::{HandshakeKind, TlsFailure};
+use crate::permit::ClientPermit;
+
+/// The services of the server that an acceptor uses.
+pub trait HandshakeServices {
+    /// The TLS configuration for new connections; `None` without TLS. It may change.
+    fn tls(&self) -> Option<Arc<ServerConfig>>;
+    /// The origins whose pages may connect.
+    fn origins(&self) -> &OriginPolicy;
+    /// True while messages are rejected because they cannot be stored.
+    fn has_storage_failed(&self) -> bool;
+    /// The longest time that the current turn of any shard has taken so far.
+    fn longest_turn(&self) -> Duration;
+    /// Whether users must sign in; see [`RoutePolicy::requires_sign_in`](super::route::RoutePolicy::requires_sign_in).
+    fn requires_sign_in(&self) -> bool;
+    /// The web client, for a browser that uses `host` (name and port) for this server.
+    fn page(&self, host: Option<&str>) -> Response;
+    /// The metrics in Prometheus' text format.
+    fn metrics_text(&self) -> String;
+    /// The limits of each address.
+    fn addresses(&self) -> &AddressLimiter;
+    /// A permit for one more client; `None` when the server is full.
+    fn acquire_client(&self) -> Option<ClientPermit>;
+    /// Counts an event.
+    fn note(&self, event: HandshakeEvent);
+}
+
+/// An event to be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeEvent {
+    /// A connection was accepted.
+    Accepted,
+    /// A connection left the acceptor: it was handed over, or has ended.
+    Left,
+    /// Accepting failed.
+    AcceptFailed,
+    /// A TLS handshake was completed.
+    Secured(HandshakeKind),
+    /// TLS failed.
+    TlsFailed(TlsFailure),
+    /// A connection was answered with a plain response.
+    Responded(StatusCode),
+    /// A connection was closed in favour of a new one, because there were as many as allowed.
+    Displaced,
+    /// A connection was closed in favour of a new one of its address, or was that new one, because the address had as
+    /// many as allowed.
+    AddressDisplaced,
+    /// An upgrade was rejected because of the limits of its address.
+    AddressRefused(AddressRefusal),
+    /// An upgrade was rejected because the server is full.
+    Full,
+    /// An upgrade was rejected because users must sign in, and its dialect cannot.
+    SignInRequired,
+}
+
+/// The limits of connections before they are upgraded.
+#[derive(Clone, Copy, Debug)]
+pub struct HandshakeLimits {
+    /// How long a connection has from being accepted to the end of its request head, TLS included.
+    pub timeout: Duration,
+    /// The longest request head, in bytes.
+    pub head_bytes_max: usize,
+    /// The most pending connections. A silent one costs a descriptor and about 3 KiB until the timeout. When there
+    /// are so many, a new connection replaces the oldest silent one.
+    pub connections_max: usize,
+}

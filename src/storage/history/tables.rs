@@ -1,0 +1,177 @@
+//! The tables of `history.db`: one row for each room, one for each message that it keeps.
+
+use std::sync::Arc;
+
+use rusqlite::{CachedStatement, Row, Transaction, params};
+
+use crate::rooms::{Content, Epoch, MessageId, RoomMessage, UserId, WRITES_UNANSWERED_MAX};
+use crate::storage::database::Schema;
+
+/// Ids that are reserved for a room ahead of the last message. Each reservation is a row to write, and a
+/// crash leaves a gap of what was reserved and not given out: a day of one message a second.
+const RESERVED_AHEAD: u64 = 1 << 16;
+
+// A reservation is renewed when half of it is used up. Until the home hears of that it can give out ids to
+// no more messages than it may have unanswered, and to one turn's more.
+const _: () = assert!(RESERVED_AHEAD / 2 > 2 * WRITES_UNANSWERED_MAX as u64);
+
+pub(super) const SCHEMA: Schema = Schema {
+    // "Upro" in ASCII, with the last digit for what is in it.
+    application_id: 0x5570_7201,
+    steps: &[
+        "
+        CREATE TABLE room (
+            room INTEGER PRIMARY KEY,
+            name TEXT NOT NULL UNIQUE,
+            -- Ids up to this one may be in use.
+            reserved INTEGER NOT NULL,
+            -- No message from this id on was lost.
+            kept_from INTEGER NOT NULL
+        ) STRICT;
+        CREATE TABLE message (
+            room INTEGER NOT NULL REFERENCES room,
+            id INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            from_id INTEGER NOT NULL,
+            from_name TEXT NOT NULL,
+            content TEXT NOT NULL,
+            timestamp INTEGER NOT NULL,
+            PRIMARY KEY (room, id)
+        ) STRICT, WITHOUT ROWID;
+        -- Empty, except while the free space of a disk is tested after a failure.
+        CREATE TABLE ballast (content BLOB NOT NULL) STRICT;
+    ",
+        "
+        -- Identifies the history that ids belong to: 32 hexadecimal digits.
+        ALTER TABLE room ADD COLUMN epoch TEXT NOT NULL DEFAULT '';
+        UPDATE room SET epoch = lower(hex(randomblob(16)));
+    ",
+    ],
+};
+
+/// Writes a message.
+pub(super) const INSERT_MESSAGE: &str = "INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+/// The kind of a message, in its row.
+const KIND_TEXT: &str = "message";
+const KIND_IMAGE: &str = "image";
+
+/// The state of a room: what its row holds, and changes that are not written yet.
+#[derive(Clone, Debug)]
+pub(super) struct RoomRow {
+    pub(super) key: i64,
+    /// The last message that was given to the storage, written or not.
+    pub(super) last_id: MessageId,
+    /// As in the file.
+    pub(super) reserved: MessageId,
+    pub(super) kept_from: MessageId,
+    pub(super) epoch: Epoch,
+    /// True while `kept_from` and `epoch` differ from the file.
+    pub(super) is_stale: bool,
+    pub(super) rows: u64,
+}
+
+impl RoomRow {
+    /// Writes the next message of the room, with [`INSERT_MESSAGE`].
+    pub(super) fn insert(
+        &mut self,
+        statement: &mut CachedStatement<'_>,
+        message: &RoomMessage,
+    ) -> rusqlite::Result<()> {
+        let RoomMessage { id, from, from_name, content, timestamp } = message;
+        let (kind, content) = match content {
+            Content::Text(text) => (KIND_TEXT, text),
+            Content::Image(url) => (KIND_IMAGE, url),
+        };
+        statement.execute(params![self.key, id.0, kind, from.get(), &**from_name, content, timestamp])?;
+        self.last_id = *id;
+        self.rows += 1;
+        Ok(())
+    }
+
+    pub(super) fn needs_reservation(&self) -> bool {
+        self.reserved.0 - self.last_id.0 < RESERVED_AHEAD / 2
+    }
+
+    /// Writes the changes, with a new reservation.
+    pub(super) fn save(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        self.reserved = self.reserved.max(MessageId(self.last_id.0 + RESERVED_AHEAD));
+        self.is_stale = false;
+        self.store(transaction)
+    }
+
+    pub(super) fn store(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let mut update = transaction
+            .prepare_cached("UPDATE room SET reserved = ?2, kept_from = ?3, epoch = ?4 WHERE room = ?1")?;
+        update.execute(params![self.key, self.reserved.0, self.kept_from.0, self.epoch.to_string()])?;
+        Ok(())
+    }
+
+    /// Deletes up to `rows_max` of the oldest rows beyond those that the room keeps. Returns how many.
+    pub(super) fn prune(
+        &mut self,
+        transaction: &Transaction<'_>,
+        kept_max: u64,
+        rows_max: u64,
+    ) -> rusqlite::Result<u64> {
+        let rows = self.rows.saturating_sub(kept_max).min(rows_max);
+        let Some(others) = rows.checked_sub(1) else { return Ok(0) };
+        let mut delete = transaction.prepare_cached(
+            "DELETE FROM message WHERE room = ?1 AND id <= \
+             (SELECT id FROM message WHERE room = ?1 ORDER BY id LIMIT 1 OFFSET ?2)",
+        )?;
+        let deleted = delete.execute(params![self.key, others])? as u64;
+        self.rows -= deleted;
+        Ok(deleted)
+    }
+}
+
+/// A room's row, which is created if necessary; `None` when its epoch is invalid.
+pub(super) fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<RoomRow>> {
+    transaction.execute(
+        "INSERT INTO room (name, reserved, kept_from, epoch) VALUES (?1, 0, 1, ?2) ON CONFLICT DO NOTHING",
+        params![name, Epoch::random().to_string()],
+    )?;
+    let select = "SELECT room, reserved, kept_from, epoch FROM room WHERE name = ?1";
+    transaction.query_row(select, [name], |row| {
+        // All reserved ids count as used.
+        let reserved = MessageId(row.get(1)?);
+        let kept_from = MessageId(row.get(2)?);
+        let Some(epoch) = Epoch::from_file(&row.get::<_, String>(3)?) else { return Ok(None) };
+        let key = row.get(0)?;
+        Ok(Some(RoomRow { key, last_id: reserved, reserved, kept_from, epoch, is_stale: false, rows: 0 }))
+    })
+}
+
+pub(super) fn count_rows(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<u64> {
+    transaction.query_row("SELECT count(*) FROM message WHERE room = ?1", [key], |row| row.get(0))
+}
+
+/// A room's messages, oldest first; `None` when one of them is invalid.
+pub(super) fn last_messages(
+    transaction: &Transaction<'_>,
+    key: i64,
+) -> rusqlite::Result<Option<Vec<Arc<RoomMessage>>>> {
+    let mut select = transaction.prepare_cached(
+        "SELECT id, kind, from_id, from_name, content, timestamp FROM message WHERE room = ?1 ORDER BY id",
+    )?;
+    select.query_map([key], message)?.collect()
+}
+
+fn message(row: &Row<'_>) -> rusqlite::Result<Option<Arc<RoomMessage>>> {
+    let kind: String = row.get(1)?;
+    let content = match &*kind {
+        KIND_TEXT => Content::Text(row.get(4)?),
+        KIND_IMAGE => Content::Image(row.get(4)?),
+        _ => return Ok(None),
+    };
+    let Some(from) = UserId::from_wire(row.get(2)?) else { return Ok(None) };
+    let from_name: String = row.get(3)?;
+    Ok(Some(Arc::new(RoomMessage {
+        id: MessageId(row.get(0)?),
+        from,
+        from_name: from_name.into(),
+        content,
+        timestamp: row.get(5)?,
+    })))
+}

@@ -1,0 +1,180 @@
+//! A client of the chat dialect: what it says, what it must be answered, and what it knows of its room.
+
+mod hear;
+mod history;
+mod speak;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::json;
+
+use crate::record::Record;
+use crate::violation::{Checked, ensure};
+
+/// Where all images are.
+pub(crate) const IMAGES: &str = "http://images/";
+
+/// Answers that come in the room's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ordered {
+    MessageSent(String),
+    Users {
+        limit: Option<usize>,
+    },
+    /// With the id that it has resumed after, if it has.
+    RoomJoined {
+        room: String,
+        after: Option<u64>,
+    },
+}
+
+/// Answers that come in the order of what they answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Immediate {
+    Error(String),
+    Stats,
+    Rooms,
+    NameChanged(String),
+}
+
+/// How much of a room the client has been shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Nothing,
+    Name,
+    Users,
+    All,
+}
+
+#[derive(Debug)]
+pub(crate) struct Chat {
+    client: usize,
+    pub(crate) user: Option<u64>,
+    name: String,
+    pub(crate) room: String,
+    shown: Shown,
+    last_id: Option<u64>,
+    pub(crate) roster: BTreeMap<u64, String>,
+    /// True while everyone's coming and going since the list of users was told by name.
+    pub(crate) is_roster_whole: bool,
+    sequence: usize,
+    ordered: VecDeque<Ordered>,
+    immediate: VecDeque<Immediate>,
+    /// Private messages without an answer, and those that may be left without one.
+    privates_open: usize,
+    privates_empty: usize,
+    /// How often it has asked for a room.
+    moves: usize,
+    refused_for_rate: usize,
+    /// Answers that never came, which only the rate limit excuses.
+    skipped: usize,
+    /// The id behind which the history that comes next begins.
+    resumed_after: Option<u64>,
+    /// What was written of one's writing, which has no answer.
+    typings: usize,
+    /// Readings that may be left without an answer.
+    reads_open: Vec<u64>,
+    /// The last private message from each user.
+    privates_from: BTreeMap<u64, usize>,
+    pub(crate) rooms_told: Option<BTreeMap<String, u64>>,
+}
+
+impl Chat {
+    pub(crate) fn new(client: usize) -> Self {
+        Self {
+            client,
+            user: None,
+            name: String::new(),
+            room: "general".to_owned(),
+            shown: Shown::Nothing,
+            last_id: None,
+            roster: BTreeMap::new(),
+            is_roster_whole: true,
+            sequence: 0,
+            ordered: VecDeque::new(),
+            immediate: VecDeque::new(),
+            privates_open: 0,
+            privates_empty: 0,
+            moves: 0,
+            refused_for_rate: 0,
+            skipped: 0,
+            resumed_after: None,
+            typings: 0,
+            reads_open: Vec::new(),
+            privates_from: BTreeMap::new(),
+            rooms_told: None,
+        }
+    }
+
+    /// True when it has been shown the room that it is in.
+    pub(crate) fn is_in_room(&self) -> bool {
+        self.shown == Shown::All
+    }
+
+    /// Says something that a test looks for: `message`, then asks for everything.
+    pub(crate) fn probe(&mut self) -> Vec<String> {
+        self.sequence += 1;
+        let content = format!("{}/{} probe", self.client, self.sequence);
+        let say = json!({ "type": "message", "content": content }).to_string();
+        self.ordered.extend([Ordered::MessageSent(content), Ordered::Users { limit: None }]);
+        self.immediate.push_back(Immediate::Rooms);
+        self.rooms_told = None;
+        vec![say, json!({ "type": "get_users" }).to_string(), json!({ "type": "get_rooms" }).to_string()]
+    }
+
+    /// The shortest thing that has an answer from the room's home.
+    pub(crate) fn flood(&mut self) -> String {
+        self.sequence += 1;
+        let content = format!("{}/{} ", self.client, self.sequence);
+        self.ordered.push_back(Ordered::MessageSent(content.clone()));
+        json!({ "type": "message", "content": content }).to_string()
+    }
+
+    /// True when it may have come to one room twice.
+    pub(crate) fn may_have_returned(&self) -> bool {
+        self.moves > 1
+    }
+
+    /// It was closed by a shutdown, and has heard everything of its room that anyone has heard.
+    pub(crate) fn check_shut_down(&self, record: &Record) -> Checked {
+        if self.user.is_none() {
+            return Ok(());
+        }
+        ensure!(Settled, self.is_in_room(), "shown {:?} of {} at its end", self.shown, self.room);
+        let last_id = record.last_id(&self.room);
+        ensure!(
+            Settled,
+            self.last_id
+                .is_none_or(|own| own == last_id || record.is_lost_between(&self.room, own, last_id + 1)),
+            "closed at {:?} of {}, others are at {last_id}",
+            self.last_id,
+            self.room
+        );
+        Ok(())
+    }
+
+    /// Everything that was said has been answered, and every message of the room was seen.
+    pub(crate) fn check_at_rest(&self, record: &Record) -> Checked {
+        ensure!(NoWaitingOnTheSlow, self.is_in_room(), "still shown {:?} of {}", self.shown, self.room);
+        let open = self.ordered.len() + self.immediate.len() + self.privates_open + self.skipped;
+        let (least, most) = (self.refused_for_rate, self.refused_for_rate);
+        ensure!(
+            NoWaitingOnTheSlow,
+            open <= most && open + self.privates_empty + self.reads_open.len() + self.typings >= least,
+            "{open} answers have not come, {most} were refused: {:?} {:?} {} private",
+            self.ordered.iter().take(3).collect::<Vec<_>>(),
+            self.immediate.iter().take(3).collect::<Vec<_>>(),
+            self.privates_open
+        );
+        let last_id = record.last_id(&self.room);
+        ensure!(
+            OneOrder,
+            self.last_id
+                .is_none_or(|own| own == last_id || record.is_lost_between(&self.room, own, last_id + 1)),
+            "at {:?} of {}, others are at {last_id}",
+            self.last_id,
+            self.room
+        );
+        Ok(())
+    }
+}
