@@ -28,9 +28,9 @@ impl Shard {
         self.metrics.connections.with(session.dialect()).add(1);
         self.metrics.tls_connections.add(usize::from(tls.is_some()));
         let has_ended = tls.as_ref().is_some_and(|tls| tls.peer_has_closed());
-        let limits = &self.settings.limits;
+        let config = &self.connection_config;
         let client =
-            Client::new(session, peer, SharedBytes::new(response), tls, permit, limits, now.monotonic_ms);
+            Client::new(session, peer, SharedBytes::new(response), tls, permit, config, now.monotonic_ms);
         let id = self.clients.insert(client);
         self.schedule(id);
         self.begin_session(id);

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use uproar_protocol::connection::{
-    self, Action, BATCH_ENTRIES_MAX, Batch, Connection, Entries, KeepAlive, QueueLimits,
+    self, Action, BATCH_ENTRIES_MAX, Batch, ClosingTimes, Config, Connection, ControlOrder, Entries,
+    KeepAlive, QueueLimits,
 };
 use uproar_protocol::tls::{self, TlsStream};
 use uproar_ring::{BATCH_FRAMES_MAX, CloseMode, ConnectionId, Frames, SendBatch, SharedBytes, Submission};
@@ -101,16 +102,11 @@ impl Client {
         greeting: SharedBytes,
         tls: Option<Box<TlsStream>>,
         permit: ClientPermit,
-        limits: &Limits,
+        config: &Arc<Config>,
         now_ms: u64,
     ) -> Self {
-        let queue = QueueLimits {
-            charged_bytes_max: limits.queue_bytes_max,
-            overhead_bytes: SharedBytes::OVERHEAD_BYTES,
-        };
-        let endpoint = connection::Limits { message_bytes_max: limits.frame_bytes_max, queue };
         Self {
-            connection: Connection::server(&endpoint, tls, now_ms),
+            connection: Connection::new(config, tls, now_ms),
             gates: None,
             join_bytes: 0,
             is_dirty: false,
@@ -342,6 +338,20 @@ impl Client {
     }
 }
 
+/// What the connections of all clients have in common.
+pub(super) fn connection_config(limits: &Limits) -> Arc<Config> {
+    Arc::new(Config {
+        new_mask: None,
+        message_bytes_max: limits.frame_bytes_max,
+        queue: QueueLimits {
+            charged_bytes_max: limits.queue_bytes_max,
+            overhead_bytes: SharedBytes::OVERHEAD_BYTES,
+            control: ControlOrder::Queued,
+        },
+        closing: ClosingTimes::default(),
+    })
+}
+
 /// A batch of the protocol as the ring takes it.
 fn to_ring(batch: Batch<SharedBytes>) -> SendBatch {
     match batch.into_parts() {
@@ -387,7 +397,8 @@ mod tests {
         let limits = Limits { message_bytes_max: 1, frame_bytes_max: 1, queue_bytes_max, rate };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let permit = ClientPlaces::new(1).acquire().unwrap();
-        let mut client = Client::new(Session::Echo, peer, frame(0), None, permit, &limits, 0);
+        let mut client =
+            Client::new(Session::Echo, peer, frame(0), None, permit, &connection_config(&limits), 0);
         client.greet();
         client
     }

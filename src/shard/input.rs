@@ -147,7 +147,7 @@ impl Shard {
             self.work += work::input(before - rest.len());
             let Some(event) = event else { break };
             match event {
-                Event::Control => self.mark_dirty(id),
+                Event::Ping(_) | Event::Pong(_) => self.mark_dirty(id),
                 // Sent before the peer saw our close frame.
                 Event::Text(_) | Event::Binary(_) if !was_open => {}
                 Event::Text(text) => {

@@ -57,7 +57,7 @@ use crate::rooms::{
     Directory, Homes, Origin, Receipt, Restored, RoomIndex, ShardIndex, WRITES_UNANSWERED_MAX, Write,
 };
 use audience::{LocalRoom, Members};
-use client::Client;
+use client::{Client, connection_config};
 use clients::Clients;
 use drain::Drain;
 pub use gates::GATED_LIMITS_MAX;
@@ -79,6 +79,8 @@ pub const DELIVERIES_WAITING_MAX: usize = 512;
 /// a batch of completions and messages has been handled. [`turn::run`] keeps this rule.
 pub struct Shard {
     settings: Settings,
+    /// What the connections of all clients have in common.
+    connection_config: Arc<uproar_protocol::connection::Config>,
     directory: Directory,
     clients: Clients,
     /// By room.
@@ -126,6 +128,7 @@ impl Shard {
         assert!(usize::from(settings.index.0) < shards);
         Self {
             homes: Homes::new(settings.index, &settings.rooms, directory, Arc::clone(&metrics)),
+            connection_config: connection_config(&settings.limits),
             settings,
             directory: directory.clone(),
             clients: Clients::default(),

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::connection::{ClosingTimes, QueueLimits};
+use crate::frames::FRAGMENT_BYTES;
 
 const OVERHEAD: usize = 192;
 
@@ -16,7 +18,16 @@ fn charged(bytes: usize) -> Bytes {
 }
 
 fn of_bytes(charged_bytes_max: usize) -> SendQueue<Bytes> {
-    SendQueue::new(QueueLimits { charged_bytes_max, overhead_bytes: OVERHEAD })
+    SendQueue::new(config(charged_bytes_max, ControlOrder::Queued))
+}
+
+fn config(charged_bytes_max: usize, control: ControlOrder) -> Arc<Config> {
+    Arc::new(Config {
+        new_mask: None,
+        message_bytes_max: 1,
+        queue: QueueLimits { charged_bytes_max, overhead_bytes: OVERHEAD, control },
+        closing: ClosingTimes::default(),
+    })
 }
 
 /// A queue for so many entries of so many bytes in all.
@@ -197,4 +208,96 @@ fn what_has_grown_is_given_back() {
         assert_eq!(leaving(&mut queue).len(), left);
     }
     assert!(queue.waiting.capacity() <= WAITING_CAPACITY_KEPT);
+}
+
+/// A queue whose control frames leave ahead of messages, without overhead.
+fn overtaking(charged_bytes_max: usize, pong_bytes_max: usize) -> SendQueue<Bytes> {
+    let mut config = *config(charged_bytes_max, ControlOrder::Ahead { pong_bytes_max });
+    config.queue.overhead_bytes = 0;
+    SendQueue::new(Arc::new(config))
+}
+
+/// Everything that leaves, entry by entry.
+fn leaving_entries(queue: &mut SendQueue<Bytes>) -> Vec<Vec<u8>> {
+    let mut entries = Vec::new();
+    while let Some(batch) = queue.next_batch() {
+        assert_eq!(batch.entry_count(), 1);
+        entries.push(batch.slice(0).to_vec());
+        let bytes = batch.remaining_bytes();
+        queue.handle_sent(batch, bytes);
+    }
+    assert_eq!(queue.queued_bytes(), 0);
+    entries
+}
+
+#[test]
+fn http_leaves_before_control_frames_and_these_before_messages() {
+    let mut queue = overtaking(1_000, 100);
+    queue.push_http(b"http");
+    queue.push_message(MessageKind::Text, b"m").unwrap();
+    queue.push_pong(Bytes::from_static(b"pong"));
+    queue.push_control(Opcode::Ping, b"c");
+    queue.push(Bytes::from_static(b"encoded")).unwrap();
+    queue.push_message(MessageKind::Text, b"n").unwrap();
+    queue.push_message(MessageKind::Text, b"o").unwrap();
+    assert_eq!(queue.queued_bytes(), 4 + 3 + 4 + 3 + 7 + 3 + 3);
+    let expected: [&[u8]; 5] = [b"http\x89\x01c", b"pong", b"\x81\x01m", b"encoded", b"\x81\x01n\x81\x01o"];
+    assert_eq!(leaving_entries(&mut queue), expected);
+}
+
+#[test]
+fn the_newest_pong_takes_the_place_of_too_many_and_of_nothing_else() {
+    let mut queue = overtaking(1_000, 4);
+    queue.push_control(Opcode::Pong, b"mine");
+    for answer in 1..=5 {
+        queue.push_pong(Bytes::copy_from_slice(&[answer]));
+    }
+    assert_eq!(leaving_entries(&mut queue), [&b"\x8a\x04mine"[..], &[5]]);
+}
+
+#[test]
+fn long_frames_have_an_entry_to_themselves() {
+    let mut queue = overtaking(1_000, 4);
+    for bytes in [10, FRAGMENT_BYTES - 1] {
+        queue.push_message(MessageKind::Binary, &vec![0; bytes]).unwrap();
+    }
+    assert_eq!(queue.push_message(MessageKind::Binary, &[0]), Err(QueueFull), "only one exceeds the limit");
+    let lengths = |queue: &mut SendQueue<Bytes>| -> Vec<usize> {
+        leaving_entries(queue).iter().map(|entry| entry.len()).collect()
+    };
+    assert_eq!(lengths(&mut queue), [12, FRAGMENT_BYTES + 3]);
+    queue.push_message(MessageKind::Binary, &vec![0; 2 * FRAGMENT_BYTES]).unwrap();
+    queue.seal(Some(Bytes::from_static(b"close")));
+    assert_eq!(lengths(&mut queue), [FRAGMENT_BYTES + 10, FRAGMENT_BYTES + 10, 7]);
+}
+
+#[test]
+fn a_control_frame_passes_what_waits_and_not_what_is_half_sent() {
+    let mut queue = overtaking(1_000, 100);
+    queue.push(frame(10)).unwrap();
+    queue.push(frame(20)).unwrap();
+    let batch = queue.next_batch().unwrap();
+    queue.push_control(Opcode::Ping, b"");
+    queue.handle_sent(batch, 4);
+    assert_eq!(leaving_entries(&mut queue), [&[b'x'; 6][..], b"\x89\0", &[b'x'; 20]]);
+}
+
+#[test]
+fn truncating_keeps_what_leaves_ahead_of_messages() {
+    let mut queue = overtaking(1_000, 100);
+    queue.push_http(b"http");
+    queue.push_message(MessageKind::Text, b"m").unwrap();
+    queue.push_pong(Bytes::from_static(b"pong"));
+    queue.truncate(Bytes::from_static(b"last"));
+    assert_eq!(queue.push_message(MessageKind::Text, b"late"), Ok(()));
+    assert_eq!(leaving_entries(&mut queue), [b"http", b"last"]);
+}
+
+#[test]
+fn a_queue_in_order_takes_control_frames_and_messages_as_they_come() {
+    let mut queue = of_bytes(10_000);
+    queue.push_http(b"http");
+    queue.push_message(MessageKind::Text, b"m").unwrap();
+    queue.push_control(Opcode::Ping, b"c");
+    assert_eq!(leaving(&mut queue), [4, 3, 3]);
 }
