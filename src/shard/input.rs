@@ -143,7 +143,7 @@ impl Shard {
                 break;
             }
             let before = rest.len();
-            let event = client.connection.poll_event(&mut rest, now.monotonic_ms);
+            let event = client.connection.poll_event(&mut rest, || now.monotonic_ms);
             self.work += work::input(before - rest.len());
             let Some(event) = event else { break };
             match event {

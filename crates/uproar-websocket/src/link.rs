@@ -122,10 +122,10 @@ impl Link {
         self.connection.borrow()
     }
 
-    /// Changes the connection, which is told the time, and has done what it then asks for.
-    pub(super) fn change<T>(self: &Rc<Self>, change: impl FnOnce(&mut Connection<Bytes>, u64) -> T) -> T {
+    /// Changes the connection, and has done what it then asks for.
+    pub(super) fn change<T>(self: &Rc<Self>, change: impl FnOnce(&mut Connection<Bytes>) -> T) -> T {
         let mut connection = self.connection.borrow_mut();
-        let result = change(&mut connection, self.now_ms());
+        let result = change(&mut connection);
         let (is_open, is_flushed) = (connection.is_open(), connection.is_flushed());
         drop(connection);
         if !is_open {
@@ -148,7 +148,7 @@ impl Link {
         if !self.connection.borrow().is_open() {
             return Err(Failure::Ended);
         }
-        self.change(|connection, _| connection.push_http(bytes));
+        self.change(|connection| connection.push_http(bytes));
         Ok(())
     }
 
@@ -162,7 +162,7 @@ impl Link {
             // Nobody is left to send anything.
             return self.fail(Failure::Ended);
         }
-        self.change(|connection, now_ms| connection.finish(now_ms));
+        self.change(|connection| connection.finish(self.now_ms()));
     }
 
     /// The socket, until the connection has ended.
@@ -349,7 +349,8 @@ impl Link {
         drop(self.kept.take());
     }
 
-    fn now_ms(&self) -> u64 {
+    /// The connection's time. Reading the clock costs as much as a short message, so only what needs it does.
+    pub(super) fn now_ms(&self) -> u64 {
         self.begin.elapsed().as_millis() as u64
     }
 }

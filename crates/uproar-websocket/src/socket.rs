@@ -104,7 +104,8 @@ impl Socket {
         let received = &self.stream.received[self.read_bytes..];
         let mut rest = received;
         // Pings and closes are answered by this.
-        let event = self.stream.link.change(|connection, now_ms| connection.poll_event(&mut rest, now_ms));
+        let link = &self.stream.link;
+        let event = link.change(|connection| connection.poll_event(&mut rest, || link.now_ms()));
         self.read_bytes += received.len() - rest.len();
         Ok(Some(match event {
             Some(Event::Text(text)) => Message::Text(text.into_owned()),
@@ -164,13 +165,13 @@ impl Socket {
     /// Notes what has ended the connection.
     fn fail(&mut self, failure: Failure) -> ReadError {
         let link = &self.stream.link;
-        let unfinished = link.change(|connection, _| connection.take_unfinished());
+        let unfinished = link.change(|connection| connection.take_unfinished());
         match &failure {
             // A close that says so waits to be sent.
             Failure::Violation(_) => {}
             // So does an alert.
             Failure::Tls(error) if *error != tls::Error::Truncated => {
-                link.change(|connection, now_ms| connection.handle_broken_tls(now_ms));
+                link.change(|connection| connection.handle_broken_tls(link.now_ms()));
             }
             _ => link.fail(failure.clone()),
         }
@@ -254,6 +255,7 @@ impl Drop for Socket {
         }
         // 1011: a server that meets what it did not expect (RFC 6455, section 7.4.1).
         let code = if std::thread::panicking() { 1011 } else { 1000 };
-        self.stream.link.change(|connection, now_ms| connection.leave(code, "", now_ms));
+        let link = &self.stream.link;
+        link.change(|connection| connection.leave(code, "", link.now_ms()));
     }
 }

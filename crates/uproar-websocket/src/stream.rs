@@ -119,7 +119,7 @@ impl Stream {
     }
 
     async fn begin_tls(&mut self, tls: TlsStream) -> Result<(), Failure> {
-        self.link.change(|connection, _| connection.start_tls(tls));
+        self.link.change(|connection| connection.start_tls(tls));
         let received = std::mem::take(&mut self.received);
         if !received.is_empty() {
             self.decrypt(&received)?;
@@ -168,7 +168,7 @@ impl Stream {
             self.receiving = None;
             let count = result?;
             if count == 0 {
-                self.link.change(|connection, _| connection.handle_end_of_tls())?;
+                self.link.change(|connection| connection.handle_end_of_tls())?;
                 return Ok(false);
             }
             if count == buffer.capacity() {
@@ -200,7 +200,7 @@ impl Stream {
 
     fn decrypt(&mut self, ciphertext: &[u8]) -> Result<(), Failure> {
         // It may have an answer: of the handshake, or the alert that tells the peer what is wrong.
-        Ok(self.link.change(|connection, _| connection.decrypt(ciphertext, &mut self.received))?)
+        Ok(self.link.change(|connection| connection.decrypt(ciphertext, &mut self.received))?)
     }
 
     /// Whether TLS is shaking hands, where there is any.

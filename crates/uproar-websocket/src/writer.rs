@@ -107,7 +107,7 @@ impl Writer {
 
     async fn data(&self, kind: MessageKind, payload: &[u8]) -> Result<(), WriteError> {
         let _turn = self.turn().await?;
-        let pushed = self.0.link.change(|connection, _| connection.push_message(kind, payload));
+        let pushed = self.0.link.change(|connection| connection.push_message(kind, payload));
         pushed.expect("Bug: a turn came, and there was no room");
         Ok(())
     }
@@ -117,13 +117,13 @@ impl Writer {
             return Err(WriteError::ControlTooLong { bytes: payload.len() });
         }
         let _turn = self.turn().await?;
-        self.0.link.change(|connection, _| connection.push_control(opcode, payload));
+        self.0.link.change(|connection| connection.push_control(opcode, payload));
         Ok(())
     }
 
     /// Queues a ping, unless a close was queued.
     pub(super) fn ping(&self) {
-        self.0.link.change(|connection, _| connection.push_control(Opcode::Ping, &[]));
+        self.0.link.change(|connection| connection.push_control(Opcode::Ping, &[]));
     }
 
     /// Queues a close, behind everything else; from then on the connection has its time to end.
@@ -137,7 +137,8 @@ impl Writer {
             }
         }
         self.is_usable()?;
-        self.0.link.change(|connection, now_ms| match close {
+        let now_ms = self.0.link.now_ms();
+        self.0.link.change(|connection| match close {
             Some(Close { code, reason }) => connection.close(*code, reason, now_ms),
             None => connection.close_without_code(now_ms),
         });

@@ -89,9 +89,11 @@ pub enum Due {
 /// [`Connection::poll_action`] until `None`. Received bytes go through [`Connection::decrypt`] where there is TLS, and
 /// then through [`Connection::poll_event`] until `None`; bytes that the caller does not read yet are kept with
 /// [`Connection::keep`].
-/// A connection may begin as one of HTTP, for a program that has one object from the accepted socket to its close:
-/// [`Connection::start_tls`] puts TLS below, [`Connection::push_http`] queues requests and responses, received bytes are
-/// read by the caller, and [`Connection::finish`] ends it; or the upgrade does what [`Connection::set_config`] says.
+///
+/// A connection may begin with HTTP, in a program that has one value from the socket's beginning to its end:
+/// [`Connection::start_tls`] puts TLS below, [`Connection::push_http`] queues requests and responses, and what is received
+/// is read by the caller. Then it ends by [`Connection::finish`], or goes on as a WebSocket: with
+/// [`Connection::set_config`], where only now it is known what may be received.
 #[derive(Debug)]
 pub struct Connection<B> {
     phase: Phase,
@@ -194,11 +196,16 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         }
     }
 
-    /// Reads the next event off the front of `input`. A frame that is cut is kept until its rest has come.
+    /// Reads the next event off the front of `input`. A frame that is cut is kept until its rest has come. `now_ms` is asked
+    /// for the time where an event begins a deadline.
     ///
     /// Drain rule: call it until `None`, or until the rest is given to [`Connection::keep`].
     #[must_use = "an event left out is a message lost"]
-    pub fn poll_event<'i>(&mut self, input: &mut &'i [u8], now_ms: u64) -> Option<Event<'i>> {
+    pub fn poll_event<'i>(
+        &mut self,
+        input: &mut &'i [u8],
+        now_ms: impl FnOnce() -> u64,
+    ) -> Option<Event<'i>> {
         match self.reader.next(input) {
             Ok(event) => Some(match event? {
                 frames::Event::Text(text) => Event::Text(text),
@@ -210,12 +217,12 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
                 }
                 frames::Event::Pong(payload) => Event::Pong(payload),
                 frames::Event::Close(close) => {
-                    self.handle_peer_close(close.as_ref(), now_ms);
+                    self.handle_peer_close(close.as_ref(), now_ms());
                     Event::Closed(close)
                 }
             }),
             Err(violation) => {
-                self.fail(violation.close_code(), violation.close_reason(), now_ms);
+                self.fail(violation.close_code(), violation.close_reason(), now_ms());
                 Some(Event::Failed(violation))
             }
         }

@@ -35,7 +35,7 @@ fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 /// Has an endpoint read everything, and returns what it reports.
 fn read(endpoint: &mut Endpoint, mut bytes: &[u8], now_ms: u64) -> Vec<Event<'static>> {
     let mut events = Vec::new();
-    while let Some(event) = endpoint.poll_event(&mut bytes, now_ms) {
+    while let Some(event) = endpoint.poll_event(&mut bytes, || now_ms) {
         events.push(match event {
             Event::Text(text) => Event::Text(text.into_owned().into()),
             Event::Binary(bytes) => Event::Binary(bytes.into_owned().into()),
@@ -129,7 +129,7 @@ fn a_violation_fails_the_connection_with_its_code() {
     ] {
         let mut server = server();
         let mut rest = &bytes[..];
-        let event = server.poll_event(&mut rest, 0);
+        let event = server.poll_event(&mut rest, || 0);
         assert!(
             matches!(event, Some(Event::Failed(violation)) if violation.close_code() == code),
             "{event:?}"
@@ -147,7 +147,7 @@ fn a_violation_in_answer_to_our_close_ends_the_wait() {
     server.close(1000, "", 0);
     drain(&mut server, 0);
     let mut rubbish = &[0xff; 16][..];
-    assert!(matches!(server.poll_event(&mut rubbish, 1), Some(Event::Failed(_))));
+    assert!(matches!(server.poll_event(&mut rubbish, || 1), Some(Event::Failed(_))));
     assert_eq!(drain(&mut server, 1), (vec![], vec![Action::ShutdownWrite]), "a second close is not sent");
 }
 
@@ -308,14 +308,14 @@ proptest! {
             match step {
                 Step::Receive(bytes) if tested.is_reading() => {
                     let mut input = &bytes[..];
-                    while tested.is_reading() && tested.poll_event(&mut input, now_ms).is_some() {}
+                    while tested.is_reading() && tested.poll_event(&mut input, || now_ms).is_some() {}
                 }
                 Step::Receive(_) => {}
                 Step::EndOfStream => tested.handle_end_of_stream(false, now_ms),
                 Step::Push(bytes) => drop(tested.push(Bytes::from(vec![b'x'; bytes]))),
                 Step::PushMessage(bytes) => {
                     excess_bytes = excess_bytes.max(2 * 131 + 231 + 14 + bytes);
-                    drop(tested.push_message(MessageKind::Text, &vec![b'x'; bytes]));
+                    let _ = tested.push_message(MessageKind::Text, &vec![b'x'; bytes]);
                 }
                 Step::PushControl if tested.has_room() => tested.push_control(Opcode::Ping, b""),
                 Step::PushControl => {}
@@ -431,7 +431,7 @@ fn what_had_arrived_of_a_broken_message_can_be_had() {
     let mut client = client();
     assert_eq!(read(&mut client, b"\x01\x02ab", 0), []);
     let mut rest = &b"\x00\x01\xff"[..];
-    assert!(matches!(client.poll_event(&mut rest, 0), Some(Event::Failed(Violation::InvalidUtf8))));
+    assert!(matches!(client.poll_event(&mut rest, || 0), Some(Event::Failed(Violation::InvalidUtf8))));
     assert_eq!(client.take_unfinished().map(|unfinished| unfinished.kind), Some(MessageKind::Text));
     assert_eq!(client.take_unfinished(), None);
 }
@@ -443,7 +443,7 @@ fn a_connection_that_began_with_http_reads_messages_within_its_new_limits() {
     server.push_http(b"101");
     server.set_config(&Arc::new(Config { message_bytes_max: 2, ..*server.config() }));
     let mut long = &masked(Opcode::Text, b"abc")[..];
-    assert!(matches!(server.poll_event(&mut long, 0), Some(Event::Failed(Violation::TooLong(2)))));
+    assert!(matches!(server.poll_event(&mut long, || 0), Some(Event::Failed(Violation::TooLong(2)))));
     assert_eq!(
         drain(&mut server, 0).0,
         [&b"101"[..], &frame(Opcode::Close, b"\x03\xf1message too big", None)].concat()
