@@ -32,7 +32,8 @@ impl Shard {
         metrics.tls_connections.add(usize::from(tls.is_some()));
         let has_ended = tls.as_ref().is_some_and(|tls| tls.peer_has_closed());
         let response = SharedBytes::new(response);
-        let link = Link::new(dialect, peer, response, tls, permit, &settings.limits, now.monotonic_ms);
+        let config = &self.context.connection_config;
+        let link = Link::new(dialect, peer, response, tls, permit, config, now.monotonic_ms);
         let id = self.clients.insert(Client { link, session });
         self.with_client(id, now, |session, io| session.begin(io));
         if self.drain.is_some() {

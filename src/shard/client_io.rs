@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tracing::debug;
+use uproar_protocol::connection::Config;
 use uproar_ring::{ConnectionId, SendBatch, SharedBytes};
 
 use super::link::{Link, Overflow};
@@ -19,6 +20,8 @@ use crate::rooms::{Directory, Origin, Place, Request, RoomIndex};
 /// What the handlers of all clients of a shard share.
 pub(super) struct Context {
     pub(super) settings: Settings,
+    /// What the connections of all clients have in common.
+    pub(super) connection_config: Arc<Config>,
     pub(super) directory: Directory,
     /// The rooms and topics with members on this shard.
     pub(super) rooms: LocalRooms,

@@ -1,10 +1,12 @@
 //! A client's connection as its shard uses it: with the gates ahead of its queue, and a note of why it ended.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tracing::info;
 use uproar_protocol::connection::{
-    self, Action, BATCH_ENTRIES_MAX, Batch, Connection, Entries, Event, QueueLimits,
+    self, Action, BATCH_ENTRIES_MAX, Batch, ClosingTimes, Config, Connection, ControlOrder, Entries, Event,
+    QueueLimits,
 };
 use uproar_protocol::frames::Violation;
 use uproar_protocol::tls::{self, TlsStream};
@@ -73,16 +75,11 @@ impl Link {
         greeting: SharedBytes,
         tls: Option<Box<TlsStream>>,
         permit: ClientPermit,
-        limits: &Limits,
+        config: &Arc<Config>,
         now_ms: u64,
     ) -> Self {
-        let queue = QueueLimits {
-            charged_bytes_max: limits.queue_bytes_max,
-            overhead_bytes: SharedBytes::OVERHEAD_BYTES,
-        };
-        let endpoint = connection::Limits { message_bytes_max: limits.frame_bytes_max, queue };
         Self {
-            connection: Connection::server(&endpoint, tls, now_ms),
+            connection: Connection::new(config, tls, now_ms),
             gates: None,
             join_bytes: 0,
             greeting: Some(greeting),
@@ -200,7 +197,7 @@ impl Link {
     #[inline]
     pub(super) fn poll_event<'i>(&mut self, input: &mut &'i [u8], now: Now) -> Option<Event<'i>> {
         let was_open = self.is_open();
-        let event = self.connection.poll_event(input, now.monotonic_ms);
+        let event = self.connection.poll_event(input, || now.monotonic_ms);
         if was_open && !self.is_open() {
             self.note_end(match event {
                 Some(Event::Failed(Violation::InvalidUtf8)) => EndReason::InvalidUtf8,
@@ -360,6 +357,20 @@ impl Link {
     }
 }
 
+/// What the connections of all clients have in common.
+pub(super) fn connection_config(limits: &Limits) -> Arc<Config> {
+    Arc::new(Config {
+        new_mask: None,
+        message_bytes_max: limits.frame_bytes_max,
+        queue: QueueLimits {
+            charged_bytes_max: limits.queue_bytes_max,
+            overhead_bytes: SharedBytes::OVERHEAD_BYTES,
+            control: ControlOrder::Queued,
+        },
+        closing: ClosingTimes::default(),
+    })
+}
+
 /// A batch of the protocol as the ring takes it.
 fn to_ring(batch: Batch<SharedBytes>) -> SendBatch {
     match batch.into_parts() {
@@ -406,7 +417,7 @@ mod tests {
         let limits = Limits { message_bytes_max: 1, frame_bytes_max: 1, queue_bytes_max, rate };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let permit = ClientPermits::new(1).acquire().unwrap();
-        let mut link = Link::new(Dialect::Echo, peer, frame(0), None, permit, &limits, 0);
+        let mut link = Link::new(Dialect::Echo, peer, frame(0), None, permit, &connection_config(&limits), 0);
         link.greet();
         link
     }

@@ -63,6 +63,7 @@ use client_io::{ClientIo, Context};
 pub use clients::Clients;
 use drain::Drain;
 pub use gates::GATED_LIMITS_MAX;
+use link::connection_config;
 use local_rooms::LocalRooms;
 pub use outgoing_mail::{DELIVERIES_WAITING_MAX, OutgoingMail, REQUESTS_WAITING_MAX};
 pub use rate::Rate;
@@ -98,6 +99,7 @@ impl Shard {
             schedule: Schedule::default(),
             homes: Homes::new(settings.index, &settings.rooms, directory, Arc::clone(&metrics)),
             context: Context {
+                connection_config: connection_config(&settings.limits),
                 directory: directory.clone(),
                 rooms: LocalRooms::new(directory.room_count()),
                 mail: OutgoingMail::new(settings.index, usize::from(directory.shards())),

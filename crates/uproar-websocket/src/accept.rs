@@ -13,6 +13,7 @@ use tokio_uring::net::{TcpListener, TcpStream};
 
 use super::error::Failure;
 use super::listen_options::ListenOptions;
+use super::options::Options;
 use super::places::{Place, Places};
 use super::request::Request;
 use super::stream::Stream;
@@ -98,7 +99,8 @@ fn admit<H, F>(
     // It fails for one that has ended already.
     let Ok(stream) = Stream::plain(tcp, peer) else { return };
     // Until there is a socket, which has its own.
-    stream.link.end_timeout.set(places.options.handshake_timeout);
+    let close_timeout = places.options.handshake_timeout;
+    stream.link.set_options(&Options { close_timeout, ..Options::default() });
     let place = places.take(permit, &stream.link);
     tokio_uring::spawn(attend(place, stream, Rc::clone(handler)));
 }

@@ -48,7 +48,6 @@ mod listen;
 mod listen_options;
 mod message;
 mod options;
-mod outgoing;
 mod places;
 mod random;
 mod reconnect;

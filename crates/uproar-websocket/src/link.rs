@@ -1,32 +1,36 @@
-//! What lies between a socket and the kernel: the task that sends what waits, TLS, and the end.
+//! What lies between a [`Connection`] and the kernel: the task that does what it asks for, its deadlines, and the end.
 //!
-//! Whoever has something to say puts it into [`Outgoing`], and sees to it that a task is at work which sends
-//! until nothing is left. The task exists only as long as that, so an idle connection has none. Nobody but the
-//! task writes to the socket; so a writer whose future is dropped leaves no message half sent, and what waits
-//! together leaves together.
+//! Reader and writers change the connection through [`Link::change`], which sees to it that a task is at work as long as the
+//! connection asks for something. So an idle connection has no task. Nobody but the task writes to the socket; so a
+//! writer whose future is dropped leaves no message half sent, and what waits together leaves together.
 //!
 //! A tokio-uring operation whose future is dropped is *not* cancelled: it keeps its buffer and the descriptor
-//! until the peer does something. So every connection is ended by [`Link::fail`], which shuts the socket down:
-//! at the latest [`Link::limit`] after its close was queued or its user has finished.
+//! until the peer does something. So every connection is ended by [`Link::fail`], which shuts the socket down: at the
+//! latest [`Options::close_timeout`] after its close was queued or its user has finished.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
 use std::net::{Shutdown, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::runtime::{self, Handle};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 
 use super::error::Failure;
-use super::options::CLOSE_TIMEOUT;
-use super::outgoing::Outgoing;
+use super::options::{Options, TIME_MAX};
+use super::random;
+use uproar_protocol::connection::{
+    Action, Batch, ClosingTimes, Config, Connection, ControlOrder, Entries, KeepAlive, QueueLimits,
+};
 use uproar_protocol::frames::Role;
-use uproar_protocol::tls::TlsStream;
 use uproar_ring::unacknowledged_bytes;
 
 /// How long the peer may take to end its side of TCP, and how much of what it still sends is read.
@@ -34,25 +38,27 @@ const END_TIME_MAX: Duration = Duration::from_secs(2);
 const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
 const DISCARD_BYTES: usize = 4096;
 
-/// One connection.
+/// One connection, from the accepted or connected socket to its end.
 pub(super) struct Link {
     /// Until the connection has ended, whoever else still knows of it.
     tcp: RefCell<Option<Rc<TcpStream>>>,
     /// The runtime on which it lives.
     runtime: Option<runtime::Id>,
     pub(super) peer: SocketAddr,
-    pub(super) role: Role,
-    pub(super) outgoing: RefCell<Outgoing>,
-    pub(super) tls: RefCell<Option<Box<TlsStream>>>,
+    /// The protocol: what waits to be sent, TLS, and how far its end has come.
+    connection: RefCell<Connection<Bytes>>,
+    /// Where the connection's time begins.
+    begin: Instant,
     /// What the task is doing.
     task: Cell<Task>,
-    /// Once nothing will be queued, so that our side ends behind what is there: which side ends TCP first.
-    finished: Cell<Option<First>>,
-    /// How long the end may take, from when it was begun.
-    pub(super) end_timeout: Cell<Duration>,
-    is_limited: Cell<bool>,
+    /// How long the end may take, see [`Options::close_timeout`].
+    close_timeout: Cell<Duration>,
+    /// True once a task watches the deadlines.
+    is_watched: Cell<bool>,
     /// How many bytes the kernel has taken to send.
     taken_bytes: Cell<u64>,
+    /// Why nothing can be sent or received any more.
+    failure: RefCell<Option<Failure>>,
     /// Told whenever something has left, and when nothing will any more.
     pub(super) progress: Notify,
     /// What is kept until the connection has ended.
@@ -68,52 +74,69 @@ enum Task {
     Ending,
 }
 
-/// Which side ends TCP first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum First {
-    /// We do.
-    Us,
-    /// The peer, if it does not take long.
-    Peer,
-}
-
 impl fmt::Debug for Link {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Link")
             .field("peer", &self.peer)
-            .field("role", &self.role)
+            .field("role", &self.role())
             .field("task", &self.task)
-            .field("finished", &self.finished)
+            .field("failure", &self.failure)
             .finish_non_exhaustive()
     }
 }
 
 impl Link {
     pub(super) fn new(tcp: TcpStream, peer: SocketAddr, role: Role) -> Rc<Self> {
+        let options = Options::default();
         Rc::new(Self {
             tcp: RefCell::new(Some(Rc::new(tcp))),
             runtime: current_runtime(),
             peer,
-            role,
-            outgoing: RefCell::default(),
-            tls: RefCell::new(None),
+            connection: RefCell::new(Connection::new(&config(role, &options), None, 0)),
+            begin: Instant::now(),
             task: Cell::new(Task::Idle),
-            finished: Cell::new(None),
-            end_timeout: Cell::new(CLOSE_TIMEOUT),
-            is_limited: Cell::new(false),
+            close_timeout: Cell::new(options.close_timeout),
+            is_watched: Cell::new(false),
             taken_bytes: Cell::new(0),
+            failure: RefCell::new(None),
             progress: Notify::new(),
             kept: RefCell::new(None),
         })
     }
 
-    /// Sees to it that what is queued leaves. To be called after something was.
-    pub(super) fn start_sending(self: &Rc<Self>) {
-        if self.task.get() == Task::Idle && self.outgoing.borrow().failure.is_none() {
-            self.task.set(Task::Sending);
-            tokio_uring::spawn(Rc::clone(self).send());
+    /// Sets what applies from now on.
+    pub(super) fn set_options(&self, options: &Options) {
+        self.close_timeout.set(options.close_timeout);
+        let config = config(self.role(), options);
+        self.connection.borrow_mut().set_config(&config);
+    }
+
+    /// The side of the connection that we are on.
+    pub(super) fn role(&self) -> Role {
+        self.connection.borrow().config().role()
+    }
+
+    /// The connection, to be asked something.
+    pub(super) fn connection(&self) -> Ref<'_, Connection<Bytes>> {
+        self.connection.borrow()
+    }
+
+    /// Changes the connection, and has done what it then asks for.
+    pub(super) fn change<T>(self: &Rc<Self>, change: impl FnOnce(&mut Connection<Bytes>) -> T) -> T {
+        let mut connection = self.connection.borrow_mut();
+        let result = change(&mut connection);
+        let (is_open, is_flushed) = (connection.is_open(), connection.is_flushed());
+        drop(connection);
+        if !is_open {
+            self.watch_deadlines();
         }
+        let has_work = !is_open || !is_flushed;
+        if has_work && self.task.get() == Task::Idle && self.failure.borrow().is_none() {
+            self.task.set(Task::Sending);
+            tokio_uring::spawn(Rc::clone(self).work());
+        }
+        result
     }
 
     /// Queues HTTP, which leaves before any frame.
@@ -122,30 +145,27 @@ impl Link {
     ///
     /// [`Failure::Ended`] when this side has finished.
     pub(super) fn push_http(self: &Rc<Self>, bytes: &[u8]) -> Result<(), Failure> {
-        if self.finished.get().is_some() {
+        if !self.connection.borrow().is_open() {
             return Err(Failure::Ended);
         }
-        self.outgoing.borrow_mut().push_http(bytes);
-        self.start_sending();
+        self.change(|connection| connection.push_http(bytes));
         Ok(())
     }
 
-    /// Says that nothing will be queued: our side ends behind what is there, and the connection with it. The
-    /// first call counts.
-    pub(super) fn finish(self: &Rc<Self>, first: First) {
-        if self.finished.get().is_some() || self.failure().is_some() {
+    /// Says that nothing will be queued: our side ends behind what is there, and the connection with it. Without effect
+    /// when that was said before.
+    pub(super) fn finish(self: &Rc<Self>) {
+        if self.failure().is_some() {
             return;
         }
-        self.finished.set(Some(first));
         if !self.is_at_home() {
             // Nobody is left to send anything.
             return self.fail(Failure::Ended);
         }
-        self.limit();
-        self.start_sending();
+        self.change(|connection| connection.finish(self.now_ms()));
     }
 
-    /// The connection, until it has ended.
+    /// The socket, until the connection has ended.
     pub(super) fn tcp(&self) -> Option<Rc<TcpStream>> {
         self.tcp.borrow().clone()
     }
@@ -155,20 +175,6 @@ impl Link {
         self.runtime.is_some() && self.runtime == current_runtime()
     }
 
-    /// Gives the connection so long to end; the first call counts.
-    pub(super) fn limit(self: &Rc<Self>) {
-        if self.is_limited.replace(true) {
-            return;
-        }
-        let link = Rc::clone(self);
-        tokio_uring::spawn(async move {
-            let limit = link.end_timeout.get();
-            if timeout(limit, link.ended()).await.is_err() {
-                link.fail(Failure::NotClosed(limit));
-            }
-        });
-    }
-
     /// Keeps a value until the connection has ended.
     pub(super) fn keep(&self, value: Rc<dyn Any>) {
         self.kept.replace(Some(value));
@@ -176,18 +182,7 @@ impl Link {
 
     /// Why nothing can be sent, when that is so.
     pub(super) fn failure(&self) -> Option<Failure> {
-        self.outgoing.borrow().failure.clone()
-    }
-
-    /// Waits until the connection has ended.
-    async fn ended(&self) {
-        loop {
-            let progress = self.progress.notified();
-            if self.outgoing.borrow().failure.is_some() {
-                return;
-            }
-            progress.await;
-        }
+        self.failure.borrow().clone()
     }
 
     /// Waits until all that is queued is with the kernel.
@@ -208,89 +203,75 @@ impl Link {
         }
     }
 
-    /// The task: sends until nothing is left, and ends our side when nothing will follow.
-    async fn send(self: Rc<Self>) {
-        if let Err(failure) = self.send_queued().await {
-            return self.fail(failure);
-        }
-        let finished = self.finished.get();
-        self.task.set(if finished.is_some() { Task::Ending } else { Task::Idle });
-        self.progress.notify_waiters();
-        if let Some(first) = finished {
-            self.end(first).await;
-            self.fail(Failure::Ended);
+    /// The task: does what the connection asks for, until that is nothing or the end.
+    async fn work(self: Rc<Self>) {
+        let failure = loop {
+            if let Err(failure) = self.act().await {
+                break failure;
+            }
+            // What cannot be sent yet waits for the peer, in TLS or to close; what has been waits for its FIN.
+            let is_ending = {
+                let connection = self.connection.borrow();
+                !connection.is_reading() && connection.is_flushed()
+            };
+            self.task.set(if is_ending { Task::Ending } else { Task::Idle });
+            self.progress.notify_waiters();
+            if !is_ending {
+                return;
+            }
+            self.await_end().await;
+        };
+        self.fail(failure);
+    }
+
+    /// Does what the connection asks for.
+    async fn act(&self) -> Result<(), Failure> {
+        loop {
+            if let Some(failure) = self.failure() {
+                return Err(failure);
+            }
+            // Nothing is joined where a batch has one entry.
+            let action = self.connection.borrow_mut().poll_action(&mut Vec::new())?;
+            match action {
+                None => return Ok(()),
+                Some(Action::Send(batch)) => self.send(batch).await?,
+                Some(Action::ShutdownWrite) => {
+                    if let Some(tcp) = self.tcp() {
+                        // It fails only when the connection has ended already.
+                        let _ = tcp.shutdown(Shutdown::Write);
+                    }
+                }
+                Some(Action::Close(_)) => return Err(Failure::Ended),
+                Some(Action::PauseReceive | Action::ResumeReceive) => {
+                    unreachable!("Bug: received bytes wait in the stream, not in the connection")
+                }
+            }
         }
     }
 
-    async fn send_queued(&self) -> Result<(), Failure> {
-        while let Some(piece) = self.next_piece()? {
-            let piece = self.hand_over(piece).await?;
-            if self.tls.borrow().is_none() {
-                self.outgoing.borrow_mut().recycle(piece);
-            }
-            self.progress.notify_waiters();
+    /// Hands a batch to the kernel, or a part of it.
+    async fn send(&self, batch: Batch<Bytes>) -> Result<(), Failure> {
+        let tcp = self.tcp().ok_or(Failure::Ended)?;
+        let (Entries::One(bytes), head_offset) = batch.into_parts() else {
+            unreachable!("Bug: a batch of several entries, and control frames leave between them")
+        };
+        let (result, rest) = tcp.write(BoundedBuf::slice(bytes, head_offset..)).submit().await;
+        let sent_bytes = result?;
+        self.taken_bytes.set(self.taken_bytes.get() + sent_bytes as u64);
+        if let Some(failure) = self.failure() {
+            return Err(failure);
         }
+        let batch = Batch::new(Entries::One(rest.into_inner()), head_offset);
+        self.connection.borrow_mut().handle_sent(batch, sent_bytes, self.now_ms());
+        self.progress.notify_waiters();
         Ok(())
     }
 
-    /// What is to be handed to the kernel now.
-    fn next_piece(&self) -> Result<Option<Vec<u8>>, Failure> {
-        let mut outgoing = self.outgoing.borrow_mut();
-        if let Some(failure) = &outgoing.failure {
-            return Err(failure.clone());
-        }
-        let mut tls = self.tls.borrow_mut();
-        let Some(tls) = tls.as_mut() else { return Ok(outgoing.next()) };
-        if !tls.has_outgoing()
-            && !tls.is_handshaking()
-            && tls.failure().is_none()
-            && let Some(piece) = outgoing.next()
-        {
-            tls.write_plaintext(&piece)?;
-            outgoing.recycle(piece);
-        }
-        Ok(tls.poll_transmit())
-    }
-
-    /// Hands a piece to the kernel, all of it, and yields its buffer.
-    async fn hand_over(&self, mut piece: Vec<u8>) -> Result<Vec<u8>, Failure> {
-        let tcp = self.tcp().ok_or(Failure::Ended)?;
-        let mut sent_bytes = 0;
-        while sent_bytes < piece.len() {
-            let (result, rest) = tcp.write(piece.slice(sent_bytes..)).submit().await;
-            piece = rest.into_inner();
-            let count = result?;
-            sent_bytes += count;
-            self.taken_bytes.set(self.taken_bytes.get() + count as u64);
-        }
-        Ok(piece)
-    }
-
-    /// Ends both sides.
+    /// Reads until the peer ends its side, or a deadline has changed the connection.
     ///
     /// A socket that is closed with unread data makes the kernel send a reset, which makes the peer's kernel
     /// throw away what it has received from us. So what the peer still sends is read, within limits.
-    async fn end(&self, first: First) {
-        if first == First::Peer {
-            self.discard().await;
-        }
-        let close_notify = match self.tls.borrow_mut().as_mut() {
-            Some(tls) => tls.close().ok().and_then(|()| tls.poll_transmit()),
-            None => None,
-        };
-        if let Some(record) = close_notify
-            && self.hand_over(record).await.is_err()
-        {
-            return;
-        }
-        // It fails only when the connection has ended already.
-        if self.tcp().is_some_and(|tcp| tcp.shutdown(Shutdown::Write).is_ok()) && first == First::Us {
-            self.discard().await;
-        }
-    }
-
-    /// Reads until the peer ends its side.
-    async fn discard(&self) {
+    async fn await_end(&self) {
         let Some(tcp) = self.tcp() else { return };
         let discard = async {
             let mut discarded_bytes = 0;
@@ -302,8 +283,43 @@ impl Link {
                 buffer.clear();
             }
         };
-        // A peer that takes longer is not waited for.
-        let _ = timeout(END_TIME_MAX, discard).await;
+        let progress = self.progress.notified();
+        tokio::select! {
+            biased;
+            () = progress => {}
+            () = discard => self.connection.borrow_mut().handle_end_of_stream(false, self.now_ms()),
+        }
+    }
+
+    /// Has a task watch the deadlines of a connection that is to end.
+    fn watch_deadlines(self: &Rc<Self>) {
+        if self.is_watched.replace(true) || self.failure.borrow().is_some() {
+            return;
+        }
+        let link = Rc::clone(self);
+        tokio_uring::spawn(async move {
+            loop {
+                let mut progress = pin!(link.progress.notified());
+                if link.failure.borrow().is_some() {
+                    return;
+                }
+                let due_ms = link.connection.borrow().next_due_ms(&KeepAlive::OFF);
+                let due = link.begin + Duration::from_millis(due_ms).min(TIME_MAX * 2);
+                tokio::select! {
+                    () = &mut progress => {}
+                    () = sleep_until(due) => link.handle_deadline(),
+                }
+            }
+        });
+    }
+
+    /// A deadline is over: a peer that has not closed is cut off, one that has need not be waited for.
+    fn handle_deadline(&self) {
+        if self.task.get() != Task::Ending {
+            return self.fail(Failure::NotClosed(self.close_timeout.get()));
+        }
+        let _ = self.connection.borrow_mut().handle_timeout(&KeepAlive::OFF, self.now_ms());
+        self.progress.notify_waiters();
     }
 
     /// How much the peer's TCP has acknowledged of what was sent.
@@ -321,9 +337,10 @@ impl Link {
         self.tcp().and_then(|tcp| unacknowledged_bytes(&*tcp).ok()).unwrap_or(0)
     }
 
-    /// Ends the connection at once, and says so to whoever waits.
+    /// Ends the connection at once, and says so to whoever waits. The first failure counts.
     pub(super) fn fail(&self, failure: Failure) {
-        self.outgoing.borrow_mut().fail(failure);
+        self.failure.borrow_mut().get_or_insert(failure);
+        self.connection.borrow_mut().handle_send_failed();
         // The descriptor is closed when the kernel has completed what is under way, which this brings about.
         if let Some(tcp) = self.tcp.take() {
             let _ = tcp.shutdown(Shutdown::Both);
@@ -331,6 +348,39 @@ impl Link {
         self.progress.notify_waiters();
         drop(self.kept.take());
     }
+
+    /// The connection's time. Reading the clock costs as much as a short message, so only what needs it does.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.begin.elapsed().as_millis() as u64
+    }
+}
+
+/// What the options mean for a connection.
+fn config(role: Role, options: &Options) -> Arc<Config> {
+    let close_ms = milliseconds(options.close_timeout);
+    Arc::new(Config {
+        new_mask: match role {
+            Role::Server => None,
+            Role::Client => Some(random::bytes),
+        },
+        message_bytes_max: options.message_bytes_max,
+        queue: QueueLimits {
+            charged_bytes_max: options.queue_bytes_max,
+            overhead_bytes: 0,
+            control: ControlOrder::Ahead { pong_bytes_max: options.queue_bytes_max },
+        },
+        closing: ClosingTimes {
+            answer_ms: close_ms,
+            fin_ms: milliseconds(END_TIME_MAX),
+            stall_ms: close_ms,
+            total_ms: close_ms,
+        },
+    })
+}
+
+/// A time in whole milliseconds, none of it lost.
+fn milliseconds(time: Duration) -> u64 {
+    time.as_nanos().div_ceil(1_000_000) as u64
 }
 
 fn current_runtime() -> Option<runtime::Id> {

@@ -6,10 +6,7 @@ use std::time::Duration;
 use uproar_protocol::field::is_token;
 
 /// The longest time that an option may name. Nobody waits for longer, and no deadline overflows.
-const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// What [`Options::close_timeout`] is unless it is set.
-pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// How one side of a connection behaves.
 #[derive(Clone, Debug)]
@@ -32,7 +29,7 @@ impl Default for Options {
         Self {
             message_bytes_max: 16 * 1024 * 1024,
             queue_bytes_max: 256 * 1024,
-            close_timeout: CLOSE_TIMEOUT,
+            close_timeout: Duration::from_secs(10),
             heartbeat: None,
         }
     }

@@ -6,12 +6,11 @@ use std::rc::Rc;
 
 use super::error::{Failure, ReadError, WriteError};
 use super::heartbeat::Pulse;
-use super::link::First;
 use super::message::{Close, Message};
 use super::options::Options;
 use super::stream::Stream;
 use super::writer::Writer;
-use uproar_protocol::frames::{self, Event, Role};
+use uproar_protocol::connection::Event;
 use uproar_protocol::tls;
 
 /// A WebSocket: a connection after its opening handshake.
@@ -38,7 +37,6 @@ use uproar_protocol::tls;
 #[derive(Debug)]
 pub struct Socket {
     stream: Stream,
-    frames: frames::Reader,
     writer: Writer,
     /// How much of what was received has been read.
     read_bytes: usize,
@@ -59,10 +57,9 @@ impl Socket {
         target: String,
         subprotocol: Option<String>,
     ) -> Self {
-        stream.link.end_timeout.set(options.close_timeout);
+        stream.link.set_options(options);
         Self {
             writer: Writer::new(Rc::clone(&stream.link), options),
-            frames: frames::Reader::new(stream.link.role, options.message_bytes_max),
             stream,
             read_bytes: 0,
             is_closed: false,
@@ -106,34 +103,26 @@ impl Socket {
     fn next_message(&mut self) -> Result<Option<Message>, Failure> {
         let received = &self.stream.received[self.read_bytes..];
         let mut rest = received;
-        let event = self.frames.next(&mut rest);
+        // Pings and closes are answered by this.
+        let link = &self.stream.link;
+        let event = link.change(|connection| connection.poll_event(&mut rest, || link.now_ms()));
         self.read_bytes += received.len() - rest.len();
-        let message = match event? {
+        Ok(Some(match event {
             Some(Event::Text(text)) => Message::Text(text.into_owned()),
             Some(Event::Binary(bytes)) => Message::Binary(bytes.into_owned()),
-            Some(Event::Ping(payload)) => {
-                self.writer.answer(&payload);
-                Message::Ping(payload.into_owned())
-            }
+            Some(Event::Ping(payload)) => Message::Ping(payload.into_owned()),
             Some(Event::Pong(payload)) => Message::Pong(payload.into_owned()),
-            Some(Event::Close(close)) => {
+            Some(Event::Closed(close)) => {
                 self.is_closed = true;
                 Message::Close(close)
             }
+            Some(Event::Failed(violation)) => return Err(violation.into()),
             None => {
                 self.stream.used_up();
                 self.read_bytes = 0;
                 return Ok(None);
             }
-        };
-        if let Message::Close(close) = &message {
-            // "When sending a Close frame in response, the endpoint typically echos the status code it
-            // received" (RFC 6455, section 5.5.1). It fails when ours came first, or nothing can be sent.
-            let echo = close.as_ref().map(|close| Close { code: close.code, reason: String::new() });
-            let _ = self.writer.close(echo.as_ref());
-            self.finish();
-        }
-        Ok(Some(message))
+        }))
     }
 
     /// Waits for more, and for the heart to beat.
@@ -173,28 +162,18 @@ impl Socket {
         }
     }
 
-    /// Ends the connection behind what is queued, as a close at last. "The underlying TCP connection, in most
-    /// normal cases, SHOULD be closed first by the server" (RFC 6455, section 7.1.1).
-    fn finish(&self) {
-        let first = match self.stream.link.role {
-            Role::Server => First::Us,
-            Role::Client => First::Peer,
-        };
-        self.stream.link.finish(first);
-    }
-
-    /// Notes what has ended the connection, and tells the peer if it is its doing.
+    /// Notes what has ended the connection.
     fn fail(&mut self, failure: Failure) -> ReadError {
-        let unfinished = self.frames.take_unfinished();
+        let link = &self.stream.link;
+        let unfinished = link.change(|connection| connection.take_unfinished());
         match &failure {
-            Failure::Violation(violation) => {
-                let reason = violation.close_reason().to_owned();
-                let _ = self.writer.close(Some(&Close { code: violation.close_code(), reason }));
-                self.stream.finish();
+            // A close that says so waits to be sent.
+            Failure::Violation(_) => {}
+            // So does an alert.
+            Failure::Tls(error) if *error != tls::Error::Truncated => {
+                link.change(|connection| connection.handle_broken_tls(link.now_ms()));
             }
-            // The alert that says so waits to be sent.
-            Failure::Tls(error) if *error != tls::Error::Truncated => self.stream.finish(),
-            _ => self.stream.link.fail(failure.clone()),
+            _ => link.fail(failure.clone()),
         }
         self.failure = Some(failure.clone());
         ReadError { failure, unfinished }
@@ -274,12 +253,9 @@ impl Drop for Socket {
         if !self.stream.link.is_at_home() {
             return;
         }
-        if !self.writer.has_closed() {
-            // 1011: a server that meets what it did not expect (RFC 6455, section 7.4.1).
-            let code = if std::thread::panicking() { 1011 } else { 1000 };
-            // It fails for a connection that has failed.
-            let _ = self.writer.close(Some(&Close { code, reason: String::new() }));
-        }
-        self.finish();
+        // 1011: a server that meets what it did not expect (RFC 6455, section 7.4.1).
+        let code = if std::thread::panicking() { 1011 } else { 1000 };
+        let link = &self.stream.link;
+        link.change(|connection| connection.leave(code, "", link.now_ms()));
     }
 }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use tokio_uring::net::TcpStream;
 
 use super::error::Failure;
-use super::link::{First, Link};
+use super::link::Link;
 use uproar_protocol::frames::Role;
 use uproar_protocol::response::Response;
 use uproar_protocol::tls::{ClientConfig, ServerConfig, ServerName, TlsStream};
@@ -92,6 +92,10 @@ impl Stream {
     /// # Errors
     ///
     /// [`Failure`]; a peer that does not speak TLS is [`Error::NotTls`](uproar_protocol::tls::Error::NotTls).
+    ///
+    /// # Panics
+    ///
+    /// When the connection has TLS already.
     pub async fn accept_tls(&mut self, config: &Arc<ServerConfig>) -> Result<(), Failure> {
         self.begin_tls(TlsStream::server(config)?).await
     }
@@ -102,6 +106,10 @@ impl Stream {
     /// # Errors
     ///
     /// [`Failure`].
+    ///
+    /// # Panics
+    ///
+    /// When the connection has TLS already.
     pub async fn connect_tls(
         &mut self,
         config: &Arc<ClientConfig>,
@@ -111,13 +119,12 @@ impl Stream {
     }
 
     async fn begin_tls(&mut self, tls: TlsStream) -> Result<(), Failure> {
-        *self.link.tls.borrow_mut() = Some(Box::new(tls));
+        self.link.change(|connection| connection.start_tls(tls));
         let received = std::mem::take(&mut self.received);
         if !received.is_empty() {
             self.decrypt(&received)?;
         }
-        self.link.start_sending();
-        while self.link.tls.borrow().as_ref().is_some_and(|tls| tls.is_handshaking()) {
+        while self.is_handshaking() == Some(true) {
             if !self.receive().await? {
                 return Err(Failure::EndOfStream);
             }
@@ -136,7 +143,7 @@ impl Stream {
         let before = self.received.len();
         loop {
             // The end may have come together with what was received last.
-            if let Some(tls) = self.link.tls.borrow().as_ref() {
+            if let Some(tls) = self.link.connection().tls() {
                 if let Some(error) = tls.failure() {
                     return Err(error.clone().into());
                 }
@@ -161,9 +168,7 @@ impl Stream {
             self.receiving = None;
             let count = result?;
             if count == 0 {
-                if let Some(tls) = self.link.tls.borrow_mut().as_mut() {
-                    tls.handle_end_of_stream()?;
-                }
+                self.link.change(|connection| connection.handle_end_of_tls())?;
                 return Ok(false);
             }
             if count == buffer.capacity() {
@@ -171,8 +176,7 @@ impl Stream {
             } else if count < buffer.capacity() / 4 {
                 self.receive_bytes = (self.receive_bytes / 2).max(RECEIVE_BYTES_MIN);
             }
-            let tls = self.link.tls.borrow().as_ref().map(|tls| tls.is_handshaking());
-            match tls {
+            match self.is_handshaking() {
                 Some(was_handshaking) => {
                     let decrypted = self.decrypt(&buffer);
                     if self.received.len() > before {
@@ -195,13 +199,13 @@ impl Stream {
     }
 
     fn decrypt(&mut self, ciphertext: &[u8]) -> Result<(), Failure> {
-        let result = match self.link.tls.borrow_mut().as_mut() {
-            Some(tls) => tls.handle_received(ciphertext, &mut self.received),
-            None => Ok(()),
-        };
-        // An answer of the handshake, or the alert that tells the peer what is wrong.
-        self.link.start_sending();
-        Ok(result?)
+        // It may have an answer: of the handshake, or the alert that tells the peer what is wrong.
+        Ok(self.link.change(|connection| connection.decrypt(ciphertext, &mut self.received))?)
+    }
+
+    /// Whether TLS is shaking hands, where there is any.
+    fn is_handshaking(&self) -> Option<bool> {
+        self.link.connection().tls().map(|tls| tls.is_handshaking())
     }
 
     /// What has been received and not been used.
@@ -257,7 +261,7 @@ impl Stream {
 
     /// Ends our side behind what was written, and then the connection.
     pub fn finish(&mut self) {
-        self.link.finish(First::Us);
+        self.link.finish();
     }
 
     /// Who is at the other end.
@@ -269,12 +273,12 @@ impl Stream {
     /// The version and the cipher suite of TLS, such as `TLSv1_3 TLS13_AES_256_GCM_SHA384`; `None` without TLS.
     #[must_use]
     pub fn tls(&self) -> Option<String> {
-        self.link.tls.borrow().as_ref().and_then(|tls| tls.agreed())
+        self.link.connection().tls().and_then(|tls| tls.agreed())
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.link.finish(First::Us);
+        self.link.finish();
     }
 }

@@ -11,14 +11,7 @@ use super::error::{Failure, WriteError};
 use super::link::Link;
 use super::message::{Close, Message};
 use super::options::Options;
-use super::random;
-use uproar_protocol::frames::{
-    CONTROL_BYTES_MAX, MessageKind, Opcode, Role, append_close, append_control, append_frame, fragments,
-    is_close_code,
-};
-
-/// The most that a header adds to a frame.
-const HEADER_BYTES_MAX: usize = 14;
+use uproar_protocol::frames::{CONTROL_BYTES_MAX, MessageKind, Opcode, is_close_code};
 
 /// Writes to a socket, from any task of its thread. Clones write to the same socket; their messages never mix, and
 /// who has to wait is served in turn.
@@ -33,7 +26,6 @@ pub struct Writer(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     link: Rc<Link>,
-    queue_bytes_max: usize,
     /// How long a writer waits for a peer that takes nothing.
     patience: Option<Duration>,
     /// Where who has to wait stands in line.
@@ -61,13 +53,7 @@ impl Drop for InLine<'_> {
 impl Writer {
     pub(super) fn new(link: Rc<Link>, options: &Options) -> Self {
         let patience = options.heartbeat.map(|heartbeat| heartbeat.timeout);
-        Self(Rc::new(Shared {
-            link,
-            queue_bytes_max: options.queue_bytes_max,
-            patience,
-            line: Mutex::new(()),
-            waiting: Cell::new(0),
-        }))
+        Self(Rc::new(Shared { link, patience, line: Mutex::new(()), waiting: Cell::new(0) }))
     }
 
     /// Queues a message, and waits for that only while too much is queued already
@@ -121,15 +107,8 @@ impl Writer {
 
     async fn data(&self, kind: MessageKind, payload: &[u8]) -> Result<(), WriteError> {
         let _turn = self.turn().await?;
-        {
-            let mut outgoing = self.0.link.outgoing.borrow_mut();
-            for (opcode, is_final, fragment) in fragments(kind, payload) {
-                outgoing.push_frame(fragment.len() + HEADER_BYTES_MAX, |buffer| {
-                    append_frame(buffer, opcode, is_final, fragment, self.mask());
-                });
-            }
-        }
-        self.0.link.start_sending();
+        let pushed = self.0.link.change(|connection| connection.push_message(kind, payload));
+        pushed.expect("Bug: a turn came, and there was no room");
         Ok(())
     }
 
@@ -138,29 +117,13 @@ impl Writer {
             return Err(WriteError::ControlTooLong { bytes: payload.len() });
         }
         let _turn = self.turn().await?;
-        append_control(&mut self.0.link.outgoing.borrow_mut().control, opcode, payload, self.mask());
-        self.0.link.start_sending();
+        self.0.link.change(|connection| connection.push_control(opcode, payload));
         Ok(())
-    }
-
-    /// Answers a ping, unless a close was queued.
-    pub(super) fn answer(&self, payload: &[u8]) {
-        if self.has_closed() {
-            return;
-        }
-        self.0.link.outgoing.borrow_mut().push_pong(self.0.queue_bytes_max, |buffer| {
-            append_control(buffer, Opcode::Pong, payload, self.mask());
-        });
-        self.0.link.start_sending();
     }
 
     /// Queues a ping, unless a close was queued.
     pub(super) fn ping(&self) {
-        if self.has_closed() {
-            return;
-        }
-        append_control(&mut self.0.link.outgoing.borrow_mut().control, Opcode::Ping, &[], self.mask());
-        self.0.link.start_sending();
+        self.0.link.change(|connection| connection.push_control(Opcode::Ping, &[]));
     }
 
     /// Queues a close, behind everything else; from then on the connection has its time to end.
@@ -174,27 +137,25 @@ impl Writer {
             }
         }
         self.is_usable()?;
-        {
-            let mut outgoing = self.0.link.outgoing.borrow_mut();
-            outgoing.has_closed = true;
-            outgoing.push_frame(CONTROL_BYTES_MAX + HEADER_BYTES_MAX, |buffer| match close {
-                Some(Close { code, reason }) => append_close(buffer, *code, reason, self.mask()),
-                None => append_control(buffer, Opcode::Close, &[], self.mask()),
-            });
-        }
-        self.0.link.limit();
-        self.0.link.start_sending();
+        let now_ms = self.0.link.now_ms();
+        self.0.link.change(|connection| match close {
+            Some(Close { code, reason }) => connection.close(*code, reason, now_ms),
+            None => connection.close_without_code(now_ms),
+        });
         Ok(())
     }
 
-    /// True once a close was queued.
+    /// True once a close was queued, or nothing can be sent any more.
     pub(super) fn has_closed(&self) -> bool {
-        self.0.link.outgoing.borrow().has_closed
+        !self.0.link.connection().is_open()
     }
 
     fn is_usable(&self) -> Result<(), WriteError> {
         if let Some(failure) = self.0.link.failure() {
             return Err(failure.into());
+        }
+        if let Some(error) = self.0.link.connection().tls().and_then(|tls| tls.failure()) {
+            return Err(Failure::from(error.clone()).into());
         }
         if self.has_closed() { Err(WriteError::Closed) } else { Ok(()) }
     }
@@ -202,8 +163,8 @@ impl Writer {
     /// Waits until all who came before have written, and less is queued than may be. What is yielded is to be
     /// held until the message is queued.
     async fn turn(&self) -> Result<Option<MutexGuard<'_, ()>>, WriteError> {
-        let Shared { link, queue_bytes_max, patience, line, waiting } = &*self.0;
-        let has_room = || link.outgoing.borrow().queued_bytes() < *queue_bytes_max;
+        let Shared { link, patience, line, waiting } = &*self.0;
+        let has_room = || link.connection().has_room();
         self.is_usable()?;
         if waiting.get() == 0 && has_room() {
             return Ok(None);
@@ -226,9 +187,5 @@ impl Writer {
                 link.fail(Failure::Stalled(patience));
             }
         }
-    }
-
-    fn mask(&self) -> Option<[u8; 4]> {
-        (self.0.link.role == Role::Client).then(random::bytes)
     }
 }

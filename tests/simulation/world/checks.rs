@@ -139,8 +139,8 @@ impl World<'_> {
             ensure!(NothingLeft, host.links.slots.is_empty(), "shard {index} has not let go of a slot");
             ensure!(NothingLeft, host.shard.clients().queued_bytes() == 0, "bytes are queued for nobody");
             ensure!(NothingLeft, host.shard.homes().unanswered() == 0, "writes have no receipt");
-            let waiting =
-                (0..self.scenario.shards).map(|to| host.shard.mail().waiting_for(uproar::rooms::ShardIndex(to)));
+            let waiting = (0..self.scenario.shards)
+                .map(|to| host.shard.mail().waiting_for(uproar::rooms::ShardIndex(to)));
             ensure!(
                 NothingLeft,
                 waiting.into_iter().all(|it| it == (0, 0)),

@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::batch::{Batch, Entries};
 use super::send_queue::SendQueue;
+use crate::frames::HEADER_BYTES_MAX;
 use crate::tls::{Error, TlsStream};
 
 /// The most plaintext that is encrypted at a time: four full records, and as much as the kernel takes for a
@@ -33,9 +34,7 @@ impl<B> fmt::Debug for Encryption<B> {
 }
 
 impl<B: AsRef<[u8]> + From<Vec<u8>>> Encryption<B> {
-    /// Goes on where a handshake has ended.
     pub(super) fn new(stream: TlsStream) -> Self {
-        assert!(!stream.is_handshaking(), "Bug: a connection came ahead of its handshake");
         Self { stream, sealed: None, resumed: None, is_sending: false }
     }
 
@@ -48,9 +47,18 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Encryption<B> {
         self.stream.handle_received(ciphertext, plaintext)
     }
 
-    /// True once the peer has said that it sends nothing more.
-    pub(super) fn peer_has_closed(&self) -> bool {
-        self.stream.peer_has_closed()
+    /// TLS itself.
+    pub(super) fn stream(&self) -> &TlsStream {
+        &self.stream
+    }
+
+    /// TCP has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the peer had not closed TLS before.
+    pub(super) fn handle_end_of_stream(&mut self) -> Result<(), Error> {
+        self.stream.handle_end_of_stream()
     }
 
     /// True while something is to be sent, or with the ring, beside what waits in the queue.
@@ -87,8 +95,10 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Encryption<B> {
         }
         let mut ciphertext = self.resumed.take();
         if ciphertext.is_none() {
-            if let Some(batch) = out.next_batch() {
-                let bytes = batch.remaining_bytes().min(SEALED_BYTES_MAX);
+            // Before the handshake nothing can be encrypted, and behind a failure there is the alert alone.
+            let is_usable = !self.stream.is_handshaking() && self.stream.failure().is_none();
+            if is_usable && let Some(batch) = out.next_batch() {
+                let bytes = sealed_bytes(batch.remaining_bytes());
                 let outcome = self.stream.write_plaintext(beginning(&batch, bytes, scratch));
                 self.sealed = Some((batch, bytes));
                 outcome?;
@@ -124,6 +134,12 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Encryption<B> {
     }
 }
 
+/// How much of so many bytes is encrypted at a time. The last bytes of a fragment, as many as its header has, are not
+/// worth a send of their own.
+fn sealed_bytes(remaining_bytes: usize) -> usize {
+    if remaining_bytes <= SEALED_BYTES_MAX + HEADER_BYTES_MAX { remaining_bytes } else { SEALED_BYTES_MAX }
+}
+
 /// The first `bytes` of a batch in one piece.
 fn beginning<'a, B: AsRef<[u8]>>(batch: &'a Batch<B>, bytes: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
     let first = batch.slice(0);
@@ -141,11 +157,12 @@ fn beginning<'a, B: AsRef<[u8]>>(batch: &'a Batch<B>, bytes: usize, scratch: &'a
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Arc;
 
     use bytes::Bytes;
 
     use super::*;
-    use crate::connection::QueueLimits;
+    use crate::connection::{ClosingTimes, Config, ControlOrder, QueueLimits};
     use crate::tls::ServerName;
     use crate::tls::config::{self, Sessions, Trust};
 
@@ -171,7 +188,16 @@ mod tests {
     }
 
     fn queue(frames: &[&[u8]]) -> SendQueue<Bytes> {
-        let mut out = SendQueue::new(QueueLimits { charged_bytes_max: 1 << 20, overhead_bytes: OVERHEAD });
+        let mut out = SendQueue::new(Arc::new(Config {
+            new_mask: None,
+            message_bytes_max: 1,
+            queue: QueueLimits {
+                charged_bytes_max: 1 << 20,
+                overhead_bytes: OVERHEAD,
+                control: ControlOrder::Queued,
+            },
+            closing: ClosingTimes::default(),
+        }));
         for frame in frames {
             out.push(frame.to_vec().into()).unwrap();
         }

@@ -7,23 +7,27 @@
 
 mod batch;
 mod closing;
+mod config;
 mod encryption;
+mod lanes;
 mod phase;
 mod send_queue;
+mod sending;
 
 use std::borrow::Cow;
-use std::mem;
+use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 
-use crate::frames::{self, Opcode, Reader, Role, Violation};
+use crate::frames::{self, Opcode, Reader, Role, Unfinished, Violation};
 use crate::tls::{self, TlsStream};
 pub use batch::{BATCH_ENTRIES_MAX, Batch, Entries};
+pub use config::{ClosingTimes, Config, ControlOrder, KeepAlive, QueueLimits};
 use encryption::Encryption;
-pub use phase::{ANSWER_MS, CLOSE_MS, CloseMode, STALL_MS};
-use phase::{Closing, Phase};
+pub use phase::CloseMode;
+use phase::{Phase, Silence};
+pub use send_queue::QueueFull;
 use send_queue::SendQueue;
-pub use send_queue::{QueueFull, QueueLimits};
 
 /// Received bytes that may wait to be read before receiving is paused.
 const PENDING_BYTES_MAX: usize = 64 * 1024;
@@ -32,25 +36,6 @@ const PENDING_BYTES_MAX: usize = 64 * 1024;
 /// between the two.
 const PENDING_BYTES_LOW: usize = PENDING_BYTES_MAX / 2;
 
-/// The sizes of a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The longest message that is received, in bytes. A longer one fails the connection with 1009.
-    pub message_bytes_max: usize,
-    /// What may wait to be sent.
-    pub queue: QueueLimits,
-}
-
-/// How long a connection may be silent.
-#[derive(Clone, Copy, Debug)]
-pub struct KeepAlive {
-    /// Silence after which a ping is due.
-    pub ping_interval_ms: u64,
-    /// Silence after which the connection is idle, unless it was not pinged and given the time to answer. Longer than
-    /// `ping_interval_ms`.
-    pub idle_timeout_ms: u64,
-}
-
 /// What was read from a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'i> {
@@ -58,8 +43,10 @@ pub enum Event<'i> {
     Text(Cow<'i, str>),
     /// A whole binary message.
     Binary(Cow<'i, [u8]>),
-    /// A ping, whose answer is queued, or a pong.
-    Control,
+    /// A ping, whose answer is queued.
+    Ping(Cow<'i, [u8]>),
+    /// A pong.
+    Pong(Cow<'i, [u8]>),
     /// The peer's close frame. To one that came first the answer is queued.
     Closed(Option<frames::Close>),
     /// The peer broke the protocol, and the connection was failed (RFC 6455, 7.1.7): a close frame that says so is queued,
@@ -102,6 +89,11 @@ pub enum Due {
 /// [`Connection::poll_action`] until `None`. Received bytes go through [`Connection::decrypt`] where there is TLS, and
 /// then through [`Connection::poll_event`] until `None`; bytes that the caller does not read yet are kept with
 /// [`Connection::keep`].
+///
+/// A connection may begin with HTTP, in a program that has one value from the socket's beginning to its end:
+/// [`Connection::start_tls`] puts TLS below, [`Connection::push_http`] queues requests and responses, and what is received
+/// is read by the caller. Then it ends by [`Connection::finish`], or goes on as a WebSocket: with
+/// [`Connection::set_config`], where only now it is known what may be received.
 #[derive(Debug)]
 pub struct Connection<B> {
     phase: Phase,
@@ -109,65 +101,86 @@ pub struct Connection<B> {
     is_paused: bool,
     /// True when our FIN is to be sent.
     is_fin_due: bool,
+    /// True once our FIN was asked for, or is due.
+    is_fin_sent: bool,
     /// True once the peer's FIN has come. Its end is handled when the bytes before it have been read.
     is_at_end_of_stream: bool,
-    /// A client's source of masks; a server has none (RFC 6455, 5.3).
-    new_mask: Option<fn() -> [u8; 4]>,
-    /// When it was pinged, if nothing has been received since.
-    pinged_ms: Option<u64>,
-    last_received_ms: u64,
+    /// True while it is left to the peer to end TCP first.
+    is_peer_first: bool,
     queue: SendQueue<B>,
     encryption: Option<Box<Encryption<B>>>,
     reader: Reader,
-    /// Received and not yet read.
-    pending: BytesMut,
+    /// Received and not yet read. Present exactly while there is something.
+    pending: Option<Box<BytesMut>>,
 }
 
 impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
-    /// A server's connection; `tls` is behind its handshake.
+    /// A connection behind its opening handshake; `tls` is behind its own.
+    ///
+    /// # Panics
+    ///
+    /// When TLS is still shaking hands.
     #[must_use]
-    pub fn server(limits: &Limits, tls: Option<Box<TlsStream>>, now_ms: u64) -> Self {
-        Self::new(Role::Server, None, limits, tls, now_ms)
-    }
-
-    /// A client's connection. `new_mask` yields a mask that the server cannot predict, another one each time (RFC 6455,
-    /// 5.3).
-    #[must_use]
-    pub fn client(
-        new_mask: fn() -> [u8; 4],
-        limits: &Limits,
-        tls: Option<Box<TlsStream>>,
-        now_ms: u64,
-    ) -> Self {
-        Self::new(Role::Client, Some(new_mask), limits, tls, now_ms)
-    }
-
-    fn new(
-        role: Role,
-        new_mask: Option<fn() -> [u8; 4]>,
-        limits: &Limits,
-        tls: Option<Box<TlsStream>>,
-        now_ms: u64,
-    ) -> Self {
+    pub fn new(config: &Arc<Config>, tls: Option<Box<TlsStream>>, now_ms: u64) -> Self {
+        let is_early = tls.as_ref().is_some_and(|stream| stream.is_handshaking());
+        assert!(!is_early, "Bug: a connection came ahead of its handshake");
         Self {
-            phase: Phase::Open,
+            phase: Phase::Open(Silence::begin(now_ms)),
             is_paused: false,
             is_fin_due: false,
+            is_fin_sent: false,
             is_at_end_of_stream: false,
-            new_mask,
-            pinged_ms: None,
-            last_received_ms: now_ms,
-            queue: SendQueue::new(limits.queue),
+            is_peer_first: false,
+            queue: SendQueue::new(Arc::clone(config)),
             encryption: tls.map(|stream| Box::new(Encryption::new(*stream))),
-            reader: Reader::new(role, limits.message_bytes_max),
-            pending: BytesMut::new(),
+            reader: Reader::new(config.role(), config.message_bytes_max),
+            pending: None,
         }
+    }
+
+    /// Goes on with another config: of a connection that began as one of HTTP, and knows only now what is to become of it.
+    ///
+    /// # Panics
+    ///
+    /// When it is for the other side, or for another order of control frames.
+    pub fn set_config(&mut self, config: &Arc<Config>) {
+        assert!(config.role() == self.role(), "Bug: a connection changed sides");
+        self.reader = Reader::new(config.role(), config.message_bytes_max);
+        self.queue.set_config(Arc::clone(config));
+    }
+
+    /// Puts TLS below, whose handshake is done here; nothing that is queued leaves before it is over.
+    ///
+    /// # Panics
+    ///
+    /// When there is TLS already.
+    pub fn start_tls(&mut self, stream: TlsStream) {
+        assert!(self.encryption.is_none(), "Bug: TLS in TLS");
+        self.encryption = Some(Box::new(Encryption::new(stream)));
+    }
+
+    /// The TLS below, if there is any.
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsStream> {
+        self.encryption.as_ref().map(|encryption| encryption.stream())
+    }
+
+    /// What this connection has in common with others.
+    #[inline]
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        self.queue.config()
+    }
+
+    fn role(&self) -> Role {
+        self.config().role()
     }
 
     /// Notes that the peer has shown that it is there.
     pub fn note_alive(&mut self, now_ms: u64) {
-        self.last_received_ms = now_ms;
-        self.pinged_ms = None;
+        if let Phase::Open(silence) = &mut self.phase {
+            *silence = Silence::begin(now_ms);
+        }
     }
 
     /// Appends the plaintext of received bytes. Without TLS there is nothing to call it for.
@@ -183,11 +196,16 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         }
     }
 
-    /// Reads the next event off the front of `input`. A frame that is cut is kept until its rest has come.
+    /// Reads the next event off the front of `input`. A frame that is cut is kept until its rest has come. `now_ms` is asked
+    /// for the time where an event begins a deadline.
     ///
     /// Drain rule: call it until `None`, or until the rest is given to [`Connection::keep`].
     #[must_use = "an event left out is a message lost"]
-    pub fn poll_event<'i>(&mut self, input: &mut &'i [u8], now_ms: u64) -> Option<Event<'i>> {
+    pub fn poll_event<'i>(
+        &mut self,
+        input: &mut &'i [u8],
+        now_ms: impl FnOnce() -> u64,
+    ) -> Option<Event<'i>> {
         match self.reader.next(input) {
             Ok(event) => Some(match event? {
                 frames::Event::Text(text) => Event::Text(text),
@@ -195,16 +213,16 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
                 frames::Event::Ping(payload) => {
                     let pong = self.control_frame(Opcode::Pong, &payload);
                     self.queue.push_pong(pong);
-                    Event::Control
+                    Event::Ping(payload)
                 }
-                frames::Event::Pong(_) => Event::Control,
+                frames::Event::Pong(payload) => Event::Pong(payload),
                 frames::Event::Close(close) => {
-                    self.handle_peer_close(close.as_ref(), now_ms);
+                    self.handle_peer_close(close.as_ref(), now_ms());
                     Event::Closed(close)
                 }
             }),
             Err(violation) => {
-                self.fail(violation.close_code(), violation.close_reason(), now_ms);
+                self.fail(violation.close_code(), violation.close_reason(), now_ms());
                 Some(Event::Failed(violation))
             }
         }
@@ -212,107 +230,58 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
 
     /// Keeps received bytes for later.
     pub fn keep(&mut self, input: &[u8]) {
-        self.pending.extend_from_slice(input);
+        if !input.is_empty() {
+            self.pending.get_or_insert_default().extend_from_slice(input);
+        }
     }
 
     /// Takes out the kept bytes, to be read now. Unread ones come back with [`Connection::put_back`].
     #[must_use]
     pub fn take_pending(&mut self) -> BytesMut {
-        mem::take(&mut self.pending)
+        self.pending.take().map(|pending| *pending).unwrap_or_default()
     }
 
     /// Keeps `input` behind its first `read_bytes`. Nothing else was kept meanwhile.
     ///
     /// The rest stays where it is: moving it each time would cost more than reading it, where much waits.
     pub fn put_back(&mut self, mut input: BytesMut, read_bytes: usize) {
-        debug_assert!(self.pending.is_empty());
+        debug_assert!(self.pending.is_none());
         if read_bytes < input.len() {
             input.advance(read_bytes);
-            self.pending = input;
+            self.pending = Some(Box::new(input));
         }
     }
 
-    /// Queues bytes that are frames of this side.
+    /// The peer's FIN has come, and nothing that was received before it is left to be decrypted.
     ///
     /// # Errors
     ///
-    /// [`QueueFull`], when more than the limit would wait; nothing was queued then.
-    #[inline]
-    pub fn push(&mut self, bytes: B) -> Result<(), QueueFull> {
-        self.queue.push(bytes)
-    }
-
-    /// Queues bytes on top of the limit. The caller reads nothing from the peer while [`Connection::is_over_limit`], so
-    /// that the peer cannot collect such bytes.
-    pub fn push_beyond_limit(&mut self, bytes: B) {
-        self.queue.push_beyond_limit(bytes);
-    }
-
-    /// The next action for the socket. `scratch` is used during the call.
-    ///
-    /// Actions are made here and nowhere else, of the state at the moment; so nothing can be asked for a connection that
-    /// ends: its close is the only and the last thing.
-    ///
-    /// # Errors
-    ///
-    /// When TLS cannot encrypt any more. [`Connection::abort`] is what remains.
-    pub fn poll_action(&mut self, scratch: &mut Vec<u8>) -> Result<Option<Action<B>>, tls::Error> {
-        if let Phase::Ended(mode) = &mut self.phase {
-            return Ok(mode.take().map(Action::Close));
-        }
-        if self.is_pause_due() {
-            self.is_paused = !self.is_paused;
-            return Ok(Some(if self.is_paused { Action::PauseReceive } else { Action::ResumeReceive }));
-        }
-        let batch = match &mut self.encryption {
-            None => self.queue.next_batch(),
-            Some(encryption) => encryption.next_batch(&mut self.queue, scratch)?,
-        };
-        if let Some(batch) = batch {
-            return Ok(Some(Action::Send(batch)));
-        }
-        Ok(mem::take(&mut self.is_fin_due).then_some(Action::ShutdownWrite))
-    }
-
-    /// True when [`Connection::poll_action`] has something.
-    #[must_use]
-    pub fn has_action(&self) -> bool {
-        if let Phase::Ended(mode) = &self.phase {
-            return mode.is_some();
-        }
-        self.is_fin_due
-            || self.is_pause_due()
-            || match &self.encryption {
-                None => self.queue.has_batch(),
-                Some(encryption) => encryption.has_batch(&self.queue),
-            }
-    }
-
-    /// Takes back a batch of which `sent_bytes` have left.
-    pub fn handle_sent(&mut self, batch: Batch<B>, sent_bytes: usize, now_ms: u64) {
+    /// When TLS was not closed before: its end may have been cut off by somebody else.
+    pub fn handle_end_of_tls(&mut self) -> Result<(), tls::Error> {
         match &mut self.encryption {
-            None => self.queue.handle_sent(batch, sent_bytes),
-            Some(encryption) => encryption.handle_sent(&mut self.queue, batch, sent_bytes),
+            Some(encryption) => encryption.handle_end_of_stream(),
+            None => Ok(()),
         }
-        let is_flushed = self.is_flushed();
-        if let Phase::Closing(closing) | Phase::Lingering(closing) = &mut self.phase {
-            closing.progress_due_ms = now_ms + if is_flushed { ANSWER_MS } else { STALL_MS };
-            self.finish(now_ms);
-        }
+    }
+
+    /// Takes out what has arrived of a message whose end has not, once nothing more is read.
+    #[must_use]
+    pub fn take_unfinished(&mut self) -> Option<Unfinished> {
+        self.reader.take_unfinished()
     }
 
     /// True while messages are exchanged: no close frame was queued or received, and nothing has failed.
     #[inline]
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        matches!(self.phase, Phase::Open(_))
     }
 
     /// True while received bytes are read at all: messages, or at least the peer's close frame.
     #[inline]
     #[must_use]
     pub fn is_reading(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Closing(_))
+        matches!(self.phase, Phase::Open(_) | Phase::Closing(_))
     }
 
     /// True once the connection is closed but for its socket.
@@ -330,7 +299,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
     /// True once the peer's TLS has said that nothing more will come.
     #[must_use]
     pub fn peer_has_closed_tls(&self) -> bool {
-        self.encryption.as_ref().is_some_and(|encryption| encryption.peer_has_closed())
+        self.tls().is_some_and(|stream| stream.peer_has_closed())
     }
 
     /// True once the peer's FIN has come.
@@ -342,80 +311,29 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
     /// True while received bytes have not been read.
     #[must_use]
     pub fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+        self.pending.is_some()
     }
 
     /// How many received bytes have not been read.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
-        self.pending.len()
+        self.pending.as_ref().map_or(0, |pending| pending.len())
     }
 
     /// True when receiving is to be paused, or to go on.
     #[must_use]
     pub fn is_pause_due(&self) -> bool {
         let bytes_max = if self.is_paused { PENDING_BYTES_LOW } else { PENDING_BYTES_MAX };
-        (self.pending.len() > bytes_max) != self.is_paused
-    }
-
-    /// True while more waits to be sent than the limit: see [`Connection::push_beyond_limit`].
-    #[inline]
-    #[must_use]
-    pub fn is_over_limit(&self) -> bool {
-        self.queue.is_over_limit()
-    }
-
-    /// True when nothing waits to be sent, and nothing is under way.
-    #[must_use]
-    pub fn is_flushed(&self) -> bool {
-        self.queue.is_empty() && !self.encryption.as_ref().is_some_and(|encryption| encryption.has_unsent())
-    }
-
-    /// True when TLS itself has something to send.
-    #[must_use]
-    pub fn has_unsent_tls(&self) -> bool {
-        self.encryption.as_ref().is_some_and(|encryption| encryption.has_unsent())
-    }
-
-    /// True when something is to be done once the send under way has ended.
-    #[must_use]
-    pub fn awaits_send(&self) -> bool {
-        !self.is_open()
-            || self.is_fin_due
-            || self.is_at_end_of_stream
-            || self.has_pending()
-            || self.queue.waiting_entries() > 0
-            || self.queue.is_over_limit()
-            || self.encryption.as_ref().is_some_and(|encryption| encryption.has_waiting())
-    }
-
-    /// The charge for all entries that wait or are under way, in bytes: see [`QueueLimits`].
-    #[inline]
-    #[must_use]
-    pub fn queued_bytes(&self) -> usize {
-        self.queue.queued_bytes()
-    }
-
-    /// The limit of the queue, in charged bytes.
-    #[inline]
-    #[must_use]
-    pub fn queue_bytes_max(&self) -> usize {
-        self.queue.charged_bytes_max()
-    }
-
-    /// How many entries wait or are under way.
-    #[must_use]
-    pub fn queued_entries(&self) -> usize {
-        self.queue.queued_entries()
+        (self.pending_bytes() > bytes_max) != self.is_paused
     }
 
     /// When [`Connection::handle_timeout`] has something to do; `u64::MAX` for never.
     #[must_use]
     pub fn next_due_ms(&self, keep_alive: &KeepAlive) -> u64 {
         match self.phase {
-            Phase::Open if self.pinged_ms.is_some() => self.idle_due_ms(keep_alive),
-            Phase::Open => self.last_received_ms + keep_alive.ping_interval_ms,
-            Phase::Closing(closing) | Phase::Lingering(closing) => closing.due_ms(),
+            Phase::Open(silence) if silence.is_pinged() => self.idle_due_ms(keep_alive),
+            Phase::Open(silence) => silence.last_received_ms.saturating_add(keep_alive.ping_interval_ms),
+            Phase::Closing(deadlines) | Phase::Lingering(deadlines) => deadlines.due_ms(),
             Phase::Ended(_) => u64::MAX,
         }
     }
@@ -425,7 +343,10 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
     #[must_use]
     pub fn idle_due_ms(&self, keep_alive: &KeepAlive) -> u64 {
         let answer_ms = keep_alive.idle_timeout_ms - keep_alive.ping_interval_ms;
-        self.pinged_ms.map_or(u64::MAX, |pinged_ms| pinged_ms + answer_ms)
+        match self.phase {
+            Phase::Open(silence) => silence.pinged_ms.saturating_add(answer_ms),
+            Phase::Closing(_) | Phase::Lingering(_) | Phase::Ended(_) => u64::MAX,
+        }
     }
 
     /// Lets time pass. On an open connection the caller does the task that is due; a closing one ends by itself.
@@ -434,29 +355,21 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         if now_ms < self.next_due_ms(keep_alive) {
             return Due::Nothing;
         }
-        match self.phase {
-            Phase::Open if self.pinged_ms.is_some() => return Due::Idle,
-            Phase::Open => {
-                self.pinged_ms = Some(now_ms);
-                return Due::Ping;
+        match &mut self.phase {
+            Phase::Open(silence) if silence.is_pinged() => Due::Idle,
+            Phase::Open(silence) => {
+                silence.pinged_ms = now_ms;
+                Due::Ping
             }
-            // Our close had no answer. TLS still has an end of its own.
-            Phase::Closing(_) if self.is_flushed() && self.is_encrypted() => {
-                self.phase = Phase::Lingering(Closing::last(now_ms));
-                self.finish(now_ms);
+            Phase::Closing(_) | Phase::Lingering(_) | Phase::Ended(_) => {
+                self.handle_overdue(now_ms);
+                Due::Nothing
             }
-            // Only a peer that has not read is reset: a reset drops bytes that are still on their way.
-            Phase::Closing(_) | Phase::Lingering(_) if self.is_flushed() => {
-                self.phase = Phase::Ended(Some(CloseMode::Graceful));
-            }
-            Phase::Closing(_) | Phase::Lingering(_) => self.phase = Phase::Ended(Some(CloseMode::Abort)),
-            Phase::Ended(_) => {}
         }
-        Due::Nothing
     }
 
     fn control_frame(&self, opcode: Opcode, payload: &[u8]) -> B {
-        frames::frame(opcode, payload, self.new_mask.map(|new_mask| new_mask())).into()
+        frames::frame(opcode, payload, self.config().mask()).into()
     }
 }
 

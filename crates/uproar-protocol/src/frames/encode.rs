@@ -18,9 +18,8 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
 /// A server's message.
 #[must_use]
 pub fn message(kind: MessageKind, payload: &[u8]) -> Bytes {
-    let frame_bytes = |fragment: &[u8]| header_bytes(fragment, None) + fragment.len();
     let mut encoded =
-        Vec::with_capacity(fragments(kind, payload).map(|(.., fragment)| frame_bytes(fragment)).sum());
+        Vec::with_capacity(fragments(kind, payload).map(|(.., fragment)| frame_bytes(fragment, None)).sum());
     for (opcode, is_final, fragment) in fragments(kind, payload) {
         append_frame(&mut encoded, opcode, is_final, fragment, None);
     }
@@ -48,7 +47,7 @@ pub fn close(code: u16, reason: &str) -> Bytes {
 /// One unfragmented frame.
 #[must_use]
 pub fn frame(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
-    let mut encoded = Vec::with_capacity(payload.len() + header_bytes(payload, mask));
+    let mut encoded = Vec::with_capacity(frame_bytes(payload, mask));
     append_frame(&mut encoded, opcode, true, payload, mask);
     encoded
 }
@@ -103,6 +102,11 @@ pub fn append_close(encoded: &mut Vec<u8>, code: u16, reason: &str, mask: Option
     assert!(is_close_code(code), "a close with the code {code}");
     let payload = [&code.to_be_bytes(), reason.as_bytes()].concat();
     append_control(encoded, Opcode::Close, &payload, mask);
+}
+
+/// How long a frame is.
+pub(crate) fn frame_bytes(payload: &[u8], mask: Option<[u8; 4]>) -> usize {
+    header_bytes(payload, mask) + payload.len()
 }
 
 /// How long the header of a frame is. Exactly: a buffer with capacity to spare would need a second allocation

@@ -9,7 +9,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use super::{Role, Violation};
 
 /// The longest header: two bytes, eight of length, four of mask.
-pub(super) const HEADER_BYTES_MAX: usize = 14;
+pub(crate) const HEADER_BYTES_MAX: usize = 14;
 
 /// The longest payload of a ping, pong or close (RFC 6455, section 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;

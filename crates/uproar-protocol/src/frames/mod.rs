@@ -13,10 +13,12 @@ mod reader;
 mod violation;
 
 pub use close::{Close, is_close_code};
+pub(crate) use encode::frame_bytes;
 pub use encode::{
     CLOSE_REASON_BYTES_MAX, FRAGMENT_BYTES, append_close, append_control, append_frame, append_message,
     close, fragments, frame, message, ping,
 };
+pub(crate) use header::HEADER_BYTES_MAX;
 pub use header::{CONTROL_BYTES_MAX, Opcode};
 pub use reader::{Event, Reader, Unfinished};
 pub use violation::Violation;

@@ -5,6 +5,7 @@
 //! kept, so an idle connection holds no buffer.
 
 use std::borrow::Cow;
+use std::mem;
 
 use super::assembly::Assembly;
 use super::close::{Close, read_close};
@@ -41,34 +42,39 @@ pub struct Unfinished {
 #[derive(Debug)]
 pub struct Reader {
     role: Role,
+    /// True once a close frame was read.
+    is_closed: bool,
     message_bytes_max: usize,
+    /// What has come of a header, a frame or a message whose rest has not. Boxed, because most come whole; present only
+    /// while something is incomplete.
+    cut: Option<Box<Cut>>,
+}
+
+/// What is kept between two pieces.
+#[derive(Debug, Default)]
+struct Cut {
     /// The beginning of a header whose end has not been received.
     head: [u8; HEADER_BYTES_MAX],
     head_bytes: u8,
-    /// True once a close frame was read.
-    is_closed: bool,
     /// The frame whose payload is being received. Only the bytes that are missing are counted in it.
     frame: Option<Header>,
-    /// What has come of a message, if one has begun. Boxed, because most messages come whole.
-    message: Option<Box<Assembly>>,
+    /// What has come of a message, if one has begun.
+    message: Option<Assembly>,
     /// What has come of a control frame's payload.
     control: Vec<u8>,
+}
+
+impl Cut {
+    fn is_empty(&self) -> bool {
+        self.head_bytes == 0 && self.frame.is_none() && self.message.is_none() && self.control.is_empty()
+    }
 }
 
 impl Reader {
     /// A reader for one side, which takes messages of so many bytes.
     #[must_use]
     pub fn new(role: Role, message_bytes_max: usize) -> Self {
-        Self {
-            role,
-            message_bytes_max,
-            head: [0; HEADER_BYTES_MAX],
-            head_bytes: 0,
-            is_closed: false,
-            frame: None,
-            message: None,
-            control: Vec::new(),
-        }
+        Self { role, is_closed: false, message_bytes_max, cut: None }
     }
 
     /// The next event, taking bytes off the front of `input`. After a close everything is taken off and
@@ -84,7 +90,8 @@ impl Reader {
             return Ok(None);
         }
         loop {
-            let mut frame = match self.frame.take() {
+            let begun = self.cut.as_mut().and_then(|cut| cut.frame.take());
+            let mut frame = match begun {
                 Some(frame) => frame,
                 None => {
                     let Some(frame) = self.next_header(input)? else { return Ok(None) };
@@ -100,16 +107,18 @@ impl Reader {
             self.push(&mut frame, piece)?;
             frame.payload_bytes -= piece.len() as u64;
             if frame.payload_bytes > 0 {
-                self.frame = Some(frame);
+                self.cut.get_or_insert_default().frame = Some(frame);
                 return Ok(None);
             }
             if frame.opcode.is_control() {
-                let payload = std::mem::take(&mut self.control);
+                let payload = self.cut.as_mut().map(|cut| mem::take(&mut cut.control)).unwrap_or_default();
+                self.end_cut();
                 return self.control(frame.opcode, Cow::Owned(payload)).map(Some);
             }
             if frame.is_final {
-                let message = self.message.take().expect("Bug: a frame of no message");
-                return Ok(Some(match *message {
+                let message = self.cut.as_mut().and_then(|cut| cut.message.take());
+                self.end_cut();
+                return Ok(Some(match message.expect("Bug: a frame of no message") {
                     Assembly::Binary(bytes) => Event::Binary(Cow::Owned(bytes)),
                     text => Event::Text(Cow::Owned(text.into_text()?)),
                 }));
@@ -117,44 +126,61 @@ impl Reader {
         }
     }
 
-    /// What has arrived of a message whose end has not.
+    /// What has arrived of a message whose end has not, of a stream that is not read any further.
     #[must_use]
     pub fn take_unfinished(&mut self) -> Option<Unfinished> {
-        let (kind, bytes) = self.message.take()?.into_parts();
+        let (kind, bytes) = self.cut.take()?.message?.into_parts();
         Some(Unfinished { kind, bytes })
+    }
+
+    /// Gives back what kept a frame or a message that is now complete.
+    fn end_cut(&mut self) {
+        if self.cut.as_ref().is_some_and(|cut| cut.is_empty()) {
+            self.cut = None;
+        }
     }
 
     /// The next whole header; what is cut is kept.
     fn next_header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, Violation> {
-        if self.head_bytes == 0
+        if self.cut.as_ref().is_none_or(|cut| cut.head_bytes == 0)
             && let Some((header, end)) = Header::parse(input, self.role)?
         {
             take(input, end);
             return Ok(Some(header));
         }
+        if input.is_empty() {
+            return Ok(None);
+        }
+        let cut = self.cut.get_or_insert_default();
         // Byte by byte: what is beyond the header does not belong to it.
         while let Some((&byte, rest)) = input.split_first() {
             *input = rest;
-            self.head[usize::from(self.head_bytes)] = byte;
-            self.head_bytes += 1;
-            if let Some((header, _)) = Header::parse(&self.head[..usize::from(self.head_bytes)], self.role)? {
-                self.head_bytes = 0;
+            cut.head[usize::from(cut.head_bytes)] = byte;
+            cut.head_bytes += 1;
+            if let Some((header, _)) = Header::parse(&cut.head[..usize::from(cut.head_bytes)], self.role)? {
+                cut.head_bytes = 0;
+                self.end_cut();
                 return Ok(Some(header));
             }
         }
         Ok(None)
     }
 
+    /// What has come of the message that has begun.
+    fn message(&self) -> Option<&Assembly> {
+        self.cut.as_ref()?.message.as_ref()
+    }
+
     /// Says whether a frame may come now, and be as long as it is.
     fn check_order(&self, frame: &Header) -> Result<(), Violation> {
-        match (frame.opcode, &self.message) {
+        match (frame.opcode, self.message()) {
             (Opcode::Text | Opcode::Binary, Some(_)) => return Err(Violation::InterleavedMessage),
             (Opcode::Continuation, None) => return Err(Violation::UnexpectedContinuation),
             _ => {}
         }
         let earlier_bytes = match frame.opcode.is_control() {
             true => return Ok(()),
-            false => self.message.as_ref().map_or(0, |message| message.len()),
+            false => self.message().map_or(0, |message| message.len()),
         };
         match frame.payload_bytes > (self.message_bytes_max - earlier_bytes) as u64 {
             true => Err(Violation::TooLong(self.message_bytes_max)),
@@ -191,20 +217,20 @@ impl Reader {
 
     /// Keeps a piece of a frame's payload.
     fn push(&mut self, frame: &mut Header, piece: &[u8]) -> Result<(), Violation> {
-        let kind = match frame.opcode {
-            Opcode::Text => MessageKind::Text,
-            Opcode::Binary => MessageKind::Binary,
+        let cut = self.cut.get_or_insert_default();
+        let message = match frame.opcode {
+            Opcode::Text => cut.message.get_or_insert_with(|| Assembly::new(MessageKind::Text)),
+            Opcode::Binary => cut.message.get_or_insert_with(|| Assembly::new(MessageKind::Binary)),
             Opcode::Continuation => {
-                let message = self.message.as_mut().expect("Bug: a continuation of nothing was let through");
-                return message.push(piece, &mut frame.mask);
+                cut.message.as_mut().expect("Bug: a continuation of nothing was let through")
             }
             Opcode::Close | Opcode::Ping | Opcode::Pong => {
-                Mask::append(&mut frame.mask, &mut self.control, piece);
-                debug_assert!(self.control.len() <= CONTROL_BYTES_MAX);
+                Mask::append(&mut frame.mask, &mut cut.control, piece);
+                debug_assert!(cut.control.len() <= CONTROL_BYTES_MAX);
                 return Ok(());
             }
         };
-        self.message.get_or_insert_with(|| Box::new(Assembly::new(kind))).push(piece, &mut frame.mask)
+        message.push(piece, &mut frame.mask)
     }
 
     fn control<'i>(&mut self, opcode: Opcode, payload: Cow<'i, [u8]>) -> Result<Event<'i>, Violation> {

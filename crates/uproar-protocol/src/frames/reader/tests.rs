@@ -168,7 +168,7 @@ fn what_arrived_of_an_unfinished_message_can_be_had() {
 
 #[test]
 fn an_idle_reader_is_small() {
-    assert!(size_of::<Reader>() <= 128, "{}", size_of::<Reader>());
+    assert!(size_of::<Reader>() <= 24, "{}", size_of::<Reader>());
 }
 
 proptest! {
