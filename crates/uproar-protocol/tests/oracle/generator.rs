@@ -290,7 +290,7 @@ impl Generator {
             8 | 9 => {
                 let wrong = self.pick(&WRONG_UTF8);
                 self.replace_payload(index, |random, payload| {
-                    let place = random.random_range(0..payload.len());
+                    let place = random.random_range(0..=payload.len());
                     payload.splice(place..place, wrong.iter().copied());
                 });
             }
