@@ -10,7 +10,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use tungstenite::protocol::{WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
-use uproar_protocol::frames::{Event, MessageKind, Reader, Role, append_message};
+use uproar_protocol::frames::{Event, Opcode, Reader, Role, frame};
 
 /// The longest message of both, and the size of our buffer: one of 64 KiB comes with one receive.
 const MESSAGE_BYTES_MAX: usize = 128 << 10;
@@ -40,12 +40,10 @@ pub(crate) fn readers(criterion: &mut Criterion) {
     }
 }
 
-/// A text message as the peer sends it.
+/// A text message in one frame, as the peer sends it.
 fn encoded(role: Role, bytes: usize) -> Vec<u8> {
     let mask = (role == Role::Server).then_some([0x37, 0xfa, 0x21, 0x3d]);
-    let mut encoded = Vec::new();
-    append_message(&mut encoded, MessageKind::Text, &vec![b'x'; bytes], || mask);
-    encoded
+    frame(Opcode::Text, &vec![b'x'; bytes], mask)
 }
 
 fn compare(
