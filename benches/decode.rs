@@ -1,6 +1,8 @@
 //! What it costs to understand a message. It is paid once a message, by the shard of its sender.
 
 mod crowd;
+#[path = "decode/readers.rs"]
+mod readers;
 
 use std::hint::black_box;
 
@@ -10,6 +12,7 @@ use uproar::dialect::{Message, chat};
 use uproar::handshake::route::Endpoint;
 
 use crowd::{Crowd, client_frame};
+use readers::readers;
 
 const MESSAGE_BYTES_MAX: usize = 10 << 10;
 
@@ -34,8 +37,7 @@ fn commands(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Frames are parsed inside a connection, so this measures the shortest way through one: received,
-/// unmasked, encoded, queued, sent.
+/// The shortest way through a connection: received, unmasked, encoded, queued, sent.
 fn frames(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("echo without the kernel");
     let mut crowd = Crowd::new(&Endpoint::Echo, 1);
@@ -56,5 +58,5 @@ fn frames(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, commands, frames);
+criterion_group!(benches, commands, readers, frames);
 criterion_main!(benches);
