@@ -21,11 +21,11 @@ use crate::cli::{self, Cli, RunOptions};
 use crate::compare::sides::Place;
 use crate::compare::{self, Judging, samples, table};
 use crate::error::Error;
-use crate::quantiles::value_at;
+use crate::network::security::Security;
+use crate::network::target::Target;
 use crate::saved::SavedRun;
-use crate::security::Security;
-use crate::server_command::ServerCommand;
-use crate::target::Target;
+use crate::server::command::ServerCommand;
+use crate::timings::quantiles::value_at;
 
 /// How often a run is made until it is valid. A machine that spoils three in a row spoils the comparison.
 const ATTEMPTS_MAX: u32 = 3;

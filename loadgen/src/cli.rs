@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::ab::AbOptions;
 use crate::compare::CompareOptions;
-use crate::schedule::{Arrivals, Stage, Stages, positive_rate};
-use crate::threshold::Threshold;
+use crate::options::threshold::Threshold;
+use crate::plan::schedule::{Arrivals, Stage, Stages, positive_rate};
 
 const RESULT_AND_EXIT_CODES: &str = "\
 The rows of the result, in milliseconds:

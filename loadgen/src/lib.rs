@@ -21,57 +21,27 @@
 //! threads talk to the main thread through a channel, once a second and at the end.
 //!
 //! What a run has saved is read back by [`saved`], for [`page`], which shows one run or many on one page, and
-//! for [`compare`], which judges whether two sets of runs differ. [`baseline`] keeps runs under a name, and
+//! for [`compare`], which judges whether two sets of runs differ. [`saved::baseline`] keeps runs under a name, and
 //! [`ab`] makes them on fresh servers and compares them.
 #![forbid(unsafe_code)]
 
 pub mod ab;
-pub mod assembly;
-pub mod baseline;
-pub mod busy;
-pub mod chat;
-pub mod churn;
 pub mod cli;
-pub mod client;
+pub mod clients;
 pub mod clock;
 pub mod compare;
-pub mod context;
-pub mod core_time;
-pub mod crowd;
+pub mod dialect;
 pub mod error;
-pub mod find_max;
-pub mod interrupt;
-pub mod intervals;
-pub mod join;
 pub mod measure;
-pub mod merged;
+pub mod merge;
+pub mod network;
 pub mod options;
 pub mod outcome;
 pub mod page;
-pub mod payload;
 pub mod plan;
 pub mod preflight;
-pub mod presence;
-pub mod probe;
-pub mod process_group;
-pub mod progress;
-pub mod provenance;
-pub mod quantiles;
-pub mod report;
 pub mod results;
-pub mod rooms;
 pub mod run;
 pub mod saved;
-pub mod schedule;
-pub mod security;
-pub mod server_command;
-pub mod server_process;
-pub mod socket;
-pub mod stages;
-pub mod target;
-pub mod threshold;
-pub mod transport;
-pub mod truth;
-pub mod validity;
-pub mod wire;
-pub mod worker;
+pub mod server;
+pub mod timings;

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use loadgen::cli::{Cli, Command, RunOptions};
 use loadgen::error::Error;
-use loadgen::{ab, baseline, compare, find_max, page, preflight, run};
+use loadgen::run::find_max;
+use loadgen::saved::baseline;
+use loadgen::{ab, compare, page, preflight, run};
 
 fn main() -> ExitCode {
     carry_out(Cli::parse().into_command()).unwrap_or_else(|error| {

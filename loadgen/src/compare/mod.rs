@@ -24,8 +24,8 @@ use crate::compare::samples::{METRICS, Samples};
 use crate::compare::sides::{Place, Side};
 use crate::compare::verdict::{Criteria, Finding, Verdict};
 use crate::error::Error;
-use crate::quantiles::THIN_BELOW;
 use crate::results;
+use crate::timings::quantiles::THIN_BELOW;
 
 /// The most runs of a side. Counting the ways to deal out ranks takes the fourth power of it: 2 × 100 runs
 /// take 100 × 40,000 sums for each of 200 ranks, a few seconds in all.

@@ -9,7 +9,7 @@ use super::figure::{
     Figure, LEFT, RIGHT, Readings, Stop, end_labels, foot_grid, path, round, run_class, time_grid,
 };
 use super::scale::{TailScale, TimeScale, percent, time};
-use crate::quantiles::{THIN_BELOW, count_beyond, value_at};
+use crate::timings::quantiles::{THIN_BELOW, count_beyond, value_at};
 
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 372.0;

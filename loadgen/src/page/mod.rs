@@ -25,9 +25,9 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use crate::baseline;
 use crate::cli::ReportOptions;
 use crate::error::Error;
+use crate::saved::baseline;
 use crate::saved::{Log, RunResult, SavedRun};
 use curves::{Curve, Words};
 

@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 use super::ShownRun;
 use super::figure::run_class;
 use super::scale::percent;
-use crate::quantiles::{QUANTILES, THIN_BELOW};
+use crate::outcome::validity::floor_percent;
 use crate::results::text::grouped;
 use crate::saved::{Cores, Gate, Quantile, Server, Summary};
-use crate::validity::floor_percent;
+use crate::timings::quantiles::{QUANTILES, THIN_BELOW};
 
 /// The quantiles of the first table.
 const COLUMNS: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::PathBuf;
 
-use crate::measure::Timings;
+use crate::measure::recorder::Timings;
 use crate::outcome::Outcome;
 use crate::results::{hgrm, json};
 

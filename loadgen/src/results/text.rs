@@ -3,9 +3,9 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use crate::outcome::validity::floor_percent;
 use crate::outcome::{Outcome, Room, Server, ServerCores, StageOutcome};
-use crate::quantiles::Summary;
-use crate::validity::floor_percent;
+use crate::timings::quantiles::Summary;
 
 /// The quantiles that fit into a line.
 const COLUMNS: [(f64, &str); 5] =
@@ -320,9 +320,9 @@ pub fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Timings;
-    use crate::quantiles::Undelivered;
-    use crate::server_process::CpuTime;
+    use crate::measure::recorder::Timings;
+    use crate::server::process::CpuTime;
+    use crate::timings::quantiles::Undelivered;
 
     #[test]
     fn a_largest_value_is_a_bound_where_something_is_missing_and_of_nothing_there_is_none() {

@@ -1,0 +1,71 @@
+//! What the clients of a thread have in common, so that a client is only what differs between them.
+
+use std::sync::Arc;
+
+use crate::dialect::chat;
+use crate::measure::recorder::{Recorder, Timings};
+use crate::plan::Plan;
+
+/// What all clients of a thread share.
+#[derive(Debug)]
+pub struct Context {
+    /// The run.
+    pub plan: Arc<Plan>,
+    /// What is measured.
+    pub recorder: Recorder,
+    /// How long the beginning took.
+    pub openings: Openings,
+    /// Reads a room's messages.
+    pub decoder: chat::Decoder,
+    /// Keys and masks.
+    pub random: fastrand::Rng,
+    /// The content being written.
+    pub scratch: Vec<u8>,
+    /// The first error message that the server sent to a client that had joined.
+    pub server_error: Option<String>,
+}
+
+/// How long each client's beginning took, all counted from its connect(2).
+#[derive(Clone, Debug, Default)]
+pub struct Openings {
+    /// Until TCP was connected, seen by the first bytes having left.
+    pub tcp: Timings,
+    /// Over TLS: until its handshake was complete.
+    pub tls: Timings,
+    /// Until the upgrade was accepted.
+    pub upgrade: Timings,
+    /// Chat: until welcome, users and history had arrived (in the room asked for).
+    pub join: Timings,
+}
+
+impl Openings {
+    /// Adds another thread's.
+    pub fn merge(&mut self, other: &Self) {
+        self.tcp.merge(&other.tcp);
+        self.tls.merge(&other.tls);
+        self.upgrade.merge(&other.upgrade);
+        self.join.merge(&other.join);
+    }
+}
+
+impl Context {
+    /// What the clients of `thread` share.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, thread: u32) -> Self {
+        Self {
+            recorder: Recorder::new(Arc::clone(&plan), thread),
+            openings: Openings::default(),
+            decoder: chat::Decoder::new(plan.template.clone()),
+            // Threads differ in their masks and keys, and each is the same again with the same seed.
+            random: fastrand::Rng::with_seed(plan.seed.wrapping_add(u64::from(thread))),
+            scratch: Vec::new(),
+            server_error: None,
+            plan,
+        }
+    }
+
+    /// A mask for one frame.
+    pub fn mask(&mut self) -> [u8; 4] {
+        self.random.u32(..).to_ne_bytes()
+    }
+}

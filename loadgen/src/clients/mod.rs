@@ -1,0 +1,15 @@
+//! The clients of a run: a thread, the crowd of clients that it owns, and what one of them does. The probe before the
+//! first client is here, too.
+//!
+//! A thread tells the main thread what it has done through [`report`], and shares nothing else.
+
+pub mod busy;
+pub mod churn;
+pub mod client;
+pub mod context;
+pub mod crowd;
+pub mod probe;
+pub mod report;
+pub mod socket;
+pub mod transport;
+pub mod worker;
