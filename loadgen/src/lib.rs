@@ -35,6 +35,7 @@ pub mod error;
 pub mod measure;
 pub mod merge;
 pub mod network;
+pub mod numbers;
 pub mod options;
 pub mod outcome;
 pub mod page;

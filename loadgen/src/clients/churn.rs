@@ -7,44 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use uproar_ring::CloseMode;
 
 use crate::clients::client::{Phase, Standing};
 use crate::clients::crowd::Crowd;
+use crate::measure::counts::ChurnCounts;
 use crate::measure::presence::Absence;
 
 /// How long a closing handshake may take.
 const CLOSE_NS_MAX: u64 = 3_000_000_000;
-
-/// How often clients left and rejoined, the warm-up included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Leaves.
-    pub left: u64,
-    /// Confirmed rejoins.
-    pub rejoined: u64,
-    /// Clients that were still on their way when it ended.
-    pub under_way: u64,
-    /// Leaves that came to nothing, because the client was still away from the last time, or lost.
-    pub skipped: u64,
-}
-
-impl Counts {
-    /// Adds another thread's.
-    pub fn merge(&mut self, other: &Self) {
-        self.left += other.left;
-        self.rejoined += other.rejoined;
-        self.under_way += other.under_way;
-        self.skipped += other.skipped;
-    }
-
-    /// Clients that left and will not be back.
-    #[must_use]
-    pub fn failed(&self) -> u64 {
-        self.left - self.rejoined - self.under_way
-    }
-}
 
 /// The leaves and rejoins of one thread.
 #[derive(Debug, Default)]
@@ -57,7 +28,7 @@ pub struct Churn {
     absences: Vec<Absence>,
     /// Which of the absences of a client has not ended.
     open: BTreeMap<u32, usize>,
-    counts: Counts,
+    counts: ChurnCounts,
 }
 
 /// A client that waits for what was due before it decided to leave.
@@ -176,7 +147,7 @@ impl Churn {
 
     /// Ends it: who was away, and how often what happened.
     #[must_use]
-    pub fn finish(mut self, crowd: &Crowd) -> (Vec<Absence>, Counts) {
+    pub fn finish(mut self, crowd: &Crowd) -> (Vec<Absence>, ChurnCounts) {
         let is_under_way = |index: &&u32| {
             let client = &crowd.clients[**index as usize];
             client.standing == Standing::Away || !client.is_lost()

@@ -15,8 +15,9 @@ use uproar_protocol::upgrade::{self, Refusal};
 use uproar_ring::SharedBytes;
 use uproar_ring::{BATCH_FRAMES_MAX, SendBatch};
 
-use crate::cli::Dialect;
 use crate::clients::context::Context;
+use crate::clients::upgrade::{MESSAGE_BYTES_MAX, NO_SUBPROTOCOLS, refused};
+use crate::dialect::Dialect;
 use crate::dialect::chat::{self, Decoded, Notice, PrivateDecoded};
 use crate::dialect::join::{JoinStep, Progress};
 use crate::dialect::payload::{Altered, Stamp};
@@ -28,12 +29,6 @@ const OTHER_SAMPLE: u64 = 1024;
 /// The shortest messages are parsed even among the others when the client speaks: acknowledgements and
 /// refusals are all far below this.
 const NOTICE_BYTES_MAX: usize = 512;
-
-/// The longest message that is taken from a server.
-pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
-
-/// What is offered to a server.
-pub(crate) const NO_SUBPROTOCOLS: &[&str] = &[];
 
 /// How far a client has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +64,6 @@ pub enum Failure {
     /// A message of the join was not what the chat dialect prescribes.
     #[error("join: {0}")]
     Join(String),
-}
-
-/// What a refused upgrade says, and what to do about it.
-pub(crate) fn refused(refusal: &Refusal) -> String {
-    let advice = if *refusal == Refusal::Tls { ": write wss:// in --url" } else { "" };
-    format!("the server {refusal}{advice}")
 }
 
 /// How a client stands to the run: only those who churn are ever anything but present.
@@ -475,9 +464,9 @@ fn encode(context: &mut Context, outgoing: Outgoing, now_ns: u64) -> SharedBytes
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clients::context::Openings;
-    use crate::measure::recorder::Timings;
+    use crate::measure::openings::Openings;
     use crate::plan::tests::plan;
+    use crate::timings::Timings;
 
     const SECOND: u64 = 1_000_000_000;
 

@@ -14,7 +14,6 @@ use uproar_protocol::tls::Error;
 use uproar_ring::ConnectionId;
 use uproar_ring::{CloseMode, Completion, Feature, Features, Options, Ring, Submission, Waker};
 
-use crate::cli::Dialect;
 use crate::clients::busy::Turns;
 use crate::clients::client::{Client, Phase, Standing};
 use crate::clients::context::Context;
@@ -22,6 +21,7 @@ use crate::clients::report::Signals;
 use crate::clients::socket;
 use crate::clients::transport::Transport;
 use crate::clock::Clock;
+use crate::dialect::Dialect;
 use crate::measure::presence::Presence;
 use crate::network::security::TlsFailure;
 use crate::plan::Plan;

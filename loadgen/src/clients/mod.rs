@@ -12,4 +12,5 @@ pub mod probe;
 pub mod report;
 pub mod socket;
 pub mod transport;
+pub mod upgrade;
 pub mod worker;

@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use uproar_protocol::frames::{self, Event, Opcode, Reader, Role};
 use uproar_protocol::upgrade::{self, Refusal};
 
-use crate::clients::client::{MESSAGE_BYTES_MAX, NO_SUBPROTOCOLS, refused};
-use crate::dialect::chat::{self, Notice};
+use crate::clients::upgrade::{MESSAGE_BYTES_MAX, NO_SUBPROTOCOLS, refused};
+use crate::dialect::chat::{self, INITIAL_ROOM, Notice};
 use crate::dialect::join::{JoinStep, Progress};
 use crate::error::Error;
 use crate::network::security::Security;
 use crate::network::target::Target;
 use crate::network::wire::{ConnectError, Wire};
-use crate::plan::INITIAL_ROOM;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the probe waits for the server to end the connection.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use crate::clients::churn::Counts as ChurnCounts;
-use crate::clients::context::Openings;
+use crate::measure::broadcast::Broadcast;
+use crate::measure::counts::{ChurnCounts, Counts};
+use crate::measure::openings::Openings;
 use crate::measure::presence::Absence;
-use crate::measure::recorder::{Broadcast, Counts, Timings};
 use crate::measure::stages::StageTimings;
+use crate::timings::Timings;
 
 /// What the main thread tells all workers.
 #[derive(Debug, Default)]

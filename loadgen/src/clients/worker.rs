@@ -20,8 +20,9 @@ use crate::clients::client::{Client, Phase};
 use crate::clients::crowd::Crowd;
 use crate::clients::report::{Connected, Finished, Report, Signals};
 use crate::clock::Clock;
-use crate::measure::recorder::Timings;
+use crate::measure::INTERVAL_NS;
 use crate::plan::Plan;
+use crate::timings::Timings;
 
 /// How many connects one turn makes, so that completions do not wait long: a connect to the same host
 /// runs the whole TCP handshake, some 30 µs.
@@ -36,9 +37,6 @@ const WAKE_NS_MAX: u64 = 2_000_000_000;
 const CLOSE_NS_MAX: u64 = 3_000_000_000;
 /// How often a thread says how far connecting has come.
 const PROGRESS_NS: u64 = 1_000_000_000;
-/// The length of an interval of the log.
-pub const INTERVAL_NS: u64 = 1_000_000_000;
-
 /// What a worker is made of, before it runs on its own thread.
 #[derive(Debug)]
 pub struct Setup {

@@ -15,6 +15,8 @@ use serde_json::value::RawValue;
 
 use crate::dialect::payload::{Stamp, Template};
 
+/// The chat room in which every client begins.
+pub const INITIAL_ROOM: &str = "general";
 /// How many broadcasts can be under way before their bytes push each other out; a power of two.
 const KNOWN_COUNT: usize = 256;
 

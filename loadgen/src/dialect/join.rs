@@ -1,7 +1,6 @@
 //! What a join brings, in the order in which it comes: as a value, for clients and for the probe.
 
-use crate::dialect::chat::{self, Notice};
-use crate::plan::INITIAL_ROOM;
+use crate::dialect::chat::{self, INITIAL_ROOM, Notice};
 
 /// What a joining client awaits, in the order in which it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,158 +5,15 @@
 
 use std::sync::Arc;
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
-
-use crate::cli::Dialect;
+use crate::dialect::Dialect;
 use crate::dialect::payload::Stamp;
+use crate::measure::broadcast::Broadcast;
+use crate::measure::counts::Counts;
 use crate::measure::stages::StageTimings;
 use crate::measure::truth::{Sequences, Verdict};
 use crate::plan::Plan;
 use crate::plan::rooms::Rooms;
-
-/// The largest time that is told apart, in nanoseconds. What takes longer counts as this long.
-pub const TIME_NS_MAX: u64 = 60_000_000_000;
-const SIGNIFICANT_DIGITS: u8 = 3;
-
-/// An empty histogram of nanoseconds, 1 ns to 60 s with three digits.
-#[must_use]
-pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, TIME_NS_MAX, SIGNIFICANT_DIGITS).expect("Bug: the bounds are constants")
-}
-
-/// A histogram of nanoseconds that knows how many values lay outside its bounds.
-#[derive(Clone, Debug)]
-pub struct Timings {
-    /// The values, clamped.
-    pub histogram: Histogram<u64>,
-    /// How many values were clamped.
-    pub clamped_count: u64,
-}
-
-impl Default for Timings {
-    fn default() -> Self {
-        Self { histogram: histogram(), clamped_count: 0 }
-    }
-}
-
-impl Timings {
-    /// Records one value.
-    pub fn record(&mut self, nanoseconds: u64) {
-        self.record_many(nanoseconds, 1);
-    }
-
-    /// Records one value several times, or not at all.
-    pub fn record_many(&mut self, nanoseconds: u64, count: u64) {
-        if count == 0 {
-            // The histogram would still take it for a new maximum.
-            return;
-        }
-        let clamped = nanoseconds.clamp(1, TIME_NS_MAX);
-        self.clamped_count += if clamped == nanoseconds { 0 } else { count };
-        self.histogram.saturating_record_n(clamped, count);
-    }
-
-    /// Adds what another thread has recorded.
-    pub fn merge(&mut self, other: &Self) {
-        self.histogram.add(&other.histogram).expect("Bug: all histograms have the same bounds");
-        self.clamped_count += other.clamped_count;
-    }
-}
-
-/// What is known about one measured broadcast.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Broadcast {
-    /// How many have received it.
-    pub received_count: u32,
-    /// When the first of them did, if any.
-    pub first_ns: u64,
-    /// When the last of them did, if any.
-    pub last_ns: u64,
-    /// When it was handed to the kernel, once known: to its sender's thread, and by receipt; 0 before.
-    pub sent_ns: u64,
-    /// The chat server's number for it, once seen; 0 before.
-    pub message_id: u64,
-}
-
-impl Broadcast {
-    /// Adds what another thread knows. False when the two disagree about the message id.
-    #[must_use]
-    pub fn merge(&mut self, other: &Self) -> bool {
-        let agree = self.message_id == 0 || other.message_id == 0 || self.message_id == other.message_id;
-        if other.received_count > 0 {
-            let unseen = self.received_count == 0;
-            self.first_ns = if unseen { other.first_ns } else { self.first_ns.min(other.first_ns) };
-            self.last_ns = self.last_ns.max(other.last_ns);
-            self.received_count += other.received_count;
-        }
-        self.sent_ns = self.sent_ns.max(other.sent_ns);
-        self.message_id = self.message_id.max(other.message_id);
-        agree
-    }
-}
-
-/// How often what happened. All but the first two include the warm-up.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Counts {
-    /// Measured broadcasts handed to the kernel.
-    pub sent: u64,
-    /// Their deliveries, each counted once.
-    pub received: u64,
-    /// Deliveries that arrived while measuring, the warm-up's stragglers included.
-    pub received_in_window: u64,
-    /// Deliveries that had arrived before.
-    pub duplicates: u64,
-    /// Deliveries overtaken by a later broadcast of the same speaker.
-    pub disorder: u64,
-    /// Broadcasts that reached who should not get them.
-    pub misdelivered: u64,
-    /// Deliveries to a client that was about to leave or had only just come, so that they were not
-    /// expected. They are in no other figure.
-    pub outside_presence: u64,
-    /// Deliveries that are not what was sent, or not in the shape that the dialect prescribes.
-    pub altered: u64,
-    /// Chat: messages whose id does not grow, or differs between receivers.
-    pub id_conflicts: u64,
-    /// Chat: acknowledgements to speakers.
-    pub acknowledged: u64,
-    /// Chat: error messages from the server.
-    pub server_errors: u64,
-    /// Messages that are none of this run's broadcasts.
-    pub other_messages: u64,
-}
-
-impl Counts {
-    /// Adds another thread's counts.
-    pub fn merge(&mut self, other: &Self) {
-        let Self {
-            sent,
-            received,
-            received_in_window,
-            duplicates,
-            disorder,
-            misdelivered,
-            outside_presence,
-            altered,
-            id_conflicts,
-            acknowledged,
-            server_errors,
-            other_messages,
-        } = other;
-        self.sent += sent;
-        self.received += received;
-        self.received_in_window += received_in_window;
-        self.duplicates += duplicates;
-        self.disorder += disorder;
-        self.misdelivered += misdelivered;
-        self.outside_presence += outside_presence;
-        self.altered += altered;
-        self.id_conflicts += id_conflicts;
-        self.acknowledged += acknowledged;
-        self.server_errors += server_errors;
-        self.other_messages += other_messages;
-    }
-}
+use crate::timings::Timings;
 
 /// One thread's record.
 #[derive(Debug)]
@@ -348,29 +205,5 @@ mod tests {
         let mut recorder = Recorder::new(plan(&["--dialect", "raw", "--warmup", "0s"]), 0);
         recorder.sent(stamp(2));
         assert_eq!(recorder.broadcasts[2], Broadcast { sent_ns: 1_400, ..Broadcast::default() });
-    }
-
-    #[test]
-    fn what_lies_outside_the_bounds_is_clamped_and_counted() {
-        let mut timings = Timings::default();
-        for value in [0, 1, TIME_NS_MAX, TIME_NS_MAX + 1] {
-            timings.record(value);
-        }
-        assert_eq!((timings.histogram.len(), timings.clamped_count), (4, 2));
-    }
-
-    #[test]
-    fn threads_that_saw_the_same_broadcast_are_merged() {
-        let mut a = Broadcast { received_count: 2, first_ns: 5, last_ns: 9, sent_ns: 1, message_id: 7 };
-        assert!(a.merge(&Broadcast {
-            received_count: 1,
-            first_ns: 3,
-            last_ns: 3,
-            sent_ns: 1,
-            message_id: 7
-        }));
-        assert_eq!(a, Broadcast { received_count: 3, first_ns: 3, last_ns: 9, sent_ns: 1, message_id: 7 });
-        assert!(a.merge(&Broadcast::default()));
-        assert!(!a.merge(&Broadcast { message_id: 8, ..Broadcast::default() }));
     }
 }

@@ -4,8 +4,9 @@
 
 use std::ops::Range;
 
-use crate::cli::Dialect;
-use crate::measure::recorder::{Broadcast, Timings};
+use crate::dialect::Dialect;
+use crate::measure::broadcast::Broadcast;
+use crate::timings::Timings;
 use crate::timings::quantiles::Undelivered;
 
 /// What one thread records of a stage.

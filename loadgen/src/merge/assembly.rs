@@ -4,22 +4,25 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::cli::{Dialect, RunOptions};
-use crate::measure::recorder::{Counts, Timings};
+use crate::dialect::Dialect;
+use crate::measure::counts::Counts;
 use crate::measure::stages::MergedStage;
 use crate::merge::{Merged, Record};
 use crate::network::security::{Security, Tls};
+use crate::numbers::grouped;
+use crate::options::RunOptions;
+use crate::options::arrivals::Stage;
+use crate::outcome::ending::Ending;
 use crate::outcome::provenance::Provenance;
 use crate::outcome::validity::{Evidence, Validity};
 use crate::outcome::{
-    CPU_ERROR_SHARE_MAX, Connections, Deliveries, Ending, Half, Outcome, Room, SCHEMA_VERSION, Server,
-    ServerCores, Settings, StageOutcome, Thread,
+    CPU_ERROR_SHARE_MAX, Connections, Deliveries, Half, Outcome, Room, SCHEMA_VERSION, Server, ServerCores,
+    Settings, StageOutcome, Thread,
 };
 use crate::plan::Plan;
-use crate::plan::schedule::Stage;
-use crate::results::text::grouped;
 use crate::server::core_time::{self, CoreTime, all_cores};
 use crate::server::process::{CpuTime, ERROR_A_THREAD};
+use crate::timings::Timings;
 use crate::timings::quantiles::{Summary, Undelivered, value_at};
 
 /// From here on it is worth a warning that a hypervisor gave the server's cores to others.
@@ -192,7 +195,7 @@ pub fn outcome(
         provenance,
         unsaved: None,
     };
-    outcome.thresholds = options.thresholds.iter().map(|threshold| threshold.judge(&outcome)).collect();
+    outcome.thresholds = options.thresholds.iter().map(|threshold| outcome.judge(threshold)).collect();
     outcome
 }
 

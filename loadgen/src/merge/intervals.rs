@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::clients::worker::INTERVAL_NS;
-use crate::measure::recorder::Timings;
+use crate::measure::INTERVAL_NS;
 use crate::results::hlog::Log;
+use crate::timings::Timings;
 
 /// The latencies of each second, merged over the threads.
 ///

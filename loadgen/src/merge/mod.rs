@@ -7,17 +7,18 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::cli::Dialect;
-use crate::clients::churn::Counts as ChurnCounts;
-use crate::clients::context::Openings;
 use crate::clients::report::{Connected, Finished};
-use crate::clients::worker::INTERVAL_NS;
+use crate::dialect::Dialect;
+use crate::measure::INTERVAL_NS;
+use crate::measure::broadcast::Broadcast;
+use crate::measure::counts::{ChurnCounts, Counts};
+use crate::measure::openings::Openings;
 use crate::measure::presence::expected_counts;
-use crate::measure::recorder::{Broadcast, Counts, Timings};
 use crate::measure::stages::{Broadcasts, MergedStage};
 use crate::merge::intervals::Intervals;
 use crate::plan::Plan;
 use crate::results::hlog::Log;
+use crate::timings::Timings;
 use crate::timings::quantiles::Undelivered;
 
 /// What the threads have reported about a run that is over.

@@ -6,9 +6,9 @@ use serde::Serialize;
 use uproar_protocol::tls::config::{self, Sessions, Trust};
 use uproar_protocol::tls::{self, ClientConfig, ServerName, TlsStream};
 
-use crate::cli::RunOptions;
 use crate::error::Error;
 use crate::network::target::Target;
+use crate::options::RunOptions;
 
 /// How connections to a `wss://` URL are secured.
 #[derive(Clone, Debug)]

@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::outcome::Outcome;
-use crate::outcome::validity::floor_percent;
+use crate::numbers::floor_percent;
 use crate::timings::quantiles::Summary;
 
 /// One condition.
@@ -207,37 +206,9 @@ impl Threshold {
         grows_with_lateness && self.limits_load()
     }
 
-    /// Holds it against a result.
+    /// Holds it against a value, which may be a lower bound.
     #[must_use]
-    pub fn judge(&self, outcome: &Outcome) -> Verdict {
-        let (value, at_least) = match self.metric {
-            Metric::Reach => (Some(outcome.deliveries.reach), false),
-            Metric::Cpu => {
-                let each = outcome.server.as_ref().and_then(|server| server.cpu_us_per_delivery);
-                (each.map(|microseconds| microseconds * 1e3), false)
-            }
-            Metric::Time(time, statistic) => {
-                let summary = match time {
-                    Time::Latency => Some(&outcome.latency),
-                    Time::Service => Some(&outcome.service),
-                    Time::SendLag => Some(&outcome.send_lag),
-                    Time::First => outcome.first.as_ref(),
-                    Time::Complete => outcome.complete.as_ref(),
-                    Time::Spread => outcome.spread.as_ref(),
-                };
-                match summary.filter(|summary| summary.count > 0) {
-                    Some(summary) => {
-                        let (value, at_least) = statistic.of(summary);
-                        (Some(value), at_least)
-                    }
-                    None => (None, false),
-                }
-            }
-        };
-        self.compare(value, at_least)
-    }
-
-    fn compare(&self, value: Option<f64>, at_least: bool) -> Verdict {
+    pub fn compare(&self, value: Option<f64>, at_least: bool) -> Verdict {
         let is_upper = matches!(self.relation, Relation::Less | Relation::LessOrEqual);
         let holds = |value| self.relation.holds(value, self.limit);
         let passed = value.is_some_and(holds) && !(at_least && is_upper);
@@ -255,7 +226,12 @@ impl Threshold {
 
 impl Statistic {
     /// The value in nanoseconds, and whether it is a lower bound.
-    fn of(self, summary: &Summary) -> (f64, bool) {
+    ///
+    /// # Panics
+    ///
+    /// For a quantile that is not reported.
+    #[must_use]
+    pub fn of(self, summary: &Summary) -> (f64, bool) {
         match self {
             Self::Quantile(quantile) => {
                 let found = summary.quantiles.iter().find(|candidate| candidate.quantile == quantile);
@@ -271,7 +247,7 @@ impl Statistic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::recorder::Timings;
+    use crate::timings::Timings;
     use crate::timings::quantiles::{QUANTILES, Undelivered};
 
     fn parse(text: &str) -> Threshold {

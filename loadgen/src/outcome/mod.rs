@@ -1,5 +1,6 @@
 //! The result of a run: what `run.json` holds and what the text is made from.
 
+pub mod ending;
 pub mod provenance;
 pub mod validity;
 
@@ -8,13 +9,13 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::clients::churn::Counts as ChurnCounts;
-use crate::measure::recorder::Counts;
+use crate::measure::counts::{ChurnCounts, Counts};
 use crate::network::security::Tls;
-use crate::options::threshold::Verdict;
+use crate::options::arrivals::Arrivals;
+use crate::options::threshold::{Metric, Threshold, Time, Verdict};
+use crate::outcome::ending::Ending;
 use crate::outcome::provenance::Provenance;
 use crate::outcome::validity::Validity;
-use crate::plan::schedule::Arrivals;
 use crate::server::process::CpuTime;
 use crate::timings::quantiles::Summary;
 
@@ -67,18 +68,6 @@ pub struct Outcome {
     /// What of it could not be written to `--out`, and why.
     #[serde(skip)]
     pub unsaved: Option<String>,
-}
-
-/// How a run came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ending {
-    /// As planned.
-    Complete,
-    /// By SIGINT, SIGTERM or SIGHUP: what had been measured until then is what there is.
-    Interrupted,
-    /// All clients lost their connections: the server is gone.
-    ServerGone,
 }
 
 /// What was asked for: the options as they took effect.
@@ -301,6 +290,36 @@ impl ServerCores {
 }
 
 impl Outcome {
+    /// Holds a condition against it.
+    #[must_use]
+    pub fn judge(&self, threshold: &Threshold) -> Verdict {
+        let (value, at_least) = match threshold.metric() {
+            Metric::Reach => (Some(self.deliveries.reach), false),
+            Metric::Cpu => {
+                let each = self.server.as_ref().and_then(|server| server.cpu_us_per_delivery);
+                (each.map(|microseconds| microseconds * 1e3), false)
+            }
+            Metric::Time(time, statistic) => {
+                let summary = match time {
+                    Time::Latency => Some(&self.latency),
+                    Time::Service => Some(&self.service),
+                    Time::SendLag => Some(&self.send_lag),
+                    Time::First => self.first.as_ref(),
+                    Time::Complete => self.complete.as_ref(),
+                    Time::Spread => self.spread.as_ref(),
+                };
+                match summary.filter(|summary| summary.count > 0) {
+                    Some(summary) => {
+                        let (value, at_least) = statistic.of(summary);
+                        (Some(value), at_least)
+                    }
+                    None => (None, false),
+                }
+            }
+        };
+        threshold.compare(value, at_least)
+    }
+
     /// 3 when the run is not valid, otherwise 1 when it could not be saved, otherwise 99 when a threshold is
     /// broken, otherwise 0.
     #[must_use]

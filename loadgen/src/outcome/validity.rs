@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::clients::churn::Counts;
-use crate::outcome::Ending;
+use crate::measure::counts::ChurnCounts;
+use crate::numbers::floor_percent;
+use crate::outcome::ending::Ending;
 
 /// At least this share of the planned broadcasts was sent.
 pub const SENT_SHARE_MIN: f64 = 0.995;
@@ -59,7 +60,7 @@ pub struct Evidence {
     /// How long was to be measured.
     pub duration: Duration,
     /// How often clients left and rejoined, where they were to.
-    pub churn: Option<Counts>,
+    pub churn: Option<ChurnCounts>,
     /// Findings that are not gates, in words.
     pub remarks: Vec<String>,
 }
@@ -275,12 +276,6 @@ fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// A share as a percentage that only reads 100 when nothing is missing.
-#[must_use]
-pub fn floor_percent(share: f64) -> String {
-    format!("{:.4}", (share * 1e6).floor() / 1e4)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,7 +299,7 @@ mod tests {
             ending: Ending::Complete,
             measured: Duration::from_secs(10),
             duration: Duration::from_secs(10),
-            churn: Some(Counts { left: 5, rejoined: 4, under_way: 1, skipped: 0 }),
+            churn: Some(ChurnCounts { left: 5, rejoined: 4, under_way: 1, skipped: 0 }),
             remarks: Vec::new(),
         }
     }
@@ -367,7 +362,7 @@ mod tests {
         assert_eq!(failing(|evidence| evidence.received -= 1), ["reach"]);
         assert_eq!(failing(|evidence| evidence.ready = 10), ["connected"]);
         assert_eq!(failing(|evidence| evidence.ending = Ending::Interrupted), ["finished"]);
-        let one_is_lost = Counts { left: 5, rejoined: 4, under_way: 0, skipped: 0 };
+        let one_is_lost = ChurnCounts { left: 5, rejoined: 4, under_way: 0, skipped: 0 };
         assert_eq!(failing(|evidence| evidence.churn = Some(one_is_lost)), ["rejoined"]);
     }
 
@@ -407,11 +402,5 @@ mod tests {
         evidence.cores_unknown = true;
         evidence.halves_ns = Some([[100, 200], [121, 301]]);
         assert_eq!(Validity::judge(&evidence).warnings.len(), 5);
-    }
-
-    #[test]
-    fn a_percentage_is_never_rounded_up_to_everything() {
-        assert_eq!(floor_percent(0.999_999_9), "99.9999");
-        assert_eq!(floor_percent(1.0), "100.0000");
     }
 }

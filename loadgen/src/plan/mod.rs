@@ -1,6 +1,7 @@
 //! Who connects, who speaks, who is slow, and on which thread: everything about a run that is decided
 //! before it begins. All threads read the same plan.
 
+pub mod consistency;
 pub mod layout;
 pub mod rooms;
 pub mod schedule;
@@ -9,17 +10,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cli::{Dialect, RunOptions};
 use crate::clock::nanoseconds;
+use crate::dialect::Dialect;
+use crate::dialect::chat::INITIAL_ROOM;
 use crate::dialect::payload::Template;
 use crate::error::Error;
 use crate::network::security::Security;
 use crate::network::target::Target;
+use crate::options::RunOptions;
 use crate::plan::rooms::Rooms;
 use crate::plan::schedule::Schedule;
 
-/// The chat room in which every client begins.
-pub const INITIAL_ROOM: &str = "general";
 /// How many clients are on their way at a time when nothing else is asked for: below every usual
 /// listen backlog, so that no SYN is dropped and retried a second later.
 pub const CONNECTING_MAX: u32 = 512;
@@ -120,7 +121,7 @@ impl Plan {
         seed: u64,
         token: u32,
     ) -> Result<Self, Error> {
-        layout::check(options)?;
+        consistency::check(options)?;
         let rooms = layout::rooms(options);
         let Findings { server, security, sources, threads, busy_poll } = findings;
         let slow = choose_slow(options.clients, rooms.senders, layout::slow_count(options), seed);
@@ -275,17 +276,9 @@ fn choose_leaving(speakers: u32, slow: &[bool], seed: u64) -> Vec<u32> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::cli::{Cli, Command};
     use crate::measure::presence::expected_counts;
-    use clap::Parser;
+    use crate::options::tests::options;
     use std::sync::Arc;
-
-    pub(crate) fn options(arguments: &[&str]) -> RunOptions {
-        match Cli::try_parse_from([&["loadgen"], arguments].concat()).expect("parses").into_command() {
-            Command::Run(options) => *options,
-            other => panic!("{other:?}"),
-        }
-    }
 
     /// The plan of a command line, on one thread.
     pub(crate) fn plan(arguments: &[&str]) -> Arc<Plan> {

@@ -90,7 +90,7 @@ pub fn lines(outcome: &Outcome) -> [String; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::recorder::Timings;
+    use crate::timings::Timings;
     use crate::timings::quantiles::Undelivered;
 
     #[test]

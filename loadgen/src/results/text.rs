@@ -3,7 +3,8 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use crate::outcome::validity::floor_percent;
+use crate::numbers::floor_percent;
+use crate::numbers::grouped;
 use crate::outcome::{Outcome, Room, Server, ServerCores, StageOutcome};
 use crate::timings::quantiles::Summary;
 
@@ -303,25 +304,11 @@ fn listed(cores: &[usize]) -> String {
     cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// A number with its thousands apart.
-#[must_use]
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::recorder::Timings;
     use crate::server::process::CpuTime;
+    use crate::timings::Timings;
     use crate::timings::quantiles::Undelivered;
 
     #[test]

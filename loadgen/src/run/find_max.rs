@@ -16,13 +16,14 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::cli::{Format, RunOptions};
 use crate::error::Error;
+use crate::numbers::floor_percent;
+use crate::numbers::grouped;
 use crate::options::threshold::{Threshold, Verdict};
-use crate::outcome::validity::floor_percent;
-use crate::outcome::{Ending, Outcome, SCHEMA_VERSION};
-use crate::plan::layout;
-use crate::results::text::grouped;
+use crate::options::{Format, RunOptions};
+use crate::outcome::ending::Ending;
+use crate::outcome::{Outcome, SCHEMA_VERSION};
+use crate::plan::consistency;
 use crate::results::{self, csv};
 use crate::run::Session;
 
@@ -172,7 +173,7 @@ struct Found {
 /// Without `--find-max`.
 pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     let condition = options.find_max.clone().expect("Bug: no condition to search with");
-    layout::check(options)?;
+    consistency::check(options)?;
     let session = Session::prepare(options)?;
     let mut search = Search::new(options.rate);
     let mut found = Found {
@@ -198,7 +199,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
             out: options.out.as_ref().zip(directory.as_ref()).map(|(out, name)| out.join(name)),
             ..options.clone()
         };
-        let step = match layout::check(&step_options) {
+        let step = match consistency::check(&step_options) {
             Err(error) => Step::without_run(rate, format!("not tried: {error}")),
             Ok(()) => {
                 if let Some(directory) = &step_options.out {
@@ -255,7 +256,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
 
 impl Step {
     fn of(rate: f64, condition: &Threshold, outcome: &Outcome, directory: Option<String>) -> Self {
-        let verdict = condition.judge(outcome);
+        let verdict = outcome.judge(condition);
         let invalid = outcome.validity.failed().next().map(|gate| format!("INVALID: {}", gate.finding));
         let failed: Vec<_> =
             outcome.validity.gates.iter().filter(|gate| !gate.passed).map(|gate| gate.name).collect();

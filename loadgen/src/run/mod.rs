@@ -1,6 +1,7 @@
 //! A run from the main thread's point of view: preflight, threads, the start signal, the reports, the
 //! result.
 
+pub mod baseline;
 pub mod find_max;
 pub mod interrupt;
 pub mod progress;
@@ -17,23 +18,26 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use rustix::thread::CpuSet;
 
-use crate::cli::{Dialect, Format, RunOptions};
 use crate::clients::report::{Connected, Finished, Report, Signals};
 use crate::clients::worker::Setup;
 use crate::clock::Clock;
+use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::merge::assembly::{self, Ended, Machine, Watch, merge_counts};
 use crate::merge::intervals::Intervals;
 use crate::merge::{Merged, Record};
 use crate::network::target::Target;
+use crate::numbers::grouped;
+use crate::options::{Format, RunOptions};
+use crate::outcome::Outcome;
+use crate::outcome::ending::Ending;
 use crate::outcome::provenance::Provenance;
-use crate::outcome::{Ending, Outcome};
 use crate::plan::Plan;
+use crate::plan::consistency;
 use crate::plan::layout;
 use crate::preflight::{self, Ready};
 use crate::results::directory::OutDirectory;
 use crate::results::hlog::Log;
-use crate::results::text::grouped;
 use crate::results::{self, csv, json, text};
 use crate::run::interrupt::Interrupt;
 use crate::run::progress::Progress;
@@ -54,7 +58,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// An [`Error`] when there is no result. A result that must not be believed is no error; the outcome
 /// says so.
 pub fn run(options: &RunOptions) -> Result<Outcome, Error> {
-    layout::check(options)?;
+    consistency::check(options)?;
     let outcome = Session::prepare(options)?.perform(options)?;
     print(options, &outcome)?;
     if let Some(why) = &outcome.unsaved {

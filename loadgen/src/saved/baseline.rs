@@ -9,9 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::cli::RunOptions;
 use crate::error::Error;
-use crate::outcome::Outcome;
 
 /// The environment variable that names another place.
 const PLACE_VARIABLE: &str = "UPROAR_BASELINES";
@@ -151,37 +149,6 @@ fn is_taken(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
     )
-}
-
-/// Runs, and adds the run to the baseline when it is valid.
-///
-/// # Errors
-///
-/// As [`crate::run::run`], and when the baseline cannot be written.
-pub fn run(options: &RunOptions, name: &str) -> Result<Outcome, Error> {
-    let slot = Slot::open(name)?;
-    let mut options = options.clone();
-    let is_elsewhere = options.out.is_some();
-    let written = options.out.get_or_insert_with(|| slot.directory().to_owned()).clone();
-    let outcome = crate::run::run(&options)?;
-    if outcome.unsaved.is_some() {
-        eprintln!("what could not be saved is not added to the baseline {name}");
-    } else if outcome.validity.valid {
-        let place = slot.keep(&written)?;
-        if !options.quiet {
-            eprintln!("saved as {}", place.display());
-        }
-    } else {
-        // That it is INVALID outranks that it could not be moved, and decides the exit code.
-        let place = if is_elsewhere { Ok(written) } else { slot.keep_aside() };
-        match place {
-            Ok(place) => {
-                eprintln!("an INVALID run is not added to the baseline {name}; it is in {}", place.display());
-            }
-            Err(error) => eprintln!("an INVALID run is not added to the baseline {name}: {error}"),
-        }
-    }
-    Ok(outcome)
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry, L
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::measure::recorder;
 use crate::outcome::SCHEMA_VERSION;
+use crate::timings;
 use crate::timings::quantiles::value_at;
 
 /// The most points of a timeline: about one for every two pixels. A longer run has several seconds a point.
@@ -326,7 +326,7 @@ impl Log {
     /// Parses the log of a run that was to last so many seconds.
     fn parse(text: &str, last_is_undelivered: bool, seconds: f64) -> Result<Self, String> {
         let seconds_per_point = (seconds / POINTS_MAX).ceil().max(1.0) as u64;
-        let mut merged = BTreeMap::from([(LATENCY.to_owned(), recorder::histogram())]);
+        let mut merged = BTreeMap::from([(LATENCY.to_owned(), timings::histogram())]);
         let mut deserializer = Deserializer::new();
         let mut points = Points::new(seconds_per_point);
         // The undelivered are an interval of their own, the last one, and no part of the timeline.
@@ -340,7 +340,7 @@ impl Log {
             let name = tag.as_ref().map_or(LATENCY, |tag| tag.as_str());
             let at = |why: String| format!("the {name} interval at {:?}: {why}", interval.start_timestamp());
             let histogram = decode(interval.encoded_histogram(), &mut deserializer).map_err(at)?;
-            let sum = merged.entry(name.to_owned()).or_insert_with(recorder::histogram);
+            let sum = merged.entry(name.to_owned()).or_insert_with(timings::histogram);
             sum.add(&histogram).map_err(|error| at(error.to_string()))?;
             if tag.is_none() {
                 let next = (interval.start_timestamp().as_secs_f64(), histogram);
@@ -360,7 +360,7 @@ fn decode(encoded: &str, deserializer: &mut Deserializer) -> Result<Histogram<u6
     let bytes = STANDARD.decode(encoded).map_err(|error| error.to_string())?;
     let histogram: Histogram<u64> =
         deserializer.deserialize(&mut &bytes[..]).map_err(|error| error.to_string())?;
-    let own = recorder::histogram();
+    let own = timings::histogram();
     if (histogram.low(), histogram.high(), histogram.sigfig()) != (own.low(), own.high(), own.sigfig()) {
         return Err("it has other bounds than loadgen's".to_owned());
     }
@@ -382,7 +382,7 @@ impl Points {
             seconds_per_point,
             complete: Vec::new(),
             start_seconds: 0.0,
-            merged: recorder::histogram(),
+            merged: timings::histogram(),
             merged_count: 0,
         }
     }
@@ -432,9 +432,9 @@ mod tests {
         let mut sink = Vec::new();
         let mut serializer = V2DeflateSerializer::new();
         let mut log = hlog::Log::begin(&mut sink, &mut serializer, UNIX_EPOCH).expect("writes");
-        let mut all = recorder::histogram();
+        let mut all = timings::histogram();
         for (second, values) in intervals.iter().enumerate() {
-            let mut histogram = recorder::histogram();
+            let mut histogram = timings::histogram();
             values.iter().for_each(|&value| histogram.record(value).expect("within bounds"));
             all.add(&histogram).expect("the same bounds");
             let start = Duration::from_secs(second as u64);

@@ -2,5 +2,6 @@
 
 pub mod command;
 pub mod core_time;
+pub mod cores;
 pub mod process;
 pub mod process_group;

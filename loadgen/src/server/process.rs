@@ -12,7 +12,7 @@ use rustix::param::clock_ticks_per_second;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::preflight::parse_cores;
+use crate::server::cores::parse_cores;
 
 /// A process that is looked at.
 #[derive(Clone, Copy, Debug)]

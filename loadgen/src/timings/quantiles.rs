@@ -7,7 +7,7 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::measure::recorder::Timings;
+use crate::timings::Timings;
 
 /// The quantiles that are reported.
 pub const QUANTILES: [f64; 7] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999];
@@ -172,8 +172,7 @@ mod tests {
 
     #[test]
     fn support_beyond_the_largest_value_is_none() {
-        let summary =
-            Summary::independent(&timings([crate::measure::recorder::TIME_NS_MAX]), Undelivered::default());
+        let summary = Summary::independent(&timings([crate::timings::TIME_NS_MAX]), Undelivered::default());
         assert_eq!(summary.quantiles[0].supporting_broadcasts, 0);
     }
 }
