@@ -1,19 +1,23 @@
 //! `loadgen` answers one question: when one member of a room speaks, how long until each of the others
 //! has it?
 //!
-//! A run flows downwards through these modules, and imports point the same way:
+//! Imports point downwards through this map, and nothing but `main` knows the command line:
 //!
 //! ```text
-//! cli → options → preflight (security, probe) → plan (schedule, rooms) → find_max
-//!                                       │
-//!                                      run ───────► results/{text,json,csv,hlog,hgrm}
-//!                                      │ ▲                      ▲
-//!                     one thread a core│ │report      merged → assembly (validity, threshold) → outcome
-//!                                      ▼ │
-//!                       churn, crowd ◄─ worker
-//!                               │
-//!     ring, transport (TLS) ◄───┴──► client (upgrade, frames, join, chat, presence) ─► measure (truth)
+//! cli                                            what was asked for
+//! ab, page, compare, run                         what carries it out: a command each
+//! preflight                                      whether a run can begin
+//! merge, results, saved                          threads' records → an outcome → files → read back
+//! clients, outcome, server                       who measures, what comes out, what it was measured on
+//! measure                                        what a thread records
+//! plan                                           who speaks, and when: decided before a run
+//! network, options                               where the server is, and how a run is asked for
+//! dialect, timings, clock, numbers, error        known to all
 //! ```
+//!
+//! A run begins in [`run`]: it starts a thread a core, each with a [`clients::worker`] that turns a
+//! [`clients::crowd`] of [`clients::client`]s over one ring. Their receipts go into a [`measure::recorder`]; what all
+//! threads report is put together by [`merge`] and judged by [`outcome::validity`].
 //!
 //! It is open loop: broadcast k is due at `start + k / rate` whatever the server does, and carries that
 //! intended time in its payload, so every receiver can tell its latency without sharing anything with
