@@ -85,11 +85,11 @@ impl Churn {
             return;
         }
         client.standing = Standing::Leaving;
-        client.presence.end(now_ns);
+        client.receiver.presence.end(now_ns);
         let room = plan.rooms.of(id);
         self.leaving.push(Leaving {
             index: index as u32,
-            expected_count: client.presence.expected_count(plan, crowd.start_ns, room),
+            expected_count: client.receiver.presence.expected_count(plan, crowd.start_ns, room),
             deadline_ns: now_ns + plan.drain_ns,
         });
         let from = plan.schedule.first_due_from(crowd.start_ns, now_ns);
@@ -107,7 +107,8 @@ impl Churn {
                 // The server was faster: it is lost.
                 return false;
             }
-            let done = client.presence.heard_count >= leaving.expected_count || now_ns >= leaving.deadline_ns;
+            let done = client.receiver.presence.heard_count >= leaving.expected_count
+                || now_ns >= leaving.deadline_ns;
             if done {
                 client.standing = Standing::Away;
                 crowd.stop(leaving.index as usize);

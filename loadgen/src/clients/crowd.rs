@@ -310,7 +310,7 @@ impl Crowd {
             let settle_ns = if self.context.plan.dialect == Dialect::Raw { RAW_SETTLE_NS } else { 0 };
             let since_ns = now_ns + settle_ns;
             client.standing = Standing::Present;
-            client.presence = Presence::since(since_ns);
+            client.receiver.presence = Presence::since(since_ns);
             let first = self.context.plan.schedule.first_due_from(self.start_ns, since_ns);
             self.context.recorder.rejoined(client.id(), first);
             self.rejoined.push((index as u32, first));
@@ -320,7 +320,7 @@ impl Crowd {
         self.tally.ready += 1;
         self.tally.unreported += 1;
         if self.context.plan.is_slow(client.id()) {
-            client.ignores_broadcasts = true;
+            client.receiver.ignores_broadcasts = true;
             self.ring.submit(Submission::PauseReceive(connection(index, client)));
         }
     }
@@ -346,7 +346,7 @@ impl Crowd {
 
     fn note_end(&mut self, index: usize, was_opening: bool, why: &str) {
         let client = &self.clients[index];
-        self.tally.gone += usize::from(!client.ignores_broadcasts);
+        self.tally.gone += usize::from(!client.receiver.ignores_broadcasts);
         match client.standing {
             Standing::Away => {}
             Standing::Returning => {
@@ -366,7 +366,7 @@ impl Crowd {
     }
 
     fn note_lost(&mut self, index: usize, why: &str) {
-        if !self.clients[index].ignores_broadcasts && !self.is_stopped() {
+        if !self.clients[index].receiver.ignores_broadcasts && !self.is_stopped() {
             *self.tally.lost.entry(why.to_owned()).or_default() += 1;
         }
     }
@@ -374,7 +374,7 @@ impl Crowd {
     /// True when every client that is to receive anything has lost its connection for good.
     #[must_use]
     pub fn is_deserted(&self) -> bool {
-        let reading = self.clients.iter().filter(|client| !client.ignores_broadcasts);
+        let reading = self.clients.iter().filter(|client| !client.receiver.ignores_broadcasts);
         let mut pending = reading.filter(|client| client.standing == Standing::Away || !client.is_lost());
         pending.next().is_none()
     }

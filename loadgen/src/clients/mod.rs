@@ -8,9 +8,15 @@ pub mod churn;
 pub mod client;
 pub mod context;
 pub mod crowd;
+pub mod failure;
 pub mod probe;
 pub mod report;
 pub mod socket;
 pub mod transport;
-pub mod upgrade;
 pub mod worker;
+
+/// The longest message that is taken from a server.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// What is offered to a server.
+pub(crate) const NO_SUBPROTOCOLS: &[&str] = &[];

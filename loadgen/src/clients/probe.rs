@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use uproar_protocol::frames::{self, Event, Opcode, Reader, Role};
 use uproar_protocol::upgrade::{self, Refusal};
 
-use crate::clients::upgrade::{MESSAGE_BYTES_MAX, NO_SUBPROTOCOLS, refused};
+use crate::clients::failure::refused;
+use crate::clients::{MESSAGE_BYTES_MAX, NO_SUBPROTOCOLS};
 use crate::dialect::chat::{self, INITIAL_ROOM, Notice};
 use crate::dialect::join::{JoinStep, Progress};
 use crate::error::Error;

@@ -9,8 +9,9 @@ use uproar_protocol::tls::TlsStream;
 use uproar_ring::SendBatch;
 use uproar_ring::SharedBytes;
 
-use crate::clients::client::{Client, Failure, Phase};
+use crate::clients::client::{Client, Phase};
 use crate::clients::context::Context;
+use crate::clients::failure::Failure;
 use crate::network::security::{Security, TlsFailure};
 
 /// What carries the bytes of one thread's clients. A client is named by its local index.

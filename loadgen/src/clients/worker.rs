@@ -149,7 +149,7 @@ impl Worker {
         let mut readers = vec![0; self.setup.plan.rooms.count as usize];
         let mut slow = 0;
         for client in self.crowd.clients.iter().filter(|client| client.opening_since_ns().is_none()) {
-            match client.ignores_broadcasts {
+            match client.receiver.ignores_broadcasts {
                 true => slow += 1,
                 false => readers[self.setup.plan.rooms.of(client.id()) as usize] += 1,
             }
@@ -292,7 +292,7 @@ impl Worker {
 
     /// Lets slow clients read again, to learn which of them the server has closed, and how.
     fn wake_slow(&mut self) -> io::Result<BTreeMap<u16, u64>> {
-        let is_slow = |client: &Client| client.ignores_broadcasts;
+        let is_slow = |client: &Client| client.receiver.ignores_broadcasts;
         let clients = &self.crowd.clients;
         let slow: Vec<_> = (0..clients.len()).filter(|&index| is_slow(&clients[index])).collect();
         slow.iter().for_each(|&index| self.crowd.wake(index));
