@@ -10,16 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use uproar_protocol::connection::{self, Action};
 use uproar_protocol::tls::Error;
 use uproar_ring::ConnectionId;
 use uproar_ring::{CloseMode, Completion, Feature, Features, Options, Ring, Submission, Waker};
 
+use crate::clients::batch::to_ring;
 use crate::clients::busy::Turns;
 use crate::clients::client::{Client, Phase, Standing};
 use crate::clients::context::Context;
 use crate::clients::report::Signals;
 use crate::clients::socket;
-use crate::clients::transport::Transport;
 use crate::clock::Clock;
 use crate::dialect::Dialect;
 use crate::measure::presence::Presence;
@@ -43,8 +44,6 @@ pub struct Crowd {
     pub ring: Ring,
     /// All of them, by local index.
     pub clients: Vec<Client>,
-    /// What lies between them and their sockets.
-    transport: Transport,
     /// What they share.
     pub context: Context,
     /// How they stand.
@@ -103,7 +102,6 @@ impl Crowd {
                 Waker::new()?,
             )?,
             clients: (0..count).map(|index| Client::new(plan.client_at(thread, index))).collect(),
-            transport: Transport::new(plan.security.as_ref(), count),
             context: Context::new(Arc::clone(plan), thread),
             tally: Tally::default(),
             turns: Turns::default(),
@@ -133,15 +131,14 @@ impl Crowd {
     fn connect(&mut self, index: usize) {
         let started_ns = self.now_ns();
         let client = &mut self.clients[index];
-        if let Err(failure) = self.transport.open(index) {
+        if let Err(failure) = client.handle_connecting(&mut self.context, started_ns) {
             client.phase = Phase::Ended;
             self.note_end(index, true, &failure.to_string());
             return;
         }
         match socket::connecting(&self.context.plan, client.id()) {
             Ok(socket) => {
-                client.handle_connecting(&mut self.context, started_ns);
-                self.ring.attach(connection(index, client), socket);
+                self.ring.attach(connection_id(index, client), socket);
                 self.dirty.push(index as u32);
             }
             Err(error) => {
@@ -179,14 +176,15 @@ impl Crowd {
 
     /// Has a client close its connection.
     pub fn stop(&mut self, index: usize) {
-        self.clients[index].handle_stop(&mut self.context);
+        let now_ns = self.now_ns();
+        self.clients[index].handle_stop(now_ns);
         self.dirty.push(index as u32);
     }
 
     /// Has a client read again.
     pub fn wake(&mut self, index: usize) {
         if self.clients[index].phase != Phase::Ended {
-            self.ring.submit(Submission::ResumeReceive(connection(index, &self.clients[index])));
+            self.ring.submit(Submission::ResumeReceive(connection_id(index, &self.clients[index])));
         }
     }
 
@@ -215,22 +213,40 @@ impl Crowd {
         let mut count = 0;
         let mut dirty = std::mem::take(&mut self.dirty);
         for index in dirty.drain(..).map(|index| index as usize) {
-            let client = &mut self.clients[index];
-            if client.phase == Phase::Ended {
-                continue;
-            }
-            match self.transport.poll_batch(index, client, &mut self.context, now_ns) {
-                Ok(Some(batch)) => {
-                    self.ring.submit(Submission::Send(connection(index, client), batch));
-                    count += 1;
-                }
-                Ok(None) => {}
-                Err(failure) => self.end(index, CloseMode::Abort, &failure.to_string()),
-            }
+            count += self.submit_actions(index, now_ns);
         }
         // Its room is kept; nothing becomes dirty by being sent.
         self.dirty = dirty;
         count
+    }
+
+    /// Has the ring do what a client asks for; tells how many sends that were.
+    fn submit_actions(&mut self, index: usize, now_ns: u64) -> usize {
+        let client = &mut self.clients[index];
+        if client.phase == Phase::Ended {
+            return 0;
+        }
+        let id = connection_id(index, client);
+        match client.poll_action(&mut self.context, now_ns) {
+            Ok(Some(Action::Send(batch))) => {
+                self.ring.submit(Submission::Send(id, to_ring(batch)));
+                return 1;
+            }
+            Ok(Some(Action::Close(mode))) => {
+                let mode = match mode {
+                    connection::CloseMode::Graceful => CloseMode::Graceful,
+                    connection::CloseMode::Abort => CloseMode::Abort,
+                };
+                let why = why_ended(client);
+                self.end(index, mode, &why);
+            }
+            Ok(Some(Action::PauseReceive | Action::ResumeReceive | Action::ShutdownWrite)) => {
+                unreachable!("Bug: all that is received is read, and the server ends TCP")
+            }
+            Ok(None) => {}
+            Err(failure) => self.end(index, CloseMode::Abort, &failure.to_string()),
+        }
+        0
     }
 
     fn handle_completions(&mut self, now_ns: u64) -> usize {
@@ -257,8 +273,8 @@ impl Crowd {
                     let was_opening = client.opening_since_ns().is_some();
                     let had_close = client.close_code.is_some();
                     let context = &mut self.context;
-                    let result = self.transport.handle_received(index, client, context, now_ns, bytes);
-                    if self.transport.has_outgoing(index, client) {
+                    let result = client.handle_received(context, now_ns, bytes);
+                    if client.has_action() {
                         self.dirty.push(index as u32);
                     }
                     // What made it ready may also hold what ends it.
@@ -272,31 +288,31 @@ impl Crowd {
                         self.end(index, CloseMode::Abort, &failure.to_string());
                     }
                 }
-                Completion::Sent(_, batch, Ok(sent)) => match batch.advance(sent) {
-                    Some(rest) => self.ring.submit(Submission::Send(connection(index, client), rest)),
-                    None => {
-                        self.transport.handle_sent(index, client, &mut self.context, now_ns);
-                        if self.transport.has_outgoing(index, client) {
-                            self.dirty.push(index as u32);
-                        }
+                Completion::Sent(id, batch, Ok(sent_bytes)) => {
+                    if let Some(rest) = client.handle_sent(&mut self.context, batch, sent_bytes, now_ns) {
+                        self.ring.submit(Submission::Send(id, rest));
+                    } else if client.has_action() {
+                        self.dirty.push(index as u32);
                     }
-                },
+                }
                 Completion::Sent(_, _, Err(error)) | Completion::ReceiveFailed(_, error) => {
-                    let why = match self.transport.is_handshaking(index, client) {
-                        true => format!("the server did not complete the TLS handshake: {error}"),
-                        false => error.to_string(),
+                    let why = match client {
+                        client if client.is_handshaking() => {
+                            format!("the server did not complete the TLS handshake: {error}")
+                        }
+                        // The server was gone before that.
+                        client if client.is_at_end_of_stream() => why_ended(client),
+                        _ => error.to_string(),
                     };
                     self.end(index, CloseMode::Abort, &why);
                 }
                 Completion::EndOfStream(_) => {
-                    let why = match client.close_code {
-                        Some(code) => closed_with(code),
-                        None if self.transport.is_handshaking(index, client) => {
-                            TlsFailure::from(Error::Truncated).to_string()
-                        }
-                        None => "closed by the server without a close frame".to_owned(),
-                    };
-                    self.end(index, CloseMode::Graceful, &why);
+                    if client.handle_end_of_stream(now_ns) {
+                        self.dirty.push(index as u32);
+                    } else {
+                        let why = why_ended(client);
+                        self.end(index, CloseMode::Graceful, &why);
+                    }
                 }
                 Completion::Closed(_) => unreachable!("Bug: handled above"),
             }
@@ -321,7 +337,7 @@ impl Crowd {
         self.tally.unreported += 1;
         if self.context.plan.is_slow(client.id()) {
             client.receiver.ignores_broadcasts = true;
-            self.ring.submit(Submission::PauseReceive(connection(index, client)));
+            self.ring.submit(Submission::PauseReceive(connection_id(index, client)));
         }
     }
 
@@ -340,7 +356,7 @@ impl Crowd {
         let client = &mut self.clients[index];
         let was_opening = client.opening_since_ns().is_some();
         client.phase = Phase::Ended;
-        self.ring.submit(Submission::Close(connection(index, client), mode));
+        self.ring.submit(Submission::Close(connection_id(index, client), mode));
         self.note_end(index, was_opening, why);
     }
 
@@ -392,12 +408,21 @@ impl Crowd {
     }
 }
 
+/// Why a connection is over that the server has ended.
+fn why_ended(client: &Client) -> String {
+    match client.close_code {
+        Some(code) => closed_with(code),
+        None if client.is_handshaking() => TlsFailure::from(Error::Truncated).to_string(),
+        None => "closed by the server without a close frame".to_owned(),
+    }
+}
+
 fn closed_with(code: u16) -> String {
     format!("closed by the server with code {code}")
 }
 
 /// What names a client's connection to the ring.
 #[must_use]
-fn connection(index: usize, client: &Client) -> ConnectionId {
+fn connection_id(index: usize, client: &Client) -> ConnectionId {
     ConnectionId { index: index as u32, generation: client.generation % ConnectionId::GENERATIONS }
 }

@@ -1,33 +1,38 @@
 //! One connection before all others: does the server answer an upgrade, and does it have the rooms?
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use uproar_protocol::frames::{self, Event, Opcode, Reader, Role};
+use bytes::Bytes;
+use uproar_protocol::connection::{Action, Connection, Event};
+use uproar_protocol::frames::{self, Opcode, Violation};
 use uproar_protocol::upgrade::{self, Refusal};
 
+use crate::clients::endpoint::{LIMITS, NO_SUBPROTOCOLS, new_mask};
 use crate::clients::failure::refused;
-use crate::clients::{MESSAGE_BYTES_MAX, NO_SUBPROTOCOLS};
 use crate::dialect::chat::{self, INITIAL_ROOM, Notice};
 use crate::dialect::join::{JoinStep, Progress};
 use crate::error::Error;
-use crate::network::security::Security;
+use crate::network::security::{Security, TlsFailure};
 use crate::network::target::Target;
-use crate::network::wire::{ConnectError, Wire};
+use crate::network::wire::{ConnectError, Wire, receive};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the probe waits for the server to end the connection.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A server reads masks, and does not care which.
-const MASK: [u8; 4] = [1, 2, 3, 4];
+/// How much is received at a time.
+const PIECE_BYTES: usize = 4096;
 
 /// A connection that has been upgraded.
 #[derive(Debug)]
 pub struct Probe {
-    stream: Wire,
-    /// What came behind the response's head and has not been read.
-    rest: Vec<u8>,
+    tcp: TcpStream,
+    connection: Connection<Bytes>,
+    /// When the connection began; its time is counted from there.
+    begun: Instant,
+    /// The version and the cipher suite of TLS, where there is TLS.
+    agreed: Option<String>,
     url: String,
 }
 
@@ -83,16 +88,20 @@ impl Probe {
                 _ => at(refused(&why)),
             };
             if let Some(accepted) = checked.map_err(refusal)? {
-                let rest = response.split_off(accepted.head_bytes);
-                return Ok(Self { stream, rest, url });
+                let agreed = stream.agreed();
+                let (tcp, tls, unread) = stream.into_parts();
+                let mut connection = Connection::client(new_mask, &LIMITS, tls, 0);
+                connection.keep(&response[accepted.head_bytes..]);
+                connection.keep(&unread);
+                return Ok(Self { tcp, connection, begun: Instant::now(), agreed, url });
             }
         }
     }
 
     /// The version and the cipher suite of TLS, where there is TLS.
     #[must_use]
-    pub fn agreed(&self) -> Option<String> {
-        self.stream.agreed()
+    pub fn agreed(&self) -> Option<&str> {
+        self.agreed.as_deref()
     }
 
     /// Joins each of the chat rooms in turn.
@@ -108,7 +117,9 @@ impl Probe {
                 continue;
             }
             if step != JoinStep::Welcome {
-                self.send(Opcode::Text, chat::join_room(room).as_bytes())?;
+                let frame = frames::frame(Opcode::Text, chat::join_room(room).as_bytes(), Some(new_mask()));
+                self.connection.push(frame.into()).expect("Bug: a probe that joins has nothing else to say");
+                self.transmit().map_err(|error| Error::Preflight(format!("{}: {error}", self.url)))?;
             }
             self.await_join(step, room)?;
             step = JoinStep::RoomJoined;
@@ -119,14 +130,10 @@ impl Probe {
     fn await_join(&mut self, mut step: JoinStep, room: &str) -> Result<(), Error> {
         let deadline = Instant::now() + TIMEOUT;
         let at = |url: &str, what: String| Error::Preflight(format!("{url}: {what}"));
-        let mut reader = Reader::new(Role::Client, MESSAGE_BYTES_MAX);
         loop {
-            let received = std::mem::take(&mut self.rest);
-            let mut input = &received[..];
-            while let Some(event) =
-                reader.next(&mut input).map_err(|why| at(&self.url, format!("protocol violation: {why}")))?
+            while let Some(text) =
+                self.next_text().map_err(|why| at(&self.url, format!("protocol violation: {why}")))?
             {
-                let Event::Text(text) = event else { continue };
                 let notice = chat::parse_notice(text.as_bytes());
                 if let Some(Notice::Error(answer)) = &notice {
                     return Err(Error::Preflight(format!(
@@ -136,37 +143,100 @@ impl Probe {
                 }
                 match step.next(notice, INITIAL_ROOM) {
                     Ok(Progress::Await(next)) => step = next,
-                    Ok(Progress::Ask(_) | Progress::Done) => {
-                        self.rest = input.to_vec();
-                        return Ok(());
-                    }
+                    Ok(Progress::Ask(_) | Progress::Done) => return Ok(()),
                     Err(why) => {
-                        let why = why.unwrap_or_else(|| text.into_owned());
+                        let why = why.unwrap_or(text);
                         return Err(at(&self.url, format!("room {room:?} cannot be joined: {why}")));
                     }
                 }
             }
-            let mut piece = [0; 4096];
             let late = Instant::now() > deadline;
-            match self.stream.read(&mut piece) {
-                Ok(count) if count > 0 && !late => self.rest.extend_from_slice(&piece[..count]),
+            match self.receive() {
+                Ok(true) if !late => {}
                 _ => return Err(at(&self.url, format!("room {room:?} was not joined within 5 s"))),
             }
         }
     }
 
-    fn send(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Error> {
-        let frame = frames::frame(opcode, payload, Some(MASK));
-        self.stream.write_all(&frame).map_err(|error| Error::Preflight(format!("{}: {error}", self.url)))
+    /// The next text message of what has been received.
+    fn next_text(&mut self) -> Result<Option<String>, Violation> {
+        let now_ms = self.now_ms();
+        while self.connection.is_reading() {
+            let received = self.connection.take_pending();
+            let mut input = &received[..];
+            let found = match self.connection.poll_event(&mut input, now_ms) {
+                None => Some(Ok(None)),
+                Some(Event::Text(text)) => Some(Ok(Some(text.into_owned()))),
+                Some(Event::Failed(violation)) => Some(Err(violation)),
+                // None of ours; or a ping or a close, whose answer leaves with what is sent next.
+                Some(Event::Binary(_) | Event::Control | Event::Closed(_)) => None,
+            };
+            let read_bytes = received.len() - input.len();
+            self.connection.put_back(received, read_bytes);
+            if let Some(found) = found {
+                return found;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends what waits, then waits for more and keeps it to be read. False when there will be no more.
+    fn receive(&mut self) -> io::Result<bool> {
+        self.transmit()?;
+        let mut piece = [0; PIECE_BYTES];
+        let count = receive(&self.tcp, &mut piece)?;
+        if count == 0 {
+            return Ok(false);
+        }
+        if !self.connection.is_encrypted() {
+            self.connection.keep(&piece[..count]);
+            return Ok(true);
+        }
+        let mut plaintext = Vec::new();
+        let result = self.connection.decrypt(&piece[..count], &mut plaintext);
+        self.connection.keep(&plaintext);
+        result.map_err(|error| io::Error::other(TlsFailure::from(error)))?;
+        Ok(!self.connection.peer_has_closed_tls())
+    }
+
+    /// Sends what waits.
+    fn transmit(&mut self) -> io::Result<()> {
+        let mut scratch = Vec::new();
+        while let Some(action) = self
+            .connection
+            .poll_action(&mut scratch)
+            .map_err(|error| io::Error::other(TlsFailure::from(error)))?
+        {
+            match action {
+                Action::Send(batch) => {
+                    for index in 0..batch.entry_count() {
+                        self.tcp.write_all(batch.slice(index))?;
+                    }
+                    let sent_bytes = batch.remaining_bytes();
+                    let now_ms = self.now_ms();
+                    self.connection.handle_sent(batch, sent_bytes, now_ms);
+                }
+                // Nothing is received but to be read, and the server ends TCP (RFC 6455, 7.1.1).
+                Action::PauseReceive | Action::ResumeReceive | Action::ShutdownWrite | Action::Close(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Says goodbye and waits for the server to be done with it: a probe that is not would still be a
     /// member when measuring begins.
     pub fn close(mut self) {
-        let _ = self.send(Opcode::Close, &1000_u16.to_be_bytes());
-        let _ = self.stream.set_read_timeout(GOODBYE_TIMEOUT);
+        let now_ms = self.now_ms();
+        self.connection.close(1000, "", now_ms);
+        let _ = self.tcp.set_read_timeout(Some(GOODBYE_TIMEOUT));
         let deadline = Instant::now() + GOODBYE_TIMEOUT;
-        let mut piece = [0; 4096];
-        while Instant::now() < deadline && self.stream.read(&mut piece).is_ok_and(|count| count > 0) {}
+        while Instant::now() < deadline && self.receive().is_ok_and(|goes_on| goes_on) {
+            // What still comes is of no interest, but for the answer to the close.
+            while let Ok(Some(_)) = self.next_text() {}
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
     }
 }

@@ -82,13 +82,10 @@ impl Wire {
         self.tls.as_ref().and_then(|tls| tls.agreed())
     }
 
-    /// How long a single read waits.
-    ///
-    /// # Errors
-    ///
-    /// None that a socket in use can have.
-    pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.tcp.set_read_timeout(Some(timeout))
+    /// The socket, its TLS where there is TLS, and what was decrypted and not read: for who goes on by other means.
+    #[must_use]
+    pub fn into_parts(self) -> (TcpStream, Option<Box<TlsStream>>, Vec<u8>) {
+        (self.tcp, self.tls, self.plaintext)
     }
 
     /// Sends what TLS has to say.
@@ -102,14 +99,7 @@ impl Wire {
     /// Waits for more and decrypts it. False when there will be no more.
     fn receive(&mut self) -> io::Result<bool> {
         let mut piece = [0; PIECE_BYTES];
-        let count = loop {
-            match self.tcp.read(&mut piece) {
-                // A ring that was taken down shortly before may interrupt a call that has a timeout, which
-                // the kernel then does not restart (signal(7)).
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => break result?,
-            }
-        };
+        let count = receive(&self.tcp, &mut piece)?;
         let Some(tls) = &mut self.tls else {
             self.plaintext.extend_from_slice(&piece[..count]);
             return Ok(count > 0);
@@ -123,6 +113,22 @@ impl Wire {
         let transmitted = self.transmit();
         result.map_err(|error| io::Error::other(TlsFailure::from(error)))?;
         transmitted.map(|()| goes_on)
+    }
+}
+
+/// Waits for bytes of a socket, as long as its timeout says. 0 when there will be no more.
+///
+/// # Errors
+///
+/// What read(2) reports; for a timeout, that depends on the system (`SO_RCVTIMEO` in socket(7)).
+pub fn receive(mut tcp: &TcpStream, piece: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match tcp.read(piece) {
+            // A ring that was taken down shortly before may interrupt a call that has a timeout, which the kernel then
+            // does not restart (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
