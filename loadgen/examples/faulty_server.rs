@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use loadgen::measure::histogram;
+use loadgen::timings::histogram;
 use signal_hook::consts::SIGTERM;
 use tungstenite::{Error, Message, WebSocket};
 

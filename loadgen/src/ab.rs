@@ -13,19 +13,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Parser};
+use clap::Args;
 use fastrand::Rng;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::cli::{self, Cli, RunOptions};
 use crate::compare::sides::Place;
 use crate::compare::{self, Judging, samples, table};
 use crate::error::Error;
-use crate::quantiles::value_at;
+use crate::network::security::Security;
+use crate::network::target::Target;
+use crate::options::RunOptions;
 use crate::saved::SavedRun;
-use crate::security::Security;
-use crate::server_command::ServerCommand;
-use crate::target::Target;
+use crate::server::command::ServerCommand;
+use crate::timings::quantiles::value_at;
 
 /// How often a run is made until it is valid. A machine that spoils three in a row spoils the comparison.
 const ATTEMPTS_MAX: u32 = 3;
@@ -69,13 +69,13 @@ pub struct AbOptions {
     pub run_flags: Vec<String>,
 }
 
-/// Measures, compares and prints.
+/// Measures with `run_options`, which are [`AbOptions::run_flags`] parsed, compares and prints.
 ///
 /// # Errors
 ///
 /// An [`Error`] when the measurement cannot be made. Runs that stay INVALID are no error, but exit code 3.
-pub fn run(options: &AbOptions) -> Result<ExitCode, Error> {
-    let run_options = parse_run_flags(&options.run_flags)?;
+pub fn run(options: &AbOptions, run_options: RunOptions) -> Result<ExitCode, Error> {
+    check(&run_options)?;
     let target = Target::parse(&run_options.url)?;
     let security = Security::of(&run_options, &target)?;
     let interrupted = catch_signals()?;
@@ -113,7 +113,7 @@ pub fn run(options: &AbOptions) -> Result<ExitCode, Error> {
     let failed = |source| Error::Write { path: path.display().to_string(), source };
     let json = table::json(&comparison).map_err(|error| failed(error.into()))?;
     fs::write(&path, json).map_err(failed)?;
-    comparison.print(options.judging.format)?;
+    table::print(&comparison, options.judging.format)?;
     if options.aa {
         bench.say("A and B were the same command: a difference that is called is a false one");
     }
@@ -274,14 +274,9 @@ impl Drop for KilledOnDrop {
     }
 }
 
-/// Parses the run's options as the run itself will.
-fn parse_run_flags(flags: &[String]) -> Result<RunOptions, Error> {
-    let arguments = ["loadgen", "run"].into_iter().chain(flags.iter().map(String::as_str));
+/// Refuses options of the run that this command chooses itself.
+fn check(options: &RunOptions) -> Result<(), Error> {
     let usage = |why: &str| Error::Usage(format!("options behind --: {why}"));
-    let parsed = Cli::try_parse_from(arguments).map_err(|error| usage(error.to_string().trim_end()))?;
-    let cli::Command::Run(options) = parsed.into_command() else {
-        return Err(usage("they are those of loadgen run"));
-    };
     let own = [
         ("--out", options.out.is_some(), "ab chooses the place of every run itself (--out before the --)"),
         ("--server-pid", options.server_pid.is_some(), "ab starts the servers itself"),
@@ -300,7 +295,7 @@ fn parse_run_flags(flags: &[String]) -> Result<RunOptions, Error> {
     ];
     match own.into_iter().find(|(_, given, _)| *given) {
         Some((name, _, why)) => Err(usage(&format!("{name}: {why}"))),
-        None => Ok(*options),
+        None => Ok(()),
     }
 }
 
@@ -341,22 +336,20 @@ fn move_directory(from: &Path, to: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::tests::options;
 
     #[test]
     fn options_that_ab_sets_itself_are_refused() {
-        let parse = |line: &str| parse_run_flags(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
-        assert_eq!(parse("--clients 7 --url ws://a:1").expect("parses").clients, 7);
+        check(&options(&["--clients", "7", "--url", "ws://a:1"])).expect("ab leaves them to the run");
         for wrong in [
-            "--out x",
-            "--server-pid 1",
-            "--server-revision x",
-            "--save-baseline x",
-            "--find-max latency.p99<1s",
-            "--threshold latency.p99<1s",
-            "--no-such-option",
-            "compare a vs b",
+            ["--out", "x"],
+            ["--server-pid", "1"],
+            ["--server-revision", "x"],
+            ["--save-baseline", "x"],
+            ["--find-max", "latency.p99<1s"],
+            ["--threshold", "latency.p99<1s"],
         ] {
-            assert!(parse(wrong).is_err(), "{wrong}");
+            assert!(check(&options(&wrong)).is_err(), "{wrong:?}");
         }
     }
 }

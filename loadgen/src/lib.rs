@@ -1,19 +1,23 @@
 //! `loadgen` answers one question: when one member of a room speaks, how long until each of the others
 //! has it?
 //!
-//! A run flows downwards through these modules, and imports point the same way:
+//! Imports point downwards through this map, and nothing but `main` knows the command line:
 //!
 //! ```text
-//! cli → options → preflight (security, probe) → plan (schedule, rooms) → find_max
-//!                                       │
-//!                                      run ───────► results/{text,json,csv,hlog,hgrm}
-//!                                      │ ▲                      ▲
-//!                     one thread a core│ │report      merged → assembly (validity, threshold) → outcome
-//!                                      ▼ │
-//!                       churn, crowd ◄─ worker
-//!                               │
-//!     ring, transport (TLS) ◄───┴──► client (upgrade, frames, join, chat, presence) ─► measure (truth)
+//! cli                                            what was asked for
+//! ab, page, compare, run                         what carries it out: a command each
+//! preflight                                      whether a run can begin
+//! merge, results, saved                          threads' records → an outcome → files → read back
+//! clients, outcome, server                       who measures, what comes out, what it was measured on
+//! measure                                        what a thread records
+//! plan                                           who speaks, and when: decided before a run
+//! network, options                               where the server is, and how a run is asked for
+//! dialect, timings, clock, numbers, error        known to all
 //! ```
+//!
+//! A run begins in [`run`]: it starts a thread a core, each with a [`clients::worker`] that turns a
+//! [`clients::crowd`] of [`clients::client`]s over one ring. Their receipts go into a [`measure::recorder`]; what all
+//! threads report is put together by [`merge`] and judged by [`outcome::validity`].
 //!
 //! It is open loop: broadcast k is due at `start + k / rate` whatever the server does, and carries that
 //! intended time in its payload, so every receiver can tell its latency without sharing anything with
@@ -21,57 +25,28 @@
 //! threads talk to the main thread through a channel, once a second and at the end.
 //!
 //! What a run has saved is read back by [`saved`], for [`page`], which shows one run or many on one page, and
-//! for [`compare`], which judges whether two sets of runs differ. [`baseline`] keeps runs under a name, and
+//! for [`compare`], which judges whether two sets of runs differ. [`saved::baseline`] keeps runs under a name, and
 //! [`ab`] makes them on fresh servers and compares them.
 #![forbid(unsafe_code)]
 
 pub mod ab;
-pub mod assembly;
-pub mod baseline;
-pub mod busy;
-pub mod chat;
-pub mod churn;
 pub mod cli;
-pub mod client;
+pub mod clients;
 pub mod clock;
 pub mod compare;
-pub mod context;
-pub mod core_time;
-pub mod crowd;
+pub mod dialect;
 pub mod error;
-pub mod find_max;
-pub mod interrupt;
-pub mod intervals;
-pub mod join;
 pub mod measure;
-pub mod merged;
+pub mod merge;
+pub mod network;
+pub mod numbers;
 pub mod options;
 pub mod outcome;
 pub mod page;
-pub mod payload;
 pub mod plan;
 pub mod preflight;
-pub mod presence;
-pub mod probe;
-pub mod process_group;
-pub mod progress;
-pub mod provenance;
-pub mod quantiles;
-pub mod report;
 pub mod results;
-pub mod rooms;
 pub mod run;
 pub mod saved;
-pub mod schedule;
-pub mod security;
-pub mod server_command;
-pub mod server_process;
-pub mod socket;
-pub mod stages;
-pub mod target;
-pub mod threshold;
-pub mod transport;
-pub mod truth;
-pub mod validity;
-pub mod wire;
-pub mod worker;
+pub mod server;
+pub mod timings;

@@ -4,9 +4,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use loadgen::cli::{Cli, Command, RunOptions};
+use loadgen::cli::{Cli, Command, parse_run_flags};
 use loadgen::error::Error;
-use loadgen::{ab, baseline, compare, find_max, page, preflight, run};
+use loadgen::options::RunOptions;
+use loadgen::run::{baseline, find_max};
+use loadgen::{ab, compare, page, preflight, run};
 
 fn main() -> ExitCode {
     carry_out(Cli::parse().into_command()).unwrap_or_else(|error| {
@@ -21,7 +23,7 @@ fn carry_out(command: Command) -> Result<ExitCode, Error> {
         Command::Check(options) => preflight::report(&options),
         Command::Report(options) => page::write(&options).map(|()| ExitCode::SUCCESS),
         Command::Compare(options) => compare::run(&options),
-        Command::Ab(options) => ab::run(&options),
+        Command::Ab(options) => ab::run(&options, parse_run_flags(&options.run_flags)?),
     }
 }
 

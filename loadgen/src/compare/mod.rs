@@ -8,6 +8,7 @@
 //! Nothing here measures; `ab` makes the runs.
 
 pub mod bootstrap;
+pub mod comparison;
 pub mod holm;
 pub mod mann_whitney;
 pub mod samples;
@@ -17,22 +18,20 @@ pub mod verdict;
 
 use std::process::ExitCode;
 
+use clap::Args;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, ValueEnum};
 
+use crate::compare::comparison::Comparison;
 use crate::compare::samples::{METRICS, Samples};
-use crate::compare::sides::{Place, Side};
-use crate::compare::verdict::{Criteria, Finding, Verdict};
+use crate::compare::sides::Place;
+use crate::compare::table::TableFormat;
+use crate::compare::verdict::Criteria;
 use crate::error::Error;
-use crate::quantiles::THIN_BELOW;
-use crate::results;
+use crate::timings::quantiles::THIN_BELOW;
 
 /// The most runs of a side. Counting the ways to deal out ranks takes the fourth power of it: 2 × 100 runs
 /// take 100 × 40,000 sums for each of 200 ranks, a few seconds in all.
 const RUNS_MAX: usize = 100;
-/// The exit code of a regression.
-const EXIT_REGRESSED: u8 = 4;
-
 /// The options of a comparison.
 #[derive(Clone, Debug, Args)]
 pub struct CompareOptions {
@@ -73,71 +72,6 @@ pub struct Judging {
     pub format: TableFormat,
 }
 
-/// How a comparison is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TableFormat {
-    /// A table for people.
-    Text,
-    /// Everything, for programs.
-    Json,
-    /// One line for each metric.
-    Csv,
-}
-
-/// What is found.
-#[derive(Debug)]
-pub struct Comparison {
-    /// The first side.
-    pub a: Side,
-    /// The second side.
-    pub b: Side,
-    /// What was judged by.
-    pub criteria: Criteria,
-    /// One for each metric.
-    pub findings: Vec<Finding>,
-    /// What deserves a look.
-    pub remarks: Vec<String>,
-}
-
-impl Comparison {
-    /// True when the primary metric is called worse. It alone decides: the others have an α of their own, so
-    /// that counting them in would call a difference where there is none more often than α.
-    #[must_use]
-    pub fn regressed(&self) -> bool {
-        let primary = self.findings.iter().filter(|finding| finding.is_primary);
-        let mut tests = primary.filter_map(|finding| finding.test);
-        tests.any(|test| test.verdict == Verdict::Regressed)
-    }
-
-    /// 4 for a regression, otherwise 0.
-    #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(if self.regressed() { EXIT_REGRESSED } else { 0 })
-    }
-
-    /// Prints it to the standard output.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Write`].
-    pub fn print(&self, format: TableFormat) -> Result<(), Error> {
-        let failed = |source: serde_json::Error| Error::Write {
-            path: "standard output".to_owned(),
-            source: source.into(),
-        };
-        match format {
-            TableFormat::Text => results::print(&table::text(self))?,
-            TableFormat::Json => results::print(&table::json(self).map_err(failed)?)?,
-            TableFormat::Csv => results::print(&table::csv(self))?,
-        }
-        if format != TableFormat::Text {
-            // Standard output is for the data alone.
-            self.remarks.iter().for_each(|remark| eprintln!("warning: {remark}"));
-        }
-        Ok(())
-    }
-}
-
 /// Compares and prints.
 ///
 /// # Errors
@@ -146,7 +80,7 @@ impl Comparison {
 pub fn run(options: &CompareOptions) -> Result<ExitCode, Error> {
     let places = sides::parse(&options.sides).map_err(Error::Usage)?;
     let comparison = compare(places, options.force, &options.judging, 0)?;
-    comparison.print(options.judging.format)?;
+    table::print(&comparison, options.judging.format)?;
     Ok(comparison.exit_code())
 }
 

@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use crate::quantiles::{THIN_BELOW, value_at};
 use crate::saved::{LATENCY, SavedRun};
+use crate::timings::quantiles::{THIN_BELOW, value_at};
 
 /// Something that a run measures.
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::baseline;
 use crate::saved::SavedRun;
+use crate::saved::baseline;
 
 /// The word between the sides on the command line.
 const VERSUS: &str = "vs";

@@ -2,17 +2,53 @@
 
 use std::fmt::Write;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::compare::comparison::{Comparison, EXIT_REGRESSED};
 use crate::compare::mann_whitney::p_min;
 use crate::compare::samples::Worse;
 use crate::compare::verdict::{Distribution, Finding, RUNS_MIN, Verdict};
-use crate::compare::{Comparison, EXIT_REGRESSED};
+use crate::error::Error;
+use crate::results;
 
 /// The version of the form of the JSON. It grows when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
 /// The columns that are aligned to the left.
 const LEFT_COLUMNS: [usize; 3] = [0, 1, 7];
+
+/// How a comparison is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// A table for people.
+    Text,
+    /// Everything, for programs.
+    Json,
+    /// One line for each metric.
+    Csv,
+}
+
+/// Prints a comparison to the standard output.
+///
+/// # Errors
+///
+/// [`Error::Write`].
+pub fn print(comparison: &Comparison, format: TableFormat) -> Result<(), Error> {
+    let failed = |source: serde_json::Error| Error::Write {
+        path: "standard output".to_owned(),
+        source: source.into(),
+    };
+    match format {
+        TableFormat::Text => results::print(&text(comparison))?,
+        TableFormat::Json => results::print(&json(comparison).map_err(failed)?)?,
+        TableFormat::Csv => results::print(&csv(comparison))?,
+    }
+    if format != TableFormat::Text {
+        // Standard output is for the data alone.
+        comparison.remarks.iter().for_each(|remark| eprintln!("warning: {remark}"));
+    }
+    Ok(())
+}
 
 /// A table, and what must be said with it.
 #[must_use]

@@ -4,12 +4,10 @@
 use hdrhistogram::Histogram;
 use maud::{Markup, html};
 
-use super::ShownRun;
-use super::figure::{
-    Figure, LEFT, RIGHT, Readings, Stop, end_labels, foot_grid, path, round, run_class, time_grid,
-};
+use super::figure::{Figure, LEFT, RIGHT, Readings, Stop, end_labels, foot_grid, path, round, time_grid};
 use super::scale::{TailScale, TimeScale, percent, time};
-use crate::quantiles::{THIN_BELOW, count_beyond, value_at};
+use super::shown::{ShownRun, run_class};
+use crate::timings::quantiles::{THIN_BELOW, count_beyond, value_at};
 
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 372.0;

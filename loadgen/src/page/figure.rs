@@ -4,9 +4,8 @@
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
 
-use super::ShownRun;
 use super::scale::{TimeScale, tick_time};
-use super::tables::badge;
+use super::shown::{ShownRun, badge, run_class};
 
 /// Width of a drawing in its own units, which are pixels on a page of full width.
 pub(crate) const WIDTH: f64 = 1040.0;
@@ -80,11 +79,6 @@ impl Figure {
 fn json(readings: &Readings) -> String {
     let text = serde_json::to_string(readings).expect("Bug: readings are plain data");
     text.replace('<', "\\u003c")
-}
-
-/// The classes of what belongs to a run: the page's style gives them its colour, and hides them.
-pub(crate) fn run_class(number: usize) -> String {
-    format!("run run-{number}")
 }
 
 /// Points as the value of a path's `d`.

@@ -12,6 +12,7 @@ mod curves;
 mod figure;
 mod receivers;
 mod scale;
+mod shown;
 mod tables;
 mod timeline;
 
@@ -22,14 +23,15 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clap::Args;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use crate::baseline;
-use crate::cli::ReportOptions;
 use crate::error::Error;
-use crate::saved::{Log, RunResult, SavedRun};
+use crate::saved::SavedRun;
+use crate::saved::baseline;
 use curves::{Curve, Words};
+use shown::ShownRun;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -60,24 +62,15 @@ const SPREAD: Words = Words {
     values: "broadcasts",
 };
 
-/// A run that the page shows.
-#[derive(Debug)]
-struct ShownRun {
-    /// Its number on the page, from 1.
-    number: usize,
-    /// What it is called: as much of its directory's path as tells it from the others.
-    label: String,
-    /// `run.json`.
-    result: RunResult,
-    /// The histograms.
-    log: Log,
-}
-
-impl ShownRun {
-    fn read(directory: &Path, number: usize, label: String) -> Result<Self, Error> {
-        let SavedRun { result, log, .. } = SavedRun::read(directory).map_err(Error::Usage)?;
-        Ok(Self { number, label, result, log })
-    }
+/// The options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// Directories that --out has written, or that hold several of them.
+    #[arg(value_name = "DIR", required = true)]
+    pub directories: Vec<PathBuf>,
+    /// The page to write.
+    #[arg(long, value_name = "FILE")]
+    pub html: PathBuf,
 }
 
 /// Writes the page.

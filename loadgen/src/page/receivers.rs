@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::ShownRun;
-use super::figure::{Figure, LEFT, RIGHT, Readings, foot_grid, round, run_class};
+use super::figure::{Figure, LEFT, RIGHT, Readings, foot_grid, round};
 use super::scale::{TimeScale, percent, tick_time, time};
+use super::shown::{ShownRun, run_class};
 use crate::saved::{Quantile, Summary};
 
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];

@@ -7,13 +7,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
-use super::ShownRun;
-use super::figure::run_class;
 use super::scale::percent;
-use crate::quantiles::{QUANTILES, THIN_BELOW};
-use crate::results::text::grouped;
+use super::shown::{ShownRun, badge};
+use crate::numbers::floor_percent;
+use crate::numbers::grouped;
 use crate::saved::{Cores, Gate, Quantile, Server, Summary};
-use crate::validity::floor_percent;
+use crate::timings::quantiles::{QUANTILES, THIN_BELOW};
 
 /// The quantiles of the first table.
 const COLUMNS: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
@@ -81,11 +80,6 @@ fn cost(us: Option<f64>, thin: bool) -> Markup {
             span.mark { @if us.is_some() && thin { "†" } }
         }
     }
-}
-
-/// The number of a run in its colour.
-pub(crate) fn badge(run: &ShownRun) -> Markup {
-    html! { span.badge.(run_class(run.number).replace("run ", "of-")) { (run.number) } }
 }
 
 fn value(quantile: Option<&Quantile>) -> Markup {

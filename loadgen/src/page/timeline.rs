@@ -2,11 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::ShownRun;
-use super::figure::{
-    Figure, LEFT, RIGHT, Readings, Stop, end_labels, foot_grid, path, round, run_class, time_grid,
-};
+use super::figure::{Figure, LEFT, RIGHT, Readings, Stop, end_labels, foot_grid, path, round, time_grid};
 use super::scale::{TimeScale, seconds_step, time};
+use super::shown::{ShownRun, run_class};
 use crate::saved::Point;
 
 const TOP: f64 = 24.0;

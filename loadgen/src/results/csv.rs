@@ -2,7 +2,7 @@
 //! several runs can be put below one another.
 
 use crate::outcome::{Outcome, Server, ServerCores};
-use crate::quantiles::Summary;
+use crate::timings::quantiles::Summary;
 
 /// The columns, in order.
 fn columns(outcome: &Outcome) -> Vec<(String, String)> {
@@ -90,8 +90,8 @@ pub fn lines(outcome: &Outcome) -> [String; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Timings;
-    use crate::quantiles::Undelivered;
+    use crate::timings::Timings;
+    use crate::timings::quantiles::Undelivered;
 
     #[test]
     fn a_field_with_a_comma_or_a_quote_is_quoted() {

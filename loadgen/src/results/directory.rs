@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::PathBuf;
 
-use crate::measure::Timings;
 use crate::outcome::Outcome;
 use crate::results::{hgrm, json};
+use crate::timings::Timings;
 
 /// The directory of a run, if it has one.
 #[derive(Debug, Default)]

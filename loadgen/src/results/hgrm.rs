@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_distribution_has_the_classic_columns_and_ends_at_one() {
-        let mut histogram = crate::measure::histogram();
+        let mut histogram = crate::timings::histogram();
         (1..=1000u64).for_each(|value| histogram.record(value * 1_000_000).expect("within bounds"));
         let mut text = Vec::new();
         write(&mut text, &histogram).expect("a Vec takes everything");

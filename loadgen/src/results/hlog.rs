@@ -107,9 +107,9 @@ mod tests {
         let mut serializer = V2DeflateSerializer::new();
         let begin = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
         let mut log = Log::begin(&mut sink, &mut serializer, begin).expect("writes");
-        let mut written = crate::measure::histogram();
+        let mut written = crate::timings::histogram();
         for second in 0..3u64 {
-            let mut interval = crate::measure::histogram();
+            let mut interval = crate::timings::histogram();
             interval.record_n((second + 1) * 1_000_003, 10).expect("within bounds");
             written.add(&interval).expect("the same bounds");
             log.interval(&interval, Duration::from_secs(second), Duration::from_secs(1)).expect("writes");
@@ -122,7 +122,7 @@ mod tests {
         assert!(text.contains("\n\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\","));
         assert!(text.contains("#[StartTime: 1700000000.250 (seconds since epoch)]\n"));
         let mut deserializer = Deserializer::new();
-        let mut merged = crate::measure::histogram();
+        let mut merged = crate::timings::histogram();
         let mut starts = Vec::new();
         for entry in IntervalLogIterator::new(text.as_bytes()) {
             let LogEntry::Interval(interval) = entry.expect("parses") else { continue };

@@ -3,9 +3,10 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use crate::numbers::floor_percent;
+use crate::numbers::grouped;
 use crate::outcome::{Outcome, Room, Server, ServerCores, StageOutcome};
-use crate::quantiles::Summary;
-use crate::validity::floor_percent;
+use crate::timings::quantiles::Summary;
 
 /// The quantiles that fit into a line.
 const COLUMNS: [(f64, &str); 5] =
@@ -303,26 +304,12 @@ fn listed(cores: &[usize]) -> String {
     cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// A number with its thousands apart.
-#[must_use]
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Timings;
-    use crate::quantiles::Undelivered;
-    use crate::server_process::CpuTime;
+    use crate::server::process::CpuTime;
+    use crate::timings::Timings;
+    use crate::timings::quantiles::Undelivered;
 
     #[test]
     fn a_largest_value_is_a_bound_where_something_is_missing_and_of_nothing_there_is_none() {

@@ -344,7 +344,7 @@ fn read(path: &Path) -> Vec<u8> {
 
 /// The sum of all intervals without a tag.
 fn merged(hlog: &str) -> Histogram<u64> {
-    let mut sum = ::loadgen::measure::histogram();
+    let mut sum = ::loadgen::timings::histogram();
     for entry in IntervalLogIterator::new(hlog.as_bytes()) {
         let LogEntry::Interval(interval) = entry.expect("parses") else { continue };
         if interval.tag().is_none() {
