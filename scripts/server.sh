@@ -15,7 +15,7 @@ fail() {
 need_commands() {
   local command
   for command in "$@"; do
-    command -v "$command" >/dev/null || fail "$command is needed and not there"
+    command -v "$command" >/dev/null || fail "needs $command, which is not installed"
   done
 }
 

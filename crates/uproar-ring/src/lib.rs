@@ -7,7 +7,7 @@
 //! One turn of a caller: [`Ring::enter`], then [`Ring::next_completion`] until `None`, with
 //! [`Ring::submit`] in between. Nothing here knows what the bytes mean.
 //!
-//! This crate is the only one with unsafe code.
+//! [`Probe`] asks the kernel beforehand whether it has what a ring needs. This crate is the only one with unsafe code.
 #![allow(unsafe_code)]
 
 mod allocator;

@@ -20,7 +20,7 @@ impl Chat {
         Self { socket: Socket::connect(server, "/chat").await, id: 0, name: String::new() }
     }
 
-    /// Connects and reads all that a newcomer is told.
+    /// Connects and reads all messages to a new member.
     pub(crate) async fn enter(server: &Server) -> Self {
         let mut chat = Self::connect(server).await;
         chat.read_welcome().await;
@@ -29,7 +29,7 @@ impl Chat {
         chat
     }
 
-    /// As many members of `general`, who have seen each other come.
+    /// Members of `general`, who have seen each other join.
     pub(crate) async fn crowd(server: &Server, count: usize) -> Vec<Self> {
         let mut crowd: Vec<Self> = Vec::new();
         for _ in 0..count {
@@ -109,7 +109,7 @@ impl Chat {
         }
     }
 
-    /// Moves to another room, and skips to the end of what a newcomer is told there.
+    /// Moves to another room, and skips all messages to a new member there.
     pub(crate) async fn move_to(&mut self, room: &str) {
         self.say(json!({"type": "join_room", "room": room})).await;
         assert_eq!(self.until("room_joined").await["content"], json!({"room": room}));

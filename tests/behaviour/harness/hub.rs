@@ -27,7 +27,7 @@ impl Hub {
         hub
     }
 
-    /// Connects, logs in and reads all that a newcomer is told.
+    /// Connects, logs in and reads all messages to a new member.
     pub(crate) async fn enter(server: &Server, name: &str) -> Self {
         let mut hub = Self::visit(server).await;
         hub.login(name).await;
@@ -70,7 +70,7 @@ impl Hub {
         }
         assert!(message["user_list"].is_array(), "{text}");
         if message["type"] != "handshake" {
-            assert_eq!(message["ip"], "", "nobody's address is given to others: {text}");
+            assert_eq!(message["ip"], "", "an address was sent to others: {text}");
         }
         message
     }
@@ -114,7 +114,7 @@ pub(crate) fn from_hub(id: u64, name: &str, kind: &str, content: Value) -> Value
     json!({"type": kind, "from_id": id, "from_name": name, "content": content})
 }
 
-/// Lets a hub member enter before the eyes of a chat member, and returns its id too.
+/// Connects a hub member while a chat member watches, and returns its id too.
 pub(crate) async fn hub_beside(server: &Server, name: &str, chat: &mut Chat) -> (Hub, u64) {
     let hub = Hub::enter(server, name).await;
     let join = chat.next().await;

@@ -1,4 +1,4 @@
-//! What every behaviour stands on: a server process, and clients that share no code with it.
+//! The harness of all behaviour tests: a server process, and clients that share no code with it.
 //!
 //! [`Launch`] starts the real binary on a free port, [`Chat`] and [`Socket`] speak to it through tokio-tungstenite,
 //! [`Wire`] speaks raw bytes, all of them over TLS where the server does. Nothing here waits without a bound, and

@@ -85,7 +85,7 @@ impl Launch {
         self.data.as_ref().expect("a durable launch").path()
     }
 
-    /// Lets it write no file beyond [`SMALL_FILE_KIB`]: to the server it looks like a full disk.
+    /// Limits the size of its files to [`SMALL_FILE_KIB`], which looks like a full disk to the server.
     pub(crate) fn with_small_files(self) -> Self {
         Self { has_small_files: true, ..self }
     }
@@ -160,7 +160,7 @@ impl Launch {
                 keep(stdout, output.clone(), Some(announce));
                 announced.recv_timeout(PATIENCE).ok()
             }
-            (None, None) => panic!("nobody hears where it listens"),
+            (None, None) => panic!("its address is not printed"),
             (None, Some(address)) => has_server(address).then_some(address),
         };
         let Some(address) = address else {
@@ -257,7 +257,7 @@ impl Server {
         kill_process(self.pid(), signal).expect("the server is still there");
     }
 
-    /// Lets no file be written any more, after [`Launch::with_small_files`]: the disk has failed.
+    /// From now on no file can be written, after [`Launch::with_small_files`]: the disk has failed.
     pub(crate) fn refuse_writes(&self) {
         self.limit_files(Some(0));
     }

@@ -51,7 +51,7 @@ impl Wire {
         Self::of(Transport::over(tcp, server).await)
     }
 
-    /// Speaks through what is connected already.
+    /// Uses an existing connection.
     pub(crate) fn of(stream: Transport) -> Self {
         Self { stream, received: Vec::new() }
     }
