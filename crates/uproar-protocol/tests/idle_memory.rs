@@ -3,11 +3,12 @@
 
 use std::alloc::System;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tungstenite::protocol::{WebSocketConfig, WebSocketContext};
-use uproar_protocol::connection::{Connection, Limits, QueueLimits};
+use uproar_protocol::connection::{ClosingTimes, Config, Connection, ControlOrder, QueueLimits};
 use uproar_protocol::frames::{MessageKind, Opcode, Reader, Role, append_message, frame};
 
 #[global_allocator]
@@ -80,12 +81,17 @@ fn an_idle_reader_holds_no_buffer_and_tungstenite_one_for_each_connection() {
         }
         reader
     });
-    let queue = QueueLimits { charged_bytes_max: 1 << 20, overhead_bytes: 0 };
-    let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, queue };
+    // One for all connections.
+    let config = Arc::new(Config {
+        new_mask: None,
+        message_bytes_max: MESSAGE_BYTES_MAX,
+        queue: QueueLimits { charged_bytes_max: 1 << 20, overhead_bytes: 0, control: ControlOrder::Queued },
+        closing: ClosingTimes::default(),
+    });
     let connection = cost("our connection", || {
-        let mut connection: Connection<Bytes> = Connection::server(&limits, None, 0);
+        let mut connection: Connection<Bytes> = Connection::new(&config, None, 0);
         for mut piece in pieces {
-            while connection.poll_event(&mut piece, 0).is_some() {}
+            while connection.poll_event(&mut piece, || 0).is_some() {}
         }
         connection
     });

@@ -1,6 +1,8 @@
 //! What the connections of loadgen have in common as endpoints of a WebSocket: their limits and their masks.
 
-use uproar_protocol::connection::{BATCH_ENTRIES_MAX, Limits, QueueLimits};
+use std::sync::{Arc, LazyLock};
+
+use uproar_protocol::connection::{BATCH_ENTRIES_MAX, ClosingTimes, Config, ControlOrder, QueueLimits};
 use uproar_ring::SharedBytes;
 
 /// What is offered to a server.
@@ -9,17 +11,22 @@ pub(super) const NO_SUBPROTOCOLS: &[&str] = &[];
 /// The longest frame that is sent: a message of a mebibyte, the most that `--payload` takes, and the JSON around it.
 const FRAME_BYTES_MAX: usize = 2 << 20;
 
-/// The sizes of a connection. Its queue takes a batch of the longest frames.
-pub(super) const LIMITS: Limits = Limits {
-    // The longest message that is taken from a server.
-    message_bytes_max: 16 << 20,
-    queue: QueueLimits {
-        charged_bytes_max: BATCH_ENTRIES_MAX * (FRAME_BYTES_MAX + SharedBytes::OVERHEAD_BYTES),
-        overhead_bytes: SharedBytes::OVERHEAD_BYTES,
-    },
-};
+/// What all connections of loadgen have in common. The queue takes a batch of the longest frames.
+pub(super) static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
+    Arc::new(Config {
+        new_mask: Some(new_mask),
+        // The longest message that is taken from a server.
+        message_bytes_max: 16 << 20,
+        queue: QueueLimits {
+            charged_bytes_max: BATCH_ENTRIES_MAX * (FRAME_BYTES_MAX + SharedBytes::OVERHEAD_BYTES),
+            overhead_bytes: SharedBytes::OVERHEAD_BYTES,
+            control: ControlOrder::Queued,
+        },
+        closing: ClosingTimes::default(),
+    })
+});
 
 /// A mask for a frame that a connection sends by itself, from the generator of the thread.
-pub(super) fn new_mask() -> [u8; 4] {
+fn new_mask() -> [u8; 4] {
     fastrand::u32(..).to_ne_bytes()
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use uproar_protocol::connection::{Action, Connection, Event};
-use uproar_protocol::frames::{self, Opcode, Violation};
+use uproar_protocol::frames::{MessageKind, Violation};
 use uproar_protocol::upgrade::{self, Refusal};
 
-use crate::clients::endpoint::{LIMITS, NO_SUBPROTOCOLS, new_mask};
+use crate::clients::endpoint::{CONFIG, NO_SUBPROTOCOLS};
 use crate::clients::failure::refused;
 use crate::dialect::chat::{self, INITIAL_ROOM, Notice};
 use crate::dialect::join::{JoinStep, Progress};
@@ -90,7 +90,7 @@ impl Probe {
             if let Some(accepted) = checked.map_err(refusal)? {
                 let agreed = stream.agreed();
                 let (tcp, tls, unread) = stream.into_parts();
-                let mut connection = Connection::client(new_mask, &LIMITS, tls, 0);
+                let mut connection = Connection::new(&CONFIG, tls, 0);
                 connection.keep(&response[accepted.head_bytes..]);
                 connection.keep(&unread);
                 return Ok(Self { tcp, connection, begun: Instant::now(), agreed, url });
@@ -117,8 +117,9 @@ impl Probe {
                 continue;
             }
             if step != JoinStep::Welcome {
-                let frame = frames::frame(Opcode::Text, chat::join_room(room).as_bytes(), Some(new_mask()));
-                self.connection.push(frame.into()).expect("Bug: a probe that joins has nothing else to say");
+                let pushed =
+                    self.connection.push_message(MessageKind::Text, chat::join_room(room).as_bytes());
+                pushed.expect("Bug: a probe that joins has nothing else to send");
                 self.transmit().map_err(|error| Error::Preflight(format!("{}: {error}", self.url)))?;
             }
             self.await_join(step, room)?;
@@ -164,12 +165,12 @@ impl Probe {
         while self.connection.is_reading() {
             let received = self.connection.take_pending();
             let mut input = &received[..];
-            let found = match self.connection.poll_event(&mut input, now_ms) {
+            let found = match self.connection.poll_event(&mut input, || now_ms) {
                 None => Some(Ok(None)),
                 Some(Event::Text(text)) => Some(Ok(Some(text.into_owned()))),
                 Some(Event::Failed(violation)) => Some(Err(violation)),
                 // None of ours; or a ping or a close, whose answer leaves with what is sent next.
-                Some(Event::Binary(_) | Event::Control | Event::Closed(_)) => None,
+                Some(Event::Binary(_) | Event::Ping(_) | Event::Pong(_) | Event::Closed(_)) => None,
             };
             let read_bytes = received.len() - input.len();
             self.connection.put_back(received, read_bytes);

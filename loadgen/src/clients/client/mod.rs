@@ -20,7 +20,7 @@ use uproar_ring::{SendBatch, SharedBytes};
 
 use crate::clients::batch::from_ring;
 use crate::clients::context::Context;
-use crate::clients::endpoint::{LIMITS, new_mask};
+use crate::clients::endpoint::CONFIG;
 use crate::clients::failure::Failure;
 use crate::dialect::Dialect;
 use crate::dialect::chat::{self, Notice};
@@ -269,7 +269,7 @@ impl Client {
         let opening = self.opening.as_mut().expect("Bug: an upgrade without a beginning");
         let Some(head_bytes) = opening.handle_response(context, now_ns, bytes)? else { return Ok(()) };
         let tls = opening.take_tls();
-        self.connection = Some(Connection::client(new_mask, &LIMITS, tls, now_ns / NS_PER_MS));
+        self.connection = Some(Connection::new(&CONFIG, tls, now_ns / NS_PER_MS));
         match context.plan.dialect {
             Dialect::Chat | Dialect::Private => self.phase = Phase::Joining(JoinStep::Welcome),
             Dialect::Raw | Dialect::Echo => self.become_ready(),
@@ -285,12 +285,12 @@ impl Client {
     fn handle_frames(&mut self, context: &mut Context, now_ns: u64, bytes: &[u8]) -> Result<(), Failure> {
         let (mut input, now_ms) = (bytes, now_ns / NS_PER_MS);
         while let Some(connection) = self.connection.as_mut().filter(|connection| connection.is_reading())
-            && let Some(event) = connection.poll_event(&mut input, now_ms)
+            && let Some(event) = connection.poll_event(&mut input, || now_ms)
         {
             match event {
                 Event::Text(text) => self.handle_text(context, now_ns, text.as_bytes())?,
                 Event::Binary(payload) => self.receiver.handle_binary(context, now_ns, &payload),
-                Event::Control => {}
+                Event::Ping(_) | Event::Pong(_) => {}
                 Event::Closed(close) => {
                     self.phase = Phase::Closing;
                     self.close_code = Some(close.map_or(1005, |close| close.code));
