@@ -1,10 +1,13 @@
 //! Both readers, and our `Connection`, on one stream: what each reports, when, and what it answers.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use tungstenite::protocol::{WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
-use uproar_protocol::connection::{self, Action, Connection, Limits, QueueLimits};
+use uproar_protocol::connection::{
+    self, Action, ClosingTimes, Config, Connection, ControlOrder, QueueLimits,
+};
 use uproar_protocol::frames::{self, Close, Reader, Role, Violation};
 
 use super::stream::Stream;
@@ -125,22 +128,23 @@ pub(crate) fn read_with_ours(stream: Stream<'_>, transcript: &mut Transcript<Vio
     }
 }
 
-/// Reads a stream with our [`Connection`], with everything sent that it asks for. It does not report what is in a ping or
-/// pong, but answers pings.
+/// Reads a stream with our [`Connection`], with everything sent that it asks for.
 pub(crate) fn read_with_connection(stream: Stream<'_>, transcript: &mut Transcript<Violation>) {
     transcript.clear();
-    let queue = QueueLimits { charged_bytes_max: 1 << 20, overhead_bytes: 0 };
-    let limits = Limits { message_bytes_max: stream.message_bytes_max, queue };
-    let mut connection: Connection<Vec<u8>> = match stream.role {
-        Role::Server => Connection::server(&limits, None, 0),
-        Role::Client => Connection::client(|| MASK, &limits, None, 0),
+    let config = Config {
+        new_mask: (stream.role == Role::Client).then_some(|| MASK),
+        message_bytes_max: stream.message_bytes_max,
+        queue: QueueLimits { charged_bytes_max: 1 << 20, overhead_bytes: 0, control: ControlOrder::Queued },
+        closing: ClosingTimes::default(),
     };
+    let mut connection: Connection<Vec<u8>> = Connection::new(&Arc::new(config), None, 0);
     for (piece, mut rest) in stream.pieces().enumerate() {
-        while let Some(event) = connection.poll_event(&mut rest, 0) {
+        while let Some(event) = connection.poll_event(&mut rest, || 0) {
             match &event {
                 connection::Event::Text(text) => transcript.push(Kind::Text, piece, text.as_bytes()),
                 connection::Event::Binary(payload) => transcript.push(Kind::Binary, piece, payload),
-                connection::Event::Control => transcript.push(Kind::Ping, piece, &[]),
+                connection::Event::Ping(payload) => transcript.push(Kind::Ping, piece, payload),
+                connection::Event::Pong(payload) => transcript.push(Kind::Pong, piece, payload),
                 connection::Event::Closed(close) => push_close(transcript, piece, close.as_ref()),
                 connection::Event::Failed(violation) => transcript.end = End::Refused(*violation, piece),
             }
