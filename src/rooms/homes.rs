@@ -7,7 +7,10 @@ use super::log::Proposal;
 use super::outbox::Outbox;
 use super::room::Room;
 use super::topic::Topic;
-use super::{Delivery, Directory, Receipt, Request, RestoredRoom, RoomIndex, Settings, ShardIndex, Write};
+use super::{
+    Delivery, Directory, PROPOSALS_WAITING_MAX, Receipt, Request, RestoredRoom, RoomIndex, Settings,
+    ShardIndex, WRITES_UNANSWERED_MAX, Write,
+};
 use crate::clock::Now;
 use crate::metrics::ShardMetrics;
 
@@ -150,10 +153,29 @@ impl Homes {
         self.outbox.writes.pop_front()
     }
 
-    /// How many proposals wait for the storage, and how many writes have had no receipt yet.
+    /// How many writes have had no receipt yet.
     #[must_use]
-    pub fn unanswered(&self) -> usize {
-        self.outbox.proposals_waiting + self.outbox.writes_unanswered
+    pub fn writes_unanswered(&self) -> usize {
+        self.outbox.writes_unanswered
+    }
+
+    /// How many proposals wait for the storage.
+    #[must_use]
+    pub fn proposals_waiting(&self) -> usize {
+        self.outbox.proposals_waiting
+    }
+
+    /// True while nothing that was proposed or written waits for the storage.
+    #[must_use]
+    pub fn are_settled(&self) -> bool {
+        self.outbox.proposals_waiting == 0 && self.outbox.writes_unanswered == 0
+    }
+
+    /// False while the storage is so far behind that it is to be given no more.
+    #[must_use]
+    pub fn accept_requests(&self) -> bool {
+        self.outbox.proposals_waiting < PROPOSALS_WAITING_MAX
+            && self.outbox.writes_unanswered < WRITES_UNANSWERED_MAX
     }
 
     /// True when [`Homes::poll_delivery`] has something.

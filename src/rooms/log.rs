@@ -14,6 +14,11 @@ use std::sync::Arc;
 
 use super::{Content, Member, MessageId, Origin, ResumePoint, RoomMessage, UserId};
 
+/// Proposals that may wait for the storage at all homes of a shard. Beyond that the shard takes no requests, and with that
+/// its clients' input waits. They become entries together, and cause deliveries to all shards at once: this is half of what
+/// may wait for one of these.
+pub const PROPOSALS_WAITING_MAX: usize = 256;
+
 /// A change of a room that somebody asks for.
 #[derive(Debug)]
 pub(super) enum Proposal {

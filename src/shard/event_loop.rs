@@ -221,7 +221,7 @@ impl EventLoop {
             self.tally.next_ms = now.monotonic_ms + QUEUES_EVERY_MS;
             self.metrics.queued_bytes.set(self.shard.clients().queued_bytes());
         }
-        self.metrics.writes_unanswered.set(self.shard.homes().unanswered());
+        self.metrics.writes_unanswered.set(self.shard.homes().writes_unanswered());
         self.metrics.rooms.set(self.shard.homes().room_count());
         self.metrics.mailbox_messages.set(self.mailbox.len());
     }

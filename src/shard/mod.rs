@@ -57,7 +57,7 @@ use uproar_ring::{Completion, ConnectionId, SharedBytes, Submission};
 use crate::clock::Now;
 use crate::mail::{Delivery, Request};
 use crate::metrics::{EndReason, ShardMetrics};
-use crate::rooms::{Directory, Homes, Receipt, Restored, UserId, WRITES_UNANSWERED_MAX};
+use crate::rooms::{Directory, Homes, Receipt, Restored, UserId};
 use client::Session;
 use client_io::{ClientIo, Context};
 pub use clients::Clients;
@@ -254,7 +254,7 @@ impl Shard {
     /// no room, with other shards or with the storage.
     #[must_use]
     pub fn accepts_requests(&self) -> bool {
-        self.homes.unanswered() < WRITES_UNANSWERED_MAX && self.accepts_receipts()
+        self.homes.accept_requests() && self.accepts_receipts()
     }
 
     /// True while input of clients is held back.

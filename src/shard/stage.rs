@@ -90,7 +90,7 @@ impl Progress {
             Stage::Serving | Stage::Stopped => true,
             // What was published is to be durable, and its sender told so, as well.
             Stage::Hushed | Stage::Answered | Stage::Moved | Stage::Settled
-                if shard.homes().unanswered() > 0 =>
+                if !shard.homes().are_settled() =>
             {
                 false
             }

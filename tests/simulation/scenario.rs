@@ -31,6 +31,10 @@ pub(crate) struct Scenario {
     pub(crate) ends_by_drain: bool,
     /// Whether messages are acknowledged only when they are on the disk.
     pub(crate) is_durable: bool,
+    /// Message ids that the storage reserves ahead.
+    pub(crate) reserved_ahead: u64,
+    /// Whether rooms open before the storage has reserved any.
+    pub(crate) opens_early: bool,
     /// Whether that disk fails now and then.
     pub(crate) has_failing_disk: bool,
     pub(crate) chances: Chances,
@@ -104,6 +108,9 @@ impl Scenario {
             // While input is held back ahead of the end, a flood is what is held.
             ends_by_drain: random.percent(if is_flooded { 70 } else { 30 }),
             is_durable,
+            // As the server's own storage does; or so few that messages have to wait for more.
+            reserved_ahead: if random.percent(50) { 1 << 16 } else { random.between(1, 8) as u64 },
+            opens_early: random.percent(50),
             has_failing_disk,
             chances: Chances {
                 received: often(random),

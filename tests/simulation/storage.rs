@@ -3,17 +3,16 @@
 
 use std::collections::VecDeque;
 
-use uproar::rooms::{Directory, Epoch, MessageId, Receipt, Restored, RestoredRoom, Write};
+use uproar::rooms::{Directory, Epoch, MessageId, Receipt, Restored, RestoredRoom, RoomIndex, Write};
 
 use crate::record::Record;
+use crate::scenario::Scenario;
 use crate::violation::{Checked, ensure};
-
-/// As the server's own storage has it.
-const RESERVED_AHEAD: u64 = 1 << 16;
 
 #[derive(Debug)]
 pub(crate) struct Storage {
     directory: Directory,
+    reserved_ahead: u64,
     queue: VecDeque<Write>,
     /// By shard.
     receipts: Vec<VecDeque<Receipt>>,
@@ -24,15 +23,28 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    pub(crate) fn new(directory: &Directory) -> Self {
-        Self {
+    pub(crate) fn new(directory: &Directory, scenario: &Scenario) -> Self {
+        let reserved = if scenario.opens_early { 0 } else { scenario.reserved_ahead };
+        let mut storage = Self {
             directory: directory.clone(),
+            reserved_ahead: scenario.reserved_ahead,
             queue: VecDeque::new(),
             receipts: (0..directory.shards()).map(|_| VecDeque::new()).collect(),
-            reserved: vec![MessageId(RESERVED_AHEAD); directory.room_count()],
+            reserved: vec![MessageId(reserved); directory.room_count()],
             last_ids: vec![MessageId(0); directory.room_count()],
             is_failing: false,
+        };
+        if scenario.opens_early {
+            directory.rooms().for_each(|room| storage.reserve(room));
         }
+        storage
+    }
+
+    /// Writes down that ids may be given out so far ahead of the last, and tells the room's home.
+    fn reserve(&mut self, room: RoomIndex) {
+        let reserved = MessageId(self.last_ids[room.get()].0 + self.reserved_ahead);
+        self.reserved[room.get()] = reserved;
+        self.receipts[usize::from(self.directory.home(room).0)].push_back(Receipt::Reserved(room, reserved));
     }
 
     /// What shards are told at their start.
@@ -72,17 +84,14 @@ impl Storage {
 
     pub(crate) fn mend(&mut self) {
         self.is_failing = false;
-        for room in self.directory.rooms() {
-            let reserved = &mut self.reserved[room.get()];
-            *reserved = MessageId(self.last_ids[room.get()].0 + RESERVED_AHEAD);
-            let home = usize::from(self.directory.home(room).0);
-            self.receipts[home].push_back(Receipt::Reserved(room, *reserved));
-        }
+        let directory = self.directory.clone();
+        directory.rooms().for_each(|room| self.reserve(room));
     }
 
     /// A batch of so many messages is on the disk, or lost.
     pub(crate) fn commit(&mut self, count: usize, record: &mut Record) -> bool {
-        for Write { room, message } in self.queue.drain(..count) {
+        let batch: Vec<Write> = self.queue.drain(..count).collect();
+        for Write { room, message } in batch {
             let place = (self.directory.name(room).to_string(), message.id.0);
             let receipts = &mut self.receipts[usize::from(self.directory.home(room).0)];
             if self.is_failing {
@@ -92,10 +101,9 @@ impl Storage {
             }
             record.durable.insert(place);
             receipts.push_back(Receipt::Kept(room, message.id));
-            let reserved = &mut self.reserved[room.get()];
-            if reserved.0 - message.id.0 < RESERVED_AHEAD / 2 {
-                reserved.0 = message.id.0 + RESERVED_AHEAD;
-                receipts.push_back(Receipt::Reserved(room, *reserved));
+            // At its half.
+            if 2 * (self.reserved[room.get()].0 - message.id.0) < self.reserved_ahead {
+                self.reserve(room);
             }
         }
         count > 0

@@ -138,7 +138,7 @@ impl World<'_> {
             ensure!(NothingLeft, host.admissions.is_empty(), "shard {index} has not admitted everyone");
             ensure!(NothingLeft, host.links.slots.is_empty(), "shard {index} has not let go of a slot");
             ensure!(NothingLeft, host.shard.clients().queued_bytes() == 0, "bytes are queued for nobody");
-            ensure!(NothingLeft, host.shard.homes().unanswered() == 0, "writes have no receipt");
+            ensure!(NothingLeft, host.shard.homes().writes_unanswered() == 0, "writes have no receipt");
             let waiting = (0..self.scenario.shards)
                 .map(|to| host.shard.mail().waiting_for(uproar::rooms::ShardIndex(to)));
             ensure!(

@@ -63,7 +63,7 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
     let directory = Directory::new(&scenario.rooms, scenario.shards);
     let places = ClientPermits::new(scenario.clients_max);
     let metrics = Metrics::new(usize::from(scenario.shards), 0, places.clone());
-    let storage = scenario.is_durable.then(|| Storage::new(&directory));
+    let storage = scenario.is_durable.then(|| Storage::new(&directory, &scenario));
     let hosts = (0..usize::from(scenario.shards))
         .map(|index| Host::new(index, &scenario, &directory, metrics.shard(index), storage.as_ref()))
         .collect();
