@@ -214,12 +214,7 @@ impl FromStr for Presence {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "exact" => Ok(Self::Exact),
-            "count" => Ok(Self::Count),
-            _ => Err("allowed is auto, exact or count".into()),
-        }
+        by_name(text, &[("auto", Self::Auto), ("exact", Self::Exact), ("count", Self::Count)])
     }
 }
 
@@ -237,11 +232,7 @@ impl FromStr for Auth {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
-            "required" => Ok(Self::Required),
-            _ => Err("allowed is off or required".into()),
-        }
+        by_name(text, &[("off", Self::Off), ("required", Self::Required)])
     }
 }
 
@@ -258,12 +249,18 @@ impl FromStr for LogFormat {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err("allowed is text or json".into()),
-        }
+        by_name(text, &[("text", Self::Text), ("json", Self::Json)])
     }
+}
+
+/// The value of this name.
+fn by_name<T: Copy>(text: &str, values: &[(&str, T)]) -> Result<T, String> {
+    if let Some((_, value)) = values.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    let names: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
+    let (last, others) = names.split_last().expect("Bug: a setting without values");
+    Err(format!("allowed is {} or {last}", others.join(", ")))
 }
 
 #[cfg(test)]
@@ -279,5 +276,13 @@ mod tests {
         };
         assert_eq!([1, 7, 8, 15, 16, 1024].map(|shards| count(shards, 0)), [1, 1, 1, 1, 2, 128]);
         assert_eq!(count(1, 3), 3);
+    }
+
+    #[test]
+    fn a_setting_with_names_lists_all_of_them() {
+        assert_eq!("exact".parse(), Ok(Presence::Exact));
+        assert_eq!("Exact".parse::<Presence>(), Err("allowed is auto, exact or count".to_owned()));
+        assert_eq!("".parse::<Auth>(), Err("allowed is off or required".to_owned()));
+        assert_eq!("xml".parse::<LogFormat>(), Err("allowed is text or json".to_owned()));
     }
 }

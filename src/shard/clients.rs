@@ -4,7 +4,6 @@ use slab::Slab;
 use uproar_ring::ConnectionId;
 
 use super::client::Client;
-use super::local_rooms::Moved;
 
 /// Places that are kept when nobody is there any more.
 const PLACES_KEPT: usize = 1_024;
@@ -17,6 +16,15 @@ const PLACES_KEPT: usize = 1_024;
 pub struct Clients {
     slab: Slab<Client>,
     generations: Vec<u32>,
+}
+
+/// A member that now has the place of one that was removed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved {
+    /// Its slot in the slab.
+    pub(super) slot: u32,
+    /// Its new place.
+    pub(super) place: u32,
 }
 
 impl Clients {

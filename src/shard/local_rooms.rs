@@ -8,7 +8,7 @@ use bytes::Bytes;
 use uproar_protocol::frames;
 use uproar_ring::{ConnectionId, SharedBytes};
 
-use super::clients::Clients;
+use super::clients::{Clients, Moved};
 use super::link::Overflow;
 use super::names_pace::{Listing, NamesPace, is_coming_or_going};
 use super::schedule::Schedule;
@@ -50,15 +50,6 @@ struct Members {
     slots: Vec<u32>,
     /// Where the next fan-out begins, as a part of the whole in units of 2^-32.
     first: Cell<u32>,
-}
-
-/// A member that now has the place of one that was removed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moved {
-    /// Its slot in the slab.
-    pub(super) slot: u32,
-    /// Its new place.
-    pub(super) place: u32,
 }
 
 impl LocalRooms {

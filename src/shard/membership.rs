@@ -9,7 +9,7 @@ use uproar_ring::ConnectionId;
 
 use super::client::{Session, TopicMembership};
 use super::client_io::{ClientIo, Context};
-use super::local_rooms::Moved;
+use super::clients::Moved;
 use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{Refusal, UserDialect, hub};
