@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::log::Proposal;
 use super::outbox::Outbox;
 use super::room::Room;
 use super::topic::Topic;
@@ -51,33 +50,7 @@ impl Homes {
     pub fn handle_request(&mut self, request: Request, now: Now) {
         let outbox = &mut self.outbox;
         match request {
-            Request::Join { room, member, after } => {
-                home(&mut self.rooms, room).propose(Proposal::Join { member, after }, now, outbox);
-            }
-            Request::Revisit { room, user, origin, after } => {
-                home(&mut self.rooms, room).revisit(user, origin, after, outbox)
-            }
-            Request::Leave { room, user, reply } => {
-                home(&mut self.rooms, room).propose(Proposal::Leave { user, reply }, now, outbox);
-            }
-            Request::Rename { room, user, new_name, origin } => {
-                let rename = Proposal::Rename { user, new_name, origin };
-                home(&mut self.rooms, room).propose(rename, now, outbox);
-            }
-            Request::Say { room, user, name, origin, content } => {
-                let message = Proposal::Message { user, name, content, origin };
-                home(&mut self.rooms, room).propose(message, now, outbox);
-            }
-            Request::Typing { room, user, name, origin, is_typing } => {
-                home(&mut self.rooms, room).note_typing(user, name, origin, is_typing, now, outbox);
-            }
-            Request::Read { room, user, origin, message } => {
-                home(&mut self.rooms, room).read(user, origin, message, now, outbox);
-            }
-            Request::ListMembers { room, user, origin, page } => {
-                home(&mut self.rooms, room).list(user, origin, page, outbox);
-            }
-            Request::ListNames { room, origin } => home(&mut self.rooms, room).list_names(origin, outbox),
+            Request::Room { room, proposal } => home(&mut self.rooms, room).propose(proposal, now, outbox),
             Request::Subscribe { topic, origin } => {
                 let shards = self.directory.shards();
                 self.topics.entry(topic).or_insert_with(|| Topic::new(shards)).subscribe(origin.shard);

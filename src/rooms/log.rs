@@ -1,7 +1,8 @@
 //! The log of a room: everything that changes the room, in one order.
 //!
 //! A [`Proposal`] goes in. At once or later, it comes out as an [`Entry`] with a number, or it is refused. A room applies
-//! entries and changes by nothing else. Typing, read notices and lists pass beside the log.
+//! entries and changes by nothing else. Requests that change nothing are no entries, and come out in order with them, so a
+//! client sees its own changes in what it asks for next.
 //!
 //! - In memory, a proposal is an entry at once.
 //! - With a storage, it is an entry at once as long as message ids are reserved on the disk. Where none is left, messages
@@ -12,24 +13,50 @@ use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
 use std::sync::Arc;
 
-use super::{Content, Member, MessageId, Origin, ResumePoint, RoomMessage, UserId};
+use super::{Content, Member, MessageId, Origin, Page, ResumePoint, RoomMessage, UserId};
 
 /// Proposals that may wait for the storage at all homes of a shard. Beyond that the shard takes no requests, and with that
 /// its clients' input waits. They become entries together, and cause deliveries to all shards at once: this is half of what
 /// may wait for one of these.
 pub const PROPOSALS_WAITING_MAX: usize = 256;
 
-/// A change of a room that somebody asks for.
+/// What somebody asks of a room.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
-pub(super) enum Proposal {
-    /// Somebody enters, and is to be shown the room, with the messages since `after` if that is given.
+pub enum Proposal {
+    /// Enter the room. Answered with [`Delivery::Joined`](super::Delivery::Joined), with the messages since `after` if that is given.
     Join { member: Member, after: Option<ResumePoint> },
-    /// A member leaves; `reply` is told when nothing follows for it.
+    /// Leave the room. Answered with [`Delivery::Left`](super::Delivery::Left) when `reply` says where to.
     Leave { user: UserId, reply: Option<Origin> },
-    /// A member changes its name.
+    /// Change a member's name.
     Rename { user: UserId, new_name: Arc<str>, origin: Origin },
-    /// A message is sent to the room.
+    /// Send a message to the room. Answered with [`Delivery::NotStored`](super::Delivery::NotStored) when it is refused.
     Message { user: UserId, name: Arc<str>, content: Content, origin: Origin },
+    /// Change nothing.
+    Unlogged(Unlogged),
+}
+
+/// A request that changes nothing, and is no entry of the log.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+#[derive(Debug)]
+pub enum Unlogged {
+    /// Show a member the room again. Answered with [`Delivery::Joined`](super::Delivery::Joined).
+    Revisit { user: UserId, origin: Origin, after: Option<ResumePoint> },
+    /// Say that a member has begun to write, or has stopped.
+    Typing { user: UserId, name: Arc<str>, origin: Origin, is_typing: bool },
+    /// Say that a member has read a message. Its sender is told with [`Delivery::Read`](super::Delivery::Read); answered with
+    /// [`Delivery::ReadFailed`](super::Delivery::ReadFailed) when the room does not keep such a message.
+    Read { user: UserId, origin: Origin, message: MessageId },
+    /// List the members. Answered with [`Delivery::Members`](super::Delivery::Members).
+    ListMembers { user: UserId, origin: Origin, page: Option<Page> },
+    /// List the names, also for one that is no member. Answered with [`Delivery::Names`](super::Delivery::Names).
+    ListNames { origin: Origin },
+}
+
+impl From<Unlogged> for Proposal {
+    fn from(request: Unlogged) -> Self {
+        Self::Unlogged(request)
+    }
 }
 
 /// A change that has its place in the room's order.
@@ -53,6 +80,8 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Entry(Entry),
+    /// It is no entry, and its turn has come.
+    Unlogged(Unlogged),
     /// The message of `to` has no place, because it could not be stored.
     Refused {
         to: Origin,
@@ -137,6 +166,7 @@ impl RoomLog {
             durable.unanswered.push_back((id, to));
         }
         let change = match self.waiting.pop_front()? {
+            Proposal::Unlogged(request) => return Some(Outcome::Unlogged(request)),
             Proposal::Join { member, after } => Change::Join { member, after },
             Proposal::Leave { user, reply } => Change::Leave { user, reply },
             Proposal::Rename { user, new_name, origin } => Change::Rename { user, new_name, origin },
@@ -211,7 +241,7 @@ mod tests {
         log.propose(Proposal::Leave { user: user(), reply: None });
     }
 
-    /// What comes out: the number of an entry and its message id, or 0 and the connection that was refused.
+    /// What comes out: the number of an entry and its message id; or 0, and the connection that was refused.
     fn outcomes(log: &mut RoomLog) -> Vec<(u64, Option<u64>)> {
         let outcome = |outcome| match outcome {
             Outcome::Entry(Entry { number, change: Change::Message { message, .. } }) => {
@@ -219,6 +249,7 @@ mod tests {
             }
             Outcome::Entry(Entry { number, .. }) => (number, None),
             Outcome::Refused { to } => (0, Some(u64::from(to.connection.index))),
+            Outcome::Unlogged(_) => (0, None),
         };
         std::iter::from_fn(|| log.poll_outcome(9)).map(outcome).collect()
     }
@@ -239,11 +270,12 @@ mod tests {
         leave(&mut log);
         say(&mut log, 1);
         say(&mut log, 2);
+        log.propose(Unlogged::ListNames { origin: origin(2) }.into());
         leave(&mut log);
         assert_eq!(outcomes(&mut log), [(1, None), (2, Some(5))]);
-        assert_eq!(log.waiting_count(), 2);
+        assert_eq!(log.waiting_count(), 3);
         log.handle_reserved(MessageId(6));
-        assert_eq!(outcomes(&mut log), [(3, Some(6)), (4, None)]);
+        assert_eq!(outcomes(&mut log), [(3, Some(6)), (0, None), (4, None)]);
     }
 
     #[test]

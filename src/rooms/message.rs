@@ -9,7 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uproar_protocol::frames::MessageKind;
 
-use super::event::{Content, MemberEntry, MemberList, Publication, Snapshot};
+use super::event::{MemberEntry, MemberList, Publication, Snapshot};
+use super::log::Proposal;
 use super::{Epoch, MessageId, Origin, RoomIndex, ShardIndex, UserId};
 
 /// A user who enters a room, and where to answer.
@@ -58,25 +59,8 @@ pub struct ResumePoint {
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Request {
-    /// Enter a room. Answered with [`Delivery::Joined`], with what was said since `after` if that is given.
-    Join { room: RoomIndex, member: Member, after: Option<ResumePoint> },
-    /// Be shown one's own room again. Answered with [`Delivery::Joined`].
-    Revisit { room: RoomIndex, user: UserId, origin: Origin, after: Option<ResumePoint> },
-    /// Leave a room. Answered with [`Delivery::Left`] when `reply` says where to.
-    Leave { room: RoomIndex, user: UserId, reply: Option<Origin> },
-    /// Be called otherwise.
-    Rename { room: RoomIndex, user: UserId, new_name: Arc<str>, origin: Origin },
-    /// Say something.
-    Say { room: RoomIndex, user: UserId, name: Arc<str>, origin: Origin, content: Content },
-    /// Begin to write, or stop.
-    Typing { room: RoomIndex, user: UserId, name: Arc<str>, origin: Origin, is_typing: bool },
-    /// Have read a message. Its author is told with [`Delivery::Read`]; answered with
-    /// [`Delivery::ReadFailed`] when the room does not keep such a message.
-    Read { room: RoomIndex, user: UserId, origin: Origin, message: MessageId },
-    /// List the members. Answered with [`Delivery::Members`].
-    ListMembers { room: RoomIndex, user: UserId, origin: Origin, page: Option<Page> },
-    /// List the names in a room, in which one need not be. Answered with [`Delivery::Names`].
-    ListNames { room: RoomIndex, origin: Origin },
+    /// To a room.
+    Room { room: RoomIndex, proposal: Proposal },
     /// Hear a topic. Answered with [`Delivery::Subscribed`].
     Subscribe { topic: Arc<str>, origin: Origin },
     /// Stop hearing a topic.

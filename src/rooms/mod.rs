@@ -34,7 +34,7 @@ pub use fan_out_timer::FanOutTimer;
 pub use homes::Homes;
 pub use ids::{MessageId, Origin, RoomIndex, ShardIndex, UserId};
 pub use keeping::{Receipt, Restored, RestoredRoom, WRITES_UNANSWERED_MAX, Write};
-pub use log::PROPOSALS_WAITING_MAX;
+pub use log::{PROPOSALS_WAITING_MAX, Proposal, Unlogged};
 pub use message::{Delivery, Member, Page, Place, Request, ResumePoint};
 pub use presence::PresencePolicy;
 pub use settings::Settings;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::event::{Event, Publication, RoomEvent, RoomMessage, Snapshot};
 use super::history::History;
-use super::log::{Change, Entry, Outcome, Proposal, RoomLog};
+use super::log::{Change, Entry, Outcome, Proposal, RoomLog, Unlogged};
 use super::outbox::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
@@ -59,6 +59,7 @@ impl Room {
         while let Some(outcome) = self.log.poll_outcome(now.unix_seconds) {
             match outcome {
                 Outcome::Entry(entry) => self.apply(entry, now, outbox),
+                Outcome::Unlogged(request) => self.handle_unlogged(request, now, outbox),
                 Outcome::Refused { to } => outbox.send(to.shard, Delivery::NotStored { to }),
             }
         }
@@ -77,6 +78,18 @@ impl Room {
         }
     }
 
+    fn handle_unlogged(&mut self, request: Unlogged, now: Now, outbox: &mut Outbox) {
+        match request {
+            Unlogged::Revisit { user, origin, after } => self.show(user, origin, after, outbox),
+            Unlogged::Typing { user, name, origin, is_typing } => {
+                self.publish(RoomEvent::Typing { user, name, is_typing }, Some(origin), now, outbox);
+            }
+            Unlogged::Read { user, origin, message } => self.read(user, origin, message, now, outbox),
+            Unlogged::ListMembers { user, origin, page } => self.list(user, origin, page, outbox),
+            Unlogged::ListNames { origin } => self.list_names(origin, outbox),
+        }
+    }
+
     fn join(&mut self, member: Member, after: Option<ResumePoint>, now: Now, outbox: &mut Outbox) {
         let is_new = self.roster.insert(&member);
         let Member { user, name, origin, .. } = member;
@@ -84,23 +97,17 @@ impl Room {
         self.count();
         let users_online = self.roster.len();
         if self.presence.is_summed_up(users_online) {
-            self.revisit(user, origin, after, outbox);
+            self.show(user, origin, after, outbox);
             self.presence.note_joined(user, name, now.monotonic_ms);
         } else {
             // The others hear of it first: a shard shows the names that it was told last, to old members and new.
             self.publish(RoomEvent::Joined { user, name, users_online }, Some(origin), now, outbox);
-            self.revisit(user, origin, after, outbox);
+            self.show(user, origin, after, outbox);
         }
     }
 
     /// Shows the room to one of its members.
-    pub(super) fn revisit(
-        &mut self,
-        user: UserId,
-        origin: Origin,
-        after: Option<ResumePoint>,
-        outbox: &mut Outbox,
-    ) {
+    fn show(&mut self, user: UserId, origin: Origin, after: Option<ResumePoint>, outbox: &mut Outbox) {
         let listed_max = if self.roster.wants_names(user) {
             self.names_max.min(self.policy.listed_max())
         } else {
@@ -158,27 +165,8 @@ impl Room {
         self.publish(RoomEvent::Message(message), Some(origin), now, outbox);
     }
 
-    pub(super) fn note_typing(
-        &mut self,
-        user: UserId,
-        name: Arc<str>,
-        origin: Origin,
-        is_typing: bool,
-        now: Now,
-        outbox: &mut Outbox,
-    ) {
-        self.publish(RoomEvent::Typing { user, name, is_typing }, Some(origin), now, outbox);
-    }
-
     /// Passes on to a message's author, if it is online, that somebody has read it.
-    pub(super) fn read(
-        &mut self,
-        reader: UserId,
-        origin: Origin,
-        id: MessageId,
-        now: Now,
-        outbox: &mut Outbox,
-    ) {
+    fn read(&mut self, reader: UserId, origin: Origin, id: MessageId, now: Now, outbox: &mut Outbox) {
         match self.history.find(id) {
             Some(message) => {
                 let author = message.from;
@@ -232,7 +220,7 @@ impl Room {
         self.apply_outcomes(now, outbox);
     }
 
-    pub(super) fn list(&mut self, viewer: UserId, origin: Origin, page: Option<Page>, outbox: &mut Outbox) {
+    fn list(&mut self, viewer: UserId, origin: Origin, page: Option<Page>, outbox: &mut Outbox) {
         let listed_max = self.policy.listed_max();
         let members = match page {
             Some(Page { offset, limit }) => self.roster.page(Page { offset, limit: limit.min(listed_max) }),
@@ -242,7 +230,7 @@ impl Room {
         outbox.send(origin.shard, Delivery::Members { to: origin, members });
     }
 
-    pub(super) fn list_names(&mut self, origin: Origin, outbox: &mut Outbox) {
+    fn list_names(&mut self, origin: Origin, outbox: &mut Outbox) {
         let names = self.roster.named(self.names_max);
         outbox.send(origin.shard, Delivery::Names { to: origin, names });
     }

@@ -7,7 +7,7 @@ use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Command, Direct, Input, RoomFigures, Stats};
 use crate::dialect::{Message, Refusal};
 use crate::mail::{self, Private};
-use crate::rooms::Request;
+use crate::rooms::{Proposal, Unlogged};
 
 impl User {
     /// Takes a chat client's message.
@@ -43,17 +43,17 @@ impl User {
         match command {
             Command::Say(_) | Command::Private { .. } if self.is_muted(io.now) => return Err(Refusal::Muted),
             Command::Say(content) => {
-                io.request(room, Request::Say { room, user, name, origin, content });
+                io.propose(room, Proposal::Message { user, name, origin, content });
             }
             Command::Typing(is_typing) => {
-                io.request(room, Request::Typing { room, user, name, origin, is_typing });
+                io.propose(room, Unlogged::Typing { user, name, origin, is_typing });
             }
-            Command::Read(message) => io.request(room, Request::Read { room, user, origin, message }),
+            Command::Read(message) => io.propose(room, Unlogged::Read { user, origin, message }),
             Command::SetName(new_name) => {
                 self.name = Arc::clone(&new_name);
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
                 let changed = chat::direct(&changed, io.now);
-                io.request(room, Request::Rename { room, user, new_name, origin });
+                io.propose(room, Proposal::Rename { user, new_name, origin });
                 io.push(changed);
             }
             Command::Private { to, content } => {
@@ -64,7 +64,7 @@ impl User {
             }
             Command::Moderate { target, measure } => self.order(target, measure, io)?,
             Command::GetUsers(page) => {
-                io.request(room, Request::ListMembers { room, user, origin, page });
+                io.propose(room, Unlogged::ListMembers { user, origin, page });
             }
             Command::GetStats => {
                 let stats = Stats::at(io.now, io.context.directory.users_online());

@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::work::Work;
 use crate::clock::Now;
 use crate::metrics::{EndReason, ShardMetrics};
-use crate::rooms::{Directory, Origin, Place, Request, RoomIndex};
+use crate::rooms::{Directory, Origin, Place, Proposal, Request, RoomIndex};
 
 /// What the handlers of all clients of a shard share.
 pub(super) struct Context {
@@ -35,6 +35,13 @@ pub(super) struct Context {
     pub(super) metrics: Arc<ShardMetrics>,
 }
 
+impl Context {
+    /// Sends a proposal to the home of a room.
+    pub(super) fn propose(&mut self, room: RoomIndex, proposal: Proposal) {
+        self.mail.request(self.directory.home(room), Request::Room { room, proposal });
+    }
+}
+
 /// One client's connection, found for the event that is handled, and what its shard shares.
 pub(super) struct ClientIo<'s> {
     pub(super) id: ConnectionId,
@@ -49,9 +56,9 @@ impl ClientIo<'_> {
         Origin { shard: self.context.settings.index, connection: self.id }
     }
 
-    /// Sends a request to the home of a room.
-    pub(super) fn request(&mut self, room: RoomIndex, request: Request) {
-        self.context.mail.request(self.context.directory.home(room), request);
+    /// Sends a proposal to the home of a room.
+    pub(super) fn propose(&mut self, room: RoomIndex, proposal: impl Into<Proposal>) {
+        self.context.propose(room, proposal.into());
     }
 
     /// Queues a message for the client, past what waits for the disk; the client is evicted if it does not fit.

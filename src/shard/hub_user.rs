@@ -7,7 +7,7 @@ use super::user::{RoomMembership, User};
 use crate::dialect::hub::{self, Command};
 use crate::dialect::{Message, Refusal};
 use crate::metrics::EndReason;
-use crate::rooms::{Content, MemberEntry, Request, RoomIndex};
+use crate::rooms::{Content, MemberEntry, Proposal, RoomIndex, Unlogged};
 
 const ROOM: RoomIndex = RoomIndex::GENERAL;
 
@@ -44,14 +44,14 @@ impl User {
             Command::Say(content) if is_logged_in => {
                 let (user, name) = (self.registered_id(), Arc::clone(&self.name));
                 let content = Content::Text(content);
-                io.request(room, Request::Say { room, user, name, origin, content });
+                io.propose(room, Proposal::Message { user, name, origin, content });
             }
             Command::Say(_) => {}
             Command::Rename(_) if !is_logged_in => return Err(Refusal::NotLoggedIn),
             Command::Rename(new_name) => {
                 self.name = Arc::clone(&new_name);
                 let user = self.registered_id();
-                io.request(room, Request::Rename { room, user, new_name, origin });
+                io.propose(room, Proposal::Rename { user, new_name, origin });
             }
             Command::Who if self.has_spent_answers(io.context.settings.limits.rate, io.now) => {
                 return Err(Refusal::TooMany);
@@ -62,7 +62,7 @@ impl User {
                 Some(place) => {
                     self.membership = RoomMembership::Leaving { from: room, place, to: None, after: None };
                     let user = self.registered_id();
-                    io.request(room, Request::Leave { room, user, reply: Some(origin) });
+                    io.propose(room, Proposal::Leave { user, reply: Some(origin) });
                 }
                 None => io.close(1000, "", EndReason::Closed),
             },
@@ -73,7 +73,7 @@ impl User {
     /// Asks for the names in the room: for the handshake, and later for a `who`.
     pub(super) fn request_names(&mut self, io: &mut ClientIo<'_>) {
         self.awaits_snapshot = true;
-        io.request(ROOM, Request::ListNames { room: ROOM, origin: io.origin() });
+        io.propose(ROOM, Unlogged::ListNames { origin: io.origin() });
     }
 
     /// The home's answer to that.

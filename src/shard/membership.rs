@@ -14,7 +14,7 @@ use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{Refusal, UserDialect, hub};
 use crate::metrics::EndReason;
-use crate::rooms::{Member, MemberList, Request, ResumePoint, RoomIndex, Snapshot};
+use crate::rooms::{Member, MemberList, Proposal, Request, ResumePoint, RoomIndex, Snapshot, Unlogged};
 
 impl Session {
     /// Makes a new client what it asked to be, or asks its home to.
@@ -68,8 +68,7 @@ impl Session {
                     }
                 };
                 if is_announced {
-                    let home = context.directory.home(room);
-                    context.mail.request(home, Request::Leave { room, user: user_id, reply: None });
+                    context.propose(room, Proposal::Leave { user: user_id, reply: None });
                 }
                 moved
             }
@@ -117,7 +116,7 @@ impl User {
             origin: io.origin(),
             wants_names: self.dialect == UserDialect::Hub,
         };
-        io.request(room, Request::Join { room, member, after });
+        io.propose(room, Proposal::Join { member, after });
     }
 
     /// Takes a user to another room, or shows it its own again.
@@ -132,10 +131,10 @@ impl User {
         let (user, origin) = (self.registered_id(), io.origin());
         if to == room {
             self.awaits_snapshot = true;
-            io.request(room, Request::Revisit { room, user, origin, after });
+            io.propose(room, Unlogged::Revisit { user, origin, after });
         } else {
             self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
-            io.request(room, Request::Leave { room, user, reply: Some(origin) });
+            io.propose(room, Proposal::Leave { user, reply: Some(origin) });
         }
         Ok(())
     }

@@ -11,7 +11,9 @@ use uproar::clock::Now;
 use uproar::handshake::Admission;
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::ShardMetrics;
-use uproar::rooms::{self, Directory, Event, Origin, Receipt, RoomEvent, ShardIndex, Write};
+use uproar::rooms::{
+    self, Directory, Event, Origin, Proposal, Receipt, RoomEvent, ShardIndex, Unlogged, Write,
+};
 use uproar::shard::stage::{Progress, Stage};
 use uproar::shard::turn::{self, Surroundings};
 use uproar::shard::{DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
@@ -426,16 +428,14 @@ impl Outside<'_, '_> {
     /// be announced by shards that serve on, and newcomers arrive until the last moment.
     fn check_request(&self, request: &Request) -> Checked {
         let is_late = match request {
-            Request::Room(rooms::Request::Join { member, .. }) => {
-                self.around.record.users.contains_key(&member.user.get())
-            }
-            Request::Room(rooms::Request::Leave { reply, .. }) => reply.is_some(),
-            // Newcomers of the hub dialect ask for names, and are let go without having been anywhere.
-            Request::Room(
-                rooms::Request::Subscribe { .. }
-                | rooms::Request::Unsubscribe { .. }
-                | rooms::Request::ListNames { .. },
-            ) => false,
+            Request::Room(rooms::Request::Room { proposal, .. }) => match proposal {
+                Proposal::Join { member, .. } => self.around.record.users.contains_key(&member.user.get()),
+                Proposal::Leave { reply, .. } => reply.is_some(),
+                // Newcomers of the hub dialect ask for names, and are let go without having been anywhere.
+                Proposal::Unlogged(Unlogged::ListNames { .. }) => false,
+                _ => true,
+            },
+            Request::Room(rooms::Request::Subscribe { .. } | rooms::Request::Unsubscribe { .. }) => false,
             _ => true,
         };
         ensure!(Settled, !self.around.is_draining || !is_late, "while others are closed, {request:?}");
