@@ -86,6 +86,9 @@ pub struct Client {
     /// The connection, from the accepted upgrade on.
     connection: Option<Connection<SharedBytes>>,
     outbox: Outbox,
+    /// True from something that may ask for an action until that is looked for. Kept, because most messages do not, and
+    /// to ask the connection takes longer than to read one.
+    has_action: bool,
 }
 
 impl Client {
@@ -103,6 +106,7 @@ impl Client {
             is_opening_sent: false,
             connection: None,
             outbox: Outbox::default(),
+            has_action: false,
         }
     }
 
@@ -144,11 +148,7 @@ impl Client {
     /// True when [`Client::poll_action`] may have something to yield, now or after the send under way.
     #[must_use]
     pub fn has_action(&self) -> bool {
-        match (&self.connection, &self.opening) {
-            (Some(connection), _) => !self.outbox.is_empty() || connection.awaits_send(),
-            (None, Some(opening)) => opening.has_outgoing(),
-            (None, None) => false,
-        }
+        self.has_action
     }
 
     /// Notes that connect(2) is called at `now_ns`, and begins to ask for the upgrade.
@@ -159,6 +159,7 @@ impl Client {
     pub fn handle_connecting(&mut self, context: &mut Context, now_ns: u64) -> Result<(), Failure> {
         self.opening = Some(Box::new(Opening::begin(context, self.id, now_ns)?));
         self.phase = Phase::Connecting;
+        self.has_action = true;
         Ok(())
     }
 
@@ -181,10 +182,13 @@ impl Client {
         if self.is_opening_sent {
             let rest = batch.advance(sent_bytes);
             self.is_opening_sent = rest.is_some();
+            // What was asked for meanwhile has waited.
+            self.has_action = true;
             return rest;
         }
         if let Some(connection) = &mut self.connection {
             connection.handle_sent(from_ring(batch), sent_bytes, now_ns / NS_PER_MS);
+            self.has_action = !self.outbox.is_empty() || connection.awaits_send();
         }
         None
     }
@@ -220,6 +224,11 @@ impl Client {
         let mut plaintext = mem::take(&mut context.plaintext);
         plaintext.clear();
         let result = self.decrypt(context, now_ns, bytes, &mut plaintext);
+        self.has_action |= match (&self.connection, &self.opening) {
+            // An answer of TLS itself: new keys, say.
+            (Some(connection), _) => connection.has_unsent_tls(),
+            (None, opening) => opening.as_ref().is_some_and(|opening| opening.has_outgoing()),
+        };
         // What came before a failure counts: it may be the server's reason.
         let handled = self.handle_plaintext(context, now_ns, &plaintext);
         context.plaintext = plaintext;
@@ -262,6 +271,7 @@ impl Client {
         let Some(connection) = &mut self.connection else { return false };
         connection.handle_end_of_stream(false, now_ns / NS_PER_MS);
         self.phase = Phase::Closing;
+        self.has_action = true;
         true
     }
 
@@ -290,8 +300,9 @@ impl Client {
             match event {
                 Event::Text(text) => self.handle_text(context, now_ns, text.as_bytes())?,
                 Event::Binary(payload) => self.receiver.handle_binary(context, now_ns, &payload),
-                Event::Ping(_) | Event::Pong(_) => {}
+                Event::Ping(_) | Event::Pong(_) => self.has_action = true,
                 Event::Closed(close) => {
+                    self.has_action = true;
                     self.phase = Phase::Closing;
                     self.close_code = Some(close.map_or(1005, |close| close.code));
                 }
@@ -327,6 +338,7 @@ impl Client {
                 let frame = frames::frame(Opcode::Text, join.as_bytes(), Some(context.mask()));
                 let connection = self.connection.as_mut().expect("Bug: a join without a connection");
                 connection.push(frame.into()).expect("Bug: a client that joins has nothing else to say");
+                self.has_action = true;
                 self.phase = Phase::Joining(JoinStep::RoomJoined);
             }
             Ok(Progress::Done) => {
@@ -349,6 +361,7 @@ impl Client {
         if let Some(connection) = &mut self.connection {
             connection.close(1000, "", now_ns / NS_PER_MS);
             self.phase = Phase::Closing;
+            self.has_action = true;
         }
     }
 
@@ -356,6 +369,7 @@ impl Client {
     /// connection is open.
     pub fn handle_due(&mut self, sequence: u64, intended_ns: u64) {
         self.outbox.push(sequence, intended_ns);
+        self.has_action = true;
     }
 
     /// What the socket is to do next. Of sends, `handle_sent` must come before there is another.
@@ -368,6 +382,7 @@ impl Client {
         context: &mut Context,
         now_ns: u64,
     ) -> Result<Option<Action<SharedBytes>>, Failure> {
+        self.has_action = false;
         if self.is_opening_sent {
             return Ok(None);
         }
@@ -381,13 +396,12 @@ impl Client {
         if connection.is_open() && connection.is_flushed() {
             self.outbox.hand_over(context, connection, now_ns);
         }
-        loop {
-            match connection.poll_action(&mut context.scratch).map_err(TlsFailure::from)? {
-                // The server ends TCP first (RFC 6455, 7.1.1), which leaves no TIME_WAIT on this side's ports.
-                Some(Action::ShutdownWrite) => {}
-                action => return Ok(action),
-            }
+        let action = connection.poll_action(&mut context.scratch).map_err(TlsFailure::from)?;
+        if !matches!(action, Some(Action::ShutdownWrite)) {
+            return Ok(action);
         }
+        // The server ends TCP first (RFC 6455, 7.1.1), which leaves no TIME_WAIT on this side's ports.
+        Ok(connection.poll_action(&mut context.scratch).map_err(TlsFailure::from)?)
     }
 }
 

@@ -15,7 +15,10 @@ use crate::dialect::payload::Stamp;
 /// Broadcasts that are due, in order. There are never more than the run has.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    due: VecDeque<Due>,
+    /// The first. Here, because mostly nothing waits behind it, and then nothing else is to be fetched from memory.
+    first: Option<Due>,
+    /// The others. Invariant: empty when there is no first.
+    others: VecDeque<Due>,
 }
 
 #[derive(Debug)]
@@ -27,12 +30,16 @@ struct Due {
 impl Outbox {
     /// True when nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.due.is_empty()
+        self.first.is_none()
     }
 
     /// Queues a broadcast that is due.
     pub(super) fn push(&mut self, sequence: u64, intended_ns: u64) {
-        self.due.push_back(Due { sequence, intended_ns });
+        let due = Due { sequence, intended_ns };
+        match self.first {
+            None => self.first = Some(due),
+            Some(_) => self.others.push_back(due),
+        }
     }
 
     /// Queues a batch of what is due on a connection that has nothing else to send, as sent at `now_ns`.
@@ -42,8 +49,9 @@ impl Outbox {
         connection: &mut Connection<SharedBytes>,
         now_ns: u64,
     ) {
-        let count = self.due.len().min(BATCH_ENTRIES_MAX);
-        for due in self.due.drain(..count) {
+        for _ in 0..BATCH_ENTRIES_MAX {
+            let Some(due) = self.first.take() else { return };
+            self.first = self.others.pop_front();
             let frame = encode(context, &due, now_ns).into();
             connection.push(frame).expect("Bug: an empty queue takes a batch");
         }
