@@ -132,7 +132,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
             || self.encryption.as_ref().is_some_and(|encryption| encryption.has_waiting())
     }
 
-    /// The charge for all entries that wait or are under way, in bytes: see [`QueueLimits`].
+    /// The charge for all entries that wait or are under way, in bytes: see [`QueueLimits`](super::QueueLimits).
     #[inline]
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
