@@ -25,7 +25,8 @@ const OVERHEAD_BYTES: usize = 10;
 const CONTROL_FRAME_BYTES_MAX: usize = 2 + 4 + 125;
 const HEADER_BYTES_MAX: usize = 14;
 const KEEP_ALIVE: KeepAlive = KeepAlive { ping_interval_ms: 1_000, idle_timeout_ms: 3_000 };
-const TIMES: ClosingTimes = ClosingTimes { answer_ms: 2_000, fin_ms: 1_000, stall_ms: 5_000, total_ms: 30_000 };
+const TIMES: ClosingTimes =
+    ClosingTimes { answer_ms: 2_000, fin_ms: 1_000, stall_ms: 5_000, total_ms: 30_000 };
 
 /// What the input has left.
 struct Program<'a>(&'a [u8]);
@@ -114,8 +115,9 @@ impl Tested {
                 self.receive(program.bytes(count), program.byte());
             }
             3 | 4 => {
-                let opcode = [Opcode::Continuation, Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Close]
-                    [usize::from(program.byte() % 5)];
+                let opcode =
+                    [Opcode::Continuation, Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Close]
+                        [usize::from(program.byte() % 5)];
                 let count = usize::from(program.byte() % 126);
                 // The peer masks where we do not.
                 let mask = self.mask().is_none().then_some(MASK);
