@@ -1,8 +1,8 @@
 //! WebSockets for coroutines on tokio-uring, with and without TLS: a server, a client, and a socket that is the
 //! same for both.
 //!
-//! Everything that is said follows RFC 6455 to the letter, from [`uproar_protocol`], which it shares with
-//! the server's event loop; here it meets sockets, tasks and time. A task for each connection is what is easiest
+//! Everything that is said follows RFC 6455 to the letter: [`uproar_protocol::connection`] decides on it, a value that the
+//! server's event loop drives as well; here it meets sockets, tasks and time. A task for each connection is what is easiest
 //! to write and to read; the event loop is for those who need ten thousand connections at the price of a few hundred
 //! bytes each.
 //!

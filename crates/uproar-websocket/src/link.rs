@@ -152,8 +152,7 @@ impl Link {
         Ok(())
     }
 
-    /// Says that nothing will be queued: our side ends behind what is there, and the connection with it. Without effect
-    /// when that was said before.
+    /// Ends our side behind what is queued, and then the connection. Without effect on one that is closing.
     pub(super) fn finish(self: &Rc<Self>) {
         if self.failure().is_some() {
             return;
@@ -209,7 +208,8 @@ impl Link {
             if let Err(failure) = self.act().await {
                 break failure;
             }
-            // What cannot be sent yet waits for the peer, in TLS or to close; what has been waits for its FIN.
+            // Where all has been sent, the peer's FIN is next. Otherwise the connection is open, or waits for the peer's
+            // close or handshake, which the reader brings.
             let is_ending = {
                 let connection = self.connection.borrow();
                 !connection.is_reading() && connection.is_flushed()
@@ -313,7 +313,7 @@ impl Link {
         });
     }
 
-    /// A deadline is over: a peer that has not closed is cut off, one that has need not be waited for.
+    /// A deadline is over. A peer that has not closed is cut off; one that only owes its FIN is not waited for.
     fn handle_deadline(&self) {
         if self.task.get() != Task::Ending {
             return self.fail(Failure::NotClosed(self.close_timeout.get()));

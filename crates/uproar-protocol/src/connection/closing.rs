@@ -135,6 +135,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
 
     /// Closes the socket at once, without its last words.
     pub fn abort(&mut self) {
+        self.queue.seal(None);
         self.end(CloseMode::Abort);
     }
 

@@ -89,6 +89,6 @@ pub struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// For ever: the caller sees to silent peers by itself.
+    /// No limit: the caller has its own rule for silent peers.
     pub const OFF: Self = Self { ping_interval_ms: u64::MAX, idle_timeout_ms: u64::MAX };
 }

@@ -1,5 +1,5 @@
-//! What a connection encodes for itself: HTTP and control frames, which leave ahead of messages, and the small messages
-//! that wait in one entry.
+//! The bytes of a queue that belong to one connection alone: HTTP and control frames, which leave ahead of messages, and
+//! small messages, which are collected in one entry.
 
 use std::mem;
 

@@ -1,4 +1,4 @@
-//! One endpoint of a WebSocket as a value, from the answered upgrade to the closed socket.
+//! One endpoint of a WebSocket as a value, to the closed socket: from the answered upgrade, or from the first byte.
 //!
 //! A [`Connection`] does by itself everything that RFC 6455 asks of an endpoint: it joins fragments, answers pings and
 //! bounds the answers, answers a close and waits for the answer to its own, maps violations to close codes, and ends TCP
@@ -81,7 +81,7 @@ pub enum Due {
     Idle,
 }
 
-/// One endpoint of a WebSocket, behind the opening handshake.
+/// One endpoint of a WebSocket.
 ///
 /// `B` is the type of the bytes in its queue, which may be shared with other connections.
 ///
@@ -138,7 +138,8 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         }
     }
 
-    /// Goes on with another config: of a connection that began as one of HTTP, and knows only now what is to become of it.
+    /// Replaces the config, for a connection that began with HTTP: its limits are known when it is upgraded. No frame was
+    /// read before.
     ///
     /// # Panics
     ///
@@ -149,7 +150,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         self.queue.set_config(Arc::clone(config));
     }
 
-    /// Puts TLS below, whose handshake is done here; nothing that is queued leaves before it is over.
+    /// Puts TLS below, and does its handshake. What is queued leaves once that is over.
     ///
     /// # Panics
     ///
@@ -165,7 +166,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         self.encryption.as_ref().map(|encryption| encryption.stream())
     }
 
-    /// What this connection has in common with others.
+    /// The config, which other connections may share.
     #[inline]
     #[must_use]
     pub fn config(&self) -> &Config {

@@ -34,8 +34,8 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         self.queue.push_message(kind, payload)
     }
 
-    /// Queues a ping or a pong of the user's, where [`ControlOrder`](super::ControlOrder) says, and on top of the limit: who
-    /// sends more than a ping now and then asks [`Connection::has_room`] first.
+    /// Queues a ping or a pong of the user's, where [`ControlOrder`](super::ControlOrder) says, and on top of the limit: a
+    /// caller that sends more than an occasional ping asks [`Connection::has_room`] first.
     ///
     /// # Panics
     ///
@@ -146,7 +146,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
             || self.encryption.as_ref().is_some_and(|encryption| encryption.has_waiting())
     }
 
-    /// The charge for all entries that wait or are under way, in bytes: see [`QueueLimits`].
+    /// The charge for all entries that wait or are under way, in bytes: see [`QueueLimits`](super::QueueLimits).
     #[inline]
     #[must_use]
     pub fn queued_bytes(&self) -> usize {

@@ -58,7 +58,7 @@ pub(super) struct SendQueue<B> {
     is_truncated: bool,
 }
 
-/// What a queue has in rare moments.
+/// What a queue rarely has.
 #[derive(Debug)]
 struct Aside<B> {
     /// The rest of a batch whose send was short; leaves before everything else.
@@ -96,7 +96,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> SendQueue<B> {
         }
     }
 
-    /// Goes on with other limits.
+    /// Replaces the limits.
     pub(super) fn set_config(&mut self, config: Arc<Config>) {
         let is_ahead = matches!(config.queue.control, ControlOrder::Ahead { .. });
         assert!(is_ahead == self.lanes.is_some(), "Bug: a queue changed its order");
@@ -348,7 +348,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> SendQueue<B> {
         self.queued_bytes() == 0
     }
 
-    /// What this queue has in common with others.
+    /// The config.
     #[inline]
     pub(super) fn config(&self) -> &Config {
         &self.config
@@ -459,7 +459,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> SendQueue<B> {
         self.waiting_bytes += self.charge_bytes(after) - self.charge_bytes(before);
     }
 
-    /// Has nothing more appended to the last entry.
+    /// Ends the last entry: the next frame begins another one.
     fn end_tail(&mut self) {
         if let Some(tail) = self.lanes.as_mut().and_then(|lanes| lanes.pop_tail()) {
             self.waiting.push_back(B::from(tail));
