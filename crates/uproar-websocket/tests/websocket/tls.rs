@@ -455,3 +455,31 @@ fn a_broken_record_takes_back_nothing_and_is_named_to_the_peer() {
         assert_eq!(error.unfinished.unwrap().bytes, b"part");
     });
 }
+
+#[test]
+fn a_socket_that_is_dropped_ahead_of_a_broken_record_ends_without_waiting() {
+    let certificates = Certificates::of("127.0.0.1");
+    run(async move {
+        let tls = server_tls(&certificates.path("cert.pem"), &certificates.path("key.pem")).unwrap();
+        let options = ListenOptions { tls: Some(tls), ..Default::default() };
+        let server = listen("127.0.0.1:0", options, |mut socket| async move {
+            assert_eq!(socket.read().await.unwrap(), Some(Message::text("whole")));
+        })
+        .unwrap();
+        let address = server.local_addr();
+        let at_the_end = beside(move || {
+            let mut client = Records::upgraded(&certificates, address);
+            let mut segment = client.sealed(&masked(0x81, b"whole"));
+            segment.extend(client.sealed(&masked(0x81, b"broken")));
+            *segment.last_mut().unwrap() ^= 1;
+            client.0.sock.write_all(&segment).unwrap();
+            let told = client.0.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+            assert!(told.contains("BadRecordMac"), "{told}");
+            // Half of the time for which a server that waits for its close to leave would wait.
+            client.0.sock.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+            client.0.sock.read(&mut [0; 64]).unwrap()
+        })
+        .await;
+        assert_eq!(at_the_end, 0);
+    });
+}
