@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chrono::TimeZone;
 use serde::Serialize;
 use serde_json::json;
-use uproar_protocol::frames::{self, MessageKind};
+use uproar_protocol::frames;
 
 use super::content::{Shown, kind_of};
 use crate::clock::Now;
@@ -103,14 +103,29 @@ pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
         Direct::Muted { seconds } => ("muted", json!({ "seconds": seconds })),
         Direct::Unmuted => ("unmuted", json!({})),
     };
-    text(&json!({ "type": kind, "content": content, "timestamp": now.unix_seconds }))
+    text(&Envelope { content, timestamp: now.unix_seconds, kind })
+}
+
+/// The direct envelope.
+#[derive(Serialize)]
+struct Envelope<C> {
+    content: C,
+    timestamp: u64,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct MessageSent<'a> {
+    message_id: MessageId,
+    room: &'a str,
 }
 
 /// Tells a sender which place its message has been given.
 #[must_use]
 pub fn message_sent(id: MessageId, room: &str, timestamp: u64) -> Bytes {
-    let content = json!({ "message_id": id, "room": room });
-    text(&json!({ "type": "message_sent", "content": content, "timestamp": timestamp }))
+    let content = MessageSent { message_id: id, room };
+    text(&Envelope { content, timestamp, kind: "message_sent" })
 }
 
 /// The room envelope.
@@ -175,27 +190,44 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
     }
 }
 
+#[derive(Serialize)]
+struct PrivateMessage<'a> {
+    content: &'a str,
+    from_id: UserId,
+    from_name: &'a str,
+    timestamp: u64,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
 /// Encodes a private message for its receiver.
 #[must_use]
 pub fn private_message(from: UserId, from_name: &str, content: &str, now: Now) -> Bytes {
-    text(&json!({
-        "type": "private_message", "from_id": from, "from_name": from_name, "content": content,
-        "timestamp": now.unix_seconds,
-    }))
+    let timestamp = now.unix_seconds;
+    text(&PrivateMessage { content, from_id: from, from_name, timestamp, kind: "private_message" })
+}
+
+#[derive(Serialize)]
+struct PrivateMessageSent<'a> {
+    content: &'a str,
+    timestamp: u64,
+    to_id: UserId,
+    to_name: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
 }
 
 /// Tells the sender of a private message that its receiver has been given it.
 #[must_use]
 pub fn private_message_sent(to: UserId, to_name: &str, content: &str, now: Now) -> Bytes {
-    text(&json!({
-        "type": "private_message_sent", "to_id": to, "to_name": to_name, "content": content,
-        "timestamp": now.unix_seconds,
-    }))
+    let timestamp = now.unix_seconds;
+    text(&PrivateMessageSent { content, timestamp, to_id: to, to_name, kind: "private_message_sent" })
 }
 
 fn text(message: &impl Serialize) -> Bytes {
-    let json = serde_json::to_vec(message).expect("Bug: a message has a key that is no string");
-    frames::message(MessageKind::Text, &json)
+    frames::written_text(|buffer| {
+        serde_json::to_writer(buffer, message).expect("Bug: a message has a key that is no string");
+    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
-use uproar_protocol::frames::{self, MessageKind};
+use uproar_protocol::frames;
 
 use super::content::{Shown, kind_of};
 use crate::clock::Now;
@@ -88,6 +88,9 @@ fn row(message: &RoomMessage) -> serde_json::Value {
     })
 }
 
+/// What a list's message has beside the list, in bytes: the other keys and a value for each.
+const TAIL_BYTES: usize = 192;
+
 /// A direct message around a list that is encoded already.
 #[derive(Serialize)]
 struct Tail {
@@ -114,7 +117,7 @@ impl Lists {
             write!(content, "{comma}{}", member(last)).expect("Bug: writing to a String failed");
         }
         let tail = Tail { timestamp: now.unix_seconds, total: members.total, epoch: None, complete: None };
-        list("users", &content, tail)
+        list("users", &content, &tail)
     }
 
     /// The `history` message; `complete` is for one who comes back.
@@ -128,7 +131,7 @@ impl Lists {
     ) -> Bytes {
         let content = self.history.of(history);
         let tail = Tail { timestamp: now.unix_seconds, total: None, epoch: Some(epoch), complete };
-        list("history", content, tail)
+        list("history", content, &tail)
     }
 }
 
@@ -136,11 +139,17 @@ fn member(member: &MemberEntry) -> serde_json::Value {
     json!({ "id": member.id, "name": member.name, "connected_at": member.connected_at })
 }
 
-fn list(kind: &str, content: &str, tail: Tail) -> Bytes {
-    let tail = serde_json::to_string(&tail).expect("Bug: a list's tail is always JSON");
-    // The tail is an object with at least one field; without its brace it continues this one.
-    let json = format!(r#"{{"type":"{kind}","content":[{content}],{}"#, &tail[1..]);
-    frames::message(MessageKind::Text, json.as_bytes())
+fn list(kind: &str, content: &str, tail: &Tail) -> Bytes {
+    frames::written_text(|buffer| {
+        buffer.reserve_exact(content.len() + TAIL_BYTES);
+        buffer.extend_from_slice(format!(r#"{{"type":"{kind}","content":["#).as_bytes());
+        buffer.extend_from_slice(content.as_bytes());
+        buffer.push(b']');
+        // The tail is an object with at least one field; with a comma as its brace it continues this one.
+        let begin = buffer.len();
+        serde_json::to_writer(&mut *buffer, tail).expect("Bug: a list's tail is always JSON");
+        buffer[begin] = b',';
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
-use uproar_protocol::frames::{self, MessageKind};
+use uproar_protocol::frames;
 
 use crate::dialect::encoded::Encoded;
 use crate::rooms::{Content, MemberEntry, RoomEvent};
@@ -133,13 +133,14 @@ fn in_new_words(old_name: &str, new_name: &str) -> String {
 }
 
 fn encode(line: &Line<'_>, names: &str) -> Bytes {
-    let mut json = serde_json::to_string(line).expect("Bug: a line is always JSON");
-    // The line is an object with at least one field; without its brace it goes on.
-    json.truncate(json.len() - 1);
-    json.push_str(r#","user_list":["#);
-    json.push_str(names);
-    json.push_str("]}");
-    frames::message(MessageKind::Text, json.as_bytes())
+    frames::written_text(|buffer| {
+        serde_json::to_writer(&mut *buffer, line).expect("Bug: a line is always JSON");
+        // The line is an object with at least one field; without its brace it goes on.
+        buffer.pop();
+        buffer.extend_from_slice(br#","user_list":["#);
+        buffer.extend_from_slice(names.as_bytes());
+        buffer.extend_from_slice(b"]}");
+    })
 }
 
 #[cfg(test)]

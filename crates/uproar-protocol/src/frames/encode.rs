@@ -1,7 +1,7 @@
 //! Encoding frames: unmasked for a server, masked for a client, and in fragments when they are long (RFC 6455,
 //! sections 5.2 to 5.4).
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tungstenite::protocol::frame::FrameHeader;
 
 use super::close::is_close_code;
@@ -24,6 +24,40 @@ pub fn message(kind: MessageKind, payload: &[u8]) -> Bytes {
         append_frame(&mut encoded, opcode, is_final, fragment, None);
     }
     encoded.into()
+}
+
+/// Room for the header of a server's frame that is no fragment: 2 bytes, and 2 for a length from 126 on (RFC 6455, 5.2).
+const HEADER_ROOM_BYTES: usize = 4;
+
+// Longer messages are fragments.
+const _: () = assert!(FRAGMENT_BYTES <= 1 << 16);
+
+/// The capacity with which a payload begins to be written; most are shorter.
+const WRITTEN_CAPACITY: usize = 256;
+
+/// A server's text message whose payload `write` appends to a buffer. It is written once, behind room for its header.
+///
+/// `write` must append valid UTF-8.
+#[must_use]
+pub fn written_text(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut encoded = Vec::with_capacity(WRITTEN_CAPACITY);
+    encoded.resize(HEADER_ROOM_BYTES, 0);
+    write(&mut encoded);
+    let payload = &encoded[HEADER_ROOM_BYTES..];
+    if payload.len() >= FRAGMENT_BYTES {
+        return message(MessageKind::Text, payload);
+    }
+    let payload_bytes = payload.len() as u64;
+    let begin = HEADER_ROOM_BYTES - header_bytes(payload, None);
+    let mut room = &mut encoded[begin..HEADER_ROOM_BYTES];
+    let opcode = MessageKind::Text.opcode().into();
+    let header = FrameHeader { is_final: true, rsv1: false, rsv2: false, rsv3: false, opcode, mask: None };
+    header.format(payload_bytes, &mut room).expect("Bug: a header is longer than its room");
+    // Without capacity to spare it becomes `Bytes` as it is.
+    encoded.shrink_to_fit();
+    let mut encoded = Bytes::from(encoded);
+    encoded.advance(begin);
+    encoded
 }
 
 /// A server's ping, with an empty payload.
@@ -148,6 +182,15 @@ mod tests {
         assert_eq!(&message(MessageKind::Text, &[b'x'; FRAGMENT_BYTES - 1])[..4], [0x81, 126, 0xff, 0xff]);
         assert_eq!(&ping()[..], [0x89, 0]);
         assert_eq!(&close(1013, "slow consumer")[..], b"\x88\x0f\x03\xf5slow consumer");
+    }
+
+    #[test]
+    fn a_written_text_is_the_same_as_an_encoded_one() {
+        for len in [0, 1, 125, 126, 127, 300, FRAGMENT_BYTES - 1, FRAGMENT_BYTES, FRAGMENT_BYTES + 1] {
+            let payload = vec![b'x'; len];
+            let written = written_text(|buffer| buffer.extend_from_slice(&payload));
+            assert_eq!(written, message(MessageKind::Text, &payload), "{len} bytes");
+        }
     }
 
     #[test]

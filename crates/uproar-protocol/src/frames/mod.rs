@@ -16,7 +16,7 @@ pub use close::{Close, is_close_code};
 pub(crate) use encode::frame_bytes;
 pub use encode::{
     CLOSE_REASON_BYTES_MAX, FRAGMENT_BYTES, append_close, append_control, append_frame, append_message,
-    close, fragments, frame, message, ping,
+    close, fragments, frame, message, ping, written_text,
 };
 pub(crate) use header::HEADER_BYTES_MAX;
 pub use header::{CONTROL_BYTES_MAX, Opcode};
