@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::accounts::SignInResult;
-use crate::rooms::{self, Origin, UserId};
+use crate::rooms::{self, ClientRef, UserId};
 
 /// From a shard to another one, or to itself.
 #[derive(Debug)]
@@ -15,9 +15,9 @@ pub enum Request {
     /// To the home of a room or topic.
     Room(rooms::Request),
     /// To a user, wherever. Answered with [`Delivery::PrivateSent`] or [`Delivery::UserNotFound`].
-    Private(Private),
+    Private(PrivateMessage),
     /// About a user, wherever. Answered with [`Delivery::UserNotFound`] if it cannot be done.
-    Moderate(Order),
+    Moderate(ModerationOrder),
 }
 
 impl From<rooms::Request> for Request {
@@ -33,11 +33,11 @@ pub enum Delivery {
     /// From the home of a room or topic.
     Room(rooms::Delivery),
     /// A private message has reached the receiver's connection.
-    PrivateSent { to: Origin, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
+    PrivateSent { to: ClientRef, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
     /// There is no such user as a private message or an order was about.
-    UserNotFound { to: Origin },
+    UserNotFound { to: ClientRef },
     /// The verifier has checked a password.
-    PasswordChecked { to: Origin, verdict: SignInResult },
+    PasswordChecked { to: ClientRef, result: SignInResult },
 }
 
 impl From<rooms::Delivery> for Delivery {
@@ -48,13 +48,13 @@ impl From<rooms::Delivery> for Delivery {
 
 /// From one user to another.
 #[derive(Clone, Debug)]
-pub struct Private {
+pub struct PrivateMessage {
     /// The sender.
     pub from: UserId,
     /// The sender's name.
     pub from_name: Arc<str>,
     /// The sender's connection.
-    pub origin: Origin,
+    pub origin: ClientRef,
     /// The receiver.
     pub to: UserId,
     /// The text; an empty one is dropped once the receiver was found.
@@ -63,7 +63,7 @@ pub struct Private {
 
 /// What an admin has done to a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Measure {
+pub enum ModerationAction {
     /// Sent away.
     Kick {
         /// What the user is told; not empty.
@@ -78,7 +78,7 @@ pub enum Measure {
     Unmute,
 }
 
-impl Measure {
+impl ModerationAction {
     /// What it is called in the log.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -110,15 +110,15 @@ impl Measure {
 
 /// From an admin, about a user.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct ModerationOrder {
     /// The admin.
     pub by: UserId,
     /// Its name.
     pub by_name: Arc<str>,
     /// The admin's connection.
-    pub origin: Origin,
+    pub origin: ClientRef,
     /// The user.
     pub target: UserId,
     /// What is to be done.
-    pub measure: Measure,
+    pub action: ModerationAction,
 }

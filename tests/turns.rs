@@ -17,9 +17,9 @@ use uproar::handshake::route::Endpoint;
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPermits;
-use uproar::rooms::{self, Directory, Origin, PresencePolicy, Receipt, ShardIndex, Write};
-use uproar::shard::turn::{self, Surroundings};
-use uproar::shard::{Deadlines, Limits, Rate, Settings, Shard};
+use uproar::rooms::{self, ClientRef, Directory, PresencePolicy, Receipt, ShardIndex, Write};
+use uproar::shard::turn::{self, Io};
+use uproar::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::ConnectionId;
 use uproar_ring::SharedBytes;
@@ -64,7 +64,7 @@ impl Alone {
 
     /// With another limit of queues, and a time to sign in where that is required.
     fn with(queue_bytes_max: usize, sign_in_timeout_ms: Option<u64>) -> Self {
-        let settings = Settings {
+        let settings = ShardSettings {
             index: ShardIndex(0),
             limits: Limits {
                 message_bytes_max: 10 << 10,
@@ -77,7 +77,7 @@ impl Alone {
                 drain_timeout_ms: 10_000,
             },
             sign_in_timeout_ms,
-            rooms: rooms::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
+            rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
         let metrics = Metrics::new(1, 0, ClientPermits::new(10_000)).shard(0);
@@ -138,7 +138,7 @@ impl Alone {
     }
 }
 
-impl Surroundings for ScriptedRing {
+impl Io for ScriptedRing {
     fn next_completion(&mut self) -> Option<Completion<'_>> {
         let (id, event) = self.events.pop_front()?;
         Some(match event {
@@ -193,7 +193,7 @@ impl Surroundings for ScriptedRing {
         false
     }
 
-    fn verify(&mut self, _: Attempt<Origin>) -> Option<SignInResult> {
+    fn verify(&mut self, _: Attempt<ClientRef>) -> Option<SignInResult> {
         None
     }
 
@@ -356,10 +356,10 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
         refusal_bytes = alone.shard.clients().queued_bytes() - before;
         assert!(refusal_bytes > 0);
     }
-    let to = Origin { shard: ShardIndex(0), connection: id };
-    let verdict = SignInResult::Granted { name: "ann".into(), is_admin: false };
+    let to = ClientRef { shard: ShardIndex(0), connection: id };
+    let result = SignInResult::Granted { name: "ann".into(), is_admin: false };
     let now = Now { monotonic_ms: alone.now_ms, unix_seconds: 0 };
-    alone.shard.handle_delivery(Delivery::PasswordChecked { to, verdict }, now);
+    alone.shard.handle_delivery(Delivery::PasswordChecked { to, result }, now);
     alone.queue(id, Event::EndOfStream);
     let is_closed = (0..4).any(|_| {
         let is_closed = alone.turn().iter().any(|submission| matches!(submission, Submission::Close(..)));
@@ -369,12 +369,12 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
     assert!(is_closed, "it was to be evicted");
     alone.queue(id, Event::Closed);
     alone.turn();
-    assert_eq!(alone.shard.clients().len(), 0);
+    assert_eq!(alone.shard.clients().count(), 0);
     // Whoever comes next is alone in the room, and what is said there reaches nobody who has gone.
     let next = alone.connect(Endpoint::Chat);
-    let to = Origin { shard: ShardIndex(0), connection: next };
-    let verdict = SignInResult::Granted { name: "bob".into(), is_admin: false };
-    alone.shard.handle_delivery(Delivery::PasswordChecked { to, verdict }, now);
+    let to = ClientRef { shard: ShardIndex(0), connection: next };
+    let result = SignInResult::Granted { name: "bob".into(), is_admin: false };
+    alone.shard.handle_delivery(Delivery::PasswordChecked { to, result }, now);
     alone.turn();
     let sent: Vec<u8> = alone
         .ring

@@ -11,7 +11,7 @@ use uproar::handshake::route::Endpoint;
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPermits;
 use uproar::rooms::{self, Directory, PresencePolicy, ShardIndex};
-use uproar::shard::{Deadlines, Limits, Rate, Settings, Shard};
+use uproar::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::ConnectionId;
 use uproar_ring::{Completion, SendBatch, Submission};
@@ -31,7 +31,7 @@ impl Crowd {
     /// So many connections at one endpoint, all of them members and with empty queues.
     #[must_use]
     pub(crate) fn new(endpoint: &Endpoint, count: usize) -> Self {
-        let settings = Settings {
+        let settings = ShardSettings {
             index: ShardIndex(0),
             limits: Limits {
                 message_bytes_max: 10 << 10,
@@ -45,7 +45,7 @@ impl Crowd {
                 drain_timeout_ms: 10_000,
             },
             sign_in_timeout_ms: None,
-            rooms: rooms::Settings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
+            rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
         let places = ClientPermits::new(count);

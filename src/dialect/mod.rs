@@ -5,13 +5,13 @@
 
 pub mod chat;
 mod encoded;
+mod error;
 pub mod hub;
 mod message;
 pub mod name;
-mod refusal;
 
+pub use error::ChatError;
 pub use message::Message;
-pub use refusal::Refusal;
 
 /// A dialect whose connections are users: they have names, and are members of rooms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uproar_protocol::frames::MessageKind;
 
-use super::{Epoch, FanOutTimer, MessageId, Origin, RoomIndex, UserId};
+use super::{ClientRef, Epoch, FanOutTimer, MessageId, RoomIndex, UserId};
 
 /// A message as a room keeps it.
 #[derive(Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ pub struct Publication {
     /// What happened.
     pub event: Event,
     /// Who caused it: not told, or told otherwise.
-    pub origin: Option<Origin>,
+    pub origin: Option<ClientRef>,
     /// Measures the fan-out, if it is timed, by being dropped at its end: when the last member has been sent the last
     /// byte.
     pub timer: Option<Arc<FanOutTimer>>,

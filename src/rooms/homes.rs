@@ -7,7 +7,7 @@ use super::outbox::Outbox;
 use super::room::Room;
 use super::topic::Topic;
 use super::{
-    Delivery, Directory, PROPOSALS_WAITING_MAX, Receipt, Request, RestoredRoom, RoomIndex, Settings,
+    Delivery, Directory, PROPOSALS_WAITING_MAX, Receipt, Request, RestoredRoom, RoomIndex, RoomSettings,
     ShardIndex, WRITES_UNANSWERED_MAX, Write,
 };
 use crate::clock::Now;
@@ -31,7 +31,7 @@ impl Homes {
     #[must_use]
     pub fn new(
         shard: ShardIndex,
-        settings: &Settings,
+        settings: &RoomSettings,
         directory: &Directory,
         metrics: Arc<ShardMetrics>,
     ) -> Self {
@@ -86,13 +86,7 @@ impl Homes {
     pub fn handle_receipt(&mut self, receipt: Receipt, now: Now) {
         let outbox = &mut self.outbox;
         match receipt {
-            Receipt::Kept(room, through) => home(&mut self.rooms, room).handle_kept(through, outbox),
-            Receipt::Lost(room, through, epoch) => {
-                home(&mut self.rooms, room).handle_lost(through, epoch, outbox);
-            }
-            Receipt::Reserved(room, through) => {
-                home(&mut self.rooms, room).handle_reserved(through, now, outbox);
-            }
+            Receipt::Room(room, receipt) => home(&mut self.rooms, room).handle_receipt(receipt, now, outbox),
             Receipt::Withdrawn => {
                 for room in self.rooms.iter_mut().flatten() {
                     room.handle_withdrawn(now, outbox);

@@ -62,7 +62,7 @@ impl RoomIndex {
 
 /// A connection of any shard: where an answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct ClientRef {
     /// Its shard.
     pub shard: ShardIndex,
     /// Its name there.

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
 use std::sync::Arc;
 
-use super::{Content, Member, MessageId, Origin, Page, ResumePoint, RoomMessage, UserId};
+use super::{ClientRef, Content, Member, MessageId, Page, ResumePoint, RoomMessage, UserId};
 
 /// Proposals that may wait for the storage at all homes of a shard. Beyond that the shard takes no requests, and with that
 /// its clients' input waits. They become entries together, and cause deliveries to all shards at once: this is half of what
@@ -27,11 +27,11 @@ pub enum Proposal {
     /// Enter the room. Answered with [`Delivery::Joined`](super::Delivery::Joined), with the messages since `after` if that is given.
     Join { member: Member, after: Option<ResumePoint> },
     /// Leave the room. Answered with [`Delivery::Left`](super::Delivery::Left) when `reply` says where to.
-    Leave { user: UserId, reply: Option<Origin> },
+    Leave { user: UserId, reply: Option<ClientRef> },
     /// Change a member's name.
-    Rename { user: UserId, new_name: Arc<str>, origin: Origin },
+    Rename { user: UserId, new_name: Arc<str>, origin: ClientRef },
     /// Send a message to the room. Answered with [`Delivery::NotStored`](super::Delivery::NotStored) when it is refused.
-    Message { user: UserId, name: Arc<str>, content: Content, origin: Origin },
+    Message { user: UserId, name: Arc<str>, content: Content, origin: ClientRef },
     /// Change nothing.
     Unlogged(Unlogged),
 }
@@ -41,16 +41,16 @@ pub enum Proposal {
 #[derive(Debug)]
 pub enum Unlogged {
     /// Show a member the room again. Answered with [`Delivery::Joined`](super::Delivery::Joined).
-    Revisit { user: UserId, origin: Origin, after: Option<ResumePoint> },
+    Revisit { user: UserId, origin: ClientRef, after: Option<ResumePoint> },
     /// Say that a member has begun to write, or has stopped.
-    Typing { user: UserId, name: Arc<str>, origin: Origin, is_typing: bool },
+    Typing { user: UserId, name: Arc<str>, origin: ClientRef, is_typing: bool },
     /// Say that a member has read a message. Its sender is told with [`Delivery::Read`](super::Delivery::Read); answered with
     /// [`Delivery::ReadFailed`](super::Delivery::ReadFailed) when the room does not keep such a message.
-    Read { user: UserId, origin: Origin, message: MessageId },
+    Read { user: UserId, origin: ClientRef, message: MessageId },
     /// List the members. Answered with [`Delivery::Members`](super::Delivery::Members).
-    ListMembers { user: UserId, origin: Origin, page: Option<Page> },
+    ListMembers { user: UserId, origin: ClientRef, page: Option<Page> },
     /// List the names, also for one that is no member. Answered with [`Delivery::Names`](super::Delivery::Names).
-    ListNames { origin: Origin },
+    ListNames { origin: ClientRef },
 }
 
 impl From<Unlogged> for Proposal {
@@ -71,9 +71,9 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) enum Change {
     Join { member: Member, after: Option<ResumePoint> },
-    Leave { user: UserId, reply: Option<Origin> },
-    Rename { user: UserId, new_name: Arc<str>, origin: Origin },
-    Message { message: Arc<RoomMessage>, origin: Origin },
+    Leave { user: UserId, reply: Option<ClientRef> },
+    Rename { user: UserId, new_name: Arc<str>, origin: ClientRef },
+    Message { message: Arc<RoomMessage>, origin: ClientRef },
 }
 
 /// What became of a proposal.
@@ -84,7 +84,7 @@ pub(super) enum Outcome {
     Unlogged(Unlogged),
     /// The message of `to` has no place, because it could not be stored.
     Refused {
-        to: Origin,
+        to: ClientRef,
     },
 }
 
@@ -113,7 +113,7 @@ struct Durable {
     /// True while nothing can be written.
     is_failing: bool,
     /// Messages on their way to the disk, and their senders.
-    unanswered: VecDeque<(MessageId, Origin)>,
+    unanswered: VecDeque<(MessageId, ClientRef)>,
 }
 
 impl RoomLog {
@@ -182,7 +182,7 @@ impl RoomLog {
 
     /// The messages up to `through` have had their second outcome. Says which those are that had none before, and their
     /// senders.
-    pub(super) fn handle_answered(&mut self, through: MessageId) -> Drain<'_, (MessageId, Origin)> {
+    pub(super) fn handle_answered(&mut self, through: MessageId) -> Drain<'_, (MessageId, ClientRef)> {
         let unanswered = &mut self.stored().unanswered;
         let count = unanswered.partition_point(|(id, _)| *id <= through);
         unanswered.drain(..count)
@@ -219,8 +219,8 @@ mod tests {
     use crate::rooms::ShardIndex;
     use uproar_ring::ConnectionId;
 
-    fn origin(connection: u32) -> Origin {
-        Origin { shard: ShardIndex(0), connection: ConnectionId { index: connection, generation: 0 } }
+    fn origin(connection: u32) -> ClientRef {
+        ClientRef { shard: ShardIndex(0), connection: ConnectionId { index: connection, generation: 0 } }
     }
 
     fn user() -> UserId {

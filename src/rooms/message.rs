@@ -11,7 +11,7 @@ use uproar_protocol::frames::MessageKind;
 
 use super::event::{MemberEntry, MemberList, Publication, Snapshot};
 use super::log::Proposal;
-use super::{Epoch, MessageId, Origin, RoomIndex, ShardIndex, UserId};
+use super::{ClientRef, Epoch, MessageId, RoomIndex, ShardIndex, UserId};
 
 /// A user who enters a room, and where to answer.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Member {
     /// Connected since, in Unix seconds.
     pub connected_at: u64,
     /// Through which connection.
-    pub origin: Origin,
+    pub origin: ClientRef,
     /// True for one who is told the names of all with whatever happens, as [`super::Event::Room`] then has them.
     pub wants_names: bool,
 }
@@ -39,7 +39,7 @@ pub struct Page {
 
 /// Where a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RoomCursor {
     /// In which room.
     pub room: RoomIndex,
     /// At which place of its order.
@@ -62,7 +62,7 @@ pub enum Request {
     /// To a room.
     Room { room: RoomIndex, proposal: Proposal },
     /// Hear a topic. Answered with [`Delivery::Subscribed`].
-    Subscribe { topic: Arc<str>, origin: Origin },
+    Subscribe { topic: Arc<str>, origin: ClientRef },
     /// Stop hearing a topic.
     Unsubscribe { topic: Arc<str>, shard: ShardIndex },
     /// Pass a message on to a topic.
@@ -74,27 +74,27 @@ pub enum Request {
 #[derive(Debug)]
 pub enum Delivery {
     /// This connection is a member from now on.
-    Joined { to: Origin, room: RoomIndex, snapshot: Snapshot },
+    Joined { to: ClientRef, room: RoomIndex, snapshot: Snapshot },
     /// Nothing of the room it left follows for this connection.
-    Left { to: Origin },
+    Left { to: ClientRef },
     /// To every member on this shard.
     Publish(Arc<Publication>),
     /// This connection's message, which was published before, is durable now.
-    Kept { to: Origin, place: Place },
+    Kept { to: ClientRef, place: RoomCursor },
     /// This connection's message was published, but could not be stored, and is not kept.
-    Lost { to: Origin, place: Place },
+    Lost { to: ClientRef, place: RoomCursor },
     /// This connection's message was not published, because it could not have been stored.
-    NotStored { to: Origin },
+    NotStored { to: ClientRef },
     /// The members that were asked for.
-    Members { to: Origin, members: MemberList },
+    Members { to: ClientRef, members: MemberList },
     /// The members whose names were asked for.
-    Names { to: Origin, names: Arc<[MemberEntry]> },
+    Names { to: ClientRef, names: Arc<[MemberEntry]> },
     /// The new name of one who wants names, when the room is too large for an announcement.
-    Renamed { to: Origin, old_name: Arc<str>, new_name: Arc<str>, names: Arc<[MemberEntry]> },
+    Renamed { to: ClientRef, old_name: Arc<str>, new_name: Arc<str>, names: Arc<[MemberEntry]> },
     /// To a message's author, wherever it is by now: somebody has read it, at this time in Unix seconds.
     Read { author: UserId, message: MessageId, reader: UserId, read_at: u64 },
     /// There is no such message.
-    ReadFailed { to: Origin, message: MessageId },
+    ReadFailed { to: ClientRef, message: MessageId },
     /// This connection hears the topic from now on.
-    Subscribed { to: Origin },
+    Subscribed { to: ClientRef },
 }

@@ -8,13 +8,13 @@
 //! [`Homes`] holds the rooms whose home is one shard: requests and ticks go in, deliveries come out.
 
 mod directory;
+mod durability;
 mod epoch;
 mod event;
 mod fan_out_timer;
 mod history;
 mod homes;
 mod ids;
-mod keeping;
 mod log;
 mod message;
 mod outbox;
@@ -26,16 +26,16 @@ mod topic;
 mod users;
 
 pub use directory::Directory;
+pub use durability::{Receipt, Restored, RestoredRoom, RoomReceipt, WRITES_UNANSWERED_MAX, Write};
 pub use epoch::Epoch;
 pub use event::{
     Content, Event, MemberEntry, MemberList, PresenceReport, Publication, RoomEvent, RoomMessage, Snapshot,
 };
 pub use fan_out_timer::FanOutTimer;
 pub use homes::Homes;
-pub use ids::{MessageId, Origin, RoomIndex, ShardIndex, UserId};
-pub use keeping::{Receipt, Restored, RestoredRoom, WRITES_UNANSWERED_MAX, Write};
+pub use ids::{ClientRef, MessageId, RoomIndex, ShardIndex, UserId};
 pub use log::{PROPOSALS_WAITING_MAX, Proposal, Unlogged};
-pub use message::{Delivery, Member, Page, Place, Request, ResumePoint};
+pub use message::{Delivery, Member, Page, Request, ResumePoint, RoomCursor};
 pub use presence::PresencePolicy;
-pub use settings::Settings;
+pub use settings::RoomSettings;
 pub use users::Users;

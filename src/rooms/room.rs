@@ -9,8 +9,8 @@ use super::outbox::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
 use super::{
-    Delivery, Directory, Epoch, Member, MessageId, Origin, Page, Place, PresencePolicy, RestoredRoom,
-    ResumePoint, RoomIndex, Settings, UserId, Write,
+    ClientRef, Delivery, Directory, Epoch, Member, MessageId, Page, PresencePolicy, RestoredRoom,
+    ResumePoint, RoomCursor, RoomIndex, RoomReceipt, RoomSettings, UserId, Write,
 };
 use crate::clock::Now;
 
@@ -33,7 +33,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(index: RoomIndex, settings: &Settings, directory: &Directory) -> Self {
+    pub(super) fn new(index: RoomIndex, settings: &RoomSettings, directory: &Directory) -> Self {
         Self {
             index,
             policy: settings.presence,
@@ -107,7 +107,7 @@ impl Room {
     }
 
     /// Shows the room to one of its members.
-    fn show(&mut self, user: UserId, origin: Origin, after: Option<ResumePoint>, outbox: &mut Outbox) {
+    fn show(&mut self, user: UserId, origin: ClientRef, after: Option<ResumePoint>, outbox: &mut Outbox) {
         let listed_max = if self.roster.wants_names(user) {
             self.names_max.min(self.policy.listed_max())
         } else {
@@ -126,7 +126,7 @@ impl Room {
         outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.index, snapshot });
     }
 
-    fn leave(&mut self, user: UserId, reply: Option<Origin>, now: Now, outbox: &mut Outbox) {
+    fn leave(&mut self, user: UserId, reply: Option<ClientRef>, now: Now, outbox: &mut Outbox) {
         let name = self.roster.remove(user).expect("Bug: somebody left a room without being in it");
         self.count();
         let users_online = self.roster.len();
@@ -140,7 +140,7 @@ impl Room {
         }
     }
 
-    fn rename(&mut self, user: UserId, new_name: Arc<str>, origin: Origin, now: Now, outbox: &mut Outbox) {
+    fn rename(&mut self, user: UserId, new_name: Arc<str>, origin: ClientRef, now: Now, outbox: &mut Outbox) {
         let old_name = self.roster.rename(user, Arc::clone(&new_name));
         let old_name = old_name.expect("Bug: somebody was renamed in a room without being in it");
         if self.presence.is_summed_up(self.roster.len()) {
@@ -155,7 +155,7 @@ impl Room {
         }
     }
 
-    fn append(&mut self, message: Arc<RoomMessage>, origin: Origin, now: Now, outbox: &mut Outbox) {
+    fn append(&mut self, message: Arc<RoomMessage>, origin: ClientRef, now: Now, outbox: &mut Outbox) {
         self.history.append(Arc::clone(&message));
         self.directory.set_last_message(self.index, message.id);
         if self.log.is_durable() {
@@ -166,7 +166,7 @@ impl Room {
     }
 
     /// Passes on to a message's author, if it is online, that somebody has read it.
-    fn read(&mut self, reader: UserId, origin: Origin, id: MessageId, now: Now, outbox: &mut Outbox) {
+    fn read(&mut self, reader: UserId, origin: ClientRef, id: MessageId, now: Now, outbox: &mut Outbox) {
         match self.history.find(id) {
             Some(message) => {
                 let author = message.from;
@@ -184,34 +184,40 @@ impl Room {
         self.history.restore(restored);
     }
 
+    /// Takes what the storage says of this room.
+    pub(super) fn handle_receipt(&mut self, receipt: RoomReceipt, now: Now, outbox: &mut Outbox) {
+        match receipt {
+            RoomReceipt::Kept(through) => self.handle_kept(through, outbox),
+            RoomReceipt::Lost(through, epoch) => self.handle_lost(through, epoch, outbox),
+            RoomReceipt::Reserved(through) => {
+                self.log.handle_reserved(through);
+                self.apply_outcomes(now, outbox);
+            }
+        }
+    }
+
     /// The messages up to `through` are on the disk.
     ///
     /// Invariant *durable before acknowledged*: this is the only place that tells a sender so.
-    pub(super) fn handle_kept(&mut self, through: MessageId, outbox: &mut Outbox) {
+    fn handle_kept(&mut self, through: MessageId, outbox: &mut Outbox) {
         let room = self.index;
         for (id, to) in self.log.handle_answered(through) {
             outbox.note_answered();
-            outbox.send(to.shard, Delivery::Kept { to, place: Place { room, id } });
+            outbox.send(to.shard, Delivery::Kept { to, place: RoomCursor { room, id } });
         }
     }
 
     /// The messages up to `through` that are not on the disk will never be.
-    pub(super) fn handle_lost(&mut self, through: MessageId, epoch: Epoch, outbox: &mut Outbox) {
+    fn handle_lost(&mut self, through: MessageId, epoch: Epoch, outbox: &mut Outbox) {
         let room = self.index;
         let mut first = MessageId(through.0 + 1);
         for (id, to) in self.log.handle_answered(through) {
             first = first.min(id);
             outbox.note_answered();
-            outbox.send(to.shard, Delivery::Lost { to, place: Place { room, id } });
+            outbox.send(to.shard, Delivery::Lost { to, place: RoomCursor { room, id } });
         }
         self.history.lose(first, through, epoch);
         self.directory.set_epoch(room, epoch);
-    }
-
-    /// Ids up to `through` may be given out, and proposals that wait for one go on.
-    pub(super) fn handle_reserved(&mut self, through: MessageId, now: Now, outbox: &mut Outbox) {
-        self.log.handle_reserved(through);
-        self.apply_outcomes(now, outbox);
     }
 
     /// No message can be stored until there is another reservation.
@@ -220,7 +226,7 @@ impl Room {
         self.apply_outcomes(now, outbox);
     }
 
-    fn list(&mut self, viewer: UserId, origin: Origin, page: Option<Page>, outbox: &mut Outbox) {
+    fn list(&mut self, viewer: UserId, origin: ClientRef, page: Option<Page>, outbox: &mut Outbox) {
         let listed_max = self.policy.listed_max();
         let members = match page {
             Some(Page { offset, limit }) => self.roster.page(Page { offset, limit: limit.min(listed_max) }),
@@ -230,7 +236,7 @@ impl Room {
         outbox.send(origin.shard, Delivery::Members { to: origin, members });
     }
 
-    fn list_names(&mut self, origin: Origin, outbox: &mut Outbox) {
+    fn list_names(&mut self, origin: ClientRef, outbox: &mut Outbox) {
         let names = self.roster.named(self.names_max);
         outbox.send(origin.shard, Delivery::Names { to: origin, names });
     }
@@ -245,7 +251,7 @@ impl Room {
         }
     }
 
-    fn publish(&mut self, event: RoomEvent, origin: Option<Origin>, now: Now, outbox: &mut Outbox) {
+    fn publish(&mut self, event: RoomEvent, origin: Option<ClientRef>, now: Now, outbox: &mut Outbox) {
         let timer = match event {
             RoomEvent::Message(_) => outbox.time_fan_out(self.roster.len(), now),
             _ => None,

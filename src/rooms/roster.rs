@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::event::{MemberEntry, MemberList};
-use super::{Member, Origin, Page, ShardIndex, UserId};
+use super::{ClientRef, Member, Page, ShardIndex, UserId};
 
 /// The members of one room, by id, and how many of them each shard has.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Roster {
 
     /// Adds a member; false when it was one already.
     pub(super) fn insert(&mut self, member: &Member) -> bool {
-        let &Member { user, ref name, connected_at, origin: Origin { shard, .. }, wants_names } = member;
+        let &Member { user, ref name, connected_at, origin: ClientRef { shard, .. }, wants_names } = member;
         let entry = Entry { name: Arc::clone(name), connected_at, shard, wants_names };
         if self.members.insert(user, entry).is_some() {
             return false;
@@ -171,7 +171,7 @@ mod tests {
 
     fn member(n: u64, wants_names: bool) -> Member {
         let connection = ConnectionId { index: n as u32, generation: 0 };
-        let origin = Origin { shard: ShardIndex((n % 2) as u16), connection };
+        let origin = ClientRef { shard: ShardIndex((n % 2) as u16), connection };
         Member { user: id(n), name: format!("User{n}").into(), connected_at: n, origin, wants_names }
     }
 

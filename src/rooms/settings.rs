@@ -4,7 +4,7 @@ use super::PresencePolicy;
 
 /// How rooms behave.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct RoomSettings {
     /// How presence is announced.
     pub presence: PresencePolicy,
     /// The most names that are told with an event.

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use papaya::HashMap;
 
-use super::{Origin, UserId};
+use super::{ClientRef, UserId};
 
 /// All users of a server, by id. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -30,13 +30,13 @@ pub struct Users(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     last_id: AtomicU64,
-    connections: HashMap<UserId, Origin>,
+    connections: HashMap<UserId, ClientRef>,
 }
 
 impl Users {
     /// Gives the next id to the user of this connection.
     #[must_use]
-    pub fn register(&self, connection: Origin) -> UserId {
+    pub fn register(&self, connection: ClientRef) -> UserId {
         let user = UserId(self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1);
         let before = self.0.connections.pin().insert(user, connection).copied();
         assert_eq!(before, None, "Bug: user {user} was registered before");
@@ -45,7 +45,7 @@ impl Users {
 
     /// The connection of a user who has been registered and not removed.
     #[must_use]
-    pub fn find(&self, user: UserId) -> Option<Origin> {
+    pub fn find(&self, user: UserId) -> Option<ClientRef> {
         self.0.connections.pin().get(&user).copied()
     }
 
@@ -81,8 +81,8 @@ mod tests {
     use crate::rooms::ShardIndex;
     use uproar_ring::ConnectionId;
 
-    fn connection(shard: u16, index: u32) -> Origin {
-        Origin { shard: ShardIndex(shard), connection: ConnectionId { index, generation: 0 } }
+    fn connection(shard: u16, index: u32) -> ClientRef {
+        ClientRef { shard: ShardIndex(shard), connection: ConnectionId { index, generation: 0 } }
     }
 
     #[test]

@@ -18,9 +18,9 @@ use crate::config::{self, Auth, Config, Presence};
 use crate::handshake::Admissions;
 use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
-use crate::rooms::{self, Origin, PresencePolicy, Restored, ShardIndex};
+use crate::rooms::{self, ClientRef, PresencePolicy, Restored, ShardIndex};
 use crate::shard::event_loop::{self, EventLoop};
-use crate::shard::{Deadlines, Limits, Rate, Settings, Shard};
+use crate::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
 use crate::storage::StorageLink;
 
 /// Starts a thread for each shard.
@@ -59,7 +59,7 @@ pub(super) fn spawn_shards(
 
 /// Starts the thread that verifies passwords, if there is a data directory. It is not joined: it ends after the last
 /// shard, when its current hash is done.
-fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<Origin>>, ServerError> {
+fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<ClientRef>>, ServerError> {
     let Some(data) = &config.data else { return Ok(None) };
     let accounts = Accounts::open(data)?;
     if config.auth == Auth::Required && accounts.is_empty()? {
@@ -67,7 +67,7 @@ fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<Origin
     }
     let mesh = mesh.clone();
     let answer =
-        move |to: Origin, verdict| match mesh.deliver(to.shard, Delivery::PasswordChecked { to, verdict }) {
+        move |to: ClientRef, result| match mesh.deliver(to.shard, Delivery::PasswordChecked { to, result }) {
             Ok(()) => ControlFlow::Continue(()),
             Err(ShardStopped) => ControlFlow::Break(()),
         };
@@ -76,9 +76,9 @@ fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<Origin
 }
 
 /// A shard's part of the configuration.
-fn settings(config: &Config, index: ShardIndex) -> Settings {
+fn settings(config: &Config, index: ShardIndex) -> ShardSettings {
     let milliseconds = |duration: Duration| duration.as_millis() as u64;
-    Settings {
+    ShardSettings {
         index,
         limits: Limits {
             message_bytes_max: config.max_message_bytes,
@@ -94,7 +94,7 @@ fn settings(config: &Config, index: ShardIndex) -> Settings {
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
         sign_in_timeout_ms: (config.auth == Auth::Required).then(|| milliseconds(config.handshake_timeout)),
-        rooms: rooms::Settings {
+        rooms: rooms::RoomSettings {
             names_max: config.presence_limit,
             presence: match config.presence {
                 Presence::Auto => PresencePolicy::UpTo(config.presence_limit),
@@ -114,7 +114,7 @@ struct ShardStart {
     context: ThreadContext,
     mesh: Mesh,
     mailbox: Mailbox,
-    verifier: Option<Verifier<Origin>>,
+    verifier: Option<Verifier<ClientRef>>,
     admissions: Admissions,
     restored: Option<Restored>,
     storage: Option<StorageLink>,

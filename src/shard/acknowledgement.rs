@@ -10,12 +10,12 @@ use uproar_ring::SharedBytes;
 use super::client_io::ClientIo;
 use super::user::User;
 use crate::dialect::chat::{self, Direct};
-use crate::dialect::{Refusal, UserDialect};
-use crate::rooms::Place;
+use crate::dialect::{ChatError, UserDialect};
+use crate::rooms::RoomCursor;
 
 impl User {
     /// Tells a chat user that its message has been sent. A hub user gets its own words back, as everyone does.
-    pub(super) fn acknowledge(&self, place: Place, timestamp: u64, io: &mut ClientIo<'_>) {
+    pub(super) fn acknowledge(&self, place: RoomCursor, timestamp: u64, io: &mut ClientIo<'_>) {
         if self.dialect == UserDialect::Hub {
             return;
         }
@@ -32,23 +32,23 @@ impl User {
     pub(super) fn handle_refused_message(&self, io: &mut ClientIo<'_>) {
         match self.dialect {
             UserDialect::Chat => {
-                let refusal = Direct::Error { message: Refusal::NotStored.to_string() };
+                let refusal = Direct::Error { message: ChatError::NotStored.to_string() };
                 io.push_in_order(chat::direct(&refusal, io.now));
             }
-            UserDialect::Hub => self.refuse(&Refusal::NotStored, io),
+            UserDialect::Hub => self.refuse(&ChatError::NotStored, io),
         }
     }
 
     /// A message of this user was seen by the room and will not be kept.
-    pub(super) fn handle_lost_message(&self, place: Place, io: &mut ClientIo<'_>) {
+    pub(super) fn handle_lost_message(&self, place: RoomCursor, io: &mut ClientIo<'_>) {
         match self.dialect {
             UserDialect::Chat => {
-                let refusal = Direct::Error { message: Refusal::NotStored.to_string() };
+                let refusal = Direct::Error { message: ChatError::NotStored.to_string() };
                 let refusal = SharedBytes::new(chat::direct(&refusal, io.now));
                 io.link.open_gate(place, Some(refusal));
             }
             // Its own words came back to it before.
-            UserDialect::Hub => self.refuse(&Refusal::NotStored, io),
+            UserDialect::Hub => self.refuse(&ChatError::NotStored, io),
         }
     }
 }

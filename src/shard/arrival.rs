@@ -5,7 +5,7 @@ use uproar_ring::{ConnectionId, SharedBytes};
 use super::Shard;
 use super::client::{Client, Session, TopicMembership};
 use super::link::Link;
-use super::settings::Settings;
+use super::settings::ShardSettings;
 use super::user::{Standing, User};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
@@ -50,10 +50,10 @@ impl Shard {
     }
 }
 
-fn user(dialect: UserDialect, settings: &Settings, now: Now) -> Session {
+fn user(dialect: UserDialect, settings: &ShardSettings, now: Now) -> Session {
     let mut user = User::new(dialect, settings.limits.rate, now);
     if let Some(timeout_ms) = settings.sign_in_timeout_ms {
-        user.standing = Standing::Stranger { until_ms: now.monotonic_ms + timeout_ms };
+        user.standing = Standing::MustSignIn { until_ms: now.monotonic_ms + timeout_ms };
     }
     Session::User(Box::new(user))
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Command, Direct, Input, RoomFigures, Stats};
-use crate::dialect::{Message, Refusal};
-use crate::mail::{self, Private};
+use crate::dialect::{ChatError, Message};
+use crate::mail::{self, PrivateMessage};
 use crate::rooms::{Proposal, Unlogged};
 
 impl User {
@@ -15,21 +15,21 @@ impl User {
         &mut self,
         message: Message<'_>,
         io: &mut ClientIo<'_>,
-    ) -> Result<(), Refusal> {
-        let must_sign_in = matches!(self.standing, Standing::Stranger { .. });
+    ) -> Result<(), ChatError> {
+        let must_sign_in = matches!(self.standing, Standing::MustSignIn { .. });
         match chat::decode(message, io.context.settings.limits.message_bytes_max) {
             Ok(Some(Input::SignIn(credentials))) => {
-                self.sign_in(credentials.ok_or(Refusal::InvalidFormat)?, io);
+                self.sign_in(credentials.ok_or(ChatError::InvalidFormat)?, io);
                 Ok(())
             }
-            _ if must_sign_in => Err(Refusal::AuthenticationRequired),
+            _ if must_sign_in => Err(ChatError::AuthenticationRequired),
             Ok(Some(Input::Command(command))) => self.carry_out(command, io),
             Ok(None) => Ok(()),
             Err(refusal) => Err(refusal),
         }
     }
 
-    fn carry_out(&mut self, command: Command, io: &mut ClientIo<'_>) -> Result<(), Refusal> {
+    fn carry_out(&mut self, command: Command, io: &mut ClientIo<'_>) -> Result<(), ChatError> {
         // Input is read only while the user is in a room, so there is one.
         let RoomMembership::In { room, .. } = self.membership else { return Ok(()) };
         let (user, name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
@@ -38,10 +38,12 @@ impl User {
             Command::GetUsers(_) | Command::GetRooms | Command::JoinRoom(_) | Command::Resume { .. }
         );
         if asks_for_lists && self.has_spent_answers(io.context.settings.limits.rate, io.now) {
-            return Err(Refusal::TooMany);
+            return Err(ChatError::TooMany);
         }
         match command {
-            Command::Say(_) | Command::Private { .. } if self.is_muted(io.now) => return Err(Refusal::Muted),
+            Command::Say(_) | Command::Private { .. } if self.is_muted(io.now) => {
+                return Err(ChatError::Muted);
+            }
             Command::Say(content) => {
                 io.propose(room, Proposal::Message { user, name, origin, content });
             }
@@ -57,12 +59,13 @@ impl User {
                 io.push(changed);
             }
             Command::Private { to, content } => {
-                let to = to.ok_or(Refusal::UserNotFound)?;
-                let connection = io.context.directory.users().find(to).ok_or(Refusal::UserNotFound)?;
-                let private = Private { from: user, from_name: name, origin, to, content: content.into() };
+                let to = to.ok_or(ChatError::UserNotFound)?;
+                let connection = io.context.directory.users().find(to).ok_or(ChatError::UserNotFound)?;
+                let private =
+                    PrivateMessage { from: user, from_name: name, origin, to, content: content.into() };
                 io.context.mail.request(connection.shard, mail::Request::Private(private));
             }
-            Command::Moderate { target, measure } => self.order(target, measure, io)?,
+            Command::Moderate { target, action } => self.order(target, action, io)?,
             Command::GetUsers(page) => {
                 io.propose(room, Unlogged::ListMembers { user, origin, page });
             }

@@ -11,15 +11,15 @@ use uproar_ring::{ConnectionId, SendBatch, SharedBytes};
 use super::link::{Link, Overflow};
 use super::local_rooms::LocalRooms;
 use super::outgoing_mail::OutgoingMail;
-use super::settings::Settings;
+use super::settings::ShardSettings;
 use super::work::Work;
 use crate::clock::Now;
 use crate::metrics::{EndReason, ShardMetrics};
-use crate::rooms::{Directory, Origin, Place, Proposal, Request, RoomIndex};
+use crate::rooms::{ClientRef, Directory, Proposal, Request, RoomCursor, RoomIndex};
 
 /// What the handlers of all clients of a shard share.
 pub(super) struct Context {
-    pub(super) settings: Settings,
+    pub(super) settings: ShardSettings,
     /// What the connections of all clients have in common.
     pub(super) connection_config: Arc<Config>,
     pub(super) directory: Directory,
@@ -52,8 +52,8 @@ pub(super) struct ClientIo<'s> {
 
 impl ClientIo<'_> {
     /// Where answers to this client go.
-    pub(super) fn origin(&self) -> Origin {
-        Origin { shard: self.context.settings.index, connection: self.id }
+    pub(super) fn origin(&self) -> ClientRef {
+        ClientRef { shard: self.context.settings.index, connection: self.id }
     }
 
     /// Sends a proposal to the home of a room.
@@ -72,7 +72,7 @@ impl ClientIo<'_> {
     }
 
     /// Queues an answer that leaves when the storage has spoken about the message at `place`.
-    pub(super) fn push_gate(&mut self, place: Place, answer: Bytes) {
+    pub(super) fn push_gate(&mut self, place: RoomCursor, answer: Bytes) {
         self.push_with(answer, |link, answer| link.push_gate(place, answer));
     }
 

@@ -71,7 +71,7 @@ impl Clients {
 
     /// How many there are, those at their end included.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.slab.len()
     }
 

@@ -7,9 +7,9 @@ use super::client_io::Context;
 use super::local_rooms::{FanOut, LocalRooms};
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
-use crate::dialect::{Refusal, UserDialect};
+use crate::dialect::{ChatError, UserDialect};
 use crate::mail;
-use crate::rooms::{Delivery, Directory, Event, Place, Publication, RoomEvent};
+use crate::rooms::{Delivery, Directory, Event, Publication, RoomCursor, RoomEvent};
 
 impl Shard {
     pub(super) fn deliver(&mut self, delivery: mail::Delivery, now: Now) {
@@ -20,10 +20,10 @@ impl Shard {
                 });
             }
             mail::Delivery::UserNotFound { to } => {
-                self.with_user(to.connection, now, |user, io| user.refuse(&Refusal::UserNotFound, io));
+                self.with_user(to.connection, now, |user, io| user.refuse(&ChatError::UserNotFound, io));
             }
-            mail::Delivery::PasswordChecked { to, verdict } => {
-                self.with_user(to.connection, now, |user, io| user.handle_verdict(verdict, io));
+            mail::Delivery::PasswordChecked { to, result } => {
+                self.with_user(to.connection, now, |user, io| user.handle_sign_in_result(result, io));
             }
             mail::Delivery::Room(Delivery::Publish(publication)) => self.publish(&publication, now),
             mail::Delivery::Room(Delivery::Joined { to, room, snapshot }) => {
@@ -63,7 +63,7 @@ impl Shard {
                 });
             }
             mail::Delivery::Room(Delivery::ReadFailed { to, message }) => {
-                let refusal = Refusal::UnknownMessage(message.0.to_string());
+                let refusal = ChatError::UnknownMessage(message.0.to_string());
                 self.with_user(to.connection, now, |user, io| user.refuse(&refusal, io));
             }
             mail::Delivery::Room(Delivery::Subscribed { to }) => {
@@ -79,7 +79,7 @@ impl Shard {
         if let Event::Room { room, event: RoomEvent::Message(message), timestamp, .. } = &publication.event
             && let Some(own) = own
         {
-            let place = Place { room: *room, id: message.id };
+            let place = RoomCursor { room: *room, id: message.id };
             self.with_user(own, now, |user, io| user.acknowledge(place, *timestamp, io));
         }
         self.fan_out(now, |rooms, directory, fan_out| rooms.publish(publication, own, directory, fan_out));

@@ -22,14 +22,14 @@ use uproar_ring::{Completion, Ring, Submission};
 
 use super::Shard;
 use super::stage::{Progress, Stage};
-use super::turn::{self, Class, Outlook, Surroundings};
+use super::turn::{self, Class, Io, WakeSources};
 use crate::accounts::{Attempt, SignInResult, Verifier, log_denial};
 use crate::clock::{Now, RunningClock};
 use crate::handshake::{ADMISSIONS_MAX, Admission, Admissions};
 use crate::mail::{Delivery, Request};
 use crate::mesh::{Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
-use crate::rooms::{Origin, Receipt, ShardIndex, Write};
+use crate::rooms::{ClientRef, Receipt, ShardIndex, Write};
 use crate::storage::StorageLink;
 
 /// How often the queues are added up: it looks at every connection, which is too much for every turn.
@@ -59,7 +59,7 @@ pub struct EventLoop {
     /// Where to reach them.
     pub mesh: Mesh,
     /// The thread that verifies passwords; none where there are no accounts.
-    pub verifier: Option<Verifier<Origin>>,
+    pub verifier: Option<Verifier<ClientRef>>,
     /// The storage, where there is one.
     pub storage: Option<StorageLink>,
     /// Its receipts that have not had their turn.
@@ -114,7 +114,7 @@ impl EventLoop {
 
     fn begin(&mut self, stage: Stage, progress: &mut Progress) {
         if stage == Stage::Draining {
-            info!(shard = self.index.0, connections = self.shard.clients().len(), "draining");
+            info!(shard = self.index.0, connections = self.shard.clients().count(), "draining");
         }
         let now = self.clock.now();
         let (shard, mut io) = self.split();
@@ -184,8 +184,8 @@ impl EventLoop {
     }
 
     /// The state machine, and the rest of the loop for it.
-    fn split(&mut self) -> (&mut Shard, ShardIo<'_>) {
-        let io = ShardIo {
+    fn split(&mut self) -> (&mut Shard, RingIo<'_>) {
+        let io = RingIo {
             ring: &mut self.ring,
             mailbox: &mut self.mailbox,
             mesh: &self.mesh,
@@ -238,7 +238,7 @@ struct LookOut<'a> {
     stage: &'a watch::Receiver<Stage>,
 }
 
-impl Outlook for LookOut<'_> {
+impl WakeSources for LookOut<'_> {
     fn has_deliveries(&self) -> bool {
         !self.mailbox.deliveries.is_empty()
     }
@@ -271,16 +271,16 @@ impl Outlook for LookOut<'_> {
 }
 
 /// The ring and the queues, for as long as a turn takes.
-struct ShardIo<'a> {
+struct RingIo<'a> {
     ring: &'a mut Ring,
     mailbox: &'a mut Mailbox,
     mesh: &'a Mesh,
-    verifier: Option<&'a Verifier<Origin>>,
+    verifier: Option<&'a Verifier<ClientRef>>,
     storage: &'a mut Option<StorageLink>,
     receipts: &'a mut VecDeque<Receipt>,
 }
 
-impl Surroundings for ShardIo<'_> {
+impl Io for RingIo<'_> {
     fn next_completion(&mut self) -> Option<Completion<'_>> {
         self.ring.next_completion()
     }
@@ -336,7 +336,7 @@ impl Surroundings for ShardIo<'_> {
         post(&self.mesh.address(to).requests, request)
     }
 
-    fn verify(&mut self, attempt: Attempt<Origin>) -> Option<SignInResult> {
+    fn verify(&mut self, attempt: Attempt<ClientRef>) -> Option<SignInResult> {
         match self.verifier {
             // Without accounts every pair is wrong.
             None => {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use uproar_ring::SharedBytes;
 
-use crate::rooms::Place;
+use crate::rooms::RoomCursor;
 
 /// How many times the queue's limit may wait behind gates. The peer cannot help that the disk is late, and a broadcast is
 /// held once for everyone, so this is more than the limit; somewhere it has to end.
@@ -28,7 +28,7 @@ enum Gated {
     /// Leaves when everything before it has left.
     SharedBytes(SharedBytes),
     /// An answer that leaves once the storage has spoken about the message at its place.
-    Gate(Place, SharedBytes),
+    Gate(RoomCursor, SharedBytes),
 }
 
 impl Gated {
@@ -61,13 +61,13 @@ impl Gates {
     }
 
     /// Appends a gate.
-    pub(super) fn push_gate(&mut self, place: Place, answer: SharedBytes) {
+    pub(super) fn push_gate(&mut self, place: RoomCursor, answer: SharedBytes) {
         self.append(Gated::Gate(place, answer));
     }
 
     /// Opens the gate of a place; `other` replaces its answer, where there is one. Yields the frames that may leave now,
     /// or `None` when there is no such gate any more.
-    pub(super) fn open(&mut self, place: Place, other: Option<SharedBytes>) -> Option<Vec<SharedBytes>> {
+    pub(super) fn open(&mut self, place: RoomCursor, other: Option<SharedBytes>) -> Option<Vec<SharedBytes>> {
         let gate =
             self.queue.iter_mut().find(|gated| matches!(gated, Gated::Gate(its, _) if *its == place))?;
         let before = gate.charged_bytes();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, User};
 use crate::dialect::hub::{self, Command};
-use crate::dialect::{Message, Refusal};
+use crate::dialect::{ChatError, Message};
 use crate::metrics::EndReason;
 use crate::rooms::{Content, MemberEntry, Proposal, RoomIndex, Unlogged};
 
@@ -17,14 +17,14 @@ impl User {
         &mut self,
         message: Message<'_>,
         io: &mut ClientIo<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ChatError> {
         match hub::decode(message, io.context.settings.limits.message_bytes_max)? {
             Some(command) => self.carry_out_for_hub(command, io),
             None => Ok(()),
         }
     }
 
-    fn carry_out_for_hub(&mut self, command: Command, io: &mut ClientIo<'_>) -> Result<(), Refusal> {
+    fn carry_out_for_hub(&mut self, command: Command, io: &mut ClientIo<'_>) -> Result<(), ChatError> {
         let (room, origin) = (ROOM, io.origin());
         // Input is read only while no answer is awaited, so it is in the room or was never there.
         let place = match self.membership {
@@ -33,28 +33,28 @@ impl User {
         };
         let is_logged_in = place.is_some();
         match command {
-            Command::Login(_) if is_logged_in => return Err(Refusal::LoggedInAlready),
+            Command::Login(_) if is_logged_in => return Err(ChatError::LoggedInAlready),
             Command::Login(name) => {
                 self.name = name;
                 self.membership = RoomMembership::Joining(room);
                 self.register(io);
                 self.request_join(room, None, io);
             }
-            Command::Say(_) if self.is_muted(io.now) => return Err(Refusal::Muted),
+            Command::Say(_) if self.is_muted(io.now) => return Err(ChatError::Muted),
             Command::Say(content) if is_logged_in => {
                 let (user, name) = (self.registered_id(), Arc::clone(&self.name));
                 let content = Content::Text(content);
                 io.propose(room, Proposal::Message { user, name, origin, content });
             }
             Command::Say(_) => {}
-            Command::Rename(_) if !is_logged_in => return Err(Refusal::NotLoggedIn),
+            Command::Rename(_) if !is_logged_in => return Err(ChatError::NotLoggedIn),
             Command::Rename(new_name) => {
                 self.name = Arc::clone(&new_name);
                 let user = self.registered_id();
                 io.propose(room, Proposal::Rename { user, new_name, origin });
             }
             Command::Who if self.has_spent_answers(io.context.settings.limits.rate, io.now) => {
-                return Err(Refusal::TooMany);
+                return Err(ChatError::TooMany);
             }
             Command::Who => self.request_names(io),
             Command::Logout => match place {

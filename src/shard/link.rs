@@ -18,7 +18,7 @@ use crate::clock::Now;
 use crate::log_limit::LogLimit;
 use crate::metrics::{Dialect, EndReason};
 use crate::permit::ClientPermit;
-use crate::rooms::Place;
+use crate::rooms::RoomCursor;
 
 // A batch of the protocol is one of the ring.
 const _: () = assert!(BATCH_ENTRIES_MAX <= BATCH_FRAMES_MAX);
@@ -128,7 +128,7 @@ impl Link {
     /// # Errors
     ///
     /// [`Overflow::SlowStorage`] when too much waits behind gates.
-    pub(super) fn push_gate(&mut self, place: Place, answer: SharedBytes) -> Result<(), Overflow> {
+    pub(super) fn push_gate(&mut self, place: RoomCursor, answer: SharedBytes) -> Result<(), Overflow> {
         if self.is_open() {
             self.find_room_behind_gates(&answer)?;
             self.gates.get_or_insert_default().push_gate(place, answer);
@@ -138,7 +138,7 @@ impl Link {
 
     /// Opens the gate of a place; another answer, if there is one, replaces the one in it. What it lets go may exceed the
     /// limit: the peer had no chance to read it. False when there is no such gate any more.
-    pub(super) fn open_gate(&mut self, place: Place, other: Option<SharedBytes>) -> bool {
+    pub(super) fn open_gate(&mut self, place: RoomCursor, other: Option<SharedBytes>) -> bool {
         let Some(gates) = &mut self.gates else { return false };
         let Some(released) = gates.open(place, other) else { return false };
         if gates.is_empty() {
@@ -407,8 +407,8 @@ mod tests {
         frame(bytes - OVERHEAD)
     }
 
-    fn place(id: u64) -> Place {
-        Place { room: RoomIndex::GENERAL, id: MessageId(id) }
+    fn place(id: u64) -> RoomCursor {
+        RoomCursor { room: RoomIndex::GENERAL, id: MessageId(id) }
     }
 
     /// A connection with nothing in its queue, which holds so many bytes.

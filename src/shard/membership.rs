@@ -12,7 +12,7 @@ use super::client_io::{ClientIo, Context};
 use super::clients::Moved;
 use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Direct, Stats};
-use crate::dialect::{Refusal, UserDialect, hub};
+use crate::dialect::{ChatError, UserDialect, hub};
 use crate::metrics::EndReason;
 use crate::rooms::{Member, MemberList, Proposal, Request, ResumePoint, RoomIndex, Snapshot, Unlogged};
 
@@ -21,7 +21,7 @@ impl Session {
     pub(super) fn begin(&mut self, io: &mut ClientIo<'_>) {
         match self {
             Self::User(user) => match user.dialect {
-                UserDialect::Chat if matches!(user.standing, Standing::Stranger { .. }) => io.link.greet(),
+                UserDialect::Chat if matches!(user.standing, Standing::MustSignIn { .. }) => io.link.greet(),
                 UserDialect::Chat => user.enter(io),
                 UserDialect::Hub => user.request_names(io),
             },
@@ -125,8 +125,8 @@ impl User {
         to: &str,
         after: Option<ResumePoint>,
         io: &mut ClientIo<'_>,
-    ) -> Result<(), Refusal> {
-        let to = io.context.directory.find(to).ok_or_else(|| Refusal::UnknownRoom(to.to_owned()))?;
+    ) -> Result<(), ChatError> {
+        let to = io.context.directory.find(to).ok_or_else(|| ChatError::UnknownRoom(to.to_owned()))?;
         let RoomMembership::In { room, place } = self.membership else { return Ok(()) };
         let (user, origin) = (self.registered_id(), io.origin());
         if to == room {

@@ -68,7 +68,7 @@ use local_rooms::LocalRooms;
 pub use outgoing_mail::{DELIVERIES_WAITING_MAX, OutgoingMail, REQUESTS_WAITING_MAX};
 pub use rate::Rate;
 use schedule::Schedule;
-pub use settings::{Deadlines, Limits, Settings};
+pub use settings::{Deadlines, Limits, ShardSettings};
 use user::User;
 use work::Work;
 
@@ -93,7 +93,7 @@ pub struct Shard {
 impl Shard {
     /// A shard without connections.
     #[must_use]
-    pub fn new(settings: Settings, directory: &Directory, metrics: Arc<ShardMetrics>) -> Self {
+    pub fn new(settings: ShardSettings, directory: &Directory, metrics: Arc<ShardMetrics>) -> Self {
         Self {
             clients: Clients::default(),
             schedule: Schedule::default(),
@@ -123,7 +123,7 @@ impl Shard {
     ///
     /// When there is a client already.
     pub fn restore(&mut self, restored: &Restored) {
-        assert_eq!(self.clients.len(), 0, "Bug: a client came before the history");
+        assert_eq!(self.clients.count(), 0, "Bug: a client came before the history");
         self.context.is_durable = true;
         self.homes.restore(&restored.rooms);
         if let Some(last_author) = restored.last_author {

@@ -7,9 +7,9 @@ use tracing::info;
 use super::client_io::ClientIo;
 use super::user::{Standing, User};
 use crate::dialect::chat::{self, Direct};
-use crate::dialect::{Refusal, UserDialect, hub};
+use crate::dialect::{ChatError, UserDialect, hub};
 use crate::log_text::shown;
-use crate::mail::{self, Measure, Order};
+use crate::mail::{self, ModerationAction, ModerationOrder};
 use crate::metrics::EndReason;
 use crate::rooms::UserId;
 
@@ -21,65 +21,65 @@ impl User {
     pub(super) fn order(
         &self,
         target: Option<UserId>,
-        measure: Option<Measure>,
+        action: Option<ModerationAction>,
         io: &mut ClientIo<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ChatError> {
         if self.standing != (Standing::SignedIn { is_admin: true }) {
-            return Err(Refusal::PermissionDenied);
+            return Err(ChatError::PermissionDenied);
         }
-        let measure = measure.ok_or(Refusal::InvalidFormat)?;
-        let target = target.ok_or(Refusal::UserNotFound)?;
-        let connection = io.context.directory.users().find(target).ok_or(Refusal::UserNotFound)?;
+        let action = action.ok_or(ChatError::InvalidFormat)?;
+        let target = target.ok_or(ChatError::UserNotFound)?;
+        let connection = io.context.directory.users().find(target).ok_or(ChatError::UserNotFound)?;
         let (by, by_name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
         io.context.mail.request(
             connection.shard,
-            mail::Request::Moderate(Order { by, by_name, origin, target, measure }),
+            mail::Request::Moderate(ModerationOrder { by, by_name, origin, target, action }),
         );
         Ok(())
     }
 
     /// Carries out an order about this user.
-    pub(super) fn moderate(&mut self, order: &Order, io: &mut ClientIo<'_>) {
-        let Order { by, by_name, target, measure, .. } = order;
-        match measure {
-            Measure::Kick { .. } => {}
-            Measure::Mute { seconds } => {
+    pub(super) fn moderate(&mut self, order: &ModerationOrder, io: &mut ClientIo<'_>) {
+        let ModerationOrder { by, by_name, target, action, .. } = order;
+        match action {
+            ModerationAction::Kick { .. } => {}
+            ModerationAction::Mute { seconds } => {
                 self.muted_until_ms = io.now.monotonic_ms + u64::from(*seconds) * 1_000;
             }
-            Measure::Unmute => self.muted_until_ms = 0,
+            ModerationAction::Unmute => self.muted_until_ms = 0,
         }
         info!(
             user = %target,
             name = shown(&self.name),
             %by,
             by_name = shown(by_name),
-            measure = measure.name(),
-            seconds = measure.seconds(),
-            reason = measure.reason().map(shown),
+            action = action.name(),
+            seconds = action.seconds(),
+            reason = action.reason().map(shown),
             "moderated"
         );
         io.push(match self.dialect {
-            UserDialect::Chat => chat::direct(&in_chat(measure), io.now),
-            UserDialect::Hub => hub::system(&in_hub(measure), io.context.rooms.names()),
+            UserDialect::Chat => chat::direct(&in_chat(action), io.now),
+            UserDialect::Hub => hub::system(&in_hub(action), io.context.rooms.names()),
         });
-        if matches!(measure, Measure::Kick { .. }) {
+        if matches!(action, ModerationAction::Kick { .. }) {
             io.close(1008, "kicked", EndReason::Kicked);
         }
     }
 }
 
-fn in_chat(measure: &Measure) -> Direct<'_> {
-    match measure {
-        Measure::Kick { reason } => Direct::Kicked { reason: reason.as_deref().unwrap_or(REASON) },
-        Measure::Mute { seconds } => Direct::Muted { seconds: *seconds },
-        Measure::Unmute => Direct::Unmuted,
+fn in_chat(action: &ModerationAction) -> Direct<'_> {
+    match action {
+        ModerationAction::Kick { reason } => Direct::Kicked { reason: reason.as_deref().unwrap_or(REASON) },
+        ModerationAction::Mute { seconds } => Direct::Muted { seconds: *seconds },
+        ModerationAction::Unmute => Direct::Unmuted,
     }
 }
 
-fn in_hub(measure: &Measure) -> String {
-    match measure {
-        Measure::Kick { reason } => reason.as_deref().unwrap_or(REASON).to_owned(),
-        Measure::Mute { seconds } => format!("You are muted for {seconds} s"),
-        Measure::Unmute => "You are no longer muted".to_owned(),
+fn in_hub(action: &ModerationAction) -> String {
+    match action {
+        ModerationAction::Kick { reason } => reason.as_deref().unwrap_or(REASON).to_owned(),
+        ModerationAction::Mute { seconds } => format!("You are muted for {seconds} s"),
+        ModerationAction::Unmute => "You are no longer muted".to_owned(),
     }
 }

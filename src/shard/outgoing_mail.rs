@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::accounts::Attempt;
 use crate::mail::{Delivery, Request};
-use crate::rooms::{Origin, ShardIndex};
+use crate::rooms::{ClientRef, ShardIndex};
 
 /// Requests that may wait for one other shard before reading from clients is paused.
 pub const REQUESTS_WAITING_MAX: usize = 256;
@@ -24,7 +24,7 @@ pub struct OutgoingMail {
     requests: Vec<VecDeque<Request>>,
     deliveries: Vec<VecDeque<Delivery>>,
     /// To the verifier: at most one attempt to sign in of each connection.
-    attempts: VecDeque<Attempt<Origin>>,
+    attempts: VecDeque<Attempt<ClientRef>>,
 }
 
 impl OutgoingMail {
@@ -55,13 +55,13 @@ impl OutgoingMail {
         queue.push_back(delivery.into());
     }
 
-    pub(super) fn verify(&mut self, attempt: Attempt<Origin>) {
+    pub(super) fn verify(&mut self, attempt: Attempt<ClientRef>) {
         self.attempts.push_back(attempt);
     }
 
     /// The next attempt to sign in. The verdict comes back as a [`Delivery::PasswordChecked`].
     #[must_use]
-    pub fn poll_attempt(&mut self) -> Option<Attempt<Origin>> {
+    pub fn poll_attempt(&mut self) -> Option<Attempt<ClientRef>> {
         self.attempts.pop_front()
     }
 

@@ -95,7 +95,7 @@ impl Schedule {
 
     /// Removes stale deadlines once they have become the most.
     pub(super) fn shrink(&mut self, clients: &mut Clients) {
-        self.timers.shrink(2 * clients.len(), |due_ms, id| {
+        self.timers.shrink(2 * clients.count(), |due_ms, id| {
             clients.get_mut(id).is_some_and(|client| client.link.timer_ms == due_ms)
         });
     }

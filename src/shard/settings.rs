@@ -3,7 +3,7 @@
 use uproar_protocol::connection::KeepAlive;
 
 use super::rate::Rate;
-use crate::rooms::{self, ShardIndex};
+use crate::rooms::{RoomSettings, ShardIndex};
 
 /// What one connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub struct Deadlines {
 
 /// Everything that a shard is told at its start.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ShardSettings {
     /// Which shard this is.
     pub index: ShardIndex,
     /// What a connection may take.
@@ -39,5 +39,5 @@ pub struct Settings {
     /// The time in which a chat client must have signed in; `None` where it need not.
     pub sign_in_timeout_ms: Option<u64>,
     /// What rooms are like.
-    pub rooms: rooms::Settings,
+    pub rooms: RoomSettings,
 }

@@ -1,11 +1,11 @@
-//! Signing in: the credentials of a user, the verdict of the verifier, and its consequences.
+//! Signing in: the credentials of a user, the verifier's result, and its consequences.
 
 use std::sync::Arc;
 
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, Standing, User};
 use crate::accounts::{Attempt, Credentials, SignInResult};
-use crate::dialect::Refusal;
+use crate::dialect::ChatError;
 use crate::dialect::chat::{self, Direct};
 use crate::metrics::{EndReason, SignInOutcome};
 use crate::rooms::{Proposal, RoomIndex};
@@ -13,19 +13,19 @@ use crate::rooms::{Proposal, RoomIndex};
 impl User {
     /// Has a user's name and password verified. Its further messages wait meanwhile, and nobody else's.
     pub(super) fn sign_in(&mut self, credentials: Credentials, io: &mut ClientIo<'_>) {
-        self.awaits_verdict = true;
+        self.awaits_sign_in = true;
         let attempt = Attempt { ticket: io.origin(), address: io.link.peer.ip(), credentials };
         io.context.mail.verify(attempt);
     }
 
-    /// Carries out the verdict on this user's attempt.
-    pub(super) fn handle_verdict(&mut self, verdict: SignInResult, io: &mut ClientIo<'_>) {
-        self.awaits_verdict = false;
+    /// Carries out the result of this user's attempt.
+    pub(super) fn handle_sign_in_result(&mut self, result: SignInResult, io: &mut ClientIo<'_>) {
+        self.awaits_sign_in = false;
         // A client that is about to be closed enters no room any more.
         if !io.link.is_open() || io.context.has_stopped_reading {
             return;
         }
-        let outcome = match verdict {
+        let outcome = match result {
             SignInResult::Granted { name, is_admin } => {
                 self.grant(name, is_admin, io);
                 SignInOutcome::Granted
@@ -35,7 +35,7 @@ impl User {
                 SignInOutcome::Denied
             }
             SignInResult::Unavailable => {
-                self.refuse(&Refusal::SignInUnavailable, io);
+                self.refuse(&ChatError::SignInUnavailable, io);
                 SignInOutcome::Unavailable
             }
         };

@@ -2,7 +2,7 @@
 //! the one before. So whatever a sender was told is sent has arrived with everyone before anyone is closed.
 //!
 //! Once clients are no longer read, messages between shards only follow from messages. Each stage from
-//! [`Stage::Hushed`] to [`Stage::Settled`] takes them one step further: a shard has reached it when it has
+//! [`Stage::ReadingStopped`] to [`Stage::Settled`] takes them one step further: a shard has reached it when it has
 //! handled what had been posted to it before the stage began, and posted what follows. The longest chain
 //! has four steps, a change of room: leave, left, join, joined. The deliveries at the end of a chain are
 //! taken at the beginning of [`Stage::Draining`].
@@ -10,7 +10,7 @@
 //! The server does not wait for ever: when the disk is late, it goes on to [`Stage::Draining`] from where it is.
 
 use super::Shard;
-use super::turn::Surroundings;
+use super::turn::Io;
 use crate::clock::Now;
 
 /// What the server wants of its shards.
@@ -20,7 +20,7 @@ pub enum Stage {
     #[default]
     Serving,
     /// Read no more from clients. Reached when all that they asked for is in its home's mailbox.
-    Hushed,
+    ReadingStopped,
     /// Reached when the homes have dealt with it, and their answers are in the members' mailboxes.
     Answered,
     /// Reached when whoever has been let go by one room has asked for the next.
@@ -38,8 +38,8 @@ impl Stage {
     #[must_use]
     pub fn next(self) -> Self {
         match self {
-            Self::Serving => Self::Hushed,
-            Self::Hushed => Self::Answered,
+            Self::Serving => Self::ReadingStopped,
+            Self::ReadingStopped => Self::Answered,
             Self::Answered => Self::Moved,
             Self::Moved => Self::Settled,
             Self::Settled => Self::Draining,
@@ -66,12 +66,12 @@ impl Progress {
     }
 
     /// Does what a stage begins with.
-    pub fn begin(&mut self, stage: Stage, shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
+    pub fn begin(&mut self, stage: Stage, shard: &mut Shard, io: &mut impl Io, now: Now) {
         self.begun = stage;
         match stage {
-            Stage::Hushed => shard.stop_reading(),
+            Stage::ReadingStopped => shard.stop_reading(),
             Stage::Draining => {
-                while let Some(delivery) = around.next_delivery() {
+                while let Some(delivery) = io.next_delivery() {
                     shard.handle_delivery(delivery, now);
                 }
                 shard.begin_drain(now);
@@ -82,23 +82,23 @@ impl Progress {
 
     /// The stage that has been begun, once, when it is reached.
     #[must_use]
-    pub fn poll_reached(&mut self, shard: &Shard, around: &impl Surroundings) -> Option<Stage> {
+    pub fn poll_reached(&mut self, shard: &Shard, io: &impl Io) -> Option<Stage> {
         if self.reached == self.begun {
             return None;
         }
         let is_reached = match self.begun {
             Stage::Serving | Stage::Stopped => true,
             // What was published is to be durable, and its sender told so, as well.
-            Stage::Hushed | Stage::Answered | Stage::Moved | Stage::Settled
+            Stage::ReadingStopped | Stage::Answered | Stage::Moved | Stage::Settled
                 if !shard.homes().are_settled() =>
             {
                 false
             }
             // Of both classes: a request is answered by deliveries, and a delivery may lead to a request.
-            Stage::Hushed | Stage::Answered | Stage::Moved | Stage::Settled => {
-                !around.has_mail() && shard.mail().shards().all(|to| shard.mail().waiting_for(to) == (0, 0))
+            Stage::ReadingStopped | Stage::Answered | Stage::Moved | Stage::Settled => {
+                !io.has_mail() && shard.mail().shards().all(|to| shard.mail().waiting_for(to) == (0, 0))
             }
-            Stage::Draining => shard.clients().len() == 0,
+            Stage::Draining => shard.clients().count() == 0,
         };
         if is_reached {
             self.reached = self.begun;

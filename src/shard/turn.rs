@@ -14,7 +14,7 @@ use crate::accounts::{Attempt, SignInResult};
 use crate::clock::Now;
 use crate::config::SHARDS_MAX;
 use crate::mail::{Delivery, Request};
-use crate::rooms::{Origin, Receipt, ShardIndex, Write};
+use crate::rooms::{ClientRef, Receipt, ShardIndex, Write};
 
 /// Messages of one class that are handled in one turn, so that clients have their turn as well. What they cost is
 /// bounded, too: see [`work::MAIL_MAX`].
@@ -29,7 +29,7 @@ const SUBMISSIONS_A_TURN: usize = 2_048;
 const SHORTAGE_MS_MAX: u64 = 1_000;
 
 /// What a turn needs of a shard's surroundings: its ring, its mailbox, and the way to those of others.
-pub trait Surroundings {
+pub trait Io {
     /// The next thing that the ring reports. Its bytes are lent until the next call.
     fn next_completion(&mut self) -> Option<Completion<'_>>;
 
@@ -63,18 +63,18 @@ pub trait Surroundings {
     /// it has none, or there is no delivery.
     fn post_delivery(&mut self, to: ShardIndex, delivery: impl FnOnce() -> Option<Delivery>) -> bool;
 
-    /// As [`Surroundings::post_delivery`], for a request.
+    /// As [`Io::post_delivery`], for a request.
     fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool;
 
     /// Has a name and a password verified. The verdict follows as a delivery, unless there is one at once.
-    fn verify(&mut self, attempt: Attempt<Origin>) -> Option<SignInResult>;
+    fn verify(&mut self, attempt: Attempt<ClientRef>) -> Option<SignInResult>;
 
     /// Hands a submission to the ring.
     fn submit(&mut self, submission: Submission);
 }
 
 /// What a shard that is about to sleep can look at. It is known as asleep meanwhile.
-pub trait Outlook {
+pub trait WakeSources {
     /// True while a delivery is in the mailbox.
     fn has_deliveries(&self) -> bool;
 
@@ -106,50 +106,50 @@ pub enum Class {
 /// One turn: collect, step, submit.
 ///
 /// Newcomers are admitted ahead of it: see [`Shard::admit`].
-pub fn run(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
+pub fn run(shard: &mut Shard, io: &mut impl Io, now: Now) {
     // Ahead of input: once `/readyz` has told a client that the storage has failed, its next message is refused.
     while shard.accepts_receipts()
-        && let Some(receipt) = around.next_receipt()
+        && let Some(receipt) = io.next_receipt()
     {
         shard.handle_receipt(receipt, now);
     }
-    while let Some(completion) = around.next_completion() {
+    while let Some(completion) = io.next_completion() {
         shard.handle_completion(completion, now);
     }
-    receive_messages(shard, around, now);
-    if is_tick_due(shard, around, now.monotonic_ms) {
+    receive_messages(shard, io, now);
+    if is_tick_due(shard, io, now.monotonic_ms) {
         shard.handle_tick(now);
     }
     // Before anyone can see what was published: see `Homes::poll_write`.
-    write_messages(shard, around);
+    write_messages(shard, io);
     let mut posted = ShardSet::default();
     // First what waits, so that input that was held back for it can be read.
-    post_messages(shard, around, &mut posted);
+    post_messages(shard, io, &mut posted);
     shard.handle_turn_end(now);
     while let Some(attempt) = shard.context.mail.poll_attempt() {
         let to = attempt.ticket;
-        if let Some(verdict) = around.verify(attempt) {
-            shard.handle_delivery(Delivery::PasswordChecked { to, verdict }, now);
+        if let Some(result) = io.verify(attempt) {
+            shard.handle_delivery(Delivery::PasswordChecked { to, result }, now);
         }
     }
-    write_messages(shard, around);
-    post_messages(shard, around, &mut posted);
+    write_messages(shard, io);
+    post_messages(shard, io, &mut posted);
     // At the end, for a wake-up may leave only with what is submitted, and until then nobody else wakes that shard; and
     // ahead of the sends, so that it does not wait for them.
     for to in shard.mail().shards().filter(|to| posted.has(*to)) {
-        around.wake(to);
+        io.wake(to);
     }
-    while let Some(waiting) = around.next_room_wanted() {
-        around.wake(waiting);
+    while let Some(waiting) = io.next_room_wanted() {
+        io.wake(waiting);
     }
     for _ in 0..SUBMISSIONS_A_TURN {
         let Some(submission) = shard.poll_submission() else { break };
-        around.submit(submission);
+        io.submit(submission);
     }
 }
 
 /// True when there is something for the next turn to do that no completion tells of.
-pub fn has_news(shard: &Shard, outlook: &mut impl Outlook) -> bool {
+pub fn has_news(shard: &Shard, outlook: &mut impl WakeSources) -> bool {
     // Ahead of looking whether there is room: what is taken out later is told to who has asked.
     for (to, _) in congested_with(shard) {
         outlook.ask_for_room(to);
@@ -191,19 +191,19 @@ impl ShardSet {
 }
 
 /// True when deadlines are to be looked at: after what was received in time, as far as there can be an end to that.
-fn is_tick_due(shard: &Shard, around: &impl Surroundings, now_ms: u64) -> bool {
+fn is_tick_due(shard: &Shard, io: &impl Io, now_ms: u64) -> bool {
     shard.next_due_ms().is_some_and(|due_ms| {
-        due_ms <= now_ms && (!around.is_short_of_buffers() || now_ms - due_ms >= SHORTAGE_MS_MAX)
+        due_ms <= now_ms && (!io.is_short_of_buffers() || now_ms - due_ms >= SHORTAGE_MS_MAX)
     })
 }
 
-fn receive_messages(shard: &mut Shard, around: &mut impl Surroundings, now: Now) {
+fn receive_messages(shard: &mut Shard, io: &mut impl Io, now: Now) {
     let begun = shard.context.work.done();
     for _ in 0..MESSAGES_A_TURN {
         if shard.context.work.done() - begun >= work::MAIL_MAX {
             break;
         }
-        let Some(delivery) = around.next_delivery() else { break };
+        let Some(delivery) = io.next_delivery() else { break };
         shard.handle_delivery(delivery, now);
     }
     let begun = shard.context.work.done();
@@ -211,28 +211,28 @@ fn receive_messages(shard: &mut Shard, around: &mut impl Surroundings, now: Now)
         if shard.context.work.done() - begun >= work::MAIL_MAX || !shard.accepts_requests() {
             break;
         }
-        let Some(request) = around.next_request() else { break };
+        let Some(request) = io.next_request() else { break };
         shard.handle_request(request, now);
     }
 }
 
-fn write_messages(shard: &mut Shard, around: &mut impl Surroundings) {
+fn write_messages(shard: &mut Shard, io: &mut impl Io) {
     while let Some(write) = shard.homes.poll_write() {
-        around.write(write);
+        io.write(write);
     }
 }
 
 /// Posts what waits for other shards, as far as their mailboxes have room.
-fn post_messages(shard: &mut Shard, around: &mut impl Surroundings, posted: &mut ShardSet) {
+fn post_messages(shard: &mut Shard, io: &mut impl Io, posted: &mut ShardSet) {
     for to in shard.mail().shards() {
         let (requests, deliveries) = shard.mail().waiting_for(to);
         if deliveries > 0 {
-            while around.post_delivery(to, || shard.context.mail.poll_delivery(to)) {
+            while io.post_delivery(to, || shard.context.mail.poll_delivery(to)) {
                 posted.add(to);
             }
         }
         if requests > 0 {
-            while around.post_request(to, || shard.context.mail.poll_request(to)) {
+            while io.post_request(to, || shard.context.mail.poll_request(to)) {
                 posted.add(to);
             }
         }

@@ -27,7 +27,7 @@ pub(super) struct User {
     pub(super) welcomed: bool,
     pub(super) standing: Standing,
     /// True while the verifier has its name and password.
-    pub(super) awaits_verdict: bool,
+    pub(super) awaits_sign_in: bool,
     /// Until when it may say nothing.
     pub(super) muted_until_ms: u64,
 }
@@ -47,7 +47,7 @@ impl User {
             awaits_snapshot: false,
             welcomed: false,
             standing: Standing::Guest,
-            awaits_verdict: false,
+            awaits_sign_in: false,
             muted_until_ms: 0,
         }
     }
@@ -60,7 +60,7 @@ impl User {
     /// True while what it has sent must wait for an answer from a home or from the verifier.
     pub(super) fn is_awaiting(&self) -> bool {
         self.awaits_snapshot
-            || self.awaits_verdict
+            || self.awaits_sign_in
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
     }
 
@@ -77,8 +77,8 @@ impl User {
     /// When its time to sign in is over.
     pub(super) fn sign_in_due_ms(&self) -> u64 {
         match self.standing {
-            Standing::Stranger { until_ms } if !self.awaits_verdict => until_ms,
-            Standing::Stranger { .. } | Standing::Guest | Standing::SignedIn { .. } => u64::MAX,
+            Standing::MustSignIn { until_ms } if !self.awaits_sign_in => until_ms,
+            Standing::MustSignIn { .. } | Standing::Guest | Standing::SignedIn { .. } => u64::MAX,
         }
     }
 }
@@ -87,7 +87,7 @@ impl User {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Nobody, and it must sign in by this time before it may do anything else.
-    Stranger { until_ms: u64 },
+    MustSignIn { until_ms: u64 },
     /// Whoever it says it is.
     Guest,
     /// Somebody with an account.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::client_io::ClientIo;
 use super::user::User;
 use crate::dialect::chat::{self, Direct};
-use crate::dialect::{Message, Refusal, UserDialect, hub};
-use crate::mail::{Delivery, Private};
+use crate::dialect::{ChatError, Message, UserDialect, hub};
+use crate::mail::{Delivery, PrivateMessage};
 
 impl User {
     /// Takes a user's message, and answers when it has no effect.
@@ -14,7 +14,7 @@ impl User {
         let rate = io.context.settings.limits.rate;
         self.last_message_ms = io.now.monotonic_ms;
         let outcome = if !self.bucket.take(rate, io.now.monotonic_ms) {
-            Err(Refusal::TooMany)
+            Err(ChatError::TooMany)
         } else {
             match self.dialect {
                 UserDialect::Chat => self.handle_chat_message(message, io),
@@ -27,7 +27,7 @@ impl User {
     }
 
     /// Tells a user why something had no effect.
-    pub(super) fn refuse(&self, refusal: &Refusal, io: &mut ClientIo<'_>) {
+    pub(super) fn refuse(&self, refusal: &ChatError, io: &mut ClientIo<'_>) {
         let message = match self.dialect {
             UserDialect::Chat => chat::direct(&Direct::Error { message: refusal.to_string() }, io.now),
             UserDialect::Hub => hub::system(&refusal.to_string(), io.context.rooms.names()),
@@ -36,8 +36,8 @@ impl User {
     }
 
     /// Gives a private message to this user.
-    pub(super) fn receive_private(&mut self, private: Private, io: &mut ClientIo<'_>) {
-        let Private { from, from_name, origin, to, content } = private;
+    pub(super) fn receive_private(&mut self, private: PrivateMessage, io: &mut ClientIo<'_>) {
+        let PrivateMessage { from, from_name, origin, to, content } = private;
         if content.is_empty() {
             return;
         }

@@ -17,7 +17,7 @@ use uproar_ring::Waker;
 use super::database::{DatabaseError, LogState};
 use super::history::{HistoryFile, WriteError, last_of_each_room};
 use crate::metrics::StorageMetrics;
-use crate::rooms::{Directory, Receipt, WRITES_UNANSWERED_MAX, Write};
+use crate::rooms::{Directory, Receipt, RoomIndex, RoomReceipt, WRITES_UNANSWERED_MAX, Write};
 
 /// The most messages of a batch. A larger one would delay its first messages, and hold more of the log in memory.
 const BATCH_WRITES_MAX: usize = 4_096;
@@ -121,8 +121,9 @@ impl HistoryWriter {
             Ok(reserved) => {
                 self.metrics.commits.record(began.elapsed());
                 self.metrics.messages_kept.add(batch.len() as u64);
-                let kept = last_of_each_room(batch).into_iter().map(|(room, id)| Receipt::Kept(room, id));
-                let reserved = reserved.into_iter().map(|(room, id)| Receipt::Reserved(room, id));
+                let kept =
+                    last_of_each_room(batch).into_iter().map(|(room, id)| (room, RoomReceipt::Kept(id)));
+                let reserved = reserved.into_iter().map(|(room, id)| (room, RoomReceipt::Reserved(id)));
                 self.answer(kept.chain(reserved));
             }
             Err(error) => {
@@ -174,7 +175,7 @@ impl HistoryWriter {
     fn lose(&mut self, batch: &[Write]) {
         let lost = self.file.lose(batch);
         self.metrics.messages_lost.add(batch.len() as u64);
-        self.answer(lost.into_iter().map(|(room, id, epoch)| Receipt::Lost(room, id, epoch)));
+        self.answer(lost.into_iter().map(|(room, id, epoch)| (room, RoomReceipt::Lost(id, epoch))));
     }
 
     fn try_again(&mut self) {
@@ -183,7 +184,7 @@ impl HistoryWriter {
                 info!("history.db can be written again; history is durable, and messages are taken");
                 self.is_failing = false;
                 let rooms = self.directory.rooms();
-                self.answer(rooms.zip(reserved).map(|(room, id)| Receipt::Reserved(room, id)));
+                self.answer(rooms.zip(reserved).map(|(room, id)| (room, RoomReceipt::Reserved(id))));
                 self.metrics.is_durable.set(1);
                 self.metrics.is_failing.set(0);
             }
@@ -195,14 +196,10 @@ impl HistoryWriter {
     }
 
     /// Sends receipts to the homes of their rooms, each home's all at once.
-    fn answer(&self, receipts: impl Iterator<Item = Receipt>) {
+    fn answer(&self, receipts: impl Iterator<Item = (RoomIndex, RoomReceipt)>) {
         let mut by_shard = vec![Vec::new(); self.receipts.len()];
-        for receipt in receipts {
-            let (Receipt::Kept(room, _) | Receipt::Lost(room, ..) | Receipt::Reserved(room, _)) = receipt
-            else {
-                unreachable!("Bug: a receipt for no room")
-            };
-            by_shard[usize::from(self.directory.home(room).0)].push(receipt);
+        for (room, receipt) in receipts {
+            by_shard[usize::from(self.directory.home(room).0)].push(Receipt::Room(room, receipt));
         }
         for (receipts, shard) in by_shard.into_iter().zip(&self.receipts) {
             if !receipts.is_empty() {

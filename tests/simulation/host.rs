@@ -12,10 +12,10 @@ use uproar::handshake::Admission;
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::ShardMetrics;
 use uproar::rooms::{
-    self, Directory, Event, Origin, Proposal, Receipt, RoomEvent, ShardIndex, Unlogged, Write,
+    self, ClientRef, Directory, Event, Proposal, Receipt, RoomEvent, ShardIndex, Unlogged, Write,
 };
 use uproar::shard::stage::{Progress, Stage};
-use uproar::shard::turn::{self, Surroundings};
+use uproar::shard::turn::{self, Io};
 use uproar::shard::{DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
 use uproar_ring::ConnectionId;
 use uproar_ring::{Completion, Submission};
@@ -348,7 +348,7 @@ impl Host {
     }
 }
 
-impl Surroundings for Outside<'_, '_> {
+impl Io for Outside<'_, '_> {
     fn next_completion(&mut self) -> Option<Completion<'_>> {
         let (client, id, completed) = self.completions.pop_front()?;
         self.lent = Some(completed);
@@ -412,7 +412,7 @@ impl Surroundings for Outside<'_, '_> {
         post(requests, self.around.scenario.mailbox_messages_max, request)
     }
 
-    fn verify(&mut self, _: Attempt<Origin>) -> Option<SignInResult> {
+    fn verify(&mut self, _: Attempt<ClientRef>) -> Option<SignInResult> {
         Some(SignInResult::Denied)
     }
 

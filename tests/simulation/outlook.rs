@@ -1,7 +1,7 @@
 //! What a shard sees that is about to fall asleep.
 
 use uproar::rooms::ShardIndex;
-use uproar::shard::turn::{Class, Outlook};
+use uproar::shard::turn::{Class, WakeSources};
 
 use crate::host::Mailbox;
 
@@ -15,7 +15,7 @@ pub(crate) struct LookOut<'a> {
     pub(crate) messages_max: usize,
 }
 
-impl Outlook for LookOut<'_> {
+impl WakeSources for LookOut<'_> {
     fn has_deliveries(&self) -> bool {
         !self.mailbox.deliveries.is_empty()
     }

@@ -2,7 +2,7 @@
 //! and each habit is missing in some seeds, because many faults show only when something else is away.
 
 use uproar::rooms::{self, PresencePolicy, ShardIndex};
-use uproar::shard::{Deadlines, Limits, Rate, Settings};
+use uproar::shard::{Deadlines, Limits, Rate, ShardSettings};
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::SharedBytes;
 
@@ -131,12 +131,12 @@ impl Scenario {
         }
     }
 
-    pub(crate) fn settings(&self, index: u16) -> Settings {
-        Settings {
+    pub(crate) fn settings(&self, index: u16) -> ShardSettings {
+        ShardSettings {
             index: ShardIndex(index),
             limits: self.limits,
             deadlines: self.deadlines,
-            rooms: rooms::Settings {
+            rooms: rooms::RoomSettings {
                 presence: self.presence,
                 names_max: self.names_max(),
                 history: self.history,

@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 
-use uproar::rooms::{Directory, Epoch, MessageId, Receipt, Restored, RestoredRoom, RoomIndex, Write};
+use uproar::rooms::{
+    Directory, Epoch, MessageId, Receipt, Restored, RestoredRoom, RoomIndex, RoomReceipt, Write,
+};
 
 use crate::record::Record;
 use crate::scenario::Scenario;
@@ -44,7 +46,8 @@ impl Storage {
     fn reserve(&mut self, room: RoomIndex) {
         let reserved = MessageId(self.last_ids[room.get()].0 + self.reserved_ahead);
         self.reserved[room.get()] = reserved;
-        self.receipts[usize::from(self.directory.home(room).0)].push_back(Receipt::Reserved(room, reserved));
+        self.receipts[usize::from(self.directory.home(room).0)]
+            .push_back(Receipt::Room(room, RoomReceipt::Reserved(reserved)));
     }
 
     /// What shards are told at their start.
@@ -96,11 +99,11 @@ impl Storage {
             let receipts = &mut self.receipts[usize::from(self.directory.home(room).0)];
             if self.is_failing {
                 record.lost.insert(place);
-                receipts.push_back(Receipt::Lost(room, message.id, Epoch::random()));
+                receipts.push_back(Receipt::Room(room, RoomReceipt::Lost(message.id, Epoch::random())));
                 continue;
             }
             record.durable.insert(place);
-            receipts.push_back(Receipt::Kept(room, message.id));
+            receipts.push_back(Receipt::Room(room, RoomReceipt::Kept(message.id)));
             // At its half.
             if 2 * (self.reserved[room.get()].0 - message.id.0) < self.reserved_ahead {
                 self.reserve(room);

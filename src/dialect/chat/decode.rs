@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::accounts::{Credentials, Password};
-use crate::dialect::{Message, Refusal, name};
-use crate::mail::Measure;
+use crate::dialect::{ChatError, Message, name};
+use crate::mail::ModerationAction;
 use crate::rooms::{Content, Epoch, MessageId, Page, ResumePoint, UserId};
 
 /// The most characters of an image's address.
@@ -50,27 +50,27 @@ pub enum Command {
     GetRooms,
     /// Enter a room, and be told what was said there since.
     Resume { room: String, point: ResumePoint },
-    /// Do something to a user, as an admin. No target when what was named cannot be a user, and no measure when
+    /// Do something to a user, as an admin. No target when what was named cannot be a user, and no action when
     /// its fields are wrong: only admins are told of either.
-    Moderate { target: Option<UserId>, measure: Option<Measure> },
+    Moderate { target: Option<UserId>, action: Option<ModerationAction> },
 }
 
 /// Decodes one message. `Ok(None)` is a message that is ignored without an answer.
 ///
 /// # Errors
 ///
-/// The [`Refusal`] to answer with.
-pub fn decode(message: Message<'_>, message_bytes_max: usize) -> Result<Option<Input>, Refusal> {
+/// The [`ChatError`] to answer with.
+pub fn decode(message: Message<'_>, message_bytes_max: usize) -> Result<Option<Input>, ChatError> {
     if message.bytes().len() > message_bytes_max {
-        return Err(Refusal::TooLarge);
+        return Err(ChatError::TooLarge);
     }
-    let Message::Text(json) = message else { return Err(Refusal::InvalidFormat) };
+    let Message::Text(json) = message else { return Err(ChatError::InvalidFormat) };
     // The parser refuses nesting deeper than 128 levels and numbers beyond a double's range.
     let Ok(Value::Object(fields)) = serde_json::from_str(json) else {
-        return Err(Refusal::InvalidFormat);
+        return Err(ChatError::InvalidFormat);
     };
     let Some(Value::String(kind)) = fields.get("type") else {
-        return Err(Refusal::InvalidFormat);
+        return Err(ChatError::InvalidFormat);
     };
     if kind == "auth" {
         return Ok(Some(Input::SignIn(credentials(&fields))));
@@ -78,7 +78,7 @@ pub fn decode(message: Message<'_>, message_bytes_max: usize) -> Result<Option<I
     Ok(command(kind, &fields, json)?.map(Input::Command))
 }
 
-fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option<Command>, Refusal> {
+fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option<Command>, ChatError> {
     match kind {
         "message" => {
             let content = text(fields, "content")?.filter(|content| !content.is_empty());
@@ -93,37 +93,39 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
         "get_stats" => Ok(Some(Command::GetStats)),
         "join_room" => match text(fields, "room")? {
             Some(room) => Ok(Some(Command::JoinRoom(room))),
-            None => Err(Refusal::InvalidFormat),
+            None => Err(ChatError::InvalidFormat),
         },
         "image" => match fields.get("url") {
             Some(Value::String(url)) if is_image_url(url) => {
                 Ok(Some(Command::Say(Content::Image(url.clone()))))
             }
-            _ => Err(Refusal::InvalidImageUrl),
+            _ => Err(ChatError::InvalidImageUrl),
         },
         "typing" => match fields.get("is_typing") {
             Some(Value::Bool(is_typing)) => Ok(Some(Command::Typing(*is_typing))),
-            _ => Err(Refusal::InvalidFormat),
+            _ => Err(ChatError::InvalidFormat),
         },
         "read" => match fields.get("message_id") {
             // No room keeps a message with a fraction or a sign.
             Some(Value::Number(number)) => match number.as_u64() {
                 Some(id) => Ok(Some(Command::Read(MessageId(id)))),
-                None => Err(Refusal::UnknownMessage(message_id_as_sent(json, number))),
+                None => Err(ChatError::UnknownMessage(message_id_as_sent(json, number))),
             },
-            _ => Err(Refusal::InvalidFormat),
+            _ => Err(ChatError::InvalidFormat),
         },
         "kick" => {
             let reason = text(fields, "reason").ok();
-            let kick = |reason: Option<String>| Measure::Kick { reason: reason.filter(|it| !it.is_empty()) };
+            let kick = |reason: Option<String>| ModerationAction::Kick {
+                reason: reason.filter(|it| !it.is_empty()),
+            };
             Ok(Some(moderate(fields, reason.map(kick))))
         }
         "mute" => {
             let seconds = fields.get("seconds").and_then(Value::as_u64).and_then(|it| u32::try_from(it).ok());
             let seconds = seconds.filter(|seconds| (1..=MUTE_SECONDS_MAX).contains(seconds));
-            Ok(Some(moderate(fields, seconds.map(|seconds| Measure::Mute { seconds }))))
+            Ok(Some(moderate(fields, seconds.map(|seconds| ModerationAction::Mute { seconds }))))
         }
-        "unmute" => Ok(Some(moderate(fields, Some(Measure::Unmute)))),
+        "unmute" => Ok(Some(moderate(fields, Some(ModerationAction::Unmute)))),
         "get_rooms" => Ok(Some(Command::GetRooms)),
         "resume" => match (text(fields, "room")?, fields.get("after").and_then(Value::as_u64)) {
             (Some(room), Some(after)) => {
@@ -131,9 +133,9 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
                 let point = ResumePoint { after: MessageId(after), epoch };
                 Ok(Some(Command::Resume { room, point }))
             }
-            _ => Err(Refusal::InvalidFormat),
+            _ => Err(ChatError::InvalidFormat),
         },
-        unknown => Err(Refusal::UnknownType(unknown.to_owned())),
+        unknown => Err(ChatError::UnknownType(unknown.to_owned())),
     }
 }
 
@@ -150,11 +152,11 @@ fn message_id_as_sent(json: &str, parsed: &serde_json::Number) -> String {
 }
 
 /// A text field that may be missing.
-fn text(fields: &Map<String, Value>, key: &str) -> Result<Option<String>, Refusal> {
+fn text(fields: &Map<String, Value>, key: &str) -> Result<Option<String>, ChatError> {
     match fields.get(key) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(Refusal::InvalidFormat),
+        Some(_) => Err(ChatError::InvalidFormat),
     }
 }
 
@@ -170,22 +172,22 @@ fn is_image_url(url: &str) -> bool {
 }
 
 /// A number that may be missing.
-fn number(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, Refusal> {
+fn number(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, ChatError> {
     match fields.get(key) {
         None => Ok(None),
         Some(value) => {
-            let number = value.as_u64().ok_or(Refusal::InvalidFormat)?;
+            let number = value.as_u64().ok_or(ChatError::InvalidFormat)?;
             Ok(Some(usize::try_from(number).unwrap_or(usize::MAX)))
         }
     }
 }
 
-fn name(fields: &Map<String, Value>) -> Result<Arc<str>, Refusal> {
-    fields.get("name").and_then(Value::as_str).and_then(name::parse).ok_or(Refusal::InvalidName)
+fn name(fields: &Map<String, Value>) -> Result<Arc<str>, ChatError> {
+    fields.get("name").and_then(Value::as_str).and_then(name::parse).ok_or(ChatError::InvalidName)
 }
 
-fn moderate(fields: &Map<String, Value>, measure: Option<Measure>) -> Command {
-    Command::Moderate { target: user(fields, "target_id"), measure }
+fn moderate(fields: &Map<String, Value>, action: Option<ModerationAction>) -> Command {
+    Command::Moderate { target: user(fields, "target_id"), action }
 }
 
 /// A name and a password. The name is trimmed as that of the account was.
@@ -205,7 +207,7 @@ fn user(fields: &Map<String, Value>, key: &str) -> Option<UserId> {
     UserId::from_wire(number)
 }
 
-fn page(fields: &Map<String, Value>) -> Result<Option<Page>, Refusal> {
+fn page(fields: &Map<String, Value>) -> Result<Option<Page>, ChatError> {
     match (number(fields, "offset")?, number(fields, "limit")?) {
         (None, None) => Ok(None),
         (offset, limit) => Ok(Some(Page { offset: offset.unwrap_or(0), limit: limit.unwrap_or(usize::MAX) })),
@@ -218,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    fn text(json: &str) -> Result<Option<Command>, Refusal> {
+    fn text(json: &str) -> Result<Option<Command>, ChatError> {
         Ok(decode(Message::Text(json), 10_240)?.map(|input| match input {
             Input::Command(command) => command,
             Input::SignIn(_) => panic!("{json} is no command"),
@@ -272,12 +274,12 @@ mod tests {
             let expected = if is_good {
                 Ok(Some(Command::Say(Content::Image(url.to_owned()))))
             } else {
-                Err(Refusal::InvalidImageUrl)
+                Err(ChatError::InvalidImageUrl)
             };
             assert_eq!(text(&json), expected, "{url}");
         }
         for bad in [r#"{"type":"image"}"#, r#"{"type":"image","url":7}"#, r#"{"type":"image","url":null}"#] {
-            assert_eq!(text(bad), Err(Refusal::InvalidImageUrl), "{bad}");
+            assert_eq!(text(bad), Err(ChatError::InvalidImageUrl), "{bad}");
         }
     }
 
@@ -286,13 +288,13 @@ mod tests {
         let read = |json: &str| text(&format!(r#"{{"type":"read","message_id":{json}}}"#));
         assert_eq!(read("7"), Ok(Some(Command::Read(MessageId(7)))));
         for unknown in ["-1", "-0", "1.50", "1e30", "7.0", "99999999999999999999", "0.00000000000000000001"] {
-            assert_eq!(read(unknown), Err(Refusal::UnknownMessage(unknown.to_owned())));
+            assert_eq!(read(unknown), Err(ChatError::UnknownMessage(unknown.to_owned())));
         }
-        assert_eq!(read("\"7\""), Err(Refusal::InvalidFormat));
-        assert_eq!(text(r#"{"type":"read"}"#), Err(Refusal::InvalidFormat));
+        assert_eq!(read("\"7\""), Err(ChatError::InvalidFormat));
+        assert_eq!(text(r#"{"type":"read"}"#), Err(ChatError::InvalidFormat));
         assert_eq!(text(r#"{"type":"typing","is_typing":true}"#), Ok(Some(Command::Typing(true))));
-        assert_eq!(text(r#"{"type":"typing","is_typing":1}"#), Err(Refusal::InvalidFormat));
-        assert_eq!(text(r#"{"type":"typing"}"#), Err(Refusal::InvalidFormat));
+        assert_eq!(text(r#"{"type":"typing","is_typing":1}"#), Err(ChatError::InvalidFormat));
+        assert_eq!(text(r#"{"type":"typing"}"#), Err(ChatError::InvalidFormat));
     }
 
     #[test]
@@ -317,18 +319,19 @@ mod tests {
     #[test]
     fn what_admins_do_has_a_user_and_a_measure() {
         let target = UserId::from_wire(7);
-        let moderate = |measure| Ok(Some(Command::Moderate { target, measure: Some(measure) }));
-        let nothing = Ok(Some(Command::Moderate { target, measure: None }));
-        let kick = |reason: Option<&str>| moderate(Measure::Kick { reason: reason.map(str::to_owned) });
+        let moderate = |action| Ok(Some(Command::Moderate { target, action: Some(action) }));
+        let nothing = Ok(Some(Command::Moderate { target, action: None }));
+        let kick =
+            |reason: Option<&str>| moderate(ModerationAction::Kick { reason: reason.map(str::to_owned) });
         assert_eq!(text(r#"{"type":"kick","target_id":7}"#), kick(None));
         assert_eq!(text(r#"{"type":"kick","target_id":"7","reason":""}"#), kick(None));
         assert_eq!(text(r#"{"type":"kick","target_id":7,"reason":"spam"}"#), kick(Some("spam")));
-        assert_eq!(text(r#"{"type":"unmute","target_id":7}"#), moderate(Measure::Unmute));
-        let nobody = Command::Moderate { target: None, measure: Some(Measure::Unmute) };
+        assert_eq!(text(r#"{"type":"unmute","target_id":7}"#), moderate(ModerationAction::Unmute));
+        let nobody = Command::Moderate { target: None, action: Some(ModerationAction::Unmute) };
         assert_eq!(text(r#"{"type":"unmute","target_id":[7]}"#), Ok(Some(nobody)));
         let mute = |seconds: &str| text(&format!(r#"{{"type":"mute","target_id":7,"seconds":{seconds}}}"#));
         for seconds in [1, 31_536_000] {
-            assert_eq!(mute(&seconds.to_string()), moderate(Measure::Mute { seconds }));
+            assert_eq!(mute(&seconds.to_string()), moderate(ModerationAction::Mute { seconds }));
         }
         for bad in ["0", "-1", "1.5", "31536001", "4294967297", "1e99", "\"1\"", "null", "[1]", "true"] {
             assert_eq!(mute(bad), nothing, "{bad}");
@@ -364,7 +367,7 @@ mod tests {
         for bad in
             ["1", "null", "\"\"", "\"  \"", "\"a\\u0007b\"", "\"a\\nb\"", &format!("\"{}\"", "x".repeat(21))]
         {
-            assert_eq!(name(bad), Err(Refusal::InvalidName), "{bad}");
+            assert_eq!(name(bad), Err(ChatError::InvalidName), "{bad}");
         }
     }
 
@@ -388,11 +391,11 @@ mod tests {
             r#"{"type":"message","n":1e999}"#,
             r#"{"type":"message","content":"\ud800"}"#,
         ] {
-            assert_eq!(text(bad), Err(Refusal::InvalidFormat), "{bad}");
+            assert_eq!(text(bad), Err(ChatError::InvalidFormat), "{bad}");
         }
-        assert_eq!(decode(Message::Binary(b"{}"), 10), Err(Refusal::InvalidFormat));
-        assert_eq!(decode(Message::Text("{}"), 1), Err(Refusal::TooLarge));
-        assert_eq!(text(r#"{"type":"dance"}"#), Err(Refusal::UnknownType("dance".into())));
+        assert_eq!(decode(Message::Binary(b"{}"), 10), Err(ChatError::InvalidFormat));
+        assert_eq!(decode(Message::Text("{}"), 1), Err(ChatError::TooLarge));
+        assert_eq!(text(r#"{"type":"dance"}"#), Err(ChatError::UnknownType("dance".into())));
     }
 
     proptest! {

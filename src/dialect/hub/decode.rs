@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::dialect::{Message, Refusal, name};
+use crate::dialect::{ChatError, Message, name};
 
 /// A command, its fields checked as far as they can be without knowing whether its sender has logged in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,48 +25,48 @@ pub enum Command {
 ///
 /// # Errors
 ///
-/// The [`Refusal`] to answer with.
-pub fn decode(message: Message<'_>, message_bytes_max: usize) -> Result<Option<Command>, Refusal> {
+/// The [`ChatError`] to answer with.
+pub fn decode(message: Message<'_>, message_bytes_max: usize) -> Result<Option<Command>, ChatError> {
     if message.bytes().len() > message_bytes_max {
-        return Err(Refusal::TooLarge);
+        return Err(ChatError::TooLarge);
     }
-    let Message::Text(json) = message else { return Err(Refusal::InvalidFormat) };
+    let Message::Text(json) = message else { return Err(ChatError::InvalidFormat) };
     let Ok(Value::Object(fields)) = serde_json::from_str(json) else {
-        return Err(Refusal::InvalidFormat);
+        return Err(ChatError::InvalidFormat);
     };
     let Some(Value::String(kind)) = fields.get("type") else {
-        return Err(Refusal::InvalidFormat);
+        return Err(ChatError::InvalidFormat);
     };
     match kind.as_str() {
         "login" => name(&fields).map(|name| Some(Command::Login(name))),
         "user" => match fields.get("content") {
             None => Ok(None),
             Some(Value::String(content)) => said(content),
-            Some(_) => Err(Refusal::InvalidFormat),
+            Some(_) => Err(ChatError::InvalidFormat),
         },
         "rename" => name(&fields).map(|name| Some(Command::Rename(name))),
         "who" => Ok(Some(Command::Who)),
         "logout" => Ok(Some(Command::Logout)),
-        unknown => Err(Refusal::UnknownType(unknown.to_owned())),
+        unknown => Err(ChatError::UnknownType(unknown.to_owned())),
     }
 }
 
 /// What somebody has said: words, or one of the commands that can be typed like words.
-fn said(content: &str) -> Result<Option<Command>, Refusal> {
+fn said(content: &str) -> Result<Option<Command>, ChatError> {
     if content.trim() == r"\who" {
         return Ok(Some(Command::Who));
     }
     if let Some(rest) = content.trim_start().strip_prefix(r"\rename")
         && (rest.is_empty() || rest.starts_with(char::is_whitespace))
     {
-        let name = name::parse(rest).ok_or(Refusal::InvalidName)?;
+        let name = name::parse(rest).ok_or(ChatError::InvalidName)?;
         return Ok(Some(Command::Rename(name)));
     }
     Ok((!content.is_empty()).then(|| Command::Say(content.to_owned())))
 }
 
-fn name(fields: &Map<String, Value>) -> Result<Arc<str>, Refusal> {
-    fields.get("content").and_then(Value::as_str).and_then(name::parse).ok_or(Refusal::InvalidName)
+fn name(fields: &Map<String, Value>) -> Result<Arc<str>, ChatError> {
+    fields.get("content").and_then(Value::as_str).and_then(name::parse).ok_or(ChatError::InvalidName)
 }
 
 #[cfg(test)]
@@ -75,11 +75,11 @@ mod tests {
 
     use super::*;
 
-    fn text(json: &str) -> Result<Option<Command>, Refusal> {
+    fn text(json: &str) -> Result<Option<Command>, ChatError> {
         decode(Message::Text(json), 10_240)
     }
 
-    fn user(content: &str) -> Result<Option<Command>, Refusal> {
+    fn user(content: &str) -> Result<Option<Command>, ChatError> {
         text(&serde_json::json!({ "type": "user", "content": content }).to_string())
     }
 
@@ -100,8 +100,8 @@ mod tests {
         assert_eq!(user(r"\who"), Ok(Some(Command::Who)));
         assert_eq!(user("\\who\n"), Ok(Some(Command::Who)));
         assert_eq!(user(r"\rename Ann B"), Ok(Some(Command::Rename("Ann B".into()))));
-        assert_eq!(user(r"\rename"), Err(Refusal::InvalidName));
-        assert_eq!(user(&format!(r"\rename {}", "x".repeat(21))), Err(Refusal::InvalidName));
+        assert_eq!(user(r"\rename"), Err(ChatError::InvalidName));
+        assert_eq!(user(&format!(r"\rename {}", "x".repeat(21))), Err(ChatError::InvalidName));
         for words in [r"\whoever", r"\who is there", r"\renamed", r"\", r"say \who", r"\dance", r"\\who"] {
             assert_eq!(user(words), Ok(Some(Command::Say(words.into()))));
         }
@@ -110,14 +110,14 @@ mod tests {
     #[test]
     fn what_is_no_command_is_refused_in_the_right_words() {
         for bad in ["", "x", "[]", "{}", r#"{"type":1}"#, r#"{"type":"user","content":1}"#] {
-            assert_eq!(text(bad), Err(Refusal::InvalidFormat), "{bad}");
+            assert_eq!(text(bad), Err(ChatError::InvalidFormat), "{bad}");
         }
         for bad in [r#"{"type":"login"}"#, r#"{"type":"login","content":7}"#, r#"{"type":"rename"}"#] {
-            assert_eq!(text(bad), Err(Refusal::InvalidName), "{bad}");
+            assert_eq!(text(bad), Err(ChatError::InvalidName), "{bad}");
         }
-        assert_eq!(decode(Message::Binary(b"{}"), 10), Err(Refusal::InvalidFormat));
-        assert_eq!(decode(Message::Text("{}"), 1), Err(Refusal::TooLarge));
-        assert_eq!(text(r#"{"type":"message"}"#), Err(Refusal::UnknownType("message".into())));
+        assert_eq!(decode(Message::Binary(b"{}"), 10), Err(ChatError::InvalidFormat));
+        assert_eq!(decode(Message::Text("{}"), 1), Err(ChatError::TooLarge));
+        assert_eq!(text(r#"{"type":"message"}"#), Err(ChatError::UnknownType("message".into())));
     }
 
     proptest! {

@@ -180,7 +180,7 @@ impl<E> Coordinator<E> {
         Some(match self.stage {
             Stage::Stopped => deadlines.stop_ms,
             Stage::Draining => deadlines.drain_ms,
-            Stage::Serving | Stage::Hushed | Stage::Answered | Stage::Moved | Stage::Settled => {
+            Stage::Serving | Stage::ReadingStopped | Stage::Answered | Stage::Moved | Stage::Settled => {
                 deadlines.settle_ms
             }
         })

@@ -63,8 +63,14 @@ fn shards_go_through_all_stages_and_each_begins_when_all_have_reached_the_one_be
     coordinator.handle_acceptor_drained(1);
     assert_eq!(actions(&mut coordinator), []);
     coordinator.handle_acceptor_drained(0);
-    let stages =
-        [Stage::Hushed, Stage::Answered, Stage::Moved, Stage::Settled, Stage::Draining, Stage::Stopped];
+    let stages = [
+        Stage::ReadingStopped,
+        Stage::Answered,
+        Stage::Moved,
+        Stage::Settled,
+        Stage::Draining,
+        Stage::Stopped,
+    ];
     for pair in stages.windows(2) {
         assert_eq!(actions(&mut coordinator), [BeginStage(pair[0])]);
         coordinator.handle_stage_reached(1, pair[0]);
@@ -88,7 +94,7 @@ fn an_acceptor_that_drains_again_does_not_count_for_another() {
 
 #[test]
 fn a_second_signal_ends_the_server_in_every_stage() {
-    for stage in [Stage::Serving, Stage::Hushed, Stage::Settled, Stage::Draining, Stage::Stopped] {
+    for stage in [Stage::Serving, Stage::ReadingStopped, Stage::Settled, Stage::Draining, Stage::Stopped] {
         let mut coordinator = if stage == Stage::Serving { shutting_down() } else { in_stage(stage) };
         coordinator.handle_signal(START_MS);
         assert_eq!(actions(&mut coordinator), [Action::Exit(Exit::Interrupted)], "{stage:?}");
@@ -128,7 +134,7 @@ fn an_acceptor_that_never_drains_costs_a_quarter_of_the_drain_timeout() {
 /// Goal: as with a disk that answers no write. The stage is left out by then, so reaching it means nothing.
 #[test]
 fn a_shard_that_never_settles_costs_a_quarter_of_the_drain_timeout() {
-    for stage in [Stage::Hushed, Stage::Answered, Stage::Moved, Stage::Settled] {
+    for stage in [Stage::ReadingStopped, Stage::Answered, Stage::Moved, Stage::Settled] {
         let mut coordinator = in_stage(stage);
         coordinator.handle_stage_reached(0, stage);
         coordinator.handle_timeout(START_MS + DRAIN_TIMEOUT_MS / 4);
@@ -203,7 +209,7 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     let stage = prop::sample::select(vec![
         Stage::Serving,
-        Stage::Hushed,
+        Stage::ReadingStopped,
         Stage::Answered,
         Stage::Moved,
         Stage::Settled,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use uproar::metrics::{Dialect, EndReason};
-use uproar::rooms::{Origin, ShardIndex, UserId};
+use uproar::rooms::{ClientRef, ShardIndex, UserId};
 use uproar::shard::stage::Stage;
 
 use super::{Summary, TIMERS_MAX, World, of_client};
@@ -25,9 +25,9 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn place_of(&self, client: &Client) -> Option<Origin> {
+    pub(super) fn place_of(&self, client: &Client) -> Option<ClientRef> {
         let shard = ShardIndex(client.shard as u16);
-        client.socket.id.map(|connection| Origin { shard, connection })
+        client.socket.id.map(|connection| ClientRef { shard, connection })
     }
 
     pub(super) fn check_at_rest(&self, is_told: bool) -> Checked {
@@ -131,7 +131,7 @@ impl World<'_> {
             timers += 1;
             ensure!(NothingLeft, timers < TIMERS_MAX, "timers fire for nobody");
         }
-        let mut summary = Summary { clients: self.clients.len(), ..Summary::default() };
+        let mut summary = Summary { clients: self.clients.count(), ..Summary::default() };
         for host in &self.hosts {
             let metrics = &host.metrics;
             let index = host.index;

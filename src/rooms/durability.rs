@@ -1,7 +1,7 @@
 //! What homes and the storage tell each other about messages that are to outlive the process.
 //!
 //! Invariant *durable before acknowledged*: the home publishes a message at once, but its sender is told
-//! that it was sent only after [`Receipt::Kept`]. Invariant *no id twice*: a home gives out only ids that the
+//! that it was sent only after [`RoomReceipt::Kept`]. Invariant *no id twice*: a home gives out only ids that the
 //! storage has reserved, durably, so what somebody has seen under an id stays the only thing under it, even
 //! after a crash.
 
@@ -23,17 +23,24 @@ pub struct Write {
     pub message: Arc<RoomMessage>,
 }
 
-/// What the storage tells the home of a room. Receipts for the messages of a room come in their order.
+/// What the storage tells a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// Messages up to this one, and behind those of earlier receipts, are on the disk.
-    Kept(RoomIndex, MessageId),
-    /// They are not, and never will be. Members have seen them, so the history has another epoch from now on.
-    Lost(RoomIndex, MessageId, Epoch),
-    /// Ids up to this one may be given out.
-    Reserved(RoomIndex, MessageId),
+    /// About one of its rooms. Those for a room come in the order of its messages.
+    Room(RoomIndex, RoomReceipt),
     /// No id may be given out until there is a new reservation: nothing can be written.
     Withdrawn,
+}
+
+/// What the storage tells the home of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomReceipt {
+    /// Messages up to this one, and behind those of earlier receipts, are on the disk.
+    Kept(MessageId),
+    /// They are not, and never will be. Members have seen them, so the history has another epoch from now on.
+    Lost(MessageId, Epoch),
+    /// Ids up to this one may be given out.
+    Reserved(MessageId),
 }
 
 /// A room as the storage has it at the start.

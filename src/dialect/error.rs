@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// Why a message had no effect, in the words that its sender gets.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ChatError {
     /// Not JSON, not an object, no type, or a field of the wrong type.
     #[error("Invalid message format")]
     InvalidFormat,
