@@ -1,4 +1,4 @@
-//! What shards tell each other, through the [mesh](crate::mesh).
+//! Messages between shards, through the [mesh](crate::mesh).
 //!
 //! There are two classes. A request asks the home of a room, or another user's shard, for something, and leads to
 //! deliveries. A delivery goes to connections of its shard, and is always taken; so requests wait for deliveries, and
@@ -14,9 +14,9 @@ use crate::rooms::{self, ClientRef, UserId};
 pub enum Request {
     /// To the home of a room or topic.
     Room(rooms::Request),
-    /// To a user, wherever. Answered with [`Delivery::PrivateSent`] or [`Delivery::UserNotFound`].
+    /// To a user of any room. Answered with [`Delivery::PrivateSent`] or [`Delivery::UserNotFound`].
     Private(PrivateMessage),
-    /// About a user, wherever. Answered with [`Delivery::UserNotFound`] if it cannot be done.
+    /// About a user of any room. Answered with [`Delivery::UserNotFound`] if it cannot be done.
     Moderate(ModerationOrder),
 }
 
@@ -34,7 +34,7 @@ pub enum Delivery {
     Room(rooms::Delivery),
     /// A private message has reached the receiver's connection.
     PrivateSent { to: ClientRef, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
-    /// There is no such user as a private message or an order was about.
+    /// The user of a private message or a moderation order is unknown or offline.
     UserNotFound { to: ClientRef },
     /// The verifier has checked a password.
     PasswordChecked { to: ClientRef, result: SignInResult },
@@ -46,7 +46,7 @@ impl From<rooms::Delivery> for Delivery {
     }
 }
 
-/// From one user to another.
+/// A private message.
 #[derive(Clone, Debug)]
 pub struct PrivateMessage {
     /// The sender.
@@ -61,25 +61,25 @@ pub struct PrivateMessage {
     pub content: Arc<str>,
 }
 
-/// What an admin has done to a user.
+/// What an admin does to a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModerationAction {
-    /// Sent away.
+    /// Disconnect the user.
     Kick {
         /// What the user is told; not empty.
         reason: Option<String>,
     },
-    /// May say nothing for a while.
+    /// Forbid the user to send messages for a while.
     Mute {
         /// For how long.
         seconds: u32,
     },
-    /// May speak again.
+    /// Allow it again.
     Unmute,
 }
 
 impl ModerationAction {
-    /// What it is called in the log.
+    /// The name of the action in the log.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -89,7 +89,7 @@ impl ModerationAction {
         }
     }
 
-    /// For how long, where it is for a time.
+    /// For how long, if it is for a time.
     #[must_use]
     pub fn seconds(&self) -> Option<u32> {
         match self {
@@ -98,7 +98,7 @@ impl ModerationAction {
         }
     }
 
-    /// Why, where the admin has said so.
+    /// The reason that the admin gave.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -108,7 +108,7 @@ impl ModerationAction {
     }
 }
 
-/// From an admin, about a user.
+/// An order of an admin about a user.
 #[derive(Clone, Debug)]
 pub struct ModerationOrder {
     /// The admin.
@@ -119,6 +119,6 @@ pub struct ModerationOrder {
     pub origin: ClientRef,
     /// The user.
     pub target: UserId,
-    /// What is to be done.
+    /// The action.
     pub action: ModerationAction,
 }

@@ -1,8 +1,8 @@
-//! Why a message of a user had no effect.
+//! Why a user's message had no effect.
 
 use thiserror::Error;
 
-/// Why a message had no effect, in the words that its sender gets.
+/// Why a message had no effect, with the text that its sender gets.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ChatError {
     /// Not JSON, not an object, no type, or a field of the wrong type.
@@ -17,37 +17,37 @@ pub enum ChatError {
     /// Over the rate.
     #[error("Too many messages")]
     TooMany,
-    /// Not a name.
+    /// The name is invalid.
     #[error("Invalid name (1-20 characters required)")]
     InvalidName,
-    /// Not an address of the web.
+    /// The image's URL is invalid.
     #[error("Invalid image URL")]
     InvalidImageUrl,
-    /// Not among the messages that the room keeps.
+    /// The room does not keep this message.
     #[error("Unknown message: {0}")]
     UnknownMessage(String),
-    /// A second name for one connection.
+    /// A second login on one connection.
     #[error("You are logged in already")]
     LoggedInAlready,
-    /// Only for those who have logged in.
+    /// Login is required.
     #[error("Log in first")]
     NotLoggedIn,
-    /// Nobody there.
+    /// The user is unknown or offline.
     #[error("User not found or offline")]
     UserNotFound,
-    /// Only for admins.
+    /// Admin rights are required.
     #[error("Permission denied")]
     PermissionDenied,
-    /// An admin has forbidden it for a while.
+    /// The user is muted.
     #[error("You are muted")]
     Muted,
-    /// Only for those who have signed in.
+    /// Sign-in is required.
     #[error("Authentication required")]
     AuthenticationRequired,
     /// The server has too many to verify, or cannot read its accounts.
     #[error("Authentication is not possible at the moment, try again later")]
     SignInUnavailable,
-    /// The disk does not take it.
+    /// The message could not be written to the disk.
     #[error("Message could not be stored")]
     NotStored,
     /// No such room.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 const CHARACTERS_MAX: usize = 20;
 
 /// The name that somebody has asked for, without the white space (Unicode's White_Space) at its ends.
-/// `None` when 1 to 20 characters are not what is left, or one of them is a control character (category Cc).
+/// `None` unless 1 to 20 characters are left, none of them a control character (category Cc).
 #[must_use]
 pub fn parse(asked: &str) -> Option<Arc<str>> {
     let name = asked.trim();

@@ -115,7 +115,7 @@ impl Directory {
         self.rooms().map(|room| self.online(room)).sum()
     }
 
-    /// The last id that a message of a room has been given; 0 when nothing was said.
+    /// The id of a room's last message; 0 when there is none.
     #[must_use]
     pub fn last_message(&self, room: RoomIndex) -> MessageId {
         MessageId(self.rooms[room.get()].last_message.load(Ordering::Acquire))

@@ -17,7 +17,7 @@ pub const WRITES_UNANSWERED_MAX: usize = 4_096;
 /// A message on its way to the disk.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// The room that it was said in.
+    /// The message's room.
     pub room: RoomIndex,
     /// What is to be kept. Shared with the room's own memory.
     pub message: Arc<RoomMessage>,
@@ -63,7 +63,7 @@ pub struct RestoredRoom {
 pub struct Restored {
     /// By room.
     pub rooms: Vec<RestoredRoom>,
-    /// The last user who is the author of a message, if there is one. New users get higher ids, so nobody
-    /// is taken for the author of what was said in an earlier life of the server.
+    /// The highest user id among the senders of messages. New users get higher ids, so no user
+    /// is taken for the sender of a message from before a restart.
     pub last_author: Option<UserId>,
 }

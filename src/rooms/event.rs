@@ -12,11 +12,11 @@ use super::{ClientRef, Epoch, FanOutTimer, MessageId, RoomIndex, UserId};
 pub struct RoomMessage {
     /// Its place in the room's order.
     pub id: MessageId,
-    /// Who said it.
+    /// The sender.
     pub from: UserId,
-    /// The name under which it was said.
+    /// The sender's name at the time.
     pub from_name: Arc<str>,
-    /// What was said.
+    /// The content.
     pub content: Content,
     /// When, in Unix seconds.
     pub timestamp: u64,
@@ -34,7 +34,7 @@ pub enum Content {
 /// A member as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberEntry {
-    /// Who.
+    /// The user's id.
     pub id: UserId,
     /// The name at the time.
     pub name: Arc<str>,
@@ -45,7 +45,7 @@ pub struct MemberEntry {
 /// Members of a room, in the order in which they are listed.
 #[derive(Clone, Debug)]
 pub struct MemberList {
-    /// Ordered by id. Shared with other lists while the room's members are the same, so that whoever
+    /// Ordered by id. Shared with other lists while the room's members are the same, so that a dialect that
     /// encodes it may do so once.
     pub listed: Arc<[MemberEntry]>,
     /// The newcomer of a room too large to be listed whole, in the last place.
@@ -63,7 +63,7 @@ pub struct Snapshot {
     pub history: Arc<[Arc<RoomMessage>]>,
     /// What their ids belong to.
     pub epoch: Epoch,
-    /// For one who comes back: whether nothing between its last message and these is missing.
+    /// For a `resume`: true when no message is missing between the client's last one and these.
     pub complete: Option<bool>,
 }
 
@@ -71,7 +71,7 @@ pub struct Snapshot {
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum RoomEvent {
-    /// Somebody said something.
+    /// A message was sent.
     Message(Arc<RoomMessage>),
     /// Somebody came.
     Joined { user: UserId, name: Arc<str>, users_online: usize },
@@ -81,7 +81,7 @@ pub enum RoomEvent {
     Renamed { user: UserId, old_name: Arc<str>, new_name: Arc<str> },
     /// Somebody has begun to write, or has stopped.
     Typing { user: UserId, name: Arc<str>, is_typing: bool },
-    /// Who came, went and was renamed in a room too large to say so one by one.
+    /// Joins, leaves and renames together, in a room that is too large for one event each.
     Presence(PresenceReport),
 }
 
@@ -90,11 +90,11 @@ pub enum RoomEvent {
 pub struct PresenceReport {
     /// Members now.
     pub users_online: usize,
-    /// Who came and is still there.
+    /// Users that joined and are still members.
     pub joined: Vec<(UserId, Arc<str>)>,
-    /// Who went and was there before.
+    /// Users that left and were members before.
     pub left: Vec<UserId>,
-    /// Who was there before, is still there, and has another name.
+    /// Users that were and are members, and have another name.
     pub renamed: Vec<(UserId, Arc<str>)>,
     /// True when a list does not hold everyone.
     pub truncated: bool,
@@ -122,7 +122,7 @@ pub enum Event {
 pub struct Publication {
     /// What happened.
     pub event: Event,
-    /// Who caused it: not told, or told otherwise.
+    /// The client that caused it, which gets no event, or another answer.
     pub origin: Option<ClientRef>,
     /// Measures the fan-out, if it is timed, by being dropped at its end: when the last member has been sent the last
     /// byte.

@@ -1,4 +1,4 @@
-//! The messages that a room keeps, for newcomers and for those who come back.
+//! The messages that a room keeps, for newcomers and for clients that resume.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl History {
     }
 
     /// The kept messages behind a point, oldest first, and whether they are all that there were. An id of another
-    /// epoch, or one that was never given out, is of another life of this room: nobody knows what was said
+    /// epoch, or one that was never given out, belongs to another epoch of this room: it is unknown what was said
     /// since, and all that is kept is the answer.
     pub(super) fn after(&mut self, point: ResumePoint) -> (Arc<[Arc<RoomMessage>]>, bool) {
         let ResumePoint { after, epoch } = point;
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(ids(&history.recent()), [1, 3]);
         assert_eq!(after(&mut history, 1), (vec![3], false));
         assert_eq!(after(&mut history, 2), (vec![3], true));
-        // Who has heard the lost one, under the name that the history had then, has heard another history.
+        // A client that received the lost message, in the epoch of that time, has seen another history.
         assert_eq!(history.epoch(), epoch);
         let heard = ResumePoint { after: MessageId(2), epoch: Some(before) };
         let (messages, complete) = history.after(heard);

@@ -20,7 +20,7 @@ use super::{ClientRef, Content, Member, MessageId, Page, ResumePoint, RoomMessag
 /// may wait for one of these.
 pub const PROPOSALS_WAITING_MAX: usize = 256;
 
-/// What somebody asks of a room.
+/// A request to a room.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Proposal {

@@ -13,18 +13,18 @@ use super::event::{MemberEntry, MemberList, Publication, Snapshot};
 use super::log::Proposal;
 use super::{ClientRef, Epoch, MessageId, RoomIndex, ShardIndex, UserId};
 
-/// A user who enters a room, and where to answer.
+/// A user that joins a room, and where to answer.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// Who.
+    /// Its id.
     pub user: UserId,
-    /// Called what.
+    /// Its display name.
     pub name: Arc<str>,
-    /// Connected since, in Unix seconds.
+    /// The time at which it connected, in Unix seconds.
     pub connected_at: u64,
-    /// Through which connection.
+    /// Its connection.
     pub origin: ClientRef,
-    /// True for one who is told the names of all with whatever happens, as [`super::Event::Room`] then has them.
+    /// True for a user that gets all names with each event, as [`super::Event::Room`] then has them.
     pub wants_names: bool,
 }
 
@@ -37,21 +37,21 @@ pub struct Page {
     pub limit: usize,
 }
 
-/// Where a message stands.
+/// The position of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomCursor {
-    /// In which room.
+    /// The room.
     pub room: RoomIndex,
-    /// At which place of its order.
+    /// Its id there.
     pub id: MessageId,
 }
 
-/// Up to where one who comes back has heard a room.
+/// The position from which a client resumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResumePoint {
-    /// The last message that it has heard; 0 for none.
+    /// The last message that it received; 0 for none.
     pub after: MessageId,
-    /// The epoch that this id is of, if the client has told it.
+    /// The epoch of that id, if the client has sent it.
     pub epoch: Option<Epoch>,
 }
 
@@ -61,9 +61,9 @@ pub struct ResumePoint {
 pub enum Request {
     /// To a room.
     Room { room: RoomIndex, proposal: Proposal },
-    /// Hear a topic. Answered with [`Delivery::Subscribed`].
+    /// Subscribe to a topic. Answered with [`Delivery::Subscribed`].
     Subscribe { topic: Arc<str>, origin: ClientRef },
-    /// Stop hearing a topic.
+    /// Unsubscribe from a topic.
     Unsubscribe { topic: Arc<str>, shard: ShardIndex },
     /// Pass a message on to a topic.
     Relay { topic: Arc<str>, kind: MessageKind, payload: Bytes },
@@ -89,12 +89,12 @@ pub enum Delivery {
     Members { to: ClientRef, members: MemberList },
     /// The members whose names were asked for.
     Names { to: ClientRef, names: Arc<[MemberEntry]> },
-    /// The new name of one who wants names, when the room is too large for an announcement.
+    /// The new name of a user that wants names, in a room that is too large for an announcement.
     Renamed { to: ClientRef, old_name: Arc<str>, new_name: Arc<str>, names: Arc<[MemberEntry]> },
-    /// To a message's author, wherever it is by now: somebody has read it, at this time in Unix seconds.
+    /// To a message's author, wherever it is by now: a user has read it, at this time in Unix seconds.
     Read { author: UserId, message: MessageId, reader: UserId, read_at: u64 },
     /// There is no such message.
     ReadFailed { to: ClientRef, message: MessageId },
-    /// This connection hears the topic from now on.
+    /// This connection is subscribed to its topic from now on.
     Subscribed { to: ClientRef },
 }

@@ -43,7 +43,7 @@ pub(super) struct Presence {
     due_ms: Option<u64>,
 }
 
-/// Somebody who came within the interval.
+/// A user that joined within the interval.
 #[derive(Debug)]
 struct Newcomer {
     name: Arc<str>,
@@ -76,7 +76,7 @@ impl Presence {
     }
 
     pub(super) fn note_joined(&mut self, user: UserId, name: Arc<str>, now_ms: u64) {
-        // Who went and came back within the interval was there before, but whoever entered in between does
+        // A user that left and came back within the interval was there before, but a user that joined in between does
         // not know it, and its name may be another one.
         let was_member = self.left.remove(&user);
         self.joined.insert(user, Newcomer { name, was_member, was_listed: false });
@@ -115,7 +115,7 @@ impl Presence {
         self.due_ms
     }
 
-    /// The report of the interval, if it has ended and anything is to be said.
+    /// The report of the interval, if it has ended and is not empty.
     pub(super) fn poll_report(&mut self, users_online: usize, now_ms: u64) -> Option<PresenceReport> {
         if self.due_ms? > now_ms {
             return None;

@@ -1,4 +1,4 @@
-//! Who is in a room.
+//! The members of a room.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(super) struct Roster {
     wanting_names: usize,
     /// What lists of members begin with.
     listed: Lowest,
-    /// Whose names are told.
+    /// The members that name lists begin with.
     named: Lowest,
 }
 
@@ -64,7 +64,7 @@ impl Roster {
         true
     }
 
-    /// True while somebody is there who wants names.
+    /// True while some member wants names.
     pub(super) fn is_any_wanting_names(&self) -> bool {
         self.wanting_names > 0
     }
@@ -103,7 +103,7 @@ impl Roster {
         let others = listed_max - usize::from(last.is_some());
         let mut listed = self.listed.of(&self.members, others);
         if listed.iter().any(|member| member.id == viewer) {
-            // Rare: somebody who has been connected for long comes back into a large room.
+            // Rare: a user with a low id returns to a large room.
             listed = self.entries().filter(|member| member.id != viewer).take(others).collect();
         }
         MemberList { listed, last, total }

@@ -5,7 +5,7 @@ use uproar_ring::ConnectionId;
 
 use super::client::Client;
 
-/// Places that are kept when nobody is there any more.
+/// The capacity that is kept when no client is left.
 const PLACES_KEPT: usize = 1_024;
 
 /// A shard's clients by [`ConnectionId`].

@@ -58,7 +58,7 @@ impl User {
             }
             Command::Who => self.request_names(io),
             Command::Logout => match place {
-                // What it said before is still on its way to it.
+                // Its own earlier messages are still on their way to it.
                 Some(place) => {
                     self.membership = RoomMembership::Leaving { from: room, place, to: None, after: None };
                     let user = self.registered_id();

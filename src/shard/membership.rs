@@ -43,7 +43,7 @@ impl Session {
         }
     }
 
-    /// Ends a client's membership, whatever it is, and tells the home once, if it is to be announced.
+    /// Ends a client's membership, if it has one, and tells the home once if that is to be announced.
     #[must_use]
     pub(super) fn depart(
         &mut self,

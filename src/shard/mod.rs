@@ -218,8 +218,8 @@ impl Shard {
         None
     }
 
-    /// True when, since the last call, a send was submitted whose end leads to more: then it should be known soon, and
-    /// else may be told of with whatever comes next.
+    /// True when, since the last call, a send was submitted whose end leads to more: then it should be known soon.
+    /// The ends of other sends may come with the next completion.
     #[must_use]
     pub fn take_is_send_awaited(&mut self) -> bool {
         self.schedule.take_is_send_awaited()
@@ -284,7 +284,7 @@ impl Shard {
         [self.schedule.next_due_ms(), self.homes.next_due_ms(), names, drain].into_iter().flatten().min()
     }
 
-    /// Handles what this shard has said to itself until nothing is left.
+    /// Handles this shard's mail to itself until none is left.
     ///
     /// Deliveries come first, so that each room's members hear of one change before the home is told the
     /// next.
@@ -372,7 +372,7 @@ impl Shard {
         handled.flatten().is_some()
     }
 
-    /// Ends the membership of a client whose connection has ended, and lists it for whatever it wants by now.
+    /// Ends the membership of a client whose connection has ended, and lists it for everything that it wants now.
     fn follow(&mut self, id: ConnectionId) {
         let client = self.clients.at(id.index);
         if let Some(end) = client.link.take_end() {

@@ -92,7 +92,7 @@ impl NamesPace {
     }
 }
 
-/// True for what a page replaces its list at, whatever the list.
+/// True for an event at which a page replaces its list of names, even by an empty one.
 pub(super) fn is_coming_or_going(event: &RoomEvent) -> bool {
     matches!(event, RoomEvent::Joined { .. } | RoomEvent::Left { .. })
 }

@@ -59,7 +59,7 @@ impl OutgoingMail {
         self.attempts.push_back(attempt);
     }
 
-    /// The next attempt to sign in. The verdict comes back as a [`Delivery::PasswordChecked`].
+    /// The next attempt to sign in. The result comes back as a [`Delivery::PasswordChecked`].
     #[must_use]
     pub fn poll_attempt(&mut self) -> Option<Attempt<ClientRef>> {
         self.attempts.pop_front()

@@ -1,11 +1,11 @@
-//! What a shard is told at its start.
+//! The settings of a shard.
 
 use uproar_protocol::connection::KeepAlive;
 
 use super::rate::Rate;
 use crate::rooms::{RoomSettings, ShardIndex};
 
-/// What one connection may take.
+/// The limits of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The longest message of the chat dialect, in bytes.
@@ -18,26 +18,26 @@ pub struct Limits {
     pub rate: Rate,
 }
 
-/// How long connections may take.
+/// The times of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// How long one may be silent.
+    /// How long a connection may be silent.
     pub keep_alive: KeepAlive,
     /// The time in which a shutdown must have closed everyone.
     pub drain_timeout_ms: u64,
 }
 
-/// Everything that a shard is told at its start.
+/// The settings of a shard.
 #[derive(Clone, Debug)]
 pub struct ShardSettings {
-    /// Which shard this is.
+    /// The shard's own index.
     pub index: ShardIndex,
-    /// What a connection may take.
+    /// The limits of one connection.
     pub limits: Limits,
-    /// How long it may be silent.
+    /// The times of connections.
     pub deadlines: Deadlines,
-    /// The time in which a chat client must have signed in; `None` where it need not.
+    /// The time in which a chat client must sign in; `None` where sign-in is optional.
     pub sign_in_timeout_ms: Option<u64>,
-    /// What rooms are like.
+    /// The settings of rooms.
     pub rooms: RoomSettings,
 }

@@ -1,5 +1,5 @@
 //! The stages of a shutdown, which all shards go through together: one begins when every shard has reached
-//! the one before. So whatever a sender was told is sent has arrived with everyone before anyone is closed.
+//! the one before. So every acknowledged message has arrived before any connection is closed.
 //!
 //! Once clients are no longer read, messages between shards only follow from messages. Each stage from
 //! [`Stage::ReadingStopped`] to [`Stage::Settled`] takes them one step further: a shard has reached it when it has
@@ -23,11 +23,11 @@ pub enum Stage {
     ReadingStopped,
     /// Reached when the homes have dealt with it, and their answers are in the members' mailboxes.
     Answered,
-    /// Reached when whoever has been let go by one room has asked for the next.
+    /// Reached when each user that has left one room has asked for the next.
     Moved,
     /// Reached when these homes, too, have answered.
     Settled,
-    /// Deliver that, and close everyone. Reached when nobody is left.
+    /// Deliver that, and close all connections. Reached when none is left.
     Draining,
     /// Return.
     Stopped,

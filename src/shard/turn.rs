@@ -2,7 +2,7 @@
 //! when the next turn is due.
 //!
 //! Between two turns the shard sleeps if it may. It makes itself known as asleep, asks [`has_news`], and sleeps if there
-//! is none. What others leave for it before that is news; who leaves something afterwards finds it asleep and wakes it.
+//! is none. Anything that arrives before that is news; a sender that comes later finds the shard asleep and wakes it.
 //!
 //! The event loop runs turns over a ring and a mesh, a simulation over models of both; the order is the same,
 //! because it stands here and nowhere else. Nothing in here waits, allocates or knows a descriptor.
@@ -66,7 +66,7 @@ pub trait Io {
     /// As [`Io::post_delivery`], for a request.
     fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool;
 
-    /// Has a name and a password verified. The verdict follows as a delivery, unless there is one at once.
+    /// Has a name and a password verified. The result follows as a delivery, unless there is one at once.
     fn verify(&mut self, attempt: Attempt<ClientRef>) -> Option<SignInResult>;
 
     /// Hands a submission to the ring.
@@ -81,7 +81,7 @@ pub trait WakeSources {
     /// True while a request is in the mailbox.
     fn has_requests(&self) -> bool;
 
-    /// True while the storage has said something of this shard's writes.
+    /// True while there are receipts for this shard.
     fn has_receipts(&self) -> bool;
 
     /// True when something else has come that no completion tells of: an admission, or a stage of the shutdown.
@@ -134,7 +134,7 @@ pub fn run(shard: &mut Shard, io: &mut impl Io, now: Now) {
     }
     write_messages(shard, io);
     post_messages(shard, io, &mut posted);
-    // At the end, for a wake-up may leave only with what is submitted, and until then nobody else wakes that shard; and
+    // At the end: a wake-up may leave only with the submissions, and until then no other shard wakes that one; and
     // ahead of the sends, so that it does not wait for them.
     for to in shard.mail().shards().filter(|to| posted.has(*to)) {
         io.wake(to);
@@ -150,7 +150,7 @@ pub fn run(shard: &mut Shard, io: &mut impl Io, now: Now) {
 
 /// True when there is something for the next turn to do that no completion tells of.
 pub fn has_news(shard: &Shard, outlook: &mut impl WakeSources) -> bool {
-    // Ahead of looking whether there is room: what is taken out later is told to who has asked.
+    // Before looking whether there is room: the owner wakes the shards that have asked when it takes messages out later.
     for (to, _) in congested_with(shard) {
         outlook.ask_for_room(to);
     }

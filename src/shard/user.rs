@@ -1,4 +1,4 @@
-//! Users, of whatever dialect: what a shard knows of one of its own, and what they have in common.
+//! A user of either dialect, as its shard knows it.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ pub(super) struct User {
     /// `None` until it is registered; see [`Shard::register`].
     pub(super) id: Option<UserId>,
     pub(super) dialect: UserDialect,
-    /// Empty until it is greeted or has said a name.
+    /// Empty until the user is greeted or has chosen a name.
     pub(super) name: Arc<str>,
     pub(super) connected_at: u64,
     pub(super) bucket: TokenBucket,
     pub(super) answers: AnswerBudget,
-    /// When it last sent a message, whatever it was worth.
+    /// When it last sent a message, valid or not.
     pub(super) last_message_ms: u64,
     pub(super) membership: RoomMembership,
     /// True while its own room, or the names in it, are to be shown to it.
@@ -33,7 +33,7 @@ pub(super) struct User {
 }
 
 impl User {
-    /// A user of whom nobody has heard yet.
+    /// A new user.
     pub(super) fn new(dialect: UserDialect, rate: Rate, now: Now) -> Self {
         Self {
             id: None,
@@ -52,7 +52,7 @@ impl User {
         }
     }
 
-    /// The id of one who has been registered, as everybody is ahead of the first join.
+    /// The id of a registered user; users are registered before their first join.
     pub(super) fn registered_id(&self) -> UserId {
         self.id.expect("Bug: in a room without an id")
     }
@@ -83,21 +83,21 @@ impl User {
     }
 }
 
-/// Who a user is known to be.
+/// Whether a user has signed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Nobody, and it must sign in by this time before it may do anything else.
+    /// Not yet, and nothing else is allowed before; the connection is closed at this time.
     MustSignIn { until_ms: u64 },
-    /// Whoever it says it is.
+    /// No, and it need not: the name is its own choice.
     Guest,
-    /// Somebody with an account.
+    /// Yes, with an account.
     SignedIn { is_admin: bool },
 }
 
 /// Which room a user is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RoomMembership {
-    /// In none, and in none any more.
+    /// In none: not yet, or not any more.
     None,
     /// The home has been asked, and has not answered yet.
     Joining(RoomIndex),

@@ -1,4 +1,4 @@
-//! What a room's message looks like, said just now or kept.
+//! The content of a room's message in JSON, for events and for history.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};

@@ -1,4 +1,4 @@
-//! What a chat client asks for.
+//! Messages of chat clients, decoded.
 
 use std::sync::Arc;
 
@@ -30,28 +30,28 @@ pub enum Input {
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Say something to the room, or show it an image.
+    /// Send a message or an image to the room.
     Say(Content),
-    /// Tell the room that one has begun to write, or has stopped.
+    /// Tell the room that the user has begun to write, or has stopped.
     Typing(bool),
-    /// Tell a message's author that one has read it.
+    /// Tell a message's sender that the user has read it.
     Read(MessageId),
-    /// Be called otherwise.
+    /// Change the display name.
     SetName(Arc<str>),
-    /// Say something to one user. `None` when what was named cannot be a user.
+    /// Send a message to one user. `None` when `to_id` cannot be a user id.
     Private { to: Option<UserId>, content: String },
     /// List the members of the room, or a page of them.
     GetUsers(Option<Page>),
-    /// Tell the server's figures.
+    /// Get the server's figures.
     GetStats,
     /// Enter another room.
     JoinRoom(String),
     /// List the rooms.
     GetRooms,
-    /// Enter a room, and be told what was said there since.
+    /// Enter a room, and get the messages since a point.
     Resume { room: String, point: ResumePoint },
-    /// Do something to a user, as an admin. No target when what was named cannot be a user, and no action when
-    /// its fields are wrong: only admins are told of either.
+    /// Moderate a user, as an admin. `None` when `target_id` cannot be a user id, or when the action's fields are wrong:
+    /// only admins are told of either.
     Moderate { target: Option<UserId>, action: Option<ModerationAction> },
 }
 

@@ -1,4 +1,4 @@
-//! What a chat client is told: three envelopes, *direct*, *room* and *private*.
+//! Messages to chat clients, in three envelopes: *direct*, *room* and *private*.
 
 use std::sync::Arc;
 
@@ -34,13 +34,13 @@ impl Stats {
     }
 }
 
-/// What is said to one connection, beyond lists.
+/// A message to one connection, other than a list.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Direct<'a> {
-    /// The first thing that a user hears.
+    /// The first message to a user.
     Welcome { user: UserId, name: &'a str, stats: Stats, room: &'a str },
-    /// Something had no effect.
+    /// A message of the user had no effect.
     Error { message: String },
     /// The user's own new name.
     NameChanged { old_name: &'a str, new_name: &'a str },
@@ -50,15 +50,15 @@ pub enum Direct<'a> {
     RoomJoined { room: &'a str },
     /// Every room.
     Rooms(Vec<RoomFigures<'a>>),
-    /// Somebody has read one of the user's messages, at this time in Unix seconds.
+    /// Another user has read one of the user's messages, at this time in Unix seconds.
     MessageRead { message: MessageId, reader: UserId, read_at: u64 },
-    /// The user has signed in, and is called so now.
+    /// The user has signed in, and has this name now.
     AuthSuccess { name: &'a str, is_admin: bool },
     /// The user is about to be closed by an admin.
     Kicked { reason: &'a str },
-    /// The user may say nothing for so long.
+    /// The user may not send messages for so long.
     Muted { seconds: u32 },
-    /// The user may speak again.
+    /// The user may send messages again.
     Unmuted,
 }
 
@@ -69,13 +69,13 @@ pub struct RoomFigures<'a> {
     pub room: &'a str,
     /// How many are in it.
     pub users_online: usize,
-    /// The last id that a message has been given there; 0 when nothing was said.
+    /// The id of its last message; 0 when there is none.
     pub last_message_id: MessageId,
     /// What that id belongs to.
     pub epoch: Epoch,
 }
 
-/// Encodes what is said to one connection.
+/// Encodes a message to one connection.
 #[must_use]
 pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
     let (kind, content) = match direct {
@@ -141,7 +141,7 @@ struct Room<'a, C> {
     message_id: Option<MessageId>,
 }
 
-/// Encodes what happened in a room, for everyone but the one who caused it.
+/// Encodes an event of a room, for all members but the one that caused it.
 #[must_use]
 pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
     let by_user = |kind: &str, from: UserId, from_name: &Arc<str>, content: serde_json::Value| {

@@ -21,7 +21,7 @@ pub struct Lists {
     history: Rows,
 }
 
-/// The end of a room's history, encoded: what is asked for is some of the last of it, with what was said since.
+/// The end of a room's history, encoded. Requests ask for some of the last messages, and for newer ones.
 ///
 /// Invariant: `messages` are in the room's order, as are their rows, of which the one at an index ends at the same
 /// index of `ends`.
@@ -120,7 +120,7 @@ impl Lists {
         list("users", &content, &tail)
     }
 
-    /// The `history` message; `complete` is for one who comes back.
+    /// The `history` message; `complete` is for a `resume`.
     #[must_use]
     pub fn history(
         &mut self,

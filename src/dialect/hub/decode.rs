@@ -1,4 +1,4 @@
-//! What a hub client asks for.
+//! Messages of hub clients, decoded.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::dialect::{ChatError, Message, name};
 pub enum Command {
     /// Enter the room under this name.
     Login(Arc<str>),
-    /// Say something; never empty.
+    /// Send a message; never empty.
     Say(String),
-    /// Be called otherwise.
+    /// Change the display name.
     Rename(Arc<str>),
-    /// List who is there.
+    /// List the names of the members.
     Who,
-    /// Go.
+    /// Leave.
     Logout,
 }
 
@@ -51,7 +51,7 @@ pub fn decode(message: Message<'_>, message_bytes_max: usize) -> Result<Option<C
     }
 }
 
-/// What somebody has said: words, or one of the commands that can be typed like words.
+/// A message's content: text, or a command that is typed as text.
 fn said(content: &str) -> Result<Option<Command>, ChatError> {
     if content.trim() == r"\who" {
         return Ok(Some(Command::Who));

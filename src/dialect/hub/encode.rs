@@ -1,4 +1,4 @@
-//! What a hub client is told: one object with always the same keys.
+//! Messages to hub clients: one object with always the same keys.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,14 +55,14 @@ struct Line<'a> {
     content: &'a str,
 }
 
-/// The first thing that a connection hears: its own address and port, which nobody else is ever told.
+/// The first message of a connection: its own address and port, which no other client gets.
 #[must_use]
 pub fn handshake(address: SocketAddr, names: &Names) -> Bytes {
     let ip = address.to_string();
     encode(&Line { ip: &ip, user: "", from: "", kind: "handshake", content: "" }, names.0.json())
 }
 
-/// Tells a newcomer that it is one; `last` is itself, when the room is too large for its name to be among
+/// Confirms a login; `last` is itself, when the room is too large for its name to be among
 /// the others.
 #[must_use]
 pub fn login(name: &str, names: &Names, last: Option<&MemberEntry>) -> Bytes {
@@ -76,13 +76,13 @@ pub fn login(name: &str, names: &Names, last: Option<&MemberEntry>) -> Bytes {
     }
 }
 
-/// Something that a user has said to one alone.
+/// A private message.
 #[must_use]
 pub fn message(from: &str, content: &str, names: &Names) -> Bytes {
     said(from, content, names.in_passing())
 }
 
-/// Something that the server itself has to say.
+/// A message of the server itself.
 #[must_use]
 pub fn system(content: &str, names: &Names) -> Bytes {
     by_system(content, names.in_passing())
@@ -94,7 +94,7 @@ pub fn names_told(names: &Names) -> Bytes {
     by_system(&names.in_words(), names.0.json())
 }
 
-/// Tells one alone that it is called otherwise.
+/// Tells one client its new name.
 #[must_use]
 pub fn renamed(old_name: &str, new_name: &str, names: &Names) -> Bytes {
     system(&in_new_words(old_name, new_name), names)

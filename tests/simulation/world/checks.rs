@@ -131,7 +131,7 @@ impl World<'_> {
             timers += 1;
             ensure!(NothingLeft, timers < TIMERS_MAX, "timers fire for nobody");
         }
-        let mut summary = Summary { clients: self.clients.count(), ..Summary::default() };
+        let mut summary = Summary { clients: self.clients.len(), ..Summary::default() };
         for host in &self.hosts {
             let metrics = &host.metrics;
             let index = host.index;

@@ -140,14 +140,14 @@ impl World<'_> {
     }
 
     fn connect(&mut self) {
-        if self.clients.count() >= self.scenario.arrivals_max {
+        if self.clients.len() >= self.scenario.arrivals_max {
             return;
         }
         if !self.shutdown.hands_over(&mut self.random) {
             return;
         }
         let Some(permit) = self.places.acquire() else { return };
-        let number = self.clients.count();
+        let number = self.clients.len();
         let mut client = Client::draw(number, &self.scenario, &mut self.random);
         client.permit = Some(permit);
         let shard = client.shard;
@@ -297,7 +297,7 @@ impl World<'_> {
                 has_progressed |= self.turn(index, Pace::Eager)?;
             }
             has_progressed |= self.commit(Pace::Eager);
-            for number in 0..self.clients.count() {
+            for number in 0..self.clients.len() {
                 has_progressed |= self.read(number, usize::MAX)?;
             }
             if !has_progressed {
@@ -355,7 +355,7 @@ impl World<'_> {
         if self.scenario.ends_by_drain {
             self.shut_down()?;
         } else {
-            for number in 0..self.clients.count() {
+            for number in 0..self.clients.len() {
                 // Whoever stays without reading or speaking is ended by the idle timeout.
                 let client = &mut self.clients[number];
                 if client.is_talking() && (client.is_reading || self.random.percent(50)) {
