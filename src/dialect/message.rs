@@ -1,29 +1,41 @@
 //! A message of a client, as its connection yields it.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use uproar_protocol::frames::MessageKind;
 
 /// A whole message that was received. Text is valid UTF-8 (RFC 6455, 8.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// A text message.
-    Text(&'a str),
+    Text(Cow<'a, str>),
     /// A binary message.
-    Binary(&'a [u8]),
+    Binary(Cow<'a, [u8]>),
 }
 
-impl<'a> Message<'a> {
+impl Message<'_> {
     /// Its payload.
     #[must_use]
-    pub fn bytes(self) -> &'a [u8] {
+    pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
             Self::Binary(bytes) => bytes,
         }
     }
 
+    /// Its payload, copied only if it is borrowed.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Text(text) => text.into_owned().into(),
+            Self::Binary(bytes) => bytes.into_owned().into(),
+        }
+    }
+
     /// Which of the two it is.
     #[must_use]
-    pub fn kind(self) -> MessageKind {
+    pub fn kind(&self) -> MessageKind {
         match self {
             Self::Text(_) => MessageKind::Text,
             Self::Binary(_) => MessageKind::Binary,

@@ -1,4 +1,4 @@
-//! One room at its home: it numbers, keeps and lists.
+//! One room at its home: it applies the entries of its log, keeps messages, and lists members.
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ impl User {
     /// Takes a chat client's message.
     pub(super) fn handle_chat_message(
         &mut self,
-        message: Message<'_>,
+        message: &Message<'_>,
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
         let must_sign_in = matches!(self.standing, Standing::MustSignIn { .. });

@@ -7,7 +7,7 @@ use super::client_io::Context;
 use super::local_rooms::{FanOut, LocalRooms};
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
-use crate::dialect::{ChatError, UserDialect};
+use crate::dialect::{ChatError, UserDialect, hub};
 use crate::mail;
 use crate::rooms::{Delivery, Directory, Event, Publication, RoomCursor, RoomEvent};
 
@@ -37,11 +37,13 @@ impl Shard {
                 self.with_user(to.connection, now, |user, io| user.handle_members(&members, io));
             }
             mail::Delivery::Room(Delivery::Names { to, names }) => {
-                self.with_user(to.connection, now, |user, io| user.handle_names(&names, io));
+                self.context.rooms.update_names(&names);
+                self.with_user(to.connection, now, |user, io| user.handle_names(io));
             }
             mail::Delivery::Room(Delivery::Renamed { to, old_name, new_name, names }) => {
-                self.with_user(to.connection, now, |user, io| {
-                    user.handle_renamed(&old_name, &new_name, &names, io);
+                self.context.rooms.update_names(&names);
+                self.with_user(to.connection, now, |_, io| {
+                    io.push(hub::renamed(&old_name, &new_name, io.context.rooms.names()));
                 });
             }
             mail::Delivery::Room(Delivery::Kept { to, place }) => {

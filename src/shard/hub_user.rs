@@ -7,7 +7,7 @@ use super::user::{RoomMembership, User};
 use crate::dialect::hub::{self, Command};
 use crate::dialect::{ChatError, Message};
 use crate::metrics::EndReason;
-use crate::rooms::{Content, MemberEntry, Proposal, RoomIndex, Unlogged};
+use crate::rooms::{Content, Proposal, RoomIndex, Unlogged};
 
 const ROOM: RoomIndex = RoomIndex::GENERAL;
 
@@ -15,7 +15,7 @@ impl User {
     /// Takes a hub client's message.
     pub(super) fn handle_hub_message(
         &mut self,
-        message: Message<'_>,
+        message: &Message<'_>,
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
         match hub::decode(message, io.context.settings.limits.message_bytes_max)? {
@@ -77,9 +77,8 @@ impl User {
     }
 
     /// The home's answer to that.
-    pub(super) fn handle_names(&mut self, listed: &Arc<[MemberEntry]>, io: &mut ClientIo<'_>) {
+    pub(super) fn handle_names(&mut self, io: &mut ClientIo<'_>) {
         self.awaits_snapshot = false;
-        io.context.rooms.update_names(listed);
         let names = io.context.rooms.names();
         if io.link.is_greeted() {
             let told = hub::names_told(names);
@@ -88,18 +87,6 @@ impl User {
         } else {
             io.push_join([hub::handshake(io.link.peer, names)]);
         }
-    }
-
-    /// Tells a user its new name, in a room that is too large for an announcement.
-    pub(super) fn handle_renamed(
-        &self,
-        old_name: &str,
-        new_name: &str,
-        listed: &Arc<[MemberEntry]>,
-        io: &mut ClientIo<'_>,
-    ) {
-        io.context.rooms.update_names(listed);
-        io.push(hub::renamed(old_name, new_name, io.context.rooms.names()));
     }
 
     /// Closes a hub client that has sent nothing for the idle timeout.

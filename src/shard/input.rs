@@ -8,7 +8,6 @@
 use std::mem;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tracing::debug;
 use uproar_protocol::connection::Event;
 use uproar_protocol::frames;
@@ -119,14 +118,16 @@ impl Shard {
                 break;
             }
             let mut io = ClientIo { id, link: &mut client.link, context: &mut self.context, now };
-            let has_read = client.session.read(&mut rest, &mut io);
+            let read = client.session.read(&mut rest, &mut io);
             if let Some(end) = client.link.take_end() {
                 self.leave(id, end);
             }
-            // What a message leads to here is part of what it costs.
-            self.settle(now);
-            if !has_read {
-                break;
+            match read {
+                Read::Nothing => break,
+                Read::Control => {}
+                // What a message leads to here is part of what it costs. A closing client's messages lead to nothing; so
+                // this never comes from within another `settle`, which reads closing clients.
+                Read::Message => self.settle(now),
             }
         }
         self.context.work.end_share(share);
@@ -134,22 +135,31 @@ impl Shard {
     }
 }
 
+/// What was read off the front of a client's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    /// Nothing that is whole.
+    Nothing,
+    /// Something that the connection handles by itself, or a message of a client that is closing.
+    Control,
+    /// A message, which was carried out.
+    Message,
+}
+
 impl Session {
-    /// Reads the next event off the front of `input`, and carries it out if it is a message. False when there was none.
-    fn read(&mut self, input: &mut &[u8], io: &mut ClientIo<'_>) -> bool {
+    /// Reads the next event off the front of `input`, and carries it out if it is a message.
+    fn read(&mut self, input: &mut &[u8], io: &mut ClientIo<'_>) -> Read {
         let was_open = io.link.is_open();
         let before = input.len();
         let event = io.link.poll_event(input, io.now);
         io.context.work.count_input(before - input.len());
         match event {
-            None => return false,
-            Some(Event::Text(text)) if was_open => self.handle_message(Message::Text(&text), io),
-            Some(Event::Binary(bytes)) if was_open => self.handle_message(Message::Binary(&bytes), io),
-            // A message that was sent before the peer saw our close frame, or something that the connection handles by
-            // itself.
-            Some(_) => {}
+            None => return Read::Nothing,
+            Some(Event::Text(text)) if was_open => self.handle_message(Message::Text(text), io),
+            Some(Event::Binary(bytes)) if was_open => self.handle_message(Message::Binary(bytes), io),
+            Some(_) => return Read::Control,
         }
-        true
+        Read::Message
     }
 
     fn handle_message(&mut self, message: Message<'_>, io: &mut ClientIo<'_>) {
@@ -158,10 +168,10 @@ impl Session {
             Self::Echo => io.push(frames::message(message.kind(), message.bytes())),
             Self::Raw { topic, .. } => {
                 let home = io.context.directory.topic_home(topic);
-                let (kind, payload) = (message.kind(), Bytes::copy_from_slice(message.bytes()));
+                let (kind, payload) = (message.kind(), message.into_bytes());
                 io.context.mail.request(home, Request::Relay { topic: Arc::clone(topic), kind, payload });
             }
-            Self::User(user) => user.handle_message(message, io),
+            Self::User(user) => user.handle_message(&message, io),
         }
     }
 }

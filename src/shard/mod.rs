@@ -243,18 +243,11 @@ impl Shard {
         &self.context.mail
     }
 
-    /// False while receipts should be left where they are, because the entries of rooms that they lead to have no room with
-    /// other shards. Deliveries are always welcome.
-    #[must_use]
-    pub fn accepts_receipts(&self) -> bool {
-        !self.context.mail.is_full_of_deliveries()
-    }
-
     /// False while requests of other shards should be left in the mailbox, because what they lead to has
     /// no room, with other shards or with the storage.
     #[must_use]
     pub fn accepts_requests(&self) -> bool {
-        self.homes.accept_requests() && self.accepts_receipts()
+        self.homes.accept_requests() && !self.context.mail.is_full_of_deliveries()
     }
 
     /// True while input of clients is held back.
@@ -322,7 +315,10 @@ impl Shard {
                     }
                 }
             } else if let Some(id) = self.closing.pop_front() {
-                self.read_pending(id, now);
+                // The ring may have closed its socket meanwhile.
+                if self.clients.get_mut(id).is_some() {
+                    self.read_pending(id, now);
+                }
             } else {
                 return;
             }

@@ -53,7 +53,7 @@ impl User {
             name = shown(&self.name),
             %by,
             by_name = shown(by_name),
-            action = action.name(),
+            measure = action.name(),
             seconds = action.seconds(),
             reason = action.reason().map(shown),
             "moderated"

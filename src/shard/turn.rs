@@ -108,11 +108,7 @@ pub enum Class {
 /// Newcomers are admitted ahead of it: see [`Shard::admit`].
 pub fn run(shard: &mut Shard, io: &mut impl Io, now: Now) {
     // Ahead of input: once `/readyz` has told a client that the storage has failed, its next message is refused.
-    while shard.accepts_receipts()
-        && let Some(receipt) = io.next_receipt()
-    {
-        shard.handle_receipt(receipt, now);
-    }
+    receive_receipts(shard, io, now);
     while let Some(completion) = io.next_completion() {
         shard.handle_completion(completion, now);
     }
@@ -125,6 +121,7 @@ pub fn run(shard: &mut Shard, io: &mut impl Io, now: Now) {
     let mut posted = ShardSet::default();
     // First what waits, so that input that was held back for it can be read.
     post_messages(shard, io, &mut posted);
+    receive_receipts(shard, io, now);
     shard.handle_turn_end(now);
     while let Some(attempt) = shard.context.mail.poll_attempt() {
         let to = attempt.ticket;
@@ -155,7 +152,7 @@ pub fn has_news(shard: &Shard, outlook: &mut impl WakeSources) -> bool {
         outlook.ask_for_room(to);
     }
     outlook.has_deliveries()
-        || outlook.has_receipts() && shard.accepts_receipts()
+        || outlook.has_receipts() && !shard.context.mail.is_full_of_deliveries()
         || outlook.has_requests() && shard.accepts_requests()
         || outlook.has_more()
         || congested_with(shard).any(|(to, class)| outlook.has_room(to, class))
@@ -195,6 +192,15 @@ fn is_tick_due(shard: &Shard, io: &impl Io, now_ms: u64) -> bool {
     shard.next_due_ms().is_some_and(|due_ms| {
         due_ms <= now_ms && (!io.is_short_of_buffers() || now_ms - due_ms >= SHORTAGE_MS_MAX)
     })
+}
+
+/// Takes receipts, as long as the deliveries that they lead to have room.
+fn receive_receipts(shard: &mut Shard, io: &mut impl Io, now: Now) {
+    while !shard.context.mail.is_full_of_deliveries()
+        && let Some(receipt) = io.next_receipt()
+    {
+        shard.handle_receipt(receipt, now);
+    }
 }
 
 fn receive_messages(shard: &mut Shard, io: &mut impl Io, now: Now) {

@@ -10,7 +10,7 @@ use crate::rooms::{ResumePoint, RoomIndex, UserId};
 /// A user.
 #[derive(Debug)]
 pub(super) struct User {
-    /// `None` until it is registered; see [`Shard::register`].
+    /// `None` until it is registered; see [`User::register`].
     pub(super) id: Option<UserId>,
     pub(super) dialect: UserDialect,
     /// Empty until the user is greeted or has chosen a name.

@@ -10,7 +10,7 @@ use crate::mail::{Delivery, PrivateMessage};
 
 impl User {
     /// Takes a user's message, and answers when it has no effect.
-    pub(super) fn handle_message(&mut self, message: Message<'_>, io: &mut ClientIo<'_>) {
+    pub(super) fn handle_message(&mut self, message: &Message<'_>, io: &mut ClientIo<'_>) {
         let rate = io.context.settings.limits.rate;
         self.last_message_ms = io.now.monotonic_ms;
         let outcome = if !self.bucket.take(rate, io.now.monotonic_ms) {

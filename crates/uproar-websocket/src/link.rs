@@ -126,12 +126,14 @@ impl Link {
     pub(super) fn change<T>(self: &Rc<Self>, change: impl FnOnce(&mut Connection<Bytes>) -> T) -> T {
         let mut connection = self.connection.borrow_mut();
         let result = change(&mut connection);
-        let (is_open, is_flushed) = (connection.is_open(), connection.is_flushed());
+        let (is_open, has_work) = (
+            connection.is_open(),
+            connection.has_action() || !connection.is_reading() && connection.is_flushed(),
+        );
         drop(connection);
         if !is_open {
             self.watch_deadlines();
         }
-        let has_work = !is_open || !is_flushed;
         if has_work && self.task.get() == Task::Idle && self.failure.borrow().is_none() {
             self.task.set(Task::Sending);
             tokio_uring::spawn(Rc::clone(self).work());
