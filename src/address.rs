@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_those_who_are_gone() {
+    fn addresses_without_connections_are_forgotten() {
         let limits = limits(1, 1, 1);
         for n in 0..100_000_u32 {
             let stranger = IpAddr::from((0xc000_0000 + n).to_be_bytes());

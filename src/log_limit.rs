@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_has_a_clock_for_those_without_one() {
+    fn a_limit_without_a_given_clock_uses_that_of_the_process() {
         let limit = LogLimit::new();
         assert_eq!((limit.allow(), limit.allow()), (Some(0), None));
     }

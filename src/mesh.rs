@@ -2,7 +2,7 @@
 //! message (see [`crate::mail`]), and everyone's address.
 //!
 //! Nobody waits in here. A shard looks into its mailbox in each turn, and is woken when it sleeps. One that finds a mailbox
-//! full asks for a word when there is room again ([`Address::ask_for_room`]).
+//! full asks to be woken when there is room again ([`Address::ask_for_room`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -13,11 +13,11 @@ use uproar_ring::Waker;
 use crate::mail::{Delivery, Request};
 use crate::rooms::ShardIndex;
 
-/// Messages of one class that a mailbox holds. What finds it full waits at its sender, which then reads no
+/// Messages of one class that a mailbox holds. If it is full, messages wait at their sender, which then reads no
 /// more from its clients; nothing is lost.
 ///
-/// Behind a flood of a topic of a thousand, a turn takes some 64 of them. So this is what another message waits for:
-/// eight turns, and with those at the sender twelve.
+/// While a topic of a thousand is flooded, a turn handles some 64 of them. So another message waits at most
+/// eight turns, or twelve with the messages that wait at the sender.
 pub const MAILBOX_MESSAGES_MAX: usize = 512;
 
 /// What has arrived at a shard.
@@ -27,7 +27,7 @@ pub struct Mailbox {
     pub requests: Receiver<Request>,
     /// For its members.
     pub deliveries: Receiver<Delivery>,
-    /// Who asked for room, by shard.
+    /// The shards that have asked for room, by index.
     room_wanted: Arc<[AtomicBool]>,
 }
 
@@ -44,7 +44,7 @@ impl Mailbox {
         self.requests.is_empty() && self.deliveries.is_empty()
     }
 
-    /// Takes the question of one shard that has asked for room. To be called when a turn has taken what it takes.
+    /// The next shard that has asked for room, once. Called when a turn has taken its mail.
     pub fn next_room_wanted(&self) -> Option<ShardIndex> {
         // Pairs with the fence of `ask_for_room`: either the messages taken are seen there, or the question here.
         fence(Ordering::SeqCst);

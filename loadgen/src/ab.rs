@@ -31,7 +31,7 @@ use crate::timings::quantiles::value_at;
 const ATTEMPTS_MAX: u32 = 3;
 /// How often a run is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The exit code of what must not be believed.
+/// The exit code of an INVALID result.
 const EXIT_INVALID: u8 = 3;
 
 /// The options of `ab`.
@@ -43,13 +43,13 @@ pub struct AbOptions {
     /// The command that starts the second server.
     #[arg(long, value_name = "CMD", required_unless_present = "aa", conflicts_with = "aa")]
     pub b: Option<String>,
-    /// Measure the first command against itself: what is called then is called falsely.
+    /// Measure the first command against itself: every difference found is a false positive.
     #[arg(long)]
     pub aa: bool,
-    /// What the first server was built from, to be kept with its runs.
+    /// The revision of the first server, which is saved with its runs.
     #[arg(long, value_name = "REV")]
     pub revision_a: Option<String>,
-    /// What the second server was built from.
+    /// The revision of the second server.
     #[arg(long, value_name = "REV", conflicts_with = "aa")]
     pub revision_b: Option<String>,
     /// How often to run each.
@@ -115,12 +115,12 @@ pub fn run(options: &AbOptions, run_options: RunOptions) -> Result<ExitCode, Err
     fs::write(&path, json).map_err(failed)?;
     table::print(&comparison, options.judging.format)?;
     if options.aa {
-        bench.say("A and B were the same command: a difference that is called is a false one");
+        bench.say("A and B were the same command: every difference found is a false positive");
     }
     Ok(comparison.exit_code())
 }
 
-/// Which of the two.
+/// One of the two servers.
 #[derive(Clone, Copy, Debug)]
 enum Arm {
     A,
@@ -136,7 +136,7 @@ impl Arm {
     }
 }
 
-/// What every run has in common.
+/// The state that all runs share.
 struct Bench<'a> {
     options: &'a AbOptions,
     run_options: RunOptions,

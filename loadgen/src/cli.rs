@@ -46,12 +46,12 @@ pub struct Cli {
     run: RunOptions,
 }
 
-/// What is to be done.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Connects, broadcasts and measures (what happens without a subcommand, too).
+    /// Connects, broadcasts and measures (the default).
     Run(Box<RunOptions>),
-    /// Looks whether a run with these options could begin, and says what to change.
+    /// Checks whether a run with these options can begin, and says what to change.
     Check(Box<RunOptions>),
     /// Shows saved runs on one page that opens offline.
     Report(Box<ReportOptions>),
@@ -63,7 +63,7 @@ pub enum Command {
 }
 
 impl Cli {
-    /// What is asked for.
+    /// The requested command.
     #[must_use]
     pub fn into_command(self) -> Command {
         self.command.unwrap_or_else(|| Command::Run(Box::new(self.run)))
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_two_dashes_is_parsed_as_the_run_will() {
+    fn options_after_two_dashes_are_parsed_like_those_of_run() {
         let parse = |line: &str| parse_run_flags(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(parse("--clients 7 --url ws://a:1").expect("parses").clients, 7);
         for wrong in ["--no-such-option", "compare a vs b"] {

@@ -1,4 +1,4 @@
-//! What ends a run before it has a result, and the exit code that says so.
+//! Errors that end a run without a result, and their exit codes.
 
 use std::io;
 use std::process::ExitCode;

@@ -5,10 +5,10 @@
 //!
 //! ```text
 //! cli                                            what was asked for
-//! ab, page, compare, run                         what carries it out: a command each
+//! ab, page, compare, run                         the commands
 //! preflight                                      whether a run can begin
 //! merge, results, saved                          threads' records → an outcome → files → read back
-//! clients, outcome, server                       who measures, what comes out, what it was measured on
+//! clients, outcome, server                       clients that measure, the result, the measured server
 //! measure                                        what a thread records
 //! plan                                           who speaks, and when: decided before a run
 //! network, options                               where the server is, and how a run is asked for

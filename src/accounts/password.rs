@@ -53,7 +53,7 @@ impl Password {
         }
     }
 
-    /// True when `hash` was made from this password. `None` when `hash` is invalid.
+    /// True when this password matches `hash`. `None` when `hash` is invalid.
     #[must_use]
     pub fn is_behind(&self, hash: &str) -> Option<bool> {
         let hash = PasswordHash::new(hash).ok()?;

@@ -159,7 +159,7 @@ static UNREADABLE: LogLimit = LogLimit::new();
 struct PasswordChecker {
     accounts: Accounts,
     attempts: FailedAttempts,
-    /// What a password is compared with if the name is unknown.
+    /// The hash that a password is compared with if the name is unknown.
     nobodys_hash: String,
 }
 
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_wrong_too_often_is_not_listened_to_for_a_while() {
+    fn an_address_with_too_many_failures_is_refused_for_a_while() {
         let directory = tempfile::tempdir().unwrap();
         let mut checker = checker(&directory);
         for _ in 0..failed_attempts::FAILURES_MAX {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_that_cannot_be_read_are_nobodys_fault() {
+    fn unreadable_accounts_do_not_count_as_failures() {
         let directory = tempfile::tempdir().unwrap();
         let mut checker = checker(&directory);
         checker.accounts.set_password_hash("Ann", "no hash").unwrap();

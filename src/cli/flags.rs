@@ -129,7 +129,7 @@ pub(super) struct Flags {
     pub(super) data: Option<PathBuf>,
 
     /// Whether users must sign in with an account of `uproar user`: off or required.
-    #[arg(long, value_name = "WHETHER", default_value = "off")]
+    #[arg(long, value_name = "off|required", default_value = "off")]
     pub(super) auth: Auth,
 
     /// Messages that a room keeps for new members.

@@ -1,4 +1,4 @@
-//! Lists that are long, the same for many in a row, and therefore kept as encoded.
+//! Caches an encoded list: it is long, and the same for many clients in a row.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

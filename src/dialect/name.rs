@@ -1,11 +1,11 @@
-//! What a user may be called, in every dialect.
+//! Valid user names, the same in every dialect.
 
 use std::sync::Arc;
 
 /// The most characters (Unicode scalar values) of a name.
 const CHARACTERS_MAX: usize = 20;
 
-/// The name that somebody has asked for, without the white space (Unicode's White_Space) at its ends.
+/// The requested name, without the white space (Unicode's White_Space) at its ends.
 /// `None` unless 1 to 20 characters are left, none of them a control character (category Cc).
 #[must_use]
 pub fn parse(asked: &str) -> Option<Arc<str>> {

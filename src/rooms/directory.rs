@@ -1,4 +1,4 @@
-//! What every shard may read: the rooms, with the home, the number of members and the last message of each, and the
+//! State that every shard may read: the rooms, each with its home, number of members and last message, and the
 //! users.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,13 +22,13 @@ struct Entry {
     home: ShardIndex,
     online: AtomicUsize,
     last_message: AtomicU64,
-    /// Locked to be copied, when somebody lists the rooms or messages have been lost.
+    /// Locked only to copy it (for a list of rooms) or to replace it (after messages were lost).
     epoch: Mutex<Epoch>,
 }
 
 impl Entry {
     fn epoch(&self) -> MutexGuard<'_, Epoch> {
-        // Nothing is half done where a thread has panicked: it was copying.
+        // A poisoned lock is harmless: the value is only copied or replaced as a whole.
         self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,13 +121,13 @@ impl Directory {
         MessageId(self.rooms[room.get()].last_message.load(Ordering::Acquire))
     }
 
-    /// What a room's history is called.
+    /// The epoch of a room's history.
     #[must_use]
     pub fn epoch(&self, room: RoomIndex) -> Epoch {
         *self.rooms[room.get()].epoch()
     }
 
-    /// Goes on where an earlier life of the server has ended; before anybody is let in.
+    /// Restores the rooms from the storage. Called before the first client is admitted.
     pub fn restore(&self, rooms: &[RestoredRoom]) {
         for (room, restored) in self.rooms().zip(rooms) {
             self.set_last_message(room, restored.last_id);

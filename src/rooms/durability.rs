@@ -1,16 +1,16 @@
-//! What homes and the storage tell each other about messages that are to outlive the process.
+//! The interface between homes and the storage, for messages that must survive a restart.
 //!
-//! Invariant *durable before acknowledged*: the home publishes a message at once, but its sender is told
-//! that it was sent only after [`RoomReceipt::Kept`]. Invariant *no id twice*: a home gives out only ids that the
-//! storage has reserved, durably, so what somebody has seen under an id stays the only thing under it, even
+//! Invariant *durable before acknowledged*: the home publishes a message at once, but acknowledges it
+//! to its sender only after [`RoomReceipt::Kept`]. Invariant *no id twice*: a home gives out only ids that the
+//! storage has reserved on the disk, so an id that a client has seen is never given to another message, even
 //! after a crash.
 
 use std::sync::Arc;
 
 use super::{Epoch, MessageId, RoomIndex, RoomMessage, UserId};
 
-/// Writes of one shard that may be without a receipt. While there are so many, the shard takes no requests,
-/// and with that its clients' input waits. A disk that takes a tenth of a second to commit still does 40,000
+/// The most writes of one shard without a receipt. At this limit the shard takes no requests,
+/// and its clients' input waits. A disk that takes a tenth of a second to commit still does 40,000
 /// messages a second for each shard.
 pub const WRITES_UNANSWERED_MAX: usize = 4_096;
 
@@ -19,46 +19,46 @@ pub const WRITES_UNANSWERED_MAX: usize = 4_096;
 pub struct Write {
     /// The message's room.
     pub room: RoomIndex,
-    /// What is to be kept. Shared with the room's own memory.
+    /// The message to write. Shared with the room's history in memory.
     pub message: Arc<RoomMessage>,
 }
 
-/// What the storage tells a shard.
+/// A report of the storage to a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// About one of its rooms. Those for a room come in the order of its messages.
+    /// About one room of the shard. The receipts of a room come in the order of its messages.
     Room(RoomIndex, RoomReceipt),
-    /// No id may be given out until there is a new reservation: nothing can be written.
+    /// A write has failed: no id may be given out until the next [`RoomReceipt::Reserved`].
     Withdrawn,
 }
 
-/// What the storage tells the home of a room.
+/// A report of the storage about one room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoomReceipt {
-    /// Messages up to this one, and behind those of earlier receipts, are on the disk.
+    /// The messages after the last receipt, up to this one, are on the disk.
     Kept(MessageId),
-    /// They are not, and never will be. Members have seen them, so the history has another epoch from now on.
+    /// The messages after the last receipt, up to this one, are lost, and the history gets this new epoch.
     Lost(MessageId, Epoch),
     /// Ids up to this one may be given out.
     Reserved(MessageId),
 }
 
-/// A room as the storage has it at the start.
+/// The stored state of a room, as read at the start.
 #[derive(Clone, Debug)]
 pub struct RestoredRoom {
-    /// What its history is called.
+    /// The epoch of its history.
     pub epoch: Epoch,
     /// The last messages, oldest first.
     pub kept: Vec<Arc<RoomMessage>>,
-    /// The last id that may have been given to anything.
+    /// The highest id that may have been given to a message.
     pub last_id: MessageId,
-    /// The message from which on none is missing among those kept; it may be still to come.
+    /// The id from which on no kept message is missing. It may be the id of the next message.
     pub kept_from: MessageId,
     /// The last id that may be given out before the storage reserves more.
     pub reserved: MessageId,
 }
 
-/// Everything that the storage has at the start.
+/// The stored state of all rooms, as read at the start.
 #[derive(Clone, Debug)]
 pub struct Restored {
     /// By room.

@@ -1,20 +1,20 @@
-//! The name of one life of a room's history.
+//! The epoch of a room's history.
 
 use std::fmt;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Serialize, Serializer};
 
-/// Names one life of a room's history: ids of messages mean something within it alone.
+/// Identifies one version of a room's history. Message ids are comparable only within one epoch.
 ///
-/// A room has another one when the server has started without its history, or has lost messages that members
-/// had seen. It is random, so a client that has an earlier one is recognised however the lives followed one
-/// another.
+/// A room gets a new one when the server starts without its history, or loses messages that members
+/// had seen. It is random, so a room does not get the same epoch
+/// twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(u128);
 
 impl Epoch {
-    /// Stands for what a client has that no server gave out. No room has it.
+    /// The result of parsing a client's text that is not an epoch. No room has it.
     const UNKNOWN: Self = Self(0);
 
     /// A new one.
@@ -28,7 +28,7 @@ impl Epoch {
         Self(u128::from_ne_bytes(bytes))
     }
 
-    /// The one that these characters name; where they name none, one that no room has.
+    /// Parses an epoch from a client; invalid text gives an epoch that no room has.
     #[must_use]
     pub fn from_wire(text: &str) -> Self {
         let is_ours = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -36,7 +36,7 @@ impl Epoch {
         number.map_or(Self::UNKNOWN, Self)
     }
 
-    /// The same for characters that a file holds; `None` where they name none.
+    /// Parses an epoch from the history file; `None` if it is invalid.
     #[must_use]
     pub fn from_file(text: &str) -> Option<Self> {
         Some(Self::from_wire(text)).filter(|epoch| *epoch != Self::UNKNOWN)

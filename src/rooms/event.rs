@@ -1,4 +1,4 @@
-//! What members are told, before any dialect has put it into bytes.
+//! Events of rooms and topics, before a dialect encodes them.
 
 use std::sync::Arc;
 
@@ -22,12 +22,12 @@ pub struct RoomMessage {
     pub timestamp: u64,
 }
 
-/// What a message of a room holds.
+/// The content of a room's message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Words; never empty.
+    /// Text; never empty.
     Text(String),
-    /// The address of an image, http or https, which the server never looks at.
+    /// The URL of an image (http or https). The server never fetches it.
     Image(String),
 }
 
@@ -38,7 +38,7 @@ pub struct MemberEntry {
     pub id: UserId,
     /// The name at the time.
     pub name: Arc<str>,
-    /// Since when connected, in Unix seconds.
+    /// The time of connecting, in Unix seconds.
     pub connected_at: u64,
 }
 
@@ -48,38 +48,38 @@ pub struct MemberList {
     /// Ordered by id. Shared with other lists while the room's members are the same, so that a dialect that
     /// encodes it may do so once.
     pub listed: Arc<[MemberEntry]>,
-    /// The newcomer of a room too large to be listed whole, in the last place.
+    /// The receiver of the list, if the room is too large to list all members; it is sent as the last entry.
     pub last: Option<MemberEntry>,
-    /// How many members there are, where not all of them are listed or a page was asked for.
+    /// The number of members, if the list is not complete or is a page.
     pub total: Option<usize>,
 }
 
-/// What a newcomer is told of a room.
+/// The state of a room, as sent to a new member.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The members, the newcomer included.
     pub members: MemberList,
     /// The last messages, oldest first. Shared like [`MemberList::listed`].
     pub history: Arc<[Arc<RoomMessage>]>,
-    /// What their ids belong to.
+    /// The epoch of their ids.
     pub epoch: Epoch,
     /// For a `resume`: true when no message is missing between the client's last one and these.
     pub complete: Option<bool>,
 }
 
-/// What happened in a room.
+/// An event in a room.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum RoomEvent {
     /// A message was sent.
     Message(Arc<RoomMessage>),
-    /// Somebody came.
+    /// A user joined.
     Joined { user: UserId, name: Arc<str>, users_online: usize },
-    /// Somebody went.
+    /// A user left.
     Left { user: UserId, name: Arc<str>, users_online: usize },
-    /// Somebody is called otherwise now.
+    /// A user was renamed.
     Renamed { user: UserId, old_name: Arc<str>, new_name: Arc<str> },
-    /// Somebody has begun to write, or has stopped.
+    /// A member started or stopped typing.
     Typing { user: UserId, name: Arc<str>, is_typing: bool },
     /// Joins, leaves and renames together, in a room that is too large for one event each.
     Presence(PresenceReport),
@@ -105,26 +105,26 @@ impl PresenceReport {
     pub const LISTED_MAX: usize = 50;
 }
 
-/// What a shard delivers to its members.
+/// An event that a shard sends to its members.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Event {
-    /// Something that happened in a room; `names` has the members whose names are told with it, by id, where
-    /// somebody wants them ([`super::Member::wants_names`]).
+    /// An event in a room; `names` has the members whose names are sent with it, by id, if
+    /// a member wants them ([`super::Member::wants_names`]).
     Room { room: RoomIndex, event: RoomEvent, names: Option<Arc<[MemberEntry]>>, timestamp: u64 },
-    /// A message of a topic, passed on as it came.
+    /// A message of a topic, unchanged.
     Relay { topic: Arc<str>, kind: MessageKind, payload: Bytes },
 }
 
 /// An event on its way to everyone. One allocation, shared by all shards; dropped when the last shard has encoded
-/// it, so that what waits for members is held once.
+/// it, so that waiting events are held once.
 #[derive(Debug)]
 pub struct Publication {
-    /// What happened.
+    /// The event.
     pub event: Event,
     /// The client that caused it, which gets no event, or another answer.
     pub origin: Option<ClientRef>,
-    /// Measures the fan-out, if it is timed, by being dropped at its end: when the last member has been sent the last
+    /// If the fan-out is timed: records its duration when it is dropped, after the last member has been sent the last
     /// byte.
     pub timer: Option<Arc<FanOutTimer>>,
 }

@@ -34,7 +34,7 @@ impl Drop for FanOutTimer {
 /// The timers of one home.
 #[derive(Debug)]
 pub(super) struct FanOutTimers {
-    /// By size class: up to when the time for which one fan-out may be timed was used up.
+    /// By size class: the time up to which the budget for timed fan-outs is used.
     used_until_ms: [u64; RoomSizeClass::ALL.len()],
     metrics: Arc<ShardMetrics>,
 }
@@ -44,7 +44,7 @@ impl FanOutTimers {
         Self { used_until_ms: [0; RoomSizeClass::ALL.len()], metrics }
     }
 
-    /// Starts to measure a fan-out to so many members, if it is one that is timed.
+    /// Starts to time a fan-out to this many members, if it is in the sample.
     pub(super) fn start(&mut self, members: usize, now: Now) -> Option<Arc<FanOutTimer>> {
         let class = RoomSizeClass::of(members);
         let used_until_ms = &mut self.used_until_ms[class.index()];
@@ -68,7 +68,7 @@ mod tests {
         FanOutTimers::new(Metrics::new(1, 0, ClientPermits::new(1)).shard(0))
     }
 
-    /// How many of so many fan-outs of one millisecond are timed.
+    /// The number of timed fan-outs among `count` in one millisecond.
     fn timed(timers: &mut FanOutTimers, members: usize, count: usize, monotonic_ms: u64) -> usize {
         let now = Now { monotonic_ms, unix_seconds: 0 };
         (0..count).filter(|_| timers.start(members, now).is_some()).count()

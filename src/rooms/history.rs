@@ -14,9 +14,9 @@ pub(super) struct History {
     kept_max: usize,
     epoch: Epoch,
     last_id: MessageId,
-    /// The first message behind which, itself included, none is missing.
+    /// The id from which on no message is missing.
     kept_from: MessageId,
-    /// What `recent` returned last, while it is still true.
+    /// The cached result of `recent`, while it is valid.
     recent: Option<Arc<[Arc<RoomMessage>]>>,
 }
 
@@ -33,7 +33,7 @@ impl History {
         }
     }
 
-    /// Goes on where an earlier life of the server has ended.
+    /// Restores the history from the storage.
     pub(super) fn restore(&mut self, restored: RestoredRoom) {
         let RestoredRoom { epoch, kept, last_id, kept_from, .. } = restored;
         assert!(kept.len() <= self.kept_max && kept.last().is_none_or(|last| last.id <= last_id));
@@ -41,7 +41,7 @@ impl History {
         *self = Self { kept: kept.into(), last_id, kept_from, ..Self::new(self.kept_max, epoch) };
     }
 
-    /// What the ids of its messages belong to.
+    /// The epoch of its message ids.
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -60,9 +60,9 @@ impl History {
         debug_assert!(self.is_gapless());
     }
 
-    /// The messages from `first` to `through` could not be written. They are kept no longer: their senders are told so,
-    /// and a newcomer should not be shown what the next start will not know. Members have seen another history than this
-    /// one, which therefore has another epoch from now on.
+    /// Removes the messages from `first` to `through`, which could not be written: their senders get an error,
+    /// and new members should not get messages that the next start lacks. Members have seen another history than this
+    /// one, so it gets a new epoch.
     pub(super) fn lose(&mut self, first: MessageId, through: MessageId, epoch: Epoch) {
         self.recent = None;
         self.epoch = epoch;
@@ -81,9 +81,9 @@ impl History {
         self.kept.get(place)
     }
 
-    /// The kept messages behind a point, oldest first, and whether they are all that there were. An id of another
-    /// epoch, or one that was never given out, belongs to another epoch of this room: it is unknown what was said
-    /// since, and all that is kept is the answer.
+    /// The kept messages after a point, oldest first, and whether none of them is missing. If the id is of another
+    /// epoch, or was never given out, it is unknown which messages followed it:
+    /// then all kept messages are returned.
     pub(super) fn after(&mut self, point: ResumePoint) -> (Arc<[Arc<RoomMessage>]>, bool) {
         let ResumePoint { after, epoch } = point;
         if after > self.last_id || epoch.is_some_and(|epoch| epoch != self.epoch) {
@@ -125,7 +125,7 @@ mod tests {
         History::new(kept_max, Epoch::random())
     }
 
-    /// What one gets who has heard this message last and tells no epoch.
+    /// The answer to a client that received this message last and sends no epoch.
     fn after(history: &mut History, after: u64) -> (Vec<u64>, bool) {
         let (messages, complete) = history.after(ResumePoint { after: MessageId(after), epoch: None });
         (ids(&messages), complete)
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_written_is_forgotten_and_the_gap_is_told() {
+    fn lost_messages_are_forgotten_and_the_gap_is_reported() {
         let mut history = restored(&[], 0, 1, 10);
         (1..=3).for_each(|n| drop(append(&mut history, n)));
         assert_eq!(ids(&history.recent()), [1, 2, 3]);

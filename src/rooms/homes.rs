@@ -21,13 +21,13 @@ pub struct Homes {
     directory: Directory,
     /// By room; `None` where another shard is the home.
     rooms: Vec<Option<Room>>,
-    /// Topics exist while somebody hears them.
+    /// A topic exists while a connection is subscribed to it.
     topics: HashMap<Arc<str>, Topic>,
     outbox: Outbox,
 }
 
 impl Homes {
-    /// The rooms of `directory` that are at home at `shard`.
+    /// The rooms of `directory` whose home is `shard`.
     #[must_use]
     pub fn new(
         shard: ShardIndex,
@@ -72,8 +72,8 @@ impl Homes {
         }
     }
 
-    /// Goes on where an earlier life of the server has ended. From now on messages are to be written, and a
-    /// sender is told that one was sent only when it is durable.
+    /// Restores all rooms from the storage. From now on messages are written to the disk, and a
+    /// message is acknowledged only when it is durable.
     pub fn restore(&mut self, rooms: &[RestoredRoom]) {
         for (room, restored) in self.rooms.iter_mut().zip(rooms) {
             if let Some(room) = room {
@@ -82,7 +82,7 @@ impl Homes {
         }
     }
 
-    /// Takes what the storage says. Proposals that waited for it become entries.
+    /// Handles a receipt of the storage. Proposals that waited for it become entries.
     pub fn handle_receipt(&mut self, receipt: Receipt, now: Now) {
         let outbox = &mut self.outbox;
         match receipt {
@@ -95,7 +95,7 @@ impl Homes {
         }
     }
 
-    /// Lets time pass: presence reports that are due go out.
+    /// Sends the presence reports that are due.
     pub fn handle_tick(&mut self, now: Now) {
         for room in self.rooms.iter_mut().flatten() {
             room.handle_tick(now, &mut self.outbox);
@@ -114,13 +114,13 @@ impl Homes {
         self.outbox.deliveries.pop_front()
     }
 
-    /// The next message for the storage. It is to be on its way before anyone can see what was published.
+    /// The next message for the storage. It must be handed over before the deliveries of the same message are posted.
     #[must_use]
     pub fn poll_write(&mut self) -> Option<Write> {
         self.outbox.writes.pop_front()
     }
 
-    /// How many writes have had no receipt yet.
+    /// The number of writes without a receipt.
     #[must_use]
     pub fn writes_unanswered(&self) -> usize {
         self.outbox.writes_unanswered
@@ -132,13 +132,13 @@ impl Homes {
         self.outbox.proposals_waiting
     }
 
-    /// True while nothing that was proposed or written waits for the storage.
+    /// True while no proposal or write waits for the storage.
     #[must_use]
     pub fn are_settled(&self) -> bool {
         self.outbox.proposals_waiting == 0 && self.outbox.writes_unanswered == 0
     }
 
-    /// False while the storage is so far behind that it is to be given no more.
+    /// False while too many writes or proposals wait for the storage.
     #[must_use]
     pub fn accept_requests(&self) -> bool {
         self.outbox.proposals_waiting < PROPOSALS_WAITING_MAX
@@ -151,7 +151,7 @@ impl Homes {
         !self.outbox.deliveries.is_empty()
     }
 
-    /// How many rooms and topics are at home here.
+    /// The number of rooms and topics whose home is this shard.
     #[must_use]
     pub fn room_count(&self) -> usize {
         self.rooms.iter().flatten().count() + self.topics.len()

@@ -1,4 +1,4 @@
-//! How users, messages, rooms, shards and connections are told apart.
+//! The ids of users, messages, rooms, shards and connections.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ impl MessageId {
 }
 
 impl UserId {
-    /// The user that a client names, if such a number can name one.
+    /// The user id in a client's message; `None` for a number that no user can have.
     #[must_use]
     pub fn from_wire(number: u64) -> Option<Self> {
         (number > 0).then_some(Self(number))
@@ -60,11 +60,11 @@ impl RoomIndex {
     }
 }
 
-/// A connection of any shard: where an answer goes.
+/// A connection and its shard: the address of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientRef {
     /// Its shard.
     pub shard: ShardIndex,
-    /// Its name there.
+    /// Its id on that shard.
     pub connection: ConnectionId,
 }

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use super::{ClientRef, Content, Member, MessageId, Page, ResumePoint, RoomMessage, UserId};
 
-/// Proposals that may wait for the storage at all homes of a shard. Beyond that the shard takes no requests, and with that
-/// its clients' input waits. They become entries together, and cause deliveries to all shards at once: this is half of what
-/// may wait for one of these.
+/// The most proposals that wait for the storage at all homes of a shard. At this limit the shard takes no requests, and
+/// its clients' input waits. They become entries together, and cause deliveries to all shards at once: half of the
+/// deliveries that may wait for one shard.
 pub const PROPOSALS_WAITING_MAX: usize = 256;
 
 /// A request to a room.
@@ -42,9 +42,9 @@ pub enum Proposal {
 pub enum Unlogged {
     /// Show a member the room again. Answered with [`Delivery::Joined`](super::Delivery::Joined).
     Revisit { user: UserId, origin: ClientRef, after: Option<ResumePoint> },
-    /// Say that a member has begun to write, or has stopped.
+    /// Announce that a member started or stopped typing.
     Typing { user: UserId, name: Arc<str>, origin: ClientRef, is_typing: bool },
-    /// Say that a member has read a message. Its sender is told with [`Delivery::Read`](super::Delivery::Read); answered with
+    /// Note that a member has read a message. Its sender gets [`Delivery::Read`](super::Delivery::Read); answered with
     /// [`Delivery::ReadFailed`](super::Delivery::ReadFailed) when the room does not keep such a message.
     Read { user: UserId, origin: ClientRef, message: MessageId },
     /// List the members. Answered with [`Delivery::Members`](super::Delivery::Members).
@@ -76,13 +76,13 @@ pub(super) enum Change {
     Message { message: Arc<RoomMessage>, origin: ClientRef },
 }
 
-/// What became of a proposal.
+/// The outcome of a proposal.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Entry(Entry),
-    /// It is no entry, and its turn has come.
+    /// A request that is no entry; it is handled now.
     Unlogged(Unlogged),
-    /// The message of `to` has no place, because it could not be stored.
+    /// The message of the client `to` is rejected, because it cannot be stored.
     Refused {
         to: ClientRef,
     },
@@ -98,14 +98,14 @@ pub(super) struct RoomLog {
     kind: Kind,
 }
 
-/// Where a log lives.
+/// Where a log is kept.
 #[derive(Debug)]
 enum Kind {
     Memory,
     Durable(Durable),
 }
 
-/// How far the storage has come.
+/// The state of the storage for one room.
 #[derive(Debug)]
 struct Durable {
     /// The last message id that may be given out.
@@ -122,7 +122,7 @@ impl RoomLog {
         Self { last_number: 0, last_message: MessageId(0), waiting: VecDeque::new(), kind: Kind::Memory }
     }
 
-    /// A log whose messages go to the disk, behind the last id that may have been given out.
+    /// A log whose messages are written to the disk. Its ids continue after `last_message`.
     pub(super) fn durable(last_message: MessageId, reserved: MessageId) -> Self {
         assert!(
             last_message <= reserved,
@@ -149,7 +149,7 @@ impl RoomLog {
 
     /// The next outcome. `None` while the next proposal has to wait, or there is none.
     ///
-    /// Invariant *no id twice*: an id is given out only when it will not be after a crash.
+    /// Invariant *no id twice*: an id is given out only if it is reserved, so it is not given out again after a crash.
     #[must_use]
     pub(super) fn poll_outcome(&mut self, timestamp: u64) -> Option<Outcome> {
         let id = MessageId(self.last_message.0 + 1);
@@ -180,7 +180,7 @@ impl RoomLog {
         Some(Outcome::Entry(Entry { number: self.last_number, change }))
     }
 
-    /// The messages up to `through` have had their second outcome. Says which those are that had none before, and their
+    /// The messages up to `through` are stored or lost. Returns those that were not answered before, with their
     /// senders.
     pub(super) fn handle_answered(&mut self, through: MessageId) -> Drain<'_, (MessageId, ClientRef)> {
         let unanswered = &mut self.stored().unanswered;
@@ -197,7 +197,7 @@ impl RoomLog {
         durable.is_failing = false;
     }
 
-    /// No id may be given out any more, until the next reservation: nothing can be written.
+    /// A write has failed: no id may be given out until the next reservation.
     pub(super) fn handle_withdrawn(&mut self) {
         if let Kind::Durable(durable) = &mut self.kind {
             durable.reserved = self.last_message;
@@ -241,7 +241,7 @@ mod tests {
         log.propose(Proposal::Leave { user: user(), reply: None });
     }
 
-    /// What comes out: the number of an entry and its message id; or 0, and the connection that was refused.
+    /// The outcomes: the number of an entry and its message id; or 0, and the connection that was refused.
     fn outcomes(log: &mut RoomLog) -> Vec<(u64, Option<u64>)> {
         let outcome = |outcome| match outcome {
             Outcome::Entry(Entry { number, change: Change::Message { message, .. } }) => {

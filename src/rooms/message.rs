@@ -1,8 +1,8 @@
-//! What the homes of rooms and topics are asked, and what they answer.
+//! Requests to the homes of rooms and topics, and the deliveries that they send.
 //!
 //! Handling a [`Request`] leads to deliveries and to nothing else. Handling a [`Delivery`] sends something to clients, and
-//! to other shards at most one thing for each connection: the next step of a change of room, what follows from having
-//! signed in, or the leave of one that was evicted. So deliveries are always taken, and the mesh cannot lock up.
+//! to other shards at most one request for each connection: the next step of a room change, the join or rename after
+//! a sign-in, or the leave of an evicted client. So deliveries are always taken, and the mesh cannot lock up.
 
 use std::sync::Arc;
 
@@ -24,14 +24,14 @@ pub struct Member {
     pub connected_at: u64,
     /// Its connection.
     pub origin: ClientRef,
-    /// True for a user that gets all names with each event, as [`super::Event::Room`] then has them.
+    /// True for a user that gets all names with each event, in [`super::Event::Room`].
     pub wants_names: bool,
 }
 
 /// Part of a member list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// How many members to pass over.
+    /// The number of members to skip.
     pub offset: usize,
     /// How many to list at most.
     pub limit: usize,
@@ -42,7 +42,7 @@ pub struct Page {
 pub struct RoomCursor {
     /// The room.
     pub room: RoomIndex,
-    /// Its id there.
+    /// The message's id in that room.
     pub id: MessageId,
 }
 
@@ -75,7 +75,7 @@ pub enum Request {
 pub enum Delivery {
     /// This connection is a member from now on.
     Joined { to: ClientRef, room: RoomIndex, snapshot: Snapshot },
-    /// Nothing of the room it left follows for this connection.
+    /// This connection has left its room. No event of that room follows.
     Left { to: ClientRef },
     /// To every member on this shard.
     Publish(Arc<Publication>),
@@ -85,15 +85,15 @@ pub enum Delivery {
     Lost { to: ClientRef, place: RoomCursor },
     /// This connection's message was not published, because it could not have been stored.
     NotStored { to: ClientRef },
-    /// The members that were asked for.
+    /// The requested list of members.
     Members { to: ClientRef, members: MemberList },
-    /// The members whose names were asked for.
+    /// The requested list of names.
     Names { to: ClientRef, names: Arc<[MemberEntry]> },
     /// The new name of a user that wants names, in a room that is too large for an announcement.
     Renamed { to: ClientRef, old_name: Arc<str>, new_name: Arc<str>, names: Arc<[MemberEntry]> },
-    /// To a message's author, wherever it is by now: a user has read it, at this time in Unix seconds.
+    /// To the author of a message, in any room: a user has read the message, at this time in Unix seconds.
     Read { author: UserId, message: MessageId, reader: UserId, read_at: u64 },
-    /// There is no such message.
+    /// The room does not keep the message that a client has reported as read.
     ReadFailed { to: ClientRef, message: MessageId },
     /// This connection is subscribed to its topic from now on.
     Subscribed { to: ClientRef },

@@ -1,5 +1,5 @@
-//! Rooms, their members and what happens in them: the part of the server that knows what a chat is and
-//! nothing of sockets or bytes.
+//! Rooms, their members and events: the part of the server that implements the chat and knows
+//! no sockets or bytes.
 //!
 //! Each room has one *home*, the shard that its name hashes to. Everything that changes a room goes to its
 //! home as a [`Request`], is proposed to the room's log, and is applied when it is an entry of it; every shard that has

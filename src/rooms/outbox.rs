@@ -1,4 +1,4 @@
-//! What leaves the homes of a shard, in order.
+//! The deliveries and writes of a shard's homes, in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::{Delivery, ShardIndex, Write};
 use crate::clock::Now;
 use crate::metrics::ShardMetrics;
 
-/// What is on its way out of a home, in order.
+/// The deliveries and writes of a shard's homes until they are polled, in order.
 #[derive(Debug)]
 pub(super) struct Outbox {
     pub(super) deliveries: VecDeque<(ShardIndex, Delivery)>,
@@ -45,7 +45,7 @@ impl Outbox {
             self.writes_unanswered.checked_sub(1).expect("Bug: more receipts than writes");
     }
 
-    /// Starts to measure a fan-out to so many members, if it is one that is timed.
+    /// Starts to time a fan-out to this many members, if it is in the sample.
     pub(super) fn time_fan_out(&mut self, members: usize, now: Now) -> Option<Arc<FanOutTimer>> {
         self.fan_out_timers.start(members, now)
     }

@@ -1,4 +1,4 @@
-//! When comings and goings are announced one by one, and when they are summed up.
+//! Decides whether joins, leaves and renames are announced one by one or in reports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,12 +11,12 @@ const INTERVAL_MS: u64 = 1_000;
 /// How a server announces presence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PresencePolicy {
-    /// One by one up to so many members, summed up above: announcing 10,000 joins to 10,000 members would
+    /// One by one up to this many members, in reports above: announcing 10,000 joins to 10,000 members would
     /// be 50 million messages.
     UpTo(usize),
     /// One by one always.
     Exact,
-    /// Only numbers, always; member lists hold at most so many.
+    /// Always only counts; member lists have at most this many entries.
     Count(usize),
 }
 
@@ -47,9 +47,9 @@ pub(super) struct Presence {
 #[derive(Debug)]
 struct Newcomer {
     name: Arc<str>,
-    /// True when it had gone within the interval as well.
+    /// True if it was a member before the interval, and left and rejoined within it.
     was_member: bool,
-    /// True once a list of members has shown it to somebody.
+    /// True once a member list with this user was sent.
     was_listed: bool,
 }
 
@@ -65,8 +65,8 @@ impl Presence {
         }
     }
 
-    /// True when a change that leaves so many members goes into the next report. A room that shrinks goes
-    /// on with reports until the last of them is out, so that nothing is told out of order.
+    /// True if a change to this many members goes into the next report. A room that shrinks goes
+    /// on with reports until the last one is sent, so that changes are announced in order.
     pub(super) fn is_summed_up(&self, members: usize) -> bool {
         match self.policy {
             PresencePolicy::UpTo(limit) => members > limit || self.due_ms.is_some(),
@@ -85,7 +85,7 @@ impl Presence {
 
     pub(super) fn note_left(&mut self, user: UserId, now_ms: u64) {
         self.renamed.remove(&user);
-        // Whoever has seen the newcomer in a list must hear of its going.
+        // Clients that got the newcomer in a member list must get its leave.
         let is_unknown =
             self.joined.remove(&user).is_some_and(|newcomer| !newcomer.was_member && !newcomer.was_listed);
         if !is_unknown {
@@ -102,7 +102,7 @@ impl Presence {
         self.note_change(now_ms);
     }
 
-    /// Somebody was shown members, which may be newcomers: those must hear of their going.
+    /// Notes that a member list was sent. If a newcomer in it leaves, the report must say so.
     pub(super) fn note_listed(&mut self, listed: &[MemberEntry]) {
         // Ordered by id. Large rooms list the lowest ids, where newcomers are rare, so this finds nobody.
         let (Some(first), Some(last)) = (listed.first(), listed.last()) else { return };
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn who_went_and_came_back_is_told_to_those_who_entered_meanwhile() {
+    fn a_user_that_left_and_rejoined_is_reported_to_users_that_joined_in_between() {
         let mut presence = Presence::new(PresencePolicy::UpTo(1));
         presence.note_left(id(1), 0);
         presence.note_joined(id(1), "a".into(), 10);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_listed_before_going_is_reported() {
+    fn a_user_that_was_listed_before_leaving_is_reported() {
         let mut presence = Presence::new(PresencePolicy::UpTo(1));
         presence.note_joined(id(1), "a".into(), 0);
         presence.note_listed(&[entry(1)]);

@@ -16,8 +16,8 @@ use crate::clock::Now;
 
 /// A room whose home is this shard.
 ///
-/// Invariant *one order*: what the room says leaves through one [`Outbox`] in one sequence, and each shard
-/// receives its part of it in that sequence.
+/// Invariant *one order*: all deliveries of a room leave through one [`Outbox`] in one sequence, and each shard
+/// receives its deliveries in that sequence.
 #[derive(Debug)]
 pub(super) struct Room {
     index: RoomIndex,
@@ -47,7 +47,7 @@ impl Room {
         }
     }
 
-    /// Proposes a change, and applies what the log makes of it by now.
+    /// Proposes a change to the log, and applies all outcomes that are ready.
     pub(super) fn propose(&mut self, proposal: Proposal, now: Now, outbox: &mut Outbox) {
         self.log.propose(proposal);
         outbox.proposals_waiting += 1;
@@ -100,13 +100,13 @@ impl Room {
             self.show(user, origin, after, outbox);
             self.presence.note_joined(user, name, now.monotonic_ms);
         } else {
-            // The others hear of it first: a shard shows the names that it was told last, to old members and new.
+            // The others get the event first: a shard sends the names that it got last, to old members and new.
             self.publish(RoomEvent::Joined { user, name, users_online }, Some(origin), now, outbox);
             self.show(user, origin, after, outbox);
         }
     }
 
-    /// Shows the room to one of its members.
+    /// Sends a snapshot of the room to one of its members.
     fn show(&mut self, user: UserId, origin: ClientRef, after: Option<ResumePoint>, outbox: &mut Outbox) {
         let listed_max = if self.roster.wants_names(user) {
             self.names_max.min(self.policy.listed_max())
@@ -127,7 +127,7 @@ impl Room {
     }
 
     fn leave(&mut self, user: UserId, reply: Option<ClientRef>, now: Now, outbox: &mut Outbox) {
-        let name = self.roster.remove(user).expect("Bug: somebody left a room without being in it");
+        let name = self.roster.remove(user).expect("Bug: a user left a room that it was not in");
         self.count();
         let users_online = self.roster.len();
         if self.presence.is_summed_up(users_online) {
@@ -142,7 +142,7 @@ impl Room {
 
     fn rename(&mut self, user: UserId, new_name: Arc<str>, origin: ClientRef, now: Now, outbox: &mut Outbox) {
         let old_name = self.roster.rename(user, Arc::clone(&new_name));
-        let old_name = old_name.expect("Bug: somebody was renamed in a room without being in it");
+        let old_name = old_name.expect("Bug: a user was renamed in a room that it was not in");
         if self.presence.is_summed_up(self.roster.len()) {
             if self.roster.wants_names(user) {
                 let names = self.roster.named(self.names_max);
@@ -165,7 +165,7 @@ impl Room {
         self.publish(RoomEvent::Message(message), Some(origin), now, outbox);
     }
 
-    /// Passes on to a message's author, if it is online, that somebody has read it.
+    /// Tells the author of a message, if it is online, that a member has read it.
     fn read(&mut self, reader: UserId, origin: ClientRef, id: MessageId, now: Now, outbox: &mut Outbox) {
         match self.history.find(id) {
             Some(message) => {
@@ -184,7 +184,7 @@ impl Room {
         self.history.restore(restored);
     }
 
-    /// Takes what the storage says of this room.
+    /// Handles a receipt of the storage.
     pub(super) fn handle_receipt(&mut self, receipt: RoomReceipt, now: Now, outbox: &mut Outbox) {
         match receipt {
             RoomReceipt::Kept(through) => self.handle_kept(through, outbox),
@@ -198,7 +198,7 @@ impl Room {
 
     /// The messages up to `through` are on the disk.
     ///
-    /// Invariant *durable before acknowledged*: this is the only place that tells a sender so.
+    /// Invariant *durable before acknowledged*: only this function acknowledges a message to its sender.
     fn handle_kept(&mut self, through: MessageId, outbox: &mut Outbox) {
         let room = self.index;
         for (id, to) in self.log.handle_answered(through) {
@@ -207,7 +207,7 @@ impl Room {
         }
     }
 
-    /// The messages up to `through` that are not on the disk will never be.
+    /// The messages up to `through` that are not on the disk are lost.
     fn handle_lost(&mut self, through: MessageId, epoch: Epoch, outbox: &mut Outbox) {
         let room = self.index;
         let mut first = MessageId(through.0 + 1);

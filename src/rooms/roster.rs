@@ -13,13 +13,13 @@ pub(super) struct Roster {
     by_shard: Vec<usize>,
     /// How many members want names.
     wanting_names: usize,
-    /// What lists of members begin with.
+    /// The first entries of member lists.
     listed: Lowest,
     /// The members that name lists begin with.
     named: Lowest,
 }
 
-/// The members with the lowest ids that were asked for last, while that is still true.
+/// The cached members with the lowest ids, while they are valid.
 #[derive(Debug, Default)]
 struct Lowest(Option<Arc<[MemberEntry]>>);
 
@@ -74,7 +74,7 @@ impl Roster {
         self.members.get(&id).is_some_and(|entry| entry.wants_names)
     }
 
-    /// Removes a member and tells its name.
+    /// Removes a member, and returns its name.
     pub(super) fn remove(&mut self, id: UserId) -> Option<Arc<str>> {
         let entry = self.members.remove(&id)?;
         self.by_shard[usize::from(entry.shard.0)] -= 1;
@@ -83,7 +83,7 @@ impl Roster {
         Some(entry.name)
     }
 
-    /// Renames a member and tells its old name.
+    /// Renames a member, and returns its old name.
     pub(super) fn rename(&mut self, id: UserId, new_name: Arc<str>) -> Option<Arc<str>> {
         let entry = self.members.get_mut(&id)?;
         let old_name = std::mem::replace(&mut entry.name, new_name);
@@ -115,7 +115,7 @@ impl Roster {
         MemberList { listed, last: None, total: Some(self.len()) }
     }
 
-    /// The members whose names are told: those with the lowest ids, at most `names_max`.
+    /// The members whose names are sent with events: those with the lowest ids, at most `names_max`.
     pub(super) fn named(&mut self, names_max: usize) -> Arc<[MemberEntry]> {
         self.named.of(&self.members, self.len().min(names_max))
     }
@@ -143,8 +143,8 @@ impl Lowest {
         }
     }
 
-    /// A change beyond the last of them leaves the list as it was. Otherwise 10,000 newcomers would each
-    /// have it made anew.
+    /// Drops the list, unless the member comes after its last entry. Otherwise each of 10,000 newcomers would
+    /// cause a new list.
     fn forget(&mut self, id: UserId) {
         if self.0.as_ref().is_some_and(|lowest| lowest.last().is_none_or(|last| id <= last.id)) {
             self.0 = None;

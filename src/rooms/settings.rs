@@ -1,13 +1,13 @@
-//! How rooms behave.
+//! The settings of rooms.
 
 use super::PresencePolicy;
 
-/// How rooms behave.
+/// The settings of all rooms.
 #[derive(Clone, Copy, Debug)]
 pub struct RoomSettings {
     /// How presence is announced.
     pub presence: PresencePolicy,
-    /// The most names that are told with an event.
+    /// The most names that are sent with an event.
     pub names_max: usize,
     /// Messages that a room keeps.
     pub history: usize,

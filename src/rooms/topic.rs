@@ -10,7 +10,7 @@ use super::outbox::Outbox;
 use super::{Delivery, ShardIndex};
 use crate::clock::Now;
 
-/// How many connections of each shard hear a topic.
+/// The number of subscribed connections on each shard.
 #[derive(Debug)]
 pub(super) struct Topic {
     by_shard: Vec<usize>,

@@ -4,7 +4,7 @@
 //! messages, admins' orders and read receipts. Messages of rooms and topics never come here.
 //!
 //! Only a user's own shard writes its entry, so that shard always finds the present state. A user whom another shard
-//! has found may be gone when the request arrives: the user's shard has the last word.
+//! has found may be gone when the request arrives: the user's shard decides.
 //!
 //! The map is papaya's. Its look-ups take no lock, and shards that write wait for each other only while the table is
 //! copied into a larger or smaller one, a few entries at a time. In a map of locks (dashmap; scc), a shard that is

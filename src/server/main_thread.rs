@@ -1,5 +1,5 @@
-//! The main thread: starts the others, and carries signals, their reports and the time to the [`Coordinator`], and what
-//! it wants done to them.
+//! The main thread: starts the others, and passes signals, reports and the time to the [`Coordinator`], and carries
+//! out its actions.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,9 +1,9 @@
-//! What the sender of a message is told about it, and when.
+//! The answers to the sender of a room message, and when they are sent.
 //!
-//! Members see a message at once. Its sender is told that it was sent when that is true for good: with a storage, when
-//! the message is on the disk. The answer has its place in the room's order all the same, so it takes it at once, and is
-//! a *gate* ahead of the out-queue until the storage has spoken. Messages without a place in that order pass it, so a
-//! late disk silences nobody; and a close drops everything that is still behind it.
+//! Members see a message at once. Its sender gets the acknowledgement when the message is safe: with a storage, when
+//! the message is on the disk. The answer must keep its place in the room's order, so it is queued at once, as
+//! a *gate* ahead of the out-queue until the receipt arrives. Messages outside that order pass the gate, so a
+//! late disk does not delay them. A close drops the gate and everything behind it.
 
 use uproar_ring::SharedBytes;
 
@@ -14,7 +14,7 @@ use crate::dialect::{ChatError, UserDialect};
 use crate::rooms::RoomCursor;
 
 impl User {
-    /// Tells a chat user that its message has been sent. A hub user gets its own words back, as everyone does.
+    /// Acknowledges a chat user's message. A hub user gets its own message instead, like every member.
     pub(super) fn acknowledge(&self, place: RoomCursor, timestamp: u64, io: &mut ClientIo<'_>) {
         if self.dialect == UserDialect::Hub {
             return;
@@ -27,7 +27,7 @@ impl User {
         }
     }
 
-    /// A message of this user was not taken. The answer has the place that `message_sent` would have, so the sender knows
+    /// A message of this user was refused. The answer has the place that `message_sent` would have, so the sender knows
     /// which message is meant.
     pub(super) fn handle_refused_message(&self, io: &mut ClientIo<'_>) {
         match self.dialect {
@@ -39,7 +39,7 @@ impl User {
         }
     }
 
-    /// A message of this user was seen by the room and will not be kept.
+    /// A message of this user was published, but could not be stored.
     pub(super) fn handle_lost_message(&self, place: RoomCursor, io: &mut ClientIo<'_>) {
         match self.dialect {
             UserDialect::Chat => {
@@ -47,7 +47,7 @@ impl User {
                 let refusal = SharedBytes::new(chat::direct(&refusal, io.now));
                 io.link.open_gate(place, Some(refusal));
             }
-            // Its own words came back to it before.
+            // It already got its own message.
             UserDialect::Hub => self.refuse(&ChatError::NotStored, io),
         }
     }

@@ -1,4 +1,4 @@
-//! How a connection comes to a shard: from an upgrade to a user, a listener of a topic, or an echo.
+//! Admission: an upgraded connection becomes a user, a subscriber of a topic, or an echo client.
 
 use uproar_ring::{ConnectionId, SharedBytes};
 
@@ -14,7 +14,7 @@ use crate::handshake::route::Endpoint;
 use crate::metrics::Dialect;
 
 impl Shard {
-    /// Takes a connection in. Its socket is to be attached to the ring under this id.
+    /// Admits a connection. The caller attaches its socket to the ring under the returned id.
     pub fn admit(&mut self, admission: Admission, now: Now) -> ConnectionId {
         let Admission { endpoint, peer, response, received, tls, permit } = admission;
         let settings = &self.context.settings;

@@ -1,4 +1,4 @@
-//! One client of a shard: its connection, and what it is to the server.
+//! A client of a shard: its connection and its session.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ pub(super) struct Client {
     pub(super) session: Session,
 }
 
-/// What a client is to the server.
+/// The kind of a client, with its state.
 #[derive(Debug)]
 pub(super) enum Session {
     /// A user, with a name and in a room.
     User(Box<User>),
-    /// A publisher and listener of a topic.
+    /// A connection that is subscribed to a topic, and publishes to it.
     Raw { topic: Arc<str>, membership: TopicMembership },
     /// Gets its own messages back.
     Echo,
@@ -101,7 +101,7 @@ impl Session {
     pub(super) fn idle_due_ms(&self, link: &Link, keep_alive: &KeepAlive) -> u64 {
         let unanswered_ms = link.connection.idle_due_ms(keep_alive);
         match self {
-            // Pending input counts, though nobody has read it; and nothing can be sent ahead of the answer to the upgrade.
+            // Unread input counts as activity; and nothing can be sent before the 101.
             Self::User(user)
                 if user.dialect == UserDialect::Hub
                     && !link.connection.has_pending()
@@ -113,7 +113,7 @@ impl Session {
         }
     }
 
-    /// When its time to sign in is over. It stands still while the verifier is at it, and while its input waits to be
+    /// The deadline of its sign-in. It is put off while the verifier checks an attempt, and while input waits to be
     /// read.
     pub(super) fn sign_in_due_ms(&self, link: &Link) -> u64 {
         match self {

@@ -1,4 +1,4 @@
-//! What the handlers of one client can do: send to it, write mail, and close its connection.
+//! The interface for a client's handlers: send to the client, write mail, and close the connection.
 
 use std::io;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::clock::Now;
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::rooms::{ClientRef, Directory, Proposal, Request, RoomCursor, RoomIndex};
 
-/// What the handlers of all clients of a shard share.
+/// The state that the handlers of all clients of a shard share.
 pub(super) struct Context {
     pub(super) settings: ShardSettings,
-    /// What the connections of all clients have in common.
+    /// The configuration that the connections of all clients share.
     pub(super) connection_config: Arc<Config>,
     pub(super) directory: Directory,
     /// The rooms and topics with members on this shard.
@@ -42,7 +42,7 @@ impl Context {
     }
 }
 
-/// One client's connection, found for the event that is handled, and what its shard shares.
+/// A client's connection and the shared state of its shard, for the handler of one event.
 pub(super) struct ClientIo<'s> {
     pub(super) id: ConnectionId,
     pub(super) link: &'s mut Link,
@@ -61,22 +61,22 @@ impl ClientIo<'_> {
         self.context.propose(room, proposal.into());
     }
 
-    /// Queues a message for the client, past what waits for the disk; the client is evicted if it does not fit.
+    /// Queues a message, ahead of messages that wait for the disk. If it does not fit, the client is evicted.
     pub(super) fn push(&mut self, bytes: Bytes) {
         self.push_with(bytes, Link::push);
     }
 
-    /// As [`ClientIo::push`], for what has its place in the room's order.
+    /// As [`ClientIo::push`], for a message that has a place in the room's order.
     pub(super) fn push_in_order(&mut self, bytes: Bytes) {
         self.push_with(bytes, Link::push_in_order);
     }
 
-    /// Queues an answer that leaves when the storage has spoken about the message at `place`.
+    /// Queues an answer that is sent once the storage's receipt for the message at `place` has arrived.
     pub(super) fn push_gate(&mut self, place: RoomCursor, answer: Bytes) {
         self.push_with(answer, |link, answer| link.push_gate(place, answer));
     }
 
-    /// Queues what a join sends, which always fits.
+    /// Queues the messages of a join, which may exceed the queue's limit.
     pub(super) fn push_join<const COUNT: usize>(&mut self, messages: [Bytes; COUNT]) {
         for message in &messages {
             self.context.work.count_frames(1, message.len());
@@ -92,7 +92,7 @@ impl ClientIo<'_> {
         self.push_frame(ping, Link::push);
     }
 
-    /// Takes back a batch of which a part, all, or nothing has left.
+    /// Handles the end of a send: a part, all or nothing of its batch was sent.
     pub(super) fn handle_sent(&mut self, batch: SendBatch, result: io::Result<usize>) {
         match result {
             Ok(sent_bytes) => {
@@ -106,7 +106,7 @@ impl ClientIo<'_> {
         }
     }
 
-    /// Closes the connection with a code and a reason, behind what is queued and does not wait for the disk.
+    /// Closes the connection with a code and a reason, after the queued messages that do not wait for the disk.
     pub(super) fn close(&mut self, code: u16, reason: &str, end: EndReason) {
         self.link.close(code, reason, end, self.now);
     }

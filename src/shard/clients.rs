@@ -69,7 +69,7 @@ impl Clients {
         client
     }
 
-    /// How many there are, those at their end included.
+    /// The number of clients, including those that are closing.
     #[must_use]
     pub fn count(&self) -> usize {
         self.slab.len()
@@ -82,15 +82,15 @@ impl Clients {
         }
     }
 
-    /// What is charged for all that waits in out-queues or is under way, added up over all connections: see
+    /// The bytes charged for all queued and outgoing frames, summed over all connections: see
     /// [`SharedBytes::charged_bytes`](uproar_ring::SharedBytes::charged_bytes).
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.iter().map(|client| client.link.queued_bytes()).sum()
     }
 
-    /// The most that one connection's out-queue is charged. It looks at every connection, and is there for checks of the
-    /// invariant *everything bounded* from outside.
+    /// The largest charge of any connection's out-queue. It visits every connection, and is for tests of the
+    /// invariant *everything bounded*.
     #[must_use]
     pub fn longest_queue_bytes(&self) -> usize {
         self.iter().map(|client| client.link.queued_bytes()).max().unwrap_or(0)

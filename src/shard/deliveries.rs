@@ -74,7 +74,7 @@ impl Shard {
         }
     }
 
-    /// Tells every member on this shard, the one that caused it in its own way.
+    /// Sends an event to all members on this shard; the client that caused it may get another message, or none.
     fn publish(&mut self, publication: &Arc<Publication>, now: Now) {
         let own = publication.origin.filter(|origin| origin.shard == self.context.settings.index);
         let own = own.map(|origin| origin.connection);

@@ -10,7 +10,7 @@ const STEP_MS: u64 = 10;
 /// The least number of connections that are closed in a step.
 const STEP_COUNT_MIN: usize = 50;
 
-/// A shutdown under way.
+/// The gradual closing of all connections.
 #[derive(Debug)]
 pub(super) struct Drain {
     waiting: VecDeque<ConnectionId>,
@@ -19,7 +19,7 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// Begins to close these connections, all of them within half of the time-out.
+    /// Begins to close these connections, all of them within half of the timeout.
     pub(super) fn begin(waiting: VecDeque<ConnectionId>, timeout_ms: u64, now_ms: u64) -> Self {
         let steps = (timeout_ms / 2 / STEP_MS).max(1);
         let step_count = waiting.len().div_ceil(steps as usize).max(STEP_COUNT_MIN);

@@ -1,7 +1,7 @@
-//! How clients leave, and how all of them do.
+//! The end of a client, and of all clients in a shutdown.
 //!
 //! In each case the membership ends at once, so that the leave has its place in the room's order. How the connection ends
-//! after that is its own matter ([`uproar_protocol::connection`]); the slot is free when the ring has closed the socket.
+//! after that is up to [`uproar_protocol::connection`]; the slot is free when the ring has closed the socket.
 
 use tracing::debug;
 use uproar_protocol::connection::Due;
@@ -41,7 +41,7 @@ impl Shard {
         self.with_client(id, now, |_, io| io.close(1001, "server shutting down", EndReason::Shutdown));
     }
 
-    /// Nothing is left of the connection; its slot may be used again.
+    /// The ring has closed the connection; its slot may be reused.
     pub(super) fn handle_closed(&mut self, id: ConnectionId) {
         let client = self.clients.remove(id);
         assert!(!client.session.is_member(), "Bug: {id} ended, and is still a member");
@@ -64,7 +64,7 @@ impl Shard {
 }
 
 impl Session {
-    /// Does what is due on this client's connection, if a timer is not stale.
+    /// Handles the expiry of a timer, unless it is stale: pings the client, or closes the connection.
     pub(super) fn handle_timer(&mut self, due_ms: u64, io: &mut ClientIo<'_>) {
         if io.link.timer_ms != due_ms {
             return;
@@ -83,7 +83,7 @@ impl Session {
             return;
         }
         if io.link.is_kept_waiting() {
-            // We keep it from being heard, or from being pinged ahead of the answer to its upgrade.
+            // The server causes the silence: it has not read the input, or cannot ping before the 101.
             io.link.connection.note_alive(now_ms);
         } else if sign_in_due_ms <= now_ms {
             io.close(1008, "Authentication required", EndReason::Unauthenticated);

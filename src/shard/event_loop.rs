@@ -32,14 +32,14 @@ use crate::metrics::ShardMetrics;
 use crate::rooms::{ClientRef, Receipt, ShardIndex, Write};
 use crate::storage::StorageLink;
 
-/// How often the queues are added up: it looks at every connection, which is too much for every turn.
+/// How often the queue gauge is updated: that visits every connection, which is too slow for every turn.
 const QUEUES_EVERY_MS: u64 = 1_000;
 
 /// How many sends may be submitted by the call that also waits. Their frames are held until the wait is over; after a
 /// broadcast another call costs little, and gives its frames back at once.
 const SENDS_WITH_WAIT_MAX: usize = 16;
 
-/// What a loop has counted already.
+/// The counts that have been added to the metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     ring: uproar_ring::Counts,
@@ -54,29 +54,29 @@ pub struct EventLoop {
     pub index: ShardIndex,
     /// Its sockets.
     pub ring: Ring,
-    /// What other shards send.
+    /// Mail from other shards.
     pub mailbox: Mailbox,
-    /// Where to reach them.
+    /// The mailboxes of other shards.
     pub mesh: Mesh,
     /// The thread that verifies passwords; none where there are no accounts.
     pub verifier: Option<Verifier<ClientRef>>,
     /// The storage, where there is one.
     pub storage: Option<StorageLink>,
-    /// Its receipts that have not had their turn.
+    /// Receipts that were taken from the storage, and not handled yet.
     pub receipts: VecDeque<Receipt>,
     /// Connections from the acceptors.
     pub admissions: Admissions,
-    /// What the server wants.
+    /// The stage that the main thread wants.
     pub stage: watch::Receiver<Stage>,
-    /// Told once for each stage of the shutdown that this shard has reached.
+    /// Called once for each stage of the shutdown that this shard has reached.
     pub reached: Box<dyn Fn(Stage)>,
     /// The time, less that in which the thread could not run.
     pub clock: RunningClock,
     /// How long to look for something to do before the thread sleeps; zero for not at all.
     pub busy_poll: Duration,
-    /// What to count.
+    /// The shard's metrics.
     pub metrics: Arc<ShardMetrics>,
-    /// What was counted last.
+    /// The counts at the last update of the metrics.
     pub tally: Tally,
 }
 
@@ -103,7 +103,7 @@ impl EventLoop {
         }
     }
 
-    /// The stage that the server wants, if it is another one than before.
+    /// The stage that the main thread wants, if it has changed.
     fn next_stage(&mut self) -> io::Result<Option<Stage>> {
         match self.stage.has_changed() {
             Ok(false) => Ok(None),
@@ -196,7 +196,7 @@ impl EventLoop {
         (&mut self.shard, io)
     }
 
-    /// The ring, the state machine, and what the shard looks at before it sleeps.
+    /// The ring, the state machine, and the queues to check before sleeping.
     fn look_out(&mut self) -> (&mut Ring, &Shard, LookOut<'_>) {
         let look_out = LookOut {
             index: self.index,
@@ -227,7 +227,7 @@ impl EventLoop {
     }
 }
 
-/// What a shard looks at before it sleeps.
+/// The queues that a shard checks before it sleeps.
 struct LookOut<'a> {
     index: ShardIndex,
     mailbox: &'a Mailbox,
@@ -302,7 +302,7 @@ impl Io for RingIo<'_> {
     fn write(&mut self, write: Write) {
         let storage = self.storage.as_ref().expect("Bug: a write without a storage");
         match storage.writes.try_send(write) {
-            // One that has ended takes the server with it: the main thread is about to end this one.
+            // If the storage thread has ended, the main thread is about to end the server, so the write is dropped.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(_)) => unreachable!("Bug: more writes than a shard may have unanswered"),
         }

@@ -1,7 +1,7 @@
 //! Answers that wait for the storage, and everything that stands behind them in the order of a room.
 //!
-//! An answer that must not leave before the storage has spoken is a *gate*. What is pushed in order waits behind it;
-//! everything else goes past it into the connection's queue, so a late disk silences nobody.
+//! A *gate* is an answer that must not be sent before the storage's receipt. Frames in the room's order wait behind it;
+//! all other frames pass it, into the connection's queue, so a late disk does not delay them.
 
 use std::collections::VecDeque;
 
@@ -9,13 +9,13 @@ use uproar_ring::SharedBytes;
 
 use crate::rooms::RoomCursor;
 
-/// How many times the queue's limit may wait behind gates. The peer cannot help that the disk is late, and a broadcast is
-/// held once for everyone, so this is more than the limit; somewhere it has to end.
+/// How many times the queue's limit may wait behind gates. The peer does not cause a late disk, and a broadcast is
+/// held once for everyone, so this is more than the limit; but it must be bounded.
 pub const GATED_LIMITS_MAX: usize = 8;
 
-/// What waits behind the first gate, the gate included. Most connections have none.
+/// The frames from the first gate on. Most connections have none.
 ///
-/// Invariant: `charged_bytes` is what those in `queue` are charged.
+/// Invariant: `charged_bytes` is the sum of the charges of the frames in `queue`.
 #[derive(Debug, Default)]
 pub(super) struct Gates {
     /// Begins with a gate, or is empty.
@@ -27,7 +27,7 @@ pub(super) struct Gates {
 enum Gated {
     /// Leaves when everything before it has left.
     SharedBytes(SharedBytes),
-    /// An answer that leaves once the storage has spoken about the message at its place.
+    /// An answer that is sent once the storage's receipt for this message has arrived.
     Gate(RoomCursor, SharedBytes),
 }
 
@@ -48,7 +48,7 @@ impl Gates {
         self.queue.len()
     }
 
-    /// What is charged for all that waits.
+    /// The bytes charged for all waiting frames.
     pub(super) fn charged_bytes(&self) -> usize {
         self.charged_bytes
     }
@@ -65,7 +65,7 @@ impl Gates {
         self.append(Gated::Gate(place, answer));
     }
 
-    /// Opens the gate of a place; `other` replaces its answer, where there is one. Yields the frames that may leave now,
+    /// Opens the gate of a message; `other`, if any, replaces its answer. Returns the frames that may be sent now,
     /// or `None` when there is no such gate any more.
     pub(super) fn open(&mut self, place: RoomCursor, other: Option<SharedBytes>) -> Option<Vec<SharedBytes>> {
         let gate =

@@ -76,7 +76,7 @@ impl User {
         io.propose(ROOM, Unlogged::ListNames { origin: io.origin() });
     }
 
-    /// The home's answer to that.
+    /// Handles the home's answer to [`User::request_names`].
     pub(super) fn handle_names(&mut self, io: &mut ClientIo<'_>) {
         self.awaits_snapshot = false;
         let names = io.context.rooms.names();

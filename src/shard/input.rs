@@ -1,9 +1,9 @@
-//! From received bytes to messages, and from these to what a client's session makes of them.
+//! Input: received bytes become messages, which the client's session handles.
 //!
-//! A connection's input is read as it comes, up to its share of a turn, while nobody's input waits. What is left
-//! waits in the connection, and the connection in a list, from which the turn's end gives each one its share, round
-//! robin, for as long as the turn may go on; so does what comes meanwhile. So one that floods costs the others a
-//! turn. Input that waits stops being received beyond a bound.
+//! Input is read when it arrives, up to the connection's share of a turn, unless other input waits. The rest
+//! stays in the connection, and the connection is listed. The end of a turn gives each listed one its share, round
+//! robin, until the turn is over. Input that arrives meanwhile waits, too. So a flood delays other clients by one
+//! turn. If too much input waits, receiving is paused.
 
 use std::mem;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::dialect::Message;
 use crate::rooms::Request;
 
 impl Shard {
-    /// Takes bytes as they came from the socket.
+    /// Handles bytes from the socket, encrypted or not.
     pub(super) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         self.context.metrics.received_bytes.add(bytes.len() as u64);
         let Some(client) = self.clients.get_mut(id) else { return };
@@ -48,12 +48,12 @@ impl Shard {
         }
     }
 
-    /// Takes bytes of the WebSocket, of a client that is there.
+    /// Handles decrypted bytes of a client that exists.
     pub(super) fn handle_plaintext(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         let connection = &mut self.clients.at(id.index).link.connection;
         if connection.is_reading() && !bytes.is_empty() {
             connection.note_alive(now.monotonic_ms);
-            // What came before has its turn before this, be it of others; but a close frame has not to wait for them.
+            // Earlier input of all clients is read first; but a closing client does not wait for the others.
             let is_in_line = connection.is_open() && self.schedule.has_readable();
             let has_to_wait = connection.has_pending() || is_in_line;
             let read_bytes = if has_to_wait { 0 } else { self.read(id, bytes, now) };
@@ -88,7 +88,7 @@ impl Shard {
         self.context.work.end_reading();
     }
 
-    /// Goes on with input that has waited, of a client that is there.
+    /// Reads waiting input of a client that exists.
     pub(super) fn read_pending(&mut self, id: ConnectionId, now: Now) {
         let pending = self.clients.at(id.index).link.connection.take_pending();
         let read_bytes = self.read(id, &pending, now);
@@ -113,7 +113,7 @@ impl Shard {
                 rest = &[];
                 break;
             }
-            // Of a closing connection only its close frame is of interest, and that asks nothing of others.
+            // A closing connection is read only for its close frame, which costs the others nothing.
             if client.link.is_open() && (is_held || client.is_awaiting()) {
                 break;
             }
@@ -125,7 +125,7 @@ impl Shard {
             match read {
                 Read::Nothing => break,
                 Read::Control => {}
-                // What a message leads to here is part of what it costs. A closing client's messages lead to nothing; so
+                // The mail that a message causes on this shard is part of its cost. A closing client's messages lead to nothing; so
                 // this never comes from within another `settle`, which reads closing clients.
                 Read::Message => self.settle(now),
             }

@@ -48,11 +48,11 @@ impl Overflow {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) connection: Connection<SharedBytes>,
-    /// What waits for the storage. Present exactly while something does; none once the connection is closing.
+    /// Frames that wait for the storage. `None` when there are none, and once the connection is closing.
     gates: Option<Box<Gates>>,
-    /// What joins have added to the limits, until what waits is within them again.
+    /// Bytes by which joins have raised the limits, until the queue is within the normal limits again.
     join_bytes: usize,
-    /// The answer to the upgrade, until the client is what it asked to be.
+    /// The 101 response, until the client is admitted to its room or topic.
     greeting: Option<SharedBytes>,
     /// When the timers look at this client next; entries of another time are stale.
     pub(super) timer_ms: u64,
@@ -122,7 +122,7 @@ impl Link {
         }
     }
 
-    /// Queues an answer that leaves, and lets leave what has its place behind it, when [`Link::open_gate`] is called for
+    /// Queues an answer that waits, with the frames behind it in order, until [`Link::open_gate`] is called for
     /// its place.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Link {
         Ok(())
     }
 
-    /// Opens the gate of a place; another answer, if there is one, replaces the one in it. What it lets go may exceed the
+    /// Opens the gate of a message; `other`, if any, replaces its answer. The released frames may exceed the
     /// limit: the peer had no chance to read it. False when there is no such gate any more.
     pub(super) fn open_gate(&mut self, place: RoomCursor, other: Option<SharedBytes>) -> bool {
         let Some(gates) = &mut self.gates else { return false };
@@ -151,7 +151,7 @@ impl Link {
         true
     }
 
-    /// Queues what a join sends, in order, whatever its length: it is not the receiver's fault that a room has a long
+    /// Queues the messages of a join, in order, of any length: it is not the receiver's fault that a room has a long
     /// history. Nothing more is read from the peer until that has left (see [`Link::is_over_limit`]), so a receiver that
     /// does not read cannot collect joins.
     pub(super) fn push_join(&mut self, frames: impl IntoIterator<Item = SharedBytes>) {
@@ -187,7 +187,7 @@ impl Link {
         self.connection.is_over_limit() || self.gated_bytes() > self.connection.queue_bytes_max()
     }
 
-    /// Takes back a batch of which `sent_bytes` have left.
+    /// Handles the end of a send: `sent_bytes` of its batch were sent.
     pub(super) fn handle_sent(&mut self, batch: SendBatch, sent_bytes: usize, now_ms: u64) {
         self.connection.handle_sent(from_ring(batch), sent_bytes, now_ms);
         self.end_join();
@@ -209,7 +209,7 @@ impl Link {
         event
     }
 
-    /// Closes an open connection with a code and a reason, behind what is queued and waits for no gate.
+    /// Closes an open connection with a code and a reason, after the queued frames that wait for no gate.
     pub(super) fn close(&mut self, code: u16, reason: &str, end: EndReason, now: Now) {
         if self.is_open() {
             self.greet();
@@ -293,13 +293,13 @@ impl Link {
         self.connection.awaits_send() || self.gates.is_some()
     }
 
-    /// True while the server, and not the peer, is why nothing is received from it: its input waits for its turn, or its
+    /// True while the server causes the peer's silence: the peer's input waits for its turn, or its
     /// upgrade for an answer.
     pub(super) fn is_kept_waiting(&self) -> bool {
         self.greeting.is_some() || self.is_input_waiting()
     }
 
-    /// True while its input waits to be read, and not because it does not read itself.
+    /// True while its input waits to be read, unless it waits because the peer itself does not read.
     pub(super) fn is_input_waiting(&self) -> bool {
         self.connection.has_pending() && !self.is_over_limit()
     }
@@ -324,7 +324,7 @@ impl Link {
         Ok(())
     }
 
-    /// What gates have let go still counts: a peer that does not read it cannot fill the room behind the next gates again
+    /// Released frames still count: a peer that does not read them cannot fill the space behind the next gates again
     /// and again.
     fn find_room_behind_gates(&self, frame: &SharedBytes) -> Result<(), Overflow> {
         let gated_bytes = self.gated_bytes() + frame.charged_bytes();
@@ -341,7 +341,7 @@ impl Link {
         }
     }
 
-    /// Does what may end an open connection, and notes why it ended.
+    /// Makes a change that may end an open connection, and notes the reason.
     fn end(&mut self, end: EndReason, change: impl FnOnce(&mut Connection<SharedBytes>)) {
         let was_open = self.is_open();
         change(&mut self.connection);

@@ -1,4 +1,4 @@
-//! The members that a shard has of rooms and topics, what they are told, and the fan-out to them.
+//! The local members of rooms and topics, and the fan-out of events to them.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -36,11 +36,11 @@ pub(super) struct LocalRoom {
     chat: Members,
     /// Members that use the hub dialect.
     hub: Members,
-    /// What was last encoded for newcomers.
+    /// The encoded member list and history, cached for the next newcomer.
     pub(super) lists: chat::Lists,
-    /// The names that hub members are told with every message.
+    /// The names that hub members get with messages.
     pub(super) names: hub::Names,
-    /// When they are told them again, in a large room.
+    /// When hub members of a large room get the names again.
     pace: NamesPace,
 }
 
@@ -65,7 +65,7 @@ impl LocalRooms {
         &mut self.rooms[room.get()]
     }
 
-    /// The names in the room `general`, as this shard was told them last.
+    /// The names in the room `general`, as this shard last received them.
     pub(super) fn names(&self) -> &hub::Names {
         &self.rooms[RoomIndex::GENERAL.get()].names
     }
@@ -108,7 +108,7 @@ impl LocalRooms {
         moved
     }
 
-    /// Tells every member on this shard what was published; `own` is the client that caused it, if it is one of them.
+    /// Sends a publication to every member on this shard; `own` is the client that caused it, if it is one of them.
     pub(super) fn publish(
         &mut self,
         publication: &Arc<Publication>,
@@ -129,7 +129,7 @@ impl LocalRooms {
         }
     }
 
-    /// Tells hub members what had to wait for the names.
+    /// Sends hub members the events that had to wait for the names.
     pub(super) fn publish_due(&mut self, fan_out: &mut FanOut<'_>) {
         let local = self.room(RoomIndex::GENERAL);
         for ((publication, own), listing) in local.pace.take_due(fan_out.now.monotonic_ms) {
@@ -185,8 +185,8 @@ impl LocalRoom {
             fan_out.push(&self.chat, bytes, publication, own);
         }
         if let Some(bytes) = for_hub {
-            // A hub client hears its own words and its own new name like everyone, but not of its coming, which
-            // it was told before, and its going.
+            // A hub client gets its own messages and renames like everyone, but not its own login, which
+            // it got before, and its own logout.
             let own = own.filter(|_| is_coming_or_going(event));
             fan_out.push(&self.hub, bytes, publication, own);
         }
@@ -220,14 +220,14 @@ impl Members {
     fn in_turn(&self) -> impl Iterator<Item = u32> {
         let part = self.first.get();
         self.first.set(part.wrapping_add(GOLDEN_SECTION));
-        // Less than the number of members, but for none.
+        // Less than the number of members, unless there are none.
         let first = ((u64::from(part) * self.slots.len() as u64) >> 32) as usize;
         let (before, from) = self.slots.split_at(first);
         from.iter().chain(before).copied()
     }
 }
 
-/// What a fan-out changes, and the clients whose queue it found full.
+/// The state that a fan-out changes, and the clients whose queue was full.
 pub(super) struct FanOut<'s> {
     pub(super) clients: &'s mut Clients,
     pub(super) schedule: &'s mut Schedule,

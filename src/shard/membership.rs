@@ -17,7 +17,7 @@ use crate::metrics::EndReason;
 use crate::rooms::{Member, MemberList, Proposal, Request, ResumePoint, RoomIndex, Snapshot, Unlogged};
 
 impl Session {
-    /// Makes a new client what it asked to be, or asks its home to.
+    /// Starts a new client: greets an echo client, or asks a home to make the client a member.
     pub(super) fn begin(&mut self, io: &mut ClientIo<'_>) {
         match self {
             Self::User(user) => match user.dialect {
@@ -119,7 +119,7 @@ impl User {
         io.propose(room, Proposal::Join { member, after });
     }
 
-    /// Takes a user to another room, or shows it its own again.
+    /// Moves a user to another room, or sends the user its own room again.
     pub(super) fn change_room(
         &mut self,
         to: &str,
@@ -192,7 +192,7 @@ impl User {
         io.push_in_order(users);
     }
 
-    /// The old room's home has let go; the new one is asked, if there is one.
+    /// The old room's home has removed the user. Asks the home of the new room, if there is one.
     #[must_use]
     pub(super) fn handle_left(&mut self, io: &mut ClientIo<'_>) -> Option<Moved> {
         let RoomMembership::Leaving { from, place, to, after } = self.membership else { return None };

@@ -6,11 +6,11 @@
 //! interleaving.
 //!
 //! [`Shard`] is a router: it finds the client of a completion or a delivery, hands the event to it, and passes on what
-//! comes out. In the order of a message's way:
+//! comes out. In the order in which a message passes through them:
 //!
 //! - [`turn`] is the order in which a [`Shard`] is driven, [`event_loop`] drives it over a ring and a mesh, and [`stage`]
 //!   is how all shards shut down together.
-//! - `input` reads messages, within what `work` allows in a turn; `arrival` takes clients in, and `ending` lets them go.
+//! - `input` reads messages, within what `work` allows in a turn; `arrival` admits clients, and `ending` ends them.
 //! - A `client` is a `link` (its connection, and the `gates` ahead of it) and a session: a `user`, a topic, or an echo.
 //! - Handlers of one client get its session and a `ClientIo`, with which they send to the client and write mail:
 //!   `user_messages`, then `chat` or `hub_user`; `membership`, `sign_in`, `moderation`, `acknowledgement`.
@@ -82,7 +82,7 @@ pub struct Shard {
     schedule: Schedule,
     homes: Homes,
     context: Context,
-    /// Connections that have begun to close. What was pending no longer has to wait: a close frame may be in it.
+    /// Connections that have begun to close. Their pending input is read at once: it may contain the close frame.
     closing: VecDeque<ConnectionId>,
     drain: Option<Drain>,
     /// Plaintext on its way through TLS, for as long as a call takes. Its capacity follows the longest, which
@@ -116,8 +116,8 @@ impl Shard {
         }
     }
 
-    /// Goes on where an earlier life of the server has ended. From now on messages are written, and
-    /// [`Shard::handle_receipt`] answers that.
+    /// Restores the rooms from the storage. From now on messages are written, and
+    /// their receipts go to [`Shard::handle_receipt`].
     ///
     /// # Panics
     ///
@@ -131,7 +131,7 @@ impl Shard {
         }
     }
 
-    /// Takes what the ring reports.
+    /// Handles a completion of the ring.
     pub fn handle_completion(&mut self, completion: Completion<'_>, now: Now) {
         match completion {
             Completion::Received(id, bytes) => self.handle_received(id, bytes, now),
@@ -160,13 +160,13 @@ impl Shard {
         self.settle(now);
     }
 
-    /// Takes what the storage says of this shard's writes.
+    /// Handles a receipt of the storage for this shard's writes.
     pub fn handle_receipt(&mut self, receipt: Receipt, now: Now) {
         self.homes.handle_receipt(receipt, now);
         self.settle(now);
     }
 
-    /// Lets time pass.
+    /// Handles everything that is due at this time.
     pub fn handle_tick(&mut self, now: Now) {
         while let Some((due_ms, id)) = self.schedule.poll_due(now.monotonic_ms) {
             self.with_client(id, now, |session, io| session.handle_timer(due_ms, io));
@@ -177,7 +177,7 @@ impl Shard {
         self.settle(now);
     }
 
-    /// Goes on with input that has waited for its turn or for room in the mesh. What is left has its turn next.
+    /// Goes on with input that has waited for its turn or for room in the mesh. The rest is read in the next turn.
     pub fn handle_turn_end(&mut self, now: Now) {
         self.read_in_turn(now);
         self.schedule.shrink(&mut self.clients);
@@ -207,9 +207,9 @@ impl Shard {
                         return submission;
                     }
                 }
-                // The keys have been used for as much as they may be. The close is what comes next.
+                // The TLS keys have encrypted as much as they may. The connection is closed next.
                 Err(error) => {
-                    debug!(shard = self.context.settings.index.0, connection = %id, %error, "TLS is at its end");
+                    debug!(shard = self.context.settings.index.0, connection = %id, %error, "TLS has failed");
                     client.link.abort(EndReason::TlsError);
                     self.follow(id);
                 }
@@ -243,8 +243,8 @@ impl Shard {
         &self.context.mail
     }
 
-    /// False while requests of other shards should be left in the mailbox, because what they lead to has
-    /// no room, with other shards or with the storage.
+    /// False while requests of other shards should stay in the mailbox, because their deliveries or writes have
+    /// no space, with other shards or with the storage.
     #[must_use]
     pub fn accepts_requests(&self) -> bool {
         self.homes.accept_requests() && !self.context.mail.is_full_of_deliveries()
@@ -258,7 +258,7 @@ impl Shard {
             || !self.accepts_requests()
     }
 
-    /// True when a turn has ended with work left, having done as much as one may: the next one is due at once.
+    /// True when a turn has ended at its limit with work left: the next one is due at once.
     #[must_use]
     pub fn is_cut_short(&self) -> bool {
         self.schedule.has_dirty() || self.schedule.has_readable() && !self.is_congested()
@@ -279,7 +279,7 @@ impl Shard {
 
     /// Handles this shard's mail to itself until none is left.
     ///
-    /// Deliveries come first, so that each room's members hear of one change before the home is told the
+    /// Deliveries come first, so that each room's members get one change before the home handles the
     /// next.
     #[inline]
     fn settle(&mut self, now: Now) {
@@ -325,7 +325,7 @@ impl Shard {
         }
     }
 
-    /// Finds a client, lets an event change it, and follows what has become of it. `None` when it is gone.
+    /// Calls a handler with a client, then updates its membership and the schedule. `None` when it is gone.
     fn with_client<R>(
         &mut self,
         id: ConnectionId,

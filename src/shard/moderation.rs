@@ -13,11 +13,11 @@ use crate::mail::{self, ModerationAction, ModerationOrder};
 use crate::metrics::EndReason;
 use crate::rooms::UserId;
 
-/// What a kicked user is told when the admin has given no reason.
+/// The reason in `kicked` when the admin has given none.
 const REASON: &str = "Kicked by admin";
 
 impl User {
-    /// Sends an admin's order to the shard of the target. Other users learn only that they are no admin.
+    /// Sends an admin's order to the shard of the target. Users who are not admins get `Permission denied`.
     pub(super) fn order(
         &self,
         target: Option<UserId>,

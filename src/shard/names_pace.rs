@@ -1,10 +1,10 @@
-//! How often hub members of a large room are told all names with what happens in it.
+//! How often hub members of a large room get the list of names.
 //!
 //! Every message of the hub dialect has the key `user_list`. In a room of 500, two members who talk would have
 //! 10 KB of names sent to everyone a hundred times a second. So in a room of more than [`NAMES_PACED_ABOVE`](crate::dialect::hub::NAMES_PACED_ABOVE) they
-//! are sent once a second. In between, `user` has an empty list, at which a page goes on with the one that it has.
-//! What changes the names waits until the second is over, and then leaves with them: all renames, and the last
-//! `login` or `logout`, at whose list a page replaces its own.
+//! are sent once a second. In between, `user` has an empty list, and a client keeps the list that it has.
+//! Changes of names wait until the second is over, and are sent with the list: all renames, and the last
+//! `login` or `logout`, because a client replaces its list at these.
 
 use std::mem;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::rooms::{Publication, RoomEvent};
 /// The least time between two lists of names.
 const NAMES_EVERY_MS: u64 = 1_000;
 
-/// Renames that may wait; further ones are told at once, without the names.
+/// Renames that may wait; further ones are sent at once, without the names.
 const RENAMES_WAITING_MAX: usize = 50;
 
 /// What happened, and the connection that caused it.
 type Untold = (Arc<Publication>, Option<ConnectionId>);
 
-/// What a message has in place of the names.
+/// Whether a message has the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listing {
     /// The names.
@@ -34,7 +34,7 @@ pub(super) enum Listing {
     Later,
 }
 
-/// When the hub members of a room, on one shard, are told the names again.
+/// When the hub members of a room, on one shard, get the names again.
 #[derive(Debug, Default)]
 pub(super) struct NamesPace {
     next_ms: u64,
@@ -43,7 +43,7 @@ pub(super) struct NamesPace {
 }
 
 impl NamesPace {
-    /// Says what a message about `event` has.
+    /// Decides whether the message about `event` has the names.
     pub(super) fn step(&mut self, event: &RoomEvent, names: &Names, now_ms: u64) -> Listing {
         if !names.are_many() {
             return Listing::Whole;
@@ -61,7 +61,7 @@ impl NamesPace {
         }
     }
 
-    /// Keeps what is to be told later.
+    /// Keeps an event for later.
     pub(super) fn wait_with(&mut self, event: &RoomEvent, untold: Untold) {
         if is_coming_or_going(event) {
             self.coming_or_going = Some(untold);
@@ -75,8 +75,8 @@ impl NamesPace {
         (!self.renames.is_empty() || self.coming_or_going.is_some()).then_some(self.next_ms)
     }
 
-    /// What is to be told by now, and with what: the names go with the last rename, and with the coming or going,
-    /// which one member is not told, because it was its own.
+    /// The events that are due, each with or without the names: the last rename has them, and the login or logout,
+    /// which the member that caused it does not get.
     pub(super) fn take_due(&mut self, now_ms: u64) -> Vec<(Untold, Listing)> {
         if self.next_due_ms().is_none_or(|due_ms| due_ms > now_ms) {
             return Vec::new();

@@ -10,7 +10,7 @@ use crate::rooms::{ClientRef, ShardIndex};
 pub const REQUESTS_WAITING_MAX: usize = 256;
 
 /// Deliveries that may wait for one other shard before requests of other shards are left where they are.
-/// What this shard has asked of itself by then, at most [`REQUESTS_WAITING_MAX`], is still dealt with.
+/// This shard's requests to itself by then, at most [`REQUESTS_WAITING_MAX`], are still handled.
 pub const DELIVERIES_WAITING_MAX: usize = 512;
 
 /// The mail that a shard has written.
@@ -111,7 +111,7 @@ impl OutgoingMail {
 
     /// True while no more requests should be caused by clients.
     pub(super) fn is_full_of_requests(&self) -> bool {
-        // What this shard asks of itself becomes deliveries for others just as well.
+        // This shard's requests to itself become deliveries for others, too.
         self.own_requests.len() >= REQUESTS_WAITING_MAX
             || self.requests.iter().any(|waiting| waiting.len() >= REQUESTS_WAITING_MAX)
     }

@@ -1,4 +1,4 @@
-//! How many messages a connection may send, and how much it may have answered: two buckets.
+//! The limits of a connection: the messages that it sends, and the bytes of lists that it requests.
 
 /// The rate of one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct Rate {
     pub burst: u32,
 }
 
-/// What one connection has left.
+/// The messages that one connection may still send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TokenBucket {
     /// Thousandths of a message, so that a millisecond's share of any rate is a whole number.
@@ -22,7 +22,7 @@ impl TokenBucket {
         Self { millitokens: u64::from(rate.burst) * 1_000, refilled_ms: now_ms }
     }
 
-    /// Takes one message's worth; false when there is none.
+    /// Takes the token of one message; false when there is none.
     #[must_use]
     pub(super) fn take(&mut self, rate: Rate, now_ms: u64) -> bool {
         if rate.per_second == 0 {
@@ -45,10 +45,10 @@ const ANSWER_BYTES_A_MS: u64 = 1_024;
 /// messages of 10 KiB.
 const ANSWER_AHEAD_MS: u64 = 8_000;
 
-/// What a connection has been answered with: rooms, members and histories, which a few bytes can ask for.
+/// Limits the bytes of lists (rooms, members, histories) sent to a connection: short requests, long answers.
 ///
-/// How long an answer is, its home knows. So the next one is refused where the last ones were too long, and not
-/// that which would be.
+/// Only the home knows how long an answer will be. So a request is refused because of earlier answers, and not
+/// because of its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AnswerBudget {
     /// When all that was answered is paid for.
@@ -56,7 +56,7 @@ pub(super) struct AnswerBudget {
 }
 
 impl AnswerBudget {
-    /// True while nothing more is to be answered.
+    /// True while requests for lists are refused.
     #[must_use]
     pub(super) fn is_spent(self, now_ms: u64) -> bool {
         self.paid_ms > now_ms + ANSWER_AHEAD_MS

@@ -27,7 +27,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Lists a client for everything that it wants now.
+    /// Puts a client on each list that it now belongs to.
     pub(super) fn update(&mut self, id: ConnectionId, client: &mut Client, keep_alive: &KeepAlive) {
         if client.link.connection.has_action() {
             self.mark_dirty(id, &mut client.link);

@@ -13,21 +13,21 @@ use super::Shard;
 use super::turn::Io;
 use crate::clock::Now;
 
-/// What the server wants of its shards.
+/// The stage of all shards: serving, or a step of the shutdown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Serve.
     #[default]
     Serving,
-    /// Read no more from clients. Reached when all that they asked for is in its home's mailbox.
+    /// Read no more from clients. Reached when all their requests are in the homes' mailboxes.
     ReadingStopped,
-    /// Reached when the homes have dealt with it, and their answers are in the members' mailboxes.
+    /// Reached when the homes have handled these requests, and the answers are in the members' mailboxes.
     Answered,
     /// Reached when each user that has left one room has asked for the next.
     Moved,
     /// Reached when these homes, too, have answered.
     Settled,
-    /// Deliver that, and close all connections. Reached when none is left.
+    /// Send these answers to the clients, and close all connections. Reached when none is left.
     Draining,
     /// Return.
     Stopped,
@@ -48,13 +48,13 @@ impl Stage {
     }
 }
 
-/// How far a shard has come.
+/// A shard's progress through the stages.
 ///
 /// A stage is begun, then turns are run, and after each of them [`Progress::poll_reached`] is asked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     begun: Stage,
-    /// Invariant: not beyond `begun`. The server may want a stage that this shard has not heard of yet.
+    /// Invariant: not beyond `begun`. The main thread may want a later stage, which this shard has not seen yet.
     reached: Stage,
 }
 
@@ -65,7 +65,7 @@ impl Progress {
         self.begun
     }
 
-    /// Does what a stage begins with.
+    /// Begins a stage.
     pub fn begin(&mut self, stage: Stage, shard: &mut Shard, io: &mut impl Io, now: Now) {
         self.begun = stage;
         match stage {
@@ -88,7 +88,7 @@ impl Progress {
         }
         let is_reached = match self.begun {
             Stage::Serving | Stage::Stopped => true,
-            // What was published is to be durable, and its sender told so, as well.
+            // Published messages must also be durable, and acknowledged.
             Stage::ReadingStopped | Stage::Answered | Stage::Moved | Stage::Settled
                 if !shard.homes().are_settled() =>
             {

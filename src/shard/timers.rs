@@ -5,10 +5,10 @@ use std::collections::BinaryHeap;
 
 use uproar_ring::ConnectionId;
 
-/// Entries beyond those of connections for which it is not worth looking.
+/// The number of stale entries that are not worth removing.
 const ENTRIES_FREE: usize = 1_024;
 
-/// When to look at which connection again.
+/// The deadlines of connections, earliest first.
 ///
 /// The connection remembers its next deadline, and an entry of another time is stale. So moving a deadline
 /// costs nothing until it comes. Stale entries are removed when they have become the most.
@@ -18,12 +18,12 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Asks to be told of `id` at `due_ms`.
+    /// Adds a deadline of a connection.
     pub(super) fn schedule(&mut self, due_ms: u64, id: ConnectionId) {
         self.heap.push(Reverse((due_ms, id)));
     }
 
-    /// Removes what `is_current` does not know any more, once there are more than `entries_max` entries and
+    /// Removes the entries for which `is_current` is false, once there are more than `entries_max` entries and
     /// a few: the heap stays within a small factor of the connections, at a constant price for each entry.
     pub(super) fn shrink(
         &mut self,

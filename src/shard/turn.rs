@@ -1,11 +1,11 @@
-//! A turn of a shard: in which order it takes what has come and gives away what follows from it, whom it wakes, and
+//! A turn of a shard: the order in which it handles input and hands over output, which shards it wakes, and
 //! when the next turn is due.
 //!
-//! Between two turns the shard sleeps if it may. It makes itself known as asleep, asks [`has_news`], and sleeps if there
+//! Between two turns the shard sleeps if it may. It marks itself as asleep, calls [`has_news`], and sleeps if there
 //! is none. Anything that arrives before that is news; a sender that comes later finds the shard asleep and wakes it.
 //!
 //! The event loop runs turns over a ring and a mesh, a simulation over models of both; the order is the same,
-//! because it stands here and nowhere else. Nothing in here waits, allocates or knows a descriptor.
+//! because it is defined only here. Nothing in here waits, allocates or knows a descriptor.
 
 use uproar_ring::{Completion, Submission};
 
@@ -28,7 +28,7 @@ const SUBMISSIONS_A_TURN: usize = 2_048;
 /// client would notice of a deadline.
 const SHORTAGE_MS_MAX: u64 = 1_000;
 
-/// What a turn needs of a shard's surroundings: its ring, its mailbox, and the way to those of others.
+/// The environment of a turn: the shard's ring, its mailbox, and the mailboxes of other shards.
 pub trait Io {
     /// The next thing that the ring reports. Its bytes are lent until the next call.
     fn next_completion(&mut self) -> Option<Completion<'_>>;
@@ -36,7 +36,7 @@ pub trait Io {
     /// True while connections have sent bytes that no buffer was free for. The next turns bring them.
     fn is_short_of_buffers(&self) -> bool;
 
-    /// The next thing that the storage says of this shard's writes.
+    /// The next receipt of the storage for this shard.
     fn next_receipt(&mut self) -> Option<Receipt>;
 
     /// Gives a message to the storage, which has room for it: see [`WRITES_UNANSWERED_MAX`].
@@ -53,7 +53,7 @@ pub trait Io {
     /// True while a delivery or a request is in the mailbox.
     fn has_mail(&self) -> bool;
 
-    /// The next shard that has asked for room in the mailbox. To be asked when the turn has taken what it takes.
+    /// The next shard that has asked for room in the mailbox. Called when the turn has taken its mail.
     fn next_room_wanted(&mut self) -> Option<ShardIndex>;
 
     /// Wakes a shard if it sleeps.
@@ -73,7 +73,7 @@ pub trait Io {
     fn submit(&mut self, submission: Submission);
 }
 
-/// What a shard that is about to sleep can look at. It is known as asleep meanwhile.
+/// The queues that a shard checks before it sleeps, after it has marked itself as asleep.
 pub trait WakeSources {
     /// True while a delivery is in the mailbox.
     fn has_deliveries(&self) -> bool;
@@ -187,7 +187,7 @@ impl ShardSet {
     }
 }
 
-/// True when deadlines are to be looked at: after what was received in time, as far as there can be an end to that.
+/// True when deadlines are due, and the bytes that arrived in time were read, or would take too long to read.
 fn is_tick_due(shard: &Shard, io: &impl Io, now_ms: u64) -> bool {
     shard.next_due_ms().is_some_and(|due_ms| {
         due_ms <= now_ms && (!io.is_short_of_buffers() || now_ms - due_ms >= SHORTAGE_MS_MAX)

@@ -21,14 +21,14 @@ pub(super) struct User {
     /// When it last sent a message, valid or not.
     pub(super) last_message_ms: u64,
     pub(super) membership: RoomMembership,
-    /// True while its own room, or the names in it, are to be shown to it.
+    /// True while it waits for a snapshot of its own room, or for the names in it.
     pub(super) awaits_snapshot: bool,
-    /// True once it was shown a room for the first time.
+    /// True once it got its first room.
     pub(super) welcomed: bool,
     pub(super) standing: Standing,
     /// True while the verifier has its name and password.
     pub(super) awaits_sign_in: bool,
-    /// Until when it may say nothing.
+    /// The time until which it is muted.
     pub(super) muted_until_ms: u64,
 }
 
@@ -57,14 +57,14 @@ impl User {
         self.id.expect("Bug: in a room without an id")
     }
 
-    /// True while what it has sent must wait for an answer from a home or from the verifier.
+    /// True while its input must wait for an answer from a home or from the verifier.
     pub(super) fn is_awaiting(&self) -> bool {
         self.awaits_snapshot
             || self.awaits_sign_in
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
     }
 
-    /// True while it is to be answered with no more lists. A server without a rate has no limit here either.
+    /// True while its requests for lists are refused. A server without a rate has no limit here either.
     pub(super) fn has_spent_answers(&self, rate: Rate, now: Now) -> bool {
         rate.per_second > 0 && self.answers.is_spent(now.monotonic_ms)
     }
@@ -86,11 +86,11 @@ impl User {
 /// Whether a user has signed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Not yet, and nothing else is allowed before; the connection is closed at this time.
+    /// It must sign in before anything else; the connection is closed at this time.
     MustSignIn { until_ms: u64 },
-    /// No, and it need not: the name is its own choice.
+    /// It has not signed in and need not: it chooses its own name.
     Guest,
-    /// Yes, with an account.
+    /// It has signed in with an account.
     SignedIn { is_admin: bool },
 }
 

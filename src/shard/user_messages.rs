@@ -9,7 +9,7 @@ use crate::dialect::{ChatError, Message, UserDialect, hub};
 use crate::mail::{Delivery, PrivateMessage};
 
 impl User {
-    /// Takes a user's message, and answers when it has no effect.
+    /// Handles a user's message, and answers with an error if it has no effect.
     pub(super) fn handle_message(&mut self, message: &Message<'_>, io: &mut ClientIo<'_>) {
         let rate = io.context.settings.limits.rate;
         self.last_message_ms = io.now.monotonic_ms;
@@ -26,7 +26,7 @@ impl User {
         }
     }
 
-    /// Tells a user why something had no effect.
+    /// Sends a user the error about a message that had no effect.
     pub(super) fn refuse(&self, refusal: &ChatError, io: &mut ClientIo<'_>) {
         let message = match self.dialect {
             UserDialect::Chat => chat::direct(&Direct::Error { message: refusal.to_string() }, io.now),

@@ -1,6 +1,6 @@
-//! How much a turn of a shard may do, so that no client, however loud, makes the others wait.
+//! The limit of the work in a turn, so that no client, however busy, delays the others for long.
 //!
-//! What a message costs is known only when it has been carried out: a byte on an echo, a thousand frames on a busy
+//! The cost of a message is known only after it was handled: a byte on an echo, a thousand frames on a busy
 //! topic. So work is counted as it is done, in *frames pushed*: one frame to one connection is 1, and each
 //! [`BYTES_PER_UNIT`] bytes of it 1 more. A frame costs some 70 ns to push and, when it leaves with others, as much
 //! again in the kernel.
@@ -74,7 +74,7 @@ impl Work {
         self.reading_left > 0
     }
 
-    /// The turn has read what it may.
+    /// Ends this turn's reading.
     pub(super) fn end_reading(&mut self) {
         self.reading_left = READING_MAX;
     }

@@ -1,4 +1,4 @@
-//! Whom a client calls: `host:port`, as `Host`, absolute targets and origins write it (RFC 3986, section 3.2).
+//! The authority `host:port` of `Host`, of absolute targets and of origins (RFC 3986, section 3.2).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,4 +1,4 @@
-//! What may stand in a field of a head, so that nothing that comes from elsewhere can end it and begin another.
+//! Valid names and values of header fields, so that text from elsewhere cannot inject another field.
 
 /// Why a field cannot be sent. Both name it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -6,7 +6,7 @@ pub enum FieldError {
     /// It has characters that it must not have, a line break for instance.
     #[error("the field {0:?} has a name or a value that cannot be sent")]
     Malformed(String),
-    /// It says where the response ends, or what becomes of the connection, which is not the caller's to say.
+    /// It determines the response's length or the connection's end, which the response sets itself.
     #[error("the field {0:?} cannot be given: the response has it already")]
     Reserved(String),
 }

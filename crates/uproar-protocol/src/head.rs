@@ -6,7 +6,7 @@
 
 use super::authority::Authority;
 
-/// The longest head that is read where nothing else is said, the empty line at its end included.
+/// The longest head that is read by default, the empty line at its end included.
 ///
 /// A browser behind single sign-on sends cookies of 8 KiB and more; longer heads get a 431.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -26,7 +26,7 @@ pub enum HeadError {
     /// It is not HTTP/1: 400.
     #[error("an invalid HTTP/1 request")]
     Unreadable,
-    /// It does not say whom it calls: 400. "A server MUST respond with a 400 (Bad Request) status code to any
+    /// It has no valid `Host`, or several: 400. "A server MUST respond with a 400 (Bad Request) status code to any
     /// HTTP/1.1 request message that lacks a Host header field and to any request message that contains more than
     /// one Host header field line or a Host header field with an invalid field value" (RFC 9112, 3.2).
     #[error("a request without exactly one valid Host")]
@@ -164,7 +164,7 @@ impl<'a> Head<'a> {
         self.listed(name).any(|listed| listed.eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// Whom the client calls: the authority of a target in absolute form, which takes the place of `Host` (RFC 9112,
+    /// The authority of the request: that of a target in absolute form, which replaces `Host` (RFC 9112,
     /// 3.2.2), or else `Host`. `None` where that is empty, or missing as in HTTP/1.0.
     #[must_use]
     pub fn authority(&self) -> Option<Authority<'a>> {

@@ -16,10 +16,10 @@ pub const RESPONSE_BYTES_MAX: usize = 16 * 1024;
 
 const RESPONSE_FIELDS_MAX: usize = 64;
 
-/// How much of a server's words an error repeats.
+/// The most characters of a server's text in an error.
 const QUOTED_CHARS_MAX: usize = 200;
 
-/// Looks at an upgrade as section 4.2.1 lays down. Yields its key, with which [`accepted`] answers.
+/// Checks an upgrade request (section 4.2.1). Returns its key, for [`accepted`].
 ///
 /// # Errors
 ///
@@ -112,7 +112,7 @@ pub fn request<'a>(
     head
 }
 
-/// Why a server's answer to an upgrade is no yes, in words that follow "the server".
+/// Why a server's response does not accept an upgrade, in words that follow "the server".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The server answered something else than 101.
@@ -123,13 +123,13 @@ pub enum Refusal {
         /// The reason phrase, made safe to show.
         reason: String,
     },
-    /// The server sent us elsewhere. Nobody is followed there: what was meant for one server is not for another
+    /// The server sent a redirect, which is not followed: what was meant for one server is not for another
     /// that it names.
     #[error("answered {status} with a redirect to {location}, which is not followed")]
     Redirect {
         /// The status code.
         status: u16,
-        /// Whereto, made safe to show.
+        /// The target, made safe to show.
         location: String,
     },
     /// The response is a TLS record.
@@ -146,7 +146,7 @@ pub enum Refusal {
     Field(&'static str),
 }
 
-/// A server's yes.
+/// A response that accepts an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// How long the response is. What follows is the first frame.
@@ -251,7 +251,7 @@ fn describe(error: httparse::Error) -> &'static str {
     }
 }
 
-/// What a peer said, as it may be shown: without control characters, and not too much of it.
+/// A peer's text for an error: shortened, and without control characters.
 fn quoted(text: &str) -> String {
     text.chars().filter(|char| !char.is_control()).take(QUOTED_CHARS_MAX).collect()
 }

@@ -145,7 +145,7 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Socket, Conn
     timeout(limit, connecting).await.map_err(timed_out)?
 }
 
-/// Looks for what no attempt could succeed with.
+/// Checks for errors with which every attempt would fail.
 pub(super) fn check(url: &str, options: &ConnectOptions) -> Result<(), ConnectError> {
     let parsed = parse(url)?;
     RequestHead::new(&parsed, options)?;
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_says_what_did_not_come() {
+    fn a_timeout_names_the_step_that_was_awaited() {
         let (address, _silent) = silent();
         // The kernel answers for it, and nobody accepts.
         let mute = TcpListener::bind("127.0.0.1:0").expect("listens");

@@ -1,4 +1,4 @@
-//! Why something failed, in the words of who asked for it: reading, writing, connecting, listening.
+//! Errors of reading, writing, connecting and listening.
 
 use std::io;
 use std::net::SocketAddr;
@@ -85,12 +85,12 @@ pub enum WriteError {
 /// Why there is no connection to a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The URL is none.
+    /// The URL is invalid.
     #[error("{url}: {why}")]
     Url {
         /// What was given.
         url: String,
-        /// Why it is none.
+        /// The reason.
         why: UrlError,
     },
     /// An option has a value that it cannot have.
@@ -102,7 +102,7 @@ pub enum ConnectError {
     /// A field that the client writes itself, or a second `Host`.
     #[error("the field {0:?} cannot be given: the client writes it itself, once")]
     ReservedField(String),
-    /// The certificates to trust cannot be had.
+    /// The trusted certificates cannot be read.
     #[error(transparent)]
     Trust(#[from] Arc<ConfigError>),
     /// The host is no name that a certificate could have.
@@ -138,7 +138,7 @@ pub enum ConnectError {
     /// TLS failed; with a certificate that is not trusted, this says why.
     #[error("the server {0}")]
     Tls(#[source] tls::Error),
-    /// The server's answer is no yes.
+    /// The server did not accept the upgrade.
     #[error("the server {0}")]
     Refused(#[from] Refusal),
 }
@@ -149,7 +149,7 @@ pub enum ListenError {
     /// An option has a value that it cannot have.
     #[error(transparent)]
     Option(#[from] OptionError),
-    /// The address is none.
+    /// The address is invalid.
     #[error("{address:?} is no address to listen on, such as 127.0.0.1:8080 or :8080: {source}")]
     Address {
         /// What was given.

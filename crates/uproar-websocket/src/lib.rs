@@ -1,15 +1,15 @@
 //! WebSockets for coroutines on tokio-uring, with and without TLS: a server, a client, and a socket that is the
 //! same for both.
 //!
-//! Everything that is said follows RFC 6455 to the letter: [`uproar_protocol::connection`] decides on it, a value that the
-//! server's event loop drives as well; here it meets sockets, tasks and time. A task for each connection is what is easiest
-//! to write and to read; the event loop is for those who need ten thousand connections at the price of a few hundred
+//! The protocol follows RFC 6455 exactly. [`uproar_protocol::connection`] implements it as a value, which the
+//! server's event loop drives, too; this crate adds sockets, tasks and time. A task for each connection is easiest
+//! to write and to read; the event loop is for servers that need ten thousand connections at a few hundred
 //! bytes each.
 //!
 //! - [`listen`] serves sockets, [`serve`] requests that may become sockets, and [`upgrade`] makes a socket of a
 //!   request in a program that serves HTTP by itself;
 //! - [`connect`] connects, [`Reconnecting`] does so again and again;
-//! - a [`Socket`] reads, and writes through as many [`Writer`]s as there are tasks that have something to say.
+//! - a [`Socket`] reads and writes; each other task that writes has a [`Writer`].
 //!
 //! All of it belongs to the thread of one runtime, and nothing in it is `Send`. That runtime is one of tokio-uring
 //! 0.5, which is a part of this interface: [`Stream::plain`] takes one of its connections.

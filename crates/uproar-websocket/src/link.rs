@@ -1,4 +1,4 @@
-//! What lies between a [`Connection`] and the kernel: the task that does what it asks for, its deadlines, and the end.
+//! Connects a [`Connection`] to the kernel: the task that carries out its actions, its deadlines, and its end.
 //!
 //! Reader and writers change the connection through [`Link::change`], which sees to it that a task is at work as long as the
 //! connection asks for something. So an idle connection has no task. Nobody but the task writes to the socket; so a
@@ -40,7 +40,7 @@ const DISCARD_BYTES: usize = 4096;
 
 /// One connection, from the accepted or connected socket to its end.
 pub(super) struct Link {
-    /// Until the connection has ended, whoever else still knows of it.
+    /// Present until the connection has ended, even if others still hold the link.
     tcp: RefCell<Option<Rc<TcpStream>>>,
     /// The runtime on which it lives.
     runtime: Option<runtime::Id>,
@@ -59,7 +59,7 @@ pub(super) struct Link {
     taken_bytes: Cell<u64>,
     /// Why nothing can be sent or received any more.
     failure: RefCell<Option<Failure>>,
-    /// Told whenever something has left, and when nothing will any more.
+    /// Notified when bytes were sent, and when no more will be.
     pub(super) progress: Notify,
     /// What is kept until the connection has ended.
     kept: RefCell<Option<Rc<dyn Any>>>,
@@ -339,7 +339,7 @@ impl Link {
         self.tcp().and_then(|tcp| unacknowledged_bytes(&*tcp).ok()).unwrap_or(0)
     }
 
-    /// Ends the connection at once, and says so to whoever waits. The first failure counts.
+    /// Ends the connection at once, and wakes all waiting tasks. The first failure counts.
     pub(super) fn fail(&self, failure: Failure) {
         self.failure.borrow_mut().get_or_insert(failure);
         self.connection.borrow_mut().handle_send_failed();

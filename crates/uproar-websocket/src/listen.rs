@@ -19,12 +19,12 @@ use super::request::Request;
 use super::socket::Socket;
 use super::writer::Writer;
 
-/// What becomes of open sockets when a server closes.
+/// What a server does with open sockets when it closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenSockets {
     /// Their handlers go on until they end by themselves.
     Finish,
-    /// They are sent a close with 1001, which their handlers see answered. Who has not upgraded yet is cut off.
+    /// They are sent a close with 1001, whose answer their handlers read. Connections without an upgrade are cut off.
     Close,
 }
 
@@ -43,7 +43,7 @@ pub struct Server {
 /// returns.
 ///
 /// Every upgrade is accepted, whatever its path, and from whatever page a browser sends it; all other requests are
-/// answered with 400 or 426. Who wants to look at requests first takes [`serve`].
+/// answered with 400 or 426. To check requests first, use [`serve`].
 ///
 /// To be called on a tokio-uring runtime, on whose thread everything stays. A program serves on several cores by
 /// listening at the same address on several threads:
@@ -108,11 +108,11 @@ where
     })
 }
 
-/// Serves requests at `address`: as [`listen`], for those who decide on each [`Request`] what becomes of it. The
+/// Serves requests at `address`: as [`listen`], but `handler` decides about each [`Request`]. The
 /// connection ends when `handler` returns.
 ///
 /// A browser lets any page open a WebSocket to any server, and says in `Origin` which page it was (RFC 6455,
-/// section 10.2): who knows its users by cookies must look at it.
+/// section 10.2): a server that identifies its users by cookies must check it.
 ///
 /// ```
 /// use uproar_websocket::{ListenOptions, Response, Socket, StatusCode, serve};
@@ -184,7 +184,7 @@ impl Server {
     }
 
     /// Stops accepting at once, and waits until all connections have ended and all handlers have returned, for at
-    /// most `within`. Connections that are still there then are cut off. Yields how many those were.
+    /// most `within`. Connections that are still there then are cut off. Returns their number.
     pub async fn close(mut self, open: OpenSockets, within: Duration) -> usize {
         self.gate.close();
         // It fails for an accepting task that has panicked, which accepts no more either.

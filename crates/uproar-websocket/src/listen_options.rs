@@ -1,4 +1,4 @@
-//! How a server serves.
+//! The options of a server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use uproar_protocol::tls::ServerConfig;
 
 use super::options::{OptionError, Options, check, check_count, check_subprotocols, check_time};
 
-/// How a server serves.
+/// The options of a server.
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
     /// How many connections may wait in the kernel until they are accepted: 1,024. The kernel makes it smaller
@@ -20,8 +20,8 @@ pub struct ListenOptions {
     /// How many connections there may be, 10,000. Further ones wait in the backlog.
     ///
     /// Each needs a descriptor, and most systems start a program with 1,024 (`ulimit -n`). A server that has no
-    /// more accepts nobody until a connection has ended: whoever comes waits in the backlog, those who are
-    /// connected do not notice, and a warning in the log says so once a second. What the program opens itself
+    /// more accepts none until a connection has ended: new connections wait in the backlog, existing ones are
+    /// not affected, and a warning is logged once a second. What the program opens itself
     /// (files, connections to a database) fails then, so the limit is best set above the two together.
     pub connections_max: usize,
     /// How long a connection has from being accepted to the end of its request, and then to take a response that

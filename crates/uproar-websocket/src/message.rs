@@ -1,4 +1,4 @@
-//! What is said over a socket.
+//! The messages of a socket.
 
 pub use uproar_protocol::frames::Close;
 

@@ -1,4 +1,4 @@
-//! What may be set for every socket, whichever side opened it.
+//! The options of every socket, on both sides.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -11,8 +11,8 @@ pub(super) const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How one side of a connection behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The longest message that is taken, in bytes. The peer of a longer one is told 1009. 16 MiB, because a
-    /// message is held in memory until it is complete; less is better wherever many strangers connect.
+    /// The longest message that is accepted, in bytes. A longer one is answered with a close 1009. 16 MiB, because a
+    /// message is held in memory until it is complete; a lower limit is better where many unknown clients connect.
     pub message_bytes_max: usize,
     /// How many bytes may wait to be sent before a writer has to wait, and be it for a slow peer. 256 KiB, some
     /// round trips of a good line. One message may exceed it.
@@ -54,11 +54,11 @@ impl Options {
     }
 }
 
-/// Pings for a peer that is silent, and the end for one that stays so.
+/// Pings a silent peer, and ends the connection if it stays silent.
 ///
-/// Silence is noticed while somebody reads, and it is never enough by itself: only who leaves a ping without an
-/// answer is ended. A peer that still takes what was sent before the ping, however slowly, is not silent. Who
-/// only writes is told when the peer has taken nothing for `timeout`.
+/// Silence is noticed only while a task reads, and is not enough by itself: only a peer that leaves a ping without an
+/// answer is cut off. A peer that still takes bytes sent before the ping, however slowly, is not silent. A task that
+/// only writes gets an error when the peer has taken nothing for `timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// After how much silence a ping is sent. 30 s: proxies and routers forget connections after a minute or

@@ -1,4 +1,4 @@
-//! A client that comes back: one socket after another, for as long as its caller wants.
+//! A client that reconnects, for as long as its caller wants.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl Attempts {
         Self { backoff: Backoff::default(), failures: 0, due: Some(now) }
     }
 
-    /// When the next one is due. Who gave up waiting and asks again does not wait anew.
+    /// When the next one is due. A second call continues the delay of the first.
     fn due(&mut self, now: Instant, fraction: f64) -> Instant {
         *self.due.get_or_insert_with(|| now + self.backoff.delay(self.failures, fraction))
     }
@@ -151,7 +151,7 @@ impl Reconnecting {
     /// The next socket; `None` when it has given up. The first attempt is made at once, and each other one after
     /// a delay, also when the connection before was a good one: a server that accepts and then fails is spared.
     ///
-    /// It can be dropped at any time, as in `select!`, which ends an attempt that is under way. Who calls it again
+    /// It can be dropped at any time, as in `select!`, which ends an attempt that is under way. The next call
     /// waits for what is left of the delay.
     pub async fn next(&mut self) -> Option<Socket> {
         loop {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_waiting_and_asks_again_does_not_wait_anew() {
+    fn a_second_call_continues_the_delay_of_the_first() {
         let begin = Instant::now();
         let mut attempts = Attempts::new(begin);
         attempts.begin();

@@ -40,7 +40,7 @@ impl Request {
         }
     }
 
-    /// Who asks.
+    /// The address of the client.
     #[must_use]
     pub fn peer_address(&self) -> SocketAddr {
         self.stream.peer_address()

@@ -15,14 +15,14 @@ use uproar_protocol::tls;
 
 /// A WebSocket: a connection after its opening handshake.
 ///
-/// Somebody has to read, also where nothing is expected: a ping is answered by a pong, a close by a close, and the
-/// end of the connection is noticed only while [`Socket::read`] is waited for. Who has something to say in the
-/// meantime waits for both (`select!`), or writes from another task.
+/// A task must always read, even if no message is expected: a ping is answered by a pong, a close by a close, and the
+/// end of the connection is noticed only while [`Socket::read`] is awaited. To write in the
+/// meantime, wait for both (`select!`), or write from another task.
 ///
 /// One task reads. Others of the same thread may write at the same time, each with a [`Writer`].
 ///
 /// Dropping the socket closes it with 1000, or with 1011 while the thread panics: what was written leaves, the
-/// close follows, and the connection ends beside whatever is done next. [`Socket::close`] waits for the answer.
+/// close follows, and the connection ends in the background. [`Socket::close`] waits for the answer.
 ///
 /// ```
 /// # async fn example(mut socket: uproar_websocket::Socket) -> Result<(), Box<dyn std::error::Error>> {
@@ -194,9 +194,9 @@ impl Socket {
         self.writer.clone()
     }
 
-    /// Says goodbye and waits for the peer to do so, for at most
+    /// Sends a close and waits for that of the peer, for at most
     /// [`Options::close_timeout`](super::Options::close_timeout). Messages that are still on their way here are
-    /// read and ignored. Yields what the peer's close says.
+    /// read and ignored. Returns the peer's close.
     ///
     /// # Errors
     ///
@@ -216,7 +216,7 @@ impl Socket {
         }
     }
 
-    /// Who is at the other end.
+    /// The address of the peer.
     #[must_use]
     pub fn peer_address(&self) -> SocketAddr {
         self.stream.peer_address()

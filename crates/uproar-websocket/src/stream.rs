@@ -29,7 +29,7 @@ type Receiving = Pin<Box<dyn Future<Output = (io::Result<usize>, Vec<u8>)>>>;
 /// it ends the connection once what was written has left.
 pub struct Stream {
     pub(super) link: Rc<Link>,
-    /// The receive under way, kept here so that it is not lost when who waits for it is dropped.
+    /// The receive under way, kept here so that it is not lost when the future that awaits it is dropped.
     receiving: Option<Receiving>,
     /// How much to receive next.
     receive_bytes: usize,
@@ -264,7 +264,7 @@ impl Stream {
         self.link.finish();
     }
 
-    /// Who is at the other end.
+    /// The address of the peer.
     #[must_use]
     pub fn peer_address(&self) -> SocketAddr {
         self.link.peer

@@ -65,7 +65,7 @@ pub async fn receive_head(stream: &mut Stream) -> Result<(), RequestError> {
 ///
 /// Of `subprotocols`, the first that the client offers as well is agreed on.
 ///
-/// Whoever serves connections alone sets their deadlines, too; a connection that is past one ends by being dropped:
+/// A program that serves connections itself must also set deadlines, and end a late connection by dropping it:
 ///
 /// ```
 /// use std::time::Duration;

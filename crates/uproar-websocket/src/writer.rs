@@ -14,9 +14,9 @@ use super::options::Options;
 use uproar_protocol::frames::{CONTROL_BYTES_MAX, MessageKind, Opcode, is_close_code};
 
 /// Writes to a socket, from any task of its thread. Clones write to the same socket; their messages never mix, and
-/// who has to wait is served in turn.
+/// waiting writers are served in turn.
 ///
-/// It answers nobody: pings and closes of the peer are answered by who reads, see [`Socket`](super::Socket).
+/// It does not answer the peer's pings and closes: the task that reads does, see [`Socket`](super::Socket).
 ///
 /// It does not keep the connection: that ends with the [`Socket`](super::Socket), and writers are refused from
 /// then on.
@@ -28,13 +28,13 @@ struct Shared {
     link: Rc<Link>,
     /// How long a writer waits for a peer that takes nothing.
     patience: Option<Duration>,
-    /// Where who has to wait stands in line.
+    /// The queue of waiting writers.
     line: Mutex<()>,
-    /// How many stand there.
+    /// The number of waiting writers.
     waiting: Cell<usize>,
 }
 
-/// One who stands in line, until its turn has come.
+/// A waiting writer, until its turn comes.
 struct InLine<'a>(&'a Cell<usize>);
 
 impl<'a> InLine<'a> {
@@ -57,7 +57,7 @@ impl Writer {
     }
 
     /// Queues a message, and waits for that only while too much is queued already
-    /// ([`Options::queue_bytes_max`](super::Options::queue_bytes_max)): a slow peer holds back who writes to it,
+    /// ([`Options::queue_bytes_max`](super::Options::queue_bytes_max)): a slow peer delays those that write to it,
     /// and nobody else. Text and binary of 64 KiB and more leave in fragments of that size, between which pings
     /// and pongs have their turn.
     ///
@@ -94,7 +94,7 @@ impl Writer {
         self.data(MessageKind::Binary, bytes).await
     }
 
-    /// Waits until everything that was queued is with the kernel. Who writes meanwhile waits for that, too.
+    /// Waits until everything that was queued is with the kernel. Other writers wait meanwhile, too.
     ///
     /// # Errors
     ///

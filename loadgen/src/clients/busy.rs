@@ -2,7 +2,7 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What the turns of a thread came to since it began.
+/// The total time of a thread's turns since it began.
 ///
 /// A turn reaches from the end of the one before it, so that looking at the clock and at the schedule between
 /// two polls that find nothing is idle time, too: only a sleep is no part of any turn.

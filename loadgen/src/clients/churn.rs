@@ -23,7 +23,7 @@ pub struct Churn {
     /// The next leave, of all threads'.
     next: u64,
     leaving: Vec<Leaving>,
-    /// Who has said goodbye and is not gone yet, and since when.
+    /// Clients that have sent a close and are not closed, with the time of sending.
     closing: Vec<(u32, u64)>,
     absences: Vec<Absence>,
     /// Which of the absences of a client has not ended.
@@ -98,7 +98,7 @@ impl Churn {
         self.counts.left += 1;
     }
 
-    /// Has those say goodbye that have received everything.
+    /// Sends a close for each leaving client that has received everything.
     fn part(&mut self, crowd: &mut Crowd, now_ns: u64) {
         let closing = &mut self.closing;
         self.leaving.retain(|leaving| {
@@ -146,7 +146,7 @@ impl Churn {
         self.absences.iter().map(spared).sum()
     }
 
-    /// Ends it: who was away, and how often what happened.
+    /// Ends the churn. Returns the absences and the counts.
     #[must_use]
     pub fn finish(mut self, crowd: &Crowd) -> (Vec<Absence>, ChurnCounts) {
         let is_under_way = |index: &&u32| {

@@ -1,4 +1,4 @@
-//! What the clients of a thread have in common, so that a client is only what differs between them.
+//! The state that the clients of a thread share, so that a client holds only its own.
 
 use std::sync::Arc;
 

@@ -46,13 +46,13 @@ pub struct Crowd {
     pub clients: Vec<Client>,
     /// What they share.
     pub context: Context,
-    /// How they stand.
+    /// The counts of clients by state.
     pub tally: Tally,
-    /// What the turns came to.
+    /// The total time of the turns.
     pub turns: Turns,
-    /// Clients whose connection is closed and their slot free, to be taken by who cares.
+    /// Clients whose connection is closed and whose slot is free, for the caller to take.
     pub closed: Vec<u32>,
-    /// Clients that have rejoined, and from when on they are present, to be taken by who cares.
+    /// Clients that have rejoined, with the time from which they are present, for the caller to take.
     pub rejoined: Vec<(u32, u64)>,
     /// When the warm-up began; 0 before.
     pub start_ns: u64,
@@ -165,7 +165,7 @@ impl Crowd {
         }
     }
 
-    /// Has a client say what is due.
+    /// Queues a broadcast of a client that is due.
     pub fn speak(&mut self, index: usize, sequence: u64, due_ns: u64) {
         // A speaker that is gone says nothing; the gate on sent broadcasts sees it.
         if self.clients[index].phase == Phase::Ready {

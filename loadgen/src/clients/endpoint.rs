@@ -1,11 +1,11 @@
-//! What the connections of loadgen have in common as endpoints of a WebSocket: their limits and their masks.
+//! The configuration of loadgen's connections as endpoints of a WebSocket: limits and masks.
 
 use std::sync::{Arc, LazyLock};
 
 use uproar_protocol::connection::{BATCH_ENTRIES_MAX, ClosingTimes, Config, ControlOrder, QueueLimits};
 use uproar_ring::SharedBytes;
 
-/// What is offered to a server.
+/// The subprotocols that are offered to a server.
 pub(super) const NO_SUBPROTOCOLS: &[&str] = &[];
 
 /// The longest frame that is sent: a message of a mebibyte, the most that `--payload` takes, and the JSON around it.

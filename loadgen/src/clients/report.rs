@@ -1,4 +1,4 @@
-//! What passes between the main thread and the workers.
+//! The messages between the main thread and the workers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -17,7 +17,7 @@ pub struct Signals {
     pub start_ns: AtomicU64,
     /// When measuring ends, where that is earlier than planned; 0 while it is not.
     pub cut_ns: AtomicU64,
-    /// True once everybody has finished, or somebody has failed: close and return.
+    /// True once all workers have finished, or one has failed: close and return.
     pub stop: AtomicBool,
 }
 
@@ -90,7 +90,7 @@ pub struct Finished {
     /// Slow clients that the server closed, by close code; 1006 stands for one closed without a close
     /// frame (RFC 6455, 7.4.1).
     pub slow_closed: BTreeMap<u16, u64>,
-    /// Who was away from when to when.
+    /// The times in which clients were away.
     pub absences: Vec<Absence>,
     /// How often clients left and rejoined.
     pub churn: ChurnCounts,

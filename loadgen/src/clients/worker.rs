@@ -37,7 +37,7 @@ const WAKE_NS_MAX: u64 = 2_000_000_000;
 const CLOSE_NS_MAX: u64 = 3_000_000_000;
 /// How often a thread says how far connecting has come.
 const PROGRESS_NS: u64 = 1_000_000_000;
-/// What a worker is made of, before it runs on its own thread.
+/// The parameters of a worker.
 #[derive(Debug)]
 pub struct Setup {
     /// Which worker.
@@ -235,7 +235,7 @@ impl Worker {
         }
     }
 
-    /// Says once that nobody is left to receive anything.
+    /// Reports once that all receivers have lost their connections.
     fn note_desertion(&mut self) {
         if !self.deserted && self.crowd.is_deserted() {
             self.deserted = true;

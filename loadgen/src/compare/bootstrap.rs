@@ -1,4 +1,4 @@
-//! What the middle of two samples differs by, and how sure that is: a percentile bootstrap over runs.
+//! The difference of two medians and its confidence interval: a percentile bootstrap over runs.
 
 use fastrand::Rng;
 

@@ -1,4 +1,4 @@
-//! What a comparison has found, and what that makes of the exit code.
+//! The result of a comparison, and its exit code.
 
 use std::process::ExitCode;
 
@@ -8,18 +8,18 @@ use crate::compare::verdict::{Criteria, Finding, Verdict};
 /// The exit code of a regression.
 pub const EXIT_REGRESSED: u8 = 4;
 
-/// What is found.
+/// The result of a comparison.
 #[derive(Debug)]
 pub struct Comparison {
     /// The first side.
     pub a: Side,
     /// The second side.
     pub b: Side,
-    /// What was judged by.
+    /// The criteria of the verdicts.
     pub criteria: Criteria,
     /// One for each metric.
     pub findings: Vec<Finding>,
-    /// What deserves a look.
+    /// Warnings.
     pub remarks: Vec<String>,
 }
 

@@ -58,7 +58,7 @@ pub struct Judging {
         value_parser = PossibleValuesParser::new(METRICS.map(|metric| metric.name))
     )]
     pub primary: String,
-    /// How often a difference may be called where there is none.
+    /// The allowed rate of false positives.
     #[arg(long, default_value_t = 0.05, value_parser = probability)]
     pub alpha: f64,
     /// Changes up to so many percent do not matter.

@@ -157,7 +157,7 @@ pub fn objections(sides: &[Side; 2]) -> Vec<String> {
     objections
 }
 
-/// What does not forbid the comparison, and deserves a look.
+/// Warnings, which do not forbid the comparison.
 #[must_use]
 pub fn remarks(sides: &[Side; 2]) -> Vec<String> {
     let mut remarks = Vec::new();

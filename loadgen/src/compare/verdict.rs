@@ -1,4 +1,4 @@
-//! What the samples say: how far the sides are apart, how sure that is, and whether it matters.
+//! The verdict: how far the sides are apart, how certain that is, and whether it matters.
 //!
 //! The datum is one run on a fresh server, since deliveries of one run are late together. A verdict takes
 //! three things at once: a p value below α (Holm's for all metrics but the primary one), an interval
@@ -21,7 +21,7 @@ pub const RUNS_MIN: usize = 5;
 pub struct Criteria {
     /// The metric that is tested without a correction.
     pub primary: &'static str,
-    /// How often a difference may be called where there is none.
+    /// The allowed rate of false positives.
     pub alpha: f64,
     /// Changes up to this do not matter.
     pub noise_percent: f64,
@@ -100,7 +100,7 @@ pub struct Test {
     pub verdict: Verdict,
 }
 
-/// What is found about a metric.
+/// The result for a metric.
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// Which.

@@ -1,4 +1,4 @@
-//! What a join brings, in the order in which it comes: as a value, for clients and for the probe.
+//! The steps of a join, as a state machine for clients and for the probe.
 
 use crate::dialect::chat::{self, INITIAL_ROOM, Notice};
 

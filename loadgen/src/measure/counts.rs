@@ -1,8 +1,8 @@
-//! How often what happened.
+//! The counts of a run.
 
 use serde::Serialize;
 
-/// How often what happened. All but the first two include the warm-up.
+/// The counts of a run. All but the first two include the warm-up.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Counts {
     /// Measured broadcasts handed to the kernel.
@@ -15,7 +15,7 @@ pub struct Counts {
     pub duplicates: u64,
     /// Deliveries overtaken by a later broadcast of the same speaker.
     pub disorder: u64,
-    /// Broadcasts that reached who should not get them.
+    /// Broadcasts that reached a client that should not get them.
     pub misdelivered: u64,
     /// Deliveries to a client that was about to leave or had only just come, so that they were not
     /// expected. They are in no other figure.

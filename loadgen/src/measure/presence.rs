@@ -1,4 +1,4 @@
-//! From when to when a client counts, and what that makes of the deliveries to expect.
+//! When a client counts as a receiver, and how many deliveries are expected.
 //!
 //! A client that leaves and rejoins is expected to receive exactly the broadcasts that are *due* while it
 //! is present. It decides to leave at some moment, and still reads until everything due before has
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_away_is_expected_to_receive_nothing() {
+    fn an_absent_client_is_expected_to_receive_nothing() {
         let arguments = ["--dialect", "raw", "--clients", "6", "--rooms", "2", "--rate", "4"];
         let plan = plan(&[&arguments[..], &["--warmup", "1s", "--duration", "2s"]].concat());
         let absences = [

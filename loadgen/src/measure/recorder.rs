@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn who_speaks_in_chat_must_not_hear_itself_and_an_echo_goes_to_its_sender_alone() {
+    fn a_chat_speaker_must_not_receive_its_message_and_an_echo_goes_only_to_its_sender() {
         let mut chat = Recorder::new(plan(&["--dialect", "chat", "--clients", "2"]), 0);
         chat.received(0, stamp(0), 2_000);
         assert_eq!(chat.counts.misdelivered, 1);

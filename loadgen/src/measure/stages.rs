@@ -1,4 +1,4 @@
-//! What each of several stages came to by itself: a run whose rate changes has no one latency.
+//! The results of each stage: a run whose rate changes has no single latency.
 //!
 //! A delivery belongs to the stage in which its broadcast was due. A run of one rate keeps nothing here.
 

@@ -1,4 +1,4 @@
-//! Whether every receiver got every broadcast, once, and in the order of its speaker.
+//! Checks that each receiver gets each broadcast once, in the order of its speaker.
 
 use std::collections::HashSet;
 

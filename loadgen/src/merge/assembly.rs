@@ -41,7 +41,7 @@ pub struct Machine {
     pub watch: Watch,
 }
 
-/// What the outcome says beside the figures.
+/// How and when the run ended.
 #[derive(Debug)]
 pub struct Ended {
     /// How the run came to its end.
@@ -290,7 +290,7 @@ fn remarks(
     let wrongs = [
         (counts.duplicates, "deliveries came twice"),
         (counts.disorder, "deliveries were overtaken by a later broadcast of the same speaker"),
-        (counts.misdelivered, "deliveries reached who should not get them"),
+        (counts.misdelivered, "deliveries reached clients that should not get them"),
         (counts.altered, "messages were not what was sent, or not what the dialect prescribes"),
         (counts.id_conflicts, "message ids did not grow, or differed between receivers"),
         (connections.lost.values().sum(), "clients were lost after they had connected"),
@@ -321,7 +321,7 @@ fn remarks(
     if plan.security.as_ref().map(Security::tls) == Some(Tls::Unverified) {
         remarks.push("the server's certificate was not verified (--tls-insecure)".to_owned());
     }
-    remarks.extend(server_error.map(|error| format!("the server complained: {error}")));
+    remarks.extend(server_error.map(|error| format!("the server sent the error: {error}")));
     remarks
 }
 

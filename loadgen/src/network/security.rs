@@ -1,4 +1,4 @@
-//! What makes a connection secure: whom to trust, and whom to expect; and what to do when TLS fails.
+//! TLS: the trusted authorities, the expected name, and advice when TLS fails.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The options of a run as values. What they come to, and which contradict each other, is the plan's to say.
+//! The options of a run as values. The plan interprets them and rejects contradictions.
 
 pub mod arrivals;
 pub mod threshold;
@@ -17,7 +17,7 @@ use threshold::Threshold;
 pub enum Format {
     /// A table for people.
     Text,
-    /// What `run.json` holds.
+    /// The content of `run.json`.
     Json,
     /// A line of names and a line of values; times in milliseconds.
     Csv,
@@ -33,13 +33,13 @@ pub struct RunOptions {
     /// the authorities that the system trusts.
     #[arg(long, value_name = "FILE", conflicts_with = "tls_insecure")]
     pub tls_ca: Option<PathBuf>,
-    /// For a wss:// URL: take any certificate. The result says so.
+    /// For a wss:// URL: accept any certificate. The result mentions it.
     #[arg(long)]
     pub tls_insecure: bool,
     /// How many clients to connect.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub clients: u32,
-    /// The language to speak.
+    /// The dialect to use.
     #[arg(long, value_enum, default_value_t = Dialect::Chat)]
     pub dialect: Dialect,
     /// Broadcasts (echo: round trips) a second, in total. In chat, a client speaks at most 40 times a
@@ -66,11 +66,11 @@ pub struct RunOptions {
     /// In chat they must exist: name them all with --room. Topics need no names.
     #[arg(long, visible_alias = "topics", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rooms: Option<u32>,
-    /// Clients that leave and rejoin, so many a second, from the warm-up to the end of measuring. Away,
+    /// Clients that leave and rejoin each second, from the warm-up to the end of measuring. While away,
     /// they are expected to receive nothing.
     #[arg(long, value_name = "R", value_parser = positive_rate)]
     pub churn: Option<f64>,
-    /// Searches the highest rate at which this holds, such as 'latency.p99<50ms', and the run is valid, or
+    /// Search for the highest rate at which this holds, such as 'latency.p99<50ms', and the run is valid, or
     /// invalid only because loadgen was late, which can make such a latency worse and not better. Starts at
     /// --rate and makes at most 16 steps, each a run of its own; a step that loadgen's own limits have spoiled
     /// is made up to three times.
@@ -83,7 +83,7 @@ pub struct RunOptions {
     /// How long to broadcast before measuring begins.
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub warmup: Duration,
-    /// How long to wait for what is still missing at the end; what is missing then counts as this long.
+    /// How long to wait for missing deliveries at the end; those still missing then count as this long.
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     pub drain: Duration,
     /// Connects a second, in total. Default: as fast as the server takes them, 512 at a time.
@@ -100,7 +100,7 @@ pub struct RunOptions {
     /// on, and its memory.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub server_pid: Option<u32>,
-    /// What the server was built from, to be kept with the result.
+    /// The revision of the server, which is saved with the result.
     #[arg(long, value_name = "REV")]
     pub server_revision: Option<String>,
     /// How many percent of the clients stop reading once they have joined. They are expected to receive
@@ -110,7 +110,7 @@ pub struct RunOptions {
     /// A run that loses deliveries is still valid, unless it loses all of them.
     #[arg(long)]
     pub allow_loss: bool,
-    /// Seed of everything random: which clients are slow, masks and keys. Default: another one each time.
+    /// Seed of everything random: which clients are slow, masks and keys. Default: a new one each time.
     #[arg(long)]
     pub seed: Option<u64>,
     /// The chat rooms, or the topics of the raw dialect, separated by commas. Default: general, or

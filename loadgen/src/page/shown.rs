@@ -12,7 +12,7 @@ use crate::saved::{Log, RunResult, SavedRun};
 pub(crate) struct ShownRun {
     /// Its number on the page, from 1.
     pub(crate) number: usize,
-    /// What it is called: as much of its directory's path as tells it from the others.
+    /// Its label: as much of its directory's path as is unique.
     pub(crate) label: String,
     /// `run.json`.
     pub(crate) result: RunResult,

@@ -1,4 +1,4 @@
-//! What the options come to before anything is looked at: the pure half of a plan.
+//! The part of a plan that follows from the options alone.
 
 use crate::dialect::Dialect;
 use crate::dialect::chat::INITIAL_ROOM;

@@ -52,7 +52,7 @@ pub struct Plan {
     slow: Vec<bool>,
     /// Who leaves and rejoins, and when.
     pub churn: Option<Churn>,
-    /// When what is due.
+    /// The times at which broadcasts are due.
     pub schedule: Schedule,
     /// Makes and reads payloads.
     pub template: Template,
@@ -349,7 +349,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn who_leaves_neither_speaks_nor_is_slow() {
+    fn clients_that_leave_neither_speak_nor_are_slow() {
         let plan = plan(&["--clients", "20", "--rate", "81", "--slow-clients", "50", "--churn", "4"]);
         let churn = plan.churn.as_ref().expect("asked for");
         let mut leaving: Vec<_> = (0..7).map(|index| churn.client(index)).collect();

@@ -1,4 +1,4 @@
-//! What a run leaves behind: text for people, and files for programs.
+//! The output of a run: text for people, and files for programs.
 //!
 //! The interval log grows while the run goes on; the other files are written as soon as there is a
 //! result, before the connections are closed.

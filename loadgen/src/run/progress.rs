@@ -37,7 +37,7 @@ impl Progress {
         }
     }
 
-    /// A stretch begins that ends at `total`.
+    /// Begins a part of the run that ends at `total`.
     pub fn begin(&mut self, what: &str, total: u64) {
         match self {
             Self::Quiet => {}

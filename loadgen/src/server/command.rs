@@ -1,5 +1,5 @@
 //! A server that is started by a command, and stopped with everything that the command has started, even when
-//! whoever started it is killed.
+//! loadgen is killed.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -31,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How much of a log is shown when a server does not start.
 const LOG_BYTES_SHOWN: usize = 2000;
 
-/// What waits in the server's process group until nobody holds the other end of its input any more, and then
+/// A script that waits in the server's process group until the other end of its input is closed, and then
 /// kills the group.
 const GUARD: &str = "read -r _; kill -s KILL 0";
 
@@ -58,7 +58,7 @@ impl ServerCommand {
         let address = target.resolve()?;
         if TcpStream::connect_timeout(&address, ANSWER_TIMEOUT).is_ok() {
             return Err(Error::Preflight(format!(
-                "somebody listens on {address} already: stop it, or name another port with --url"
+                "another process listens on {address}: stop it, or name another port with --url"
             )));
         }
         let failed = |source| Error::Write { path: log.display().to_string(), source };

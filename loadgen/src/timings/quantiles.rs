@@ -1,4 +1,4 @@
-//! Quantiles that say what stands behind them.
+//! Quantiles with the number of independent observations behind them.
 //!
 //! What never arrived is in the histogram with the time that it was waited for, so a quantile at or
 //! beyond that time is a lower bound. And deliveries of one broadcast are late together, so the number
@@ -14,7 +14,7 @@ pub const QUANTILES: [f64; 7] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999];
 /// A quantile with fewer broadcasts beyond it is thin.
 pub const THIN_BELOW: u64 = 10;
 
-/// What was waited for in vain.
+/// The deliveries that never arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Undelivered {
     /// How many values of the histogram are only lower bounds.
@@ -38,7 +38,7 @@ pub struct Quantile {
     pub thin: bool,
 }
 
-/// What is printed of a histogram.
+/// The statistics of a histogram.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// How many values there are, the undelivered included.

@@ -14,7 +14,7 @@ use crate::rooms::{Content, Epoch, MessageId, Page, ResumePoint, UserId};
 /// The most characters of an image's address.
 const URL_CHARACTERS_MAX: usize = 2_048;
 
-/// The longest that somebody can be muted: a year, beyond which a removed account says it better.
+/// The longest mute: a year.
 const MUTE_SECONDS_MAX: u32 = 31_536_000;
 
 /// A message of a chat client, decoded.
@@ -32,7 +32,7 @@ pub enum Input {
 pub enum Command {
     /// Send a message or an image to the room.
     Say(Content),
-    /// Tell the room that the user has begun to write, or has stopped.
+    /// Announce that the user started or stopped typing.
     Typing(bool),
     /// Tell a message's sender that the user has read it.
     Read(MessageId),
@@ -51,7 +51,7 @@ pub enum Command {
     /// Enter a room, and get the messages since a point.
     Resume { room: String, point: ResumePoint },
     /// Moderate a user, as an admin. `None` when `target_id` cannot be a user id, or when the action's fields are wrong:
-    /// only admins are told of either.
+    /// only admins get an error about either.
     Moderate { target: Option<UserId>, action: Option<ModerationAction> },
 }
 
@@ -160,8 +160,8 @@ fn text(fields: &Map<String, Value>, key: &str) -> Result<Option<String>, ChatEr
     }
 }
 
-/// True for an address of the web, as far as it matters to the server: http or https, something behind it,
-/// and nothing that an address cannot hold (RFC 3986, section 2) and another program might stumble over.
+/// True for a URL that the server accepts: http or https, followed by something,
+/// without characters that are forbidden in a URL (RFC 3986, section 2) and might confuse another program.
 fn is_image_url(url: &str) -> bool {
     let rest = url
         .split_once("://")
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_admins_do_has_a_user_and_a_measure() {
+    fn a_moderation_command_has_a_target_and_valid_fields() {
         let target = UserId::from_wire(7);
         let moderate = |action| Ok(Some(Command::Moderate { target, action: Some(action) }));
         let nothing = Ok(Some(Command::Moderate { target, action: None }));
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_refused_in_the_right_words() {
+    fn an_invalid_message_is_rejected_with_the_right_error() {
         let deep = "[".repeat(9_000);
         for bad in [
             "",

@@ -71,7 +71,7 @@ pub struct RoomFigures<'a> {
     pub users_online: usize,
     /// The id of its last message; 0 when there is none.
     pub last_message_id: MessageId,
-    /// What that id belongs to.
+    /// The epoch of that id.
     pub epoch: Epoch,
 }
 
@@ -121,7 +121,7 @@ struct MessageSent<'a> {
     room: &'a str,
 }
 
-/// Tells a sender which place its message has been given.
+/// Acknowledges a message to its sender, with the id that it got.
 #[must_use]
 pub fn message_sent(id: MessageId, room: &str, timestamp: u64) -> Bytes {
     let content = MessageSent { message_id: id, room };
@@ -217,7 +217,7 @@ struct PrivateMessageSent<'a> {
     kind: &'static str,
 }
 
-/// Tells the sender of a private message that its receiver has been given it.
+/// Acknowledges a private message to its sender.
 #[must_use]
 pub fn private_message_sent(to: UserId, to_name: &str, content: &str, now: Now) -> Bytes {
     let timestamp = now.unix_seconds;

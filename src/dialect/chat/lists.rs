@@ -1,4 +1,4 @@
-//! Member lists and histories: long, the same for many newcomers in a row, and therefore kept as encoded.
+//! Caches encoded member lists and histories: they are long, and the same for many newcomers in a row.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -88,7 +88,7 @@ fn row(message: &RoomMessage) -> serde_json::Value {
     })
 }
 
-/// What a list's message has beside the list, in bytes: the other keys and a value for each.
+/// The bytes of a list's message beside the list: the other keys and their values.
 const TAIL_BYTES: usize = 192;
 
 /// A direct message around a list that is encoded already.
@@ -108,7 +108,7 @@ impl Lists {
     #[must_use]
     pub fn users(&mut self, members: &MemberList, now: Now) -> Bytes {
         let is_page = members.total.is_some() && members.last.is_none();
-        // A page is somebody's own, and must not take the place of what newcomers share.
+        // A page is for one client, and must not replace the cached list for newcomers.
         let mut own = Encoded::default();
         let kept = if is_page { &mut own } else { &mut self.members };
         let mut content = kept.of(&members.listed, member).to_owned();

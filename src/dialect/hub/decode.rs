@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_refused_in_the_right_words() {
+    fn an_invalid_message_is_rejected_with_the_right_error() {
         for bad in ["", "x", "[]", "{}", r#"{"type":1}"#, r#"{"type":"user","content":1}"#] {
             assert_eq!(text(bad), Err(ChatError::InvalidFormat), "{bad}");
         }

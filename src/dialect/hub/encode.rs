@@ -11,11 +11,11 @@ use uproar_protocol::frames;
 use crate::dialect::encoded::Encoded;
 use crate::rooms::{Content, MemberEntry, RoomEvent};
 
-/// Up to so many names are told with every message, as far as it has a list at all. A list of 50 names is about
+/// Up to this many names are sent with every message that has a list. A list of 50 names is about
 /// 1 KB, as long as a long message.
 pub const NAMES_PACED_ABOVE: usize = 50;
 
-/// The names in a room as they were told last.
+/// The names in a room, as last received from its home.
 #[derive(Debug, Default)]
 pub struct Names(Encoded<MemberEntry>);
 
@@ -25,19 +25,19 @@ impl Names {
         self.0.of(members, |member| json!(member.name));
     }
 
-    /// True when there are too many to be told with everything.
+    /// True when there are too many to send with every message.
     #[must_use]
     pub fn are_many(&self) -> bool {
         self.0.source().is_some_and(|members| members.len() > NAMES_PACED_ABOVE)
     }
 
-    /// What is told of them to one alone that has not asked: nothing, where they are many. A page goes on with
+    /// The names for a message to one client that has not asked for them: none, if they are many. It keeps
     /// those that it has.
     fn in_passing(&self) -> &str {
         if self.are_many() { "" } else { self.0.json() }
     }
 
-    /// All of them as words, as a `who` is answered.
+    /// All names as text, for the answer to `who`.
     fn in_words(&self) -> String {
         let names = self.0.source().into_iter().flat_map(|members| members.iter());
         names.map(|member| &*member.name).collect::<Vec<_>>().join(", ")
@@ -100,7 +100,7 @@ pub fn renamed(old_name: &str, new_name: &str, names: &Names) -> Bytes {
     system(&in_new_words(old_name, new_name), names)
 }
 
-/// Encodes what happened in a room, with the names or an empty list; `None` for what this dialect has no words for.
+/// Encodes an event in a room, with the names or an empty list; `None` if this dialect has no message for it.
 #[must_use]
 pub fn room_event(event: &RoomEvent, names: &Names, is_listed: bool) -> Option<Bytes> {
     let names = if is_listed { names.0.json() } else { "" };

@@ -1,8 +1,8 @@
 //! Shutdown: the order in which a server ends.
 //!
 //! A [`Coordinator`] decides what happens between the first signal and the end of the process: acceptors stop handing
-//! connections over, all shards go through the stages of [`crate::shard::stage`] together, and what does not answer in
-//! time is left behind. It owns no thread, socket or clock. The main thread drives it with the reports of the other
+//! connections over, all shards go through the stages of [`crate::shard::stage`] together, and threads that are late
+//! are not waited for. It owns no thread, socket or clock. The main thread drives it with the reports of the other
 //! threads, and the simulation with those of its models.
 //!
 //! How the drain timeout is spent, counted from the first signal:
@@ -20,11 +20,11 @@ use std::collections::VecDeque;
 
 use crate::shard::stage::Stage;
 
-/// The part of the drain timeout in which acceptors stop, and shards deal with what clients have asked for and store
+/// The part of the drain timeout in which acceptors stop, and shards handle the requests of clients and store
 /// it. Then connections are closed all the same: closing takes half of the timeout, and the answers have the rest.
 const SETTLE_PART: u64 = 4;
 
-/// How long threads may take to return behind the drain timeout, in milliseconds.
+/// How long threads may take to return after the drain timeout, in milliseconds.
 pub const STOP_TIMEOUT_MS: u64 = 3_000;
 
 /// Leads acceptors and shards from the first signal to the end.

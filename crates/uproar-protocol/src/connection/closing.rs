@@ -22,7 +22,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         }
     }
 
-    /// As [`Connection::close`], with a frame that says nothing.
+    /// As [`Connection::close`], with a frame without a code.
     pub fn close_without_code(&mut self, now_ms: u64) {
         if self.is_open() {
             let last = self.control_frame(Opcode::Close, &[]);
@@ -133,7 +133,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         self.abort();
     }
 
-    /// Closes the socket at once, without its last words.
+    /// Closes the socket at once, without sending the rest of the queue.
     pub fn abort(&mut self) {
         self.queue.seal(None);
         self.end(CloseMode::Abort);
@@ -184,7 +184,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         self.advance(now_ms);
     }
 
-    /// Goes on with a connection that has nothing more to say: flush, FIN, await the peer's FIN.
+    /// Advances a closing connection: flush, FIN, await the peer's FIN.
     pub(super) fn advance(&mut self, now_ms: u64) {
         if !matches!(self.phase, Phase::Lingering(_)) {
             return;

@@ -1,8 +1,8 @@
-//! What all connections of one endpoint have in common: the side that they are on, limits and times.
+//! The configuration that all connections of one endpoint share: their side, limits and times.
 
 use crate::frames::Role;
 
-/// What all connections of one endpoint have in common. One value is shared by all of them.
+/// The configuration that all connections of one endpoint share.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// A client's source of masks, which yields one that the server cannot predict, another one each time (RFC 6455,

@@ -38,7 +38,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Encryption<B> {
         Self { stream, sealed: None, resumed: None, is_sending: false }
     }
 
-    /// Appends to `plaintext` what received bytes say.
+    /// Decrypts received bytes, and appends the result to `plaintext`.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
-//! One endpoint of a WebSocket as a value, to the closed socket: from the answered upgrade, or from the first byte.
+//! One endpoint of a WebSocket as a value: from the first byte, or from the accepted upgrade, to the closed socket.
 //!
 //! A [`Connection`] does by itself everything that RFC 6455 asks of an endpoint: it joins fragments, answers pings and
 //! bounds the answers, answers a close and waits for the answer to its own, maps violations to close codes, and ends TCP
-//! so that no reset overtakes its last words. It owns the queue of bytes to send, with its limit, and TLS where there is
+//! so that no reset destroys its last bytes. It owns the queue of bytes to send, with its limit, and TLS where there is
 //! any. It never reads, writes, waits or looks at a clock.
 
 mod batch;
@@ -54,7 +54,7 @@ pub enum Event<'i> {
     Failed(Violation),
 }
 
-/// What a connection asks of its socket.
+/// An operation that a connection requests on its socket.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action<B> {
     /// Stop receiving. Bytes that are on their way may still be handed over.
@@ -177,7 +177,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         self.config().role()
     }
 
-    /// Notes that the peer has shown that it is there.
+    /// Notes that the peer is alive.
     pub fn note_alive(&mut self, now_ms: u64) {
         if let Phase::Open(silence) = &mut self.phase {
             *silence = Silence::begin(now_ms);
@@ -350,7 +350,7 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         }
     }
 
-    /// Lets time pass. On an open connection the caller does the task that is due; a closing one ends by itself.
+    /// Handles deadlines. On an open connection the caller does the task that is due; a closing one ends by itself.
     #[must_use]
     pub fn handle_timeout(&mut self, keep_alive: &KeepAlive, now_ms: u64) -> Due {
         if now_ms < self.next_due_ms(keep_alive) {

@@ -1,4 +1,4 @@
-//! Where a connection is in its life.
+//! The phases of a connection.
 
 use super::config::ClosingTimes;
 
@@ -11,7 +11,7 @@ pub enum CloseMode {
     Abort,
 }
 
-/// Where a connection is in its life. It only moves forward.
+/// The phase of a connection. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Messages are exchanged.

@@ -1,4 +1,4 @@
-//! What a connection sends, and what it asks of its socket.
+//! Queues bytes to send, and yields the actions for the socket.
 
 use std::mem;
 
@@ -58,8 +58,8 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
 
     /// The next action for the socket. `scratch` is used during the call.
     ///
-    /// Actions are made here and nowhere else, of the state at the moment; so nothing can be asked for a connection that
-    /// ends: its close is the only and the last thing.
+    /// Actions are made only here, from the current state. So nothing is requested for a connection that
+    /// has ended: its close is the last action.
     ///
     /// # Errors
     ///

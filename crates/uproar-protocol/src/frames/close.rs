@@ -1,13 +1,13 @@
-//! What a close frame says, and which codes may stand in one.
+//! The payload of a close frame, and the codes that it may have.
 
 use super::Violation;
 
-/// What a close frame says.
+/// The payload of a close frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
-    /// Why, as RFC 6455, section 7.4, numbers it.
+    /// The status code (RFC 6455, section 7.4).
     pub code: u16,
-    /// Why, in words for those who look for the cause.
+    /// The reason, as text for debugging.
     pub reason: String,
 }
 

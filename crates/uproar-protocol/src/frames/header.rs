@@ -1,5 +1,5 @@
-//! Frame headers and masks (RFC 6455, sections 5.2 and 5.3). tungstenite knows what a header looks like; what
-//! may stand in it, and when, is said here.
+//! Frame headers and masks (RFC 6455, sections 5.2 and 5.3). tungstenite parses and formats headers; this
+//! module checks which values are allowed, and when.
 
 use std::io::Cursor;
 

@@ -1,7 +1,7 @@
-//! WebSocket frames of both sides (RFC 6455, section 5): what is received becomes messages, messages become
-//! what is sent.
+//! WebSocket frames of both sides (RFC 6455, section 5): reads messages from received bytes, and encodes
+//! messages to send.
 //!
-//! [`Reader`] takes bytes as they arrive and yields whole messages and control frames; it refuses whatever the
+//! [`Reader`] takes bytes as they arrive and yields whole messages and control frames; it rejects what the
 //! standard forbids, by name ([`Violation`]). The functions of this module encode. A server and a client
 //! differ in one thing, the mask: see [`Role`].
 

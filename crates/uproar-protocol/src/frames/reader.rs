@@ -1,7 +1,7 @@
 //! From received bytes to messages.
 //!
-//! What lies whole in the received bytes is yielded from there: a client lends it without a copy, a server
-//! copies it once, since it must be unmasked. What is cut is kept until the rest has come; nothing else is
+//! A frame that is complete in the received bytes is read in place: a client lends it without a copy, a server
+//! copies it once, since it must be unmasked. An incomplete frame is kept until the rest arrives; nothing else is
 //! kept, so an idle connection holds no buffer.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use super::close::{Close, read_close};
 use super::header::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header, Mask};
 use super::{MessageKind, Opcode, Role, Violation};
 
-/// What a peer said.
+/// A message or a control frame of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'i> {
     /// A whole text message.
@@ -23,7 +23,7 @@ pub enum Event<'i> {
     Ping(Cow<'i, [u8]>),
     /// A pong.
     Pong(Cow<'i, [u8]>),
-    /// A close, with what it says if it says anything. Nothing follows.
+    /// A close, with its code and reason if it has any. Nothing follows.
     Close(Option<Close>),
 }
 
@@ -50,7 +50,7 @@ pub struct Reader {
     cut: Option<Box<Cut>>,
 }
 
-/// What is kept between two pieces.
+/// The state between two pieces of input.
 #[derive(Debug, Default)]
 struct Cut {
     /// The beginning of a header whose end has not been received.
@@ -171,7 +171,7 @@ impl Reader {
         self.cut.as_ref()?.message.as_ref()
     }
 
-    /// Says whether a frame may come now, and be as long as it is.
+    /// Checks whether a frame of this kind and length is allowed now.
     fn check_order(&self, frame: &Header) -> Result<(), Violation> {
         match (frame.opcode, self.message()) {
             (Opcode::Text | Opcode::Binary, Some(_)) => return Err(Violation::InterleavedMessage),
@@ -188,7 +188,7 @@ impl Reader {
         }
     }
 
-    /// What a frame says by itself, when all of it has been received.
+    /// The event of a frame of which all has been received.
     fn whole<'i>(&mut self, frame: &Header, input: &mut &'i [u8]) -> Result<Option<Event<'i>>, Violation> {
         if frame.payload_bytes > input.len() as u64 || !frame.is_final || frame.opcode == Opcode::Continuation
         {

@@ -1,6 +1,6 @@
-//! What a peer may do wrong.
+//! Violations of the protocol.
 
-/// What a peer did that RFC 6455 forbids, or that goes beyond our limits.
+/// A violation of RFC 6455, or of our limits, by the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// 5.2: reserved bits must be 0 unless an extension defines them.

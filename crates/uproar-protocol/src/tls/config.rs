@@ -30,16 +30,16 @@ pub enum Trust {
     System,
     /// Those that lead to a certificate in this PEM file, and no others.
     File(PathBuf),
-    /// Anybody's: encrypted, but nobody knows with whom. For tests and measuring.
+    /// Any certificate: encrypted, but the server is not verified. For tests and measuring.
     Anyone,
 }
 
-/// What a client does with sessions of the past.
+/// Whether a client resumes TLS sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sessions {
     /// The last 256 are kept and resumed, which is much cheaper for both sides.
     Resumed,
-    /// Each connection begins anew, as those of so many different clients do.
+    /// Each connection does a full handshake, like connections of different clients.
     Fresh,
 }
 
@@ -92,7 +92,7 @@ pub enum ConfigError {
         /// The curve, as people call it.
         curve: &'static str,
     },
-    /// The system trusts nobody.
+    /// The system has no trusted certificates.
     #[error("the system has no certificates of authorities to trust ({0}): install ca-certificates")]
     NoAuthorities(String),
     /// The cryptography cannot be set up.
@@ -280,7 +280,7 @@ fn system_authorities() -> Result<RootCertStore, ConfigError> {
     Ok(authorities)
 }
 
-/// Accepts every certificate, but only from who has its key.
+/// Accepts every certificate, but only from a server that has its key.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

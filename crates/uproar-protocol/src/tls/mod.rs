@@ -149,7 +149,7 @@ impl TlsStream {
         }
     }
 
-    /// Takes what has arrived and appends what it says to `plaintext`: never more than arrived, and at most
+    /// Decrypts received bytes and appends them to `plaintext`: never more than arrived, and at most
     /// one record that came in part before.
     ///
     /// # Errors
@@ -235,7 +235,7 @@ impl TlsStream {
         (!self.outgoing.is_empty()).then(|| std::mem::take(&mut self.outgoing))
     }
 
-    /// Goes on until the peer has to say something.
+    /// Advances until bytes of the peer are needed.
     fn drive(&mut self, wish: &mut Wish<'_>, plaintext: &mut Vec<u8>) -> Result<(), Error> {
         loop {
             match self.step(wish, plaintext) {
@@ -286,7 +286,7 @@ enum Wish<'a> {
     Close,
 }
 
-/// What a step came to.
+/// The result of a step.
 enum Step {
     Again,
     PeerClosed,

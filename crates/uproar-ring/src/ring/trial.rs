@@ -12,7 +12,7 @@ use super::{NO_CONNECTION, Ring};
 use crate::slot::IMMEDIATE;
 use crate::token::{self, Operation};
 
-/// How long the kernel may take to do nothing: it does so at once, when it does.
+/// How long a no-op may take. It completes at once if the ring works.
 const TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How often a signal may come in between.
@@ -78,7 +78,7 @@ impl Ring {
         Err(io::Error::from_raw_os_error(libc::EAGAIN))
     }
 
-    /// Has the kernel do nothing (`IORING_OP_NOP`), and waits for its word that it has: a filter of system calls
+    /// Submits a no-op (`IORING_OP_NOP`), and waits for its completion: a filter of system calls
     /// may allow to set a ring up, and not to use it. For a new ring, which has nothing else under way.
     ///
     /// # Errors

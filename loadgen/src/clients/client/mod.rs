@@ -43,7 +43,7 @@ pub enum Phase {
     Upgrading,
     /// Chat: a message of the join is awaited.
     Joining(JoinStep),
-    /// Everything can begin.
+    /// The client is ready to send and to receive.
     Ready,
     /// A close was sent, or the server sends nothing more.
     Closing,
@@ -51,14 +51,14 @@ pub enum Phase {
     Ended,
 }
 
-/// How a client stands to the run: only those who churn are ever anything but present.
+/// Whether a client takes part in the run. Only clients that churn can be absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is to receive what is due.
+    /// It is expected to receive the broadcasts that are due.
     Present,
     /// It reads what was due before it decided to leave.
     Leaving,
-    /// It has said goodbye, and its connection ends.
+    /// It has sent a close, and its connection ends.
     Away,
     /// It connects and joins again.
     Returning,
@@ -72,7 +72,7 @@ pub struct Client {
     pub phase: Phase,
     /// How it stands to the run.
     pub standing: Standing,
-    /// What it makes of messages.
+    /// Handles its messages.
     pub receiver: Receiver,
     /// How many connections it has had before this one.
     pub generation: u32,

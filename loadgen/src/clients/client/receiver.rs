@@ -1,4 +1,4 @@
-//! What a client makes of the messages that reach it: deliveries that count, and all others.
+//! Handles the messages of a client: counted deliveries, and all others.
 
 use crate::clients::context::Context;
 use crate::dialect::Dialect;
@@ -6,7 +6,7 @@ use crate::dialect::chat::{self, Decoded, Notice, PrivateDecoded};
 use crate::dialect::payload::{Altered, Stamp};
 use crate::measure::presence::Presence;
 
-/// One of so many messages that are none of this run's is parsed whole.
+/// One in this many messages that are not of this run is parsed completely.
 const OTHER_SAMPLE: u64 = 1024;
 /// The shortest messages are parsed even among the others when the client speaks: acknowledgements and
 /// refusals are all far below this.
