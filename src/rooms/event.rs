@@ -124,6 +124,8 @@ pub struct Publication {
     pub event: Event,
     /// The client that caused it, which gets no event, or another answer.
     pub origin: Option<ClientRef>,
+    /// True for a message whose sender is told that it was sent only when the storage has answered.
+    pub is_pending: bool,
     /// If the fan-out is timed: records its duration when it is dropped, after the last member has been sent the last
     /// byte.
     pub timer: Option<Arc<FanOutTimer>>,

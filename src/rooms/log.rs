@@ -21,19 +21,36 @@ use super::{ClientRef, Content, Member, MessageId, Page, ResumePoint, RoomMessag
 pub const PROPOSALS_WAITING_MAX: usize = 256;
 
 /// A request to a room.
-#[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Proposal {
-    /// Enter the room. Answered with [`Delivery::Joined`](super::Delivery::Joined), with the messages since `after` if that is given.
+    /// It changes the room.
+    Change(Change<NewMessage>),
+    /// It changes nothing.
+    Unlogged(Unlogged),
+}
+
+/// A change of a room, with a message that is new or, in an entry, numbered.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+#[derive(Debug)]
+pub enum Change<M> {
+    /// Enter the room. Answered with [`Delivery::Joined`](super::Delivery::Joined), with the messages since `after` if that
+    /// is given.
     Join { member: Member, after: Option<ResumePoint> },
     /// Leave the room. Answered with [`Delivery::Left`](super::Delivery::Left) when `reply` says where to.
     Leave { user: UserId, reply: Option<ClientRef> },
     /// Change a member's name.
     Rename { user: UserId, new_name: Arc<str>, origin: ClientRef },
     /// Send a message to the room. Answered with [`Delivery::NotStored`](super::Delivery::NotStored) when it is refused.
-    Message { user: UserId, name: Arc<str>, content: Content, origin: ClientRef },
-    /// Change nothing.
-    Unlogged(Unlogged),
+    Message { message: M, origin: ClientRef },
+}
+
+/// A message without an id.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+#[derive(Debug)]
+pub struct NewMessage {
+    pub user: UserId,
+    pub name: Arc<str>,
+    pub content: Content,
 }
 
 /// A request that changes nothing, and is no entry of the log.
@@ -53,6 +70,12 @@ pub enum Unlogged {
     ListNames { origin: ClientRef },
 }
 
+impl From<Change<NewMessage>> for Proposal {
+    fn from(change: Change<NewMessage>) -> Self {
+        Self::Change(change)
+    }
+}
+
 impl From<Unlogged> for Proposal {
     fn from(request: Unlogged) -> Self {
         Self::Unlogged(request)
@@ -64,16 +87,7 @@ impl From<Unlogged> for Proposal {
 pub(super) struct Entry {
     /// 1, 2, 3 … without gaps.
     pub(super) number: u64,
-    pub(super) change: Change,
-}
-
-/// What an entry changes: see [`Proposal`].
-#[derive(Debug)]
-pub(super) enum Change {
-    Join { member: Member, after: Option<ResumePoint> },
-    Leave { user: UserId, reply: Option<ClientRef> },
-    Rename { user: UserId, new_name: Arc<str>, origin: ClientRef },
-    Message { message: Arc<RoomMessage>, origin: ClientRef },
+    pub(super) change: Change<Arc<RoomMessage>>,
 }
 
 /// The outcome of a proposal.
@@ -153,8 +167,9 @@ impl RoomLog {
     #[must_use]
     pub(super) fn poll_outcome(&mut self, timestamp: u64) -> Option<Outcome> {
         let id = MessageId(self.last_message.0 + 1);
-        let proposal = self.waiting.front()?;
-        if let (Proposal::Message { origin, .. }, Kind::Durable(durable)) = (proposal, &mut self.kind) {
+        if let (Proposal::Change(Change::Message { origin, .. }), Kind::Durable(durable)) =
+            (self.waiting.front()?, &mut self.kind)
+        {
             let to = *origin;
             if id > durable.reserved {
                 if !durable.is_failing {
@@ -167,13 +182,16 @@ impl RoomLog {
         }
         let change = match self.waiting.pop_front()? {
             Proposal::Unlogged(request) => return Some(Outcome::Unlogged(request)),
-            Proposal::Join { member, after } => Change::Join { member, after },
-            Proposal::Leave { user, reply } => Change::Leave { user, reply },
-            Proposal::Rename { user, new_name, origin } => Change::Rename { user, new_name, origin },
-            Proposal::Message { user, name, content, origin } => {
+            Proposal::Change(Change::Join { member, after }) => Change::Join { member, after },
+            Proposal::Change(Change::Leave { user, reply }) => Change::Leave { user, reply },
+            Proposal::Change(Change::Rename { user, new_name, origin }) => {
+                Change::Rename { user, new_name, origin }
+            }
+            Proposal::Change(Change::Message { message, origin }) => {
                 self.last_message = id;
-                let message = RoomMessage { id, from: user, from_name: name, content, timestamp };
-                Change::Message { message: Arc::new(message), origin }
+                let NewMessage { user: from, name: from_name, content } = message;
+                let message = Arc::new(RoomMessage { id, from, from_name, content, timestamp });
+                Change::Message { message, origin }
             }
         };
         self.last_number += 1;
@@ -229,16 +247,12 @@ mod tests {
 
     fn say(log: &mut RoomLog, connection: u32) {
         let content = Content::Text(connection.to_string());
-        log.propose(Proposal::Message {
-            user: user(),
-            name: "a".into(),
-            content,
-            origin: origin(connection),
-        });
+        let message = NewMessage { user: user(), name: "a".into(), content };
+        log.propose(Change::Message { message, origin: origin(connection) }.into());
     }
 
     fn leave(log: &mut RoomLog) {
-        log.propose(Proposal::Leave { user: user(), reply: None });
+        log.propose(Change::Leave { user: user(), reply: None }.into());
     }
 
     /// The outcomes: the number of an entry and its message id; or 0, and the connection that was refused.

@@ -80,9 +80,9 @@ pub enum Delivery {
     /// To every member on this shard.
     Publish(Arc<Publication>),
     /// This connection's message, which was published before, is durable now.
-    Kept { to: ClientRef, place: RoomCursor },
+    Kept { to: ClientRef, cursor: RoomCursor },
     /// This connection's message was published, but could not be stored, and is not kept.
-    Lost { to: ClientRef, place: RoomCursor },
+    Lost { to: ClientRef, cursor: RoomCursor },
     /// This connection's message was not published, because it could not have been stored.
     NotStored { to: ClientRef },
     /// The requested list of members.

@@ -34,7 +34,7 @@ pub use event::{
 pub use fan_out_timer::FanOutTimer;
 pub use homes::Homes;
 pub use ids::{ClientRef, MessageId, RoomIndex, ShardIndex, UserId};
-pub use log::{PROPOSALS_WAITING_MAX, Proposal, Unlogged};
+pub use log::{Change, NewMessage, PROPOSALS_WAITING_MAX, Proposal, Unlogged};
 pub use message::{Delivery, Member, Page, Request, ResumePoint, RoomCursor};
 pub use presence::PresencePolicy;
 pub use settings::RoomSettings;

@@ -203,7 +203,7 @@ impl Room {
         let room = self.index;
         for (id, to) in self.log.handle_answered(through) {
             outbox.note_answered();
-            outbox.send(to.shard, Delivery::Kept { to, place: RoomCursor { room, id } });
+            outbox.send(to.shard, Delivery::Kept { to, cursor: RoomCursor { room, id } });
         }
     }
 
@@ -214,7 +214,7 @@ impl Room {
         for (id, to) in self.log.handle_answered(through) {
             first = first.min(id);
             outbox.note_answered();
-            outbox.send(to.shard, Delivery::Lost { to, place: RoomCursor { room, id } });
+            outbox.send(to.shard, Delivery::Lost { to, cursor: RoomCursor { room, id } });
         }
         self.history.lose(first, through, epoch);
         self.directory.set_epoch(room, epoch);
@@ -252,9 +252,9 @@ impl Room {
     }
 
     fn publish(&mut self, event: RoomEvent, origin: Option<ClientRef>, now: Now, outbox: &mut Outbox) {
-        let timer = match event {
-            RoomEvent::Message(_) => outbox.time_fan_out(self.roster.len(), now),
-            _ => None,
+        let (timer, is_pending) = match event {
+            RoomEvent::Message(_) => (outbox.time_fan_out(self.roster.len(), now), self.log.is_durable()),
+            _ => (None, false),
         };
         let is_told_with_names = match event {
             RoomEvent::Typing { .. } | RoomEvent::Presence(_) => false,
@@ -265,7 +265,7 @@ impl Room {
         };
         let names = is_told_with_names.then(|| self.roster.named(self.names_max));
         let event = Event::Room { room: self.index, event, names, timestamp: now.unix_seconds };
-        let publication = Arc::new(Publication { event, origin, timer });
+        let publication = Arc::new(Publication { event, origin, is_pending, timer });
         for shard in self.roster.shards() {
             outbox.send(shard, Delivery::Publish(Arc::clone(&publication)));
         }

@@ -9,19 +9,26 @@ use uproar_ring::SharedBytes;
 
 use super::client_io::ClientIo;
 use super::user::User;
-use crate::dialect::chat::{self, Direct};
+use crate::dialect::chat;
 use crate::dialect::{ChatError, UserDialect};
 use crate::rooms::RoomCursor;
 
 impl User {
-    /// Acknowledges a chat user's message. A hub user gets its own message instead, like every member.
-    pub(super) fn acknowledge(&self, place: RoomCursor, timestamp: u64, io: &mut ClientIo<'_>) {
+    /// Acknowledges a chat user's message; while it `is_pending`, behind a gate. A hub user gets its own message instead,
+    /// like every member.
+    pub(super) fn acknowledge(
+        &self,
+        cursor: RoomCursor,
+        timestamp: u64,
+        is_pending: bool,
+        io: &mut ClientIo<'_>,
+    ) {
         if self.dialect == UserDialect::Hub {
             return;
         }
-        let sent = chat::message_sent(place.id, io.context.directory.name(place.room), timestamp);
-        if io.context.is_durable {
-            io.push_gate(place, sent);
+        let sent = chat::message_sent(cursor.id, io.context.directory.name(cursor.room), timestamp);
+        if is_pending {
+            io.push_gate(cursor, sent);
         } else {
             io.push(sent);
         }
@@ -30,25 +37,22 @@ impl User {
     /// A message of this user was refused. The answer has the place that `message_sent` would have, so the sender knows
     /// which message is meant.
     pub(super) fn handle_refused_message(&self, io: &mut ClientIo<'_>) {
+        let refusal = self.error(&ChatError::NotStored, io);
         match self.dialect {
-            UserDialect::Chat => {
-                let refusal = Direct::Error { message: ChatError::NotStored.to_string() };
-                io.push_in_order(chat::direct(&refusal, io.now));
-            }
-            UserDialect::Hub => self.refuse(&ChatError::NotStored, io),
+            UserDialect::Chat => io.push_in_order(refusal),
+            UserDialect::Hub => io.push(refusal),
         }
     }
 
-    /// A message of this user was published, but could not be stored.
-    pub(super) fn handle_lost_message(&self, place: RoomCursor, io: &mut ClientIo<'_>) {
+    /// A message of this user was seen by the room and will not be kept.
+    pub(super) fn handle_lost_message(&self, cursor: RoomCursor, io: &mut ClientIo<'_>) {
+        let refusal = self.error(&ChatError::NotStored, io);
         match self.dialect {
             UserDialect::Chat => {
-                let refusal = Direct::Error { message: ChatError::NotStored.to_string() };
-                let refusal = SharedBytes::new(chat::direct(&refusal, io.now));
-                io.link.open_gate(place, Some(refusal));
+                io.link.open_gate(cursor, Some(SharedBytes::new(refusal)));
             }
-            // It already got its own message.
-            UserDialect::Hub => self.refuse(&ChatError::NotStored, io),
+            // Its own message came back to it before.
+            UserDialect::Hub => io.push(refusal),
         }
     }
 }

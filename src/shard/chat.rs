@@ -7,7 +7,7 @@ use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Command, Direct, Input, RoomFigures, Stats};
 use crate::dialect::{ChatError, Message};
 use crate::mail::{self, PrivateMessage};
-use crate::rooms::{Proposal, Unlogged};
+use crate::rooms::{Change, NewMessage, Unlogged};
 
 impl User {
     /// Takes a chat client's message.
@@ -45,7 +45,7 @@ impl User {
                 return Err(ChatError::Muted);
             }
             Command::Say(content) => {
-                io.propose(room, Proposal::Message { user, name, origin, content });
+                io.propose(room, Change::Message { message: NewMessage { user, name, content }, origin });
             }
             Command::Typing(is_typing) => {
                 io.propose(room, Unlogged::Typing { user, name, origin, is_typing });
@@ -55,7 +55,7 @@ impl User {
                 self.name = Arc::clone(&new_name);
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
                 let changed = chat::direct(&changed, io.now);
-                io.propose(room, Proposal::Rename { user, new_name, origin });
+                io.propose(room, Change::Rename { user, new_name, origin });
                 io.push(changed);
             }
             Command::Private { to, content } => {

@@ -28,8 +28,6 @@ pub(super) struct Context {
     pub(super) mail: OutgoingMail,
     pub(super) work: Work,
     pub(super) ping: SharedBytes,
-    /// True when messages are acknowledged only once they are on the disk.
-    pub(super) is_durable: bool,
     /// True once input of clients is no longer read, because the server shuts down.
     pub(super) has_stopped_reading: bool,
     pub(super) metrics: Arc<ShardMetrics>,
@@ -37,7 +35,8 @@ pub(super) struct Context {
 
 impl Context {
     /// Sends a proposal to the home of a room.
-    pub(super) fn propose(&mut self, room: RoomIndex, proposal: Proposal) {
+    pub(super) fn propose(&mut self, room: RoomIndex, proposal: impl Into<Proposal>) {
+        let proposal = proposal.into();
         self.mail.request(self.directory.home(room), Request::Room { room, proposal });
     }
 }
@@ -58,7 +57,7 @@ impl ClientIo<'_> {
 
     /// Sends a proposal to the home of a room.
     pub(super) fn propose(&mut self, room: RoomIndex, proposal: impl Into<Proposal>) {
-        self.context.propose(room, proposal.into());
+        self.context.propose(room, proposal);
     }
 
     /// Queues a message, ahead of messages that wait for the disk. If it does not fit, the client is evicted.
@@ -72,8 +71,8 @@ impl ClientIo<'_> {
     }
 
     /// Queues an answer that is sent once the storage's receipt for the message at `place` has arrived.
-    pub(super) fn push_gate(&mut self, place: RoomCursor, answer: Bytes) {
-        self.push_with(answer, |link, answer| link.push_gate(place, answer));
+    pub(super) fn push_gate(&mut self, cursor: RoomCursor, answer: Bytes) {
+        self.push_with(answer, |link, answer| link.push_gate(cursor, answer));
     }
 
     /// Queues the messages of a join, which may exceed the queue's limit.

@@ -46,11 +46,11 @@ impl Shard {
                     io.push(hub::renamed(&old_name, &new_name, io.context.rooms.names()));
                 });
             }
-            mail::Delivery::Room(Delivery::Kept { to, place }) => {
-                self.with_user(to.connection, now, |_, io| io.link.open_gate(place, None));
+            mail::Delivery::Room(Delivery::Kept { to, cursor }) => {
+                self.with_user(to.connection, now, |_, io| io.link.open_gate(cursor, None));
             }
-            mail::Delivery::Room(Delivery::Lost { to, place }) => {
-                self.with_user(to.connection, now, |user, io| user.handle_lost_message(place, io));
+            mail::Delivery::Room(Delivery::Lost { to, cursor }) => {
+                self.with_user(to.connection, now, |user, io| user.handle_lost_message(cursor, io));
             }
             mail::Delivery::Room(Delivery::NotStored { to }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_refused_message(io));
@@ -81,8 +81,10 @@ impl Shard {
         if let Event::Room { room, event: RoomEvent::Message(message), timestamp, .. } = &publication.event
             && let Some(own) = own
         {
-            let place = RoomCursor { room: *room, id: message.id };
-            self.with_user(own, now, |user, io| user.acknowledge(place, *timestamp, io));
+            let cursor = RoomCursor { room: *room, id: message.id };
+            self.with_user(own, now, |user, io| {
+                user.acknowledge(cursor, *timestamp, publication.is_pending, io)
+            });
         }
         self.fan_out(now, |rooms, directory, fan_out| rooms.publish(publication, own, directory, fan_out));
     }

@@ -152,8 +152,8 @@ impl EventLoop {
             return self.ring.enter();
         }
         self.metrics.pulse.end_turn();
-        let (ring, shard, mut outlook) = self.look_out();
-        ring.wait(timeout, || turn::has_news(shard, &mut outlook))
+        let (ring, shard, mut sources) = self.sleep_check();
+        ring.wait(timeout, || turn::has_news(shard, &mut sources))
     }
 
     /// Looks for something to do for as long as `busy_poll`.
@@ -164,8 +164,8 @@ impl EventLoop {
         self.ring.submit_queued()?;
         let end = Instant::now() + self.busy_poll;
         while Instant::now() < end {
-            let (ring, shard, mut outlook) = self.look_out();
-            if ring.has_completions() || turn::has_news(shard, &mut outlook) {
+            let (ring, shard, mut sources) = self.sleep_check();
+            if ring.has_completions() || turn::has_news(shard, &mut sources) {
                 return Ok(true);
             }
             std::hint::spin_loop();
@@ -197,8 +197,8 @@ impl EventLoop {
     }
 
     /// The ring, the state machine, and the queues to check before sleeping.
-    fn look_out(&mut self) -> (&mut Ring, &Shard, LookOut<'_>) {
-        let look_out = LookOut {
+    fn sleep_check(&mut self) -> (&mut Ring, &Shard, SleepCheck<'_>) {
+        let sleep_check = SleepCheck {
             index: self.index,
             mailbox: &self.mailbox,
             mesh: &self.mesh,
@@ -207,7 +207,7 @@ impl EventLoop {
             admissions: &self.admissions,
             stage: &self.stage,
         };
-        (&mut self.ring, &self.shard, look_out)
+        (&mut self.ring, &self.shard, sleep_check)
     }
 
     fn count(&mut self, now: Now) {
@@ -228,7 +228,7 @@ impl EventLoop {
 }
 
 /// The queues that a shard checks before it sleeps.
-struct LookOut<'a> {
+struct SleepCheck<'a> {
     index: ShardIndex,
     mailbox: &'a Mailbox,
     mesh: &'a Mesh,
@@ -238,7 +238,7 @@ struct LookOut<'a> {
     stage: &'a watch::Receiver<Stage>,
 }
 
-impl WakeSources for LookOut<'_> {
+impl WakeSources for SleepCheck<'_> {
     fn has_deliveries(&self) -> bool {
         !self.mailbox.deliveries.is_empty()
     }

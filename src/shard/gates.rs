@@ -61,15 +61,19 @@ impl Gates {
     }
 
     /// Appends a gate.
-    pub(super) fn push_gate(&mut self, place: RoomCursor, answer: SharedBytes) {
-        self.append(Gated::Gate(place, answer));
+    pub(super) fn push_gate(&mut self, cursor: RoomCursor, answer: SharedBytes) {
+        self.append(Gated::Gate(cursor, answer));
     }
 
     /// Opens the gate of a message; `other`, if any, replaces its answer. Returns the frames that may be sent now,
     /// or `None` when there is no such gate any more.
-    pub(super) fn open(&mut self, place: RoomCursor, other: Option<SharedBytes>) -> Option<Vec<SharedBytes>> {
+    pub(super) fn open(
+        &mut self,
+        cursor: RoomCursor,
+        other: Option<SharedBytes>,
+    ) -> Option<Vec<SharedBytes>> {
         let gate =
-            self.queue.iter_mut().find(|gated| matches!(gated, Gated::Gate(its, _) if *its == place))?;
+            self.queue.iter_mut().find(|gated| matches!(gated, Gated::Gate(its, _) if *its == cursor))?;
         let before = gate.charged_bytes();
         let (Gated::SharedBytes(answer) | Gated::Gate(_, answer)) = gate;
         *gate = Gated::SharedBytes(other.unwrap_or_else(|| answer.clone()));

@@ -7,7 +7,7 @@ use super::user::{RoomMembership, User};
 use crate::dialect::hub::{self, Command};
 use crate::dialect::{ChatError, Message};
 use crate::metrics::EndReason;
-use crate::rooms::{Content, Proposal, RoomIndex, Unlogged};
+use crate::rooms::{Change, Content, NewMessage, RoomIndex, Unlogged};
 
 const ROOM: RoomIndex = RoomIndex::GENERAL;
 
@@ -44,14 +44,14 @@ impl User {
             Command::Say(content) if is_logged_in => {
                 let (user, name) = (self.registered_id(), Arc::clone(&self.name));
                 let content = Content::Text(content);
-                io.propose(room, Proposal::Message { user, name, origin, content });
+                io.propose(room, Change::Message { message: NewMessage { user, name, content }, origin });
             }
             Command::Say(_) => {}
             Command::Rename(_) if !is_logged_in => return Err(ChatError::NotLoggedIn),
             Command::Rename(new_name) => {
                 self.name = Arc::clone(&new_name);
                 let user = self.registered_id();
-                io.propose(room, Proposal::Rename { user, new_name, origin });
+                io.propose(room, Change::Rename { user, new_name, origin });
             }
             Command::Who if self.has_spent_answers(io.context.settings.limits.rate, io.now) => {
                 return Err(ChatError::TooMany);
@@ -62,7 +62,7 @@ impl User {
                 Some(place) => {
                     self.membership = RoomMembership::Leaving { from: room, place, to: None, after: None };
                     let user = self.registered_id();
-                    io.propose(room, Proposal::Leave { user, reply: Some(origin) });
+                    io.propose(room, Change::Leave { user, reply: Some(origin) });
                 }
                 None => io.close(1000, "", EndReason::Closed),
             },

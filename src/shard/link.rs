@@ -123,24 +123,24 @@ impl Link {
     }
 
     /// Queues an answer that waits, with the frames behind it in order, until [`Link::open_gate`] is called for
-    /// its place.
+    /// its cursor.
     ///
     /// # Errors
     ///
     /// [`Overflow::SlowStorage`] when too much waits behind gates.
-    pub(super) fn push_gate(&mut self, place: RoomCursor, answer: SharedBytes) -> Result<(), Overflow> {
+    pub(super) fn push_gate(&mut self, cursor: RoomCursor, answer: SharedBytes) -> Result<(), Overflow> {
         if self.is_open() {
             self.find_room_behind_gates(&answer)?;
-            self.gates.get_or_insert_default().push_gate(place, answer);
+            self.gates.get_or_insert_default().push_gate(cursor, answer);
         }
         Ok(())
     }
 
     /// Opens the gate of a message; `other`, if any, replaces its answer. The released frames may exceed the
     /// limit: the peer had no chance to read it. False when there is no such gate any more.
-    pub(super) fn open_gate(&mut self, place: RoomCursor, other: Option<SharedBytes>) -> bool {
+    pub(super) fn open_gate(&mut self, cursor: RoomCursor, other: Option<SharedBytes>) -> bool {
         let Some(gates) = &mut self.gates else { return false };
-        let Some(released) = gates.open(place, other) else { return false };
+        let Some(released) = gates.open(cursor, other) else { return false };
         if gates.is_empty() {
             self.gates = None;
         }
@@ -407,7 +407,7 @@ mod tests {
         frame(bytes - OVERHEAD)
     }
 
-    fn place(id: u64) -> RoomCursor {
+    fn cursor(id: u64) -> RoomCursor {
         RoomCursor { room: RoomIndex::GENERAL, id: MessageId(id) }
     }
 
@@ -438,16 +438,16 @@ mod tests {
     fn only_what_has_its_place_in_the_order_waits_for_gates() {
         let mut link = link(10 * OVERHEAD + 100);
         link.push_in_order(frame(1)).unwrap();
-        link.push_gate(place(1), frame(2)).unwrap();
+        link.push_gate(cursor(1), frame(2)).unwrap();
         link.push_in_order(frame(3)).unwrap();
-        link.push_gate(place(2), frame(4)).unwrap();
+        link.push_gate(cursor(2), frame(4)).unwrap();
         link.push_join(vec![frame(5), frame(6)]);
         link.push(frame(7)).unwrap();
         assert_eq!(leaving(&mut link), [1, 7]);
-        assert!(link.open_gate(place(2), None));
+        assert!(link.open_gate(cursor(2), None));
         assert_eq!(leaving(&mut link), [0; 0]);
-        assert!(link.open_gate(place(1), Some(frame(8))));
-        assert!(!link.open_gate(place(1), None));
+        assert!(link.open_gate(cursor(1), Some(frame(8))));
+        assert!(!link.open_gate(cursor(1), None));
         assert_eq!(leaving(&mut link), [8, 3, 4, 5, 6]);
         assert!(link.connection.is_flushed());
     }
@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn a_late_disk_does_not_count_against_the_receiver() {
         let mut link = link(1_000);
-        link.push_gate(place(1), charged(200)).unwrap();
+        link.push_gate(cursor(1), charged(200)).unwrap();
         for _ in 0..GATED_LIMITS_MAX - 1 {
             link.push_in_order(charged(1_000)).unwrap();
         }
@@ -465,8 +465,8 @@ mod tests {
         assert_eq!(leaving(&mut link), [1_000 - OVERHEAD]);
         link.push_in_order(charged(800)).unwrap();
         assert_eq!(link.push_in_order(frame(1)), Err(Overflow::SlowStorage));
-        assert_eq!(link.push_gate(place(2), frame(1)), Err(Overflow::SlowStorage));
-        assert!(link.open_gate(place(1), None));
+        assert_eq!(link.push_gate(cursor(2), frame(1)), Err(Overflow::SlowStorage));
+        assert!(link.open_gate(cursor(1), None));
         link.push_in_order(frame(1)).unwrap();
         assert!(link.is_over_limit());
         assert_eq!(link.queued_bytes(), GATED_LIMITS_MAX * 1_000 + OVERHEAD + 1);
@@ -478,10 +478,10 @@ mod tests {
     fn the_last_frame_waits_for_no_gate() {
         let mut link = link(4 * OVERHEAD + 100);
         link.push(frame(1)).unwrap();
-        link.push_gate(place(1), frame(2)).unwrap();
+        link.push_gate(cursor(1), frame(2)).unwrap();
         link.push_in_order(frame(3)).unwrap();
         link.close(1000, "", EndReason::Closed, NOW);
-        assert!(!link.open_gate(place(1), None));
+        assert!(!link.open_gate(cursor(1), None));
         assert_eq!(leaving(&mut link), [1, 4]);
         assert!(link.connection.is_flushed());
     }

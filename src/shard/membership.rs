@@ -14,7 +14,7 @@ use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::metrics::EndReason;
-use crate::rooms::{Member, MemberList, Proposal, Request, ResumePoint, RoomIndex, Snapshot, Unlogged};
+use crate::rooms::{Change, Member, MemberList, Request, ResumePoint, RoomIndex, Snapshot, Unlogged};
 
 impl Session {
     /// Starts a new client: greets an echo client, or asks a home to make the client a member.
@@ -68,7 +68,7 @@ impl Session {
                     }
                 };
                 if is_announced {
-                    context.propose(room, Proposal::Leave { user: user_id, reply: None });
+                    context.propose(room, Change::Leave { user: user_id, reply: None });
                 }
                 moved
             }
@@ -116,7 +116,7 @@ impl User {
             origin: io.origin(),
             wants_names: self.dialect == UserDialect::Hub,
         };
-        io.propose(room, Proposal::Join { member, after });
+        io.propose(room, Change::Join { member, after });
     }
 
     /// Moves a user to another room, or sends the user its own room again.
@@ -134,7 +134,7 @@ impl User {
             io.propose(room, Unlogged::Revisit { user, origin, after });
         } else {
             self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
-            io.propose(room, Proposal::Leave { user, reply: Some(origin) });
+            io.propose(room, Change::Leave { user, reply: Some(origin) });
         }
         Ok(())
     }

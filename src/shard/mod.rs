@@ -105,7 +105,6 @@ impl Shard {
                 mail: OutgoingMail::new(settings.index, usize::from(directory.shards())),
                 work: Work::new(),
                 ping: SharedBytes::new(frames::ping()),
-                is_durable: false,
                 has_stopped_reading: false,
                 settings,
                 metrics,
@@ -124,7 +123,6 @@ impl Shard {
     /// When there is a client already.
     pub fn restore(&mut self, restored: &Restored) {
         assert_eq!(self.clients.count(), 0, "Bug: a client came before the history");
-        self.context.is_durable = true;
         self.homes.restore(&restored.rooms);
         if let Some(last_author) = restored.last_author {
             self.context.directory.users().continue_after(last_author);

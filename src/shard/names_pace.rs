@@ -126,7 +126,7 @@ mod tests {
         if listing == Listing::Later {
             let kind = if is_coming_or_going(&event) { came() } else { renamed() };
             let event = Event::Room { room: RoomIndex::GENERAL, event, names: None, timestamp: 0 };
-            let publication = Arc::new(Publication { event, origin: None, timer: None });
+            let publication = Arc::new(Publication { event, origin: None, is_pending: false, timer: None });
             pace.wait_with(&kind, (publication, None));
         }
         listing

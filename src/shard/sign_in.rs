@@ -8,7 +8,7 @@ use crate::accounts::{Attempt, Credentials, SignInResult};
 use crate::dialect::ChatError;
 use crate::dialect::chat::{self, Direct};
 use crate::metrics::{EndReason, SignInOutcome};
-use crate::rooms::{Proposal, RoomIndex};
+use crate::rooms::{Change, RoomIndex};
 
 impl User {
     /// Has a user's name and password verified. Its further messages wait meanwhile, and nobody else's.
@@ -49,7 +49,7 @@ impl User {
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
         if let RoomMembership::In { room, .. } = self.membership {
             let (user, origin) = (self.registered_id(), io.origin());
-            io.propose(room, Proposal::Rename { user, new_name, origin });
+            io.propose(room, Change::Rename { user, new_name, origin });
         } else {
             self.enter(io);
         }

@@ -146,16 +146,16 @@ pub fn run(shard: &mut Shard, io: &mut impl Io, now: Now) {
 }
 
 /// True when there is something for the next turn to do that no completion tells of.
-pub fn has_news(shard: &Shard, outlook: &mut impl WakeSources) -> bool {
+pub fn has_news(shard: &Shard, sources: &mut impl WakeSources) -> bool {
     // Before looking whether there is room: the owner wakes the shards that have asked when it takes messages out later.
     for (to, _) in congested_with(shard) {
-        outlook.ask_for_room(to);
+        sources.ask_for_room(to);
     }
-    outlook.has_deliveries()
-        || outlook.has_receipts() && !shard.context.mail.is_full_of_deliveries()
-        || outlook.has_requests() && shard.accepts_requests()
-        || outlook.has_more()
-        || congested_with(shard).any(|(to, class)| outlook.has_room(to, class))
+    sources.has_deliveries()
+        || sources.has_receipts() && !shard.context.mail.is_full_of_deliveries()
+        || sources.has_requests() && shard.accepts_requests()
+        || sources.has_more()
+        || congested_with(shard).any(|(to, class)| sources.has_room(to, class))
 }
 
 /// When the next turn is due though nothing comes from outside: at `now_ms` when there is work left.

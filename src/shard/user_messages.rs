@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::client_io::ClientIo;
 use super::user::User;
 use crate::dialect::chat::{self, Direct};
@@ -26,13 +28,19 @@ impl User {
         }
     }
 
-    /// Sends a user the error about a message that had no effect.
-    pub(super) fn refuse(&self, refusal: &ChatError, io: &mut ClientIo<'_>) {
-        let message = match self.dialect {
-            UserDialect::Chat => chat::direct(&Direct::Error { message: refusal.to_string() }, io.now),
-            UserDialect::Hub => hub::system(&refusal.to_string(), io.context.rooms.names()),
-        };
-        io.push(message);
+    /// Tells a user why a message had no effect.
+    pub(super) fn refuse(&self, error: &ChatError, io: &mut ClientIo<'_>) {
+        let refusal = self.error(error, io);
+        io.push(refusal);
+    }
+
+    /// An error in this user's dialect.
+    pub(super) fn error(&self, error: &ChatError, io: &ClientIo<'_>) -> Bytes {
+        let message = error.to_string();
+        match self.dialect {
+            UserDialect::Chat => chat::direct(&Direct::Error { message }, io.now),
+            UserDialect::Hub => hub::system(&message, io.context.rooms.names()),
+        }
     }
 
     /// Gives a private message to this user.

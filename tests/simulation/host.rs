@@ -12,7 +12,7 @@ use uproar::handshake::Admission;
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::ShardMetrics;
 use uproar::rooms::{
-    self, ClientRef, Directory, Event, Proposal, Receipt, RoomEvent, ShardIndex, Unlogged, Write,
+    self, Change, ClientRef, Directory, Event, Proposal, Receipt, RoomEvent, ShardIndex, Unlogged, Write,
 };
 use uproar::shard::stage::{Progress, Stage};
 use uproar::shard::turn::{self, Io};
@@ -22,10 +22,10 @@ use uproar_ring::{Completion, Submission};
 
 use crate::client::{Client, greeting};
 use crate::links::{Links, RECEIVES_MAX};
-use crate::outlook::LookOut;
 use crate::random::Random;
 use crate::record::Record;
 use crate::scenario::Scenario;
+use crate::sleep_check::SleepCheck;
 use crate::socket::{Completed, RECEIVE_BYTES_MAX};
 use crate::storage::Storage;
 use crate::trace::Trace;
@@ -182,7 +182,7 @@ impl Host {
     /// Whether there is something to do that no completion tells of.
     fn has_news(&self, others: &mut [Mailbox], around: &Around<'_>) -> bool {
         let receipts = around.storage.as_ref().map_or(0, |storage| storage.receipts_for(self.index));
-        let mut look_out = LookOut {
+        let mut sleep_check = SleepCheck {
             index: self.index,
             mailbox: &self.mailbox,
             has_receipts: receipts > 0,
@@ -190,7 +190,7 @@ impl Host {
             others,
             messages_max: around.scenario.mailbox_messages_max,
         };
-        turn::has_news(&self.shard, &mut look_out)
+        turn::has_news(&self.shard, &mut sleep_check)
     }
 
     /// When nothing happens any more, a shard that sleeps has nothing to do.
@@ -429,8 +429,10 @@ impl Outside<'_, '_> {
     fn check_request(&self, request: &Request) -> Checked {
         let is_late = match request {
             Request::Room(rooms::Request::Room { proposal, .. }) => match proposal {
-                Proposal::Join { member, .. } => self.around.record.users.contains_key(&member.user.get()),
-                Proposal::Leave { reply, .. } => reply.is_some(),
+                Proposal::Change(Change::Join { member, .. }) => {
+                    self.around.record.users.contains_key(&member.user.get())
+                }
+                Proposal::Change(Change::Leave { reply, .. }) => reply.is_some(),
                 // Newcomers of the hub dialect ask for names, and are let go without having been anywhere.
                 Proposal::Unlogged(Unlogged::ListNames { .. }) => false,
                 _ => true,

@@ -27,7 +27,7 @@ pub struct Writer(Rc<Shared>);
 struct Shared {
     link: Rc<Link>,
     /// How long a writer waits for a peer that takes nothing.
-    patience: Option<Duration>,
+    progress_timeout: Option<Duration>,
     /// The queue of waiting writers.
     line: Mutex<()>,
     /// The number of waiting writers.
@@ -52,8 +52,8 @@ impl Drop for InLine<'_> {
 
 impl Writer {
     pub(super) fn new(link: Rc<Link>, options: &Options) -> Self {
-        let patience = options.heartbeat.map(|heartbeat| heartbeat.timeout);
-        Self(Rc::new(Shared { link, patience, line: Mutex::new(()), waiting: Cell::new(0) }))
+        let progress_timeout = options.heartbeat.map(|heartbeat| heartbeat.timeout);
+        Self(Rc::new(Shared { link, progress_timeout, line: Mutex::new(()), waiting: Cell::new(0) }))
     }
 
     /// Queues a message, and waits for that only while too much is queued already
@@ -163,7 +163,7 @@ impl Writer {
     /// Waits until all who came before have written, and less is queued than may be. What is yielded is to be
     /// held until the message is queued.
     async fn turn(&self) -> Result<Option<MutexGuard<'_, ()>>, WriteError> {
-        let Shared { link, patience, line, waiting } = &*self.0;
+        let Shared { link, progress_timeout, line, waiting } = &*self.0;
         let has_room = || link.connection().has_room();
         self.is_usable()?;
         if waiting.get() == 0 && has_room() {
@@ -178,13 +178,15 @@ impl Writer {
             }
             // Nothing else runs between the look at the queue and this, so no progress is missed.
             let progress = link.progress.notified();
-            let Some(patience) = *patience else {
+            let Some(progress_timeout) = *progress_timeout else {
                 progress.await;
                 continue;
             };
             let acknowledged_bytes = link.acknowledged_bytes();
-            if timeout(patience, progress).await.is_err() && link.acknowledged_bytes() == acknowledged_bytes {
-                link.fail(Failure::Stalled(patience));
+            if timeout(progress_timeout, progress).await.is_err()
+                && link.acknowledged_bytes() == acknowledged_bytes
+            {
+                link.fail(Failure::Stalled(progress_timeout));
             }
         }
     }

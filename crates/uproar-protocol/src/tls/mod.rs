@@ -100,7 +100,7 @@ impl TlsStream {
             has_closed: false,
             failure: None,
         };
-        stream.drive(&mut Wish::Nothing, &mut Vec::new())?;
+        stream.drive(&mut PendingOp::Nothing, &mut Vec::new())?;
         Ok(stream)
     }
 
@@ -165,7 +165,7 @@ impl TlsStream {
             return Ok(());
         }
         self.incoming.extend_from_slice(ciphertext);
-        self.drive(&mut Wish::Nothing, plaintext)?;
+        self.drive(&mut PendingOp::Nothing, plaintext)?;
         if self.incoming.len() > INCOMPLETE_BYTES_MAX {
             return Err(self.fail(Error::Oversized));
         }
@@ -196,7 +196,7 @@ impl TlsStream {
     /// While handshaking, and after [`TlsStream::close`].
     pub fn write_plaintext(&mut self, plaintext: &[u8]) -> Result<(), Error> {
         assert!(!self.is_handshaking() && !self.has_closed, "Bug: plaintext written outside the session");
-        self.wish(Wish::Encrypt(plaintext))
+        self.run(PendingOp::Encrypt(plaintext))
     }
 
     /// Says that nothing more will be written (`close_notify`). Without effect while handshaking and when it
@@ -210,15 +210,15 @@ impl TlsStream {
             return Ok(());
         }
         self.has_closed = true;
-        self.wish(Wish::Close)
+        self.run(PendingOp::Close)
     }
 
-    fn wish(&mut self, mut wish: Wish<'_>) -> Result<(), Error> {
+    fn run(&mut self, mut op: PendingOp<'_>) -> Result<(), Error> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
         let mut plaintext = Vec::new();
-        self.drive(&mut wish, &mut plaintext)?;
+        self.drive(&mut op, &mut plaintext)?;
         assert!(plaintext.is_empty(), "Bug: a complete record was left behind");
         Ok(())
     }
@@ -236,9 +236,9 @@ impl TlsStream {
     }
 
     /// Advances until bytes of the peer are needed.
-    fn drive(&mut self, wish: &mut Wish<'_>, plaintext: &mut Vec<u8>) -> Result<(), Error> {
+    fn drive(&mut self, op: &mut PendingOp<'_>, plaintext: &mut Vec<u8>) -> Result<(), Error> {
         loop {
-            match self.step(wish, plaintext) {
+            match self.step(op, plaintext) {
                 Ok(Step::Again) => {}
                 Ok(Step::PeerClosed) => self.peer_has_closed = true,
                 Ok(Step::Blocked) => break,
@@ -251,14 +251,14 @@ impl TlsStream {
         Ok(())
     }
 
-    fn step(&mut self, wish: &mut Wish<'_>, plaintext: &mut Vec<u8>) -> Result<Step, Error> {
+    fn step(&mut self, op: &mut PendingOp<'_>, plaintext: &mut Vec<u8>) -> Result<Step, Error> {
         let Self { side, incoming, outgoing, .. } = self;
         let (discard, step) = match side {
             Side::Client(connection) => {
-                handle(connection.process_tls_records(incoming), wish, outgoing, plaintext)
+                handle(connection.process_tls_records(incoming), op, outgoing, plaintext)
             }
             Side::Server(connection) => {
-                handle(connection.process_tls_records(incoming), wish, outgoing, plaintext)
+                handle(connection.process_tls_records(incoming), op, outgoing, plaintext)
             }
         };
         incoming.drain(..discard);
@@ -270,7 +270,7 @@ impl TlsStream {
         // While there is something to say, a step says it and looks no further. After that it would look at
         // what was received a second time, and rustls asserts that it sends one alert.
         while self.common().wants_write() {
-            if !matches!(self.step(&mut Wish::Nothing, &mut Vec::new()), Ok(Step::Again)) {
+            if !matches!(self.step(&mut PendingOp::Nothing, &mut Vec::new()), Ok(Step::Again)) {
                 break;
             }
         }
@@ -280,7 +280,7 @@ impl TlsStream {
 }
 
 /// What is to be done as soon as it can be.
-enum Wish<'a> {
+enum PendingOp<'a> {
     Nothing,
     Encrypt(&'a [u8]),
     Close,
@@ -296,7 +296,7 @@ enum Step {
 /// Does what rustls asks for; also tells how many received bytes are done with.
 fn handle<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    wish: &mut Wish<'_>,
+    op: &mut PendingOp<'_>,
     outgoing: &mut Vec<u8>,
     plaintext: &mut Vec<u8>,
 ) -> (usize, Result<Step, Error>) {
@@ -325,7 +325,7 @@ fn handle<Data>(
             transmission.done();
             Ok(Step::Again)
         }
-        Ok(ConnectionState::WriteTraffic(session)) => fulfil(wish, session, outgoing),
+        Ok(ConnectionState::WriteTraffic(session)) => write(op, session, outgoing),
         Ok(ConnectionState::PeerClosed) => Ok(Step::PeerClosed),
         // There is no early data, since no configuration of ours allows it, and what else may come is for
         // callers that verify certificates themselves.
@@ -334,8 +334,8 @@ fn handle<Data>(
     (discard, step)
 }
 
-fn fulfil<Data>(
-    wish: &mut Wish<'_>,
+fn write<Data>(
+    op: &mut PendingOp<'_>,
     mut session: WriteTraffic<'_, Data>,
     outgoing: &mut Vec<u8>,
 ) -> Result<Step, Error> {
@@ -343,14 +343,14 @@ fn fulfil<Data>(
         EncryptError::InsufficientSize(size) => Ok(Err(size)),
         EncryptError::EncryptExhausted => Err(Error::Own(rustls::Error::EncryptError)),
     };
-    match std::mem::replace(wish, Wish::Nothing) {
-        Wish::Nothing => Ok(Step::Blocked),
-        Wish::Encrypt(plaintext) => {
+    match std::mem::replace(op, PendingOp::Nothing) {
+        PendingOp::Nothing => Ok(Step::Blocked),
+        PendingOp::Encrypt(plaintext) => {
             let records = plaintext.len().div_ceil(RECORD_PLAINTEXT_BYTES);
             let bytes = plaintext.len() + records * RECORD_OVERHEAD_BYTES;
             append(outgoing, bytes, |buffer| session.encrypt(plaintext, buffer).map(Ok).or_else(exhausted))
         }
-        Wish::Close => append(outgoing, ALERT_BYTES_MAX, |buffer| {
+        PendingOp::Close => append(outgoing, ALERT_BYTES_MAX, |buffer| {
             session.queue_close_notify(buffer).map(Ok).or_else(exhausted)
         }),
     }

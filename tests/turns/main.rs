@@ -3,223 +3,17 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::VecDeque;
-use std::io;
-use std::sync::Arc;
+mod alone;
 
+use alone::{Alone, Event, masked, message, text};
 use bytes::Bytes;
 use tungstenite::protocol::frame;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
-use uproar::accounts::{Attempt, SignInResult};
+use uproar::accounts::SignInResult;
 use uproar::clock::Now;
-use uproar::handshake::Admission;
 use uproar::handshake::route::Endpoint;
-use uproar::mail::{Delivery, Request};
-use uproar::metrics::Metrics;
-use uproar::permit::ClientPermits;
-use uproar::rooms::{self, ClientRef, Directory, PresencePolicy, Receipt, ShardIndex, Write};
-use uproar::shard::turn::{self, Io};
-use uproar::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
-use uproar_protocol::connection::KeepAlive;
-use uproar_ring::ConnectionId;
-use uproar_ring::SharedBytes;
-use uproar_ring::{Completion, SendBatch, Submission};
-
-/// Bytes of one receive.
-const RECEIVE_BYTES: usize = 2_048;
-
-/// An event on a connection, as a test wants it.
-enum Event {
-    Received(Vec<u8>),
-    EndOfStream,
-    Closed,
-    /// The send under way has left, or failed.
-    Sent(Result<(), i32>),
-}
-
-/// A shard without others.
-struct Alone {
-    shard: Shard,
-    now_ms: u64,
-    ring: ScriptedRing,
-}
-
-/// A ring that completes as a test says.
-#[derive(Default)]
-struct ScriptedRing {
-    events: VecDeque<(ConnectionId, Event)>,
-    /// The bytes that the last completion lends.
-    lent: Vec<u8>,
-    is_short_of_buffers: bool,
-    /// Sends that are under way.
-    sends: Vec<(ConnectionId, SendBatch)>,
-    /// What was submitted in this turn beside sends.
-    submitted: Vec<Submission>,
-}
-
-impl Alone {
-    fn new() -> Self {
-        Self::with(64 << 20, None)
-    }
-
-    /// With another limit of queues, and a time to sign in where that is required.
-    fn with(queue_bytes_max: usize, sign_in_timeout_ms: Option<u64>) -> Self {
-        let settings = ShardSettings {
-            index: ShardIndex(0),
-            limits: Limits {
-                message_bytes_max: 10 << 10,
-                frame_bytes_max: 64 << 10,
-                queue_bytes_max,
-                rate: Rate { per_second: 0, burst: 0 },
-            },
-            deadlines: Deadlines {
-                keep_alive: KeepAlive { ping_interval_ms: 30_000, idle_timeout_ms: 120_000 },
-                drain_timeout_ms: 10_000,
-            },
-            sign_in_timeout_ms,
-            rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
-        };
-        let directory = Directory::new(&["general".to_owned()], 1);
-        let metrics = Metrics::new(1, 0, ClientPermits::new(10_000)).shard(0);
-        let shard = Shard::new(settings, &directory, Arc::clone(&metrics));
-        Self { shard, now_ms: 1, ring: ScriptedRing::default() }
-    }
-
-    /// A connection that has been answered.
-    fn connect(&mut self, endpoint: Endpoint) -> ConnectionId {
-        let admission = Admission {
-            endpoint,
-            peer: ([127, 0, 0, 1], 40_000).into(),
-            response: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
-            received: Bytes::new(),
-            tls: None,
-            permit: ClientPermits::new(1).acquire().expect("a place"),
-        };
-        let id = self.shard.admit(admission, Now { monotonic_ms: self.now_ms, unix_seconds: 0 });
-        self.turn();
-        self.complete_sends();
-        self.turn();
-        id
-    }
-
-    fn topic(&mut self, members: usize) -> Vec<ConnectionId> {
-        (0..members).map(|_| self.connect(Endpoint::Raw { topic: "t".to_owned() })).collect()
-    }
-
-    fn queue(&mut self, id: ConnectionId, event: Event) {
-        self.ring.events.push_back((id, event));
-    }
-
-    fn receives(&mut self, id: ConnectionId, bytes: &[u8]) {
-        for piece in bytes.chunks(RECEIVE_BYTES) {
-            self.queue(id, Event::Received(piece.to_vec()));
-        }
-    }
-
-    /// Runs a turn, and says what was submitted beside sends.
-    fn turn(&mut self) -> &[Submission] {
-        self.ring.submitted.clear();
-        let now = Now { monotonic_ms: self.now_ms, unix_seconds: 0 };
-        turn::run(&mut self.shard, &mut self.ring, now);
-        &self.ring.submitted
-    }
-
-    /// Lets every send that is under way leave.
-    fn complete_sends(&mut self) {
-        let under_way: Vec<_> = self.ring.sends.iter().map(|(id, _)| *id).collect();
-        for id in under_way {
-            self.queue(id, Event::Sent(Ok(())));
-        }
-    }
-
-    /// True when something is left to be done at once.
-    fn is_busy(&self) -> bool {
-        turn::due_ms(&self.shard, self.now_ms).is_some_and(|due_ms| due_ms <= self.now_ms)
-    }
-}
-
-impl Io for ScriptedRing {
-    fn next_completion(&mut self) -> Option<Completion<'_>> {
-        let (id, event) = self.events.pop_front()?;
-        Some(match event {
-            Event::Received(bytes) => {
-                self.lent = bytes;
-                Completion::Received(id, &self.lent)
-            }
-            Event::EndOfStream => Completion::EndOfStream(id),
-            Event::Closed => Completion::Closed(id),
-            Event::Sent(outcome) => {
-                let place = self.sends.iter().position(|(of, _)| *of == id).unwrap();
-                let (_, batch) = self.sends.swap_remove(place);
-                let sent = batch.remaining_bytes();
-                Completion::Sent(id, batch, outcome.map(|()| sent).map_err(io::Error::from_raw_os_error))
-            }
-        })
-    }
-
-    fn is_short_of_buffers(&self) -> bool {
-        self.is_short_of_buffers
-    }
-
-    fn next_receipt(&mut self) -> Option<Receipt> {
-        None
-    }
-
-    fn write(&mut self, _: Write) {}
-
-    fn next_delivery(&mut self) -> Option<Delivery> {
-        None
-    }
-
-    fn next_request(&mut self) -> Option<Request> {
-        None
-    }
-
-    fn has_mail(&self) -> bool {
-        false
-    }
-
-    fn next_room_wanted(&mut self) -> Option<ShardIndex> {
-        None
-    }
-
-    fn wake(&mut self, _: ShardIndex) {}
-
-    fn post_delivery(&mut self, _: ShardIndex, _: impl FnOnce() -> Option<Delivery>) -> bool {
-        false
-    }
-
-    fn post_request(&mut self, _: ShardIndex, _: impl FnOnce() -> Option<Request>) -> bool {
-        false
-    }
-
-    fn verify(&mut self, _: Attempt<ClientRef>) -> Option<SignInResult> {
-        None
-    }
-
-    fn submit(&mut self, submission: Submission) {
-        match submission {
-            Submission::Send(id, batch) => self.sends.push((id, batch)),
-            other => self.submitted.push(other),
-        }
-    }
-}
-
-/// A message as a client sends it: one masked frame.
-fn message(payload: &'static [u8]) -> Vec<u8> {
-    masked(frame::Frame::message(payload, OpCode::Data(Data::Binary), true))
-}
-
-fn text(payload: &'static [u8]) -> Vec<u8> {
-    masked(frame::Frame::message(payload, OpCode::Data(Data::Text), true))
-}
-
-fn masked(mut frame: frame::Frame) -> Vec<u8> {
-    frame.header_mut().mask = Some([1, 2, 3, 4]);
-    let mut bytes = Vec::new();
-    frame.format(&mut bytes).unwrap();
-    bytes
-}
+use uproar::mail::Delivery;
+use uproar::rooms::{ClientRef, ShardIndex};
+use uproar_ring::{SharedBytes, Submission};
 
 #[test]
 fn a_flood_costs_others_a_turn_and_no_more() {
@@ -471,4 +265,56 @@ fn nobody_always_gets_a_broadcast_last() {
         alone.turn();
     }
     assert!(last.values().all(|times| *times <= 10), "{last:?}");
+}
+
+#[test]
+fn a_crowd_that_ends_at_once_takes_no_more_stack_than_one() {
+    const MEMBERS: usize = 5_000;
+    let mut alone = Alone::with(2_000, None);
+    let members = alone.topic(MEMBERS);
+    let publisher = alone.connect(Endpoint::Raw { topic: "t".to_owned() });
+    // The first is under way; the second finds every queue full.
+    for _ in 0..2 {
+        alone.receives(publisher, &message(&[b'x'; 1_500]));
+        alone.turn();
+    }
+    let are_closing = alone.shard.clients().count();
+    assert_eq!(are_closing, MEMBERS + 1, "slots are kept until the sockets are closed");
+    assert_eq!(
+        alone.shard.homes().room_count(),
+        1,
+        "only the room is left: the topic has lost all its members"
+    );
+    for &id in &members {
+        alone.queue(id, Event::EndOfStream);
+    }
+    alone.complete_sends();
+    while !alone.ring.events.is_empty() || alone.is_busy() {
+        alone.turn();
+    }
+}
+
+#[test]
+fn a_crowd_that_is_silent_ends_in_one_tick() {
+    const CLIENTS: usize = 5_000;
+    let mut alone = Alone::new();
+    for _ in 0..CLIENTS {
+        alone.connect(Endpoint::Echo);
+    }
+    for silence_ms in [31_000, 91_000] {
+        alone.now_ms += silence_ms;
+        while alone.is_busy() {
+            alone.turn();
+        }
+        alone.complete_sends();
+        alone.turn();
+    }
+    // Their close frames have left, and nobody answers.
+    alone.now_ms += 10_000;
+    let mut closed = 0;
+    while alone.is_busy() {
+        closed +=
+            alone.turn().iter().filter(|submission| matches!(submission, Submission::Close(..))).count();
+    }
+    assert_eq!(closed, CLIENTS);
 }

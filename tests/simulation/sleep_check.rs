@@ -6,7 +6,7 @@ use uproar::shard::turn::{Class, WakeSources};
 use crate::host::Mailbox;
 
 /// What a shard that falls asleep looks at.
-pub(crate) struct LookOut<'a> {
+pub(crate) struct SleepCheck<'a> {
     pub(crate) index: usize,
     pub(crate) mailbox: &'a Mailbox,
     pub(crate) has_receipts: bool,
@@ -15,7 +15,7 @@ pub(crate) struct LookOut<'a> {
     pub(crate) messages_max: usize,
 }
 
-impl WakeSources for LookOut<'_> {
+impl WakeSources for SleepCheck<'_> {
     fn has_deliveries(&self) -> bool {
         !self.mailbox.deliveries.is_empty()
     }
