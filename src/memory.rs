@@ -39,9 +39,11 @@ impl MemoryTrimmer {
         thread::Builder::new().name("memory".to_owned()).spawn(move || {
             let mut freed = FreedMemory::since(heap());
             while stopped.recv_timeout(CHECK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                if freed.is_worth_a_trim(heap()) {
+                let now = heap();
+                if freed.is_worth_a_trim(now) {
                     trim();
-                    freed = FreedMemory::since(heap());
+                    // What is freed meanwhile may lie in an arena that was trimmed before.
+                    freed = FreedMemory::since(now);
                 }
             }
         })?;

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use super::{ClientRef, Content, Member, MessageId, Page, ResumePoint, RoomMessage, UserId};
 
-/// The most proposals that wait for the storage at all homes of a shard. At this limit the shard takes no requests, and
-/// its clients' input waits. They become entries together, and cause deliveries to all shards at once: half of the
-/// deliveries that may wait for one shard.
+/// Proposals that may wait for the storage at all homes of a shard. Then the shard takes no requests, and with that its
+/// clients' input waits; the requests that it has made to itself by then, and a leave of each client, still come. They
+/// become entries together, and cause deliveries to all shards at once: this is half of what may wait for one of these.
 pub const PROPOSALS_WAITING_MAX: usize = 256;
 
 /// A request to a room.
@@ -206,11 +206,14 @@ impl RoomLog {
         unanswered.drain(..count)
     }
 
-    /// Ids up to `reserved` may be given out.
+    /// Ids up to `reserved` may be given out. The storage reserves in time: where a message waits, its id is among them.
     pub(super) fn handle_reserved(&mut self, reserved: MessageId) {
-        let last = self.last_message;
+        let (last, is_waiting) = (self.last_message, !self.waiting.is_empty());
         let durable = self.stored();
-        assert!(reserved >= last, "Bug: {reserved:?} is reserved and {last:?} given out");
+        assert!(
+            reserved > last || !is_waiting && reserved == last,
+            "Bug: {reserved:?} is reserved behind {last:?}"
+        );
         durable.reserved = reserved;
         durable.is_failing = false;
     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tracing::{debug, info};
-use uproar_ring::{Completion, Ring, Submission};
+use uproar_ring::{Completion, Ring, Submission, give_back_own_end};
 
 use super::Shard;
 use super::stage::{Progress, Stage};
@@ -34,6 +34,9 @@ use crate::storage::StorageLink;
 
 /// How often the queue gauge is updated: that visits every connection, which is too slow for every turn.
 const QUEUES_EVERY_MS: u64 = 1_000;
+
+/// Queued bytes that went between two counts, from which on the end of this thread's heap is given back.
+const FREED_BYTES_MIN: u64 = 1 << 20;
 
 /// How many sends may be submitted by the call that also waits. Their frames are held until the wait is over; after a
 /// broadcast another call costs little, and gives its frames back at once.
@@ -219,7 +222,11 @@ impl EventLoop {
         self.metrics.receive_buffer_shortages.add(counts.buffer_shortages - before.buffer_shortages);
         if now.monotonic_ms >= self.tally.next_ms {
             self.tally.next_ms = now.monotonic_ms + QUEUES_EVERY_MS;
-            self.metrics.queued_bytes.set(self.shard.clients().queued_bytes());
+            let (before, now_bytes) = (self.metrics.queued_bytes.get(), self.shard.clients().queued_bytes());
+            self.metrics.queued_bytes.set(now_bytes);
+            if before.saturating_sub(now_bytes as u64) >= FREED_BYTES_MIN {
+                give_back_own_end();
+            }
         }
         self.metrics.writes_unanswered.set(self.shard.homes().writes_unanswered());
         self.metrics.rooms.set(self.shard.homes().room_count());

@@ -25,7 +25,7 @@ mod submission;
 mod token;
 mod waker;
 
-pub use allocator::{Heap, give_back_ends, heap, trim};
+pub use allocator::{Heap, give_back_ends, give_back_own_end, heap, trim};
 pub use connection_id::ConnectionId;
 pub use descriptor::{duplicate, incoming_cpu, unacknowledged_bytes};
 pub use features::{Feature, Features, UnknownFeature};
