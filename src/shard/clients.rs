@@ -10,7 +10,7 @@ const PLACES_KEPT: usize = 1_024;
 
 /// A shard's clients by [`ConnectionId`].
 ///
-/// Invariant *terminal completion*: a slot is given up only by [`Clients::remove`], which the shard
+/// Invariant *terminal completion*: a slot is given up only by `Clients::remove`, which the shard
 /// calls when the ring has reported the connection's end.
 #[derive(Debug, Default)]
 pub struct Clients {

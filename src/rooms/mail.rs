@@ -1,6 +1,6 @@
 //! Requests to the homes of rooms and topics, and the deliveries that they send.
 //!
-//! Handling a [`Request`] leads to deliveries and to nothing else. Handling a [`Delivery`] sends something to clients, and
+//! Handling a [`Request`] leads to deliveries, and with `--data` to a write. Handling a [`Delivery`] sends something to clients, and
 //! to other shards at most one request for each connection: the next step of a room change, the join or rename after
 //! a sign-in, or the leave of an evicted client. So deliveries are always taken, and the mesh cannot lock up.
 
@@ -11,49 +11,7 @@ use uproar_protocol::frames::MessageKind;
 
 use super::event::{MemberEntry, MemberList, Publication, Snapshot};
 use super::log::Proposal;
-use super::{ClientRef, Epoch, MessageId, RoomIndex, ShardIndex, UserId};
-
-/// A user that joins a room, and where to answer.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// Its id.
-    pub user: UserId,
-    /// Its display name.
-    pub name: Arc<str>,
-    /// The time at which it connected, in Unix seconds.
-    pub connected_at: u64,
-    /// Its connection.
-    pub origin: ClientRef,
-    /// True for a user that gets all names with each event, in [`super::Event::Room`].
-    pub wants_names: bool,
-}
-
-/// Part of a member list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// The number of members to skip.
-    pub offset: usize,
-    /// How many to list at most.
-    pub limit: usize,
-}
-
-/// The position of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RoomCursor {
-    /// The room.
-    pub room: RoomIndex,
-    /// The message's id in that room.
-    pub id: MessageId,
-}
-
-/// The position from which a client resumes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResumePoint {
-    /// The last message that it received; 0 for none.
-    pub after: MessageId,
-    /// The epoch of that id, if the client has sent it.
-    pub epoch: Option<Epoch>,
-}
+use super::{ClientRef, MessageId, RoomCursor, RoomIndex, ShardIndex, UserId};
 
 /// From a member's shard to the home of a room or topic.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]

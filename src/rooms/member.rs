@@ -1,0 +1,47 @@
+//! Members of a room as their shards name them, and positions in a room.
+
+use std::sync::Arc;
+
+use super::{ClientRef, Epoch, MessageId, RoomIndex, UserId};
+
+/// A user that joins a room, and where to answer.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its id.
+    pub user: UserId,
+    /// Its display name.
+    pub name: Arc<str>,
+    /// The time at which it connected, in Unix seconds.
+    pub connected_at: u64,
+    /// Its connection.
+    pub origin: ClientRef,
+    /// True for a user that gets all names with each event, in [`super::Event::Room`].
+    pub wants_names: bool,
+}
+
+/// Part of a member list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The number of members to skip.
+    pub offset: usize,
+    /// How many to list at most.
+    pub limit: usize,
+}
+
+/// The position of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomCursor {
+    /// The room.
+    pub room: RoomIndex,
+    /// The message's id in that room.
+    pub id: MessageId,
+}
+
+/// The position from which a client resumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResumePoint {
+    /// The last message that it received; 0 for none.
+    pub after: MessageId,
+    /// The epoch of that id, if the client has sent it.
+    pub epoch: Option<Epoch>,
+}
