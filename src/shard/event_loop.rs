@@ -35,9 +35,6 @@ use crate::storage::StorageLink;
 /// How often the queue gauge is updated: that visits every connection, which is too slow for every turn.
 const QUEUES_EVERY_MS: u64 = 1_000;
 
-/// Queued bytes that went between two counts, from which on the end of this thread's heap is given back.
-const FREED_BYTES_MIN: u64 = 1 << 20;
-
 /// How many sends may be submitted by the call that also waits. Their frames are held until the wait is over; after a
 /// broadcast another call costs little, and gives its frames back at once.
 const SENDS_WITH_WAIT_MAX: usize = 16;
@@ -46,6 +43,7 @@ const SENDS_WITH_WAIT_MAX: usize = 16;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     ring: uproar_ring::Counts,
+    clients: usize,
     next_ms: u64,
 }
 
@@ -222,11 +220,12 @@ impl EventLoop {
         self.metrics.receive_buffer_shortages.add(counts.buffer_shortages - before.buffer_shortages);
         if now.monotonic_ms >= self.tally.next_ms {
             self.tally.next_ms = now.monotonic_ms + QUEUES_EVERY_MS;
-            let (before, now_bytes) = (self.metrics.queued_bytes.get(), self.shard.clients().queued_bytes());
-            self.metrics.queued_bytes.set(now_bytes);
-            if before.saturating_sub(now_bytes as u64) >= FREED_BYTES_MIN {
-                give_back_own_end();
-            }
+            self.metrics.queued_bytes.set(self.shard.clients().queued_bytes());
+        }
+        let clients = self.shard.clients().count();
+        if clients < std::mem::replace(&mut self.tally.clients, clients) {
+            // What a client has left behind is many small blocks, where it was slow.
+            give_back_own_end();
         }
         self.metrics.writes_unanswered.set(self.shard.homes().writes_unanswered());
         self.metrics.rooms.set(self.shard.homes().room_count());
