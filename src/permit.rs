@@ -77,12 +77,15 @@ impl ClientPermit {
 pub struct ShardLoad(Arc<AtomicUsize>);
 
 impl ShardLoad {
-    /// Counts a connection.
+    /// Counts a connection, if the shard still has as many as the caller has seen. So a choice between shards holds
+    /// although other threads choose at the same time.
     #[must_use]
-    pub fn enter(&self) -> ShardPermit {
+    pub fn enter(&self, connections_seen: usize) -> Option<ShardPermit> {
         // Relaxed: the count guards nothing but itself.
-        self.0.fetch_add(1, Ordering::Relaxed);
-        ShardPermit(Arc::clone(&self.0))
+        self.0
+            .compare_exchange(connections_seen, connections_seen + 1, Ordering::Relaxed, Ordering::Relaxed)
+            .ok()
+            .map(|_| ShardPermit(Arc::clone(&self.0)))
     }
 
     /// The number of connections.
@@ -121,12 +124,23 @@ mod tests {
     #[test]
     fn a_client_counts_for_its_shard_until_its_permit_is_dropped() {
         let (permits, load) = (ClientPermits::new(2), ShardLoad::default());
-        let [first, second] = [(); 2].map(|()| permits.acquire().expect("a permit").counted_on(load.enter()));
+        let enter =
+            |seen| permits.acquire().expect("a permit").counted_on(load.enter(seen).expect("the count"));
+        let [first, second] = [enter(0), enter(1)];
         assert_eq!(load.connections(), 2);
         drop(first);
         assert_eq!(load.connections(), 1);
         drop(second);
         assert_eq!(load.clone().connections(), 0);
+    }
+
+    #[test]
+    fn a_client_does_not_enter_a_shard_that_has_changed_since_it_was_chosen() {
+        let load = ShardLoad::default();
+        let seen = load.connections();
+        let _other = load.enter(seen).expect("nobody was faster");
+        assert!(load.enter(seen).is_none());
+        assert_eq!(load.connections(), 1);
     }
 
     #[test]

@@ -103,10 +103,11 @@ impl HandOver {
             let mut room = pin!(self.room.notified());
             // Registered first, so that a slot that is freed in between ends the wait below.
             room.as_mut().enable();
-            if let Some(shard) = self.choose(incoming_cpu) {
+            if let Some((shard, connections)) = self.choose(incoming_cpu) {
+                // Entered first: an unused slot would have to be announced.
+                let Some(load) = shard.load.enter(connections) else { continue };
                 match shard.queue.try_reserve() {
                     Ok(slot) => {
-                        let load = shard.load.enter();
                         return Some(Reservation {
                             slot: Some((slot, load)),
                             waker: &shard.waker,
@@ -122,13 +123,14 @@ impl HandOver {
         }
     }
 
-    /// A shard whose queue has room. So a late shard does not delay connections that can go to another one.
-    fn choose(&self, incoming_cpu: Option<usize>) -> Option<&ShardQueue> {
+    /// A shard whose queue has room, and its number of connections. So a late shard does not delay connections that can
+    /// go to another one.
+    fn choose(&self, incoming_cpu: Option<usize>) -> Option<(&ShardQueue, usize)> {
         let connections: Vec<usize> = self.shards.iter().map(|shard| shard.load.connections()).collect();
         let cores: Vec<Option<usize>> = self.shards.iter().map(|shard| shard.core).collect();
         let has_room = |shard: usize| self.shards[shard].queue.capacity() > 0;
         let chosen = choose_shard(&connections, &cores, incoming_cpu, has_room)?;
-        Some(&self.shards[chosen])
+        Some((&self.shards[chosen], connections[chosen]))
     }
 }
 
@@ -180,6 +182,8 @@ fn choose_shard(
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     const CORES: [Option<usize>; 3] = [Some(4), Some(5), Some(6)];
@@ -238,13 +242,35 @@ mod tests {
         assert_eq!(connections(), [0, 0, 0]);
     }
 
+    /// Goal: acceptors that choose at the same time choose as one would.
+    #[test]
+    fn bursts_of_several_acceptors_are_spread() {
+        let (hand_over, _admissions) = hand_over_to(4);
+        let start = std::sync::Barrier::new(3);
+        let burst = || {
+            start.wait();
+            let reserve = || hand_over.reserve(None).now_or_never().flatten().expect("a slot");
+            (0..64).map(|_| reserve()).collect::<Vec<_>>()
+        };
+        // Seldom do two of them choose in the same instant.
+        for _ in 0..1_000 {
+            let _reservations: Vec<_> = std::thread::scope(|scope| {
+                let acceptors = [(); 3].map(|()| scope.spawn(burst));
+                acceptors.into_iter().flat_map(|acceptor| acceptor.join().expect("no panic")).collect()
+            });
+            let connections: Vec<usize> =
+                hand_over.shards.iter().map(|shard| shard.load.connections()).collect();
+            assert_eq!(connections, [48; 4]);
+        }
+    }
+
     /// Goal: one shard that takes nothing delays nobody while others have room, and when none has, all wait.
     #[tokio::test]
     async fn a_full_queue_is_passed_by_while_another_one_has_room() {
         let (hand_over, mut admissions) = hand_over_to(2);
         // The second has more connections, so the first would be chosen.
         let _inside: Vec<ShardPermit> =
-            (0..3 * ADMISSIONS_MAX).map(|_| hand_over.shards[1].load.enter()).collect();
+            (0..3 * ADMISSIONS_MAX).map_while(|inside| hand_over.shards[1].load.enter(inside)).collect();
         let mut reservations = Vec::new();
         for _ in 0..2 * ADMISSIONS_MAX {
             reservations.push(hand_over.reserve(None).await.expect("a slot"));
