@@ -42,3 +42,19 @@ impl Message<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message that came in pieces was joined in a buffer of its own, which then is what is sent.
+    #[test]
+    fn a_message_in_a_buffer_of_its_own_is_not_copied() {
+        let joined = vec![b'x'; 100_000];
+        let start = joined.as_ptr();
+        assert_eq!(Message::Binary(Cow::Owned(joined)).into_bytes().as_ptr(), start);
+        let joined = "x".repeat(100_000);
+        let start = joined.as_ptr();
+        assert_eq!(Message::Text(Cow::Owned(joined)).into_bytes().as_ptr(), start);
+    }
+}

@@ -18,6 +18,7 @@ use uproar::rooms::{self, ClientRef, Directory, PresencePolicy, Receipt, ShardIn
 use uproar::shard::turn::{self, Io};
 use uproar::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
 use uproar_protocol::connection::KeepAlive;
+use uproar_protocol::tls::TlsStream;
 use uproar_ring::ConnectionId;
 use uproar_ring::{Completion, SendBatch, Submission};
 
@@ -47,6 +48,8 @@ pub(crate) struct ScriptedRing {
     /// The bytes that the last completion lends.
     pub(crate) lent: Vec<u8>,
     pub(crate) is_short_of_buffers: bool,
+    /// Receipts of the storage that come once all events have been handled.
+    pub(crate) receipts: VecDeque<Receipt>,
     /// Sends that are under way.
     pub(crate) sends: Vec<(ConnectionId, SendBatch)>,
     /// What was submitted in this turn beside sends.
@@ -83,12 +86,17 @@ impl Alone {
 
     /// A connection that has been answered.
     pub(crate) fn connect(&mut self, endpoint: Endpoint) -> ConnectionId {
+        self.connect_over(endpoint, None)
+    }
+
+    /// As [`Alone::connect`], with TLS where there is some.
+    pub(crate) fn connect_over(&mut self, endpoint: Endpoint, tls: Option<TlsStream>) -> ConnectionId {
         let admission = Admission {
             endpoint,
             peer: ([127, 0, 0, 1], 40_000).into(),
             response: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
             received: Bytes::new(),
-            tls: None,
+            tls: tls.map(Box::new),
             permit: ClientPermits::new(1).acquire().expect("a place"),
         };
         let id = self.shard.admit(admission, Now { monotonic_ms: self.now_ms, unix_seconds: 0 });
@@ -158,7 +166,7 @@ impl Io for ScriptedRing {
     }
 
     fn next_receipt(&mut self) -> Option<Receipt> {
-        None
+        if self.events.is_empty() { self.receipts.pop_front() } else { None }
     }
 
     fn write(&mut self, _: Write) {}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod alone;
+mod encrypted;
 
 use alone::{Alone, Event, masked, message, text};
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use uproar::accounts::SignInResult;
 use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
 use uproar::mail::Delivery;
-use uproar::rooms::{ClientRef, ShardIndex};
+use uproar::rooms::{ClientRef, Epoch, MessageId, Receipt, Restored, RestoredRoom, ShardIndex};
 use uproar_ring::{SharedBytes, Submission};
 
 #[test]
@@ -317,4 +318,63 @@ fn a_crowd_that_is_silent_ends_in_one_tick() {
             alone.turn().iter().filter(|submission| matches!(submission, Submission::Close(..))).count();
     }
     assert_eq!(closed, CLIENTS);
+}
+
+#[test]
+fn a_client_whose_tls_keys_are_used_up_ends_and_takes_nobody_with_it() {
+    // The end of the handshake was the first record of the server.
+    let [mut client, server] = encrypted::pair(4);
+    let mut alone = Alone::new();
+    let id = alone.connect_over(Endpoint::Echo, Some(server));
+    let quiet = alone.connect(Endpoint::Echo);
+    let is_closed = (0..8).any(|_| {
+        client.write_plaintext(&message(b"again")).unwrap();
+        let ciphertext = client.poll_transmit().unwrap();
+        alone.receives(id, &ciphertext);
+        let is_closed = alone.turn().iter().any(|submission| matches!(submission, Submission::Close(..)));
+        alone.complete_sends();
+        is_closed
+    });
+    assert!(is_closed, "nothing can be encrypted any more");
+    // This is all that the next turn is told.
+    assert!(alone.ring.events.is_empty());
+    alone.queue(id, Event::Closed);
+    alone.turn();
+    assert_eq!(alone.shard.clients().count(), 1);
+    alone.receives(quiet, &message(b"still here"));
+    alone.turn();
+    assert!(alone.ring.sends.iter().any(|(to, _)| *to == quiet));
+}
+
+/// Whoever has read of a failed storage is refused, although its message was already waiting to be read.
+#[test]
+fn receipts_are_heard_of_ahead_of_input_that_has_waited() {
+    let mut alone = Alone::new();
+    alone.shard.restore(&Restored {
+        rooms: vec![RestoredRoom {
+            epoch: Epoch::random(),
+            kept: Vec::new(),
+            last_id: MessageId(0),
+            kept_from: MessageId(1),
+            reserved: MessageId(1_000),
+        }],
+        last_author: None,
+    });
+    let members = alone.topic(1_000);
+    let ann = alone.connect(Endpoint::Chat);
+    // More than its share, so that the rest waits, and ann behind it.
+    alone.receives(members[0], &message(b"").repeat(10));
+    alone.receives(ann, &text(br#"{"type":"message","content":"hello"}"#));
+    alone.ring.receipts.push_back(Receipt::Withdrawn);
+    let mut heard = String::new();
+    while alone.is_busy() || !alone.ring.events.is_empty() {
+        alone.turn();
+        for (_, batch) in alone.ring.sends.iter().filter(|(to, _)| *to == ann) {
+            let frames = (0..batch.frame_count()).flat_map(|index| batch.slice(index).to_vec());
+            heard.push_str(&String::from_utf8_lossy(&frames.collect::<Vec<_>>()));
+        }
+        alone.complete_sends();
+    }
+    assert_eq!(alone.shard.homes().writes_unanswered(), 0, "it was accepted");
+    assert!(heard.contains("Message could not be stored"), "{heard}");
 }
