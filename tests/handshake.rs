@@ -80,9 +80,9 @@ fn an_upgrade_is_handed_over_unanswered_with_what_was_received_behind_it() {
     client.write_all(&request).expect("written");
 
     let (socket, admission) = acceptor.admission();
-    assert_eq!(admission.peer, client.local_addr().expect("an address"));
-    assert_eq!(admission.endpoint, Endpoint::Raw { topic: "news".to_owned() });
-    assert!(admission.response.starts_with(b"HTTP/1.1 101 "));
+    assert_eq!(admission.request.peer, client.local_addr().expect("an address"));
+    assert_eq!(admission.request.endpoint, Endpoint::Raw { topic: "news".to_owned() });
+    assert!(admission.request.response.starts_with(b"HTTP/1.1 101 "));
     assert_eq!(&admission.received[..], b"\x81\x80mask");
     assert_eq!(acceptor.places.taken(), 1);
 
@@ -109,7 +109,7 @@ fn a_head_that_arrives_byte_by_byte_is_read_as_well() {
         client.write_all(&[byte]).expect("written");
     }
     let (_, admission) = acceptor.admission();
-    assert_eq!(admission.endpoint, Endpoint::Echo);
+    assert_eq!(admission.request.endpoint, Endpoint::Echo);
     assert!(admission.received.is_empty());
 }
 
@@ -256,7 +256,7 @@ fn a_full_queue_delays_newcomers_and_loses_none() {
     clients.extend((0..10).map(|_| enter()));
     acceptor.wait_for_clients(ADMISSIONS_MAX + WAITING_MAX + 1);
     assert_eq!(acceptor.events(), [HandshakeEvent::Accepted]);
-    let mut arrived: Vec<_> = clients.iter().map(|_| acceptor.admission().1.peer).collect();
+    let mut arrived: Vec<_> = clients.iter().map(|_| acceptor.admission().1.request.peer).collect();
     let mut expected: Vec<_> =
         clients.iter().map(|client| client.local_addr().expect("an address")).collect();
     arrived.sort();
@@ -284,7 +284,7 @@ fn a_connection_that_waits_for_a_shard_is_answered_when_the_server_drains() {
     let answer = read_to_end(clients.remove(ADMISSIONS_MAX));
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\n\r\ndraining"), "{answer}");
     for client in &clients {
-        assert_eq!(acceptor.admission().1.peer, client.local_addr().expect("an address"));
+        assert_eq!(acceptor.admission().1.request.peer, client.local_addr().expect("an address"));
     }
     assert!(acceptor.has_no_admission());
 }
@@ -344,7 +344,7 @@ fn a_crowd_that_says_nothing_keeps_nobody_out() {
     }
     let mut client = acceptor.connect();
     client.write_all(upgrade("/chat").as_bytes()).expect("written");
-    assert_eq!(acceptor.admission().1.endpoint, Endpoint::Chat);
+    assert_eq!(acceptor.admission().1.request.endpoint, Endpoint::Chat);
     // Those at the end of the order are all that is left of it.
     for client in crowd.drain(..80) {
         assert_eq!(read_to_end(client), "");

@@ -6,11 +6,13 @@
 mod attempts_in_flight;
 mod command;
 mod failed_attempts;
+mod identity;
 mod password;
 mod store;
 mod verifier;
 
 pub use command::{CommandError, UserCommand, run};
+pub use identity::Identity;
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
 pub use store::{Account, AccountError, Accounts};
 pub(crate) use verifier::log_denial;

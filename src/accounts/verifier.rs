@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use super::attempts_in_flight::{AttemptPermit, AttemptsInFlight};
 use super::failed_attempts::FailedAttempts;
-use super::{Accounts, Password};
+use super::{Accounts, Identity, Password};
 use crate::log_text::shown;
 
 /// Attempts that may wait: five seconds' worth at 20 ms each. When the queue is full, clients get an error.
@@ -58,12 +58,7 @@ pub struct Attempt<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignInResult {
     /// The credentials are right.
-    Granted {
-        /// The account's name.
-        name: Arc<str>,
-        /// True when it may kick and mute users.
-        is_admin: bool,
-    },
+    Granted(Identity),
     /// The name or the password is wrong, or the address has failed too often.
     Denied,
     /// Too many attempts wait, in all or of this address, or the accounts cannot be read.
@@ -183,7 +178,9 @@ impl PasswordChecker {
         let is_behind = credentials.password.is_behind(hash);
         match account {
             Some(account) if is_behind == Some(true) => {
-                SignInResult::Granted { name: account.name.into(), is_admin: account.is_admin }
+                let name: Arc<str> = account.name.into();
+                let is_admin = account.is_admin;
+                SignInResult::Granted(Identity { account: Arc::clone(&name), name, is_admin })
             }
             Some(account) if is_behind.is_none() => {
                 let name = account.name;
@@ -235,7 +232,8 @@ mod tests {
     fn the_right_pair_alone_is_granted() {
         let directory = tempfile::tempdir().unwrap();
         let mut checker = checker(&directory);
-        let granted = SignInResult::Granted { name: "Ann".into(), is_admin: true };
+        let ann = Identity { account: "Ann".into(), name: "Ann".into(), is_admin: true };
+        let granted = SignInResult::Granted(ann);
         assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), granted);
         for (username, password) in [("Ann", "Secret"), ("ann", "secret"), ("Ben", "nobody's"), ("", "")] {
             assert_eq!(checker.check(HERE, &credentials(username, password), 0), SignInResult::Denied);
@@ -249,7 +247,7 @@ mod tests {
         let beside = Accounts::open(directory.path()).unwrap();
         beside.set_password_hash("Ann", &Password::new("new".to_owned()).hash().unwrap()).unwrap();
         assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Denied);
-        assert!(matches!(checker.check(HERE, &credentials("Ann", "new"), 0), SignInResult::Granted { .. }));
+        assert!(matches!(checker.check(HERE, &credentials("Ann", "new"), 0), SignInResult::Granted(_)));
         beside.remove("Ann").unwrap();
         assert_eq!(checker.check(HERE, &credentials("Ann", "new"), 0), SignInResult::Denied);
     }
@@ -261,16 +259,16 @@ mod tests {
         for _ in 0..failed_attempts::FAILURES_MAX {
             assert!(matches!(
                 checker.check(HERE, &credentials("Ann", "secret"), 0),
-                SignInResult::Granted { .. }
+                SignInResult::Granted(_)
             ));
             assert_eq!(checker.check(HERE, &credentials("Ann", "guess"), 0), SignInResult::Denied);
         }
         assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Denied);
         let elsewhere = IpAddr::from([192, 0, 2, 1]);
         let right = credentials("Ann", "secret");
-        assert!(matches!(checker.check(elsewhere, &right, 0), SignInResult::Granted { .. }));
+        assert!(matches!(checker.check(elsewhere, &right, 0), SignInResult::Granted(_)));
         let later_ms = failed_attempts::FORGIVEN_AFTER_MS;
-        assert!(matches!(checker.check(HERE, &right, later_ms), SignInResult::Granted { .. }));
+        assert!(matches!(checker.check(HERE, &right, later_ms), SignInResult::Granted(_)));
     }
 
     #[test]

@@ -5,8 +5,22 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use uproar_protocol::tls::TlsStream;
 
+use super::query::UpgradeQuery;
 use super::route::Endpoint;
 use crate::permit::ClientPermit;
+
+/// A request for a WebSocket that was accepted.
+#[derive(Debug)]
+pub struct UpgradeRequest {
+    /// The endpoint of the request.
+    pub endpoint: Endpoint,
+    /// Its query.
+    pub query: UpgradeQuery,
+    /// The address and port of the peer.
+    pub peer: SocketAddr,
+    /// The 101, complete.
+    pub response: Bytes,
+}
 
 /// A client that has requested a WebSocket, on its way from an acceptor to a shard.
 ///
@@ -14,12 +28,8 @@ use crate::permit::ClientPermit;
 /// client that has received it misses no later event.
 #[derive(Debug)]
 pub struct Admission {
-    /// The endpoint of the request.
-    pub endpoint: Endpoint,
-    /// The address and port of the peer.
-    pub peer: SocketAddr,
-    /// The 101, complete.
-    pub response: Bytes,
+    /// What was requested.
+    pub request: UpgradeRequest,
     /// The bytes received after the request head: the client's first frames, or a part of them.
     pub received: Bytes,
     /// The TLS state after the handshake, for a TLS connection.

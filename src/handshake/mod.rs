@@ -8,7 +8,8 @@
 //! In the order in which a connection passes through them:
 //!
 //! - `acceptor` accepts it; `pending` chooses which connection is closed when there are too many;
-//! - `request` reads its request from `connection`, which includes TLS; `route` decides, `origin` checks the page;
+//! - `request` reads its request from `connection`, which includes TLS; `route` decides, `query` has
+//!   what the client says about itself, `origin` checks the page;
 //! - `upgrade` reserves a slot in the queue of a shard, which `hand_over` chooses, and makes the `admission`;
 //! - `answer` tells the client why it is rejected, `operator_log` the operator;
 //! - `services` is the interface to the rest of the server, `intake` tells acceptors to drain and to stop.
@@ -22,13 +23,15 @@ mod intake;
 mod operator_log;
 pub mod origin;
 mod pending;
+mod query;
 mod request;
 pub mod route;
 mod services;
 mod upgrade;
 
 pub use acceptor::Acceptor;
-pub use admission::Admission;
+pub use admission::{Admission, UpgradeRequest};
 pub use hand_over::{ADMISSIONS_MAX, Admissions, HandOver};
 pub use intake::Intake;
+pub use query::UpgradeQuery;
 pub use services::{HandshakeEvent, HandshakeLimits, HandshakeServices};

@@ -1,6 +1,6 @@
 //! Serves one connection, until it is answered or handed over.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -10,12 +10,14 @@ use uproar_protocol::head::{Head, ParseSchedule, parse_within};
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls;
 
+use super::admission::UpgradeRequest;
 use super::answer::{about_origin, refuse_address, respond, state};
 use super::connection::{FIRST_READ_BYTES, PendingConnection, ReadFailure};
 use super::hand_over::HandOver;
 use super::intake::IntakeWatch;
 use super::operator_log::log_refused_origin;
-use super::route::{Endpoint, ORIGIN_QUESTION, Route, RoutePolicy, route};
+use super::query::UpgradeQuery;
+use super::route::{ORIGIN_QUESTION, Route, RoutePolicy, route};
 use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
 use super::upgrade::Upgrades;
 use crate::address::AddressRefusal;
@@ -37,7 +39,7 @@ const STALLED: &str = "shard stalled";
 /// The answer to a request.
 enum Answer {
     /// Hand the connection to a shard.
-    Upgrade { endpoint: Endpoint, response: Bytes },
+    Upgrade(UpgradeRequest),
     /// Reject the upgrade because of the limits of its address.
     RejectAddress(AddressRefusal),
     /// Respond, and count the response by its status.
@@ -87,11 +89,11 @@ impl Requests {
             match if is_due { parse_within(&received, self.limits.head_bytes_max) } else { Ok(None) } {
                 Ok(Some(head)) => {
                     let (answer, with_body, head_bytes) =
-                        (self.answer(&head, peer.ip()), head.wants_body(), head.bytes);
+                        (self.answer(&head, peer), head.wants_body(), head.bytes);
                     return match answer {
-                        Answer::Upgrade { endpoint, response } => {
+                        Answer::Upgrade(request) => {
                             let behind = Bytes::from(received).slice(head_bytes..);
-                            self.upgrades.admit(connection, peer, endpoint, response, behind).await;
+                            self.upgrades.admit(connection, request, behind).await;
                         }
                         Answer::RejectAddress(refusal) => {
                             refuse_address(&*self.services, connection, peer.ip(), refusal).await;
@@ -125,14 +127,17 @@ impl Requests {
     }
 
     /// Decides on the answer to a request, and logs and counts rejected ones.
-    fn answer(&self, head: &Head<'_>, address: IpAddr) -> Answer {
+    fn answer(&self, head: &Head<'_>, peer: SocketAddr) -> Answer {
         let policy = RoutePolicy {
             origins: self.services.origins(),
             draining: self.intake.is_draining(),
             requires_sign_in: self.services.requires_sign_in(),
         };
         match route(head, policy) {
-            Route::Upgrade { endpoint, response } => Answer::Upgrade { endpoint, response },
+            Route::Upgrade { endpoint, response } => {
+                let query = UpgradeQuery::parse(head.query());
+                Answer::Upgrade(UpgradeRequest { endpoint, query, peer, response })
+            }
             Route::Page { origin } => {
                 let page = self.services.page(head.authority().map(|authority| authority.text));
                 Answer::Respond(match origin {
@@ -152,7 +157,7 @@ impl Requests {
                 Answer::Respond(response)
             }
             // The limits of the address come first.
-            Route::SignInRequired(response) => match self.services.addresses().upgrade(address) {
+            Route::SignInRequired(response) => match self.services.addresses().upgrade(peer.ip()) {
                 Err(refusal) => Answer::RejectAddress(refusal),
                 Ok(_) => {
                     self.services.note(HandshakeEvent::SignInRequired);

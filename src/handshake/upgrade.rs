@@ -1,7 +1,6 @@
 //! Upgrades: the permit of a client, a slot in a shard's queue, and the hand-over.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -9,12 +8,11 @@ use tokio::sync::Notify;
 use uproar_protocol::frames::{self, MessageKind};
 use uproar_protocol::response::{Response, StatusCode};
 
-use super::admission::Admission;
+use super::admission::{Admission, UpgradeRequest};
 use super::answer::{refuse_address, respond};
 use super::connection::PendingConnection;
 use super::hand_over::{HandOver, Reservation};
 use super::intake::IntakeWatch;
-use super::route::Endpoint;
 use super::services::{HandshakeEvent, HandshakeServices};
 
 /// The upgrades of an acceptor.
@@ -39,18 +37,18 @@ impl Upgrades {
     pub(super) async fn admit(
         &self,
         mut connection: PendingConnection,
-        peer: SocketAddr,
-        endpoint: Endpoint,
-        response: Bytes,
+        request: UpgradeRequest,
         received: Bytes,
     ) {
-        let address = match self.services.addresses().upgrade(peer.ip()) {
+        let address = match self.services.addresses().upgrade(request.peer.ip()) {
             Ok(address) => address,
-            Err(refusal) => return refuse_address(&*self.services, connection, peer.ip(), refusal).await,
+            Err(refusal) => {
+                return refuse_address(&*self.services, connection, request.peer.ip(), refusal).await;
+            }
         };
         let Some(permit) = self.services.acquire_client() else {
             self.services.note(HandshakeEvent::Full);
-            return connection.finish(server_is_full(&response)).await;
+            return connection.finish(server_is_full(&request.response)).await;
         };
         let permit = permit.counted_by(address);
         let Some(reservation) = self.reserve(&mut connection).await else {
@@ -60,7 +58,7 @@ impl Upgrades {
         };
         match connection.release() {
             Ok((socket, tls)) => {
-                reservation.hand_over(socket, Admission { peer, endpoint, response, received, tls, permit });
+                reservation.hand_over(socket, Admission { request, received, tls, permit });
             }
             Err((connection, error)) => {
                 tracing::warn!(%error, "cannot hand a connection over: too many open files; raise the limit (ulimit -n)");

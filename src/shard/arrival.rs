@@ -9,14 +9,15 @@ use super::settings::ShardSettings;
 use super::user::{Standing, User};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
-use crate::handshake::Admission;
 use crate::handshake::route::Endpoint;
+use crate::handshake::{Admission, UpgradeRequest};
 use crate::metrics::Dialect;
 
 impl Shard {
     /// Admits a connection. The caller attaches its socket to the ring under the returned id.
     pub fn admit(&mut self, admission: Admission, now: Now) -> ConnectionId {
-        let Admission { endpoint, peer, response, received, tls, permit } = admission;
+        let Admission { request, received, tls, permit } = admission;
+        let UpgradeRequest { endpoint, query: _, peer, response } = request;
         let settings = &self.context.settings;
         let (dialect, session) = match endpoint {
             Endpoint::Chat => (Dialect::Chat, user(UserDialect::Chat, settings, now)),

@@ -6,7 +6,7 @@ use uproar_protocol::connection::KeepAlive;
 
 use super::link::Link;
 use super::user::{RoomMembership, User};
-use crate::dialect::UserDialect;
+use crate::metrics::Dialect;
 
 /// One client.
 #[derive(Debug)]
@@ -52,10 +52,7 @@ impl Client {
         let due_ms = self.link.connection.next_due_ms(keep_alive);
         match self.link.is_open() {
             true => {
-                let session = &self.session;
-                due_ms
-                    .min(session.idle_due_ms(&self.link, keep_alive))
-                    .min(session.sign_in_due_ms(&self.link))
+                due_ms.min(self.session.idle_due_ms(&self.link, keep_alive)).min(self.link.sign_in_due_ms())
             }
             false => due_ms,
         }
@@ -100,25 +97,15 @@ impl Session {
     /// only messages end a silence.
     pub(super) fn idle_due_ms(&self, link: &Link, keep_alive: &KeepAlive) -> u64 {
         let unanswered_ms = link.connection.idle_due_ms(keep_alive);
+        // The dialect is asked of the link: after each send of a chat client, a look at its user would be a cache miss.
         match self {
             // Unread input counts as activity; and nothing can be sent before the 101.
             Self::User(user)
-                if user.dialect == UserDialect::Hub
-                    && !link.connection.has_pending()
-                    && link.is_greeted() =>
+                if link.dialect == Dialect::Hub && !link.connection.has_pending() && link.is_greeted() =>
             {
                 unanswered_ms.min(user.last_message_ms + keep_alive.idle_timeout_ms)
             }
             _ => unanswered_ms,
-        }
-    }
-
-    /// The deadline of its sign-in. It is put off while the verifier checks an attempt, and while input waits to be
-    /// read.
-    pub(super) fn sign_in_due_ms(&self, link: &Link) -> u64 {
-        match self {
-            Self::User(user) if !link.is_input_waiting() => user.sign_in_due_ms(),
-            Self::User(_) | Self::Raw { .. } | Self::Echo => u64::MAX,
         }
     }
 }

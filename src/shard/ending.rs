@@ -77,7 +77,7 @@ impl Session {
             return;
         }
         let idle_due_ms = self.idle_due_ms(io.link, &keep_alive);
-        let sign_in_due_ms = self.sign_in_due_ms(io.link);
+        let sign_in_due_ms = io.link.sign_in_due_ms();
         let due_ms = io.link.connection.next_due_ms(&keep_alive).min(idle_due_ms).min(sign_in_due_ms);
         if now_ms < due_ms {
             return;

@@ -176,8 +176,8 @@ impl EventLoop {
 
     fn admit(&mut self, socket: OwnedFd, mut admission: Admission) {
         // A listener of both versions of IP sees clients of IPv4 as ::ffff:192.0.2.1 (RFC 4291, 2.5.5.2).
-        let peer = SocketAddr::new(admission.peer.ip().to_canonical(), admission.peer.port());
-        admission.peer = peer;
+        let peer = SocketAddr::new(admission.request.peer.ip().to_canonical(), admission.request.peer.port());
+        admission.request.peer = peer;
         let now = self.clock.now();
         let id = self.shard.admit(admission, now);
         debug!(shard = self.index.0, connection = %id, %peer, "admitted");

@@ -56,6 +56,9 @@ pub(super) struct Link {
     greeting: Option<SharedBytes>,
     /// When the timers look at this client next; entries of another time are stale.
     pub(super) timer_ms: u64,
+    /// By when its user must sign in; `u64::MAX` where it need not, and while its attempt is verified. It is here and not
+    /// in the session because it is looked at after each send.
+    pub(super) sign_in_by_ms: u64,
     /// The address and port at the other end.
     pub(super) peer: SocketAddr,
     pub(super) dialect: Dialect,
@@ -84,6 +87,7 @@ impl Link {
             join_bytes: 0,
             greeting: Some(greeting),
             timer_ms: 0,
+            sign_in_by_ms: u64::MAX,
             peer,
             dialect,
             ended: None,
@@ -302,6 +306,11 @@ impl Link {
     /// True while its input waits to be read, unless it waits because the peer itself does not read.
     pub(super) fn is_input_waiting(&self) -> bool {
         self.connection.has_pending() && !self.is_over_limit()
+    }
+
+    /// When the connection is closed because its user has not signed in. It is put off while input waits to be read.
+    pub(super) fn sign_in_due_ms(&self) -> u64 {
+        if self.is_input_waiting() { u64::MAX } else { self.sign_in_by_ms }
     }
 
     /// True once the answer to the upgrade is queued.

@@ -21,7 +21,10 @@ impl Session {
     pub(super) fn begin(&mut self, io: &mut ClientIo<'_>) {
         match self {
             Self::User(user) => match user.dialect {
-                UserDialect::Chat if matches!(user.standing, Standing::MustSignIn { .. }) => io.link.greet(),
+                UserDialect::Chat if matches!(user.standing, Standing::MustSignIn { .. }) => {
+                    io.link.sign_in_by_ms = user.sign_in_by_ms();
+                    io.link.greet();
+                }
                 UserDialect::Chat => user.enter(io),
                 UserDialect::Hub => user.request_names(io),
             },

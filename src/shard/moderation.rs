@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::client_io::ClientIo;
-use super::user::{Standing, User};
+use super::user::User;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::log_text::shown;
@@ -24,7 +24,7 @@ impl User {
         action: Option<ModerationAction>,
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
-        if self.standing != (Standing::SignedIn { is_admin: true }) {
+        if !self.is_admin() {
             return Err(ChatError::PermissionDenied);
         }
         let action = action.ok_or(ChatError::InvalidFormat)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, Standing, User};
-use crate::accounts::{Attempt, Credentials, SignInResult};
+use crate::accounts::{Attempt, Credentials, Identity, SignInResult};
 use crate::dialect::ChatError;
 use crate::dialect::chat::{self, Direct};
 use crate::metrics::{EndReason, SignInOutcome};
@@ -14,6 +14,7 @@ impl User {
     /// Has a user's name and password verified. Its further messages wait meanwhile, and nobody else's.
     pub(super) fn sign_in(&mut self, credentials: Credentials, io: &mut ClientIo<'_>) {
         self.awaits_sign_in = true;
+        io.link.sign_in_by_ms = self.sign_in_by_ms();
         let attempt = Attempt { ticket: io.origin(), address: io.link.peer.ip(), credentials };
         io.context.mail.verify(attempt);
     }
@@ -26,8 +27,8 @@ impl User {
             return;
         }
         let outcome = match result {
-            SignInResult::Granted { name, is_admin } => {
-                self.grant(name, is_admin, io);
+            SignInResult::Granted(identity) => {
+                self.grant(identity, io);
                 SignInOutcome::Granted
             }
             SignInResult::Denied => {
@@ -35,6 +36,7 @@ impl User {
                 SignInOutcome::Denied
             }
             SignInResult::Unavailable => {
+                io.link.sign_in_by_ms = self.sign_in_by_ms();
                 self.refuse(&ChatError::SignInUnavailable, io);
                 SignInOutcome::Unavailable
             }
@@ -43,8 +45,9 @@ impl User {
     }
 
     /// Gives a user the name and the rights of its account.
-    fn grant(&mut self, new_name: Arc<str>, is_admin: bool, io: &mut ClientIo<'_>) {
-        self.standing = Standing::SignedIn { is_admin };
+    fn grant(&mut self, identity: Identity, io: &mut ClientIo<'_>) {
+        let (new_name, is_admin) = (Arc::clone(&identity.name), identity.is_admin);
+        self.standing = Standing::SignedIn(identity);
         self.name = Arc::clone(&new_name);
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
         if let RoomMembership::In { room, .. } = self.membership {

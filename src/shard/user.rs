@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::rate::{AnswerBudget, Rate, TokenBucket};
+use crate::accounts::Identity;
 use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::rooms::{ResumePoint, RoomIndex, UserId};
@@ -69,29 +70,34 @@ impl User {
         rate.per_second > 0 && self.answers.is_spent(now.monotonic_ms)
     }
 
+    /// Whether it may moderate.
+    pub(super) fn is_admin(&self) -> bool {
+        matches!(&self.standing, Standing::SignedIn(Identity { is_admin: true, .. }))
+    }
+
     /// Whether an admin has forbidden it to speak.
     pub(super) fn is_muted(&self, now: Now) -> bool {
         now.monotonic_ms < self.muted_until_ms
     }
 
-    /// When its time to sign in is over.
-    pub(super) fn sign_in_due_ms(&self) -> u64 {
+    /// By when it must sign in; `u64::MAX` where it need not, and while its attempt is verified.
+    pub(super) fn sign_in_by_ms(&self) -> u64 {
         match self.standing {
             Standing::MustSignIn { until_ms } if !self.awaits_sign_in => until_ms,
-            Standing::MustSignIn { .. } | Standing::Guest | Standing::SignedIn { .. } => u64::MAX,
+            Standing::MustSignIn { .. } | Standing::Guest | Standing::SignedIn(_) => u64::MAX,
         }
     }
 }
 
 /// Whether a user has signed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It must sign in before anything else; the connection is closed at this time.
     MustSignIn { until_ms: u64 },
     /// It has not signed in and need not: it chooses its own name.
     Guest,
-    /// It has signed in with an account.
-    SignedIn { is_admin: bool },
+    /// It has signed in.
+    SignedIn(Identity),
 }
 
 /// Which room a user is in.

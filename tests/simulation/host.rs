@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use uproar::accounts::{Attempt, SignInResult};
 use uproar::clock::Now;
-use uproar::handshake::Admission;
+use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::ShardMetrics;
 use uproar::rooms::{
@@ -286,9 +286,12 @@ impl Host {
         let Some(number) = self.admissions.pop_front() else { return Ok(()) };
         let client = &mut around.clients[number];
         let admission = Admission {
-            endpoint: client.endpoint(),
-            peer: client.address(),
-            response: greeting(),
+            request: UpgradeRequest {
+                endpoint: client.endpoint(),
+                query: UpgradeQuery::default(),
+                peer: client.address(),
+                response: greeting(),
+            },
             received: bytes::Bytes::new(),
             tls: None,
             permit: client.permit.take().expect("a client that was let in has a place"),

@@ -9,8 +9,8 @@ use tungstenite::protocol::frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use uproar::accounts::{Attempt, SignInResult};
 use uproar::clock::Now;
-use uproar::handshake::Admission;
 use uproar::handshake::route::Endpoint;
+use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::Metrics;
 use uproar::permit::ClientPermits;
@@ -92,9 +92,12 @@ impl Alone {
     /// As [`Alone::connect`], with TLS where there is some.
     pub(crate) fn connect_over(&mut self, endpoint: Endpoint, tls: Option<TlsStream>) -> ConnectionId {
         let admission = Admission {
-            endpoint,
-            peer: ([127, 0, 0, 1], 40_000).into(),
-            response: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+            request: UpgradeRequest {
+                endpoint,
+                query: UpgradeQuery::default(),
+                peer: ([127, 0, 0, 1], 40_000).into(),
+                response: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+            },
             received: Bytes::new(),
             tls: tls.map(Box::new),
             permit: ClientPermits::new(1).acquire().expect("a place"),

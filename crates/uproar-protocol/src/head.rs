@@ -204,6 +204,13 @@ impl<'a> Head<'a> {
         }
     }
 
+    /// The query of the target: what follows the first `?`, without it. Empty where there is none.
+    #[must_use]
+    pub fn query(&self) -> &'a str {
+        let origin_form = self.absolute_form().map_or(self.target, |(_, rest)| rest);
+        origin_form.split_once('?').map_or("", |(_, query)| query)
+    }
+
     /// False for HEAD, which is answered as GET is, without the body.
     #[must_use]
     pub fn wants_body(&self) -> bool {
@@ -293,20 +300,22 @@ mod tests {
     }
 
     #[test]
-    fn the_path_is_the_target_without_authority_and_query() {
-        for (target, path) in [
-            ("/", "/"),
-            ("/chat?room=general", "/chat"),
-            ("/?x=/ws", "/"),
-            ("/broadcast/a/b%20c?d", "/broadcast/a/b%20c"),
-            ("http://here:80/echo?x", "/echo"),
-            ("http://here", "/"),
-            ("http://here?x", "/"),
-            ("*", "*"),
-            ("/broadcast/a://b", "/broadcast/a://b"),
+    fn path_and_query_are_the_target_without_authority() {
+        for (target, path, query) in [
+            ("/", "/", ""),
+            ("/chat?room=general", "/chat", "room=general"),
+            ("/?x=/ws", "/", "x=/ws"),
+            ("/broadcast/a/b%20c?d", "/broadcast/a/b%20c", "d"),
+            ("/chat?a=1?b", "/chat", "a=1?b"),
+            ("http://here:80/echo?x", "/echo", "x"),
+            ("http://here", "/", ""),
+            ("http://here?x", "/", "x"),
+            ("*", "*", ""),
+            ("/broadcast/a://b", "/broadcast/a://b", ""),
         ] {
             let received = format!("GET {target} HTTP/1.0\r\n\r\n");
-            assert_eq!(complete(received.as_bytes()).path(), path, "{target}");
+            let head = complete(received.as_bytes());
+            assert_eq!((head.path(), head.query()), (path, query), "{target}");
         }
     }
 
