@@ -10,7 +10,7 @@ use uproar_protocol::frames;
 
 use super::content::{Shown, kind_of};
 use crate::clock::Now;
-use crate::rooms::{Epoch, MessageId, PresenceReport, RoomEvent, UserId};
+use crate::rooms::{Content, Epoch, MessageId, PresenceReport, RoomEvent, UserId};
 
 /// The server's figures.
 #[derive(Clone, Debug, Serialize)]
@@ -151,14 +151,18 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
         text(&Room { kind, from_id: 0, from_name: "System", content, timestamp, message_id: None })
     };
     match event {
-        RoomEvent::Message(message) => text(&Room {
-            kind: kind_of(&message.content),
-            from_id: message.from.get(),
-            from_name: &message.from_name,
-            content: Shown(&message.content),
-            timestamp,
-            message_id: Some(message.id),
-        }),
+        RoomEvent::Message(message) => {
+            let envelope = Room {
+                kind: kind_of(&message.content),
+                from_id: message.from.get(),
+                from_name: &message.from_name,
+                content: Shown(&message.content),
+                timestamp,
+                message_id: Some(message.id),
+            };
+            let (Content::Text(text) | Content::Image(text)) = &message.content;
+            long_text(text.len(), &envelope)
+        }
         RoomEvent::Joined { user, name, users_online } => {
             let content =
                 json!({ "user_id": user, "user_name": name, "users_online": users_online, "room": room });
@@ -224,8 +228,16 @@ pub fn private_message_sent(to: UserId, to_name: &str, content: &str, now: Now) 
     text(&PrivateMessageSent { content, timestamp, to_id: to, to_name, kind: "private_message_sent" })
 }
 
+/// Room for a message without a long text.
+const SHORT_BYTES: usize = 256;
+
 fn text(message: &impl Serialize) -> Bytes {
-    frames::written_text(|buffer| {
+    long_text(0, message)
+}
+
+/// Encodes a message that contains a text of so many bytes.
+fn long_text(text_bytes: usize, message: &impl Serialize) -> Bytes {
+    frames::written_text(SHORT_BYTES + text_bytes, |buffer| {
         serde_json::to_writer(buffer, message).expect("Bug: a message has a key that is no string");
     })
 }
@@ -233,7 +245,7 @@ fn text(message: &impl Serialize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rooms::{Content, RoomMessage};
+    use crate::rooms::RoomMessage;
 
     const NOW: Now = Now { monotonic_ms: 61_500, unix_seconds: 1_700_000_000 };
 

@@ -140,8 +140,7 @@ fn member(member: &MemberEntry) -> serde_json::Value {
 }
 
 fn list(kind: &str, content: &str, tail: &Tail) -> Bytes {
-    frames::written_text(|buffer| {
-        buffer.reserve_exact(content.len() + TAIL_BYTES);
+    frames::written_text(content.len() + TAIL_BYTES, |buffer| {
         buffer.extend_from_slice(format!(r#"{{"type":"{kind}","content":["#).as_bytes());
         buffer.extend_from_slice(content.as_bytes());
         buffer.push(b']');

@@ -132,8 +132,11 @@ fn in_new_words(old_name: &str, new_name: &str) -> String {
     format!("{old_name} 改名为 {new_name}")
 }
 
+/// Room for a line without its content and the names.
+const SHORT_BYTES: usize = 256;
+
 fn encode(line: &Line<'_>, names: &str) -> Bytes {
-    frames::written_text(|buffer| {
+    frames::written_text(SHORT_BYTES + line.content.len() + names.len(), |buffer| {
         serde_json::to_writer(&mut *buffer, line).expect("Bug: a line is always JSON");
         // The line is an object with at least one field; without its brace it goes on.
         buffer.pop();

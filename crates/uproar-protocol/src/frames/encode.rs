@@ -32,15 +32,13 @@ const HEADER_ROOM_BYTES: usize = 4;
 // Longer messages are fragments.
 const _: () = assert!(FRAGMENT_BYTES <= 1 << 16);
 
-/// The capacity with which a payload begins to be written; most are shorter.
-const WRITTEN_CAPACITY: usize = 256;
-
 /// A server's text message whose payload `write` appends to a buffer. It is written once, behind room for its header.
+/// With `payload_bytes` or less it is never moved; otherwise the buffer grows.
 ///
 /// `write` must append valid UTF-8.
 #[must_use]
-pub fn written_text(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut encoded = Vec::with_capacity(WRITTEN_CAPACITY);
+pub fn written_text(payload_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut encoded = Vec::with_capacity(HEADER_ROOM_BYTES + payload_bytes);
     encoded.resize(HEADER_ROOM_BYTES, 0);
     write(&mut encoded);
     let payload = &encoded[HEADER_ROOM_BYTES..];
@@ -188,7 +186,7 @@ mod tests {
     fn a_written_text_is_the_same_as_an_encoded_one() {
         for len in [0, 1, 125, 126, 127, 300, FRAGMENT_BYTES - 1, FRAGMENT_BYTES, FRAGMENT_BYTES + 1] {
             let payload = vec![b'x'; len];
-            let written = written_text(|buffer| buffer.extend_from_slice(&payload));
+            let written = written_text(100, |buffer| buffer.extend_from_slice(&payload));
             assert_eq!(written, message(MessageKind::Text, &payload), "{len} bytes");
         }
     }
