@@ -102,3 +102,19 @@ async fn everything_is_reached_by_keyboard_and_has_a_name() {
         assert_eq!(ann.see(is_visible).await, true);
     }
 }
+
+#[tokio::test]
+async fn a_long_history_opens_at_its_end() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let [mut bob] = Chat::members(&server).await;
+    for number in 0..60 {
+        tell(&mut bob, &format!("{number} {}", "many words and ".repeat(270))).await;
+    }
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    ann.until("all('#timeline .text').length === 60").await;
+    // The last line is on the screen, and stays there.
+    ann.until("(() => { const log = at('timeline'); return log.scrollHeight - log.scrollTop - log.clientHeight < 2; })()")
+        .await;
+    assert_eq!(ann.see("at('to-end').hidden").await, true);
+}
