@@ -13,7 +13,7 @@ on("current talks rooms roster me", perFrame(() => {
 	replace(at("rooms"), [...rooms].map(([name, members]) => {
 		const size = name === joined?.key ? roster.online : members;
 		const parts = ["# ", label(node("bdi", {}, name)), node("small.size", {}, count(size))];
-		return item(name === joined?.key ? joined : null, parts, () => chat.enterRoom(name));
+		return item(talks.room(name), parts, () => chat.enterRoom(name));
 	}));
 	at("private-hint").hidden = privates.length > 0;
 	replace(at("private"), privates.map((one) => item(one, [avatar(one.key, one.name), label(person(one.name))], () => talks.show(one))));

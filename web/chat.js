@@ -111,7 +111,11 @@ function arrive(name) {
 	joined = room(name);
 	roster.reset();
 	if (joined !== before) {
-		if (before) outbox.abandon(before);
+		if (before) {
+			outbox.abandon(before);
+			talks.leave(before);
+		}
+		joined.unread = 0;
 		emit("joined");
 	}
 	if (!visits[0]?.isReturn || talks.current === before) show(joined);
@@ -193,7 +197,10 @@ const EVENTS = {
 
 	rooms(list) {
 		rooms.clear();
-		for (const { room, users_online } of list) rooms.set(room, users_online);
+		for (const { room: name, users_online, last_message_id: lastId, epoch } of list) {
+			rooms.set(name, users_online);
+			if (joined && name !== joined.key) talks.note(room(name), epoch, lastId);
+		}
 		emit("rooms");
 	},
 

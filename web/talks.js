@@ -16,7 +16,7 @@ let isAttended = true; // its end is on a screen that somebody looks at
 // The `key` is a room's name or a user's id. Of the entries, what was said has a `timestamp`, in rooms an `id`,
 // by which it is ordered, and if it is our own a `state`.
 function begin(isRoom, key, name) {
-	return { isRoom, key, name, entries: [], byId: new Map(), lastId: 0, unread: 0, draft: "", isEnded: false };
+	return { isRoom, key, name, entries: [], byId: new Map(), lastId: 0, unread: 0, read: null, draft: "", isEnded: false };
 }
 
 export function room(name) {
@@ -53,6 +53,17 @@ export function attend(isLookedAt) {
 	if (!isAttended || !current?.unread) return;
 	current.unread = 0;
 	emit("talks");
+}
+
+/** Notes how far a room was read, when we go elsewhere. Its ids grow by one a message. */
+export function leave(talk) {
+	talk.read = { epoch: talk.epoch, id: talk.lastId - talk.unread };
+}
+
+/** Counts what was said in a room that we are not in: since we were there, or else since the page knows it. */
+export function note(talk, epoch, lastId) {
+	talk.read ??= { epoch, id: lastId };
+	talk.unread = Math.max(0, lastId - (talk.read.epoch === epoch ? talk.read.id : 0));
 }
 
 export const unreadBut = (one) => [...rooms.values(), ...privates].reduce((sum, other) => sum + (other === one ? 0 : other.unread), 0);

@@ -264,3 +264,35 @@ async fn an_emoji_is_chosen_by_keyboard() {
     ann.press(Key::Enter).await;
     ann.has_heard(&["hi 😄"]).await;
 }
+
+#[tokio::test]
+async fn rooms_that_one_is_not_in_count_what_was_said_since() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let [mut bob] = Chat::members(&server).await;
+    tell(&mut bob, "before").await;
+    bob.say(json!({"type": "join_room", "room": "random"})).await;
+    bob.until("history").await;
+    tell(&mut bob, "of old").await;
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let count = |room: &str| {
+        format!(
+            "all('#rooms button').find((one) => one.innerText.includes('{room}')).querySelector('.unread')?.textContent"
+        )
+    };
+    ann.until("all('#rooms button').length === 3").await;
+    assert_eq!(ann.see(&count("random")).await, serde_json::Value::Null, "nothing is new to a new page");
+    tell(&mut bob, "one").await;
+    tell(&mut bob, "two").await;
+    ann.choose("gaming").await;
+    ann.until(&format!("{} === '2' && document.title.startsWith('(2)')", count("random"))).await;
+    ann.choose("random").await;
+    ann.has_heard(&["of old", "one", "two"]).await;
+    ann.until(&format!("!{} && !document.title.startsWith('(')", count("random"))).await;
+    ann.choose("general").await;
+    ann.has_heard(&["before"]).await;
+    tell(&mut bob, "three").await;
+    ann.choose("gaming").await;
+    ann.until(&format!("{} === '1'", count("random"))).await;
+    assert_eq!(ann.see(&count("general")).await, serde_json::Value::Null);
+}
