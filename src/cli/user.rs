@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use super::error::UsageError;
 use crate::accounts::UserCommand;
-use crate::dialect::name;
+use crate::name;
 
 /// Manages the accounts that users sign in with. A server may be running.
 #[derive(Debug, Parser)]
@@ -77,7 +77,8 @@ pub(super) fn parse(args: &[OsString]) -> Result<(UserCommand, Vec<OsString>), U
 fn account_name(text: &str) -> Result<String, String> {
     let name = name::parse(text);
     name.map(|name| (*name).to_owned())
-        .ok_or_else(|| "allowed are 1 to 20 characters, none a control character".into())
+        .ok_or_else(|| "allowed are 1 to 20 characters, none of them a control character or one that changes the direction of text, \
+              and at least one that can be seen".into())
 }
 
 #[cfg(test)]

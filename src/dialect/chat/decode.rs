@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::accounts::{Credentials, Password};
-use crate::dialect::{ChatError, Message, name};
+use crate::dialect::{ChatError, Message};
 use crate::mail::ModerationAction;
+use crate::name;
 use crate::rooms::{Content, Epoch, MessageId, Page, ResumePoint, UserId};
 
 /// The most characters of an image's address.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::dialect::{ChatError, Message, name};
+use crate::dialect::{ChatError, Message};
+use crate::name;
 
 /// A command, its fields checked as far as they can be without knowing whether its sender has logged in.
 #[derive(Clone, Debug, PartialEq, Eq)]
