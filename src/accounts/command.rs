@@ -58,10 +58,8 @@ pub fn run(command: &UserCommand, directory: &Path, out: &mut impl Write) -> Res
     let said = match command {
         UserCommand::Add { name, is_admin } => {
             let accounts = Accounts::open(directory)?;
-            if accounts.find(name)?.is_some() {
-                // Before the password is asked for.
-                return Err(AccountError::Exists { name: name.clone() }.into());
-            }
+            // Before the password is asked for.
+            accounts.check_free(name)?;
             let password_hash = read_password(name)?.hash()?;
             accounts.add(&Account { name: name.clone(), password_hash, is_admin: *is_admin })?;
             format!("added {name}{}\n", if *is_admin { ", an admin" } else { "" })

@@ -112,7 +112,7 @@ async fn files_that_are_not_accounts_are_left_alone() {
     for (bytes, said) in [
         (b"this is no database at all, but a long text ".repeat(100), "is damaged"),
         (whole[..whole.len() / 2].to_vec(), "is damaged"),
-        (with(63, 99), "has version 99, and this uproar knows versions up to 1"),
+        (with(63, 99), "has version 99, and this uproar knows versions up to 2"),
         (with(71, 1), "is another program's database"),
     ] {
         fs::write(&file, &bytes).unwrap();
