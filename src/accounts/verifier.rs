@@ -90,7 +90,7 @@ impl<T: Send + 'static> Verifier<T> {
         answer: impl FnMut(T, SignInResult) -> ControlFlow<()> + Send + 'static,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let nobodys_hash = Password::new("nobody's".to_owned()).hash().map_err(io::Error::other)?;
-        let mut checker = PasswordChecker { accounts, attempts: FailedAttempts::default(), nobodys_hash };
+        let mut checker = PasswordChecker { accounts, attempts: FailedAttempts::new(), nobodys_hash };
         let started = Instant::now();
         let check = move |attempt: &Attempt<T>| {
             checker.check(attempt.address, &attempt.credentials, started.elapsed().as_millis() as u64)
@@ -161,7 +161,7 @@ struct PasswordChecker {
 impl PasswordChecker {
     fn check(&mut self, address: IpAddr, credentials: &Credentials, now_ms: u64) -> SignInResult {
         let username = &credentials.username;
-        if !self.attempts.allow(address, now_ms) {
+        if !self.attempts.allow(username, address, now_ms) {
             log_denial(username, address, "too many wrong attempts");
             return SignInResult::Denied;
         }
@@ -193,7 +193,7 @@ impl PasswordChecker {
                 SignInResult::Unavailable
             }
             account => {
-                self.attempts.note_failure(address, now_ms);
+                self.attempts.note_failure(username, address, now_ms);
                 let reason = if account.is_some() { "wrong password" } else { "unknown account" };
                 log_denial(username, address, reason);
                 SignInResult::Denied
@@ -223,7 +223,7 @@ mod tests {
         accounts.add(&Account { name: "Ann".into(), password_hash, is_admin: true }).unwrap();
         PasswordChecker {
             accounts,
-            attempts: FailedAttempts::default(),
+            attempts: FailedAttempts::new(),
             nobodys_hash: Password::new("nobody's".to_owned()).hash().unwrap(),
         }
     }
@@ -253,10 +253,10 @@ mod tests {
     }
 
     #[test]
-    fn an_address_with_too_many_failures_is_refused_for_a_while() {
+    fn an_account_is_closed_for_a_while_to_an_address_with_too_many_failures() {
         let directory = tempfile::tempdir().unwrap();
         let mut checker = checker(&directory);
-        for _ in 0..failed_attempts::FAILURES_MAX {
+        for _ in 0..failed_attempts::FOR_ACCOUNT.failures_max {
             assert!(matches!(
                 checker.check(HERE, &credentials("Ann", "secret"), 0),
                 SignInResult::Granted(_)
@@ -267,7 +267,7 @@ mod tests {
         let elsewhere = IpAddr::from([192, 0, 2, 1]);
         let right = credentials("Ann", "secret");
         assert!(matches!(checker.check(elsewhere, &right, 0), SignInResult::Granted(_)));
-        let later_ms = failed_attempts::FORGIVEN_AFTER_MS;
+        let later_ms = failed_attempts::FOR_ACCOUNT.forgiven_after_ms;
         assert!(matches!(checker.check(HERE, &right, later_ms), SignInResult::Granted(_)));
     }
 
