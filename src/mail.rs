@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::accounts::SignInResult;
+use crate::accounts::{AccountsChange, SignInResult};
 use crate::rooms::{self, ClientRef, UserId};
 
 /// From a shard to another one, or to itself.
@@ -38,6 +38,8 @@ pub enum Delivery {
     UserNotFound { to: ClientRef },
     /// The verifier has checked a password.
     PasswordChecked { to: ClientRef, result: SignInResult },
+    /// To each shard: accounts were added, changed or removed.
+    AccountsChanged(Arc<AccountsChange>),
 }
 
 impl From<rooms::Delivery> for Delivery {

@@ -136,7 +136,7 @@ impl Accounts {
         }
     }
 
-    /// Removes an account. Users who have signed in with it stay connected.
+    /// Removes an account.
     ///
     /// # Errors
     ///
@@ -167,6 +167,22 @@ impl Accounts {
             .map_err(|error| self.failed(error))
     }
 
+    /// Makes an account an admin's, or an ordinary one.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name, or the file cannot be written.
+    pub fn set_admin(&self, name: &str, is_admin: bool) -> Result<(), AccountError> {
+        let sql = "UPDATE accounts SET is_admin = ?2 WHERE name = ?1";
+        self.change(name, sql, params![name, is_admin])
+    }
+
+    /// Changes whenever another process has written to the file (`PRAGMA data_version`).
+    pub(super) fn data_version(&self) -> Result<i64, AccountError> {
+        let version = self.connection.query_row("PRAGMA data_version", [], |row| row.get(0));
+        version.map_err(|error| self.failed(error))
+    }
+
     /// All accounts, by name.
     ///
     /// # Errors
@@ -177,16 +193,6 @@ impl Accounts {
             .prepare("SELECT name, password_hash, is_admin FROM accounts ORDER BY name")
             .and_then(|mut statement| statement.query_map([], account)?.collect())
             .map_err(|error| self.failed(error))
-    }
-
-    /// True when there are no accounts.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read.
-    pub fn is_empty(&self) -> Result<bool, AccountError> {
-        let sql = "SELECT NOT EXISTS (SELECT * FROM accounts)";
-        self.connection.query_row(sql, [], |row| row.get(0)).map_err(|error| self.failed(error))
     }
 
     /// Gives accounts of an earlier version their keys, and warns of each whose key is taken.
@@ -251,15 +257,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let server = Accounts::open(directory.path()).unwrap();
         let command = Accounts::open(directory.path()).unwrap();
-        assert!(server.is_empty().unwrap());
+        assert_eq!(server.list().unwrap(), []);
         command.add(&named("Ben", false)).unwrap();
         command.add(&named("Ann", true)).unwrap();
-        assert!(!server.is_empty().unwrap());
         assert_eq!(server.find("Ann").unwrap(), Some(named("Ann", true)));
         assert_eq!(server.find("ann").unwrap(), None);
         assert_eq!(server.list().unwrap(), [named("Ann", true), named("Ben", false)]);
         command.set_password_hash("Ann", "another").unwrap();
         assert_eq!(server.find("Ann").unwrap().unwrap().password_hash, "another");
+        command.set_admin("Ann", false).unwrap();
+        assert!(!server.find("Ann").unwrap().unwrap().is_admin);
         command.remove("Ann").unwrap();
         assert_eq!(server.find("Ann").unwrap(), None);
     }
@@ -316,7 +323,9 @@ mod tests {
         let twice = accounts.add(&named("Ann", true)).unwrap_err().to_string();
         assert!(twice.starts_with("there is an account named Ann already"), "{twice}");
         assert_eq!(accounts.find("Ann").unwrap(), Some(named("Ann", false)));
-        for absent in [accounts.remove("Ben"), accounts.set_password_hash("Ben", "x")] {
+        for absent in
+            [accounts.remove("Ben"), accounts.set_password_hash("Ben", "x"), accounts.set_admin("Ben", true)]
+        {
             let said = absent.unwrap_err().to_string();
             assert!(said.starts_with("there is no account named Ben"), "{said}");
         }

@@ -20,6 +20,9 @@ pub enum ChatError {
     /// The name is invalid.
     #[error("Invalid name (1-20 characters required)")]
     InvalidName,
+    /// The name is that of the server or of an account.
+    #[error("Name is reserved")]
+    NameReserved,
     /// The image's URL is invalid.
     #[error("Invalid image URL")]
     InvalidImageUrl,

@@ -149,6 +149,8 @@ label! {
         Unauthenticated = "unauthenticated",
         /// An admin kicked the user.
         Kicked = "kicked",
+        /// The user's account was removed, or has another password.
+        AccountChanged = "account_changed",
         /// The server shut down.
         Shutdown = "shutdown",
     }

@@ -7,6 +7,7 @@
 //!
 //! [`Homes`] holds the rooms whose home is one shard: requests and ticks go in, deliveries come out.
 
+mod accounts_online;
 mod directory;
 mod durability;
 mod epoch;
@@ -26,6 +27,7 @@ mod settings;
 mod topic;
 mod users;
 
+pub use accounts_online::{AccountsOnline, OnlineAccount};
 pub use directory::Directory;
 pub use durability::{Receipt, Restored, RestoredRoom, RoomReceipt, WRITES_UNANSWERED_MAX, Write};
 pub use epoch::Epoch;

@@ -12,16 +12,25 @@ use crate::dialect::UserDialect;
 use crate::handshake::route::Endpoint;
 use crate::handshake::{Admission, UpgradeRequest};
 use crate::metrics::Dialect;
+use crate::name;
 
 impl Shard {
     /// Admits a connection. The caller attaches its socket to the ring under the returned id.
     pub fn admit(&mut self, admission: Admission, now: Now) -> ConnectionId {
         let Admission { request, received, tls, permit } = admission;
-        let UpgradeRequest { endpoint, query: _, peer, response } = request;
+        let UpgradeRequest { endpoint, query, peer, response } = request;
         let settings = &self.context.settings;
         let (dialect, session) = match endpoint {
-            Endpoint::Chat => (Dialect::Chat, user(UserDialect::Chat, settings, now)),
-            Endpoint::Hub => (Dialect::Hub, user(UserDialect::Hub, settings, now)),
+            Endpoint::Chat => {
+                let mut user = user(UserDialect::Chat, settings, now);
+                let asked = query.name.as_deref().and_then(name::parse);
+                // A name that is not free is ignored.
+                if let Some(name) = asked.filter(|name| !self.context.reserved_names.contains(name)) {
+                    user.name = name;
+                }
+                (Dialect::Chat, Session::User(Box::new(user)))
+            }
+            Endpoint::Hub => (Dialect::Hub, Session::User(Box::new(user(UserDialect::Hub, settings, now)))),
             Endpoint::Raw { topic } => {
                 (Dialect::Raw, Session::Raw { topic: topic.into(), membership: TopicMembership::None })
             }
@@ -51,10 +60,10 @@ impl Shard {
     }
 }
 
-fn user(dialect: UserDialect, settings: &ShardSettings, now: Now) -> Session {
+fn user(dialect: UserDialect, settings: &ShardSettings, now: Now) -> User {
     let mut user = User::new(dialect, settings.limits.rate, now);
     if let Some(timeout_ms) = settings.sign_in_timeout_ms {
         user.standing = Standing::MustSignIn { until_ms: now.monotonic_ms + timeout_ms };
     }
-    Session::User(Box::new(user))
+    user
 }

@@ -52,6 +52,7 @@ impl User {
             }
             Command::Read(message) => io.propose(room, Unlogged::Read { user, origin, message }),
             Command::SetName(new_name) => {
+                let new_name = self.chosen_name(new_name, io)?;
                 self.name = Arc::clone(&new_name);
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
                 let changed = chat::direct(&changed, io.now);

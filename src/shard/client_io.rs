@@ -12,7 +12,9 @@ use super::link::{Link, Overflow};
 use super::local_rooms::LocalRooms;
 use super::outgoing_mail::OutgoingMail;
 use super::settings::ShardSettings;
+use super::signed_in::SignedIn;
 use super::work::Work;
+use crate::accounts::ReservedNames;
 use crate::clock::Now;
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::rooms::{ClientRef, Directory, Proposal, Request, RoomCursor, RoomIndex};
@@ -25,6 +27,9 @@ pub(super) struct Context {
     pub(super) directory: Directory,
     /// The rooms and topics with members on this shard.
     pub(super) rooms: LocalRooms,
+    /// The names that nobody may take without signing in.
+    pub(super) reserved_names: Arc<ReservedNames>,
+    pub(super) signed_in: SignedIn,
     pub(super) mail: OutgoingMail,
     pub(super) work: Work,
     pub(super) ping: SharedBytes,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Shard;
 use super::client_io::Context;
 use super::local_rooms::{FanOut, LocalRooms};
+use crate::accounts::AccountChange;
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{ChatError, UserDialect, hub};
@@ -24,6 +25,14 @@ impl Shard {
             }
             mail::Delivery::PasswordChecked { to, result } => {
                 self.with_user(to.connection, now, |user, io| user.handle_sign_in_result(result, io));
+            }
+            mail::Delivery::AccountsChanged(change) => {
+                self.context.reserved_names = Arc::clone(&change.reserved);
+                for AccountChange { account, kind } in &change.changed {
+                    for id in self.context.signed_in.of(account) {
+                        self.with_user(id, now, |user, io| user.follow_account(*kind, io));
+                    }
+                }
             }
             mail::Delivery::Room(Delivery::Publish(publication)) => self.publish(&publication, now),
             mail::Delivery::Room(Delivery::Joined { to, room, snapshot }) => {

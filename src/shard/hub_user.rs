@@ -35,7 +35,7 @@ impl User {
         match command {
             Command::Login(_) if is_logged_in => return Err(ChatError::LoggedInAlready),
             Command::Login(name) => {
-                self.name = name;
+                self.name = self.chosen_name(Some(name), io)?;
                 self.membership = RoomMembership::Joining(room);
                 self.register(io);
                 self.request_join(room, None, io);
@@ -49,6 +49,7 @@ impl User {
             Command::Say(_) => {}
             Command::Rename(_) if !is_logged_in => return Err(ChatError::NotLoggedIn),
             Command::Rename(new_name) => {
+                let new_name = self.chosen_name(Some(new_name), io)?;
                 self.name = Arc::clone(&new_name);
                 let user = self.registered_id();
                 io.propose(room, Change::Rename { user, new_name, origin });

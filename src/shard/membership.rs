@@ -56,6 +56,9 @@ impl Session {
     ) -> Option<Moved> {
         match self {
             Self::User(user) => {
+                if let Standing::SignedIn(identity) = &user.standing {
+                    context.note_signed_out(&identity.account, id);
+                }
                 let membership = mem::replace(&mut user.membership, RoomMembership::None);
                 let user_id = user.id?;
                 context.directory.users().remove(user_id);

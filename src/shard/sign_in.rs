@@ -1,10 +1,12 @@
-//! Signing in: the credentials of a user, the verifier's result, and its consequences.
+//! Signing in: the credentials of a user, the verifier's result, and what follows from it and from later changes of the
+//! account.
 
+use std::mem;
 use std::sync::Arc;
 
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, Standing, User};
-use crate::accounts::{Attempt, Credentials, Identity, SignInResult};
+use crate::accounts::{AccountChangeKind, Attempt, Credentials, Identity, SignInResult};
 use crate::dialect::ChatError;
 use crate::dialect::chat::{self, Direct};
 use crate::metrics::{EndReason, SignInOutcome};
@@ -47,7 +49,13 @@ impl User {
     /// Gives a user the name and the rights of its account.
     fn grant(&mut self, identity: Identity, io: &mut ClientIo<'_>) {
         let (new_name, is_admin) = (Arc::clone(&identity.name), identity.is_admin);
-        self.standing = Standing::SignedIn(identity);
+        io.context.note_signed_in(&identity, io.id);
+        let account = Arc::clone(&identity.account);
+        if let Standing::SignedIn(before) = mem::replace(&mut self.standing, Standing::SignedIn(identity))
+            && before.account != account
+        {
+            io.context.note_signed_out(&before.account, io.id);
+        }
         self.name = Arc::clone(&new_name);
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
         if let RoomMembership::In { room, .. } = self.membership {
@@ -57,6 +65,34 @@ impl User {
             self.enter(io);
         }
         io.push(success);
+    }
+
+    /// Carries out a change of the account that this user is signed in with.
+    pub(super) fn follow_account(&mut self, change: AccountChangeKind, io: &mut ClientIo<'_>) {
+        let reason = match change {
+            AccountChangeKind::Removed => "account removed",
+            AccountChangeKind::PasswordChanged => "password changed",
+            AccountChangeKind::RoleChanged { is_admin } => {
+                if let Standing::SignedIn(identity) = &mut self.standing {
+                    identity.is_admin = is_admin;
+                }
+                return;
+            }
+        };
+        io.close(1008, reason, EndReason::AccountChanged);
+    }
+
+    /// A name that this user chooses, if it may have it. `None` is an invalid one.
+    pub(super) fn chosen_name(
+        &self,
+        name: Option<Arc<str>>,
+        io: &ClientIo<'_>,
+    ) -> Result<Arc<str>, ChatError> {
+        if matches!(self.standing, Standing::SignedIn(_)) {
+            return Err(ChatError::PermissionDenied);
+        }
+        let name = name.ok_or(ChatError::InvalidName)?;
+        if io.context.reserved_names.contains(&name) { Err(ChatError::NameReserved) } else { Ok(name) }
     }
 
     /// Takes a new user to the first room.

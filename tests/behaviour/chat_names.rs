@@ -12,6 +12,7 @@ on_one_and_four_shards! {
     white_space_at_both_ends_is_trimmed,
     other_names_are_refused_and_change_nothing,
     names_need_not_be_unique,
+    the_first_name_comes_with_the_upgrade,
 }
 
 const REFUSAL: &str = "Invalid name (1-20 characters required)";
@@ -159,6 +160,25 @@ async fn names_need_not_be_unique(launch: Launch) {
     assert_eq!(bob.next().await["type"], "user_renamed");
     rename(&mut bob, "Twin").await;
     assert_eq!(alice.next().await["content"]["new_name"], "Twin");
+}
+
+async fn the_first_name_comes_with_the_upgrade(launch: Launch) {
+    let server = launch.start();
+    let mut alice = Chat::enter(&server).await;
+    let mut named = Chat::connect_at(&server, "/chat?other=x&name=+Ann+O%27Hara%20&name=Ben").await;
+    assert_eq!(named.read_welcome().await["content"]["user_name"], "Ann O'Hara");
+    let join = alice.next().await;
+    assert_eq!(
+        (&join["from_name"], &join["content"]["user_name"]),
+        (&json!("Ann O'Hara"), &json!("Ann O'Hara"))
+    );
+    let twenty_one = "x".repeat(21);
+    for name in ["", "%20", "a%00b", "%E2%80%AEnnA", "%E2%80%8B", "system", "SYS%E2%80%8BTEM", &twenty_one] {
+        let mut nameless = Chat::connect_at(&server, &format!("/chat?name={name}")).await;
+        nameless.read_welcome().await;
+        assert_eq!(nameless.name, format!("User{}", nameless.id), "{name}");
+        nameless.leave().await;
+    }
 }
 
 async fn rename(chat: &mut Chat, name: &str) {

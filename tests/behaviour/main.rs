@@ -55,6 +55,7 @@ mod readiness;
 mod shutdown;
 mod slow_receivers;
 
+mod account_names;
 mod accounts_command;
 mod command_line;
 mod crowds;

@@ -37,8 +37,8 @@ pub enum Command {
     Typing(bool),
     /// Tell a message's sender that the user has read it.
     Read(MessageId),
-    /// Change the display name.
-    SetName(Arc<str>),
+    /// Change the display name. `None` when the name is invalid: only those who may change theirs get an error about it.
+    SetName(Option<Arc<str>>),
     /// Send a message to one user. `None` when `to_id` cannot be a user id.
     Private { to: Option<UserId>, content: String },
     /// List the members of the room, or a page of them.
@@ -85,7 +85,7 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
             let content = text(fields, "content")?.filter(|content| !content.is_empty());
             Ok(content.map(|content| Command::Say(Content::Text(content))))
         }
-        "set_name" => name(fields).map(|name| Some(Command::SetName(name))),
+        "set_name" => Ok(Some(Command::SetName(name(fields)))),
         "private_message" => {
             let content = text(fields, "content")?.unwrap_or_default();
             Ok(Some(Command::Private { to: user(fields, "to_id"), content }))
@@ -183,8 +183,8 @@ fn number(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, ChatE
     }
 }
 
-fn name(fields: &Map<String, Value>) -> Result<Arc<str>, ChatError> {
-    fields.get("name").and_then(Value::as_str).and_then(name::parse).ok_or(ChatError::InvalidName)
+fn name(fields: &Map<String, Value>) -> Option<Arc<str>> {
+    fields.get("name").and_then(Value::as_str).and_then(name::parse)
 }
 
 fn moderate(fields: &Map<String, Value>, action: Option<ModerationAction>) -> Command {
@@ -362,13 +362,13 @@ mod tests {
     #[test]
     fn names_are_trimmed_and_held_to_the_rules() {
         let name = |json: &str| text(&format!(r#"{{"type":"set_name","name":{json}}}"#));
-        let is = |name: &str| Ok(Some(Command::SetName(name.into())));
+        let is = |name: &str| Ok(Some(Command::SetName(Some(name.into()))));
         assert_eq!(name(r#""  \u3000Ann\u00a0 ""#), is("Ann"));
         assert_eq!(name(&format!("\"{}\"", "你".repeat(20))), is(&"你".repeat(20)));
         for bad in
             ["1", "null", "\"\"", "\"  \"", "\"a\\u0007b\"", "\"a\\nb\"", &format!("\"{}\"", "x".repeat(21))]
         {
-            assert_eq!(name(bad), Err(ChatError::InvalidName), "{bad}");
+            assert_eq!(name(bad), Ok(Some(Command::SetName(None))), "{bad}");
         }
     }
 
