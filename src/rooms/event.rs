@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uproar_protocol::frames::MessageKind;
 
-use super::{ClientRef, Epoch, FanOutTimer, MessageId, RoomIndex, UserId};
+use super::{ClientRef, Epoch, FanOutTimer, MemberAccount, MessageId, NamedMember, RoomIndex, UserId};
 
 /// A message as a room keeps it.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct MemberEntry {
     pub id: UserId,
     /// The name at the time.
     pub name: Arc<str>,
+    /// The account, if the user has signed in.
+    pub account: Option<MemberAccount>,
     /// The time of connecting, in Unix seconds.
     pub connected_at: u64,
 }
@@ -74,7 +76,7 @@ pub enum RoomEvent {
     /// A message was sent.
     Message(Arc<RoomMessage>),
     /// A user joined.
-    Joined { user: UserId, name: Arc<str>, users_online: usize },
+    Joined { user: UserId, name: Arc<str>, account: Option<MemberAccount>, users_online: usize },
     /// A user left.
     Left { user: UserId, name: Arc<str>, users_online: usize },
     /// A user was renamed.
@@ -91,11 +93,11 @@ pub struct PresenceReport {
     /// Members now.
     pub users_online: usize,
     /// Users that joined and are still members.
-    pub joined: Vec<(UserId, Arc<str>)>,
+    pub joined: Vec<NamedMember>,
     /// Users that left and were members before.
     pub left: Vec<UserId>,
-    /// Users that were and are members, and have another name.
-    pub renamed: Vec<(UserId, Arc<str>)>,
+    /// Users that were and are members, and have another name or role.
+    pub renamed: Vec<NamedMember>,
     /// True when a list does not hold everyone.
     pub truncated: bool,
 }

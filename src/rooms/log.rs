@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
 use std::sync::Arc;
 
-use super::{ClientRef, Content, Member, MessageId, Page, ResumePoint, RoomMessage, UserId};
+use super::{ClientRef, Content, Member, MemberAccount, MessageId, Page, ResumePoint, RoomMessage, UserId};
 
 /// Proposals that may wait for the storage at all homes of a shard. Then the shard takes no requests, and with that its
 /// clients' input waits; the requests that it has made to itself by then, and a leave of each client, still come. They
@@ -38,8 +38,8 @@ pub enum Change<M> {
     Join { member: Member, after: Option<ResumePoint> },
     /// Leave the room. Answered with [`Delivery::Left`](super::Delivery::Left) when `reply` says where to.
     Leave { user: UserId, reply: Option<ClientRef> },
-    /// Change a member's name.
-    Rename { user: UserId, new_name: Arc<str>, origin: ClientRef },
+    /// Change a member's name, account or role.
+    Rename { user: UserId, new_name: Arc<str>, account: Option<MemberAccount>, origin: ClientRef },
     /// Send a message to the room. Answered with [`Delivery::NotStored`](super::Delivery::NotStored) when it is refused.
     Message { message: M, origin: ClientRef },
 }
@@ -184,8 +184,8 @@ impl RoomLog {
             Proposal::Unlogged(request) => return Some(Outcome::Unlogged(request)),
             Proposal::Change(Change::Join { member, after }) => Change::Join { member, after },
             Proposal::Change(Change::Leave { user, reply }) => Change::Leave { user, reply },
-            Proposal::Change(Change::Rename { user, new_name, origin }) => {
-                Change::Rename { user, new_name, origin }
+            Proposal::Change(Change::Rename { user, new_name, account, origin }) => {
+                Change::Rename { user, new_name, account, origin }
             }
             Proposal::Change(Change::Message { message, origin }) => {
                 self.last_message = id;

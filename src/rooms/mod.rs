@@ -39,7 +39,7 @@ pub use homes::Homes;
 pub use ids::{ClientRef, MessageId, RoomIndex, ShardIndex, UserId};
 pub use log::{Change, NewMessage, PROPOSALS_WAITING_MAX, Proposal, Unlogged};
 pub use mail::{Delivery, Request};
-pub use member::{Member, Page, ResumePoint, RoomCursor};
+pub use member::{Member, MemberAccount, NamedMember, Page, ResumePoint, RoomCursor};
 pub use presence::PresencePolicy;
 pub use settings::RoomSettings;
 pub use users::Users;

@@ -9,8 +9,9 @@ use super::outbox::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
 use super::{
-    ClientRef, Delivery, Directory, Epoch, Member, MessageId, Page, PresencePolicy, RestoredRoom,
-    ResumePoint, RoomCursor, RoomIndex, RoomReceipt, RoomSettings, UserId, Write,
+    ClientRef, Delivery, Directory, Epoch, Member, MemberAccount, MessageId, NamedMember, Page,
+    PresencePolicy, RestoredRoom, ResumePoint, RoomCursor, RoomIndex, RoomReceipt, RoomSettings, UserId,
+    Write,
 };
 use crate::clock::Now;
 
@@ -73,7 +74,9 @@ impl Room {
         match change {
             Change::Join { member, after } => self.join(member, after, now, outbox),
             Change::Leave { user, reply } => self.leave(user, reply, now, outbox),
-            Change::Rename { user, new_name, origin } => self.rename(user, new_name, origin, now, outbox),
+            Change::Rename { user, new_name, account, origin } => {
+                self.rename(NamedMember { id: user, name: new_name, account }, origin, now, outbox);
+            }
             Change::Message { message, origin } => self.append(message, origin, now, outbox),
         }
     }
@@ -92,16 +95,16 @@ impl Room {
 
     fn join(&mut self, member: Member, after: Option<ResumePoint>, now: Now, outbox: &mut Outbox) {
         let is_new = self.roster.insert(&member);
-        let Member { user, name, origin, .. } = member;
+        let Member { user, name, account, origin, .. } = member;
         assert!(is_new, "Bug: user {user} joined a room twice");
         self.count();
         let users_online = self.roster.len();
         if self.presence.is_summed_up(users_online) {
             self.show(user, origin, after, outbox);
-            self.presence.note_joined(user, name, now.monotonic_ms);
+            self.presence.note_joined(NamedMember { id: user, name, account }, now.monotonic_ms);
         } else {
             // The others get the event first: a shard sends the names that it got last, to old members and new.
-            self.publish(RoomEvent::Joined { user, name, users_online }, Some(origin), now, outbox);
+            self.publish(RoomEvent::Joined { user, name, account, users_online }, Some(origin), now, outbox);
             self.show(user, origin, after, outbox);
         }
     }
@@ -140,17 +143,22 @@ impl Room {
         }
     }
 
-    fn rename(&mut self, user: UserId, new_name: Arc<str>, origin: ClientRef, now: Now, outbox: &mut Outbox) {
-        let old_name = self.roster.rename(user, Arc::clone(&new_name));
-        let old_name = old_name.expect("Bug: a user was renamed in a room that it was not in");
+    fn rename(&mut self, new: NamedMember, origin: ClientRef, now: Now, outbox: &mut Outbox) {
+        let old = self.roster.rename(new.clone());
+        let old = old.expect("Bug: a user was renamed in a room that it was not in");
+        let (user, old_name, new_name) = (new.id, old.name, Arc::clone(&new.name));
+        let account_of = |account: &Option<MemberAccount>| account.as_ref().map(|it| Arc::clone(&it.account));
+        // Only lists tell of a role.
+        let is_role_alone = old_name == new_name
+            && old.account != new.account
+            && account_of(&old.account) == account_of(&new.account);
         if self.presence.is_summed_up(self.roster.len()) {
-            if self.roster.wants_names(user) {
+            if self.roster.wants_names(user) && !is_role_alone {
                 let names = self.roster.named(self.names_max);
-                let new_name = Arc::clone(&new_name);
                 outbox.send(origin.shard, Delivery::Renamed { to: origin, old_name, new_name, names });
             }
-            self.presence.note_renamed(user, new_name, now.monotonic_ms);
-        } else {
+            self.presence.note_renamed(new, now.monotonic_ms);
+        } else if !is_role_alone {
             self.publish(RoomEvent::Renamed { user, old_name, new_name }, Some(origin), now, outbox);
         }
     }

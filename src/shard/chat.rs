@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, Standing, User};
-use crate::dialect::chat::{self, Command, Direct, Input, RoomFigures, Stats};
+use crate::dialect::chat::{self, Command, Direct, Input, Receiver, RoomFigures, Stats};
 use crate::dialect::{ChatError, Message};
-use crate::mail::{self, PrivateMessage};
+use crate::mail::{self, AccountMessage, PrivateMessage};
 use crate::rooms::{Change, NewMessage, Unlogged};
 
 impl User {
@@ -56,15 +56,19 @@ impl User {
                 self.name = Arc::clone(&new_name);
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
                 let changed = chat::direct(&changed, io.now);
-                io.propose(room, Change::Rename { user, new_name, origin });
+                io.propose(room, Change::Rename { user, new_name, account: self.account(), origin });
                 io.push(changed);
             }
-            Command::Private { to, content } => {
-                let to = to.ok_or(ChatError::UserNotFound)?;
+            Command::Private { to: None, .. } => return Err(ChatError::UserNotFound),
+            Command::Private { to: Some(Receiver::User(to)), content } => {
                 let connection = io.context.directory.users().find(to).ok_or(ChatError::UserNotFound)?;
+                let (from_account, content) = (self.account().map(|it| it.account), content.into());
                 let private =
-                    PrivateMessage { from: user, from_name: name, origin, to, content: content.into() };
+                    PrivateMessage { from: user, from_name: name, from_account, origin, to, content };
                 io.context.mail.request(connection.shard, mail::Request::Private(private));
+            }
+            Command::Private { to: Some(Receiver::Account(account)), content } => {
+                self.write_to_account(&account, content, io)?;
             }
             Command::Moderate { target, action } => self.order(target, action, io)?,
             Command::GetUsers(page) => {
@@ -89,6 +93,32 @@ impl User {
                 io.push(rooms);
             }
         }
+        Ok(())
+    }
+
+    /// Sends a private message to all connections of an account.
+    fn write_to_account(
+        &self,
+        account: &str,
+        content: String,
+        io: &mut ClientIo<'_>,
+    ) -> Result<(), ChatError> {
+        let online = io.context.directory.accounts().find(account).ok_or(ChatError::UserNotFound)?;
+        if content.is_empty() {
+            return Ok(());
+        }
+        let message = AccountMessage {
+            from: self.registered_id(),
+            from_name: Arc::clone(&self.name),
+            from_account: self.account().map(|it| it.account),
+            account: account.into(),
+            content: content.into(),
+        };
+        for &shard in &*online.shards {
+            io.context.mail.request(shard, mail::Request::PrivateToAccount(message.clone()));
+        }
+        let sent = chat::private_message_sent_to_account(account, &online.name, &message.content, io.now);
+        io.push(sent);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use super::outgoing_mail::OutgoingMail;
 use super::settings::ShardSettings;
 use super::signed_in::SignedIn;
 use super::work::Work;
-use crate::accounts::ReservedNames;
+use crate::accounts::{Identity, ReservedNames};
 use crate::clock::Now;
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::rooms::{ClientRef, Directory, Proposal, Request, RoomCursor, RoomIndex};
@@ -43,6 +43,20 @@ impl Context {
     pub(super) fn propose(&mut self, room: RoomIndex, proposal: impl Into<Proposal>) {
         let proposal = proposal.into();
         self.mail.request(self.directory.home(room), Request::Room { room, proposal });
+    }
+
+    /// Notes that a connection is signed in.
+    pub(super) fn note_signed_in(&mut self, Identity { account, name, .. }: &Identity, id: ConnectionId) {
+        if self.signed_in.insert(account, id) {
+            self.directory.accounts().insert(account, name, self.settings.index);
+        }
+    }
+
+    /// Notes that a connection has ended or changed its account.
+    pub(super) fn note_signed_out(&mut self, account: &Arc<str>, id: ConnectionId) {
+        if self.signed_in.remove(account, id) {
+            self.directory.accounts().remove(account, self.settings.index);
+        }
     }
 }
 

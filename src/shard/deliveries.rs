@@ -9,7 +9,7 @@ use crate::accounts::AccountChange;
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{ChatError, UserDialect, hub};
-use crate::mail;
+use crate::mail::{self, AccountMessage};
 use crate::rooms::{Delivery, Directory, Event, Publication, RoomCursor, RoomEvent};
 
 impl Shard {
@@ -80,6 +80,22 @@ impl Shard {
             mail::Delivery::Room(Delivery::Subscribed { to }) => {
                 self.with_client(to.connection, now, |session, io| session.handle_subscribed(io));
             }
+        }
+    }
+
+    /// Gives a private message to this shard's connections of an account.
+    pub(super) fn deliver_to_account(&mut self, message: &AccountMessage, now: Now) {
+        let AccountMessage { from, from_name, from_account, account, content } = message;
+        let for_chat = chat::private_message(*from, from_name, from_account.as_deref(), content, now);
+        for id in self.context.signed_in.of(account) {
+            self.with_user(id, now, |user, io| {
+                if user.welcomed {
+                    io.push(match user.dialect {
+                        UserDialect::Chat => for_chat.clone(),
+                        UserDialect::Hub => hub::message(from_name, content, io.context.rooms.names()),
+                    });
+                }
+            });
         }
     }
 

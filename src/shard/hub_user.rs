@@ -52,7 +52,7 @@ impl User {
                 let new_name = self.chosen_name(Some(new_name), io)?;
                 self.name = Arc::clone(&new_name);
                 let user = self.registered_id();
-                io.propose(room, Change::Rename { user, new_name, origin });
+                io.propose(room, Change::Rename { user, new_name, account: self.account(), origin });
             }
             Command::Who if self.has_spent_answers(io.context.settings.limits.rate, io.now) => {
                 return Err(ChatError::TooMany);

@@ -118,6 +118,7 @@ impl User {
         let member = Member {
             user: self.registered_id(),
             name: Arc::clone(&self.name),
+            account: self.account(),
             connected_at: self.connected_at,
             origin: io.origin(),
             wants_names: self.dialect == UserDialect::Hub,

@@ -315,6 +315,7 @@ impl Shard {
                             self.context.mail.deliver(origin.shard, Delivery::UserNotFound { to: origin });
                         }
                     }
+                    Request::PrivateToAccount(message) => self.deliver_to_account(&message, now),
                     Request::Moderate(order) => {
                         let origin = order.origin;
                         if !self.with_welcomed_user(order.target, now, |user, io| user.moderate(&order, io)) {

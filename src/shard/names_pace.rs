@@ -107,14 +107,14 @@ mod tests {
     }
 
     fn names(count: u64) -> Names {
-        let member = |n| MemberEntry { id: user(n), name: "a".into(), connected_at: 0 };
+        let member = |n| MemberEntry { id: user(n), name: "a".into(), account: None, connected_at: 0 };
         let mut names = Names::default();
         names.update(&(1..=count).map(member).collect());
         names
     }
 
     fn came() -> RoomEvent {
-        RoomEvent::Joined { user: user(1), name: "a".into(), users_online: 1 }
+        RoomEvent::Joined { user: user(1), name: "a".into(), account: None, users_online: 1 }
     }
 
     fn renamed() -> RoomEvent {

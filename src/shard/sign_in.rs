@@ -4,13 +4,16 @@
 use std::mem;
 use std::sync::Arc;
 
+use tracing::info;
+
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, Standing, User};
 use crate::accounts::{AccountChangeKind, Attempt, Credentials, Identity, SignInResult};
 use crate::dialect::ChatError;
 use crate::dialect::chat::{self, Direct};
+use crate::log_text::shown;
 use crate::metrics::{EndReason, SignInOutcome};
-use crate::rooms::{Change, RoomIndex};
+use crate::rooms::{Change, MemberAccount, RoomIndex};
 
 impl User {
     /// Has a user's name and password verified. Its further messages wait meanwhile, and nobody else's.
@@ -60,7 +63,7 @@ impl User {
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
         if let RoomMembership::In { room, .. } = self.membership {
             let (user, origin) = (self.registered_id(), io.origin());
-            io.propose(room, Change::Rename { user, new_name, origin });
+            io.propose(room, Change::Rename { user, new_name, account: self.account(), origin });
         } else {
             self.enter(io);
         }
@@ -73,13 +76,27 @@ impl User {
             AccountChangeKind::Removed => "account removed",
             AccountChangeKind::PasswordChanged => "password changed",
             AccountChangeKind::RoleChanged { is_admin } => {
-                if let Standing::SignedIn(identity) = &mut self.standing {
-                    identity.is_admin = is_admin;
-                }
-                return;
+                return self.change_role(is_admin, io);
             }
         };
+        if let (Some(user), Some(MemberAccount { account, .. })) = (self.id, self.account()) {
+            info!(%user, account = shown(&account), reason, "signed out");
+        }
         io.close(1008, reason, EndReason::AccountChanged);
+    }
+
+    /// Gives a signed-in user the rights of an admin, or takes them.
+    fn change_role(&mut self, is_admin: bool, io: &mut ClientIo<'_>) {
+        if let Standing::SignedIn(identity) = &mut self.standing {
+            identity.is_admin = is_admin;
+        }
+        // While the user changes rooms, its next join tells.
+        if let RoomMembership::In { room, .. } | RoomMembership::Joining(room) = self.membership
+            && !io.context.has_stopped_reading
+        {
+            let (user, new_name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
+            io.propose(room, Change::Rename { user, new_name, account: self.account(), origin });
+        }
     }
 
     /// A name that this user chooses, if it may have it. `None` is an invalid one.

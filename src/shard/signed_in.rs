@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use uproar_ring::ConnectionId;
 
-use super::client_io::Context;
-use crate::accounts::Identity;
-
-/// The connections of each account. They are few, and looked up for private messages and changes of accounts only.
+/// The connections of each account. They are looked up for private messages and changes of accounts only.
 #[derive(Debug, Default)]
 pub(super) struct SignedIn {
+    /// Accounts without connections are removed.
     by_account: HashMap<Arc<str>, BTreeSet<ConnectionId>>,
 }
 
@@ -19,26 +17,22 @@ impl SignedIn {
     pub(super) fn of(&self, account: &str) -> Vec<ConnectionId> {
         self.by_account.get(account).into_iter().flatten().copied().collect()
     }
-}
 
-impl Context {
-    /// Notes that a connection is signed in.
-    pub(super) fn note_signed_in(&mut self, identity: &Identity, id: ConnectionId) {
-        let Identity { account, name, .. } = identity;
-        let connections = self.signed_in.by_account.entry(Arc::clone(account)).or_default();
-        if connections.is_empty() {
-            self.directory.accounts().insert(account, name, self.settings.index);
-        }
+    /// Adds a connection. True when it is the account's first.
+    pub(super) fn insert(&mut self, account: &Arc<str>, id: ConnectionId) -> bool {
+        let connections = self.by_account.entry(Arc::clone(account)).or_default();
         connections.insert(id);
+        connections.len() == 1
     }
 
-    /// Notes that a connection has ended or changed its account.
-    pub(super) fn note_signed_out(&mut self, account: &Arc<str>, id: ConnectionId) {
-        let connections = self.signed_in.by_account.get_mut(account).expect("Bug: it had signed in");
+    /// Removes a connection. True when it was the account's last.
+    pub(super) fn remove(&mut self, account: &Arc<str>, id: ConnectionId) -> bool {
+        let connections = self.by_account.get_mut(account).expect("Bug: it was not signed in");
         connections.remove(&id);
-        if connections.is_empty() {
-            self.signed_in.by_account.remove(account);
-            self.directory.accounts().remove(account, self.settings.index);
+        let is_last = connections.is_empty();
+        if is_last {
+            self.by_account.remove(account);
         }
+        is_last
     }
 }

@@ -6,7 +6,7 @@ use super::rate::{AnswerBudget, Rate, TokenBucket};
 use crate::accounts::Identity;
 use crate::clock::Now;
 use crate::dialect::UserDialect;
-use crate::rooms::{ResumePoint, RoomIndex, UserId};
+use crate::rooms::{MemberAccount, ResumePoint, RoomIndex, UserId};
 
 /// A user.
 #[derive(Debug)]
@@ -68,6 +68,16 @@ impl User {
     /// True while its requests for lists are refused. A server without a rate has no limit here either.
     pub(super) fn has_spent_answers(&self, rate: Rate, now: Now) -> bool {
         rate.per_second > 0 && self.answers.is_spent(now.monotonic_ms)
+    }
+
+    /// Its account as others see it, if it has signed in.
+    pub(super) fn account(&self) -> Option<MemberAccount> {
+        match &self.standing {
+            Standing::SignedIn(Identity { account, is_admin, .. }) => {
+                Some(MemberAccount { account: Arc::clone(account), is_admin: *is_admin })
+            }
+            Standing::Guest | Standing::MustSignIn { .. } => None,
+        }
     }
 
     /// Whether it may moderate.

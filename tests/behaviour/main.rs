@@ -57,6 +57,7 @@ mod slow_receivers;
 
 mod account_names;
 mod accounts_command;
+mod accounts_shown;
 mod command_line;
 mod crowds;
 mod durability;

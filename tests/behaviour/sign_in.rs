@@ -54,7 +54,10 @@ async fn who_signs_in_where_it_is_required_then_hears_what_a_newcomer_hears(laun
     let users = ann.next().await;
     let names: Vec<&Value> = users["content"].as_array().unwrap().iter().map(|user| &user["name"]).collect();
     assert!(names.contains(&&json!("Ann")) && names.contains(&&json!("Bo ss")), "{users}");
-    let content = json!({"user_id": ann.id, "user_name": "Ann", "users_online": 2, "room": "general"});
+    let content = json!({
+        "user_id": ann.id, "user_name": "Ann", "users_online": 2, "room": "general", "account": "Ann",
+        "is_admin": false,
+    });
     assert_eq!(boss.next().await, from(&ann, "join", content));
 }
 

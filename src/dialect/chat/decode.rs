@@ -39,8 +39,8 @@ pub enum Command {
     Read(MessageId),
     /// Change the display name. `None` when the name is invalid: only those who may change theirs get an error about it.
     SetName(Option<Arc<str>>),
-    /// Send a message to one user. `None` when `to_id` cannot be a user id.
-    Private { to: Option<UserId>, content: String },
+    /// Send a message to one user. `None` when `to_id` or `to_account` cannot name one.
+    Private { to: Option<Receiver>, content: String },
     /// List the members of the room, or a page of them.
     GetUsers(Option<Page>),
     /// Get the server's figures.
@@ -54,6 +54,15 @@ pub enum Command {
     /// Moderate a user, as an admin. `None` when `target_id` cannot be a user id, or when the action's fields are wrong:
     /// only admins get an error about either.
     Moderate { target: Option<UserId>, action: Option<ModerationAction> },
+}
+
+/// The receiver of a private message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// This user.
+    User(UserId),
+    /// All connections that are signed in with this account.
+    Account(String),
 }
 
 /// Decodes one message. `Ok(None)` is a message that is ignored without an answer.
@@ -88,7 +97,7 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
         "set_name" => Ok(Some(Command::SetName(name(fields)))),
         "private_message" => {
             let content = text(fields, "content")?.unwrap_or_default();
-            Ok(Some(Command::Private { to: user(fields, "to_id"), content }))
+            Ok(Some(Command::Private { to: receiver(fields), content }))
         }
         "get_users" => page(fields).map(|page| Some(Command::GetUsers(page))),
         "get_stats" => Ok(Some(Command::GetStats)),
@@ -196,6 +205,16 @@ fn credentials(fields: &Map<String, Value>) -> Option<Credentials> {
     let text = |key| fields.get(key).and_then(Value::as_str);
     let username = text("username")?.trim().to_owned();
     Some(Credentials { username, password: Password::new(text("password")?.to_owned()) })
+}
+
+/// Where both are given, `to_id` counts.
+fn receiver(fields: &Map<String, Value>) -> Option<Receiver> {
+    match fields.get("to_account") {
+        Some(account) if !fields.contains_key("to_id") => {
+            account.as_str().map(|account| Receiver::Account(account.to_owned()))
+        }
+        _ => user(fields, "to_id").map(Receiver::User),
+    }
 }
 
 /// A user, as a number or a numeric string.
@@ -354,8 +373,25 @@ mod tests {
             ("[]", None),
         ] {
             let json = format!(r#"{{"type":"private_message","to_id":{to_id},"content":"x"}}"#);
-            let to = expected.and_then(UserId::from_wire);
+            let to = expected.and_then(UserId::from_wire).map(Receiver::User);
             assert_eq!(text(&json), Ok(Some(Command::Private { to, content: "x".into() })), "{to_id}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_may_be_an_account() {
+        for (fields, expected) in [
+            (r#""to_account":"7""#, Some(Receiver::Account("7".into()))),
+            (r#""to_account":7"#, None),
+            (r#""to_account":"Ann","to_id":7"#, UserId::from_wire(7).map(Receiver::User)),
+            (r#""to_account":"Ann","to_id":null"#, None),
+        ] {
+            let json = format!(r#"{{"type":"private_message",{fields},"content":"x"}}"#);
+            assert_eq!(
+                text(&json),
+                Ok(Some(Command::Private { to: expected, content: "x".into() })),
+                "{fields}"
+            );
         }
     }
 

@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::json;
 use uproar_protocol::frames;
 
-use super::content::{Shown, kind_of};
+use super::content::{Shown, kind_of, with_account};
 use crate::clock::Now;
-use crate::rooms::{Epoch, MessageId, PresenceReport, RoomEvent, UserId};
+use crate::rooms::{Epoch, MessageId, NamedMember, PresenceReport, RoomEvent, UserId};
 
 /// The server's figures.
 #[derive(Clone, Debug, Serialize)]
@@ -159,10 +159,10 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
             timestamp,
             message_id: Some(message.id),
         }),
-        RoomEvent::Joined { user, name, users_online } => {
+        RoomEvent::Joined { user, name, account, users_online } => {
             let content =
                 json!({ "user_id": user, "user_name": name, "users_online": users_online, "room": room });
-            by_user("join", *user, name, content)
+            by_user("join", *user, name, with_account(content, account.as_ref()))
         }
         RoomEvent::Left { user, name, users_online } => {
             let content =
@@ -178,9 +178,10 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
             by_user("typing", *user, name, content)
         }
         RoomEvent::Presence(PresenceReport { users_online, joined, left, renamed, truncated }) => {
-            let named = |users: &[(UserId, Arc<str>)]| -> serde_json::Value {
-                users.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect()
+            let entry = |NamedMember { id, name, account }: &NamedMember| {
+                with_account(json!({ "id": id, "name": name }), account.as_ref())
             };
+            let named = |users: &[NamedMember]| -> serde_json::Value { users.iter().map(entry).collect() };
             let content = json!({
                 "room": room, "users_online": users_online, "joined": named(joined), "left": left,
                 "renamed": named(renamed), "truncated": truncated,
@@ -193,6 +194,8 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
 #[derive(Serialize)]
 struct PrivateMessage<'a> {
     content: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_account: Option<&'a str>,
     from_id: UserId,
     from_name: &'a str,
     timestamp: u64,
@@ -200,18 +203,27 @@ struct PrivateMessage<'a> {
     kind: &'static str,
 }
 
-/// Encodes a private message for its receiver.
+/// Encodes a private message for its receivers; `from_account` is the account of a sender that has signed in.
 #[must_use]
-pub fn private_message(from: UserId, from_name: &str, content: &str, now: Now) -> Bytes {
-    let timestamp = now.unix_seconds;
-    text(&PrivateMessage { content, from_id: from, from_name, timestamp, kind: "private_message" })
+pub fn private_message(
+    from: UserId,
+    from_name: &str,
+    from_account: Option<&str>,
+    content: &str,
+    now: Now,
+) -> Bytes {
+    let (from_id, timestamp) = (from, now.unix_seconds);
+    text(&PrivateMessage { content, from_account, from_id, from_name, timestamp, kind: "private_message" })
 }
 
 #[derive(Serialize)]
 struct PrivateMessageSent<'a> {
     content: &'a str,
     timestamp: u64,
-    to_id: UserId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_id: Option<UserId>,
     to_name: &'a str,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -221,7 +233,16 @@ struct PrivateMessageSent<'a> {
 #[must_use]
 pub fn private_message_sent(to: UserId, to_name: &str, content: &str, now: Now) -> Bytes {
     let timestamp = now.unix_seconds;
-    text(&PrivateMessageSent { content, timestamp, to_id: to, to_name, kind: "private_message_sent" })
+    let (to_account, to_id) = (None, Some(to));
+    text(&PrivateMessageSent { content, timestamp, to_account, to_id, to_name, kind: "private_message_sent" })
+}
+
+/// Acknowledges a private message to all connections of an account.
+#[must_use]
+pub fn private_message_sent_to_account(account: &str, to_name: &str, content: &str, now: Now) -> Bytes {
+    let timestamp = now.unix_seconds;
+    let (to_account, to_id) = (Some(account), None);
+    text(&PrivateMessageSent { content, timestamp, to_account, to_id, to_name, kind: "private_message_sent" })
 }
 
 fn text(message: &impl Serialize) -> Bytes {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use uproar_protocol::frames;
 
-use super::content::{Shown, kind_of};
+use super::content::{Shown, kind_of, with_account};
 use crate::clock::Now;
 use crate::dialect::encoded::Encoded;
 use crate::rooms::{Epoch, MemberEntry, MemberList, RoomMessage};
@@ -136,7 +136,8 @@ impl Lists {
 }
 
 fn member(member: &MemberEntry) -> serde_json::Value {
-    json!({ "id": member.id, "name": member.name, "connected_at": member.connected_at })
+    let entry = json!({ "id": member.id, "name": member.name, "connected_at": member.connected_at });
+    with_account(entry, member.account.as_ref())
 }
 
 fn list(kind: &str, content: &str, tail: &Tail) -> Bytes {
@@ -160,7 +161,12 @@ mod tests {
     const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 5 };
 
     fn entry(n: u64) -> MemberEntry {
-        MemberEntry { id: UserId::from_wire(n).unwrap(), name: format!("U\"{n}").into(), connected_at: n }
+        MemberEntry {
+            id: UserId::from_wire(n).unwrap(),
+            name: format!("U\"{n}").into(),
+            account: None,
+            connected_at: n,
+        }
     }
 
     fn payload(frame: &[u8]) -> serde_json::Value {

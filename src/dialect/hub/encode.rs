@@ -149,7 +149,7 @@ mod tests {
     use crate::rooms::{MessageId, RoomMessage, UserId};
 
     fn entry(n: u64, name: &str) -> MemberEntry {
-        MemberEntry { id: UserId::from_wire(n).unwrap(), name: name.into(), connected_at: 0 }
+        MemberEntry { id: UserId::from_wire(n).unwrap(), name: name.into(), account: None, connected_at: 0 }
     }
 
     fn names() -> Names {
