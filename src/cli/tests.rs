@@ -90,6 +90,18 @@ fn accounts_are_managed_in_the_directory_that_any_place_names() {
             "/from/file",
         ),
         (
+            &["user", "promote", " \u{202e}old ", "--data=/flag"],
+            &[],
+            UserCommand::SetAdmin { name: "\u{202e}old".into(), is_admin: true },
+            "/flag",
+        ),
+        (
+            &["user", "demote", "Ann", "--data=/flag"],
+            &[],
+            UserCommand::SetAdmin { name: "Ann".into(), is_admin: false },
+            "/flag",
+        ),
+        (
             &["user", "remove", "Ann"],
             &[("UPROAR_CONFIG", &*path)],
             UserCommand::Remove { name: "Ann".into() },
@@ -112,7 +124,7 @@ fn what_is_no_command_about_an_account_is_refused() {
         (&["user", "add", "Ann", "--password=secret"], "unexpected argument"),
         (&["user", "dance"], "unrecognized subcommand 'dance'"),
         (&["user", "add", "x23456789012345678901"], "allowed are 1 to 20 characters"),
-        (&["user", "add", "a\tb"], "none a control character"),
+        (&["user", "add", "a\tb"], "none of them a control character"),
         (&["user", "list", "--data="], "value is required"),
     ] {
         let said = refusal(args, &[]);

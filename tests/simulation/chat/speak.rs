@@ -93,8 +93,13 @@ impl Chat {
                 json!({ "type": "join_room", "room": "attic" })
             }
             17 => {
-                error(self, "Invalid name (1-20 characters required)");
-                json!({ "type": "set_name", "name": "x".repeat(21) })
+                let (name, answer) = *random.pick(&[
+                    ("xxxxxxxxxxxxxxxxxxxxx", "Invalid name (1-20 characters required)"),
+                    ("\u{200b}", "Invalid name (1-20 characters required)"),
+                    ("s\u{200b}ystem", "Name is reserved"),
+                ]);
+                error(self, answer);
+                json!({ "type": "set_name", "name": name })
             }
             18 => {
                 let (garbage, answer) = *random.pick(&[
