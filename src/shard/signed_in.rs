@@ -25,9 +25,9 @@ impl SignedIn {
         connections.len() == 1
     }
 
-    /// Removes a connection. True when it was the account's last.
+    /// Removes a connection. True when it was there, and the account's last.
     pub(super) fn remove(&mut self, account: &Arc<str>, id: ConnectionId) -> bool {
-        let connections = self.by_account.get_mut(account).expect("Bug: it was not signed in");
+        let Some(connections) = self.by_account.get_mut(account) else { return false };
         connections.remove(&id);
         let is_last = connections.is_empty();
         if is_last {
