@@ -53,6 +53,8 @@ pub struct PrivateMessage {
     pub from: UserId,
     /// The sender's name.
     pub from_name: Arc<str>,
+    /// The account with which the sender has signed in.
+    pub from_account: Option<Arc<str>>,
     /// The sender's connection.
     pub origin: ClientRef,
     /// The receiver.

@@ -70,6 +70,14 @@ impl User {
         rate.per_second > 0 && self.answers.is_spent(now.monotonic_ms)
     }
 
+    /// The account with which it has signed in.
+    pub(super) fn account(&self) -> Option<Arc<str>> {
+        match &self.standing {
+            Standing::SignedIn(identity) => Some(Arc::clone(&identity.account)),
+            Standing::MustSignIn { .. } | Standing::Guest => None,
+        }
+    }
+
     /// Whether it may moderate.
     pub(super) fn is_admin(&self) -> bool {
         matches!(&self.standing, Standing::SignedIn(Identity { is_admin: true, .. }))

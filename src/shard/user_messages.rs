@@ -45,12 +45,14 @@ impl User {
 
     /// Gives a private message to this user.
     pub(super) fn receive_private(&mut self, private: PrivateMessage, io: &mut ClientIo<'_>) {
-        let PrivateMessage { from, from_name, origin, to, content } = private;
+        let PrivateMessage { from, from_name, from_account, origin, to, content } = private;
         if content.is_empty() {
             return;
         }
         io.push(match self.dialect {
-            UserDialect::Chat => chat::private_message(from, &from_name, &content, io.now),
+            UserDialect::Chat => {
+                chat::private_message(from, &from_name, from_account.as_deref(), &content, io.now)
+            }
             UserDialect::Hub => hub::message(&from_name, &content, io.context.rooms.names()),
         });
         let receiver_name = Arc::clone(&self.name);

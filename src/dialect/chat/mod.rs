@@ -8,5 +8,6 @@ mod lists;
 pub use decode::{Command, Input, decode};
 pub use encode::{
     Direct, RoomFigures, Stats, direct, message_sent, private_message, private_message_sent, room_event,
+    rooms,
 };
-pub use lists::Lists;
+pub use lists::{Lists, history_page};
