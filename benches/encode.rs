@@ -28,6 +28,7 @@ fn message(id: u64, content_bytes: usize) -> Arc<RoomMessage> {
         id: MessageId(id),
         from: user(7),
         from_name: name(7),
+        from_account: None,
         content: Content::Text("x".repeat(content_bytes)),
         timestamp: NOW.unix_seconds,
     })

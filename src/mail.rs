@@ -57,7 +57,7 @@ pub struct PrivateMessage {
     pub from: UserId,
     /// The sender's name.
     pub from_name: Arc<str>,
-    /// The sender's account, if it has signed in.
+    /// The account with which the sender has signed in.
     pub from_account: Option<Arc<str>>,
     /// The sender's connection.
     pub origin: ClientRef,

@@ -53,6 +53,9 @@ pub enum ChatError {
     /// The message could not be written to the disk.
     #[error("Message could not be stored")]
     NotStored,
+    /// The deletion of the message could not be written to the disk.
+    #[error("Message could not be deleted")]
+    NotDeleted,
     /// No such room.
     #[error("Unknown room: {0}")]
     UnknownRoom(String),

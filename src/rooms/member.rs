@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ClientRef, Epoch, MessageId, RoomIndex, UserId};
+use super::{ClientRef, EntryNumber, Epoch, MessageId, RoomIndex, UserId};
 
 /// A user that joins a room, and where to answer.
 #[derive(Clone, Debug)]
@@ -50,13 +50,13 @@ pub struct Page {
     pub limit: usize,
 }
 
-/// The position of a message.
+/// The position of a change that an answer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomCursor {
     /// The room.
     pub room: RoomIndex,
-    /// The message's id in that room.
-    pub id: MessageId,
+    /// The change's entry in the log of that room.
+    pub entry: EntryNumber,
 }
 
 /// The position from which a client resumes.

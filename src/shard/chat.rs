@@ -7,7 +7,10 @@ use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Command, Direct, Input, Receiver, RoomFigures, Stats};
 use crate::dialect::{ChatError, Message};
 use crate::mail::{self, AccountMessage, PrivateMessage};
-use crate::rooms::{Change, NewMessage, Unlogged};
+use crate::rooms::{Change, Deletion, NewMessage, Unlogged};
+
+/// The most rooms that one answer lists.
+const ROOMS_LISTED_MAX: usize = 500;
 
 impl User {
     /// Takes a chat client's message.
@@ -35,7 +38,11 @@ impl User {
         let (user, name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
         let asks_for_lists = matches!(
             command,
-            Command::GetUsers(_) | Command::GetRooms | Command::JoinRoom(_) | Command::Resume { .. }
+            Command::GetUsers(_)
+                | Command::GetRooms { .. }
+                | Command::GetHistory { .. }
+                | Command::JoinRoom(_)
+                | Command::Resume { .. }
         );
         if asks_for_lists && self.has_spent_answers(io.context.settings.limits.rate, io.now) {
             return Err(ChatError::TooMany);
@@ -45,7 +52,13 @@ impl User {
                 return Err(ChatError::Muted);
             }
             Command::Say(content) => {
-                io.propose(room, Change::Message { message: NewMessage { user, name, content }, origin });
+                let message = NewMessage { user, name, account: self.account(), content };
+                io.propose(room, Change::Message { message, origin });
+            }
+            Command::Delete(message) => {
+                let (account, is_admin) = (self.account(), self.is_admin());
+                let deletion = Deletion { message, user, name, account, is_admin };
+                io.propose(room, Change::Delete { deletion, origin });
             }
             Command::Typing(is_typing) => {
                 io.propose(room, Unlogged::Typing { user, name, origin, is_typing });
@@ -56,15 +69,15 @@ impl User {
                 self.name = Arc::clone(&new_name);
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
                 let changed = chat::direct(&changed, io.now);
-                io.propose(room, Change::Rename { user, new_name, account: self.account(), origin });
+                io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
                 io.push(changed);
             }
             Command::Private { to: None, .. } => return Err(ChatError::UserNotFound),
             Command::Private { to: Some(Receiver::User(to)), content } => {
                 let connection = io.context.directory.users().find(to).ok_or(ChatError::UserNotFound)?;
-                let (from_account, content) = (self.account().map(|it| it.account), content.into());
-                let private =
-                    PrivateMessage { from: user, from_name: name, from_account, origin, to, content };
+                let (from, from_account) = (user, self.account());
+                let content = content.into();
+                let private = PrivateMessage { from, from_name: name, from_account, origin, to, content };
                 io.context.mail.request(connection.shard, mail::Request::Private(private));
             }
             Command::Private { to: Some(Receiver::Account(account)), content } => {
@@ -74,21 +87,29 @@ impl User {
             Command::GetUsers(page) => {
                 io.propose(room, Unlogged::ListMembers { user, origin, page });
             }
+            Command::GetHistory { before, limit } => {
+                io.propose(room, Unlogged::ListHistory { origin, before, limit });
+            }
             Command::GetStats => {
                 let stats = Stats::at(io.now, io.context.directory.users_online());
                 io.push(chat::direct(&Direct::Stats(stats), io.now));
             }
             Command::JoinRoom(to) => self.change_room(&to, None, io)?,
             Command::Resume { room, point } => self.change_room(&room, Some(point), io)?,
-            Command::GetRooms => {
+            Command::GetRooms { prefix, offset } => {
                 let directory = &io.context.directory;
-                let rooms = directory.rooms().map(|room| RoomFigures {
-                    room: directory.name(room),
-                    users_online: directory.online(room),
-                    last_message_id: directory.last_message(room),
-                    epoch: directory.epoch(room),
-                });
-                let rooms = chat::direct(&Direct::Rooms(rooms.collect()), io.now);
+                let matching =
+                    || directory.rooms().filter(|&room| directory.name(room).starts_with(&*prefix));
+                let listed = matching().skip(offset).take(ROOMS_LISTED_MAX);
+                let listed: Vec<RoomFigures<'_>> = listed
+                    .map(|room| RoomFigures {
+                        room: directory.name(room),
+                        users_online: directory.online(room),
+                        last_message_id: directory.last_message(room),
+                        epoch: directory.epoch(room),
+                    })
+                    .collect();
+                let rooms = chat::rooms(&listed, matching().count(), io.now);
                 self.answers.charge(rooms.len(), io.now.monotonic_ms);
                 io.push(rooms);
             }
@@ -110,7 +131,7 @@ impl User {
         let message = AccountMessage {
             from: self.registered_id(),
             from_name: Arc::clone(&self.name),
-            from_account: self.account().map(|it| it.account),
+            from_account: self.account(),
             account: account.into(),
             content: content.into(),
         };

@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::mail::{self, AccountMessage};
-use crate::rooms::{Delivery, Directory, Event, Publication, RoomCursor, RoomEvent};
+use crate::rooms::{Delivery, Directory, Event, Publication, RoomEvent};
 
 impl Shard {
     pub(super) fn deliver(&mut self, delivery: mail::Delivery, now: Now) {
@@ -45,6 +45,9 @@ impl Shard {
             mail::Delivery::Room(Delivery::Members { to, members }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_members(&members, io));
             }
+            mail::Delivery::Room(Delivery::History { to, page }) => {
+                self.with_user(to.connection, now, |user, io| user.handle_history(&page, io));
+            }
             mail::Delivery::Room(Delivery::Names { to, names }) => {
                 self.context.rooms.update_names(&names);
                 self.with_user(to.connection, now, |user, io| user.handle_names(io));
@@ -58,11 +61,11 @@ impl Shard {
             mail::Delivery::Room(Delivery::Kept { to, cursor }) => {
                 self.with_user(to.connection, now, |_, io| io.link.open_gate(cursor, None));
             }
-            mail::Delivery::Room(Delivery::Lost { to, cursor }) => {
-                self.with_user(to.connection, now, |user, io| user.handle_lost_message(cursor, io));
+            mail::Delivery::Room(Delivery::Lost { to, cursor, refusal }) => {
+                self.with_user(to.connection, now, |user, io| user.handle_lost_change(cursor, refusal, io));
             }
-            mail::Delivery::Room(Delivery::NotStored { to }) => {
-                self.with_user(to.connection, now, |user, io| user.handle_refused_message(io));
+            mail::Delivery::Room(Delivery::Refused { to, refusal }) => {
+                self.with_user(to.connection, now, |user, io| user.handle_refusal(refusal, io));
             }
             mail::Delivery::Room(Delivery::Read { author, message, reader, read_at }) => {
                 self.with_welcomed_user(author, now, |user, io| {
@@ -72,10 +75,6 @@ impl Shard {
                         io.push_in_order(read);
                     }
                 });
-            }
-            mail::Delivery::Room(Delivery::ReadFailed { to, message }) => {
-                let refusal = ChatError::UnknownMessage(message.0.to_string());
-                self.with_user(to.connection, now, |user, io| user.refuse(&refusal, io));
             }
             mail::Delivery::Room(Delivery::Subscribed { to }) => {
                 self.with_client(to.connection, now, |session, io| session.handle_subscribed(io));
@@ -106,9 +105,8 @@ impl Shard {
         if let Event::Room { room, event: RoomEvent::Message(message), timestamp, .. } = &publication.event
             && let Some(own) = own
         {
-            let cursor = RoomCursor { room: *room, id: message.id };
             self.with_user(own, now, |user, io| {
-                user.acknowledge(cursor, *timestamp, publication.is_pending, io)
+                user.acknowledge(*room, message.id, *timestamp, publication.pending, io)
             });
         }
         self.fan_out(now, |rooms, directory, fan_out| rooms.publish(publication, own, directory, fan_out));

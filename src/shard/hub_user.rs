@@ -42,9 +42,9 @@ impl User {
             }
             Command::Say(_) if self.is_muted(io.now) => return Err(ChatError::Muted),
             Command::Say(content) if is_logged_in => {
-                let (user, name) = (self.registered_id(), Arc::clone(&self.name));
-                let content = Content::Text(content);
-                io.propose(room, Change::Message { message: NewMessage { user, name, content }, origin });
+                let (user, name, account) = (self.registered_id(), Arc::clone(&self.name), self.account());
+                let message = NewMessage { user, name, account, content: Content::Text(content) };
+                io.propose(room, Change::Message { message, origin });
             }
             Command::Say(_) => {}
             Command::Rename(_) if !is_logged_in => return Err(ChatError::NotLoggedIn),
@@ -52,7 +52,7 @@ impl User {
                 let new_name = self.chosen_name(Some(new_name), io)?;
                 self.name = Arc::clone(&new_name);
                 let user = self.registered_id();
-                io.propose(room, Change::Rename { user, new_name, account: self.account(), origin });
+                io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
             }
             Command::Who if self.has_spent_answers(io.context.settings.limits.rate, io.now) => {
                 return Err(ChatError::TooMany);

@@ -401,7 +401,7 @@ fn from_ring(batch: SendBatch) -> Batch<SharedBytes> {
 mod tests {
     use super::*;
     use crate::permit::ClientPermits;
-    use crate::rooms::{MessageId, RoomIndex};
+    use crate::rooms::{EntryNumber, RoomIndex};
     use crate::shard::Rate;
 
     const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 0 };
@@ -417,7 +417,7 @@ mod tests {
     }
 
     fn cursor(id: u64) -> RoomCursor {
-        RoomCursor { room: RoomIndex::GENERAL, id: MessageId(id) }
+        RoomCursor { room: RoomIndex::GENERAL, entry: EntryNumber(id) }
     }
 
     /// A connection with nothing in its queue, which holds so many bytes.

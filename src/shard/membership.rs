@@ -14,7 +14,9 @@ use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::metrics::EndReason;
-use crate::rooms::{Change, Member, MemberList, Request, ResumePoint, RoomIndex, Snapshot, Unlogged};
+use crate::rooms::{
+    Change, HistoryPage, Member, MemberList, Request, ResumePoint, RoomIndex, Snapshot, Unlogged,
+};
 
 impl Session {
     /// Starts a new client: greets an echo client, or asks a home to make the client a member.
@@ -118,7 +120,7 @@ impl User {
         let member = Member {
             user: self.registered_id(),
             name: Arc::clone(&self.name),
-            account: self.account(),
+            account: self.member_account(),
             connected_at: self.connected_at,
             origin: io.origin(),
             wants_names: self.dialect == UserDialect::Hub,
@@ -180,7 +182,7 @@ impl User {
         let first = chat::direct(&first, io.now);
         let lists = &mut io.context.rooms.room(room).lists;
         let users = lists.users(&snapshot.members, io.now);
-        let history = lists.history(&snapshot.history, snapshot.epoch, snapshot.complete, io.now);
+        let history = lists.history(&snapshot.history, snapshot.epoch, snapshot.resumed.as_ref(), io.now);
         if !is_newcomer {
             self.answers.charge(users.len() + history.len(), io.now.monotonic_ms);
         }
@@ -197,6 +199,13 @@ impl User {
         let users = io.context.rooms.room(room).lists.users(members, io.now);
         self.answers.charge(users.len(), io.now.monotonic_ms);
         io.push_in_order(users);
+    }
+
+    /// The part of the history that the user has asked for.
+    pub(super) fn handle_history(&mut self, page: &HistoryPage, io: &mut ClientIo<'_>) {
+        let history = chat::history_page(page, io.now);
+        self.answers.charge(history.len(), io.now.monotonic_ms);
+        io.push_in_order(history);
     }
 
     /// The old room's home has removed the user. Asks the home of the new room, if there is one.

@@ -13,7 +13,7 @@ use crate::dialect::ChatError;
 use crate::dialect::chat::{self, Direct};
 use crate::log_text::shown;
 use crate::metrics::{EndReason, SignInOutcome};
-use crate::rooms::{Change, MemberAccount, RoomIndex};
+use crate::rooms::{Change, RoomIndex};
 
 impl User {
     /// Has a user's name and password verified. Its further messages wait meanwhile, and nobody else's.
@@ -63,7 +63,7 @@ impl User {
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
         if let RoomMembership::In { room, .. } = self.membership {
             let (user, origin) = (self.registered_id(), io.origin());
-            io.propose(room, Change::Rename { user, new_name, account: self.account(), origin });
+            io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
         } else {
             self.enter(io);
         }
@@ -79,7 +79,7 @@ impl User {
                 return self.change_role(is_admin, io);
             }
         };
-        if let (Some(user), Some(MemberAccount { account, .. })) = (self.id, self.account()) {
+        if let (Some(user), Some(account)) = (self.id, self.account()) {
             info!(%user, account = shown(&account), reason, "signed out");
         }
         io.close(1008, reason, EndReason::AccountChanged);
@@ -95,7 +95,7 @@ impl User {
             && !io.context.has_stopped_reading
         {
             let (user, new_name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
-            io.propose(room, Change::Rename { user, new_name, account: self.account(), origin });
+            io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
         }
     }
 

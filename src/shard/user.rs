@@ -70,13 +70,21 @@ impl User {
         rate.per_second > 0 && self.answers.is_spent(now.monotonic_ms)
     }
 
-    /// Its account as others see it, if it has signed in.
-    pub(super) fn account(&self) -> Option<MemberAccount> {
+    /// Its account as other members see it, if it has signed in.
+    pub(super) fn member_account(&self) -> Option<MemberAccount> {
         match &self.standing {
             Standing::SignedIn(Identity { account, is_admin, .. }) => {
                 Some(MemberAccount { account: Arc::clone(account), is_admin: *is_admin })
             }
             Standing::Guest | Standing::MustSignIn { .. } => None,
+        }
+    }
+
+    /// The account with which it has signed in.
+    pub(super) fn account(&self) -> Option<Arc<str>> {
+        match &self.standing {
+            Standing::SignedIn(identity) => Some(Arc::clone(&identity.account)),
+            Standing::MustSignIn { .. } | Standing::Guest => None,
         }
     }
 

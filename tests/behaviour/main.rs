@@ -18,7 +18,9 @@ mod origins;
 mod upgrades;
 
 mod chat_connecting;
+mod chat_deletion;
 mod chat_format;
+mod chat_history;
 mod chat_images;
 mod chat_leaving;
 mod chat_limits;

@@ -15,6 +15,10 @@ use crate::rooms::{Content, Epoch, MessageId, Page, ResumePoint, UserId};
 /// The most characters of an image's address.
 const URL_CHARACTERS_MAX: usize = 2_048;
 
+/// The messages of a `history` that was asked for, at most and unless it says how many.
+const HISTORY_PAGE_MAX: usize = 100;
+const HISTORY_PAGE_DEFAULT: usize = 50;
+
 /// The longest mute: a year.
 const MUTE_SECONDS_MAX: u32 = 31_536_000;
 
@@ -37,6 +41,8 @@ pub enum Command {
     Typing(bool),
     /// Tell a message's sender that the user has read it.
     Read(MessageId),
+    /// Delete a message.
+    Delete(MessageId),
     /// Change the display name. `None` when the name is invalid: only those who may change theirs get an error about it.
     SetName(Option<Arc<str>>),
     /// Send a message to one user. `None` when `to_id` or `to_account` cannot name one.
@@ -47,8 +53,10 @@ pub enum Command {
     GetStats,
     /// Enter another room.
     JoinRoom(String),
-    /// List the rooms.
-    GetRooms,
+    /// List the rooms whose names begin with `prefix`, without the first `offset` of them.
+    GetRooms { prefix: String, offset: usize },
+    /// Get kept messages of the room: the last `limit` before a message, or of all.
+    GetHistory { before: Option<MessageId>, limit: usize },
     /// Enter a room, and get the messages since a point.
     Resume { room: String, point: ResumePoint },
     /// Moderate a user, as an admin. `None` when `target_id` cannot be a user id, or when the action's fields are wrong:
@@ -115,14 +123,8 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
             Some(Value::Bool(is_typing)) => Ok(Some(Command::Typing(*is_typing))),
             _ => Err(ChatError::InvalidFormat),
         },
-        "read" => match fields.get("message_id") {
-            // No room keeps a message with a fraction or a sign.
-            Some(Value::Number(number)) => match number.as_u64() {
-                Some(id) => Ok(Some(Command::Read(MessageId(id)))),
-                None => Err(ChatError::UnknownMessage(message_id_as_sent(json, number))),
-            },
-            _ => Err(ChatError::InvalidFormat),
-        },
+        "read" => message_id(fields, json).map(|id| Some(Command::Read(id))),
+        "delete_message" => message_id(fields, json).map(|id| Some(Command::Delete(id))),
         "kick" => {
             let reason = text(fields, "reason").ok();
             let kick = |reason: Option<String>| ModerationAction::Kick {
@@ -136,7 +138,18 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
             Ok(Some(moderate(fields, seconds.map(|seconds| ModerationAction::Mute { seconds }))))
         }
         "unmute" => Ok(Some(moderate(fields, Some(ModerationAction::Unmute)))),
-        "get_rooms" => Ok(Some(Command::GetRooms)),
+        "get_rooms" => {
+            let prefix = text(fields, "prefix")?.unwrap_or_default();
+            Ok(Some(Command::GetRooms { prefix, offset: number(fields, "offset")?.unwrap_or(0) }))
+        }
+        "get_history" => {
+            let before = number(fields, "before")?.map(|id| MessageId(id as u64));
+            let limit = number(fields, "limit")?.unwrap_or(HISTORY_PAGE_DEFAULT);
+            if !(1..=HISTORY_PAGE_MAX).contains(&limit) {
+                return Err(ChatError::InvalidFormat);
+            }
+            Ok(Some(Command::GetHistory { before, limit }))
+        }
         "resume" => match (text(fields, "room")?, fields.get("after").and_then(Value::as_u64)) {
             (Some(room), Some(after)) => {
                 let epoch = text(fields, "epoch")?.map(|epoch| Epoch::from_wire(&epoch));
@@ -146,6 +159,18 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
             _ => Err(ChatError::InvalidFormat),
         },
         unknown => Err(ChatError::UnknownType(unknown.to_owned())),
+    }
+}
+
+/// The message that a command is about.
+fn message_id(fields: &Map<String, Value>, json: &str) -> Result<MessageId, ChatError> {
+    match fields.get("message_id") {
+        // No room keeps a message with a fraction or a sign.
+        Some(Value::Number(number)) => match number.as_u64() {
+            Some(id) => Ok(MessageId(id)),
+            None => Err(ChatError::UnknownMessage(message_id_as_sent(json, number))),
+        },
+        _ => Err(ChatError::InvalidFormat),
     }
 }
 
@@ -255,7 +280,13 @@ mod tests {
         assert_eq!(text(r#"{"type":"message","content":""}"#), Ok(None));
         assert_eq!(text(r#"{"type":"message"}"#), Ok(None));
         assert_eq!(text(r#"{"type":"get_stats"}"#), Ok(Some(Command::GetStats)));
-        assert_eq!(text(r#"{"type":"get_rooms"}"#), Ok(Some(Command::GetRooms)));
+        let rooms = |prefix: &str, offset| Ok(Some(Command::GetRooms { prefix: prefix.into(), offset }));
+        assert_eq!(text(r#"{"type":"get_rooms"}"#), rooms("", 0));
+        assert_eq!(text(r#"{"type":"get_rooms","prefix":"te","offset":500}"#), rooms("te", 500));
+        assert_eq!(
+            text(r#"{"type":"delete_message","message_id":7}"#),
+            Ok(Some(Command::Delete(MessageId(7))))
+        );
         assert_eq!(text(r#"{"type":"get_users"}"#), Ok(Some(Command::GetUsers(None))));
         let page = Page { offset: 3, limit: usize::MAX };
         assert_eq!(text(r#"{"type":"get_users","offset":3}"#), Ok(Some(Command::GetUsers(Some(page)))));
@@ -300,6 +331,24 @@ mod tests {
         }
         for bad in [r#"{"type":"image"}"#, r#"{"type":"image","url":7}"#, r#"{"type":"image","url":null}"#] {
             assert_eq!(text(bad), Err(ChatError::InvalidImageUrl), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_the_history_has_a_limit_that_the_server_keeps_to() {
+        let page = |fields: &str| text(&format!(r#"{{"type":"get_history"{fields}}}"#));
+        let is = |before: Option<u64>, limit| {
+            Ok(Some(Command::GetHistory { before: before.map(MessageId), limit }))
+        };
+        assert_eq!(page(""), is(None, 50));
+        for before in [0, 1, 1 << 53, u64::MAX] {
+            assert_eq!(page(&format!(r#","before":{before},"limit":100"#)), is(Some(before), 100));
+        }
+        for bad in ["0", "101", "-1", "1.5", "\"7\"", "null", "1e99", "18446744073709551616"] {
+            assert_eq!(page(&format!(r#","limit":{bad}"#)), Err(ChatError::InvalidFormat), "{bad}");
+        }
+        for bad in ["-1", "1.5", "\"7\"", "null", "[7]", "18446744073709551616"] {
+            assert_eq!(page(&format!(r#","before":{bad}"#)), Err(ChatError::InvalidFormat), "{bad}");
         }
     }
 

@@ -48,8 +48,6 @@ pub enum Direct<'a> {
     Stats(Stats),
     /// The user is in this room now.
     RoomJoined { room: &'a str },
-    /// Every room.
-    Rooms(Vec<RoomFigures<'a>>),
     /// Another user has read one of the user's messages, at this time in Unix seconds.
     MessageRead { message: MessageId, reader: UserId, read_at: u64 },
     /// The user has signed in, and has this name now.
@@ -92,7 +90,6 @@ pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
         }
         Direct::Stats(stats) => ("stats", json!(stats)),
         Direct::RoomJoined { room } => ("room_joined", json!({ "room": room })),
-        Direct::Rooms(rooms) => ("rooms", json!(rooms)),
         Direct::MessageRead { message, reader, read_at } => {
             ("message_read", json!({ "message_id": message, "read_by": reader, "read_at": read_at }))
         }
@@ -113,6 +110,21 @@ struct Envelope<C> {
     timestamp: u64,
     #[serde(rename = "type")]
     kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct Rooms<'a> {
+    content: &'a [RoomFigures<'a>],
+    timestamp: u64,
+    total: usize,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+/// Lists rooms, of which there are `total` in all.
+#[must_use]
+pub fn rooms(listed: &[RoomFigures<'_>], total: usize, now: Now) -> Bytes {
+    text(&Rooms { content: listed, timestamp: now.unix_seconds, total, kind: "rooms" })
 }
 
 #[derive(Serialize)]
@@ -139,16 +151,20 @@ struct Room<'a, C> {
     timestamp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_account: Option<&'a str>,
 }
 
-/// Encodes an event of a room, for all members but the one that caused it.
+/// Encodes an event of a room, for all members but the one that caused it; only a deletion is for this one, too.
 #[must_use]
 pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
     let by_user = |kind: &str, from: UserId, from_name: &Arc<str>, content: serde_json::Value| {
-        text(&Room { kind, from_id: from.get(), from_name, content, timestamp, message_id: None })
+        let (message_id, from_account) = (None, None);
+        text(&Room { kind, from_id: from.get(), from_name, content, timestamp, message_id, from_account })
     };
     let by_system = |kind: &str, content: serde_json::Value| {
-        text(&Room { kind, from_id: 0, from_name: "System", content, timestamp, message_id: None })
+        let (from_name, message_id, from_account) = ("System", None, None);
+        text(&Room { kind, from_id: 0, from_name, content, timestamp, message_id, from_account })
     };
     match event {
         RoomEvent::Message(message) => text(&Room {
@@ -158,7 +174,11 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
             content: Shown(&message.content),
             timestamp,
             message_id: Some(message.id),
+            from_account: message.from_account.as_deref(),
         }),
+        RoomEvent::Deleted { message, by, by_name } => {
+            by_user("message_deleted", *by, by_name, json!({ "message_id": message, "deleted_by": by }))
+        }
         RoomEvent::Joined { user, name, account, users_online } => {
             let content =
                 json!({ "user_id": user, "user_name": name, "users_online": users_online, "room": room });
@@ -212,8 +232,8 @@ pub fn private_message(
     content: &str,
     now: Now,
 ) -> Bytes {
-    let (from_id, timestamp) = (from, now.unix_seconds);
-    text(&PrivateMessage { content, from_account, from_id, from_name, timestamp, kind: "private_message" })
+    let (timestamp, kind) = (now.unix_seconds, "private_message");
+    text(&PrivateMessage { content, from_account, from_id: from, from_name, timestamp, kind })
 }
 
 #[derive(Serialize)]
@@ -266,19 +286,25 @@ mod tests {
 
     #[test]
     fn a_message_has_the_room_envelope_and_its_id() {
-        let message = RoomMessage {
-            id: MessageId(7),
-            from: UserId::from_wire(3).unwrap(),
-            from_name: "Ann".into(),
-            content: Content::Text("a \"b\"\n你".into()),
-            timestamp: 9,
-        };
-        let frame = room_event(&RoomEvent::Message(Arc::new(message)), "general", 9);
-        let expected = json!({
+        let mut expected = json!({
             "type": "message", "from_id": 3, "from_name": "Ann", "content": "a \"b\"\n你", "timestamp": 9,
             "message_id": 7,
         });
-        assert_eq!(json(&frame), expected);
+        for account in [None, Some("ann")] {
+            let message = RoomMessage {
+                id: MessageId(7),
+                from: UserId::from_wire(3).unwrap(),
+                from_name: "Ann".into(),
+                from_account: account.map(Into::into),
+                content: Content::Text("a \"b\"\n你".into()),
+                timestamp: 9,
+            };
+            if let Some(account) = account {
+                expected["from_account"] = json!(account);
+            }
+            let frame = room_event(&RoomEvent::Message(Arc::new(message)), "general", 9);
+            assert_eq!(json(&frame), expected);
+        }
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub fn room_event(event: &RoomEvent, names: &Names, is_listed: bool) -> Option<B
         RoomEvent::Renamed { old_name, new_name, .. } => {
             Some(by_system(&in_new_words(old_name, new_name), names))
         }
-        RoomEvent::Typing { .. } | RoomEvent::Presence(_) => None,
+        RoomEvent::Typing { .. } | RoomEvent::Presence(_) | RoomEvent::Deleted { .. } => None,
     }
 }
 
@@ -180,6 +180,7 @@ mod tests {
             id: MessageId(1),
             from: UserId::from_wire(2).unwrap(),
             from_name: "你".into(),
+            from_account: None,
             content: Content::Image("http://a".into()),
             timestamp: 9,
         };
