@@ -8,12 +8,14 @@ mod command;
 mod failed_attempts;
 mod identity;
 mod password;
+mod rights;
 mod store;
 mod verifier;
 
 pub use command::{CommandError, UserCommand, run};
 pub use identity::Identity;
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
+pub use rights::{Pattern, PublishRights, Rights};
 pub use store::{Account, AccountError, Accounts};
 pub(crate) use verifier::log_denial;
 pub use verifier::{Attempt, Credentials, SignInResult, Verifier};

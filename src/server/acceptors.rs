@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tracing::warn;
@@ -14,15 +14,20 @@ use uproar_protocol::tls::ServerConfig;
 use super::error::ServerError;
 use super::listener::Listener;
 use super::thread_context::{ThreadContext, ThreadReport};
+use crate::accounts::Identity;
 use crate::address::{AddressLimiter, AddressLimits, AddressRefusal};
-use crate::config::{self, Auth, Config};
+use crate::config::{self, Auth, Config, FIRST_ROOM};
 use crate::handshake::origin::OriginPolicy;
-use crate::handshake::{Acceptor, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake};
+use crate::handshake::route::Endpoint;
+use crate::handshake::{
+    Acceptor, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake, TokenRefusal,
+};
 use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
 use crate::page;
 use crate::permit::{ClientPermit, ClientPermits};
 use crate::preflight::Capacity;
 use crate::rooms::Directory;
+use crate::tokens::TokenChecker;
 
 /// The nice value of an acceptor (setpriority(2)) that shares a core with a shard: while both are busy, it gets a
 /// quarter of the core (weights of 335 and 1,024, sched(7)). So many handshakes do not take half of a core from the
@@ -80,7 +85,7 @@ fn run(
     start: AcceptorsStart,
     listener: std::net::TcpListener,
 ) -> io::Result<()> {
-    let ThreadContext { config, directory, reports, .. } = context;
+    let ThreadContext { config, directory, tokens, reports, .. } = context;
     if let Some(cores) = &config.acceptor_cores {
         config::pin(cores)?;
     }
@@ -105,6 +110,7 @@ fn run(
             hosts: config.allow_hosts,
         },
         requires_sign_in: config.auth == Auth::Required,
+        tokens,
         directory,
         client_permits: start.client_permits,
         addresses: start.addresses,
@@ -141,6 +147,7 @@ struct Services {
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     origins: OriginPolicy,
     requires_sign_in: bool,
+    tokens: TokenChecker,
     directory: Directory,
     client_permits: ClientPermits,
     addresses: AddressLimiter,
@@ -167,6 +174,23 @@ impl HandshakeServices for Services {
 
     fn requires_sign_in(&self) -> bool {
         self.requires_sign_in
+    }
+
+    fn takes_tokens(&self) -> bool {
+        self.tokens.has_keys()
+    }
+
+    fn authorize(&self, endpoint: &Endpoint, token: &str) -> Result<Identity, TokenRefusal> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let identity = self.tokens.check(token, now.as_secs()).map_err(TokenRefusal::Bad)?;
+        let rights = &identity.rights;
+        let is_allowed = match endpoint {
+            Endpoint::Chat => self.directory.first_room(|room| rights.may_join(room)).is_some(),
+            Endpoint::Hub => rights.may_join(FIRST_ROOM),
+            Endpoint::Raw { topic } => rights.may_hear(topic),
+            Endpoint::Echo => true,
+        };
+        if is_allowed { Ok(identity) } else { Err(TokenRefusal::Forbidden) }
     }
 
     fn page(&self, host: Option<&str>) -> Response {
@@ -202,6 +226,8 @@ impl HandshakeServices for Services {
             HandshakeEvent::AddressRefused(AddressRefusal::Rate) => refused(RefusalReason::AddressRate),
             HandshakeEvent::Full => refused(RefusalReason::Full),
             HandshakeEvent::SignInRequired => refused(RefusalReason::SignInRequired),
+            HandshakeEvent::TokenRefused(TokenRefusal::Bad(_)) => refused(RefusalReason::BadToken),
+            HandshakeEvent::TokenRefused(TokenRefusal::Forbidden) => refused(RefusalReason::PermissionDenied),
             HandshakeEvent::Responded(status) => match status {
                 StatusCode::BAD_REQUEST => refused(RefusalReason::BadRequest),
                 StatusCode::FORBIDDEN => refused(RefusalReason::Origin),

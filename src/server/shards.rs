@@ -22,6 +22,7 @@ use crate::rooms::{self, ClientRef, PresencePolicy, Restored, ShardIndex};
 use crate::shard::event_loop::{self, EventLoop};
 use crate::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
 use crate::storage::StorageLink;
+use crate::tokens::TokenChecker;
 
 /// Starts a thread for each shard.
 pub(super) fn spawn_shards(
@@ -62,7 +63,7 @@ pub(super) fn spawn_shards(
 fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<ClientRef>>, ServerError> {
     let Some(data) = &config.data else { return Ok(None) };
     let accounts = Accounts::open(data)?;
-    if config.auth == Auth::Required && accounts.is_empty()? {
+    if config.auth == Auth::Required && !config.has_token_keys() && accounts.is_empty()? {
         return Err(ServerError::NoAccounts { data: data.clone() });
     }
     let mesh = mesh.clone();
@@ -76,7 +77,7 @@ fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<Client
 }
 
 /// A shard's part of the configuration.
-fn settings(config: &Config, index: ShardIndex) -> ShardSettings {
+fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSettings {
     let milliseconds = |duration: Duration| duration.as_millis() as u64;
     ShardSettings {
         index,
@@ -93,6 +94,7 @@ fn settings(config: &Config, index: ShardIndex) -> ShardSettings {
             },
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
+        tokens,
         sign_in_timeout_ms: (config.auth == Auth::Required).then(|| milliseconds(config.handshake_timeout)),
         rooms: rooms::RoomSettings {
             names_max: config.presence_limit,
@@ -130,9 +132,10 @@ impl ShardStart {
     }
 
     fn serve(self) -> io::Result<()> {
-        let ThreadContext { config, directory, metrics, clock, stage, reports } = self.context;
+        let ThreadContext { config, directory, metrics, clock, tokens, stage, reports } = self.context;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
-        let mut shard = Shard::new(settings(&config, self.index), &directory, Arc::clone(&shard_metrics));
+        let mut shard =
+            Shard::new(settings(&config, self.index, tokens), &directory, Arc::clone(&shard_metrics));
         if let Some(restored) = &self.restored {
             shard.restore(restored);
         }

@@ -22,6 +22,10 @@ impl User {
                 self.sign_in(credentials.ok_or(ChatError::InvalidFormat)?, io);
                 Ok(())
             }
+            Ok(Some(Input::SignInWithToken(token))) => {
+                self.sign_in_with_token(&token, io);
+                Ok(())
+            }
             _ if must_sign_in => Err(ChatError::AuthenticationRequired),
             Ok(Some(Input::Command(command))) => self.carry_out(command, io),
             Ok(None) => Ok(()),
@@ -44,6 +48,9 @@ impl User {
             Command::Say(_) | Command::Private { .. } if self.is_muted(io.now) => {
                 return Err(ChatError::Muted);
             }
+            Command::Say(_) if !self.may_publish_in(io.context.directory.name(room)) => {
+                return Err(ChatError::PermissionDenied);
+            }
             Command::Say(content) => {
                 io.propose(room, Change::Message { message: NewMessage { user, name, content }, origin });
             }
@@ -51,6 +58,7 @@ impl User {
                 io.propose(room, Unlogged::Typing { user, name, origin, is_typing });
             }
             Command::Read(message) => io.propose(room, Unlogged::Read { user, origin, message }),
+            Command::SetName(_) if !self.may_rename() => return Err(ChatError::PermissionDenied),
             Command::SetName(new_name) => {
                 self.name = Arc::clone(&new_name);
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
@@ -77,7 +85,8 @@ impl User {
             Command::Resume { room, point } => self.change_room(&room, Some(point), io)?,
             Command::GetRooms => {
                 let directory = &io.context.directory;
-                let rooms = directory.rooms().map(|room| RoomFigures {
+                let rooms = directory.rooms().filter(|&room| self.may_join(directory.name(room)));
+                let rooms = rooms.map(|room| RoomFigures {
                     room: directory.name(room),
                     users_online: directory.online(room),
                     last_message_id: directory.last_message(room),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, User};
+use crate::config::FIRST_ROOM;
 use crate::dialect::hub::{self, Command};
 use crate::dialect::{ChatError, Message};
 use crate::metrics::EndReason;
@@ -35,12 +36,18 @@ impl User {
         match command {
             Command::Login(_) if is_logged_in => return Err(ChatError::LoggedInAlready),
             Command::Login(name) => {
-                self.name = name;
+                // One with a token has its name already.
+                if !self.is_signed_in() {
+                    self.name = name.ok_or(ChatError::InvalidName)?;
+                }
                 self.membership = RoomMembership::Joining(room);
                 self.register(io);
                 self.request_join(room, None, io);
             }
             Command::Say(_) if self.is_muted(io.now) => return Err(ChatError::Muted),
+            Command::Say(_) if is_logged_in && !self.may_publish_in(FIRST_ROOM) => {
+                return Err(ChatError::PermissionDenied);
+            }
             Command::Say(content) if is_logged_in => {
                 let (user, name) = (self.registered_id(), Arc::clone(&self.name));
                 let content = Content::Text(content);
@@ -48,6 +55,7 @@ impl User {
             }
             Command::Say(_) => {}
             Command::Rename(_) if !is_logged_in => return Err(ChatError::NotLoggedIn),
+            Command::Rename(_) if !self.may_rename() => return Err(ChatError::PermissionDenied),
             Command::Rename(new_name) => {
                 self.name = Arc::clone(&new_name);
                 let user = self.registered_id();

@@ -2,19 +2,25 @@
 
 use std::sync::Arc;
 
+use tracing::info;
+
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, Standing, User};
 use crate::accounts::{Attempt, Credentials, Identity, SignInResult};
 use crate::dialect::ChatError;
 use crate::dialect::chat::{self, Direct};
+use crate::log_limit::LogLimit;
 use crate::metrics::{EndReason, SignInOutcome};
 use crate::rooms::{Change, RoomIndex};
+
+/// The reason of the close when a token does not allow what the client does.
+pub(super) const PERMISSION_DENIED: &str = "Permission denied";
 
 impl User {
     /// Has a user's name and password verified. Its further messages wait meanwhile, and nobody else's.
     pub(super) fn sign_in(&mut self, credentials: Credentials, io: &mut ClientIo<'_>) {
         self.awaits_sign_in = true;
-        io.link.sign_in_by_ms = self.sign_in_by_ms();
+        self.set_deadline(io);
         let attempt = Attempt { ticket: io.origin(), address: io.link.peer.ip(), credentials };
         io.context.mail.verify(attempt);
     }
@@ -32,11 +38,11 @@ impl User {
                 SignInOutcome::Granted
             }
             SignInResult::Denied => {
-                io.close(1008, "Authentication failed", EndReason::Unauthenticated);
+                self.deny(io);
                 SignInOutcome::Denied
             }
             SignInResult::Unavailable => {
-                io.link.sign_in_by_ms = self.sign_in_by_ms();
+                self.set_deadline(io);
                 self.refuse(&ChatError::SignInUnavailable, io);
                 SignInOutcome::Unavailable
             }
@@ -44,25 +50,81 @@ impl User {
         io.context.metrics.sign_ins.with(outcome).add(1);
     }
 
-    /// Gives a user the name and the rights of its account.
-    fn grant(&mut self, identity: Identity, io: &mut ClientIo<'_>) {
-        let (new_name, is_admin) = (Arc::clone(&identity.name), identity.is_admin);
-        self.standing = Standing::SignedIn(identity);
-        self.name = Arc::clone(&new_name);
-        let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
-        if let RoomMembership::In { room, .. } = self.membership {
-            let (user, origin) = (self.registered_id(), io.origin());
-            io.propose(room, Change::Rename { user, new_name, origin });
-        } else {
-            self.enter(io);
-        }
-        io.push(success);
+    /// Signs a user in with a token, or renews the rights of the token before.
+    pub(super) fn sign_in_with_token(&mut self, token: &str, io: &mut ClientIo<'_>) {
+        static REFUSED: LogLimit = LogLimit::new();
+        io.context.work.count_token_check();
+        let checked = io.context.settings.tokens.check(token, io.now.unix_seconds);
+        let outcome = match checked {
+            Ok(identity) if !self.is_of_another(&identity) => {
+                self.grant(identity, io);
+                SignInOutcome::Granted
+            }
+            checked => {
+                if let Some(left_out) = REFUSED.allow_at(io.now.monotonic_ms) {
+                    let reason = checked
+                        .err()
+                        .map_or("it is of another account".to_owned(), |error| error.to_string());
+                    info!(address = %io.link.peer.ip(), reason, left_out, "sign-in with a token failed");
+                }
+                self.deny(io);
+                SignInOutcome::Denied
+            }
+        };
+        io.context.metrics.sign_ins.with(outcome).add(1);
     }
 
-    /// Takes a new user to the first room.
+    fn deny(&self, io: &mut ClientIo<'_>) {
+        io.close(1008, "Authentication failed", EndReason::Unauthenticated);
+    }
+
+    /// Whether the user has signed in with another account than this identity's.
+    fn is_of_another(&self, identity: &Identity) -> bool {
+        matches!(&self.standing, Standing::SignedIn(own) if own.account != identity.account)
+    }
+
+    /// Gives a user the name and the rights of its account.
+    fn grant(&mut self, identity: Identity, io: &mut ClientIo<'_>) {
+        // A renewed token leaves the name that the user has chosen since.
+        let is_renewed = matches!(
+            &self.standing,
+            Standing::SignedIn(own) if (&own.account, &own.name) == (&identity.account, &identity.name)
+        );
+        let is_admin = identity.is_admin;
+        self.rate = io.context.settings.limits.rate.or_of(&identity.rights);
+        if !is_renewed {
+            self.name = Arc::clone(&identity.name);
+        }
+        self.standing = Standing::SignedIn(identity);
+        self.set_deadline(io);
+        let new_name = Arc::clone(&self.name);
+        let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
+        io.push(success);
+        let RoomMembership::In { room, place } = self.membership else { return self.enter(io) };
+        let (user, origin) = (self.registered_id(), io.origin());
+        if !self.may_join(io.context.directory.name(room)) {
+            let Some(to) = self.first_room(io) else { return };
+            self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after: None };
+            io.propose(room, Change::Leave { user, reply: Some(origin) });
+        } else if !is_renewed {
+            io.propose(room, Change::Rename { user, new_name, origin });
+        }
+    }
+
+    /// Takes a new user to the first room that it may join.
     pub(super) fn enter(&mut self, io: &mut ClientIo<'_>) {
+        let Some(room) = self.first_room(io) else { return };
         self.register(io);
-        self.membership = RoomMembership::Joining(RoomIndex::GENERAL);
-        self.request_join(RoomIndex::GENERAL, None, io);
+        self.membership = RoomMembership::Joining(room);
+        self.request_join(room, None, io);
+    }
+
+    /// The first room that the user may join. Without one, the connection is closed.
+    fn first_room(&self, io: &mut ClientIo<'_>) -> Option<RoomIndex> {
+        let room = io.context.directory.first_room(|room| self.may_join(room));
+        if room.is_none() {
+            io.close(1008, PERMISSION_DENIED, EndReason::PermissionDenied);
+        }
+        room
     }
 }

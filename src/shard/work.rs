@@ -54,6 +54,11 @@ impl Work {
         self.done += 1 + (bytes / BYTES_PER_UNIT) as u64;
     }
 
+    /// Counts the check of a token, of 20 to 200 µs: a connection's whole share, so that others have their turn.
+    pub(super) fn count_token_check(&mut self) {
+        self.done += SHARE_MAX;
+    }
+
     /// Begins to read from a connection.
     pub(super) fn begin_share(&self) -> Share {
         Share { begun_at: self.done, ends_at: self.done + SHARE_MAX.min(self.reading_left) }

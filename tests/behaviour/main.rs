@@ -67,4 +67,6 @@ mod settings;
 mod sign_in;
 mod stalled_logs;
 mod tls;
+mod token_rights;
+mod tokens;
 mod vanishing;

@@ -3,6 +3,7 @@
 
 use uproar::rooms::{self, PresencePolicy, ShardIndex};
 use uproar::shard::{Deadlines, Limits, Rate, ShardSettings};
+use uproar::tokens::TokenChecker;
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::SharedBytes;
 
@@ -141,6 +142,7 @@ impl Scenario {
                 names_max: self.names_max(),
                 history: self.history,
             },
+            tokens: TokenChecker::default(),
             sign_in_timeout_ms: None,
         }
     }

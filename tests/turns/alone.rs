@@ -17,6 +17,7 @@ use uproar::permit::ClientPermits;
 use uproar::rooms::{self, ClientRef, Directory, PresencePolicy, Receipt, ShardIndex, Write};
 use uproar::shard::turn::{self, Io};
 use uproar::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
+use uproar::tokens::TokenChecker;
 use uproar_protocol::connection::KeepAlive;
 use uproar_protocol::tls::TlsStream;
 use uproar_ring::ConnectionId;
@@ -75,6 +76,7 @@ impl Alone {
                 keep_alive: KeepAlive { ping_interval_ms: 30_000, idle_timeout_ms: 120_000 },
                 drain_timeout_ms: 10_000,
             },
+            tokens: TokenChecker::default(),
             sign_in_timeout_ms,
             rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
@@ -95,6 +97,7 @@ impl Alone {
             request: UpgradeRequest {
                 endpoint,
                 query: UpgradeQuery::default(),
+                identity: None,
                 peer: ([127, 0, 0, 1], 40_000).into(),
                 response: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
             },

@@ -152,7 +152,8 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
         assert!(refusal_bytes > 0);
     }
     let to = ClientRef { shard: ShardIndex(0), connection: id };
-    let identity = Identity { account: "ann".into(), name: "ann".into(), is_admin: false };
+    let identity =
+        Identity { account: "ann".into(), name: "ann".into(), is_admin: false, rights: Arc::default() };
     let result = SignInResult::Granted(identity);
     let now = Now { monotonic_ms: alone.now_ms, unix_seconds: 0 };
     alone.shard.handle_delivery(Delivery::PasswordChecked { to, result }, now);
@@ -169,7 +170,8 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
     // Whoever comes next is alone in the room, and what is said there reaches nobody who has gone.
     let next = alone.connect(Endpoint::Chat);
     let to = ClientRef { shard: ShardIndex(0), connection: next };
-    let identity = Identity { account: "bob".into(), name: "bob".into(), is_admin: false };
+    let identity =
+        Identity { account: "bob".into(), name: "bob".into(), is_admin: false, rights: Arc::default() };
     let result = SignInResult::Granted(identity);
     alone.shard.handle_delivery(Delivery::PasswordChecked { to, result }, now);
     alone.turn();

@@ -22,6 +22,8 @@ const MUTE_SECONDS_MAX: u32 = 31_536_000;
 pub enum Input {
     /// Sign in, which needs no room. `None` when the message lacks a name or a password: even then it is an attempt.
     SignIn(Option<Credentials>),
+    /// Sign in with this token.
+    SignInWithToken(String),
     /// Everything else.
     Command(Command),
 }
@@ -73,7 +75,11 @@ pub fn decode(message: &Message<'_>, message_bytes_max: usize) -> Result<Option<
         return Err(ChatError::InvalidFormat);
     };
     if kind == "auth" {
-        return Ok(Some(Input::SignIn(credentials(&fields))));
+        return Ok(Some(match fields.get("token") {
+            Some(Value::String(token)) => Input::SignInWithToken(token.clone()),
+            Some(_) => Input::SignIn(None),
+            None => Input::SignIn(credentials(&fields)),
+        }));
     }
     Ok(command(kind, &fields, json)?.map(Input::Command))
 }
@@ -223,7 +229,7 @@ mod tests {
     fn text(json: &str) -> Result<Option<Command>, ChatError> {
         Ok(decode(&Message::Text(json.into()), 10_240)?.map(|input| match input {
             Input::Command(command) => command,
-            Input::SignIn(_) => panic!("{json} is no command"),
+            Input::SignIn(_) | Input::SignInWithToken(_) => panic!("{json} is no command"),
         }))
     }
 
@@ -314,6 +320,9 @@ mod tests {
         ] {
             assert_eq!(auth(bad), None, "{bad}");
         }
+        assert_eq!(auth(r#"{"type":"auth","token":7,"username":"Ann","password":"s"}"#), None);
+        let token = decode(&Message::Text(r#"{"type":"auth","token":"a.b.c"}"#.into()), 10_240);
+        assert_eq!(token, Ok(Some(Input::SignInWithToken("a.b.c".into()))));
     }
 
     #[test]
