@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tungstenite::protocol::frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
-use uproar::accounts::{Attempt, SignInResult};
+use uproar::accounts::{Attempt, Identity, SignInResult};
 use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
@@ -91,13 +91,27 @@ impl Alone {
         self.connect_over(endpoint, None)
     }
 
+    /// As [`Alone::connect`], with the identity of a token.
+    pub(crate) fn connect_as(&mut self, endpoint: Endpoint, identity: Identity) -> ConnectionId {
+        self.connect_with(endpoint, None, Some(identity))
+    }
+
     /// As [`Alone::connect`], with TLS where there is some.
     pub(crate) fn connect_over(&mut self, endpoint: Endpoint, tls: Option<TlsStream>) -> ConnectionId {
+        self.connect_with(endpoint, tls, None)
+    }
+
+    fn connect_with(
+        &mut self,
+        endpoint: Endpoint,
+        tls: Option<TlsStream>,
+        identity: Option<Identity>,
+    ) -> ConnectionId {
         let admission = Admission {
             request: UpgradeRequest {
                 endpoint,
                 query: UpgradeQuery::default(),
-                identity: None,
+                identity,
                 peer: ([127, 0, 0, 1], 40_000).into(),
                 response: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
             },
