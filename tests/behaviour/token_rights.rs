@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Chat, Hub, Launch, Socket, TokenKey, direct, error, line, on_one_and_four_shards_only, upgrade_with,
+    Chat, Hub, Launch, Server, Socket, TokenKey, direct, error, line, on_one_and_four_shards_only,
+    upgrade_with,
 };
 
 on_one_and_four_shards_only! {
@@ -21,14 +22,13 @@ on_one_and_four_shards_only! {
 const DENIED: &str = "Permission denied";
 
 /// A server with the rooms general, random and gaming, and the key of its tokens.
-
-fn start(launch: Launch) -> (crate::harness::Server, TokenKey) {
+fn start(launch: Launch) -> (Server, TokenKey) {
     let key = TokenKey::new();
     (launch.flag("--token-key", key.path().display()).start(), key)
 }
 
 /// Connects, reads what a newcomer is told, and says which room it is in.
-async fn enter(server: &crate::harness::Server, token: &str) -> (Chat, Value) {
+async fn enter(server: &Server, token: &str) -> (Chat, Value) {
     let mut chat = Chat::with_token(server, token).await;
     let room = chat.read_welcome().await["content"]["room"].clone();
     assert_eq!(chat.next().await["type"], "users");
