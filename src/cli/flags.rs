@@ -14,7 +14,7 @@ use super::values::{
     AddressList, CoreList, FileList, HostList, ListenAddress, OriginList, RoomList, duration, level, number,
     size, threads,
 };
-use crate::config::{Auth, Config, LogFormat, Placement, Presence};
+use crate::config::{Anonymous, Auth, Config, LogFormat, Placement, Presence};
 
 /// A chat and broadcast server for Linux, on io_uring.
 #[derive(Debug, Parser)]
@@ -133,6 +133,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "off|required", default_value = "off")]
     pub(super) auth: Auth,
 
+    /// What clients without an account and a token may do: listen (hear rooms and topics, and say nothing) [default:
+    /// everything, or with --auth required nothing].
+    #[arg(long, value_name = "listen")]
+    pub(super) anonymous: Option<Anonymous>,
+
     /// File with a key that tokens are checked with: a public key in PEM form, or a secret of at least 32 bytes. May be
     /// repeated, or list several with commas. On SIGHUP it is read again.
     #[arg(long, value_name = "FILE")]
@@ -228,6 +233,7 @@ impl Flags {
             rooms: self.rooms.0,
             data: self.data,
             auth: self.auth,
+            anonymous: self.anonymous,
             token_keys: self.token_key.into_iter().flat_map(|list| list.0).collect(),
             token_jwks: self.token_jwks,
             token_issuer: self.token_issuer,

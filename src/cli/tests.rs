@@ -11,7 +11,7 @@ use uproar_ring::{Feature, Features};
 use super::values::{CoreList, duration, size};
 use super::*;
 use crate::accounts::UserCommand;
-use crate::config::{AllowedOrigin, Auth, Config, LogFormat, Placement, Presence};
+use crate::config::{AllowedOrigin, Anonymous, Auth, Config, LogFormat, Placement, Presence};
 
 /// Parses `args` (without the program's name) in an environment of these variables.
 fn parse_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {
@@ -170,6 +170,7 @@ fn every_flag_reaches_the_configuration() {
         "--rooms=general,tea room",
         "--data=/srv/uproar",
         "--auth=required",
+        "--anonymous=listen",
         "--token-key=a.pem,b.pem",
         "--token-key=c.key",
         "--token-jwks=set.json",
@@ -217,6 +218,7 @@ fn every_flag_reaches_the_configuration() {
         rooms: vec!["general".into(), "tea room".into()],
         data: Some("/srv/uproar".into()),
         auth: Auth::Required,
+        anonymous: Some(Anonymous::Listen),
         token_keys: ["a.pem", "b.pem", "c.key"].map(PathBuf::from).to_vec(),
         token_jwks: Some("set.json".into()),
         token_issuer: Some("backend".into()),

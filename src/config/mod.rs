@@ -114,6 +114,9 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// Whether users must sign in. Default [`Auth::Off`].
     pub auth: Auth,
+    /// What clients without an account and a token may do. Default `None`: with [`Auth::Off`] everything, with
+    /// [`Auth::Required`] nothing.
+    pub anonymous: Option<Anonymous>,
     /// Files with the keys of tokens; at most [`TOKEN_KEYS_MAX`]. Default: none. See [`tokens`](crate::tokens).
     pub token_keys: Vec<PathBuf>,
     /// A file with a JWK set of such keys. Default `None`.
@@ -175,6 +178,7 @@ impl Default for Config {
             rooms: [FIRST_ROOM, "random", "gaming"].map(String::from).to_vec(),
             data: None,
             auth: Auth::Off,
+            anonymous: None,
             token_keys: Vec::new(),
             token_jwks: None,
             token_issuer: None,
@@ -200,6 +204,12 @@ impl Config {
     pub fn acceptor_count(&self) -> usize {
         let default = (self.placement.shards() / SHARDS_AN_ACCEPTOR).max(1);
         self.acceptors.map_or(default, NonZeroUsize::get)
+    }
+
+    /// True where clients can do nothing before they have signed in.
+    #[must_use]
+    pub fn requires_sign_in(&self) -> bool {
+        self.auth == Auth::Required && self.anonymous.is_none()
     }
 
     /// True where tokens are looked at.
@@ -254,6 +264,21 @@ impl FromStr for Auth {
 
     fn from_str(text: &str) -> Result<Self, String> {
         by_name(text, &[("off", Self::Off), ("required", Self::Required)])
+    }
+}
+
+/// What clients may do that have neither an account nor a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anonymous {
+    /// Hear rooms and topics, and say nothing.
+    Listen,
+}
+
+impl FromStr for Anonymous {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "listen" { Ok(Self::Listen) } else { Err("allowed is listen".to_owned()) }
     }
 }
 

@@ -35,4 +35,4 @@ pub use admission::{Admission, UpgradeRequest};
 pub use hand_over::{ADMISSIONS_MAX, Admissions, HandOver};
 pub use intake::Intake;
 pub use query::UpgradeQuery;
-pub use services::{HandshakeEvent, HandshakeLimits, HandshakeServices, TokenRefusal};
+pub use services::{AuthorizationRefusal, HandshakeEvent, HandshakeLimits, HandshakeServices};

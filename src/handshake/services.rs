@@ -28,12 +28,16 @@ pub trait HandshakeServices {
     fn requires_sign_in(&self) -> bool;
     /// Whether tokens are looked at.
     fn takes_tokens(&self) -> bool;
-    /// Checks the token of an upgrade to an endpoint.
+    /// Decides whether a client may connect to an endpoint, with its token or without one.
     ///
     /// # Errors
     ///
-    /// When the token is bad, or does not allow to connect there.
-    fn authorize(&self, endpoint: &Endpoint, token: &str) -> Result<Identity, TokenRefusal>;
+    /// When the token is bad, or it may not connect there.
+    fn authorize(
+        &self,
+        endpoint: &Endpoint,
+        token: Option<&str>,
+    ) -> Result<Option<Identity>, AuthorizationRefusal>;
     /// The web client, for a browser that uses `host` (name and port) for this server.
     fn page(&self, host: Option<&str>) -> Response;
     /// The metrics in Prometheus' text format.
@@ -72,16 +76,16 @@ pub enum HandshakeEvent {
     Full,
     /// An upgrade was rejected because users must sign in, and its dialect cannot.
     SignInRequired,
-    /// An upgrade was rejected because of its token.
-    TokenRefused(TokenRefusal),
+    /// An upgrade was rejected because of its token, or because it has none.
+    Unauthorized(AuthorizationRefusal),
 }
 
-/// Why a token opens no connection.
+/// Why a client may not connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenRefusal {
-    /// A check has failed.
-    Bad(TokenError),
-    /// It does not allow to connect to this endpoint.
+pub enum AuthorizationRefusal {
+    /// A check of its token has failed.
+    BadToken(TokenError),
+    /// It has no right to connect to this endpoint.
     Forbidden,
 }
 

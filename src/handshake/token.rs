@@ -9,7 +9,7 @@ use uproar_protocol::head::Head;
 use uproar_protocol::response::{Response, StatusCode};
 
 use super::connection::PendingConnection;
-use super::services::{HandshakeEvent, HandshakeServices, TokenRefusal};
+use super::services::{AuthorizationRefusal, HandshakeEvent, HandshakeServices};
 use crate::log_limit::LogLimit;
 
 /// The scheme in `Authorization` (RFC 6750, 2.1). Others are those of a proxy.
@@ -26,26 +26,26 @@ pub(super) fn of(head: &Head<'_>, in_query: Option<String>) -> Option<String> {
     in_field.or(in_query)
 }
 
-/// Rejects an upgrade because of its token.
-pub(super) async fn refuse_token(
+/// Rejects an upgrade because of its token, or because it has none.
+pub(super) async fn refuse_unauthorized(
     services: &dyn HandshakeServices,
     connection: PendingConnection,
     address: IpAddr,
-    refusal: TokenRefusal,
+    refusal: AuthorizationRefusal,
 ) {
     static REFUSED: LogLimit = LogLimit::new();
-    services.note(HandshakeEvent::TokenRefused(refusal));
+    services.note(HandshakeEvent::Unauthorized(refusal));
     let reason: Cow<'static, str> = match refusal {
-        TokenRefusal::Bad(error) => format!("Bad token: {error}").into(),
-        TokenRefusal::Forbidden => "Permission denied".into(),
+        AuthorizationRefusal::BadToken(error) => format!("Bad token: {error}").into(),
+        AuthorizationRefusal::Forbidden => "Permission denied".into(),
     };
     if let Some(left_out) = REFUSED.allow() {
         info!(%address, %reason, left_out, "upgrade refused");
     }
     let response = match refusal {
-        TokenRefusal::Bad(_) => Response::text(StatusCode::UNAUTHORIZED, reason)
+        AuthorizationRefusal::BadToken(_) => Response::text(StatusCode::UNAUTHORIZED, reason)
             .with_field("WWW-Authenticate", "Bearer error=\"invalid_token\""),
-        TokenRefusal::Forbidden => Response::text(StatusCode::FORBIDDEN, reason),
+        AuthorizationRefusal::Forbidden => Response::text(StatusCode::FORBIDDEN, reason),
     };
     connection.finish(response.encode(true, SystemTime::now())).await;
 }

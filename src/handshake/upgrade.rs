@@ -14,7 +14,7 @@ use super::connection::PendingConnection;
 use super::hand_over::{HandOver, Reservation};
 use super::intake::IntakeWatch;
 use super::services::{HandshakeEvent, HandshakeServices};
-use super::token::refuse_token;
+use super::token::refuse_unauthorized;
 
 /// The upgrades of an acceptor.
 pub(super) struct Upgrades {
@@ -47,12 +47,12 @@ impl Upgrades {
                 return refuse_address(&*self.services, connection, request.peer.ip(), refusal).await;
             }
         };
-        if let Some(token) = request.query.token.take() {
-            match self.services.authorize(&request.endpoint, &token) {
-                Ok(identity) => request.identity = Some(identity),
-                Err(refusal) => {
-                    return refuse_token(&*self.services, connection, request.peer.ip(), refusal).await;
-                }
+        let token = request.query.token.take();
+        match self.services.authorize(&request.endpoint, token.as_deref()) {
+            Ok(identity) => request.identity = identity,
+            Err(refusal) => {
+                let address = request.peer.ip();
+                return refuse_unauthorized(&*self.services, connection, address, refusal).await;
             }
         }
         let Some(permit) = self.services.acquire_client() else {

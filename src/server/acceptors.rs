@@ -16,11 +16,11 @@ use super::listener::Listener;
 use super::thread_context::{ThreadContext, ThreadReport};
 use crate::accounts::Identity;
 use crate::address::{AddressLimiter, AddressLimits, AddressRefusal};
-use crate::config::{self, Auth, Config, FIRST_ROOM};
+use crate::config::{self, Anonymous, Config, FIRST_ROOM};
 use crate::handshake::origin::OriginPolicy;
 use crate::handshake::route::Endpoint;
 use crate::handshake::{
-    Acceptor, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake, TokenRefusal,
+    Acceptor, AuthorizationRefusal, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
 };
 use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
 use crate::page;
@@ -102,6 +102,7 @@ fn run(
         head_bytes_max: config.max_head_bytes,
         connections_max: (start.pending_max / count).max(1),
     };
+    let requires_sign_in = config.requires_sign_in();
     let services = Services {
         tls: start.tls,
         origins: OriginPolicy {
@@ -109,7 +110,8 @@ fn run(
             is_on_loopback: config.listen.ip().to_canonical().is_loopback(),
             hosts: config.allow_hosts,
         },
-        requires_sign_in: config.auth == Auth::Required,
+        requires_sign_in,
+        anonymous: config.anonymous,
         tokens,
         directory,
         client_permits: start.client_permits,
@@ -147,6 +149,7 @@ struct Services {
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     origins: OriginPolicy,
     requires_sign_in: bool,
+    anonymous: Option<Anonymous>,
     tokens: TokenChecker,
     directory: Directory,
     client_permits: ClientPermits,
@@ -180,17 +183,27 @@ impl HandshakeServices for Services {
         self.tokens.has_keys()
     }
 
-    fn authorize(&self, endpoint: &Endpoint, token: &str) -> Result<Identity, TokenRefusal> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let identity = self.tokens.check(token, now.as_secs()).map_err(TokenRefusal::Bad)?;
-        let rights = &identity.rights;
-        let is_allowed = match endpoint {
-            Endpoint::Chat => self.directory.first_room(|room| rights.may_join(room)).is_some(),
-            Endpoint::Hub => rights.may_join(FIRST_ROOM),
-            Endpoint::Raw { topic } => rights.may_hear(topic),
-            Endpoint::Echo => true,
+    fn authorize(
+        &self,
+        endpoint: &Endpoint,
+        token: Option<&str>,
+    ) -> Result<Option<Identity>, AuthorizationRefusal> {
+        let identity = token.map(|token| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.tokens.check(token, now.as_secs()).map_err(AuthorizationRefusal::BadToken)
+        });
+        let identity = identity.transpose()?;
+        let is_allowed = match (&identity, endpoint) {
+            // These two are for those who speak.
+            (None, Endpoint::Hub | Endpoint::Echo) => self.anonymous != Some(Anonymous::Listen),
+            (None, Endpoint::Chat | Endpoint::Raw { .. }) | (Some(_), Endpoint::Echo) => true,
+            (Some(Identity { rights, .. }), Endpoint::Chat) => {
+                self.directory.first_room(|room| rights.may_join(room)).is_some()
+            }
+            (Some(Identity { rights, .. }), Endpoint::Hub) => rights.may_join(FIRST_ROOM),
+            (Some(Identity { rights, .. }), Endpoint::Raw { topic }) => rights.may_hear(topic),
         };
-        if is_allowed { Ok(identity) } else { Err(TokenRefusal::Forbidden) }
+        if is_allowed { Ok(identity) } else { Err(AuthorizationRefusal::Forbidden) }
     }
 
     fn page(&self, host: Option<&str>) -> Response {
@@ -226,8 +239,12 @@ impl HandshakeServices for Services {
             HandshakeEvent::AddressRefused(AddressRefusal::Rate) => refused(RefusalReason::AddressRate),
             HandshakeEvent::Full => refused(RefusalReason::Full),
             HandshakeEvent::SignInRequired => refused(RefusalReason::SignInRequired),
-            HandshakeEvent::TokenRefused(TokenRefusal::Bad(_)) => refused(RefusalReason::BadToken),
-            HandshakeEvent::TokenRefused(TokenRefusal::Forbidden) => refused(RefusalReason::PermissionDenied),
+            HandshakeEvent::Unauthorized(AuthorizationRefusal::BadToken(_)) => {
+                refused(RefusalReason::BadToken)
+            }
+            HandshakeEvent::Unauthorized(AuthorizationRefusal::Forbidden) => {
+                refused(RefusalReason::PermissionDenied)
+            }
             HandshakeEvent::Responded(status) => match status {
                 StatusCode::BAD_REQUEST => refused(RefusalReason::BadRequest),
                 StatusCode::FORBIDDEN => refused(RefusalReason::Origin),

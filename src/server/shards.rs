@@ -14,7 +14,7 @@ use super::error::ServerError;
 use super::thread_context::{ThreadContext, ThreadReport};
 use crate::accounts::{Accounts, Verifier};
 use crate::clock::RunningClock;
-use crate::config::{self, Auth, Config, Presence};
+use crate::config::{self, Anonymous, Auth, Config, Presence};
 use crate::handshake::Admissions;
 use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
@@ -95,7 +95,8 @@ fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSe
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
         tokens,
-        sign_in_timeout_ms: (config.auth == Auth::Required).then(|| milliseconds(config.handshake_timeout)),
+        sign_in_timeout_ms: config.requires_sign_in().then(|| milliseconds(config.handshake_timeout)),
+        anonymous_listen: config.anonymous == Some(Anonymous::Listen),
         rooms: rooms::RoomSettings {
             names_max: config.presence_limit,
             presence: match config.presence {

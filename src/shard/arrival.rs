@@ -28,8 +28,10 @@ impl Shard {
             Endpoint::Chat => (Dialect::Chat, user(UserDialect::Chat, identity, settings, now)),
             Endpoint::Hub => (Dialect::Hub, user(UserDialect::Hub, identity, settings, now)),
             Endpoint::Raw { topic } => {
-                // Without a token everyone may publish.
-                let may_publish = identity.is_none_or(|identity| identity.rights.may_publish_on(&topic));
+                let may_publish = match &identity {
+                    None => !settings.anonymous_listen,
+                    Some(identity) => identity.rights.may_publish_on(&topic),
+                };
                 let membership = TopicMembership::None;
                 (Dialect::Raw, Session::Raw { topic: topic.into(), membership, may_publish })
             }
@@ -69,6 +71,8 @@ fn user(dialect: UserDialect, identity: Option<Identity>, settings: &ShardSettin
     if let Some(identity) = identity {
         user.name = Arc::clone(&identity.name);
         user.standing = Standing::SignedIn(identity);
+    } else if settings.anonymous_listen {
+        user.standing = Standing::Listener;
     } else if let Some(timeout_ms) = settings.sign_in_timeout_ms {
         user.standing = Standing::MustSignIn { until_ms: now.monotonic_ms + timeout_ms };
     }

@@ -17,6 +17,7 @@ impl User {
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
         let must_sign_in = matches!(self.standing, Standing::MustSignIn { .. });
+        let is_listener = self.standing == Standing::Listener;
         match chat::decode(message, io.context.settings.limits.message_bytes_max) {
             Ok(Some(Input::SignIn(credentials))) => {
                 self.sign_in(credentials.ok_or(ChatError::InvalidFormat)?, io);
@@ -27,8 +28,13 @@ impl User {
                 Ok(())
             }
             _ if must_sign_in => Err(ChatError::AuthenticationRequired),
-            Ok(Some(Input::Command(command))) => self.carry_out(command, io),
-            Ok(None) => Ok(()),
+            // It may be a question, which a listener may ask.
+            Err(refusal @ (ChatError::InvalidFormat | ChatError::TooLarge)) => Err(refusal),
+            Ok(Some(Input::Command(command))) if !is_listener || command.only_asks() => {
+                self.carry_out(command, io)
+            }
+            _ if is_listener => Err(ChatError::PermissionDenied),
+            Ok(_) => Ok(()),
             Err(refusal) => Err(refusal),
         }
     }

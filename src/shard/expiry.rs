@@ -47,7 +47,7 @@ impl User {
             Standing::MustSignIn { until_ms } if !self.awaits_sign_in => {
                 SessionDeadline::SignIn { due_ms: *until_ms }
             }
-            Standing::MustSignIn { .. } | Standing::Guest => SessionDeadline::None,
+            Standing::MustSignIn { .. } | Standing::Guest | Standing::Listener => SessionDeadline::None,
             Standing::SignedIn(identity) => {
                 self.has_expired = false;
                 let due_ms = ends_ms(&identity.rights, io.now);
@@ -77,7 +77,7 @@ impl User {
                 let expired = Direct::TokenExpired { grace_seconds: GRACE_SECONDS };
                 io.push(chat::direct(&expired, io.now));
             }
-            Standing::Guest => io.link.deadline = SessionDeadline::None,
+            Standing::Guest | Standing::Listener => io.link.deadline = SessionDeadline::None,
         }
     }
 }

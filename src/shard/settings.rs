@@ -41,6 +41,8 @@ pub struct ShardSettings {
     pub tokens: TokenChecker,
     /// The time in which a chat client must sign in; `None` where sign-in is optional.
     pub sign_in_timeout_ms: Option<u64>,
+    /// True where clients that have not signed in may only listen.
+    pub anonymous_listen: bool,
     /// The settings of rooms.
     pub rooms: RoomSettings,
 }

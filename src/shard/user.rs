@@ -86,11 +86,11 @@ impl User {
         now.monotonic_ms < self.muted_until_ms
     }
 
-    /// What its account or token allows. `None` where it has not signed in, and may do what everyone may.
+    /// What its account or token allows. `None` where it has not signed in.
     fn rights(&self) -> Option<&Rights> {
         match &self.standing {
             Standing::SignedIn(identity) => Some(&identity.rights),
-            Standing::MustSignIn { .. } | Standing::Guest => None,
+            Standing::MustSignIn { .. } | Standing::Guest | Standing::Listener => None,
         }
     }
 
@@ -122,6 +122,8 @@ pub(super) enum Standing {
     MustSignIn { until_ms: u64 },
     /// It has not signed in and need not: it chooses its own name.
     Guest,
+    /// It has not signed in, and may only listen.
+    Listener,
     /// It has signed in.
     SignedIn(Identity),
 }

@@ -19,8 +19,8 @@ use uproar::address::{AddressLimiter, AddressLimits};
 use uproar::handshake::origin::OriginPolicy;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{
-    Acceptor, Admission, Admissions, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
-    TokenRefusal,
+    Acceptor, Admission, Admissions, AuthorizationRefusal, HandOver, HandshakeEvent, HandshakeLimits,
+    HandshakeServices, Intake,
 };
 use uproar::permit::{ClientPermit, ClientPermits};
 use uproar_protocol::head::HEAD_BYTES_MAX;
@@ -94,8 +94,8 @@ impl HandshakeServices for Services {
     fn takes_tokens(&self) -> bool {
         false
     }
-    fn authorize(&self, _: &Endpoint, _: &str) -> Result<Identity, TokenRefusal> {
-        Err(TokenRefusal::Forbidden)
+    fn authorize(&self, _: &Endpoint, _: Option<&str>) -> Result<Option<Identity>, AuthorizationRefusal> {
+        Ok(None)
     }
     fn page(&self, _host: Option<&str>) -> Response {
         Response::new(StatusCode::OK, "text/html", PAGE.into())

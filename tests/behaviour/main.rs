@@ -56,6 +56,7 @@ mod shutdown;
 mod slow_receivers;
 
 mod accounts_command;
+mod anonymous;
 mod command_line;
 mod crowds;
 mod durability;

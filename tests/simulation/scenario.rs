@@ -144,6 +144,7 @@ impl Scenario {
             },
             tokens: TokenChecker::default(),
             sign_in_timeout_ms: None,
+            anonymous_listen: false,
         }
     }
 

@@ -78,6 +78,7 @@ impl Alone {
             },
             tokens: TokenChecker::default(),
             sign_in_timeout_ms,
+            anonymous_listen: false,
             rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);

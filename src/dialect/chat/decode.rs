@@ -57,6 +57,24 @@ pub enum Command {
     Moderate { target: Option<UserId>, action: Option<ModerationAction> },
 }
 
+impl Command {
+    /// True for requests that others hear nothing of, but that the user comes and goes.
+    #[must_use]
+    pub fn only_asks(&self) -> bool {
+        match self {
+            Self::GetUsers(_) | Self::GetStats | Self::GetRooms | Self::JoinRoom(_) | Self::Resume { .. } => {
+                true
+            }
+            Self::Say(_)
+            | Self::Typing(_)
+            | Self::Read(_)
+            | Self::SetName(_)
+            | Self::Private { .. }
+            | Self::Moderate { .. } => false,
+        }
+    }
+}
+
 /// Decodes one message. `Ok(None)` is a message that is ignored without an answer.
 ///
 /// # Errors
