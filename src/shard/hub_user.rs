@@ -34,12 +34,14 @@ impl User {
         };
         let is_logged_in = place.is_some();
         match command {
-            Command::Login(_) if is_logged_in => return Err(ChatError::LoggedInAlready),
             Command::Login(name) => {
                 // One with a token has its name already.
-                if !self.is_signed_in() {
-                    self.name = name.ok_or(ChatError::InvalidName)?;
+                let own_name = self.is_signed_in().then(|| Arc::clone(&self.name));
+                let name = own_name.or(name).ok_or(ChatError::InvalidName)?;
+                if is_logged_in {
+                    return Err(ChatError::LoggedInAlready);
                 }
+                self.name = name;
                 self.membership = RoomMembership::Joining(room);
                 self.register(io);
                 self.request_join(room, None, io);

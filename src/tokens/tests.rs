@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -417,4 +418,20 @@ fn without_keys_no_token_is_right() {
     let (_directory, files) = key_file(SECRET);
     assert_eq!(TokenChecker::default().check(&made(&files), NOW), Err(TokenError::NoKey));
     assert!(!TokenChecker::default().has_keys());
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_is_shown_makes_it_panic(text: String, header in "\\PC{0,60}", payload in "\\PC{0,60}", signature: Vec<u8>) {
+        let keys = ["rsa-public.pem", "p256-public.pem", "p384-public.pem", "ed25519-public.pem"];
+        let files = TokenFiles { keys: keys.map(testdata).to_vec(), ..TokenFiles::default() };
+        let set = files.load().unwrap();
+        prop_assert!(set.check(&text, NOW).is_err());
+        let signature = data_encoding::BASE64URL_NOPAD.encode(&signature);
+        for algorithm in ["RS256", "RS512", "ES256", "ES384", "EdDSA"] {
+            let header = format!(r#"{{"alg":"{algorithm}","typ":{}}}"#, Value::from(&*header));
+            let token = format!("{}.{}.{signature}", base64(&header), base64(&payload));
+            prop_assert_eq!(set.check(&token, NOW), Err(TokenError::Signature));
+        }
+    }
 }
