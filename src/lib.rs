@@ -29,3 +29,4 @@ pub mod rooms;
 pub mod server;
 pub mod shard;
 pub mod storage;
+pub mod tokens;

@@ -234,7 +234,8 @@ impl PasswordChecker {
             Some(account) if is_behind == Some(true) => {
                 let name: Arc<str> = account.name.as_str().into();
                 let is_admin = account.is_admin;
-                SignInResult::Granted(Identity { account: Arc::clone(&name), name, is_admin })
+                let rights = Arc::default();
+                SignInResult::Granted(Identity { account: Arc::clone(&name), name, is_admin, rights })
             }
             Some(account) if is_behind.is_none() => {
                 let name = &account.name;
@@ -287,7 +288,8 @@ mod tests {
     fn the_right_pair_alone_is_granted() {
         let directory = tempfile::tempdir().unwrap();
         let mut checker = checker(&directory);
-        let ann = Identity { account: "Ann".into(), name: "Ann".into(), is_admin: true };
+        let rights = Arc::default();
+        let ann = Identity { account: "Ann".into(), name: "Ann".into(), is_admin: true, rights };
         let granted = SignInResult::Granted(ann);
         assert_eq!(checker.check_at(HERE, &credentials("Ann", "secret"), 0), granted);
         for (username, password) in [("Ann", "Secret"), ("ann", "secret"), ("Ben", "nobody's"), ("", "")] {

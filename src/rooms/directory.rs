@@ -80,6 +80,12 @@ impl Directory {
         self.rooms().find(|&room| &**self.name(room) == name)
     }
 
+    /// The room where a user starts who may join these: `general`, or else the first configured one.
+    #[must_use]
+    pub fn first_room(&self, may_join: impl Fn(&str) -> bool) -> Option<RoomIndex> {
+        self.rooms().find(|&room| may_join(self.name(room)))
+    }
+
     /// A room's name.
     #[must_use]
     pub fn name(&self, room: RoomIndex) -> &Arc<str> {

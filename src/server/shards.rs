@@ -14,7 +14,7 @@ use super::error::ServerError;
 use super::thread_context::{ThreadContext, ThreadReport};
 use crate::accounts::{Accounts, KnownAccounts, ReservedNames, Verifier, VerifierReport};
 use crate::clock::RunningClock;
-use crate::config::{self, Auth, Config, Presence};
+use crate::config::{self, Anonymous, Auth, Config, Presence};
 use crate::handshake::Admissions;
 use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
@@ -22,6 +22,7 @@ use crate::rooms::{self, ClientRef, PresencePolicy, Restored, ShardIndex};
 use crate::shard::event_loop::{self, EventLoop};
 use crate::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
 use crate::storage::StorageLink;
+use crate::tokens::TokenChecker;
 
 /// Starts a thread for each shard.
 pub(super) fn spawn_shards(
@@ -66,7 +67,7 @@ fn start_verifier(
 ) -> Result<(Option<Verifier<ClientRef>>, Arc<ReservedNames>), ServerError> {
     let Some(data) = &context.config.data else { return Ok((None, Arc::default())) };
     let accounts = KnownAccounts::read(Accounts::open(data)?)?;
-    if context.config.auth == Auth::Required && accounts.is_empty() {
+    if context.config.auth == Auth::Required && !context.config.has_token_keys() && accounts.is_empty() {
         return Err(ServerError::NoAccounts { data: data.clone() });
     }
     let reserved_names = Arc::clone(accounts.reserved());
@@ -91,7 +92,7 @@ fn start_verifier(
 }
 
 /// A shard's part of the configuration.
-fn settings(config: &Config, index: ShardIndex) -> ShardSettings {
+fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSettings {
     let milliseconds = |duration: Duration| duration.as_millis() as u64;
     ShardSettings {
         index,
@@ -108,7 +109,9 @@ fn settings(config: &Config, index: ShardIndex) -> ShardSettings {
             },
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
-        sign_in_timeout_ms: (config.auth == Auth::Required).then(|| milliseconds(config.handshake_timeout)),
+        tokens,
+        sign_in_timeout_ms: config.requires_sign_in().then(|| milliseconds(config.handshake_timeout)),
+        anonymous_listen: config.anonymous == Some(Anonymous::Listen),
         rooms: rooms::RoomSettings {
             names_max: config.presence_limit,
             presence: match config.presence {
@@ -146,9 +149,10 @@ impl ShardStart {
     }
 
     fn serve(self) -> io::Result<()> {
-        let ThreadContext { config, directory, metrics, clock, stage, reports } = self.context;
+        let ThreadContext { config, directory, metrics, clock, tokens, stage, reports } = self.context;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
-        let mut shard = Shard::new(settings(&config, self.index), &directory, Arc::clone(&shard_metrics));
+        let mut shard =
+            Shard::new(settings(&config, self.index, tokens), &directory, Arc::clone(&shard_metrics));
         if let Some(restored) = &self.restored {
             shard.restore(restored);
         }

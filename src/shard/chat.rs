@@ -20,14 +20,24 @@ impl User {
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
         let must_sign_in = matches!(self.standing, Standing::MustSignIn { .. });
+        let is_listener = self.standing == Standing::Listener;
         match chat::decode(message, io.context.settings.limits.message_bytes_max) {
             Ok(Some(Input::SignIn(credentials))) => {
                 self.sign_in(credentials.ok_or(ChatError::InvalidFormat)?, io);
                 Ok(())
             }
+            Ok(Some(Input::SignInWithToken(token))) => {
+                self.sign_in_with_token(&token, io);
+                Ok(())
+            }
             _ if must_sign_in => Err(ChatError::AuthenticationRequired),
-            Ok(Some(Input::Command(command))) => self.carry_out(command, io),
-            Ok(None) => Ok(()),
+            // It may be a question, which a listener may ask.
+            Err(refusal @ (ChatError::InvalidFormat | ChatError::TooLarge)) => Err(refusal),
+            Ok(Some(Input::Command(command))) if !is_listener || command.only_asks() => {
+                self.carry_out(command, io)
+            }
+            _ if is_listener => Err(ChatError::PermissionDenied),
+            Ok(_) => Ok(()),
             Err(refusal) => Err(refusal),
         }
     }
@@ -50,6 +60,9 @@ impl User {
         match command {
             Command::Say(_) | Command::Private { .. } if self.is_muted(io.now) => {
                 return Err(ChatError::Muted);
+            }
+            Command::Say(_) if !self.may_publish_in(io.context.directory.name(room)) => {
+                return Err(ChatError::PermissionDenied);
             }
             Command::Say(content) => {
                 let message = NewMessage { user, name, account: self.account(), content };
@@ -98,8 +111,12 @@ impl User {
             Command::Resume { room, point } => self.change_room(&room, Some(point), io)?,
             Command::GetRooms { prefix, offset } => {
                 let directory = &io.context.directory;
-                let matching =
-                    || directory.rooms().filter(|&room| directory.name(room).starts_with(&*prefix));
+                let matching = || {
+                    directory.rooms().filter(|&room| {
+                        let name = directory.name(room);
+                        name.starts_with(&*prefix) && self.may_join(name)
+                    })
+                };
                 let listed = matching().skip(offset).take(ROOMS_LISTED_MAX);
                 let listed: Vec<RoomFigures<'_>> = listed
                     .map(|room| RoomFigures {

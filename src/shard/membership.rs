@@ -21,16 +21,27 @@ use crate::rooms::{
 impl Session {
     /// Starts a new client: greets an echo client, or asks a home to make the client a member.
     pub(super) fn begin(&mut self, io: &mut ClientIo<'_>) {
+        if let Self::User(user) = self
+            && let Standing::SignedIn(identity) = &user.standing
+        {
+            io.context.note_signed_in(identity, io.id);
+        }
         match self {
             Self::User(user) => match user.dialect {
                 UserDialect::Chat if matches!(user.standing, Standing::MustSignIn { .. }) => {
-                    io.link.sign_in_by_ms = user.sign_in_by_ms();
+                    user.set_deadline(io);
                     io.link.greet();
                 }
-                UserDialect::Chat => user.enter(io),
-                UserDialect::Hub => user.request_names(io),
+                UserDialect::Chat => {
+                    user.set_deadline(io);
+                    user.enter(io);
+                }
+                UserDialect::Hub => {
+                    user.set_deadline(io);
+                    user.request_names(io);
+                }
             },
-            Self::Raw { topic, membership } => {
+            Self::Raw { topic, membership, .. } => {
                 *membership = TopicMembership::Joining;
                 let (home, origin) = (io.context.directory.topic_home(topic), io.origin());
                 io.context.mail.request(home, Request::Subscribe { topic: Arc::clone(topic), origin });
@@ -41,7 +52,7 @@ impl Session {
 
     /// The home's answer to a subscription.
     pub(super) fn handle_subscribed(&mut self, io: &mut ClientIo<'_>) {
-        if let Self::Raw { topic, membership: membership @ TopicMembership::Joining } = self {
+        if let Self::Raw { topic, membership: membership @ TopicMembership::Joining, .. } = self {
             let place = io.context.rooms.subscribe(topic, io.id.index);
             *membership = TopicMembership::In { place };
             io.link.greet();
@@ -80,7 +91,7 @@ impl Session {
                 }
                 moved
             }
-            Self::Raw { topic, membership } => {
+            Self::Raw { topic, membership, .. } => {
                 let moved = match mem::replace(membership, TopicMembership::None) {
                     TopicMembership::None => return None,
                     TopicMembership::Joining => None,
@@ -136,6 +147,9 @@ impl User {
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
         let to = io.context.directory.find(to).ok_or_else(|| ChatError::UnknownRoom(to.to_owned()))?;
+        if !self.may_join(io.context.directory.name(to)) {
+            return Err(ChatError::PermissionDenied);
+        }
         let RoomMembership::In { room, place } = self.membership else { return Ok(()) };
         let (user, origin) = (self.registered_id(), io.origin());
         if to == room {

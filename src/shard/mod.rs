@@ -13,7 +13,8 @@
 //! - `input` reads messages, within what `work` allows in a turn; `arrival` admits clients, and `ending` ends them.
 //! - A `client` is a `link` (its connection, and the `gates` ahead of it) and a session: a `user`, a topic, or an echo.
 //! - Handlers of one client get its session and a `ClientIo`, with which they send to the client and write mail:
-//!   `user_messages`, then `chat` or `hub_user`; `membership`, `sign_in` (with the list `signed_in`), `moderation`, `acknowledgement`.
+//!   `user_messages`, then `chat` or `hub_user`; `membership`, `sign_in` (with the list `signed_in`), `expiry`,
+//!   `moderation`, `acknowledgement`.
 //! - `deliveries` takes mail for clients; `local_rooms` has the members of rooms and topics, and the fan-out to them.
 //! - `schedule` lists the clients that want to submit, to read, or to be looked at when a deadline is due.
 
@@ -23,10 +24,12 @@ mod chat;
 mod client;
 mod client_io;
 mod clients;
+mod deadline;
 mod deliveries;
 mod drain;
 mod ending;
 pub mod event_loop;
+mod expiry;
 mod gates;
 mod hub_user;
 mod input;

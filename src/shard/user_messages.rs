@@ -13,9 +13,8 @@ use crate::mail::{Delivery, PrivateMessage};
 impl User {
     /// Handles a user's message, and answers with an error if it has no effect.
     pub(super) fn handle_message(&mut self, message: &Message<'_>, io: &mut ClientIo<'_>) {
-        let rate = io.context.settings.limits.rate;
         self.last_message_ms = io.now.monotonic_ms;
-        let outcome = if !self.bucket.take(rate, io.now.monotonic_ms) {
+        let outcome = if !self.bucket.take(self.rate, io.now.monotonic_ms) {
             Err(ChatError::TooMany)
         } else {
             match self.dialect {

@@ -27,6 +27,8 @@ const MUTE_SECONDS_MAX: u32 = 31_536_000;
 pub enum Input {
     /// Sign in, which needs no room. `None` when the message lacks a name or a password: even then it is an attempt.
     SignIn(Option<Credentials>),
+    /// Sign in with this token.
+    SignInWithToken(String),
     /// Everything else.
     Command(Command),
 }
@@ -64,6 +66,28 @@ pub enum Command {
     Moderate { target: Option<UserId>, action: Option<ModerationAction> },
 }
 
+impl Command {
+    /// True for requests that others hear nothing of, but that the user comes and goes.
+    #[must_use]
+    pub fn only_asks(&self) -> bool {
+        match self {
+            Self::GetUsers(_)
+            | Self::GetStats
+            | Self::GetRooms { .. }
+            | Self::GetHistory { .. }
+            | Self::JoinRoom(_)
+            | Self::Resume { .. } => true,
+            Self::Say(_)
+            | Self::Typing(_)
+            | Self::Read(_)
+            | Self::Delete(_)
+            | Self::SetName(_)
+            | Self::Private { .. }
+            | Self::Moderate { .. } => false,
+        }
+    }
+}
+
 /// The receiver of a private message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receiver {
@@ -91,7 +115,11 @@ pub fn decode(message: &Message<'_>, message_bytes_max: usize) -> Result<Option<
         return Err(ChatError::InvalidFormat);
     };
     if kind == "auth" {
-        return Ok(Some(Input::SignIn(credentials(&fields))));
+        return Ok(Some(match fields.get("token") {
+            Some(Value::String(token)) => Input::SignInWithToken(token.clone()),
+            Some(_) => Input::SignIn(None),
+            None => Input::SignIn(credentials(&fields)),
+        }));
     }
     Ok(command(kind, &fields, json)?.map(Input::Command))
 }
@@ -268,7 +296,7 @@ mod tests {
     fn text(json: &str) -> Result<Option<Command>, ChatError> {
         Ok(decode(&Message::Text(json.into()), 10_240)?.map(|input| match input {
             Input::Command(command) => command,
-            Input::SignIn(_) => panic!("{json} is no command"),
+            Input::SignIn(_) | Input::SignInWithToken(_) => panic!("{json} is no command"),
         }))
     }
 
@@ -383,6 +411,9 @@ mod tests {
         ] {
             assert_eq!(auth(bad), None, "{bad}");
         }
+        assert_eq!(auth(r#"{"type":"auth","token":7,"username":"Ann","password":"s"}"#), None);
+        let token = decode(&Message::Text(r#"{"type":"auth","token":"a.b.c"}"#.into()), 10_240);
+        assert_eq!(token, Ok(Some(Input::SignInWithToken("a.b.c".into()))));
     }
 
     #[test]

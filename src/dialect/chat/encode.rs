@@ -52,6 +52,8 @@ pub enum Direct<'a> {
     MessageRead { message: MessageId, reader: UserId, read_at: u64 },
     /// The user has signed in, and has this name now.
     AuthSuccess { name: &'a str, is_admin: bool },
+    /// The user's token has expired; without another one the connection is closed after this time.
+    TokenExpired { grace_seconds: u64 },
     /// The user is about to be closed by an admin.
     Kicked { reason: &'a str },
     /// The user may not send messages for so long.
@@ -95,6 +97,9 @@ pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
         }
         Direct::AuthSuccess { name, is_admin } => {
             ("auth_success", json!({ "user_name": name, "is_admin": is_admin }))
+        }
+        Direct::TokenExpired { grace_seconds } => {
+            ("token_expired", json!({ "grace_seconds": grace_seconds }))
         }
         Direct::Kicked { reason } => ("kicked", json!({ "reason": reason })),
         Direct::Muted { seconds } => ("muted", json!({ "seconds": seconds })),

@@ -25,6 +25,11 @@ impl Chat {
         Self { socket: Socket::connect(server, path).await, id: 0, name: String::new() }
     }
 
+    /// As [`Chat::connect`], with a token.
+    pub(crate) async fn with_token(server: &Server, token: &str) -> Self {
+        Self { socket: Socket::with_token(server, "/chat", token).await, id: 0, name: String::new() }
+    }
+
     /// Connects and reads all messages to a new member.
     pub(crate) async fn enter(server: &Server) -> Self {
         let mut chat = Self::connect(server).await;
