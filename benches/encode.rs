@@ -8,7 +8,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use uproar::clock::Now;
 use uproar::dialect::chat::{self, Lists};
 use uproar::rooms::{
-    Content, Epoch, MemberEntry, MemberList, MessageId, PresenceReport, RoomEvent, RoomMessage, UserId,
+    Content, Epoch, MemberEntry, MemberList, MessageId, NamedMember, PresenceReport, RoomEvent, RoomMessage,
+    UserId,
 };
 use uproar_protocol::frames::{self, MessageKind};
 
@@ -27,6 +28,7 @@ fn message(id: u64, content_bytes: usize) -> Arc<RoomMessage> {
         id: MessageId(id),
         from: user(7),
         from_name: name(7),
+        from_account: None,
         content: Content::Text("x".repeat(content_bytes)),
         timestamp: NOW.unix_seconds,
     })
@@ -35,7 +37,7 @@ fn message(id: u64, content_bytes: usize) -> Arc<RoomMessage> {
 fn room_events(criterion: &mut Criterion) {
     let presence = PresenceReport {
         users_online: 10_000,
-        joined: (1..=50).map(|n| (user(n), name(n))).collect(),
+        joined: (1..=50).map(|n| NamedMember { id: user(n), name: name(n), account: None }).collect(),
         left: (51..=100).map(user).collect(),
         renamed: Vec::new(),
         truncated: true,
@@ -44,7 +46,7 @@ fn room_events(criterion: &mut Criterion) {
     for (name, event) in [
         ("message, 64 B", RoomEvent::Message(message(1, 64))),
         ("message, 10 KiB", RoomEvent::Message(message(1, 10 << 10))),
-        ("join", RoomEvent::Joined { user: user(7), name: name(7), users_online: 499 }),
+        ("join", RoomEvent::Joined { user: user(7), name: name(7), account: None, users_online: 499 }),
         ("presence, 50 joined and 50 left", RoomEvent::Presence(presence)),
     ] {
         group.bench_function(name, |bencher| {
@@ -55,7 +57,7 @@ fn room_events(criterion: &mut Criterion) {
 }
 
 fn lists(criterion: &mut Criterion) {
-    let entry = |n| MemberEntry { id: user(n), name: name(n), connected_at: NOW.unix_seconds };
+    let entry = |n| MemberEntry { id: user(n), name: name(n), account: None, connected_at: NOW.unix_seconds };
     let listed: Arc<[_]> = (1..=500).map(entry).collect();
     let members = MemberList { listed, last: Some(entry(10_000)), total: Some(10_000) };
     let history: Arc<[_]> = (1..=100).map(|id| message(id, 64)).collect();

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::accounts::SignInResult;
+use crate::accounts::{AccountsChange, SignInResult};
 use crate::rooms::{self, ClientRef, UserId};
 
 /// From a shard to another one, or to itself.
@@ -16,6 +16,8 @@ pub enum Request {
     Room(rooms::Request),
     /// To a user of any room. Answered with [`Delivery::PrivateSent`] or [`Delivery::UserNotFound`].
     Private(PrivateMessage),
+    /// To this shard's connections of an account. Not answered: the sender has looked the account up.
+    PrivateToAccount(AccountMessage),
     /// About a user of any room. Answered with [`Delivery::UserNotFound`] if it cannot be done.
     Moderate(ModerationOrder),
 }
@@ -38,6 +40,8 @@ pub enum Delivery {
     UserNotFound { to: ClientRef },
     /// The verifier has checked a password.
     PasswordChecked { to: ClientRef, result: SignInResult },
+    /// To each shard: accounts were added, changed or removed.
+    AccountsChanged(Arc<AccountsChange>),
 }
 
 impl From<rooms::Delivery> for Delivery {
@@ -53,11 +57,26 @@ pub struct PrivateMessage {
     pub from: UserId,
     /// The sender's name.
     pub from_name: Arc<str>,
+    /// The account with which the sender has signed in.
+    pub from_account: Option<Arc<str>>,
     /// The sender's connection.
     pub origin: ClientRef,
     /// The receiver.
     pub to: UserId,
     /// The text; an empty one is dropped once the receiver was found.
+    pub content: Arc<str>,
+}
+
+/// A private message to all connections of an account.
+#[expect(missing_docs, reason = "as in a private message")]
+#[derive(Clone, Debug)]
+pub struct AccountMessage {
+    pub from: UserId,
+    pub from_name: Arc<str>,
+    pub from_account: Option<Arc<str>>,
+    /// The receiver.
+    pub account: Arc<str>,
+    /// The text; not empty.
     pub content: Arc<str>,
 }
 

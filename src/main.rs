@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use uproar::cli::{self, CliError, Command};
+use uproar::clock::Clock;
 use uproar::config::LogFormat;
 use uproar::logging::Log;
 use uproar::memory::{self, MemoryTrimmer};
 use uproar::preflight;
-use uproar::{accounts, server};
+use uproar::{accounts, server, tokens};
 
 /// The exit code when the machine or the command line is not fit to serve.
 const EXIT_PREFLIGHT: u8 = 2;
@@ -30,6 +31,20 @@ fn main() -> ExitCode {
     let config = invocation.config;
     if let Command::User { command, data } = &invocation.command {
         return match accounts::run(command, data, &mut std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if let Command::Token { command, files } = &invocation.command {
+        return match tokens::run(
+            command,
+            files,
+            Clock::start().now().unix_seconds,
+            &mut std::io::stdout().lock(),
+        ) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error}");

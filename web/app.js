@@ -20,7 +20,7 @@ on("current talks rooms roster me", perFrame(() => {
 	const unread = talks.unreadBut(null);
 	document.title = `${unread ? `(${count(unread)}) ` : ""}${current ? `${apart(current.name)} – ` : ""}Uproar`;
 	at("elsewhere").hidden = !talks.unreadBut(current);
-	at("me").replaceChildren(avatar(me.id, me.name), label(person(me.name), node("small", {}, words(me.isAdmin ? "admin" : "name"))), icon("edit"));
+	at("me").replaceChildren(avatar(me.id, me.name), label(person(me.name), node("small", {}, words(me.isAdmin ? "admin" : "name"))), me.isSignedIn ? "" : icon("edit"));
 	at("me").hidden = !me.name;
 	const ended = current?.isEnded && words("ended", apart(current.name));
 	const barrier = chat.obstacle || ended || (me.mutedUntil && words("muted", calendar.format(me.mutedUntil)));

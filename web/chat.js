@@ -272,7 +272,7 @@ const EVENTS = {
 		if (kind === "Authentication required") return account || connection.close(SIGN_IN);
 		if (kind === "Unknown message") return; // a read mark for what is no longer kept
 		if (kind === "Unknown message type") return outbox.refuse(text, (type) => type === about);
-		if (kind.startsWith("Invalid name")) return emit("name-refused", text);
+		if (kind.startsWith("Invalid name") || kind === "Name is reserved") return emit("name-refused", text);
 		if (kind === "Unknown room") {
 			// Where we were is gone, or where we wanted to go was never there.
 			const isReturn = visits.some((visit) => visit.room === about && visit.isReturn);

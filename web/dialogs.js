@@ -10,7 +10,8 @@ import { words } from "./words.js";
 
 const dialog = at("dialog");
 const MUTE_MINUTES = [5, 60, 1440];
-const NAME = /^.{1,20}$/su;
+const NAME_CHARACTERS_MAX = 20;
+const characters = new Intl.Segmenter();
 
 /** Opens a form; `accept(values)` says whether it is done. */
 function ask(aim, title, parts, verb, accept) {
@@ -42,12 +43,14 @@ function signIn(error) {
 }
 
 function askName() {
-	const { name, isSignedIn } = chat.me;
-	const parts = [field(words("nameHint"), { name: "name", value: name, autocomplete: "nickname" })];
-	if (!isSignedIn) parts.push(button({ className: "soft", onclick: () => signIn("") }, words("signIn")));
+	const { name } = chat.me;
+	const parts = [
+		field(words("nameHint"), { name: "name", value: name, autocomplete: "nickname" }),
+		button({ className: "soft", onclick: () => signIn("") }, words("signIn")),
+	];
 	ask("name", words("name"), parts, words("save"), (values) => {
 		const wanted = values.name.trim();
-		if (!NAME.test(wanted)) say("name", words("nameHint"));
+		if (!wanted || [...characters.segment(wanted)].length > NAME_CHARACTERS_MAX) say("name", words("nameHint"));
 		else if (wanted === name) return true;
 		else send({ type: "set_name", name: wanted });
 	});
@@ -55,6 +58,8 @@ function askName() {
 
 on("sign-in", signIn);
 on("name-refused", (text) => say("name", text));
+// The name of an account is fixed.
+on("me", () => (at("me").disabled = chat.me.isSignedIn));
 on("me", () => (isFor("name") || (isFor("sign-in") && chat.me.isSignedIn)) && dialog.close());
 at("me").onclick = askName;
 

@@ -84,6 +84,7 @@ Invalid name (1-20 characters required)|名字须为 1 到 20 个字符
 User not found or offline|用户不存在或已离线
 Invalid image URL|图片网址无效
 Permission denied|没有权限
+Name is reserved|该名字已被保留
 You are muted|你已被禁言
 Message too large|消息过长
 Too many messages|发送过于频繁

@@ -12,6 +12,7 @@ use uproar::metrics::Metrics;
 use uproar::permit::ClientPermits;
 use uproar::rooms::{self, Directory, PresencePolicy, ShardIndex};
 use uproar::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
+use uproar::tokens::TokenChecker;
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::ConnectionId;
 use uproar_ring::{Completion, SendBatch, Submission};
@@ -44,7 +45,9 @@ impl Crowd {
                 keep_alive: KeepAlive { ping_interval_ms: 30_000, idle_timeout_ms: 120_000 },
                 drain_timeout_ms: 10_000,
             },
+            tokens: TokenChecker::default(),
             sign_in_timeout_ms: None,
+            anonymous_listen: false,
             rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
@@ -57,7 +60,8 @@ impl Crowd {
             let peer = ([127, 0, 0, 1], 40_000).into();
             let (endpoint, received) = (endpoint.clone(), Bytes::new());
             let permit = places.acquire().expect("a place");
-            let request = UpgradeRequest { endpoint, query: UpgradeQuery::default(), peer, response };
+            let query = UpgradeQuery::default();
+            let request = UpgradeRequest { endpoint, query, identity: None, peer, response };
             let admission = Admission { request, received, tls: None, permit };
             let id = crowd.shard.admit(admission, NOW);
             crowd.ids.push(id);

@@ -1,4 +1,4 @@
-//! `uproar user`: adds, removes and lists accounts, and changes their passwords.
+//! `uproar user`: adds, removes and lists accounts, and changes their passwords and roles.
 //!
 //! A password is typed twice at a terminal, where it is not shown, or comes from standard input. It is not an argument,
 //! because everyone can read those in the list of processes.
@@ -22,6 +22,8 @@ pub enum UserCommand {
     List,
     /// Give one another password.
     Passwd { name: String },
+    /// Make one an admin's, or an ordinary one.
+    SetAdmin { name: String, is_admin: bool },
 }
 
 /// Why a command failed.
@@ -58,10 +60,8 @@ pub fn run(command: &UserCommand, directory: &Path, out: &mut impl Write) -> Res
     let said = match command {
         UserCommand::Add { name, is_admin } => {
             let accounts = Accounts::open(directory)?;
-            if accounts.find(name)?.is_some() {
-                // Before the password is asked for.
-                return Err(AccountError::Exists { name: name.clone() }.into());
-            }
+            // Before the password is asked for.
+            accounts.check_free(name)?;
             let password_hash = read_password(name)?.hash()?;
             accounts.add(&Account { name: name.clone(), password_hash, is_admin: *is_admin })?;
             format!("added {name}{}\n", if *is_admin { ", an admin" } else { "" })
@@ -87,6 +87,10 @@ pub fn run(command: &UserCommand, directory: &Path, out: &mut impl Write) -> Res
             let password_hash = read_password(name)?.hash()?;
             accounts.set_password_hash(name, &password_hash)?;
             format!("changed the password of {name}\n")
+        }
+        UserCommand::SetAdmin { name, is_admin } => {
+            existing(name)?.set_admin(name, *is_admin)?;
+            format!("{name} is {} now\n", if *is_admin { "an admin" } else { "no admin" })
         }
     };
     out.write_all(said.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::Output)

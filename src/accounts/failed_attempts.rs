@@ -1,48 +1,97 @@
-//! Limits failed sign-ins of an address, over all its connections, so that passwords cannot be guessed.
+//! Limits wrong passwords, over all connections: for an account from one address, so that its password cannot be
+//! guessed, and for an address, so that it cannot try many accounts. No limit is for an account alone: with one, anybody
+//! could lock its owner out.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
 
 use crate::address::network;
 
-/// Failed attempts that an address may make at once after a pause: enough for a household.
-pub(super) const FAILURES_MAX: u32 = 20;
+/// Wrong attempts at one account from one address.
+pub(super) const FOR_ACCOUNT: Allowance = Allowance { failures_max: 10, forgiven_after_ms: 3_000 };
 
-/// The time after which an address may fail once more. So an address can make at most 28,800 guesses a day.
-pub(super) const FORGIVEN_AFTER_MS: u64 = 3_000;
+/// Wrong attempts from one address, which may be that of a company.
+const FOR_ADDRESS: Allowance = Allowance { failures_max: 200, forgiven_after_ms: 1_000 };
 
-/// Addresses that are remembered, some 40 bytes each. If there are more, the address with the most attempts left is
-/// forgotten: an attacker with that many addresses is not held back by a limit for each anyway.
-const ADDRESSES_MAX: usize = 65_536;
+/// Entries of each table, some 50 bytes each. If there are more, the entry with the most attempts left is forgotten: an
+/// attacker with that many addresses is not held back by a limit for each anyway.
+const ENTRIES_MAX: usize = 65_536;
 
-/// The failed attempts of each address, over all shards. An address whose failures are all forgotten is removed.
-#[derive(Debug, Default)]
+/// The failed attempts of all shards.
+#[derive(Debug)]
 pub(super) struct FailedAttempts {
-    /// When all failures of each address will be forgotten.
-    clear_ms: HashMap<IpAddr, u64>,
+    of_accounts: Failures<(IpAddr, u64)>,
+    of_addresses: Failures<IpAddr>,
+    /// Clients choose the names, which can be long: their hashes are kept.
+    hasher: RandomState,
 }
 
 impl FailedAttempts {
-    /// Whether an address may make an attempt now.
-    #[must_use]
-    pub(super) fn allow(&self, address: IpAddr, now_ms: u64) -> bool {
-        let clear_ms = self.clear_ms.get(&network(address)).copied().unwrap_or(0);
-        clear_ms.saturating_sub(now_ms) <= u64::from(FAILURES_MAX - 1) * FORGIVEN_AFTER_MS
+    /// Without any failures.
+    pub(super) fn new() -> Self {
+        Self {
+            of_accounts: Failures::new(FOR_ACCOUNT),
+            of_addresses: Failures::new(FOR_ADDRESS),
+            hasher: RandomState::new(),
+        }
     }
 
-    /// Notes a failed attempt of an address.
-    pub(super) fn note_failure(&mut self, address: IpAddr, now_ms: u64) {
+    /// Whether an attempt at an account may be made from an address now. The account need not exist.
+    #[must_use]
+    pub(super) fn allow(&self, account: &str, address: IpAddr, now_ms: u64) -> bool {
         let address = network(address);
-        if self.clear_ms.len() >= ADDRESSES_MAX && !self.clear_ms.contains_key(&address) {
+        self.of_addresses.allow(&address, now_ms)
+            && self.of_accounts.allow(&(address, self.hasher.hash_one(account)), now_ms)
+    }
+
+    /// Notes a failed attempt.
+    pub(super) fn note_failure(&mut self, account: &str, address: IpAddr, now_ms: u64) {
+        let address = network(address);
+        self.of_addresses.note(address, now_ms);
+        self.of_accounts.note((address, self.hasher.hash_one(account)), now_ms);
+    }
+}
+
+/// How many failures are allowed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    /// At once, after a pause.
+    pub(super) failures_max: u32,
+    /// The time after which there may be one more.
+    pub(super) forgiven_after_ms: u64,
+}
+
+/// The failures of each key. A key whose failures are all forgotten may be removed.
+#[derive(Debug)]
+struct Failures<K> {
+    allowance: Allowance,
+    /// When all failures of each key will be forgotten.
+    clear_ms: HashMap<K, u64>,
+}
+
+impl<K: Copy + Eq + Hash> Failures<K> {
+    fn new(allowance: Allowance) -> Self {
+        Self { allowance, clear_ms: HashMap::new() }
+    }
+
+    fn allow(&self, key: &K, now_ms: u64) -> bool {
+        let Allowance { failures_max, forgiven_after_ms } = self.allowance;
+        let clear_ms = self.clear_ms.get(key).copied().unwrap_or(0);
+        clear_ms.saturating_sub(now_ms) <= u64::from(failures_max - 1) * forgiven_after_ms
+    }
+
+    fn note(&mut self, key: K, now_ms: u64) {
+        if self.clear_ms.len() >= ENTRIES_MAX && !self.clear_ms.contains_key(&key) {
             self.make_room(now_ms);
         }
-        let clear_ms = self.clear_ms.entry(address).or_insert(now_ms);
-        *clear_ms = (*clear_ms).max(now_ms) + FORGIVEN_AFTER_MS;
+        let clear_ms = self.clear_ms.entry(key).or_insert(now_ms);
+        *clear_ms = (*clear_ms).max(now_ms) + self.allowance.forgiven_after_ms;
     }
 
     fn make_room(&mut self, now_ms: u64) {
         self.clear_ms.retain(|_, clear_ms| *clear_ms > now_ms);
-        if self.clear_ms.len() >= ADDRESSES_MAX
+        if self.clear_ms.len() >= ENTRIES_MAX
             && let Some((&next, _)) = self.clear_ms.iter().min_by_key(|(_, clear_ms)| **clear_ms)
         {
             self.clear_ms.remove(&next);
@@ -58,12 +107,12 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// How many attempts in a row an address may make, all of them wrong.
-    fn failures(attempts: &mut FailedAttempts, address: IpAddr, now_ms: u64) -> usize {
-        let allowed = (0..100).take_while(|_| {
-            let is_allowed = attempts.allow(address, now_ms);
+    /// How many attempts in a row an address may make at an account, all of them wrong.
+    fn failures(attempts: &mut FailedAttempts, account: &str, address: IpAddr, now_ms: u64) -> usize {
+        let allowed = (0..1_000).take_while(|_| {
+            let is_allowed = attempts.allow(account, address, now_ms);
             if is_allowed {
-                attempts.note_failure(address, now_ms);
+                attempts.note_failure(account, address, now_ms);
             }
             is_allowed
         });
@@ -71,40 +120,58 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_be_wrong_twenty_times_and_then_every_three_seconds() {
-        let mut attempts = FailedAttempts::default();
+    fn an_account_may_be_guessed_at_ten_times_and_then_every_three_seconds() {
+        let mut attempts = FailedAttempts::new();
         let guesser = address("192.0.2.1");
-        assert_eq!(failures(&mut attempts, guesser, 5_000), 20);
-        assert_eq!(failures(&mut attempts, guesser, 7_999), 0);
-        assert_eq!(failures(&mut attempts, guesser, 8_000), 1);
-        assert_eq!(failures(&mut attempts, guesser, 14_000), 2);
-        assert_eq!(failures(&mut attempts, guesser, 1_000_000), 20, "never more than at first");
+        assert_eq!(failures(&mut attempts, "Ann", guesser, 5_000), 10);
+        assert_eq!(failures(&mut attempts, "Ann", guesser, 7_999), 0);
+        assert_eq!(failures(&mut attempts, "Ann", guesser, 8_000), 1);
+        assert_eq!(failures(&mut attempts, "Ann", guesser, 14_000), 2);
+        assert_eq!(failures(&mut attempts, "Ann", guesser, 1_000_000), 10, "never more than at first");
     }
 
     #[test]
-    fn addresses_do_not_suffer_for_each_other_but_those_of_one_household_do() {
-        let mut attempts = FailedAttempts::default();
-        assert_eq!(failures(&mut attempts, address("192.0.2.1"), 0), 20);
-        assert_eq!(failures(&mut attempts, address("::ffff:192.0.2.1"), 0), 0, "the same in other words");
-        assert_eq!(failures(&mut attempts, address("192.0.2.2"), 0), 20);
-        assert_eq!(failures(&mut attempts, address("2001:db8:0:1::1"), 0), 20);
-        assert_eq!(failures(&mut attempts, address("2001:db8:0:1:ffff::2"), 0), 0);
-        assert_eq!(failures(&mut attempts, address("2001:db8:0:2::1"), 0), 20);
+    fn nobody_locks_another_account_or_address_out() {
+        let mut attempts = FailedAttempts::new();
+        assert_eq!(failures(&mut attempts, "Ann", address("192.0.2.1"), 0), 10);
+        assert_eq!(
+            failures(&mut attempts, "Ann", address("::ffff:192.0.2.1"), 0),
+            0,
+            "the same in other words"
+        );
+        assert_eq!(failures(&mut attempts, "Ben", address("192.0.2.1"), 0), 10);
+        assert_eq!(failures(&mut attempts, "Ann", address("192.0.2.2"), 0), 10);
+        assert_eq!(failures(&mut attempts, "Ann", address("2001:db8:0:1::1"), 0), 10);
+        assert_eq!(failures(&mut attempts, "Ann", address("2001:db8:0:1:ffff::2"), 0), 0);
+        assert_eq!(failures(&mut attempts, "Ann", address("2001:db8:0:2::1"), 0), 10);
     }
 
     #[test]
-    fn the_table_is_bounded_and_forgets_whoever_has_the_most_left() {
-        let mut attempts = FailedAttempts::default();
-        let stranger = |n: usize| IpAddr::from(u32::try_from(n).unwrap().to_be_bytes());
-        let worst = address("198.51.100.1");
-        assert_eq!(failures(&mut attempts, worst, 0), 20);
-        for n in 0..ADDRESSES_MAX + 10 {
-            attempts.note_failure(stranger(n), 0);
+    fn an_address_may_be_wrong_two_hundred_times_and_then_every_second() {
+        let mut attempts = FailedAttempts::new();
+        let guesser = address("192.0.2.1");
+        let mut of_all = |names: std::ops::Range<u32>, now_ms| -> usize {
+            names.map(|n| failures(&mut attempts, &format!("account {n}"), guesser, now_ms)).sum()
+        };
+        assert_eq!(of_all(0..100, 0), 200);
+        assert_eq!(of_all(100..200, 999), 0);
+        assert_eq!(of_all(100..200, 5_000), 5);
+        assert_eq!(failures(&mut attempts, "account 100", address("192.0.2.2"), 5_000), 10);
+    }
+
+    #[test]
+    fn a_table_is_bounded_and_forgets_the_key_with_the_most_left() {
+        let mut failures = Failures::new(FOR_ADDRESS);
+        for _ in 0..3 {
+            failures.note(0, 0);
         }
-        assert_eq!(attempts.clear_ms.len(), ADDRESSES_MAX);
-        assert!(!attempts.allow(worst, 0));
-        // Addresses without failures need no entry.
-        attempts.note_failure(stranger(1 << 30), 100_000);
-        assert_eq!(attempts.clear_ms.len(), 1);
+        for n in 1..=ENTRIES_MAX as u32 + 10 {
+            failures.note(n, 1);
+        }
+        assert_eq!(failures.clear_ms.len(), ENTRIES_MAX);
+        assert!(failures.clear_ms.contains_key(&0), "it has fewer left than the others");
+        // When a new one comes and all others are forgiven, they go.
+        failures.note(u32::MAX, 1_000_000);
+        assert_eq!(failures.clear_ms.len(), 1);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::rights::Rights;
+
 /// The result of a successful sign-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -11,4 +13,6 @@ pub struct Identity {
     pub name: Arc<str>,
     /// True when it may moderate.
     pub is_admin: bool,
+    /// What it may do.
+    pub rights: Arc<Rights>,
 }

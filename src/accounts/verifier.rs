@@ -1,16 +1,18 @@
-//! Verifies passwords, on a thread of its own, since a hash takes as long as tens of thousands of messages.
+//! Verifies passwords and watches the file of accounts, on a thread of its own, since a hash takes as long as tens of
+//! thousands of messages.
 //!
 //! Attempts come through one bounded queue from all shards, and are checked in order. An unknown name takes as much
 //! time as a wrong password, so the time does not reveal which names exist. No address can take more than an eighth
-//! of the queue, so none keeps the others out. Failed attempts are logged, at most one a second; passwords never are.
+//! of the queue, so none keeps the others out. Before each attempt, and
+//! four times a second, the thread looks whether `uproar user` has changed the file. Failed attempts are logged, at most one a second; passwords never are.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use crate::log_limit::LogLimit;
@@ -18,11 +20,15 @@ use tracing::{error, info, warn};
 
 use super::attempts_in_flight::{AttemptPermit, AttemptsInFlight};
 use super::failed_attempts::FailedAttempts;
-use super::{Accounts, Identity, Password};
+use super::{AccountsChange, Identity, KnownAccounts, Password};
 use crate::log_text::shown;
 
 /// Attempts that may wait: five seconds' worth at 20 ms each. When the queue is full, clients get an error.
 const QUEUE_ATTEMPTS_MAX: usize = 256;
+
+/// How often the file of accounts is looked at: a change must reach its sessions within a second, and looking costs a few
+/// system calls.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// The nice value of the thread (setpriority(2)): on a busy core, its share is a tenth of a shard's.
 const NICENESS: i32 = 10;
@@ -65,6 +71,15 @@ pub enum SignInResult {
     Unavailable,
 }
 
+/// What the thread reports.
+#[derive(Debug)]
+pub enum VerifierReport<T> {
+    /// The result of the attempt with this ticket.
+    Checked(T, SignInResult),
+    /// The accounts have changed. Results that are reported later are of the changed accounts.
+    Changed(AccountsChange),
+}
+
 /// A handle to the thread, which ends when the last handle is dropped.
 #[derive(Debug)]
 pub struct Verifier<T> {
@@ -79,25 +94,27 @@ impl<T> Clone for Verifier<T> {
 }
 
 impl<T: Send + 'static> Verifier<T> {
-    /// Starts the thread. It calls `answer` with each result; while that blocks, other attempts wait. When it returns
-    /// `Break`, the thread ends.
+    /// Starts the thread. It calls `report` with each result and each change; while that blocks, other attempts wait.
+    /// When it returns `Break`, the thread ends.
     ///
     /// # Errors
     ///
     /// When no thread can be started, or no password can be hashed.
     pub fn start(
-        accounts: Accounts,
-        answer: impl FnMut(T, SignInResult) -> ControlFlow<()> + Send + 'static,
+        accounts: KnownAccounts,
+        report: impl FnMut(VerifierReport<T>) -> ControlFlow<()> + Send + 'static,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let nobodys_hash = Password::new("nobody's".to_owned()).hash().map_err(io::Error::other)?;
-        let mut checker = PasswordChecker { accounts, attempts: FailedAttempts::default(), nobodys_hash };
-        let started = Instant::now();
-        let check = move |attempt: &Attempt<T>| {
-            checker.check(attempt.address, &attempt.credentials, started.elapsed().as_millis() as u64)
+        let checker = PasswordChecker {
+            accounts,
+            is_current: true,
+            attempts: FailedAttempts::new(),
+            nobodys_hash,
+            started: Instant::now(),
         };
         let (queue, attempts) = sync_channel(QUEUE_ATTEMPTS_MAX);
         let thread = thread::Builder::new().name("verifier".to_owned());
-        let thread = thread.spawn(move || run(&attempts, check, answer))?;
+        let thread = thread.spawn(move || run(&attempts, checker, report))?;
         Ok((Self { queue, in_flight: AttemptsInFlight::default() }, thread))
     }
 
@@ -116,27 +133,49 @@ impl<T: Send + 'static> Verifier<T> {
 /// The thread.
 fn run<T>(
     queue: &Receiver<(Attempt<T>, AttemptPermit)>,
-    mut check: impl FnMut(&Attempt<T>) -> SignInResult,
-    mut answer: impl FnMut(T, SignInResult) -> ControlFlow<()>,
+    mut checker: impl Checker,
+    mut report: impl FnMut(VerifierReport<T>) -> ControlFlow<()>,
 ) {
     // On Linux this sets the priority of the calling thread alone (setpriority(2), "C library/kernel differences").
     // If it fails, passwords are verified nevertheless.
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         warn!(%error, "the password verifier runs at the priority of the shards");
     }
-    while let Ok((attempt, place)) = queue.recv() {
-        // A bug must not leave the other clients without an answer. The checker changes its counts last, so they are
-        // still valid after a panic.
-        let result = catch_unwind(AssertUnwindSafe(|| check(&attempt))).unwrap_or_else(|_| {
-            error!("Bug: the password verifier has panicked; the attempt is rejected; please report it");
-            SignInResult::Unavailable
-        });
+    loop {
+        let attempt = match queue.recv_timeout(WATCH_EVERY) {
+            Ok(attempt) => Some(attempt),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if let Some(change) = guarded(|| checker.refresh()).flatten()
+            && report(VerifierReport::Changed(change)).is_break()
+        {
+            return;
+        }
+        let Some((Attempt { ticket, address, credentials }, place)) = attempt else { continue };
+        let result = guarded(|| checker.check(address, &credentials)).unwrap_or(SignInResult::Unavailable);
         // A client that has its result may try again.
         drop(place);
-        if answer(attempt.ticket, result).is_break() {
+        if report(VerifierReport::Checked(ticket, result)).is_break() {
             return;
         }
     }
+}
+
+/// Runs a part of the thread's work; `None` when it panics. A bug must not leave the other clients without an answer. The
+/// checker changes its counts last, so they are still valid after a panic.
+fn guarded<R>(work: impl FnOnce() -> R) -> Option<R> {
+    let result = catch_unwind(AssertUnwindSafe(work));
+    result.inspect_err(|_| error!("Bug: the password verifier has panicked; please report it")).ok()
+}
+
+/// The work of the thread.
+trait Checker {
+    /// What has changed in the accounts since the last call.
+    fn refresh(&mut self) -> Option<AccountsChange>;
+
+    /// Checks an attempt against the accounts as they were at the last refresh.
+    fn check(&mut self, address: IpAddr, credentials: &Credentials) -> SignInResult;
 }
 
 /// Logs a failed sign-in with this name, at most once a second.
@@ -147,43 +186,59 @@ pub(crate) fn log_denial(username: &str, address: IpAddr, reason: &'static str) 
     }
 }
 
-/// Attempts that could not be checked.
+/// Accounts that could not be read.
 static UNREADABLE: LogLimit = LogLimit::new();
 
 /// Checks credentials against the accounts.
 struct PasswordChecker {
-    accounts: Accounts,
+    accounts: KnownAccounts,
+    /// True when the last refresh has succeeded.
+    is_current: bool,
     attempts: FailedAttempts,
     /// The hash that a password is compared with if the name is unknown.
     nobodys_hash: String,
+    started: Instant,
+}
+
+impl Checker for PasswordChecker {
+    fn refresh(&mut self) -> Option<AccountsChange> {
+        let refreshed = self.accounts.refresh();
+        self.is_current = refreshed.is_ok();
+        refreshed.unwrap_or_else(|error| {
+            if let Some(left_out) = UNREADABLE.allow() {
+                error!(left_out, "users cannot sign in: {error}");
+            }
+            None
+        })
+    }
+
+    fn check(&mut self, address: IpAddr, credentials: &Credentials) -> SignInResult {
+        self.check_at(address, credentials, self.started.elapsed().as_millis() as u64)
+    }
 }
 
 impl PasswordChecker {
-    fn check(&mut self, address: IpAddr, credentials: &Credentials, now_ms: u64) -> SignInResult {
+    fn check_at(&mut self, address: IpAddr, credentials: &Credentials, now_ms: u64) -> SignInResult {
         let username = &credentials.username;
-        if !self.attempts.allow(address, now_ms) {
+        if !self.attempts.allow(username, address, now_ms) {
             log_denial(username, address, "too many wrong attempts");
             return SignInResult::Denied;
         }
-        let account = match self.accounts.find(username) {
-            Ok(account) => account,
-            Err(error) => {
-                if let Some(left_out) = UNREADABLE.allow() {
-                    error!(left_out, "users cannot sign in: {error}");
-                }
-                return SignInResult::Unavailable;
-            }
-        };
-        let hash = account.as_ref().map_or(&self.nobodys_hash, |account| &account.password_hash);
+        if !self.is_current {
+            return SignInResult::Unavailable;
+        }
+        let account = self.accounts.find(username);
+        let hash = account.map_or(&self.nobodys_hash, |account| &account.password_hash);
         let is_behind = credentials.password.is_behind(hash);
         match account {
             Some(account) if is_behind == Some(true) => {
-                let name: Arc<str> = account.name.into();
+                let name: Arc<str> = account.name.as_str().into();
                 let is_admin = account.is_admin;
-                SignInResult::Granted(Identity { account: Arc::clone(&name), name, is_admin })
+                let rights = Arc::default();
+                SignInResult::Granted(Identity { account: Arc::clone(&name), name, is_admin, rights })
             }
             Some(account) if is_behind.is_none() => {
-                let name = account.name;
+                let name = &account.name;
                 if let Some(left_out) = UNREADABLE.allow() {
                     error!(
                         left_out,
@@ -193,7 +248,7 @@ impl PasswordChecker {
                 SignInResult::Unavailable
             }
             account => {
-                self.attempts.note_failure(address, now_ms);
+                self.attempts.note_failure(username, address, now_ms);
                 let reason = if account.is_some() { "wrong password" } else { "unknown account" };
                 log_denial(username, address, reason);
                 SignInResult::Denied
@@ -205,10 +260,9 @@ impl PasswordChecker {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::super::attempts_in_flight::IN_FLIGHT_MAX;
-    use super::super::{Account, failed_attempts};
+    use super::super::{Account, AccountChange, AccountChangeKind, Accounts, failed_attempts};
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -218,13 +272,15 @@ mod tests {
     }
 
     fn checker(directory: &tempfile::TempDir) -> PasswordChecker {
-        let accounts = Accounts::open(directory.path()).unwrap();
+        let file = Accounts::open(directory.path()).unwrap();
         let password_hash = Password::new("secret".to_owned()).hash().unwrap();
-        accounts.add(&Account { name: "Ann".into(), password_hash, is_admin: true }).unwrap();
+        file.add(&Account { name: "Ann".into(), password_hash, is_admin: true }).unwrap();
         PasswordChecker {
-            accounts,
-            attempts: FailedAttempts::default(),
+            accounts: KnownAccounts::read(file).unwrap(),
+            is_current: true,
+            attempts: FailedAttempts::new(),
             nobodys_hash: Password::new("nobody's".to_owned()).hash().unwrap(),
+            started: Instant::now(),
         }
     }
 
@@ -232,54 +288,60 @@ mod tests {
     fn the_right_pair_alone_is_granted() {
         let directory = tempfile::tempdir().unwrap();
         let mut checker = checker(&directory);
-        let ann = Identity { account: "Ann".into(), name: "Ann".into(), is_admin: true };
+        let rights = Arc::default();
+        let ann = Identity { account: "Ann".into(), name: "Ann".into(), is_admin: true, rights };
         let granted = SignInResult::Granted(ann);
-        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), granted);
+        assert_eq!(checker.check_at(HERE, &credentials("Ann", "secret"), 0), granted);
         for (username, password) in [("Ann", "Secret"), ("ann", "secret"), ("Ben", "nobody's"), ("", "")] {
-            assert_eq!(checker.check(HERE, &credentials(username, password), 0), SignInResult::Denied);
+            assert_eq!(checker.check_at(HERE, &credentials(username, password), 0), SignInResult::Denied);
         }
     }
 
     #[test]
-    fn a_change_counts_from_the_next_attempt_on() {
+    fn a_change_counts_once_it_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let mut checker = checker(&directory);
         let beside = Accounts::open(directory.path()).unwrap();
         beside.set_password_hash("Ann", &Password::new("new".to_owned()).hash().unwrap()).unwrap();
-        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Denied);
-        assert!(matches!(checker.check(HERE, &credentials("Ann", "new"), 0), SignInResult::Granted(_)));
+        assert!(checker.refresh().is_some());
+        assert_eq!(checker.check_at(HERE, &credentials("Ann", "secret"), 0), SignInResult::Denied);
+        assert!(matches!(checker.check_at(HERE, &credentials("Ann", "new"), 0), SignInResult::Granted(_)));
         beside.remove("Ann").unwrap();
-        assert_eq!(checker.check(HERE, &credentials("Ann", "new"), 0), SignInResult::Denied);
+        assert!(checker.refresh().is_some());
+        assert_eq!(checker.check_at(HERE, &credentials("Ann", "new"), 0), SignInResult::Denied);
     }
 
     #[test]
-    fn an_address_with_too_many_failures_is_refused_for_a_while() {
+    fn an_account_is_closed_for_a_while_to_an_address_with_too_many_failures() {
         let directory = tempfile::tempdir().unwrap();
         let mut checker = checker(&directory);
-        for _ in 0..failed_attempts::FAILURES_MAX {
+        for _ in 0..failed_attempts::FOR_ACCOUNT.failures_max {
             assert!(matches!(
-                checker.check(HERE, &credentials("Ann", "secret"), 0),
+                checker.check_at(HERE, &credentials("Ann", "secret"), 0),
                 SignInResult::Granted(_)
             ));
-            assert_eq!(checker.check(HERE, &credentials("Ann", "guess"), 0), SignInResult::Denied);
+            assert_eq!(checker.check_at(HERE, &credentials("Ann", "guess"), 0), SignInResult::Denied);
         }
-        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Denied);
+        assert_eq!(checker.check_at(HERE, &credentials("Ann", "secret"), 0), SignInResult::Denied);
         let elsewhere = IpAddr::from([192, 0, 2, 1]);
         let right = credentials("Ann", "secret");
-        assert!(matches!(checker.check(elsewhere, &right, 0), SignInResult::Granted(_)));
-        let later_ms = failed_attempts::FORGIVEN_AFTER_MS;
-        assert!(matches!(checker.check(HERE, &right, later_ms), SignInResult::Granted(_)));
+        assert!(matches!(checker.check_at(elsewhere, &right, 0), SignInResult::Granted(_)));
+        let later_ms = failed_attempts::FOR_ACCOUNT.forgiven_after_ms;
+        assert!(matches!(checker.check_at(HERE, &right, later_ms), SignInResult::Granted(_)));
     }
 
     #[test]
     fn unreadable_accounts_do_not_count_as_failures() {
         let directory = tempfile::tempdir().unwrap();
         let mut checker = checker(&directory);
-        checker.accounts.set_password_hash("Ann", "no hash").unwrap();
-        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Unavailable);
+        let beside = Accounts::open(directory.path()).unwrap();
+        beside.set_password_hash("Ann", "no hash").unwrap();
+        assert!(checker.refresh().is_some());
+        assert_eq!(checker.check_at(HERE, &credentials("Ann", "secret"), 0), SignInResult::Unavailable);
         let beside = rusqlite::Connection::open(directory.path().join("accounts.db")).unwrap();
         beside.execute_batch("DROP TABLE accounts").unwrap();
-        assert_eq!(checker.check(HERE, &credentials("Ann", "secret"), 0), SignInResult::Unavailable);
+        assert!(checker.refresh().is_none());
+        assert_eq!(checker.check_at(HERE, &credentials("Ann", "secret"), 0), SignInResult::Unavailable);
     }
 
     #[test]
@@ -288,7 +350,8 @@ mod tests {
         let PasswordChecker { accounts, .. } = checker(&directory);
         let (answer, answers) = mpsc::channel();
         let (hold, held) = mpsc::channel::<()>();
-        let (verifier, thread) = Verifier::start(accounts, move |ticket, result| {
+        let (verifier, thread) = Verifier::start(accounts, move |report| {
+            let VerifierReport::Checked(ticket, result) = report else { panic!("{report:?}") };
             // The first answer waits until the queue is full behind it.
             let _ = held.recv();
             answer.send((ticket, result)).unwrap();
@@ -319,7 +382,8 @@ mod tests {
         let PasswordChecker { accounts, .. } = checker(&directory);
         let (hold, held) = mpsc::channel::<()>();
         let (answer, answers) = mpsc::channel();
-        let (verifier, thread) = Verifier::start(accounts, move |ticket, _| {
+        let (verifier, thread) = Verifier::start(accounts, move |report| {
+            let VerifierReport::Checked(ticket, _) = report else { panic!("{report:?}") };
             let _ = held.recv();
             answer.send(ticket).unwrap();
             ControlFlow::Continue(())
@@ -349,12 +413,20 @@ mod tests {
             queue.send((attempt, in_flight.begin(HERE).unwrap())).unwrap();
         }
         drop(queue);
-        let check = |attempt: &Attempt<&str>| {
-            assert_eq!(attempt.ticket, "Ben");
-            SignInResult::Denied
-        };
+        struct Panicking;
+        impl Checker for Panicking {
+            fn refresh(&mut self) -> Option<AccountsChange> {
+                panic!("as it should")
+            }
+
+            fn check(&mut self, _: IpAddr, credentials: &Credentials) -> SignInResult {
+                assert_eq!(credentials.username, "Ben");
+                SignInResult::Denied
+            }
+        }
         let mut answers = Vec::new();
-        run(&attempts, check, |ticket, result| {
+        run(&attempts, Panicking, |report| {
+            let VerifierReport::Checked(ticket, result) = report else { panic!("{report:?}") };
             answers.push((ticket, result));
             ControlFlow::Continue(())
         });
@@ -362,10 +434,29 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_reported_without_an_attempt() {
+        let directory = tempfile::tempdir().unwrap();
+        let PasswordChecker { accounts, .. } = checker(&directory);
+        let (tell, told) = mpsc::channel();
+        let (verifier, thread) = Verifier::<()>::start(accounts, move |report| {
+            let VerifierReport::Changed(change) = report else { panic!("{report:?}") };
+            tell.send(change.changed).unwrap();
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        Accounts::open(directory.path()).unwrap().set_admin("Ann", false).unwrap();
+        let changed = told.recv_timeout(Duration::from_secs(60)).unwrap();
+        let kind = AccountChangeKind::RoleChanged { is_admin: false };
+        assert_eq!(changed, [AccountChange { account: "Ann".into(), kind }]);
+        drop(verifier);
+        thread.join().unwrap();
+    }
+
+    #[test]
     fn the_thread_ends_when_nobody_listens() {
         let directory = tempfile::tempdir().unwrap();
         let PasswordChecker { accounts, .. } = checker(&directory);
-        let (verifier, thread) = Verifier::start(accounts, |(), _| ControlFlow::Break(())).unwrap();
+        let (verifier, thread) = Verifier::start(accounts, |_| ControlFlow::Break(())).unwrap();
         let credentials = credentials("Ben", "guess");
         assert!(verifier.submit(Attempt { ticket: (), address: HERE, credentials: credentials.clone() }));
         thread.join().unwrap();

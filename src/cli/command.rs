@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::accounts::UserCommand;
+use crate::tokens::{TokenCommand, TokenFiles};
 
 /// The commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,13 @@ pub enum Command {
         /// The directory, as `--data` names it.
         data: PathBuf,
     },
+    /// Make a token.
+    Token {
+        /// Its claims.
+        command: TokenCommand,
+        /// The key to sign it with, the issuer and the audience.
+        files: TokenFiles,
+    },
 }
 
 impl FromStr for Command {
@@ -27,8 +35,8 @@ impl FromStr for Command {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "check" => Ok(Self::Check),
-            "user" => Err("the command user comes first, and its settings follow".into()),
-            _ => Err("the commands are check and user; without one, the server starts".into()),
+            "user" | "token" => Err(format!("the command {text} comes first, and its settings follow")),
+            _ => Err("the commands are check, user and token; without one, the server starts".into()),
         }
     }
 }

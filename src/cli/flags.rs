@@ -11,10 +11,10 @@ use uproar_ring::Features;
 
 use super::command::Command;
 use super::values::{
-    AddressList, CoreList, HostList, ListenAddress, OriginList, RoomList, duration, level, number, size,
-    threads,
+    AddressList, CoreList, FileList, HostList, ListenAddress, OriginList, RoomList, duration, level, number,
+    size, threads,
 };
-use crate::config::{Auth, Config, LogFormat, Placement, Presence};
+use crate::config::{Anonymous, Auth, Config, LogFormat, Placement, Presence};
 
 /// A chat and broadcast server for Linux, on io_uring.
 #[derive(Debug, Parser)]
@@ -29,7 +29,8 @@ use crate::config::{Auth, Config, LogFormat, Placement, Presence};
 pub(super) struct Flags {
     /// `check`: test whether this machine can run the server, and print what to change.
     /// `user`: manage accounts, see `uproar user --help`.
-    #[arg(value_name = "check|user")]
+    /// `token`: make a token, see `uproar token --help`.
+    #[arg(value_name = "check|user|token")]
     pub(super) command: Option<Command>,
 
     /// TOML file to read settings from; its keys are the flags' names.
@@ -128,9 +129,31 @@ pub(super) struct Flags {
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
 
-    /// Whether users must sign in with an account of `uproar user`: off or required.
+    /// Whether users must sign in, with an account of `uproar user` or a token: off or required.
     #[arg(long, value_name = "off|required", default_value = "off")]
     pub(super) auth: Auth,
+
+    /// What clients without an account and a token may do: listen (hear rooms and topics, and say nothing) [default:
+    /// everything, or with --auth required nothing].
+    #[arg(long, value_name = "listen")]
+    pub(super) anonymous: Option<Anonymous>,
+
+    /// File with a key that tokens are checked with: a public key in PEM form, or a secret of at least 32 bytes. May be
+    /// repeated, or list several with commas. On SIGHUP it is read again.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_key: Vec<FileList>,
+
+    /// File with a JWK set, whose keys are chosen by kid. On SIGHUP it is read again.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_jwks: Option<PathBuf>,
+
+    /// Issuer (iss) that tokens must have.
+    #[arg(long, value_name = "NAME")]
+    pub(super) token_issuer: Option<String>,
+
+    /// Audience (aud) that tokens must be for.
+    #[arg(long, value_name = "NAME")]
+    pub(super) token_audience: Option<String>,
 
     /// Messages that a room keeps for new members.
     #[arg(long, value_name = "N", default_value = "100", value_parser = number::<usize>)]
@@ -210,6 +233,11 @@ impl Flags {
             rooms: self.rooms.0,
             data: self.data,
             auth: self.auth,
+            anonymous: self.anonymous,
+            token_keys: self.token_key.into_iter().flat_map(|list| list.0).collect(),
+            token_jwks: self.token_jwks,
+            token_issuer: self.token_issuer,
+            token_audience: self.token_audience,
             history: self.history,
             presence: self.presence,
             presence_limit: self.presence_limit,

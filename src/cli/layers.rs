@@ -100,7 +100,7 @@ impl GivenSettings {
                 return Err(unusable(format!("unknown key '{key}'; known are {}", known.join(", "))));
             }
             // These lists may be empty.
-            if matches!(key.as_str(), "allow-origin" | "allow-host")
+            if matches!(key.as_str(), "allow-origin" | "allow-host" | "token-key")
                 && value.as_array().is_some_and(Vec::is_empty)
             {
                 continue;

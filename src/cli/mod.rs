@@ -9,6 +9,7 @@ mod command;
 mod error;
 mod flags;
 mod layers;
+mod token;
 mod user;
 mod values;
 
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::config::{Config, LogFormat};
+use crate::tokens::TokenFiles;
 pub use command::Command;
 pub use error::UsageError;
 use flags::Flags;
@@ -62,10 +64,10 @@ pub fn parse(
     }
     let environment = Environment::of(environment);
     let mut log_format = log_format(&args, &environment);
-    let invocation = if args.get(1).is_some_and(|first| first == "user") {
-        parse_user(args, &environment)
-    } else {
-        parse_server(args, &environment, &mut log_format)
+    let invocation = match args.get(1).and_then(|first| first.to_str()) {
+        Some("user") => parse_user(args, &environment),
+        Some("token") => parse_token(args, &environment),
+        _ => parse_server(args, &environment, &mut log_format),
     };
     invocation.map_err(|error| CliError { error, log_format })
 }
@@ -90,6 +92,16 @@ fn parse_user(mut args: Vec<OsString>, environment: &Environment) -> Result<Invo
     let config = validated(flags, &settings, Config::default().listen)?;
     let data = config.data.clone().ok_or(UsageError::NoData)?;
     Ok(Invocation { command: Command::User { command, data }, config })
+}
+
+fn parse_token(mut args: Vec<OsString>, environment: &Environment) -> Result<Invocation, UsageError> {
+    let (command, rest) = token::parse(&args[2..])?;
+    let args = [args.swap_remove(0)].into_iter().chain(rest).collect();
+    let (flags, settings) = read(args, environment)?;
+    // It does not listen, either.
+    let config = validated(flags, &settings, Config::default().listen)?;
+    let files = TokenFiles { jwks: None, ..TokenFiles::of(&config).unwrap_or_default() };
+    Ok(Invocation { command: Command::Token { command, files }, config })
 }
 
 fn parse_server(

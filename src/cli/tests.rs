@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -10,7 +11,7 @@ use uproar_ring::{Feature, Features};
 use super::values::{CoreList, duration, size};
 use super::*;
 use crate::accounts::UserCommand;
-use crate::config::{AllowedOrigin, Auth, Config, LogFormat, Placement, Presence};
+use crate::config::{AllowedOrigin, Anonymous, Auth, Config, LogFormat, Placement, Presence};
 
 /// Parses `args` (without the program's name) in an environment of these variables.
 fn parse_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {
@@ -63,7 +64,7 @@ fn check_is_a_command_before_and_behind_the_flags() {
     }
     let invocation = parse_in(&["--", "check"], &[("UPROAR_RATE", "8")]).unwrap();
     assert_eq!(invocation.command, Command::Check);
-    assert!(refusal(&["chekc"], &[]).contains("the commands are check and user"));
+    assert!(refusal(&["chekc"], &[]).contains("the commands are check, user and token"));
 }
 
 #[test]
@@ -90,6 +91,18 @@ fn accounts_are_managed_in_the_directory_that_any_place_names() {
             "/from/file",
         ),
         (
+            &["user", "promote", " \u{202e}old ", "--data=/flag"],
+            &[],
+            UserCommand::SetAdmin { name: "\u{202e}old".into(), is_admin: true },
+            "/flag",
+        ),
+        (
+            &["user", "demote", "Ann", "--data=/flag"],
+            &[],
+            UserCommand::SetAdmin { name: "Ann".into(), is_admin: false },
+            "/flag",
+        ),
+        (
             &["user", "remove", "Ann"],
             &[("UPROAR_CONFIG", &*path)],
             UserCommand::Remove { name: "Ann".into() },
@@ -112,13 +125,43 @@ fn what_is_no_command_about_an_account_is_refused() {
         (&["user", "add", "Ann", "--password=secret"], "unexpected argument"),
         (&["user", "dance"], "unrecognized subcommand 'dance'"),
         (&["user", "add", "x23456789012345678901"], "allowed are 1 to 20 characters"),
-        (&["user", "add", "a\tb"], "none a control character"),
+        (&["user", "add", "a\tb"], "none of them a control character"),
         (&["user", "list", "--data="], "value is required"),
     ] {
         let said = refusal(args, &[]);
         assert!(said.contains(wanted), "{args:?}: {said}");
     }
     assert_eq!(parse_in(&["user", "add", "--help"], &[]).unwrap_err().exit_code(), 0);
+}
+
+#[test]
+fn a_token_is_made_of_flags_and_of_the_servers_settings() {
+    let token = |args: &[&str], variables: &[(&str, &str)]| match parse_in(args, variables).unwrap().command {
+        Command::Token { command, files } => (command, files),
+        other => panic!("{other:?}"),
+    };
+    let (command, files) = token(
+        &[
+            "token",
+            "--sub=ann",
+            "--expires=5m",
+            "--room=team-*",
+            "--room=general",
+            "--admin",
+            "--token-key=a,b",
+        ],
+        &[("UPROAR_TOKEN_ISSUER", "backend"), ("UPROAR_TOKEN_KEY", "c"), ("UPROAR_AUTH", "required")],
+    );
+    assert_eq!((&*command.subject, command.is_admin, command.may_rename), ("ann", true, false));
+    assert_eq!(
+        (command.expires, command.rooms),
+        (Duration::from_secs(300), vec!["team-*".into(), "general".into()])
+    );
+    assert_eq!(files.keys, ["a", "b"].map(PathBuf::from));
+    assert_eq!((files.issuer.as_deref(), files.audience), (Some("backend"), None));
+    assert!(refusal(&["token"], &[]).contains("--sub <NAME>"));
+    assert!(refusal(&["token", "--sub=ann", "--rate=x"], &[]).contains("allowed is a whole number"));
+    assert!(refusal(&["--history=1", "token"], &[]).contains("the command token comes first"));
 }
 
 #[test]
@@ -139,6 +182,12 @@ fn every_flag_reaches_the_configuration() {
         "--rooms=general,tea room",
         "--data=/srv/uproar",
         "--auth=required",
+        "--anonymous=listen",
+        "--token-key=a.pem,b.pem",
+        "--token-key=c.key",
+        "--token-jwks=set.json",
+        "--token-issuer=backend",
+        "--token-audience=chat",
         "--max-clients-per-address=0",
         "--connect-rate-per-address=9",
         "--no-limit-for=10.0.0.0/8",
@@ -181,6 +230,11 @@ fn every_flag_reaches_the_configuration() {
         rooms: vec!["general".into(), "tea room".into()],
         data: Some("/srv/uproar".into()),
         auth: Auth::Required,
+        anonymous: Some(Anonymous::Listen),
+        token_keys: ["a.pem", "b.pem", "c.key"].map(PathBuf::from).to_vec(),
+        token_jwks: Some("set.json".into()),
+        token_issuer: Some("backend".into()),
+        token_audience: Some("chat".into()),
         history: 5,
         presence: Presence::Count,
         presence_limit: 6,

@@ -3,6 +3,7 @@
 //! The directory is a setting, so it may also come from the environment or from the file. The rest of the command
 //! line is therefore parsed as that of a server.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use clap::{Parser, Subcommand};
 
 use super::error::UsageError;
 use crate::accounts::UserCommand;
-use crate::dialect::name;
+use crate::name;
 
 /// Manages the accounts that users sign in with. A server may be running.
 #[derive(Debug, Parser)]
@@ -43,18 +44,30 @@ enum UserAction {
         #[arg(long)]
         admin: bool,
     },
-    /// Remove an account. Users who are signed in with it stay connected.
+    /// Remove an account. Its users are disconnected.
     Remove {
         /// Its name.
-        #[arg(value_parser = account_name)]
+        #[arg(value_parser = trimmed)]
         name: String,
     },
     /// List all accounts and their roles.
     List,
-    /// Change an account's password.
+    /// Change an account's password. Its users are disconnected, and sign in with the new one.
     Passwd {
         /// Its name.
-        #[arg(value_parser = account_name)]
+        #[arg(value_parser = trimmed)]
+        name: String,
+    },
+    /// Allow an account to kick and mute users.
+    Promote {
+        /// Its name.
+        #[arg(value_parser = trimmed)]
+        name: String,
+    },
+    /// No longer allow an account to kick and mute users.
+    Demote {
+        /// Its name.
+        #[arg(value_parser = trimmed)]
         name: String,
     },
 }
@@ -68,16 +81,24 @@ pub(super) fn parse(args: &[OsString]) -> Result<(UserCommand, Vec<OsString>), U
         UserAction::Remove { name } => UserCommand::Remove { name },
         UserAction::List => UserCommand::List,
         UserAction::Passwd { name } => UserCommand::Passwd { name },
+        UserAction::Promote { name } => UserCommand::SetAdmin { name, is_admin: true },
+        UserAction::Demote { name } => UserCommand::SetAdmin { name, is_admin: false },
     };
     let settings = [("--data", data), ("--config", config)];
     let rest = settings.into_iter().filter_map(|(flag, value)| Some([flag.into(), value?.into_os_string()]));
     Ok((command, rest.flatten().collect()))
 }
 
+/// The name of an account that exists: one of an earlier version need not follow the rules.
+fn trimmed(text: &str) -> Result<String, Infallible> {
+    Ok(text.trim().to_owned())
+}
+
 fn account_name(text: &str) -> Result<String, String> {
     let name = name::parse(text);
     name.map(|name| (*name).to_owned())
-        .ok_or_else(|| "allowed are 1 to 20 characters, none a control character".into())
+        .ok_or_else(|| "allowed are 1 to 20 characters, none of them a control character or one that changes the direction of text, \
+              and at least one that can be seen".into())
 }
 
 #[cfg(test)]

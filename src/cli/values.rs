@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -58,6 +59,7 @@ impl<T: FromStr> FromStr for List<T> {
 pub(super) type OriginList = List<AllowedOrigin>;
 pub(super) type AddressList = List<AddressRange>;
 pub(super) type HostList = List<AllowedHost>;
+pub(super) type FileList = List<PathBuf>;
 
 /// The value of `--listen`: an address or a name, and a port.
 #[derive(Clone, Debug)]

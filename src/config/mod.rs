@@ -42,6 +42,9 @@ pub const ACCEPTORS_MAX: usize = SHARDS_MAX;
 /// of its cost unless connections are short.
 const SHARDS_AN_ACCEPTOR: usize = 8;
 
+/// The most files in `token_keys`: each may have to be tried, and a rotation needs two.
+pub const TOKEN_KEYS_MAX: usize = 16;
+
 /// Everything that can be configured.
 ///
 /// [`Config::default`] has the defaults.
@@ -111,6 +114,17 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// Whether users must sign in. Default [`Auth::Off`].
     pub auth: Auth,
+    /// What clients without an account and a token may do. Default `None`: with [`Auth::Off`] everything, with
+    /// [`Auth::Required`] nothing.
+    pub anonymous: Option<Anonymous>,
+    /// Files with the keys of tokens; at most [`TOKEN_KEYS_MAX`]. Default: none. See [`tokens`](crate::tokens).
+    pub token_keys: Vec<PathBuf>,
+    /// A file with a JWK set of such keys. Default `None`.
+    pub token_jwks: Option<PathBuf>,
+    /// The issuer that tokens must have. Default `None`: any. Only with keys.
+    pub token_issuer: Option<String>,
+    /// The audience that tokens must be for. Default `None`: any. Only with keys.
+    pub token_audience: Option<String>,
     /// How many messages a room keeps for new members. Default 100. 0 keeps none.
     pub history: usize,
     /// How joins and leaves are announced. Default [`Presence::Auto`].
@@ -164,6 +178,11 @@ impl Default for Config {
             rooms: [FIRST_ROOM, "random", "gaming"].map(String::from).to_vec(),
             data: None,
             auth: Auth::Off,
+            anonymous: None,
+            token_keys: Vec::new(),
+            token_jwks: None,
+            token_issuer: None,
+            token_audience: None,
             history: 100,
             presence: Presence::Auto,
             presence_limit: 500,
@@ -185,6 +204,18 @@ impl Config {
     pub fn acceptor_count(&self) -> usize {
         let default = (self.placement.shards() / SHARDS_AN_ACCEPTOR).max(1);
         self.acceptors.map_or(default, NonZeroUsize::get)
+    }
+
+    /// True where clients can do nothing before they have signed in.
+    #[must_use]
+    pub fn requires_sign_in(&self) -> bool {
+        self.auth == Auth::Required && self.anonymous.is_none()
+    }
+
+    /// True where tokens are looked at.
+    #[must_use]
+    pub fn has_token_keys(&self) -> bool {
+        !self.token_keys.is_empty() || self.token_jwks.is_some()
     }
 
     /// True where acceptors have to share cores with shards.
@@ -221,10 +252,10 @@ impl FromStr for Presence {
 /// Whether users must sign in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// Users without an account may speak under any name; users with an account may sign in.
+    /// Users may speak under any name; users with an account or a token may sign in.
     Off,
-    /// Only users who have signed in may speak. Only the chat dialect accepts connections, because the others cannot
-    /// sign in.
+    /// Only users who have signed in may connect, with an account or a token. The other dialects than chat accept only
+    /// tokens, since they have no other way to sign in.
     Required,
 }
 
@@ -233,6 +264,21 @@ impl FromStr for Auth {
 
     fn from_str(text: &str) -> Result<Self, String> {
         by_name(text, &[("off", Self::Off), ("required", Self::Required)])
+    }
+}
+
+/// What clients may do that have neither an account nor a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anonymous {
+    /// Hear rooms and topics, and say nothing.
+    Listen,
+}
+
+impl FromStr for Anonymous {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "listen" { Ok(Self::Listen) } else { Err("allowed is listen".to_owned()) }
     }
 }
 

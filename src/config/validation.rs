@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::placement::{Placement, SHARDS_MAX};
-use super::{ACCEPTORS_MAX, Auth, BUSY_POLL_MAX, CLIENTS_MAX, Config, FIRST_ROOM};
+use super::{ACCEPTORS_MAX, Auth, BUSY_POLL_MAX, CLIENTS_MAX, Config, FIRST_ROOM, TOKEN_KEYS_MAX};
 
 /// The least `max_message_bytes`: room for the smallest sensible JSON message.
 const MESSAGE_BYTES_MIN: usize = 64;
@@ -66,15 +66,35 @@ impl Config {
         if self.data.as_ref().is_some_and(|data| data.as_os_str().is_empty()) {
             return invalid("data", String::new(), "an existing directory");
         }
-        if self.auth == Auth::Required && self.data.is_none() {
-            return invalid("auth", "required".into(), "off; or required, with --data for the accounts");
+        if self.auth == Auth::Required && self.data.is_none() && !self.has_token_keys() {
+            let allowed =
+                "off; or required, with --data for accounts, or --token-key or --token-jwks for tokens";
+            return invalid("auth", "required".into(), allowed);
         }
+        self.validate_tokens()?;
         self.validate_tls()?;
         within("history", self.history, 0, HISTORY_MAX, number)?;
         within("presence-limit", self.presence_limit, 1, PRESENCE_LIMIT_MAX, number)?;
         within("rate", self.rate, 0, RATE_MAX, number)?;
         // Without a rate the burst means nothing, and without a burst a rate lets nothing through.
         within("burst", self.burst, u32::from(self.rate > 0), RATE_MAX, number)
+    }
+
+    fn validate_tokens(&self) -> Result<(), ConfigError> {
+        if self.token_keys.len() > TOKEN_KEYS_MAX {
+            let count = format!("{} files", self.token_keys.len());
+            return invalid(
+                "token-key",
+                count,
+                format!("at most {TOKEN_KEYS_MAX} files, or a set in --token-jwks"),
+            );
+        }
+        for (key, value) in [("token-issuer", &self.token_issuer), ("token-audience", &self.token_audience)] {
+            if let Some(value) = value.as_ref().filter(|_| !self.has_token_keys()) {
+                return invalid(key, value.clone(), "a name together with --token-key or --token-jwks");
+            }
+        }
+        Ok(())
     }
 
     fn validate_placement(&self) -> Result<(), ConfigError> {
@@ -327,7 +347,16 @@ mod tests {
             ),
             (
                 refusal(|c| c.auth = Auth::Required),
-                "invalid value 'required' for auth: allowed is off; or required, with --data for the accounts",
+                "invalid value 'required' for auth: allowed is off; or required, with --data for accounts, or \
+                 --token-key or --token-jwks for tokens",
+            ),
+            (
+                refusal(|c| c.token_issuer = Some("backend".into())),
+                "invalid value 'backend' for token-issuer: allowed is a name together with --token-key or --token-jwks",
+            ),
+            (
+                refusal(|c| c.token_keys = vec!["key".into(); 17]),
+                "invalid value '17 files' for token-key: allowed is at most 16 files, or a set in --token-jwks",
             ),
             (
                 refusal(|c| c.tls_cert = Some("chain.pem".into())),

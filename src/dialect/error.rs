@@ -20,6 +20,9 @@ pub enum ChatError {
     /// The name is invalid.
     #[error("Invalid name (1-20 characters required)")]
     InvalidName,
+    /// The name is that of the server or of an account.
+    #[error("Name is reserved")]
+    NameReserved,
     /// The image's URL is invalid.
     #[error("Invalid image URL")]
     InvalidImageUrl,
@@ -50,6 +53,9 @@ pub enum ChatError {
     /// The message could not be written to the disk.
     #[error("Message could not be stored")]
     NotStored,
+    /// The deletion of the message could not be written to the disk.
+    #[error("Message could not be deleted")]
+    NotDeleted,
     /// No such room.
     #[error("Unknown room: {0}")]
     UnknownRoom(String),

@@ -8,7 +8,6 @@ mod encoded;
 mod error;
 pub mod hub;
 mod message;
-pub mod name;
 
 pub use error::ChatError;
 pub use message::Message;

@@ -7,6 +7,7 @@ use uproar_protocol::tls::TlsStream;
 
 use super::query::UpgradeQuery;
 use super::route::Endpoint;
+use crate::accounts::Identity;
 use crate::permit::ClientPermit;
 
 /// A request for a WebSocket that was accepted.
@@ -16,6 +17,8 @@ pub struct UpgradeRequest {
     pub endpoint: Endpoint,
     /// Its query.
     pub query: UpgradeQuery,
+    /// Who the client is, if it has shown a token.
+    pub identity: Option<Identity>,
     /// The address and port of the peer.
     pub peer: SocketAddr,
     /// The 101, complete.

@@ -27,6 +27,7 @@ mod query;
 mod request;
 pub mod route;
 mod services;
+mod token;
 mod upgrade;
 
 pub use acceptor::Acceptor;
@@ -34,4 +35,4 @@ pub use admission::{Admission, UpgradeRequest};
 pub use hand_over::{ADMISSIONS_MAX, Admissions, HandOver};
 pub use intake::Intake;
 pub use query::UpgradeQuery;
-pub use services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
+pub use services::{AuthorizationRefusal, HandshakeEvent, HandshakeLimits, HandshakeServices};

@@ -19,6 +19,7 @@ use super::operator_log::log_refused_origin;
 use super::query::UpgradeQuery;
 use super::route::{ORIGIN_QUESTION, Route, RoutePolicy, route};
 use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
+use super::token;
 use super::upgrade::Upgrades;
 use crate::address::AddressRefusal;
 use crate::metrics::{HandshakeKind, TlsFailure};
@@ -128,15 +129,16 @@ impl Requests {
 
     /// Decides on the answer to a request, and logs and counts rejected ones.
     fn answer(&self, head: &Head<'_>, peer: SocketAddr) -> Answer {
+        let mut query = UpgradeQuery::parse(head.query());
+        query.token = token::of(head, query.token.take()).filter(|_| self.services.takes_tokens());
         let policy = RoutePolicy {
             origins: self.services.origins(),
             draining: self.intake.is_draining(),
-            requires_sign_in: self.services.requires_sign_in(),
+            requires_sign_in: self.services.requires_sign_in() && query.token.is_none(),
         };
         match route(head, policy) {
             Route::Upgrade { endpoint, response } => {
-                let query = UpgradeQuery::parse(head.query());
-                Answer::Upgrade(UpgradeRequest { endpoint, query, peer, response })
+                Answer::Upgrade(UpgradeRequest { endpoint, query, identity: None, peer, response })
             }
             Route::Page { origin } => {
                 let page = self.services.page(head.authority().map(|authority| authority.text));

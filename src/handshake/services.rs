@@ -7,9 +7,12 @@ use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls::ServerConfig;
 
 use super::origin::OriginPolicy;
+use super::route::Endpoint;
+use crate::accounts::Identity;
 use crate::address::{AddressLimiter, AddressRefusal};
 use crate::metrics::{HandshakeKind, TlsFailure};
 use crate::permit::ClientPermit;
+use crate::tokens::TokenError;
 
 /// The services of the server that an acceptor uses.
 pub trait HandshakeServices {
@@ -23,6 +26,18 @@ pub trait HandshakeServices {
     fn longest_turn(&self) -> Duration;
     /// Whether users must sign in; see [`RoutePolicy::requires_sign_in`](super::route::RoutePolicy::requires_sign_in).
     fn requires_sign_in(&self) -> bool;
+    /// Whether tokens are looked at.
+    fn takes_tokens(&self) -> bool;
+    /// Decides whether a client may connect to an endpoint, with its token or without one.
+    ///
+    /// # Errors
+    ///
+    /// When the token is bad, or it may not connect there.
+    fn authorize(
+        &self,
+        endpoint: &Endpoint,
+        token: Option<&str>,
+    ) -> Result<Option<Identity>, AuthorizationRefusal>;
     /// The web client, for a browser that uses `host` (name and port) for this server.
     fn page(&self, host: Option<&str>) -> Response;
     /// The metrics in Prometheus' text format.
@@ -61,6 +76,17 @@ pub enum HandshakeEvent {
     Full,
     /// An upgrade was rejected because users must sign in, and its dialect cannot.
     SignInRequired,
+    /// An upgrade was rejected because of its token, or because it has none.
+    Unauthorized(AuthorizationRefusal),
+}
+
+/// Why a client may not connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorizationRefusal {
+    /// A check of its token has failed.
+    BadToken(TokenError),
+    /// It has no right to connect to this endpoint.
+    Forbidden,
 }
 
 /// The limits of connections before they are upgraded.

@@ -14,6 +14,7 @@ use super::connection::PendingConnection;
 use super::hand_over::{HandOver, Reservation};
 use super::intake::IntakeWatch;
 use super::services::{HandshakeEvent, HandshakeServices};
+use super::token::refuse_unauthorized;
 
 /// The upgrades of an acceptor.
 pub(super) struct Upgrades {
@@ -37,7 +38,7 @@ impl Upgrades {
     pub(super) async fn admit(
         &self,
         mut connection: PendingConnection,
-        request: UpgradeRequest,
+        mut request: UpgradeRequest,
         received: Bytes,
     ) {
         let address = match self.services.addresses().upgrade(request.peer.ip()) {
@@ -46,6 +47,14 @@ impl Upgrades {
                 return refuse_address(&*self.services, connection, request.peer.ip(), refusal).await;
             }
         };
+        let token = request.query.token.take();
+        match self.services.authorize(&request.endpoint, token.as_deref()) {
+            Ok(identity) => request.identity = identity,
+            Err(refusal) => {
+                let address = request.peer.ip();
+                return refuse_unauthorized(&*self.services, connection, address, refusal).await;
+            }
+        }
         let Some(permit) = self.services.acquire_client() else {
             self.services.note(HandshakeEvent::Full);
             return connection.finish(server_is_full(&request.response)).await;

@@ -105,6 +105,10 @@ label! {
         Origin = "origin",
         /// Users must sign in, and the dialect cannot.
         SignInRequired = "sign_in_required",
+        /// The token is not valid.
+        BadToken = "bad_token",
+        /// The token does not give the right.
+        PermissionDenied = "permission_denied",
         /// The server is shutting down.
         Draining = "draining",
         /// The process has no descriptor left.
@@ -147,8 +151,14 @@ label! {
         TlsError = "tls_error",
         /// It did not sign in in time, or with a wrong name or password.
         Unauthenticated = "unauthenticated",
+        /// Its token expired.
+        TokenExpired = "token_expired",
+        /// It did what its token does not allow.
+        PermissionDenied = "permission_denied",
         /// An admin kicked the user.
         Kicked = "kicked",
+        /// The user's account was removed, or has another password.
+        AccountChanged = "account_changed",
         /// The server shut down.
         Shutdown = "shutdown",
     }

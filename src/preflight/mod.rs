@@ -17,9 +17,10 @@ mod report;
 
 use crate::certificate::CertificateFiles;
 use crate::config::Config;
+use crate::tokens::TokenFiles;
 pub use capacity::Capacity;
 use kernel_setting::kernel_setting;
-use report::{CERTIFICATE_CHECK, finding};
+use report::{CERTIFICATE_CHECK, TOKEN_KEYS_CHECK, finding};
 pub use report::{CheckOutcome, Finding, PreflightReport};
 
 /// The backlog that the listeners ask for: a burst of reconnecting clients waits there to be accepted.
@@ -36,6 +37,7 @@ pub fn run(config: &Config) -> PreflightReport {
     findings.push(check_backlog(&kernel_setting("/proc/sys/net/core/somaxconn")));
     findings.extend(cores::check(config));
     findings.extend(CertificateFiles::of(config).as_ref().map(check_certificate));
+    findings.extend(TokenFiles::of(config).as_ref().map(check_token_keys));
     PreflightReport { findings, capacity }
 }
 
@@ -66,6 +68,17 @@ fn check_certificate(files: &CertificateFiles) -> Finding {
                 finding(CHECK, CheckOutcome::Ok, format!("the certificate is valid until {until}"))
             }
             (None, None) => finding(CHECK, CheckOutcome::Ok, "the key fits the certificate"),
+        },
+    }
+}
+
+fn check_token_keys(files: &TokenFiles) -> Finding {
+    const CHECK: &str = TOKEN_KEYS_CHECK;
+    match files.load() {
+        Err(error) => finding(CHECK, CheckOutcome::Fatal, error.to_string()),
+        Ok(set) => match set.remarks().first() {
+            Some(remark) => finding(CHECK, CheckOutcome::Lacking, remark.clone()),
+            None => finding(CHECK, CheckOutcome::Ok, format!("tokens are checked with {}", set.count())),
         },
     }
 }

@@ -7,6 +7,9 @@ use super::capacity::Capacity;
 /// The check of the certificate, of which the server warns by itself whenever it reads it.
 pub(super) const CERTIFICATE_CHECK: &str = "tls";
 
+/// The check of the keys of tokens, of which the server warns in the same way.
+pub(super) const TOKEN_KEYS_CHECK: &str = "token keys";
+
 /// The findings of all checks.
 #[derive(Clone, Debug)]
 pub struct PreflightReport {
@@ -34,8 +37,9 @@ impl PreflightReport {
         let remarks: Vec<String> = self
             .findings
             .iter()
-            // The server logs a warning about its certificate whenever it reads it.
-            .filter(|finding| finding.outcome != CheckOutcome::Ok && finding.check != CERTIFICATE_CHECK)
+            // The server logs warnings about its certificate and its keys whenever it reads them.
+            .filter(|finding| finding.outcome != CheckOutcome::Ok)
+            .filter(|finding| ![CERTIFICATE_CHECK, TOKEN_KEYS_CHECK].contains(&finding.check))
             .map(|finding| format!("{} ({}): {}", finding.check, finding.outcome, finding.detail))
             .collect();
         (!remarks.is_empty()).then(|| remarks.join("; "))

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Epoch, MessageId, RestoredRoom, RoomIndex, ShardIndex, Users};
+use super::{AccountsOnline, Epoch, MessageId, RestoredRoom, RoomIndex, ShardIndex, Users};
 use crate::config::FIRST_ROOM;
 
 /// The rooms of a server and its users. The list of rooms is fixed while it runs; only numbers and epochs change, each
@@ -14,6 +14,7 @@ pub struct Directory {
     rooms: Arc<[Entry]>,
     shards: u16,
     users: Users,
+    accounts: AccountsOnline,
 }
 
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Directory {
             last_message: AtomicU64::new(0),
             epoch: Mutex::new(Epoch::random()),
         });
-        Self { rooms: rooms.collect(), shards, users: Users::default() }
+        Self { rooms: rooms.collect(), shards, users: Users::default(), accounts: AccountsOnline::default() }
     }
 
     /// How many shards there are.
@@ -79,6 +80,12 @@ impl Directory {
         self.rooms().find(|&room| &**self.name(room) == name)
     }
 
+    /// The room where a user starts who may join these: `general`, or else the first configured one.
+    #[must_use]
+    pub fn first_room(&self, may_join: impl Fn(&str) -> bool) -> Option<RoomIndex> {
+        self.rooms().find(|&room| may_join(self.name(room)))
+    }
+
     /// A room's name.
     #[must_use]
     pub fn name(&self, room: RoomIndex) -> &Arc<str> {
@@ -101,6 +108,12 @@ impl Directory {
     #[must_use]
     pub fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// The accounts that are signed in.
+    #[must_use]
+    pub fn accounts(&self) -> &AccountsOnline {
+        &self.accounts
     }
 
     /// How many members a room has.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uproar_protocol::frames::MessageKind;
 
-use super::{ClientRef, Epoch, FanOutTimer, MessageId, RoomIndex, UserId};
+use super::{
+    ClientRef, EntryNumber, Epoch, FanOutTimer, MemberAccount, MessageId, NamedMember, RoomIndex, UserId,
+};
 
 /// A message as a room keeps it.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct RoomMessage {
     pub from: UserId,
     /// The sender's name at the time.
     pub from_name: Arc<str>,
+    /// The account with which the sender had signed in, if it had.
+    pub from_account: Option<Arc<str>>,
     /// The content.
     pub content: Content,
     /// When, in Unix seconds.
@@ -31,6 +35,35 @@ pub enum Content {
     Image(String),
 }
 
+/// A place in the messages that a room keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeptMessage {
+    /// The message.
+    Whole(Arc<RoomMessage>),
+    /// The message was deleted. Its id keeps the place, so that clients can be told.
+    Deleted(MessageId),
+}
+
+impl KeptMessage {
+    /// The id, which is not given to another message.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        match self {
+            Self::Whole(message) => message.id,
+            Self::Deleted(id) => *id,
+        }
+    }
+
+    /// The message, unless it was deleted.
+    #[must_use]
+    pub fn message(&self) -> Option<&Arc<RoomMessage>> {
+        match self {
+            Self::Whole(message) => Some(message),
+            Self::Deleted(_) => None,
+        }
+    }
+}
+
 /// A member as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberEntry {
@@ -38,6 +71,8 @@ pub struct MemberEntry {
     pub id: UserId,
     /// The name at the time.
     pub name: Arc<str>,
+    /// The account, if the user has signed in.
+    pub account: Option<MemberAccount>,
     /// The time of connecting, in Unix seconds.
     pub connected_at: u64,
 }
@@ -63,8 +98,28 @@ pub struct Snapshot {
     pub history: Arc<[Arc<RoomMessage>]>,
     /// The epoch of their ids.
     pub epoch: Epoch,
-    /// For a `resume`: true when no message is missing between the client's last one and these.
-    pub complete: Option<bool>,
+    /// For a `resume`: what the client is told about the messages before these.
+    pub resumed: Option<Resumed>,
+}
+
+/// How a history continues what a client has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// True when no message is missing between the client's last one and the history.
+    pub is_complete: bool,
+    /// The messages up to the client's last one that were deleted, as far back as the room keeps any.
+    pub deleted: Vec<MessageId>,
+}
+
+/// Part of a room's history.
+#[derive(Clone, Debug)]
+pub struct HistoryPage {
+    /// The messages, oldest first.
+    pub messages: Vec<Arc<RoomMessage>>,
+    /// The epoch of their ids.
+    pub epoch: Epoch,
+    /// True when the room keeps older ones.
+    pub has_more: bool,
 }
 
 /// An event in a room.
@@ -73,8 +128,10 @@ pub struct Snapshot {
 pub enum RoomEvent {
     /// A message was sent.
     Message(Arc<RoomMessage>),
+    /// A message was deleted.
+    Deleted { message: MessageId, by: UserId, by_name: Arc<str> },
     /// A user joined.
-    Joined { user: UserId, name: Arc<str>, users_online: usize },
+    Joined { user: UserId, name: Arc<str>, account: Option<MemberAccount>, users_online: usize },
     /// A user left.
     Left { user: UserId, name: Arc<str>, users_online: usize },
     /// A user was renamed.
@@ -91,11 +148,11 @@ pub struct PresenceReport {
     /// Members now.
     pub users_online: usize,
     /// Users that joined and are still members.
-    pub joined: Vec<(UserId, Arc<str>)>,
+    pub joined: Vec<NamedMember>,
     /// Users that left and were members before.
     pub left: Vec<UserId>,
-    /// Users that were and are members, and have another name.
-    pub renamed: Vec<(UserId, Arc<str>)>,
+    /// Users that were and are members, and have another name or role.
+    pub renamed: Vec<NamedMember>,
     /// True when a list does not hold everyone.
     pub truncated: bool,
 }
@@ -124,8 +181,8 @@ pub struct Publication {
     pub event: Event,
     /// The client that caused it, which gets no event, or another answer.
     pub origin: Option<ClientRef>,
-    /// True for a message whose sender is told that it was sent only when the storage has answered.
-    pub is_pending: bool,
+    /// If the client that caused it is answered only when the storage has answered: the entry that this is about.
+    pub pending: Option<EntryNumber>,
     /// If the fan-out is timed: records its duration when it is dropped, after the last member has been sent the last
     /// byte.
     pub timer: Option<Arc<FanOutTimer>>,

@@ -1,16 +1,17 @@
-//! The messages that a room keeps, for newcomers and for clients that resume.
+//! The messages that a room keeps, for newcomers, for clients that resume and for those that look further back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Epoch, MessageId, RestoredRoom, ResumePoint, RoomMessage};
+use super::{Epoch, HistoryPage, KeptMessage, MessageId, RestoredRoom, ResumePoint, Resumed, RoomMessage};
 
-/// The last messages of one room.
+/// The last messages of one room. A deleted one keeps its place until it is too old to be kept, so that who comes back can be
+/// told of it.
 ///
 /// Invariant: the messages of `kept` from `kept_from` on have ids without gaps, up to `last_id`.
 #[derive(Debug)]
 pub(super) struct History {
-    kept: VecDeque<Arc<RoomMessage>>,
+    kept: VecDeque<KeptMessage>,
     kept_max: usize,
     epoch: Epoch,
     last_id: MessageId,
@@ -36,7 +37,7 @@ impl History {
     /// Restores the history from the storage.
     pub(super) fn restore(&mut self, restored: RestoredRoom) {
         let RestoredRoom { epoch, kept, last_id, kept_from, .. } = restored;
-        assert!(kept.len() <= self.kept_max && kept.last().is_none_or(|last| last.id <= last_id));
+        assert!(kept.len() <= self.kept_max && kept.last().is_none_or(|last| last.id() <= last_id));
         assert!(kept_from.0 <= last_id.0 + 1);
         *self = Self { kept: kept.into(), last_id, kept_from, ..Self::new(self.kept_max, epoch) };
     }
@@ -51,52 +52,100 @@ impl History {
         assert_eq!(message.id.0, self.last_id.0 + 1, "Bug: a message out of order");
         self.last_id = message.id;
         self.recent = None;
-        self.kept.push_back(message);
+        self.kept.push_back(KeptMessage::Whole(message));
         if self.kept.len() > self.kept_max
             && let Some(forgotten) = self.kept.pop_front()
         {
-            self.kept_from = self.kept_from.max(MessageId(forgotten.id.0 + 1));
+            self.kept_from = self.kept_from.max(MessageId(forgotten.id().0 + 1));
         }
         debug_assert!(self.is_gapless());
     }
 
-    /// Removes the messages from `first` to `through`, which could not be written: their senders get an error,
-    /// and new members should not get messages that the next start lacks. Members have seen another history than this
-    /// one, so it gets a new epoch.
-    pub(super) fn lose(&mut self, first: MessageId, through: MessageId, epoch: Epoch) {
+    /// Removes the content of a message, if the room keeps it.
+    pub(super) fn delete(&mut self, id: MessageId) {
+        self.replace(KeptMessage::Deleted(id));
+    }
+
+    /// Takes the deletion of a message back, because it could not be written.
+    pub(super) fn undelete(&mut self, message: Arc<RoomMessage>) {
+        self.replace(KeptMessage::Whole(message));
+    }
+
+    fn replace(&mut self, new: KeptMessage) {
+        if let Ok(place) = self.place_of(new.id()) {
+            self.recent = None;
+            self.kept[place] = new;
+        }
+    }
+
+    /// Removes a message that could not be written, deleted or not.
+    pub(super) fn lose(&mut self, id: MessageId) {
         self.recent = None;
+        self.kept_from = self.kept_from.max(MessageId(id.0 + 1));
+        if let Ok(place) = self.place_of(id) {
+            self.kept.remove(place);
+        }
+    }
+
+    /// Gives the history a new epoch, because members have seen another one.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;
-        self.kept_from = self.kept_from.max(MessageId(through.0 + 1));
-        self.kept.retain(|message| message.id < first || message.id > through);
     }
 
     /// The kept messages, oldest first.
     pub(super) fn recent(&mut self) -> Arc<[Arc<RoomMessage>]> {
-        Arc::clone(self.recent.get_or_insert_with(|| self.kept.iter().cloned().collect()))
+        let kept = &self.kept;
+        let recent = self.recent.get_or_insert_with(|| messages(kept.iter()).collect());
+        Arc::clone(recent)
     }
 
     /// The kept message of this id.
     pub(super) fn find(&self, id: MessageId) -> Option<&Arc<RoomMessage>> {
-        let place = self.kept.binary_search_by_key(&id, |message| message.id).ok()?;
-        self.kept.get(place)
+        self.kept[self.place_of(id).ok()?].message()
     }
 
-    /// The kept messages after a point, oldest first, and whether none of them is missing. If the id is of another
+    /// The last kept messages before this one, or of all.
+    pub(super) fn page(&self, before: Option<MessageId>, limit: usize) -> HistoryPage {
+        let end = before.map_or(self.kept.len(), |before| self.place_of(before).unwrap_or_else(|end| end));
+        let mut older = messages(self.kept.range(..end).rev());
+        let mut messages: Vec<_> = older.by_ref().take(limit).collect();
+        messages.reverse();
+        HistoryPage { messages, epoch: self.epoch, has_more: older.next().is_some() }
+    }
+
+    /// The kept messages after a point, oldest first. If the id is of another
     /// epoch, or was never given out, it is unknown which messages followed it:
     /// then all kept messages are returned.
-    pub(super) fn after(&mut self, point: ResumePoint) -> (Arc<[Arc<RoomMessage>]>, bool) {
+    pub(super) fn after(&mut self, point: ResumePoint) -> (Arc<[Arc<RoomMessage>]>, Resumed) {
         let ResumePoint { after, epoch } = point;
-        if after > self.last_id || epoch.is_some_and(|epoch| epoch != self.epoch) {
-            return (self.recent(), false);
+        if epoch.is_some_and(|epoch| epoch != self.epoch) {
+            // Its ids are not those of these messages.
+            return (self.recent(), Resumed { is_complete: false, deleted: Vec::new() });
         }
-        let complete = after.0 + 1 >= self.kept_from.0;
-        (self.kept.iter().filter(|message| message.id > after).cloned().collect(), complete)
+        let end = self.kept.partition_point(|kept| kept.id() <= after);
+        let gone = self.kept.range(..end).filter(|kept| kept.message().is_none());
+        let deleted = gone.map(KeptMessage::id).collect();
+        if after > self.last_id {
+            return (self.recent(), Resumed { is_complete: false, deleted });
+        }
+        let is_complete = after.0 + 1 >= self.kept_from.0;
+        (messages(self.kept.range(end..)).collect(), Resumed { is_complete, deleted })
+    }
+
+    /// The place of a message in `kept`, or that of the next one.
+    fn place_of(&self, id: MessageId) -> Result<usize, usize> {
+        self.kept.binary_search_by_key(&id, KeptMessage::id)
     }
 
     fn is_gapless(&self) -> bool {
-        let gapless = self.kept.iter().skip_while(|message| message.id < self.kept_from);
-        gapless.zip(self.kept_from.0..).all(|(message, id)| message.id.0 == id)
+        let gapless = self.kept.iter().skip_while(|kept| kept.id() < self.kept_from);
+        gapless.zip(self.kept_from.0..).all(|(kept, id)| kept.id().0 == id)
     }
+}
+
+/// The messages among these that were not deleted.
+fn messages<'a>(kept: impl Iterator<Item = &'a KeptMessage>) -> impl Iterator<Item = Arc<RoomMessage>> {
+    kept.filter_map(KeptMessage::message).cloned()
 }
 
 #[cfg(test)]
@@ -110,6 +159,7 @@ mod tests {
             id: MessageId(history.last_id.0 + 1),
             from: UserId::from_wire(1).unwrap(),
             from_name: "a".into(),
+            from_account: None,
             content: Content::Text(n.to_string()),
             timestamp: n,
         });
@@ -127,8 +177,8 @@ mod tests {
 
     /// The answer to a client that received this message last and sends no epoch.
     fn after(history: &mut History, after: u64) -> (Vec<u64>, bool) {
-        let (messages, complete) = history.after(ResumePoint { after: MessageId(after), epoch: None });
-        (ids(&messages), complete)
+        let (messages, resumed) = history.after(ResumePoint { after: MessageId(after), epoch: None });
+        (ids(&messages), resumed.is_complete)
     }
 
     /// A room of which `kept` is on the disk.
@@ -138,7 +188,7 @@ mod tests {
         let kept = kept.iter().map(|&id| {
             earlier.last_id.0 = id - 1;
             earlier.kept_from.0 = id;
-            append(&mut earlier, id)
+            KeptMessage::Whole(append(&mut earlier, id))
         });
         history.restore(RestoredRoom {
             epoch: Epoch::random(),
@@ -196,8 +246,9 @@ mod tests {
             (2, Some(Epoch::from_wire("?")), vec![1, 2], false),
             (3, own, vec![1, 2], false),
         ] {
-            let (messages, complete) = history.after(ResumePoint { after: MessageId(after), epoch });
-            assert_eq!((ids(&messages), complete), (expected, is_complete), "after {after} of {epoch:?}");
+            let (messages, resumed) = history.after(ResumePoint { after: MessageId(after), epoch });
+            let shown = (ids(&messages), resumed.is_complete);
+            assert_eq!(shown, (expected, is_complete), "after {after} of {epoch:?}");
         }
     }
 
@@ -227,14 +278,90 @@ mod tests {
         (1..=3).for_each(|n| drop(append(&mut history, n)));
         assert_eq!(ids(&history.recent()), [1, 2, 3]);
         let (before, epoch) = (history.epoch(), Epoch::random());
-        history.lose(MessageId(2), MessageId(2), epoch);
+        history.lose(MessageId(2));
+        history.begin_epoch(epoch);
         assert_eq!(ids(&history.recent()), [1, 3]);
         assert_eq!(after(&mut history, 1), (vec![3], false));
         assert_eq!(after(&mut history, 2), (vec![3], true));
         // A client that received the lost message, in the epoch of that time, has seen another history.
         assert_eq!(history.epoch(), epoch);
         let heard = ResumePoint { after: MessageId(2), epoch: Some(before) };
-        let (messages, complete) = history.after(heard);
-        assert_eq!((ids(&messages), complete), (vec![1, 3], false));
+        let (messages, resumed) = history.after(heard);
+        assert_eq!((ids(&messages), resumed.is_complete), (vec![1, 3], false));
+    }
+
+    /// What a client is told that received this message last.
+    fn deleted(history: &mut History, after: u64) -> Vec<u64> {
+        let (_, resumed) = history.after(ResumePoint { after: MessageId(after), epoch: None });
+        resumed.deleted.iter().map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn a_deleted_message_counts_as_if_it_were_there_and_is_shown_to_nobody() {
+        let mut history = new(4);
+        (1..=5).for_each(|n| drop(append(&mut history, n)));
+        assert_eq!(ids(&history.recent()), [2, 3, 4, 5]);
+        [1, 3, 5, 6].into_iter().for_each(|id| history.delete(MessageId(id)));
+        assert_eq!(ids(&history.recent()), [2, 4]);
+        assert!(history.find(MessageId(3)).is_none() && history.find(MessageId(4)).is_some());
+        for (id, expected, complete, gone) in [
+            (0, vec![2, 4], false, vec![]),
+            (1, vec![2, 4], true, vec![]),
+            (2, vec![4], true, vec![]),
+            (3, vec![4], true, vec![3]),
+            (4, vec![], true, vec![3]),
+            (5, vec![], true, vec![3, 5]),
+            (6, vec![2, 4], false, vec![3, 5]),
+        ] {
+            assert_eq!(after(&mut history, id), (expected, complete), "after {id}");
+            assert_eq!(deleted(&mut history, id), gone, "after {id}");
+        }
+        let foreign = ResumePoint { after: MessageId(5), epoch: Some(Epoch::random()) };
+        assert!(history.after(foreign).1.deleted.is_empty());
+        // Its place is given up as that of any other.
+        assert_eq!(append(&mut history, 6).id, MessageId(6));
+        append(&mut history, 7);
+        assert_eq!(ids(&history.recent()), [4, 6, 7]);
+        assert_eq!(deleted(&mut history, 7), [5]);
+    }
+
+    #[test]
+    fn a_deletion_that_was_not_written_is_taken_back() {
+        let mut history = new(3);
+        let messages: Vec<_> = (1..=3).map(|n| append(&mut history, n)).collect();
+        messages[..2].iter().for_each(|message| history.delete(message.id));
+        // The second one was never written itself.
+        history.lose(MessageId(2));
+        messages[..2].iter().for_each(|message| history.undelete(Arc::clone(message)));
+        assert_eq!(ids(&history.recent()), [1, 3]);
+        assert!(deleted(&mut history, 3).is_empty());
+    }
+
+    #[test]
+    fn a_page_ends_before_a_message_and_passes_over_deleted_ones() {
+        let mut history = new(10);
+        assert!(!history.page(None, 5).has_more);
+        (1..=12).for_each(|n| drop(append(&mut history, n)));
+        [3, 4, 8, 12].into_iter().for_each(|id| history.delete(MessageId(id)));
+        for (before, limit, expected, has_more) in [
+            (None, 3, vec![9, 10, 11], true),
+            (Some(9), 2, vec![6, 7], true),
+            (Some(8), 2, vec![6, 7], true),
+            (Some(7), 2, vec![5, 6], false),
+            (Some(7), 1, vec![6], true),
+            (Some(5), 9, vec![], false),
+            (Some(3), 9, vec![], false),
+            (Some(1), 9, vec![], false),
+            (Some(0), 9, vec![], false),
+            (Some(13), 2, vec![10, 11], true),
+            (Some(u64::MAX), 100, vec![5, 6, 7, 9, 10, 11], false),
+        ] {
+            let page = history.page(before.map(MessageId), limit);
+            assert_eq!(
+                (ids(&page.messages), page.has_more),
+                (expected, has_more),
+                "{limit} before {before:?}"
+            );
+        }
     }
 }

@@ -16,6 +16,10 @@ pub struct UserId(pub(super) u64);
 #[serde(transparent)]
 pub struct MessageId(pub u64);
 
+/// An entry of a room's log: 1, 2, 3 …, without gaps while the server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryNumber(pub u64);
+
 /// One shard of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardIndex(pub u16);

@@ -6,14 +6,20 @@
 //!
 //! - In memory, a proposal is an entry at once.
 //! - With a storage, it is an entry at once as long as message ids are reserved on the disk. Where none is left, messages
-//!   wait for the next reservation, and later proposals behind them. While the storage fails, messages are refused. An
-//!   entry that members have seen has a second outcome: it is on the disk, or it will never be.
+//!   wait for the next reservation, and later proposals behind them. While the storage fails, messages and deletions are
+//!   refused. An entry that changes the history has a second outcome: it is on the disk, or it will never be.
+//!
+//! Whether a message may be deleted depends on the room's state at its place in the order. So the deletion becomes an entry
+//! in any case, and the room decides when it applies the entry: whoever applies the same entries decides the same.
 
 use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
 use std::sync::Arc;
 
-use super::{ClientRef, Content, Member, MessageId, Page, ResumePoint, RoomMessage, UserId};
+use super::{
+    ClientRef, Content, EntryNumber, HistoryChange, Member, MemberAccount, MessageId, Page, ResumePoint,
+    RoomMessage, UserId,
+};
 
 /// Proposals that may wait for the storage at all homes of a shard. Then the shard takes no requests, and with that its
 /// clients' input waits; the requests that it has made to itself by then, and a leave of each client, still come. They
@@ -38,10 +44,13 @@ pub enum Change<M> {
     Join { member: Member, after: Option<ResumePoint> },
     /// Leave the room. Answered with [`Delivery::Left`](super::Delivery::Left) when `reply` says where to.
     Leave { user: UserId, reply: Option<ClientRef> },
-    /// Change a member's name.
-    Rename { user: UserId, new_name: Arc<str>, origin: ClientRef },
-    /// Send a message to the room. Answered with [`Delivery::NotStored`](super::Delivery::NotStored) when it is refused.
+    /// Change a member's name, account or role.
+    Rename { user: UserId, new_name: Arc<str>, account: Option<MemberAccount>, origin: ClientRef },
+    /// Send a message to the room. Answered with [`Delivery::Refused`](super::Delivery::Refused) when it cannot be stored.
     Message { message: M, origin: ClientRef },
+    /// Delete a message. Answered with [`Delivery::Refused`](super::Delivery::Refused) when the room does not keep it, when
+    /// the user may not delete it, or when that cannot be stored.
+    Delete { deletion: Deletion, origin: ClientRef },
 }
 
 /// A message without an id.
@@ -50,7 +59,31 @@ pub enum Change<M> {
 pub struct NewMessage {
     pub user: UserId,
     pub name: Arc<str>,
+    pub account: Option<Arc<str>>,
     pub content: Content,
+}
+
+/// The wish to delete a message, and who has it.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+#[derive(Clone, Debug)]
+pub struct Deletion {
+    pub message: MessageId,
+    pub user: UserId,
+    pub name: Arc<str>,
+    pub account: Option<Arc<str>>,
+    pub is_admin: bool,
+}
+
+impl Deletion {
+    /// True for one's own messages: those of the same user or account, and for an admin of anyone.
+    pub(super) fn is_permitted(&self, message: &RoomMessage) -> bool {
+        self.is_admin || self.is_own(message)
+    }
+
+    /// True when the message is from the same user or account.
+    pub(super) fn is_own(&self, message: &RoomMessage) -> bool {
+        message.from == self.user || self.account.is_some() && message.from_account == self.account
+    }
 }
 
 /// A request that changes nothing, and is no entry of the log.
@@ -62,10 +95,13 @@ pub enum Unlogged {
     /// Announce that a member started or stopped typing.
     Typing { user: UserId, name: Arc<str>, origin: ClientRef, is_typing: bool },
     /// Note that a member has read a message. Its sender gets [`Delivery::Read`](super::Delivery::Read); answered with
-    /// [`Delivery::ReadFailed`](super::Delivery::ReadFailed) when the room does not keep such a message.
+    /// [`Delivery::Refused`](super::Delivery::Refused) when the room does not keep such a message.
     Read { user: UserId, origin: ClientRef, message: MessageId },
     /// List the members. Answered with [`Delivery::Members`](super::Delivery::Members).
     ListMembers { user: UserId, origin: ClientRef, page: Option<Page> },
+    /// List the last `limit` kept messages before this one, or of all. Answered with
+    /// [`Delivery::History`](super::Delivery::History).
+    ListHistory { origin: ClientRef, before: Option<MessageId>, limit: usize },
     /// List the names, also for one that is no member. Answered with [`Delivery::Names`](super::Delivery::Names).
     ListNames { origin: ClientRef },
 }
@@ -85,8 +121,7 @@ impl From<Unlogged> for Proposal {
 /// A change that has its place in the room's order.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// 1, 2, 3 … without gaps.
-    pub(super) number: u64,
+    pub(super) number: EntryNumber,
     pub(super) change: Change<Arc<RoomMessage>>,
 }
 
@@ -97,7 +132,12 @@ pub(super) enum Outcome {
     /// A request that is no entry; it is handled now.
     Unlogged(Unlogged),
     /// The message of the client `to` is rejected, because it cannot be stored.
-    Refused {
+    MessageRefused {
+        to: ClientRef,
+    },
+    /// The same of a deletion.
+    DeletionRefused {
+        deletion: Deletion,
         to: ClientRef,
     },
 }
@@ -105,7 +145,7 @@ pub(super) enum Outcome {
 /// The log of one room at its home.
 #[derive(Debug)]
 pub(super) struct RoomLog {
-    last_number: u64,
+    last_number: EntryNumber,
     last_message: MessageId,
     /// Proposals without an outcome, in order. Those of memory wait only until [`RoomLog::poll_outcome`] is called.
     waiting: VecDeque<Proposal>,
@@ -126,14 +166,28 @@ struct Durable {
     reserved: MessageId,
     /// True while nothing can be written.
     is_failing: bool,
-    /// Messages on their way to the disk, and their senders.
-    unanswered: VecDeque<(MessageId, ClientRef)>,
+    /// Changes on their way to the disk, in the order of their entries.
+    unanswered: VecDeque<Unanswered>,
+}
+
+/// A change of the history without a receipt.
+#[derive(Clone, Debug)]
+pub(super) struct Unanswered {
+    pub(super) entry: EntryNumber,
+    pub(super) change: HistoryChange,
+    /// Who has caused it.
+    pub(super) to: ClientRef,
 }
 
 impl RoomLog {
     /// An empty log in memory.
     pub(super) fn in_memory() -> Self {
-        Self { last_number: 0, last_message: MessageId(0), waiting: VecDeque::new(), kind: Kind::Memory }
+        Self {
+            last_number: EntryNumber(0),
+            last_message: MessageId(0),
+            waiting: VecDeque::new(),
+            kind: Kind::Memory,
+        }
     }
 
     /// A log whose messages are written to the disk. Its ids continue after `last_message`.
@@ -144,11 +198,6 @@ impl RoomLog {
         );
         let durable = Durable { reserved, is_failing: false, unanswered: VecDeque::new() };
         Self { last_message, kind: Kind::Durable(durable), ..Self::in_memory() }
-    }
-
-    /// True when messages are to be written to the disk.
-    pub(super) fn is_durable(&self) -> bool {
-        matches!(self.kind, Kind::Durable(_))
     }
 
     /// How many proposals have no outcome.
@@ -167,42 +216,55 @@ impl RoomLog {
     #[must_use]
     pub(super) fn poll_outcome(&mut self, timestamp: u64) -> Option<Outcome> {
         let id = MessageId(self.last_message.0 + 1);
-        if let (Proposal::Change(Change::Message { origin, .. }), Kind::Durable(durable)) =
-            (self.waiting.front()?, &mut self.kind)
-        {
-            let to = *origin;
-            if id > durable.reserved {
-                if !durable.is_failing {
-                    return None;
-                }
-                self.waiting.pop_front();
-                return Some(Outcome::Refused { to });
-            }
-            durable.unanswered.push_back((id, to));
+        let (is_id_reserved, is_failing) = match &self.kind {
+            Kind::Memory => (true, false),
+            Kind::Durable(durable) => (id <= durable.reserved, durable.is_failing),
+        };
+        let is_message = matches!(self.waiting.front()?, Proposal::Change(Change::Message { .. }));
+        if is_message && !is_id_reserved && !is_failing {
+            return None;
         }
         let change = match self.waiting.pop_front()? {
             Proposal::Unlogged(request) => return Some(Outcome::Unlogged(request)),
             Proposal::Change(Change::Join { member, after }) => Change::Join { member, after },
             Proposal::Change(Change::Leave { user, reply }) => Change::Leave { user, reply },
-            Proposal::Change(Change::Rename { user, new_name, origin }) => {
-                Change::Rename { user, new_name, origin }
+            Proposal::Change(Change::Rename { user, new_name, account, origin }) => {
+                Change::Rename { user, new_name, account, origin }
+            }
+            Proposal::Change(Change::Message { origin, .. }) if !is_id_reserved => {
+                return Some(Outcome::MessageRefused { to: origin });
             }
             Proposal::Change(Change::Message { message, origin }) => {
                 self.last_message = id;
-                let NewMessage { user: from, name: from_name, content } = message;
-                let message = Arc::new(RoomMessage { id, from, from_name, content, timestamp });
+                let NewMessage { user: from, name: from_name, account: from_account, content } = message;
+                let message = Arc::new(RoomMessage { id, from, from_name, from_account, content, timestamp });
                 Change::Message { message, origin }
             }
+            Proposal::Change(Change::Delete { deletion, origin }) if is_failing => {
+                return Some(Outcome::DeletionRefused { deletion, to: origin });
+            }
+            Proposal::Change(Change::Delete { deletion, origin }) => Change::Delete { deletion, origin },
         };
-        self.last_number += 1;
+        self.last_number.0 += 1;
         Some(Outcome::Entry(Entry { number: self.last_number, change }))
     }
 
-    /// The messages up to `through` are stored or lost. Returns those that were not answered before, with their
-    /// senders.
-    pub(super) fn handle_answered(&mut self, through: MessageId) -> Drain<'_, (MessageId, ClientRef)> {
+    /// Notes that an entry changes the history, and how. True when that is to be written to the disk.
+    #[must_use]
+    pub(super) fn await_receipt(&mut self, unanswered: Unanswered) -> bool {
+        match &mut self.kind {
+            Kind::Memory => false,
+            Kind::Durable(durable) => {
+                durable.unanswered.push_back(unanswered);
+                true
+            }
+        }
+    }
+
+    /// The changes up to the entry `through` are stored or lost. Returns those that were not answered before.
+    pub(super) fn handle_answered(&mut self, through: EntryNumber) -> Drain<'_, Unanswered> {
         let unanswered = &mut self.stored().unanswered;
-        let count = unanswered.partition_point(|(id, _)| *id <= through);
+        let count = unanswered.partition_point(|unanswered| unanswered.entry <= through);
         unanswered.drain(..count)
     }
 
@@ -248,8 +310,14 @@ mod tests {
 
     fn say(log: &mut RoomLog, connection: u32) {
         let content = Content::Text(connection.to_string());
-        let message = NewMessage { user: user(), name: "a".into(), content };
+        let message = NewMessage { user: user(), name: "a".into(), account: None, content };
         log.propose(Change::Message { message, origin: origin(connection) }.into());
+    }
+
+    fn delete(log: &mut RoomLog, connection: u32) {
+        let (user, name) = (user(), "a".into());
+        let deletion = Deletion { message: MessageId(1), user, name, account: None, is_admin: false };
+        log.propose(Change::Delete { deletion, origin: origin(connection) }.into());
     }
 
     fn leave(log: &mut RoomLog) {
@@ -260,10 +328,12 @@ mod tests {
     fn outcomes(log: &mut RoomLog) -> Vec<(u64, Option<u64>)> {
         let outcome = |outcome| match outcome {
             Outcome::Entry(Entry { number, change: Change::Message { message, .. } }) => {
-                (number, Some(message.id.0))
+                (number.0, Some(message.id.0))
             }
-            Outcome::Entry(Entry { number, .. }) => (number, None),
-            Outcome::Refused { to } => (0, Some(u64::from(to.connection.index))),
+            Outcome::Entry(Entry { number, .. }) => (number.0, None),
+            Outcome::MessageRefused { to } | Outcome::DeletionRefused { to, .. } => {
+                (0, Some(u64::from(to.connection.index)))
+            }
             Outcome::Unlogged(_) => (0, None),
         };
         std::iter::from_fn(|| log.poll_outcome(9)).map(outcome).collect()
@@ -294,28 +364,82 @@ mod tests {
     }
 
     #[test]
-    fn while_the_storage_fails_messages_are_refused_and_nothing_else_is() {
+    fn while_the_storage_fails_messages_and_deletions_are_refused_and_nothing_else_is() {
         let mut log = RoomLog::durable(MessageId(0), MessageId(1));
         say(&mut log, 1);
         say(&mut log, 2);
         leave(&mut log);
         say(&mut log, 3);
+        delete(&mut log, 4);
         assert_eq!(outcomes(&mut log), [(1, Some(1))]);
         log.handle_withdrawn();
-        assert_eq!(outcomes(&mut log), [(0, Some(2)), (2, None), (0, Some(3))]);
+        assert_eq!(outcomes(&mut log), [(0, Some(2)), (2, None), (0, Some(3)), (0, Some(4))]);
         log.handle_reserved(MessageId(20));
         say(&mut log, 4);
-        assert_eq!(outcomes(&mut log), [(3, Some(2))]);
+        delete(&mut log, 4);
+        assert_eq!(outcomes(&mut log), [(3, Some(2)), (4, None)]);
     }
 
     #[test]
-    fn an_answer_names_the_senders_in_order_and_each_once() {
+    fn a_deletion_needs_no_id_and_keeps_its_place() {
+        let mut log = RoomLog::durable(MessageId(4), MessageId(5));
+        delete(&mut log, 1);
+        say(&mut log, 1);
+        delete(&mut log, 1);
+        say(&mut log, 2);
+        delete(&mut log, 2);
+        assert_eq!(outcomes(&mut log), [(1, None), (2, Some(5)), (3, None)]);
+        log.handle_reserved(MessageId(6));
+        assert_eq!(outcomes(&mut log), [(4, Some(6)), (5, None)]);
+    }
+
+    #[test]
+    fn an_answer_names_the_changes_in_order_and_each_once() {
         let mut log = RoomLog::durable(MessageId(0), MessageId(10));
         (1..=3).for_each(|connection| say(&mut log, connection));
-        assert_eq!(outcomes(&mut log).len(), 3);
-        let answered: Vec<_> = log.handle_answered(MessageId(2)).collect();
-        assert_eq!(answered, [(MessageId(1), origin(1)), (MessageId(2), origin(2))]);
-        let answered: Vec<_> = log.handle_answered(MessageId(3)).collect();
-        assert_eq!(answered, [(MessageId(3), origin(3))]);
+        leave(&mut log);
+        while let Some(outcome) = log.poll_outcome(9) {
+            if let Outcome::Entry(Entry { number: entry, change: Change::Message { message, origin: to } }) =
+                outcome
+            {
+                let change = HistoryChange::Append(message);
+                assert!(log.await_receipt(Unanswered { entry, change, to }));
+            }
+        }
+        let mut answered = |through| -> Vec<_> {
+            log.handle_answered(EntryNumber(through)).map(|it| (it.entry.0, it.to)).collect()
+        };
+        assert_eq!(answered(2), [(1, origin(1)), (2, origin(2))]);
+        assert_eq!(answered(4), [(3, origin(3))]);
+    }
+
+    #[test]
+    fn ones_own_messages_are_those_of_the_same_user_or_account() {
+        let deletion = |user, account: Option<&str>, is_admin| Deletion {
+            message: MessageId(1),
+            user: UserId::from_wire(user).unwrap(),
+            name: "a".into(),
+            account: account.map(Into::into),
+            is_admin,
+        };
+        let message = |account: Option<&str>| RoomMessage {
+            id: MessageId(1),
+            from: user(),
+            from_name: "a".into(),
+            from_account: account.map(Into::into),
+            content: Content::Text("a".into()),
+            timestamp: 9,
+        };
+        assert!(deletion(1, None, false).is_permitted(&message(None)));
+        assert!(
+            deletion(1, None, false).is_permitted(&message(Some("ann"))),
+            "said before it lost the account"
+        );
+        assert!(deletion(2, Some("ann"), false).is_permitted(&message(Some("ann"))), "from another device");
+        assert!(!deletion(2, None, false).is_permitted(&message(None)), "two guests are two people");
+        assert!(!deletion(2, Some("ben"), false).is_permitted(&message(Some("ann"))));
+        assert!(!deletion(2, Some("ben"), false).is_permitted(&message(None)));
+        assert!(deletion(2, Some("boss"), true).is_permitted(&message(Some("ann"))));
+        assert!(!deletion(2, Some("boss"), true).is_own(&message(Some("ann"))));
     }
 }

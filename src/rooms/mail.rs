@@ -2,14 +2,14 @@
 //!
 //! Handling a [`Request`] leads to deliveries, and with `--data` to a write. Handling a [`Delivery`] sends something to clients, and
 //! to other shards at most one request for each connection: the next step of a room change, the join or rename after
-//! a sign-in, or the leave of an evicted client. So deliveries are always taken, and the mesh cannot lock up.
+//! a sign-in or a change of an account, or the leave of an evicted client. So deliveries are always taken, and the mesh cannot lock up.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use uproar_protocol::frames::MessageKind;
 
-use super::event::{MemberEntry, MemberList, Publication, Snapshot};
+use super::event::{HistoryPage, MemberEntry, MemberList, Publication, Snapshot};
 use super::log::Proposal;
 use super::{ClientRef, MessageId, RoomCursor, RoomIndex, ShardIndex, UserId};
 
@@ -37,22 +37,35 @@ pub enum Delivery {
     Left { to: ClientRef },
     /// To every member on this shard.
     Publish(Arc<Publication>),
-    /// This connection's message, which was published before, is durable now.
+    /// This connection's change, which was published before, is durable now.
     Kept { to: ClientRef, cursor: RoomCursor },
-    /// This connection's message was published, but could not be stored, and is not kept.
-    Lost { to: ClientRef, cursor: RoomCursor },
-    /// This connection's message was not published, because it could not have been stored.
-    NotStored { to: ClientRef },
+    /// This connection's change was published, but could not be stored, and the room has undone it.
+    Lost { to: ClientRef, cursor: RoomCursor, refusal: RoomRefusal },
+    /// This connection's request had no effect.
+    Refused { to: ClientRef, refusal: RoomRefusal },
     /// The requested list of members.
     Members { to: ClientRef, members: MemberList },
+    /// The requested part of the history.
+    History { to: ClientRef, page: HistoryPage },
     /// The requested list of names.
     Names { to: ClientRef, names: Arc<[MemberEntry]> },
     /// The new name of a user that wants names, in a room that is too large for an announcement.
     Renamed { to: ClientRef, old_name: Arc<str>, new_name: Arc<str>, names: Arc<[MemberEntry]> },
     /// To the author of a message, in any room: a user has read the message, at this time in Unix seconds.
     Read { author: UserId, message: MessageId, reader: UserId, read_at: u64 },
-    /// The room does not keep the message that a client has reported as read.
-    ReadFailed { to: ClientRef, message: MessageId },
     /// This connection is subscribed to its topic from now on.
     Subscribed { to: ClientRef },
+}
+
+/// Why a room did not do what a client has asked for. Only its home can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomRefusal {
+    /// The room does not keep this message.
+    UnknownMessage(MessageId),
+    /// The user may not delete this message.
+    PermissionDenied,
+    /// A message could not be stored.
+    NotStored,
+    /// That a message is deleted could not be stored.
+    NotDeleted,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ClientRef, Epoch, MessageId, RoomIndex, UserId};
+use super::{ClientRef, EntryNumber, Epoch, MessageId, RoomIndex, UserId};
 
 /// A user that joins a room, and where to answer.
 #[derive(Clone, Debug)]
@@ -11,12 +11,34 @@ pub struct Member {
     pub user: UserId,
     /// Its display name.
     pub name: Arc<str>,
+    /// Its account, if it has signed in.
+    pub account: Option<MemberAccount>,
     /// The time at which it connected, in Unix seconds.
     pub connected_at: u64,
     /// Its connection.
     pub origin: ClientRef,
     /// True for a user that gets all names with each event, in [`super::Event::Room`].
     pub wants_names: bool,
+}
+
+/// The account of a member, as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberAccount {
+    /// Its name.
+    pub account: Arc<str>,
+    /// True when it may moderate.
+    pub is_admin: bool,
+}
+
+/// A member as reports of presence have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedMember {
+    /// Its id.
+    pub id: UserId,
+    /// Its display name.
+    pub name: Arc<str>,
+    /// Its account, if it has signed in.
+    pub account: Option<MemberAccount>,
 }
 
 /// Part of a member list.
@@ -28,13 +50,13 @@ pub struct Page {
     pub limit: usize,
 }
 
-/// The position of a message.
+/// The position of a change that an answer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomCursor {
     /// The room.
     pub room: RoomIndex,
-    /// The message's id in that room.
-    pub id: MessageId,
+    /// The change's entry in the log of that room.
+    pub entry: EntryNumber,
 }
 
 /// The position from which a client resumes.

@@ -7,6 +7,7 @@
 //!
 //! [`Homes`] holds the rooms whose home is one shard: requests and ticks go in, deliveries come out.
 
+mod accounts_online;
 mod directory;
 mod durability;
 mod epoch;
@@ -26,18 +27,22 @@ mod settings;
 mod topic;
 mod users;
 
+pub use accounts_online::{AccountsOnline, OnlineAccount};
 pub use directory::Directory;
-pub use durability::{Receipt, Restored, RestoredRoom, RoomReceipt, WRITES_UNANSWERED_MAX, Write};
+pub use durability::{
+    HistoryChange, Receipt, Restored, RestoredRoom, RoomReceipt, WRITES_UNANSWERED_MAX, Write,
+};
 pub use epoch::Epoch;
 pub use event::{
-    Content, Event, MemberEntry, MemberList, PresenceReport, Publication, RoomEvent, RoomMessage, Snapshot,
+    Content, Event, HistoryPage, KeptMessage, MemberEntry, MemberList, PresenceReport, Publication, Resumed,
+    RoomEvent, RoomMessage, Snapshot,
 };
 pub use fan_out_timer::FanOutTimer;
 pub use homes::Homes;
-pub use ids::{ClientRef, MessageId, RoomIndex, ShardIndex, UserId};
-pub use log::{Change, NewMessage, PROPOSALS_WAITING_MAX, Proposal, Unlogged};
-pub use mail::{Delivery, Request};
-pub use member::{Member, Page, ResumePoint, RoomCursor};
+pub use ids::{ClientRef, EntryNumber, MessageId, RoomIndex, ShardIndex, UserId};
+pub use log::{Change, Deletion, NewMessage, PROPOSALS_WAITING_MAX, Proposal, Unlogged};
+pub use mail::{Delivery, Request, RoomRefusal};
+pub use member::{Member, MemberAccount, NamedMember, Page, ResumePoint, RoomCursor};
 pub use presence::PresencePolicy;
 pub use settings::RoomSettings;
 pub use users::Users;

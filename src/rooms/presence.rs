@@ -1,9 +1,8 @@
 //! Decides whether joins, leaves and renames are announced one by one or in reports.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use super::{MemberEntry, PresenceReport, UserId};
+use super::{MemberEntry, NamedMember, PresenceReport, UserId};
 
 /// The least time between two reports of a room.
 const INTERVAL_MS: u64 = 1_000;
@@ -37,7 +36,7 @@ pub(super) struct Presence {
     policy: PresencePolicy,
     joined: BTreeMap<UserId, Newcomer>,
     left: BTreeSet<UserId>,
-    renamed: BTreeMap<UserId, Arc<str>>,
+    renamed: BTreeMap<UserId, NamedMember>,
     /// True when the numbers have changed although the lists may be empty.
     changed: bool,
     due_ms: Option<u64>,
@@ -46,7 +45,7 @@ pub(super) struct Presence {
 /// A user that joined within the interval.
 #[derive(Debug)]
 struct Newcomer {
-    name: Arc<str>,
+    member: NamedMember,
     /// True if it was a member before the interval, and left and rejoined within it.
     was_member: bool,
     /// True once a member list with this user was sent.
@@ -75,11 +74,12 @@ impl Presence {
         }
     }
 
-    pub(super) fn note_joined(&mut self, user: UserId, name: Arc<str>, now_ms: u64) {
+    pub(super) fn note_joined(&mut self, member: NamedMember, now_ms: u64) {
+        let user = member.id;
         // A user that left and came back within the interval was there before, but a user that joined in between does
         // not know it, and its name may be another one.
         let was_member = self.left.remove(&user);
-        self.joined.insert(user, Newcomer { name, was_member, was_listed: false });
+        self.joined.insert(user, Newcomer { member, was_member, was_listed: false });
         self.note_change(now_ms);
     }
 
@@ -94,10 +94,10 @@ impl Presence {
         self.note_change(now_ms);
     }
 
-    pub(super) fn note_renamed(&mut self, user: UserId, name: Arc<str>, now_ms: u64) {
-        match self.joined.get_mut(&user) {
-            Some(joined) => joined.name = name,
-            None => drop(self.renamed.insert(user, name)),
+    pub(super) fn note_renamed(&mut self, member: NamedMember, now_ms: u64) {
+        match self.joined.get_mut(&member.id) {
+            Some(joined) => joined.member = member,
+            None => drop(self.renamed.insert(member.id, member)),
         }
         self.note_change(now_ms);
     }
@@ -136,9 +136,9 @@ impl Presence {
         let truncated = joined.len() > max || left.len() > max || renamed.len() > max;
         Some(PresenceReport {
             users_online,
-            joined: joined.into_iter().take(max).map(|(user, newcomer)| (user, newcomer.name)).collect(),
+            joined: joined.into_values().take(max).map(|newcomer| newcomer.member).collect(),
             left: left.into_iter().take(max).collect(),
-            renamed: renamed.into_iter().take(max).collect(),
+            renamed: renamed.into_values().take(max).collect(),
             truncated,
         })
     }
@@ -157,26 +157,30 @@ mod tests {
         UserId::from_wire(n).unwrap()
     }
 
+    fn named(n: u64, name: &str) -> NamedMember {
+        NamedMember { id: id(n), name: name.into(), account: None }
+    }
+
     fn entry(n: u64) -> MemberEntry {
-        MemberEntry { id: id(n), name: "a".into(), connected_at: 0 }
+        MemberEntry { id: id(n), name: "a".into(), account: None, connected_at: 0 }
     }
 
     #[test]
     fn who_came_and_went_within_one_interval_is_in_neither_list() {
         let mut presence = Presence::new(PresencePolicy::UpTo(1));
-        presence.note_joined(id(1), "a".into(), 0);
-        presence.note_joined(id(2), "b".into(), 0);
-        presence.note_renamed(id(2), "c".into(), 10);
-        presence.note_renamed(id(3), "d".into(), 10);
+        presence.note_joined(named(1, "a"), 0);
+        presence.note_joined(named(2, "b"), 0);
+        presence.note_renamed(named(2, "c"), 10);
+        presence.note_renamed(named(3, "d"), 10);
         presence.note_left(id(1), 500);
         presence.note_left(id(4), 500);
         assert_eq!(presence.poll_report(9, 999), None);
         let report = presence.poll_report(9, 1000).unwrap();
         let expected = PresenceReport {
             users_online: 9,
-            joined: vec![(id(2), "c".into())],
+            joined: vec![named(2, "c")],
             left: vec![id(4)],
-            renamed: vec![(id(3), "d".into())],
+            renamed: vec![named(3, "d")],
             truncated: false,
         };
         assert_eq!(report, expected);
@@ -186,7 +190,7 @@ mod tests {
     #[test]
     fn nothing_is_said_when_everything_has_cancelled_out() {
         let mut presence = Presence::new(PresencePolicy::UpTo(1));
-        presence.note_joined(id(1), "a".into(), 0);
+        presence.note_joined(named(1, "a"), 0);
         presence.note_left(id(1), 1);
         assert_eq!(presence.poll_report(3, 2000), None);
     }
@@ -195,20 +199,20 @@ mod tests {
     fn a_user_that_left_and_rejoined_is_reported_to_users_that_joined_in_between() {
         let mut presence = Presence::new(PresencePolicy::UpTo(1));
         presence.note_left(id(1), 0);
-        presence.note_joined(id(1), "a".into(), 10);
+        presence.note_joined(named(1, "a"), 10);
         presence.note_left(id(2), 10);
-        presence.note_joined(id(2), "b".into(), 20);
+        presence.note_joined(named(2, "b"), 20);
         presence.note_left(id(2), 30);
         let report = presence.poll_report(1, 1000).unwrap();
-        assert_eq!((report.joined, report.left), (vec![(id(1), "a".into())], vec![id(2)]));
+        assert_eq!((report.joined, report.left), (vec![named(1, "a")], vec![id(2)]));
     }
 
     #[test]
     fn a_user_that_was_listed_before_leaving_is_reported() {
         let mut presence = Presence::new(PresencePolicy::UpTo(1));
-        presence.note_joined(id(1), "a".into(), 0);
+        presence.note_joined(named(1, "a"), 0);
         presence.note_listed(&[entry(1)]);
-        presence.note_joined(id(2), "b".into(), 10);
+        presence.note_joined(named(2, "b"), 10);
         presence.note_left(id(1), 20);
         presence.note_left(id(2), 20);
         let report = presence.poll_report(1, 1000).unwrap();
@@ -219,7 +223,7 @@ mod tests {
     fn long_lists_are_cut_and_say_so() {
         let mut presence = Presence::new(PresencePolicy::UpTo(1));
         for n in 1..=51 {
-            presence.note_joined(id(n), "a".into(), 0);
+            presence.note_joined(named(n, "a"), 0);
         }
         let report = presence.poll_report(51, 1000).unwrap();
         assert_eq!((report.joined.len(), report.truncated), (50, true));
@@ -229,7 +233,7 @@ mod tests {
     fn counting_says_only_numbers() {
         let mut presence = Presence::new(PresencePolicy::Count(500));
         assert!(presence.is_summed_up(1));
-        presence.note_joined(id(1), "a".into(), 0);
+        presence.note_joined(named(1, "a"), 0);
         let report = presence.poll_report(1, 1000).unwrap();
         assert_eq!(report, PresenceReport { users_online: 1, truncated: true, ..PresenceReport::default() });
     }
@@ -239,7 +243,7 @@ mod tests {
         let mut presence = Presence::new(PresencePolicy::UpTo(2));
         assert!(!presence.is_summed_up(2));
         assert!(presence.is_summed_up(3));
-        presence.note_joined(id(3), "c".into(), 0);
+        presence.note_joined(named(3, "c"), 0);
         assert!(presence.is_summed_up(2));
         assert!(presence.poll_report(2, 1000).is_some());
         assert!(!presence.is_summed_up(2));

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use tracing::info;
+
 use super::event::{Event, Publication, RoomEvent, RoomMessage, Snapshot};
 use super::history::History;
-use super::log::{Change, Entry, Outcome, Proposal, RoomLog, Unlogged};
+use super::log::{Change, Deletion, Entry, Outcome, Proposal, RoomLog, Unanswered, Unlogged};
 use super::outbox::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
 use super::{
-    ClientRef, Delivery, Directory, Epoch, Member, MessageId, Page, PresencePolicy, RestoredRoom,
-    ResumePoint, RoomCursor, RoomIndex, RoomReceipt, RoomSettings, UserId, Write,
+    ClientRef, Delivery, Directory, EntryNumber, Epoch, HistoryChange, Member, MemberAccount, MessageId,
+    NamedMember, Page, PresencePolicy, RestoredRoom, ResumePoint, RoomCursor, RoomIndex, RoomReceipt,
+    RoomRefusal, RoomSettings, UserId, Write,
 };
 use crate::clock::Now;
+use crate::log_text::shown;
 
 /// A room whose home is this shard.
 ///
@@ -27,7 +31,7 @@ pub(super) struct Room {
     roster: Roster,
     log: RoomLog,
     /// The number of the entry that was applied last.
-    applied: u64,
+    applied: EntryNumber,
     history: History,
     presence: Presence,
 }
@@ -41,7 +45,7 @@ impl Room {
             directory: directory.clone(),
             roster: Roster::new(directory.shards()),
             log: RoomLog::in_memory(),
-            applied: 0,
+            applied: EntryNumber(0),
             history: History::new(settings.history, directory.epoch(index)),
             presence: Presence::new(settings.presence),
         }
@@ -60,7 +64,13 @@ impl Room {
             match outcome {
                 Outcome::Entry(entry) => self.apply(entry, now, outbox),
                 Outcome::Unlogged(request) => self.handle_unlogged(request, now, outbox),
-                Outcome::Refused { to } => outbox.send(to.shard, Delivery::NotStored { to }),
+                Outcome::MessageRefused { to } => {
+                    outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NotStored });
+                }
+                Outcome::DeletionRefused { deletion, to } => {
+                    let refusal = self.find_deletable(&deletion).err().unwrap_or(RoomRefusal::NotDeleted);
+                    outbox.send(to.shard, Delivery::Refused { to, refusal });
+                }
             }
         }
         outbox.proposals_waiting -= before - self.log.waiting_count();
@@ -68,13 +78,16 @@ impl Room {
 
     /// Applies an entry. Nothing else changes a room.
     fn apply(&mut self, Entry { number, change }: Entry, now: Now, outbox: &mut Outbox) {
-        assert_eq!(number, self.applied + 1, "Bug: an entry out of order");
+        assert_eq!(number.0, self.applied.0 + 1, "Bug: an entry out of order");
         self.applied = number;
         match change {
             Change::Join { member, after } => self.join(member, after, now, outbox),
             Change::Leave { user, reply } => self.leave(user, reply, now, outbox),
-            Change::Rename { user, new_name, origin } => self.rename(user, new_name, origin, now, outbox),
+            Change::Rename { user, new_name, account, origin } => {
+                self.rename(NamedMember { id: user, name: new_name, account }, origin, now, outbox);
+            }
             Change::Message { message, origin } => self.append(message, origin, now, outbox),
+            Change::Delete { deletion, origin } => self.delete(&deletion, origin, now, outbox),
         }
     }
 
@@ -82,26 +95,31 @@ impl Room {
         match request {
             Unlogged::Revisit { user, origin, after } => self.show(user, origin, after, outbox),
             Unlogged::Typing { user, name, origin, is_typing } => {
-                self.publish(RoomEvent::Typing { user, name, is_typing }, Some(origin), now, outbox);
+                self.publish(RoomEvent::Typing { user, name, is_typing }, Some(origin), None, now, outbox);
             }
             Unlogged::Read { user, origin, message } => self.read(user, origin, message, now, outbox),
             Unlogged::ListMembers { user, origin, page } => self.list(user, origin, page, outbox),
+            Unlogged::ListHistory { origin, before, limit } => {
+                let page = self.history.page(before, limit);
+                outbox.send(origin.shard, Delivery::History { to: origin, page });
+            }
             Unlogged::ListNames { origin } => self.list_names(origin, outbox),
         }
     }
 
     fn join(&mut self, member: Member, after: Option<ResumePoint>, now: Now, outbox: &mut Outbox) {
         let is_new = self.roster.insert(&member);
-        let Member { user, name, origin, .. } = member;
+        let Member { user, name, account, origin, .. } = member;
         assert!(is_new, "Bug: user {user} joined a room twice");
         self.count();
         let users_online = self.roster.len();
         if self.presence.is_summed_up(users_online) {
             self.show(user, origin, after, outbox);
-            self.presence.note_joined(user, name, now.monotonic_ms);
+            self.presence.note_joined(NamedMember { id: user, name, account }, now.monotonic_ms);
         } else {
             // The others get the event first: a shard sends the names that it got last, to old members and new.
-            self.publish(RoomEvent::Joined { user, name, users_online }, Some(origin), now, outbox);
+            let event = RoomEvent::Joined { user, name, account, users_online };
+            self.publish(event, Some(origin), None, now, outbox);
             self.show(user, origin, after, outbox);
         }
     }
@@ -115,14 +133,14 @@ impl Room {
         };
         let members = self.roster.list(user, listed_max);
         self.presence.note_listed(&members.listed);
-        let (history, complete) = match after {
+        let (history, resumed) = match after {
             None => (self.history.recent(), None),
             Some(point) => {
-                let (history, complete) = self.history.after(point);
-                (history, Some(complete))
+                let (history, resumed) = self.history.after(point);
+                (history, Some(resumed))
             }
         };
-        let snapshot = Snapshot { members, history, epoch: self.history.epoch(), complete };
+        let snapshot = Snapshot { members, history, epoch: self.history.epoch(), resumed };
         outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.index, snapshot });
     }
 
@@ -133,36 +151,80 @@ impl Room {
         if self.presence.is_summed_up(users_online) {
             self.presence.note_left(user, now.monotonic_ms);
         } else {
-            self.publish(RoomEvent::Left { user, name, users_online }, reply, now, outbox);
+            self.publish(RoomEvent::Left { user, name, users_online }, reply, None, now, outbox);
         }
         if let Some(to) = reply {
             outbox.send(to.shard, Delivery::Left { to });
         }
     }
 
-    fn rename(&mut self, user: UserId, new_name: Arc<str>, origin: ClientRef, now: Now, outbox: &mut Outbox) {
-        let old_name = self.roster.rename(user, Arc::clone(&new_name));
-        let old_name = old_name.expect("Bug: a user was renamed in a room that it was not in");
+    fn rename(&mut self, new: NamedMember, origin: ClientRef, now: Now, outbox: &mut Outbox) {
+        let old = self.roster.rename(new.clone());
+        let old = old.expect("Bug: a user was renamed in a room that it was not in");
+        let (user, old_name, new_name) = (new.id, old.name, Arc::clone(&new.name));
+        let account_of = |account: &Option<MemberAccount>| account.as_ref().map(|it| Arc::clone(&it.account));
+        // Only lists tell of a role.
+        let is_role_alone = old_name == new_name
+            && old.account != new.account
+            && account_of(&old.account) == account_of(&new.account);
         if self.presence.is_summed_up(self.roster.len()) {
-            if self.roster.wants_names(user) {
+            if self.roster.wants_names(user) && !is_role_alone {
                 let names = self.roster.named(self.names_max);
-                let new_name = Arc::clone(&new_name);
                 outbox.send(origin.shard, Delivery::Renamed { to: origin, old_name, new_name, names });
             }
-            self.presence.note_renamed(user, new_name, now.monotonic_ms);
-        } else {
-            self.publish(RoomEvent::Renamed { user, old_name, new_name }, Some(origin), now, outbox);
+            self.presence.note_renamed(new, now.monotonic_ms);
+        } else if !is_role_alone {
+            self.publish(RoomEvent::Renamed { user, old_name, new_name }, Some(origin), None, now, outbox);
         }
     }
 
     fn append(&mut self, message: Arc<RoomMessage>, origin: ClientRef, now: Now, outbox: &mut Outbox) {
         self.history.append(Arc::clone(&message));
         self.directory.set_last_message(self.index, message.id);
-        if self.log.is_durable() {
-            outbox.write(Write { room: self.index, message: Arc::clone(&message) });
-        }
+        let pending = self.write(HistoryChange::Append(Arc::clone(&message)), origin, outbox);
         // Members do not wait for the disk.
-        self.publish(RoomEvent::Message(message), Some(origin), now, outbox);
+        self.publish(RoomEvent::Message(message), Some(origin), pending, now, outbox);
+    }
+
+    fn delete(&mut self, deletion: &Deletion, origin: ClientRef, now: Now, outbox: &mut Outbox) {
+        let message = match self.find_deletable(deletion) {
+            Ok(message) => Arc::clone(message),
+            Err(refusal) => return outbox.send(origin.shard, Delivery::Refused { to: origin, refusal }),
+        };
+        if !deletion.is_own(&message) {
+            info!(
+                room = %self.directory.name(self.index),
+                message = message.id.0,
+                author = %message.from,
+                author_name = shown(&message.from_name),
+                by = %deletion.user,
+                by_name = shown(&deletion.name),
+                "message deleted"
+            );
+        }
+        self.history.delete(message.id);
+        let id = message.id;
+        let pending = self.write(HistoryChange::Delete(message), origin, outbox);
+        let deleted =
+            RoomEvent::Deleted { message: id, by: deletion.user, by_name: Arc::clone(&deletion.name) };
+        self.publish(deleted, Some(origin), pending, now, outbox);
+    }
+
+    fn find_deletable(&self, deletion: &Deletion) -> Result<&Arc<RoomMessage>, RoomRefusal> {
+        let id = deletion.message;
+        let message = self.history.find(id).ok_or(RoomRefusal::UnknownMessage(id))?;
+        deletion.is_permitted(message).then_some(message).ok_or(RoomRefusal::PermissionDenied)
+    }
+
+    /// Writes a change of the history by the entry that is being applied, if the room is durable. The client that has
+    /// caused it is answered when that entry has its receipt.
+    fn write(&mut self, change: HistoryChange, to: ClientRef, outbox: &mut Outbox) -> Option<EntryNumber> {
+        let entry = self.applied;
+        let is_durable = self.log.await_receipt(Unanswered { entry, change: change.clone(), to });
+        is_durable.then(|| {
+            outbox.write(Write { room: self.index, entry, change });
+            entry
+        })
     }
 
     /// Tells the author of a message, if it is online, that a member has read it.
@@ -175,7 +237,10 @@ impl Room {
                     outbox.send(connection.shard, read);
                 }
             }
-            None => outbox.send(origin.shard, Delivery::ReadFailed { to: origin, message: id }),
+            None => {
+                let refusal = RoomRefusal::UnknownMessage(id);
+                outbox.send(origin.shard, Delivery::Refused { to: origin, refusal });
+            }
         }
     }
 
@@ -196,27 +261,36 @@ impl Room {
         }
     }
 
-    /// The messages up to `through` are on the disk.
+    /// The changes up to the entry `through` are on the disk.
     ///
-    /// Invariant *durable before acknowledged*: only this function acknowledges a message to its sender.
-    fn handle_kept(&mut self, through: MessageId, outbox: &mut Outbox) {
+    /// Invariant *durable before acknowledged*: only this function acknowledges a change to its sender.
+    fn handle_kept(&mut self, through: EntryNumber, outbox: &mut Outbox) {
         let room = self.index;
-        for (id, to) in self.log.handle_answered(through) {
+        for Unanswered { entry, to, .. } in self.log.handle_answered(through) {
             outbox.note_answered();
-            outbox.send(to.shard, Delivery::Kept { to, cursor: RoomCursor { room, id } });
+            outbox.send(to.shard, Delivery::Kept { to, cursor: RoomCursor { room, entry } });
         }
     }
 
-    /// The messages up to `through` that are not on the disk are lost.
-    fn handle_lost(&mut self, through: MessageId, epoch: Epoch, outbox: &mut Outbox) {
+    /// The changes up to the entry `through` that are not on the disk are lost. They are undone: their senders get an error, and
+    /// new members should not get a history that the next start lacks.
+    fn handle_lost(&mut self, through: EntryNumber, epoch: Epoch, outbox: &mut Outbox) {
         let room = self.index;
-        let mut first = MessageId(through.0 + 1);
-        for (id, to) in self.log.handle_answered(through) {
-            first = first.min(id);
+        for Unanswered { entry, change, to } in self.log.handle_answered(through) {
+            let refusal = match change {
+                HistoryChange::Append(message) => {
+                    self.history.lose(message.id);
+                    RoomRefusal::NotStored
+                }
+                HistoryChange::Delete(message) => {
+                    self.history.undelete(message);
+                    RoomRefusal::NotDeleted
+                }
+            };
             outbox.note_answered();
-            outbox.send(to.shard, Delivery::Lost { to, cursor: RoomCursor { room, id } });
+            outbox.send(to.shard, Delivery::Lost { to, cursor: RoomCursor { room, entry }, refusal });
         }
-        self.history.lose(first, through, epoch);
+        self.history.begin_epoch(epoch);
         self.directory.set_epoch(room, epoch);
     }
 
@@ -247,17 +321,24 @@ impl Room {
 
     pub(super) fn handle_tick(&mut self, now: Now, outbox: &mut Outbox) {
         if let Some(report) = self.presence.poll_report(self.roster.len(), now.monotonic_ms) {
-            self.publish(RoomEvent::Presence(report), None, now, outbox);
+            self.publish(RoomEvent::Presence(report), None, None, now, outbox);
         }
     }
 
-    fn publish(&mut self, event: RoomEvent, origin: Option<ClientRef>, now: Now, outbox: &mut Outbox) {
-        let (timer, is_pending) = match event {
-            RoomEvent::Message(_) => (outbox.time_fan_out(self.roster.len(), now), self.log.is_durable()),
-            _ => (None, false),
+    fn publish(
+        &mut self,
+        event: RoomEvent,
+        origin: Option<ClientRef>,
+        pending: Option<EntryNumber>,
+        now: Now,
+        outbox: &mut Outbox,
+    ) {
+        let timer = match event {
+            RoomEvent::Message(_) => outbox.time_fan_out(self.roster.len(), now),
+            _ => None,
         };
         let is_told_with_names = match event {
-            RoomEvent::Typing { .. } | RoomEvent::Presence(_) => false,
+            RoomEvent::Typing { .. } | RoomEvent::Presence(_) | RoomEvent::Deleted { .. } => false,
             RoomEvent::Message(_)
             | RoomEvent::Joined { .. }
             | RoomEvent::Left { .. }
@@ -265,7 +346,7 @@ impl Room {
         };
         let names = is_told_with_names.then(|| self.roster.named(self.names_max));
         let event = Event::Room { room: self.index, event, names, timestamp: now.unix_seconds };
-        let publication = Arc::new(Publication { event, origin, is_pending, timer });
+        let publication = Arc::new(Publication { event, origin, pending, timer });
         for shard in self.roster.shards() {
             outbox.send(shard, Delivery::Publish(Arc::clone(&publication)));
         }

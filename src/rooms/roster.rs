@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::event::{MemberEntry, MemberList};
-use super::{ClientRef, Member, Page, ShardIndex, UserId};
+use super::{Member, MemberAccount, NamedMember, Page, ShardIndex, UserId};
 
 /// The members of one room, by id, and how many of them each shard has.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ struct Lowest(Option<Arc<[MemberEntry]>>);
 #[derive(Debug)]
 struct Entry {
     name: Arc<str>,
+    account: Option<MemberAccount>,
     connected_at: u64,
     shard: ShardIndex,
     wants_names: bool,
@@ -53,8 +54,9 @@ impl Roster {
 
     /// Adds a member; false when it was one already.
     pub(super) fn insert(&mut self, member: &Member) -> bool {
-        let &Member { user, ref name, connected_at, origin: ClientRef { shard, .. }, wants_names } = member;
-        let entry = Entry { name: Arc::clone(name), connected_at, shard, wants_names };
+        let Member { user, name, account, connected_at, origin, wants_names } = member.clone();
+        let shard = origin.shard;
+        let entry = Entry { name, account, connected_at, shard, wants_names };
         if self.members.insert(user, entry).is_some() {
             return false;
         }
@@ -83,12 +85,14 @@ impl Roster {
         Some(entry.name)
     }
 
-    /// Renames a member, and returns its old name.
-    pub(super) fn rename(&mut self, id: UserId, new_name: Arc<str>) -> Option<Arc<str>> {
+    /// Changes the name and the account of a member, and returns what it was before.
+    pub(super) fn rename(&mut self, new: NamedMember) -> Option<NamedMember> {
+        let NamedMember { id, name, account } = new;
         let entry = self.members.get_mut(&id)?;
-        let old_name = std::mem::replace(&mut entry.name, new_name);
+        let name = std::mem::replace(&mut entry.name, name);
+        let account = std::mem::replace(&mut entry.account, account);
         self.forget(id);
-        Some(old_name)
+        Some(NamedMember { id, name, account })
     }
 
     /// All members, or, where there are more than `listed_max`, those with the lowest ids, and `viewer` in
@@ -126,8 +130,7 @@ impl Roster {
     }
 
     fn entry(&self, id: UserId) -> Option<MemberEntry> {
-        let Entry { name, connected_at, .. } = self.members.get(&id)?;
-        Some(MemberEntry { id, name: Arc::clone(name), connected_at: *connected_at })
+        self.members.get(&id).map(|entry| entry.listed_as(id))
     }
 
     fn entries(&self) -> impl Iterator<Item = MemberEntry> {
@@ -153,16 +156,20 @@ impl Lowest {
 }
 
 fn entries(members: &BTreeMap<UserId, Entry>) -> impl Iterator<Item = MemberEntry> {
-    members.iter().map(|(&id, entry)| MemberEntry {
-        id,
-        name: Arc::clone(&entry.name),
-        connected_at: entry.connected_at,
-    })
+    members.iter().map(|(&id, entry)| entry.listed_as(id))
+}
+
+impl Entry {
+    fn listed_as(&self, id: UserId) -> MemberEntry {
+        let Self { name, account, connected_at, .. } = self;
+        MemberEntry { id, name: Arc::clone(name), account: account.clone(), connected_at: *connected_at }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rooms::ClientRef;
     use uproar_ring::ConnectionId;
 
     fn id(n: u64) -> UserId {
@@ -172,7 +179,14 @@ mod tests {
     fn member(n: u64, wants_names: bool) -> Member {
         let connection = ConnectionId { index: n as u32, generation: 0 };
         let origin = ClientRef { shard: ShardIndex((n % 2) as u16), connection };
-        Member { user: id(n), name: format!("User{n}").into(), connected_at: n, origin, wants_names }
+        Member {
+            user: id(n),
+            name: format!("User{n}").into(),
+            account: None,
+            connected_at: n,
+            origin,
+            wants_names,
+        }
     }
 
     fn roster(ids: impl IntoIterator<Item = u64>) -> Roster {
@@ -209,7 +223,7 @@ mod tests {
         roster.insert(&member(11, false));
         roster.remove(id(7));
         assert!(Arc::ptr_eq(&before, &roster.list(id(11), 4).listed));
-        roster.rename(id(2), "other".into());
+        roster.rename(NamedMember { id: id(2), name: "other".into(), account: None });
         assert_eq!(&*roster.list(id(11), 4).listed[1].name, "other");
         roster.remove(id(1));
         assert_eq!(ids(&roster.list(id(11), 4)), [2, 3, 4, 11].map(id));

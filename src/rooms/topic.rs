@@ -45,7 +45,7 @@ impl Topic {
         let members = self.by_shard.iter().sum();
         let timer = outbox.time_fan_out(members, now);
         let event = Event::Relay { topic: Arc::clone(name), kind, payload };
-        let publication = Arc::new(Publication { event, origin: None, is_pending: false, timer });
+        let publication = Arc::new(Publication { event, origin: None, pending: None, timer });
         for (shard, count) in (0..).map(ShardIndex).zip(&self.by_shard) {
             if *count > 0 {
                 outbox.send(shard, Delivery::Publish(Arc::clone(&publication)));

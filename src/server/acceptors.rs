@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tracing::warn;
@@ -14,15 +14,20 @@ use uproar_protocol::tls::ServerConfig;
 use super::error::ServerError;
 use super::listener::Listener;
 use super::thread_context::{ThreadContext, ThreadReport};
+use crate::accounts::Identity;
 use crate::address::{AddressLimiter, AddressLimits, AddressRefusal};
-use crate::config::{self, Auth, Config};
+use crate::config::{self, Anonymous, Config, FIRST_ROOM};
 use crate::handshake::origin::OriginPolicy;
-use crate::handshake::{Acceptor, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake};
+use crate::handshake::route::Endpoint;
+use crate::handshake::{
+    Acceptor, AuthorizationRefusal, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
+};
 use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
 use crate::page;
 use crate::permit::{ClientPermit, ClientPermits};
 use crate::preflight::Capacity;
 use crate::rooms::Directory;
+use crate::tokens::TokenChecker;
 
 /// The nice value of an acceptor (setpriority(2)) that shares a core with a shard: while both are busy, it gets a
 /// quarter of the core (weights of 335 and 1,024, sched(7)). So many handshakes do not take half of a core from the
@@ -80,7 +85,7 @@ fn run(
     start: AcceptorsStart,
     listener: std::net::TcpListener,
 ) -> io::Result<()> {
-    let ThreadContext { config, directory, reports, .. } = context;
+    let ThreadContext { config, directory, tokens, reports, .. } = context;
     if let Some(cores) = &config.acceptor_cores {
         config::pin(cores)?;
     }
@@ -97,6 +102,7 @@ fn run(
         head_bytes_max: config.max_head_bytes,
         connections_max: (start.pending_max / count).max(1),
     };
+    let requires_sign_in = config.requires_sign_in();
     let services = Services {
         tls: start.tls,
         origins: OriginPolicy {
@@ -104,7 +110,9 @@ fn run(
             is_on_loopback: config.listen.ip().to_canonical().is_loopback(),
             hosts: config.allow_hosts,
         },
-        requires_sign_in: config.auth == Auth::Required,
+        requires_sign_in,
+        anonymous: config.anonymous,
+        tokens,
         directory,
         client_permits: start.client_permits,
         addresses: start.addresses,
@@ -141,6 +149,8 @@ struct Services {
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     origins: OriginPolicy,
     requires_sign_in: bool,
+    anonymous: Option<Anonymous>,
+    tokens: TokenChecker,
     directory: Directory,
     client_permits: ClientPermits,
     addresses: AddressLimiter,
@@ -167,6 +177,33 @@ impl HandshakeServices for Services {
 
     fn requires_sign_in(&self) -> bool {
         self.requires_sign_in
+    }
+
+    fn takes_tokens(&self) -> bool {
+        self.tokens.has_keys()
+    }
+
+    fn authorize(
+        &self,
+        endpoint: &Endpoint,
+        token: Option<&str>,
+    ) -> Result<Option<Identity>, AuthorizationRefusal> {
+        let identity = token.map(|token| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.tokens.check(token, now.as_secs()).map_err(AuthorizationRefusal::BadToken)
+        });
+        let identity = identity.transpose()?;
+        let is_allowed = match (&identity, endpoint) {
+            // These two are for those who speak.
+            (None, Endpoint::Hub | Endpoint::Echo) => self.anonymous != Some(Anonymous::Listen),
+            (None, Endpoint::Chat | Endpoint::Raw { .. }) | (Some(_), Endpoint::Echo) => true,
+            (Some(Identity { rights, .. }), Endpoint::Chat) => {
+                self.directory.first_room(|room| rights.may_join(room)).is_some()
+            }
+            (Some(Identity { rights, .. }), Endpoint::Hub) => rights.may_join(FIRST_ROOM),
+            (Some(Identity { rights, .. }), Endpoint::Raw { topic }) => rights.may_hear(topic),
+        };
+        if is_allowed { Ok(identity) } else { Err(AuthorizationRefusal::Forbidden) }
     }
 
     fn page(&self, host: Option<&str>) -> Response {
@@ -202,6 +239,12 @@ impl HandshakeServices for Services {
             HandshakeEvent::AddressRefused(AddressRefusal::Rate) => refused(RefusalReason::AddressRate),
             HandshakeEvent::Full => refused(RefusalReason::Full),
             HandshakeEvent::SignInRequired => refused(RefusalReason::SignInRequired),
+            HandshakeEvent::Unauthorized(AuthorizationRefusal::BadToken(_)) => {
+                refused(RefusalReason::BadToken)
+            }
+            HandshakeEvent::Unauthorized(AuthorizationRefusal::Forbidden) => {
+                refused(RefusalReason::PermissionDenied)
+            }
             HandshakeEvent::Responded(status) => match status {
                 StatusCode::BAD_REQUEST => refused(RefusalReason::BadRequest),
                 StatusCode::FORBIDDEN => refused(RefusalReason::Origin),

@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::accounts::AccountError;
 use crate::certificate::CertificateError;
 use crate::storage::{DatabaseError, DirectoryError};
+use crate::tokens::TokenKeyError;
 
 /// Why the server did not start, or how it failed.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
@@ -39,6 +40,9 @@ pub enum ServerError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The keys of tokens cannot be used.
+    #[error(transparent)]
+    TokenKeys(#[from] TokenKeyError),
     /// The history cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),

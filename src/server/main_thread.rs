@@ -29,6 +29,7 @@ use crate::preflight::Capacity;
 use crate::rooms::Directory;
 use crate::shard::stage::Stage;
 use crate::storage::{DataDirectory, HISTORY_FILE, HistoryFile, HistoryWriter, StorageLink};
+use crate::tokens::{TokenFiles, TokenKeys};
 
 /// Runs the server until a signal stops it. `announce` is called once, when every shard and every
 /// acceptor serves.
@@ -60,6 +61,8 @@ async fn serve(
     let (tls_in_use, tls) = watch::channel(None);
     let certificate =
         CertificateFiles::of(config).map(|files| Certificate::open(files, tls_in_use)).transpose()?;
+    let (token_keys, tokens) = TokenFiles::of(config).map(TokenKeys::open).transpose()?.unzip();
+    let reloaded = ReloadedFiles { certificate, token_keys };
     let shards =
         u16::try_from(config.placement.shards()).expect("Bug: the configuration allows fewer shards");
     let directory = Directory::new(&config.rooms, shards);
@@ -95,6 +98,7 @@ async fn serve(
         directory,
         metrics: metrics.clone(),
         clock,
+        tokens: tokens.unwrap_or_default(),
         stage: stage_seen,
         reports,
     };
@@ -115,7 +119,7 @@ async fn serve(
     let controls = Controls { stage, intake, listener, metrics };
     let drain_timeout_ms = config.drain_timeout.as_millis() as u64;
     let coordinator = Coordinator::new(usize::from(shards), acceptors, drain_timeout_ms);
-    lead(coordinator, controls, clock, signals, reports_received, ready, certificate.as_ref()).await?;
+    lead(coordinator, controls, clock, signals, reports_received, ready, &reloaded).await?;
     for thread in threads {
         thread.join().map_err(|_| io::Error::other("a thread has panicked"))?;
     }
@@ -130,7 +134,7 @@ async fn lead(
     mut signals: Signals,
     mut reports: mpsc::UnboundedReceiver<ThreadReport>,
     mut ready: Ready<impl FnOnce()>,
-    certificate: Option<&Certificate>,
+    reloaded: &ReloadedFiles,
 ) -> Result<(), ServerError> {
     loop {
         while let Some(action) = coordinator.poll_action() {
@@ -150,10 +154,7 @@ async fn lead(
             () = tokio::time::sleep(pause), if due_ms.is_some() => coordinator.handle_timeout(now_ms()),
             _ = signals.interrupt.recv() => coordinator.handle_signal(now_ms()),
             _ = signals.terminate.recv() => coordinator.handle_signal(now_ms()),
-            _ = signals.hangup.recv() => match certificate {
-                Some(certificate) => certificate.reload(),
-                None => info!("SIGHUP ignored: TLS is not configured, see --tls-cert"),
-            },
+            _ = signals.hangup.recv() => reloaded.reload(),
             report = reports.recv() => match report {
                 Some(ThreadReport::Ready) => ready.count(),
                 Some(ThreadReport::AcceptorDrained(acceptor)) => coordinator.handle_acceptor_drained(acceptor),
@@ -162,6 +163,26 @@ async fn lead(
                 Some(ThreadReport::Ended(Ok(()))) => {}
                 None => coordinator.handle_all_ended(),
             },
+        }
+    }
+}
+
+/// The files that are read again on SIGHUP.
+struct ReloadedFiles {
+    certificate: Option<Certificate>,
+    token_keys: Option<TokenKeys>,
+}
+
+impl ReloadedFiles {
+    fn reload(&self) {
+        if let Some(certificate) = &self.certificate {
+            certificate.reload();
+        }
+        if let Some(token_keys) = &self.token_keys {
+            token_keys.reload();
+        }
+        if self.certificate.is_none() && self.token_keys.is_none() {
+            info!("SIGHUP ignored: there are no files to read again, see --tls-cert and --token-key");
         }
     }
 }
@@ -184,7 +205,7 @@ fn spawn_storage(
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// Reads the certificate again. By default SIGHUP ends a process.
+    /// Reads files again. By default SIGHUP ends a process.
     hangup: Signal,
 }
 

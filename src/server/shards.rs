@@ -12,9 +12,9 @@ use uproar_ring::{Ring, Waker};
 
 use super::error::ServerError;
 use super::thread_context::{ThreadContext, ThreadReport};
-use crate::accounts::{Accounts, Verifier};
+use crate::accounts::{Accounts, KnownAccounts, ReservedNames, Verifier, VerifierReport};
 use crate::clock::RunningClock;
-use crate::config::{self, Auth, Config, Presence};
+use crate::config::{self, Anonymous, Auth, Config, Presence};
 use crate::handshake::Admissions;
 use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
@@ -22,6 +22,7 @@ use crate::rooms::{self, ClientRef, PresencePolicy, Restored, ShardIndex};
 use crate::shard::event_loop::{self, EventLoop};
 use crate::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
 use crate::storage::StorageLink;
+use crate::tokens::TokenChecker;
 
 /// Starts a thread for each shard.
 pub(super) fn spawn_shards(
@@ -32,7 +33,7 @@ pub(super) fn spawn_shards(
     storage: Vec<StorageLink>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
     let (mesh, mailboxes) = Mesh::new(wakers.to_vec());
-    let verifier = start_verifier(&context.config, &mesh)?;
+    let (verifier, reserved_names) = start_verifier(context, &mesh)?;
     let mut storage = storage.into_iter();
     let mut threads = Vec::new();
     let cores = context.config.placement.cores();
@@ -46,6 +47,7 @@ pub(super) fn spawn_shards(
             mesh: mesh.clone(),
             mailbox,
             verifier: verifier.clone(),
+            reserved_names: Arc::clone(&reserved_names),
             admissions,
             restored: restored.cloned(),
             storage: storage.next(),
@@ -57,26 +59,40 @@ pub(super) fn spawn_shards(
     Ok(threads)
 }
 
-/// Starts the thread that verifies passwords, if there is a data directory. It is not joined: it ends after the last
-/// shard, when its current hash is done.
-fn start_verifier(config: &Config, mesh: &Mesh) -> Result<Option<Verifier<ClientRef>>, ServerError> {
-    let Some(data) = &config.data else { return Ok(None) };
-    let accounts = Accounts::open(data)?;
-    if config.auth == Auth::Required && accounts.is_empty()? {
+/// Starts the thread that verifies passwords and watches the accounts, if there is a data directory. Returns the names that
+/// are reserved at first, too. The thread is not joined: it ends after the last shard, when its current hash is done.
+fn start_verifier(
+    context: &ThreadContext,
+    mesh: &Mesh,
+) -> Result<(Option<Verifier<ClientRef>>, Arc<ReservedNames>), ServerError> {
+    let Some(data) = &context.config.data else { return Ok((None, Arc::default())) };
+    let accounts = KnownAccounts::read(Accounts::open(data)?)?;
+    if context.config.auth == Auth::Required && !context.config.has_token_keys() && accounts.is_empty() {
         return Err(ServerError::NoAccounts { data: data.clone() });
     }
-    let mesh = mesh.clone();
-    let answer =
-        move |to: ClientRef, result| match mesh.deliver(to.shard, Delivery::PasswordChecked { to, result }) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(ShardStopped) => ControlFlow::Break(()),
-        };
-    let (verifier, _) = Verifier::start(accounts, answer)?;
-    Ok(Some(verifier))
+    let reserved_names = Arc::clone(accounts.reserved());
+    let (mesh, shards) = (mesh.clone(), context.directory.shards());
+    let deliver = move |report| match report {
+        VerifierReport::Checked(to, result) => {
+            let ClientRef { shard, .. } = to;
+            mesh.deliver(shard, Delivery::PasswordChecked { to, result })
+        }
+        VerifierReport::Changed(change) => {
+            let change = Arc::new(change);
+            let changed = || Delivery::AccountsChanged(Arc::clone(&change));
+            (0..shards).try_for_each(|shard| mesh.deliver(ShardIndex(shard), changed()))
+        }
+    };
+    let report = move |report| match deliver(report) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(ShardStopped) => ControlFlow::Break(()),
+    };
+    let (verifier, _) = Verifier::start(accounts, report)?;
+    Ok((Some(verifier), reserved_names))
 }
 
 /// A shard's part of the configuration.
-fn settings(config: &Config, index: ShardIndex) -> ShardSettings {
+fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSettings {
     let milliseconds = |duration: Duration| duration.as_millis() as u64;
     ShardSettings {
         index,
@@ -93,7 +109,9 @@ fn settings(config: &Config, index: ShardIndex) -> ShardSettings {
             },
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
-        sign_in_timeout_ms: (config.auth == Auth::Required).then(|| milliseconds(config.handshake_timeout)),
+        tokens,
+        sign_in_timeout_ms: config.requires_sign_in().then(|| milliseconds(config.handshake_timeout)),
+        anonymous_listen: config.anonymous == Some(Anonymous::Listen),
         rooms: rooms::RoomSettings {
             names_max: config.presence_limit,
             presence: match config.presence {
@@ -115,6 +133,7 @@ struct ShardStart {
     mesh: Mesh,
     mailbox: Mailbox,
     verifier: Option<Verifier<ClientRef>>,
+    reserved_names: Arc<ReservedNames>,
     admissions: Admissions,
     restored: Option<Restored>,
     storage: Option<StorageLink>,
@@ -130,12 +149,14 @@ impl ShardStart {
     }
 
     fn serve(self) -> io::Result<()> {
-        let ThreadContext { config, directory, metrics, clock, stage, reports } = self.context;
+        let ThreadContext { config, directory, metrics, clock, tokens, stage, reports } = self.context;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
-        let mut shard = Shard::new(settings(&config, self.index), &directory, Arc::clone(&shard_metrics));
+        let mut shard =
+            Shard::new(settings(&config, self.index, tokens), &directory, Arc::clone(&shard_metrics));
         if let Some(restored) = &self.restored {
             shard.restore(restored);
         }
+        shard.reserve_names(self.reserved_names);
         let index = usize::from(self.index.0);
         let reached = reports.clone();
         let ring_options =

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::rooms::Directory;
 use crate::shard::stage::Stage;
+use crate::tokens::TokenChecker;
 
 /// The parameters of all shards and acceptors.
 #[derive(Clone)]
@@ -16,6 +17,8 @@ pub(super) struct ThreadContext {
     pub(super) directory: Directory,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
+    /// Checks tokens with the keys in use.
+    pub(super) tokens: TokenChecker,
     /// The stage that the shards have to reach.
     pub(super) stage: watch::Receiver<Stage>,
     pub(super) reports: ThreadReports,

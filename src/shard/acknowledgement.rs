@@ -1,7 +1,7 @@
-//! The answers to the sender of a room message, and when they are sent.
+//! The answers to the sender of a room message or a deletion, and when they are sent.
 //!
 //! Members see a message at once. Its sender gets the acknowledgement when the message is safe: with a storage, when
-//! the message is on the disk. The answer must keep its place in the room's order, so it is queued at once, as
+//! the message is on the disk. For a deletion this is the event itself, which only its sender waits for. The answer must keep its place in the room's order, so it is queued at once, as
 //! a *gate* ahead of the out-queue until the receipt arrives. Messages outside that order pass the gate, so a
 //! late disk does not delay them. A close drops the gate and everything behind it.
 
@@ -11,42 +11,42 @@ use super::client_io::ClientIo;
 use super::user::User;
 use crate::dialect::chat;
 use crate::dialect::{ChatError, UserDialect};
-use crate::rooms::RoomCursor;
+use crate::rooms::{EntryNumber, MessageId, RoomCursor, RoomIndex, RoomRefusal};
 
 impl User {
-    /// Acknowledges a chat user's message; while it `is_pending`, behind a gate. A hub user gets its own message instead,
+    /// Acknowledges a chat user's message; behind a gate if it is `pending`. A hub user gets its own message instead,
     /// like every member.
     pub(super) fn acknowledge(
         &self,
-        cursor: RoomCursor,
+        room: RoomIndex,
+        message: MessageId,
         timestamp: u64,
-        is_pending: bool,
+        pending: Option<EntryNumber>,
         io: &mut ClientIo<'_>,
     ) {
         if self.dialect == UserDialect::Hub {
             return;
         }
-        let sent = chat::message_sent(cursor.id, io.context.directory.name(cursor.room), timestamp);
-        if is_pending {
-            io.push_gate(cursor, sent);
-        } else {
-            io.push(sent);
+        let sent = chat::message_sent(message, io.context.directory.name(room), timestamp);
+        match pending {
+            Some(entry) => io.push_gate(RoomCursor { room, entry }, sent),
+            None => io.push(sent),
         }
     }
 
-    /// A message of this user was refused. The answer has the place that `message_sent` would have, so the sender knows
-    /// which message is meant.
-    pub(super) fn handle_refused_message(&self, io: &mut ClientIo<'_>) {
-        let refusal = self.error(&ChatError::NotStored, io);
-        match self.dialect {
-            UserDialect::Chat => io.push_in_order(refusal),
-            UserDialect::Hub => io.push(refusal),
+    /// A room has refused what this user has asked for. That a change could not be stored is told in the place that its
+    /// acknowledgement would have, so the sender knows which one is meant.
+    pub(super) fn handle_refusal(&self, refusal: RoomRefusal, io: &mut ClientIo<'_>) {
+        let error = self.error(&error_of(refusal), io);
+        match (self.dialect, refusal) {
+            (UserDialect::Chat, RoomRefusal::NotStored | RoomRefusal::NotDeleted) => io.push_in_order(error),
+            _ => io.push(error),
         }
     }
 
-    /// A message of this user was seen by the room and will not be kept.
-    pub(super) fn handle_lost_message(&self, cursor: RoomCursor, io: &mut ClientIo<'_>) {
-        let refusal = self.error(&ChatError::NotStored, io);
+    /// A change of this user was seen by the room and will not be kept.
+    pub(super) fn handle_lost_change(&self, cursor: RoomCursor, refusal: RoomRefusal, io: &mut ClientIo<'_>) {
+        let refusal = self.error(&error_of(refusal), io);
         match self.dialect {
             UserDialect::Chat => {
                 io.link.open_gate(cursor, Some(SharedBytes::new(refusal)));
@@ -54,5 +54,14 @@ impl User {
             // Its own message came back to it before.
             UserDialect::Hub => io.push(refusal),
         }
+    }
+}
+
+fn error_of(refusal: RoomRefusal) -> ChatError {
+    match refusal {
+        RoomRefusal::UnknownMessage(id) => ChatError::UnknownMessage(id.0.to_string()),
+        RoomRefusal::PermissionDenied => ChatError::PermissionDenied,
+        RoomRefusal::NotStored => ChatError::NotStored,
+        RoomRefusal::NotDeleted => ChatError::NotDeleted,
     }
 }

@@ -1,29 +1,50 @@
 //! Admission: an upgraded connection becomes a user, a subscriber of a topic, or an echo client.
 
+use std::sync::Arc;
+
 use uproar_ring::{ConnectionId, SharedBytes};
 
 use super::Shard;
 use super::client::{Client, Session, TopicMembership};
+use super::expiry;
 use super::link::Link;
 use super::settings::ShardSettings;
 use super::user::{Standing, User};
+use crate::accounts::Identity;
 use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::handshake::route::Endpoint;
 use crate::handshake::{Admission, UpgradeRequest};
 use crate::metrics::Dialect;
+use crate::name;
 
 impl Shard {
     /// Admits a connection. The caller attaches its socket to the ring under the returned id.
     pub fn admit(&mut self, admission: Admission, now: Now) -> ConnectionId {
         let Admission { request, received, tls, permit } = admission;
-        let UpgradeRequest { endpoint, query: _, peer, response } = request;
+        let UpgradeRequest { endpoint, query, identity, peer, response } = request;
         let settings = &self.context.settings;
+        let ends_ms = identity.as_ref().map(|identity| expiry::ends_ms(&identity.rights, now));
         let (dialect, session) = match endpoint {
-            Endpoint::Chat => (Dialect::Chat, user(UserDialect::Chat, settings, now)),
-            Endpoint::Hub => (Dialect::Hub, user(UserDialect::Hub, settings, now)),
+            Endpoint::Chat => {
+                let mut user = user(UserDialect::Chat, identity, settings, now);
+                let asked = query.name.as_deref().filter(|_| !user.is_signed_in()).and_then(name::parse);
+                // A name that is not free is ignored.
+                if let Some(name) = asked.filter(|name| !self.context.reserved_names.contains(name)) {
+                    user.name = name;
+                }
+                (Dialect::Chat, Session::User(Box::new(user)))
+            }
+            Endpoint::Hub => {
+                (Dialect::Hub, Session::User(Box::new(user(UserDialect::Hub, identity, settings, now))))
+            }
             Endpoint::Raw { topic } => {
-                (Dialect::Raw, Session::Raw { topic: topic.into(), membership: TopicMembership::None })
+                let may_publish = match &identity {
+                    None => !settings.anonymous_listen,
+                    Some(identity) => identity.rights.may_publish_on(&topic),
+                };
+                let membership = TopicMembership::None;
+                (Dialect::Raw, Session::Raw { topic: topic.into(), membership, may_publish })
             }
             Endpoint::Echo => (Dialect::Echo, Session::Echo),
         };
@@ -34,7 +55,10 @@ impl Shard {
         let has_ended = tls.as_ref().is_some_and(|tls| tls.peer_has_closed());
         let response = SharedBytes::new(response);
         let config = &self.context.connection_config;
-        let link = Link::new(dialect, peer, response, tls, permit, config, now.monotonic_ms);
+        let mut link = Link::new(dialect, peer, response, tls, permit, config, now.monotonic_ms);
+        if let (Some(ends_ms), Session::Raw { .. } | Session::Echo) = (ends_ms, &session) {
+            link.deadline = expiry::closed_at(ends_ms);
+        }
         let id = self.clients.insert(Client { link, session });
         self.with_client(id, now, |session, io| session.begin(io));
         if self.drain.is_some() {
@@ -51,10 +75,17 @@ impl Shard {
     }
 }
 
-fn user(dialect: UserDialect, settings: &ShardSettings, now: Now) -> Session {
-    let mut user = User::new(dialect, settings.limits.rate, now);
-    if let Some(timeout_ms) = settings.sign_in_timeout_ms {
+fn user(dialect: UserDialect, identity: Option<Identity>, settings: &ShardSettings, now: Now) -> User {
+    let rate = settings.limits.rate;
+    let rate = identity.as_ref().map_or(rate, |identity| rate.or_of(&identity.rights));
+    let mut user = User::new(dialect, rate, now);
+    if let Some(identity) = identity {
+        user.name = Arc::clone(&identity.name);
+        user.standing = Standing::SignedIn(identity);
+    } else if settings.anonymous_listen {
+        user.standing = Standing::Listener;
+    } else if let Some(timeout_ms) = settings.sign_in_timeout_ms {
         user.standing = Standing::MustSignIn { until_ms: now.monotonic_ms + timeout_ms };
     }
-    Session::User(Box::new(user))
+    user
 }

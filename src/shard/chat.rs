@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, Standing, User};
-use crate::dialect::chat::{self, Command, Direct, Input, RoomFigures, Stats};
+use crate::dialect::chat::{self, Command, Direct, Input, Receiver, RoomFigures, Stats};
 use crate::dialect::{ChatError, Message};
-use crate::mail::{self, PrivateMessage};
-use crate::rooms::{Change, NewMessage, Unlogged};
+use crate::mail::{self, AccountMessage, PrivateMessage};
+use crate::rooms::{Change, Deletion, NewMessage, Unlogged};
+
+/// The most rooms that one answer lists.
+const ROOMS_LISTED_MAX: usize = 500;
 
 impl User {
     /// Takes a chat client's message.
@@ -17,14 +20,24 @@ impl User {
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
         let must_sign_in = matches!(self.standing, Standing::MustSignIn { .. });
+        let is_listener = self.standing == Standing::Listener;
         match chat::decode(message, io.context.settings.limits.message_bytes_max) {
             Ok(Some(Input::SignIn(credentials))) => {
                 self.sign_in(credentials.ok_or(ChatError::InvalidFormat)?, io);
                 Ok(())
             }
+            Ok(Some(Input::SignInWithToken(token))) => {
+                self.sign_in_with_token(&token, io);
+                Ok(())
+            }
             _ if must_sign_in => Err(ChatError::AuthenticationRequired),
-            Ok(Some(Input::Command(command))) => self.carry_out(command, io),
-            Ok(None) => Ok(()),
+            // It may be a question, which a listener may ask.
+            Err(refusal @ (ChatError::InvalidFormat | ChatError::TooLarge)) => Err(refusal),
+            Ok(Some(Input::Command(command))) if !is_listener || command.only_asks() => {
+                self.carry_out(command, io)
+            }
+            _ if is_listener => Err(ChatError::PermissionDenied),
+            Ok(_) => Ok(()),
             Err(refusal) => Err(refusal),
         }
     }
@@ -35,7 +48,11 @@ impl User {
         let (user, name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
         let asks_for_lists = matches!(
             command,
-            Command::GetUsers(_) | Command::GetRooms | Command::JoinRoom(_) | Command::Resume { .. }
+            Command::GetUsers(_)
+                | Command::GetRooms { .. }
+                | Command::GetHistory { .. }
+                | Command::JoinRoom(_)
+                | Command::Resume { .. }
         );
         if asks_for_lists && self.has_spent_answers(io.context.settings.limits.rate, io.now) {
             return Err(ChatError::TooMany);
@@ -44,30 +61,47 @@ impl User {
             Command::Say(_) | Command::Private { .. } if self.is_muted(io.now) => {
                 return Err(ChatError::Muted);
             }
+            Command::Say(_) if !self.may_publish_in(io.context.directory.name(room)) => {
+                return Err(ChatError::PermissionDenied);
+            }
             Command::Say(content) => {
-                io.propose(room, Change::Message { message: NewMessage { user, name, content }, origin });
+                let message = NewMessage { user, name, account: self.account(), content };
+                io.propose(room, Change::Message { message, origin });
+            }
+            Command::Delete(message) => {
+                let (account, is_admin) = (self.account(), self.is_admin());
+                let deletion = Deletion { message, user, name, account, is_admin };
+                io.propose(room, Change::Delete { deletion, origin });
             }
             Command::Typing(is_typing) => {
                 io.propose(room, Unlogged::Typing { user, name, origin, is_typing });
             }
             Command::Read(message) => io.propose(room, Unlogged::Read { user, origin, message }),
             Command::SetName(new_name) => {
+                let new_name = self.chosen_name(new_name, io)?;
                 self.name = Arc::clone(&new_name);
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
                 let changed = chat::direct(&changed, io.now);
-                io.propose(room, Change::Rename { user, new_name, origin });
+                io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
                 io.push(changed);
             }
-            Command::Private { to, content } => {
-                let to = to.ok_or(ChatError::UserNotFound)?;
+            Command::Private { to: None, .. } => return Err(ChatError::UserNotFound),
+            Command::Private { to: Some(Receiver::User(to)), content } => {
                 let connection = io.context.directory.users().find(to).ok_or(ChatError::UserNotFound)?;
-                let private =
-                    PrivateMessage { from: user, from_name: name, origin, to, content: content.into() };
+                let (from, from_account) = (user, self.account());
+                let content = content.into();
+                let private = PrivateMessage { from, from_name: name, from_account, origin, to, content };
                 io.context.mail.request(connection.shard, mail::Request::Private(private));
+            }
+            Command::Private { to: Some(Receiver::Account(account)), content } => {
+                self.write_to_account(&account, content, io)?;
             }
             Command::Moderate { target, action } => self.order(target, action, io)?,
             Command::GetUsers(page) => {
                 io.propose(room, Unlogged::ListMembers { user, origin, page });
+            }
+            Command::GetHistory { before, limit } => {
+                io.propose(room, Unlogged::ListHistory { origin, before, limit });
             }
             Command::GetStats => {
                 let stats = Stats::at(io.now, io.context.directory.users_online());
@@ -75,19 +109,54 @@ impl User {
             }
             Command::JoinRoom(to) => self.change_room(&to, None, io)?,
             Command::Resume { room, point } => self.change_room(&room, Some(point), io)?,
-            Command::GetRooms => {
+            Command::GetRooms { prefix, offset } => {
                 let directory = &io.context.directory;
-                let rooms = directory.rooms().map(|room| RoomFigures {
-                    room: directory.name(room),
-                    users_online: directory.online(room),
-                    last_message_id: directory.last_message(room),
-                    epoch: directory.epoch(room),
-                });
-                let rooms = chat::direct(&Direct::Rooms(rooms.collect()), io.now);
+                let matching = || {
+                    directory.rooms().filter(|&room| {
+                        let name = directory.name(room);
+                        name.starts_with(&*prefix) && self.may_join(name)
+                    })
+                };
+                let listed = matching().skip(offset).take(ROOMS_LISTED_MAX);
+                let listed: Vec<RoomFigures<'_>> = listed
+                    .map(|room| RoomFigures {
+                        room: directory.name(room),
+                        users_online: directory.online(room),
+                        last_message_id: directory.last_message(room),
+                        epoch: directory.epoch(room),
+                    })
+                    .collect();
+                let rooms = chat::rooms(&listed, matching().count(), io.now);
                 self.answers.charge(rooms.len(), io.now.monotonic_ms);
                 io.push(rooms);
             }
         }
+        Ok(())
+    }
+
+    /// Sends a private message to all connections of an account.
+    fn write_to_account(
+        &self,
+        account: &str,
+        content: String,
+        io: &mut ClientIo<'_>,
+    ) -> Result<(), ChatError> {
+        let online = io.context.directory.accounts().find(account).ok_or(ChatError::UserNotFound)?;
+        if content.is_empty() {
+            return Ok(());
+        }
+        let message = AccountMessage {
+            from: self.registered_id(),
+            from_name: Arc::clone(&self.name),
+            from_account: self.account(),
+            account: account.into(),
+            content: content.into(),
+        };
+        for &shard in &*online.shards {
+            io.context.mail.request(shard, mail::Request::PrivateToAccount(message.clone()));
+        }
+        let sent = chat::private_message_sent_to_account(account, &online.name, &message.content, io.now);
+        io.push(sent);
         Ok(())
     }
 }

@@ -20,8 +20,8 @@ pub(super) struct Client {
 pub(super) enum Session {
     /// A user, with a name and in a room.
     User(Box<User>),
-    /// A connection that is subscribed to a topic, and publishes to it.
-    Raw { topic: Arc<str>, membership: TopicMembership },
+    /// A connection that is subscribed to a topic, and publishes to it if it may.
+    Raw { topic: Arc<str>, membership: TopicMembership, may_publish: bool },
     /// Gets its own messages back.
     Echo,
 }
@@ -52,7 +52,7 @@ impl Client {
         let due_ms = self.link.connection.next_due_ms(keep_alive);
         match self.link.is_open() {
             true => {
-                due_ms.min(self.session.idle_due_ms(&self.link, keep_alive)).min(self.link.sign_in_due_ms())
+                due_ms.min(self.session.idle_due_ms(&self.link, keep_alive)).min(self.link.session_due_ms())
             }
             false => due_ms,
         }

@@ -12,7 +12,9 @@ use super::link::{Link, Overflow};
 use super::local_rooms::LocalRooms;
 use super::outgoing_mail::OutgoingMail;
 use super::settings::ShardSettings;
+use super::signed_in::SignedIn;
 use super::work::Work;
+use crate::accounts::{Identity, ReservedNames};
 use crate::clock::Now;
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::rooms::{ClientRef, Directory, Proposal, Request, RoomCursor, RoomIndex};
@@ -25,6 +27,9 @@ pub(super) struct Context {
     pub(super) directory: Directory,
     /// The rooms and topics with members on this shard.
     pub(super) rooms: LocalRooms,
+    /// The names that nobody may take without signing in.
+    pub(super) reserved_names: Arc<ReservedNames>,
+    pub(super) signed_in: SignedIn,
     pub(super) mail: OutgoingMail,
     pub(super) work: Work,
     pub(super) ping: SharedBytes,
@@ -38,6 +43,20 @@ impl Context {
     pub(super) fn propose(&mut self, room: RoomIndex, proposal: impl Into<Proposal>) {
         let proposal = proposal.into();
         self.mail.request(self.directory.home(room), Request::Room { room, proposal });
+    }
+
+    /// Notes that a connection is signed in.
+    pub(super) fn note_signed_in(&mut self, Identity { account, name, .. }: &Identity, id: ConnectionId) {
+        if self.signed_in.insert(account, id) {
+            self.directory.accounts().insert(account, name, self.settings.index);
+        }
+    }
+
+    /// Notes that a connection has ended or changed its account.
+    pub(super) fn note_signed_out(&mut self, account: &Arc<str>, id: ConnectionId) {
+        if self.signed_in.remove(account, id) {
+            self.directory.accounts().remove(account, self.settings.index);
+        }
     }
 }
 

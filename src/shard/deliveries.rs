@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::Shard;
 use super::client_io::Context;
 use super::local_rooms::{FanOut, LocalRooms};
+use crate::accounts::AccountChange;
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{ChatError, UserDialect, hub};
-use crate::mail;
-use crate::rooms::{Delivery, Directory, Event, Publication, RoomCursor, RoomEvent};
+use crate::mail::{self, AccountMessage};
+use crate::rooms::{Delivery, Directory, Event, Publication, RoomEvent};
 
 impl Shard {
     pub(super) fn deliver(&mut self, delivery: mail::Delivery, now: Now) {
@@ -25,6 +26,14 @@ impl Shard {
             mail::Delivery::PasswordChecked { to, result } => {
                 self.with_user(to.connection, now, |user, io| user.handle_sign_in_result(result, io));
             }
+            mail::Delivery::AccountsChanged(change) => {
+                self.context.reserved_names = Arc::clone(&change.reserved);
+                for AccountChange { account, kind } in &change.changed {
+                    for id in self.context.signed_in.of(account) {
+                        self.with_user(id, now, |user, io| user.follow_account(*kind, io));
+                    }
+                }
+            }
             mail::Delivery::Room(Delivery::Publish(publication)) => self.publish(&publication, now),
             mail::Delivery::Room(Delivery::Joined { to, room, snapshot }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_joined(room, &snapshot, io));
@@ -35,6 +44,9 @@ impl Shard {
             }
             mail::Delivery::Room(Delivery::Members { to, members }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_members(&members, io));
+            }
+            mail::Delivery::Room(Delivery::History { to, page }) => {
+                self.with_user(to.connection, now, |user, io| user.handle_history(&page, io));
             }
             mail::Delivery::Room(Delivery::Names { to, names }) => {
                 self.context.rooms.update_names(&names);
@@ -49,11 +61,11 @@ impl Shard {
             mail::Delivery::Room(Delivery::Kept { to, cursor }) => {
                 self.with_user(to.connection, now, |_, io| io.link.open_gate(cursor, None));
             }
-            mail::Delivery::Room(Delivery::Lost { to, cursor }) => {
-                self.with_user(to.connection, now, |user, io| user.handle_lost_message(cursor, io));
+            mail::Delivery::Room(Delivery::Lost { to, cursor, refusal }) => {
+                self.with_user(to.connection, now, |user, io| user.handle_lost_change(cursor, refusal, io));
             }
-            mail::Delivery::Room(Delivery::NotStored { to }) => {
-                self.with_user(to.connection, now, |user, io| user.handle_refused_message(io));
+            mail::Delivery::Room(Delivery::Refused { to, refusal }) => {
+                self.with_user(to.connection, now, |user, io| user.handle_refusal(refusal, io));
             }
             mail::Delivery::Room(Delivery::Read { author, message, reader, read_at }) => {
                 self.with_welcomed_user(author, now, |user, io| {
@@ -64,13 +76,25 @@ impl Shard {
                     }
                 });
             }
-            mail::Delivery::Room(Delivery::ReadFailed { to, message }) => {
-                let refusal = ChatError::UnknownMessage(message.0.to_string());
-                self.with_user(to.connection, now, |user, io| user.refuse(&refusal, io));
-            }
             mail::Delivery::Room(Delivery::Subscribed { to }) => {
                 self.with_client(to.connection, now, |session, io| session.handle_subscribed(io));
             }
+        }
+    }
+
+    /// Gives a private message to this shard's connections of an account.
+    pub(super) fn deliver_to_account(&mut self, message: &AccountMessage, now: Now) {
+        let AccountMessage { from, from_name, from_account, account, content } = message;
+        let for_chat = chat::private_message(*from, from_name, from_account.as_deref(), content, now);
+        for id in self.context.signed_in.of(account) {
+            self.with_user(id, now, |user, io| {
+                if user.welcomed {
+                    io.push(match user.dialect {
+                        UserDialect::Chat => for_chat.clone(),
+                        UserDialect::Hub => hub::message(from_name, content, io.context.rooms.names()),
+                    });
+                }
+            });
         }
     }
 
@@ -81,9 +105,8 @@ impl Shard {
         if let Event::Room { room, event: RoomEvent::Message(message), timestamp, .. } = &publication.event
             && let Some(own) = own
         {
-            let cursor = RoomCursor { room: *room, id: message.id };
             self.with_user(own, now, |user, io| {
-                user.acknowledge(cursor, *timestamp, publication.is_pending, io)
+                user.acknowledge(*room, message.id, *timestamp, publication.pending, io)
             });
         }
         self.fan_out(now, |rooms, directory, fan_out| rooms.publish(publication, own, directory, fan_out));

@@ -77,16 +77,16 @@ impl Session {
             return;
         }
         let idle_due_ms = self.idle_due_ms(io.link, &keep_alive);
-        let sign_in_due_ms = io.link.sign_in_due_ms();
-        let due_ms = io.link.connection.next_due_ms(&keep_alive).min(idle_due_ms).min(sign_in_due_ms);
+        let session_due_ms = io.link.session_due_ms();
+        let due_ms = io.link.connection.next_due_ms(&keep_alive).min(idle_due_ms).min(session_due_ms);
         if now_ms < due_ms {
             return;
         }
-        if io.link.is_kept_waiting() {
+        if session_due_ms <= now_ms {
+            self.handle_deadline(io);
+        } else if io.link.is_kept_waiting() {
             // The server causes the silence: it has not read the input, or cannot ping before the 101.
             io.link.connection.note_alive(now_ms);
-        } else if sign_in_due_ms <= now_ms {
-            io.close(1008, "Authentication required", EndReason::Unauthenticated);
         } else if idle_due_ms <= now_ms {
             match self {
                 Self::User(user) if user.dialect == UserDialect::Hub => user.close_silent_hub(io),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, User};
+use crate::config::FIRST_ROOM;
 use crate::dialect::hub::{self, Command};
 use crate::dialect::{ChatError, Message};
 use crate::metrics::EndReason;
@@ -33,25 +34,34 @@ impl User {
         };
         let is_logged_in = place.is_some();
         match command {
-            Command::Login(_) if is_logged_in => return Err(ChatError::LoggedInAlready),
             Command::Login(name) => {
-                self.name = name;
+                // One with a token has its name already.
+                let own_name = self.is_signed_in().then(|| Arc::clone(&self.name));
+                let name = own_name.clone().or(name).ok_or(ChatError::InvalidName)?;
+                if is_logged_in {
+                    return Err(ChatError::LoggedInAlready);
+                }
+                self.name = if own_name.is_some() { name } else { self.chosen_name(Some(name), io)? };
                 self.membership = RoomMembership::Joining(room);
                 self.register(io);
                 self.request_join(room, None, io);
             }
             Command::Say(_) if self.is_muted(io.now) => return Err(ChatError::Muted),
+            Command::Say(_) if is_logged_in && !self.may_publish_in(FIRST_ROOM) => {
+                return Err(ChatError::PermissionDenied);
+            }
             Command::Say(content) if is_logged_in => {
-                let (user, name) = (self.registered_id(), Arc::clone(&self.name));
-                let content = Content::Text(content);
-                io.propose(room, Change::Message { message: NewMessage { user, name, content }, origin });
+                let (user, name, account) = (self.registered_id(), Arc::clone(&self.name), self.account());
+                let message = NewMessage { user, name, account, content: Content::Text(content) };
+                io.propose(room, Change::Message { message, origin });
             }
             Command::Say(_) => {}
             Command::Rename(_) if !is_logged_in => return Err(ChatError::NotLoggedIn),
             Command::Rename(new_name) => {
+                let new_name = self.chosen_name(Some(new_name), io)?;
                 self.name = Arc::clone(&new_name);
                 let user = self.registered_id();
-                io.propose(room, Change::Rename { user, new_name, origin });
+                io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
             }
             Command::Who if self.has_spent_answers(io.context.settings.limits.rate, io.now) => {
                 return Err(ChatError::TooMany);

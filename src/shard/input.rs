@@ -16,8 +16,10 @@ use uproar_ring::ConnectionId;
 use super::Shard;
 use super::client::Session;
 use super::client_io::ClientIo;
+use super::sign_in::PERMISSION_DENIED;
 use crate::clock::Now;
 use crate::dialect::Message;
+use crate::metrics::EndReason;
 use crate::rooms::Request;
 
 impl Shard {
@@ -166,6 +168,9 @@ impl Session {
         io.context.metrics.messages_received.with(io.link.dialect).add(1);
         match self {
             Self::Echo => io.push(frames::message(message.kind(), message.bytes())),
+            Self::Raw { may_publish: false, .. } => {
+                io.close(1008, PERMISSION_DENIED, EndReason::PermissionDenied);
+            }
             Self::Raw { topic, .. } => {
                 let home = io.context.directory.topic_home(topic);
                 let (kind, payload) = (message.kind(), message.into_bytes());

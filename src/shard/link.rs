@@ -12,6 +12,7 @@ use uproar_protocol::frames::Violation;
 use uproar_protocol::tls::{self, TlsStream};
 use uproar_ring::{BATCH_FRAMES_MAX, CloseMode, ConnectionId, Frames, SendBatch, SharedBytes, Submission};
 
+use super::deadline::SessionDeadline;
 use super::gates::{GATED_LIMITS_MAX, Gates};
 use super::settings::Limits;
 use crate::clock::Now;
@@ -56,9 +57,8 @@ pub(super) struct Link {
     greeting: Option<SharedBytes>,
     /// When the timers look at this client next; entries of another time are stale.
     pub(super) timer_ms: u64,
-    /// By when its user must sign in; `u64::MAX` where it need not, and while its attempt is verified. It is here and not
-    /// in the session because it is looked at after each send.
-    pub(super) sign_in_by_ms: u64,
+    /// The next deadline of the session. It is here and not in the session because it is looked at after each send.
+    pub(super) deadline: SessionDeadline,
     /// The address and port at the other end.
     pub(super) peer: SocketAddr,
     pub(super) dialect: Dialect,
@@ -87,7 +87,7 @@ impl Link {
             join_bytes: 0,
             greeting: Some(greeting),
             timer_ms: 0,
-            sign_in_by_ms: u64::MAX,
+            deadline: SessionDeadline::None,
             peer,
             dialect,
             ended: None,
@@ -308,9 +308,9 @@ impl Link {
         self.connection.has_pending() && !self.is_over_limit()
     }
 
-    /// When the connection is closed because its user has not signed in. It is put off while input waits to be read.
-    pub(super) fn sign_in_due_ms(&self) -> u64 {
-        if self.is_input_waiting() { u64::MAX } else { self.sign_in_by_ms }
+    /// When the session's deadline is, as long as it is not put off.
+    pub(super) fn session_due_ms(&self) -> u64 {
+        self.deadline.due_ms(|| self.is_input_waiting())
     }
 
     /// True once the answer to the upgrade is queued.
@@ -401,7 +401,7 @@ fn from_ring(batch: SendBatch) -> Batch<SharedBytes> {
 mod tests {
     use super::*;
     use crate::permit::ClientPermits;
-    use crate::rooms::{MessageId, RoomIndex};
+    use crate::rooms::{EntryNumber, RoomIndex};
     use crate::shard::Rate;
 
     const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 0 };
@@ -417,7 +417,7 @@ mod tests {
     }
 
     fn cursor(id: u64) -> RoomCursor {
-        RoomCursor { room: RoomIndex::GENERAL, id: MessageId(id) }
+        RoomCursor { room: RoomIndex::GENERAL, entry: EntryNumber(id) }
     }
 
     /// A connection with nothing in its queue, which holds so many bytes.

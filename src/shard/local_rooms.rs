@@ -16,7 +16,7 @@ use super::work::Work;
 use crate::clock::Now;
 use crate::dialect::{UserDialect, chat, hub};
 use crate::metrics::ShardMetrics;
-use crate::rooms::{Directory, Event, MemberEntry, Publication, RoomIndex};
+use crate::rooms::{Directory, Event, MemberEntry, Publication, RoomCursor, RoomEvent, RoomIndex};
 
 /// The golden section of 2^32. A place that moves by it is spread evenly over any number of members.
 const GOLDEN_SECTION: u32 = 0x9E37_79B9;
@@ -123,6 +123,7 @@ impl LocalRooms {
             Event::Relay { topic, kind, payload } => {
                 if let Some(members) = self.topics.get(topic) {
                     fan_out.metrics.broadcasts.add(1);
+                    let own = own.map(Own::without);
                     fan_out.push(members, frames::message(*kind, payload), publication, own);
                 }
             }
@@ -141,7 +142,7 @@ impl LocalRooms {
             let own = own.filter(|_| is_coming_or_going(event));
             let own = own.filter(|&own| fan_out.clients.get_mut(own).is_some());
             fan_out.metrics.broadcasts.add(1);
-            fan_out.push(&local.hub, bytes, &publication, own);
+            fan_out.push(&local.hub, bytes, &publication, own.map(Own::without));
         }
     }
 
@@ -161,7 +162,7 @@ impl LocalRoom {
         name: &str,
         fan_out: &mut FanOut<'_>,
     ) {
-        let Event::Room { event, names, timestamp, .. } = &publication.event else { return };
+        let Event::Room { room, event, names, timestamp } = &publication.event else { return };
         if let Some(names) = names
             && !self.hub.is_empty()
         {
@@ -182,13 +183,21 @@ impl LocalRoom {
             fan_out.metrics.broadcasts.add(1);
         }
         if let Some(bytes) = for_chat {
+            let own = match event {
+                // The event is the answer, too.
+                RoomEvent::Deleted { .. } => own.zip(publication.pending).map(|(id, entry)| {
+                    let gate = Some(RoomCursor { room: *room, entry });
+                    Own { id, gate }
+                }),
+                _ => own.map(Own::without),
+            };
             fan_out.push(&self.chat, bytes, publication, own);
         }
         if let Some(bytes) = for_hub {
             // A hub client gets its own messages and renames like everyone, but not its own login, which
             // it got before, and its own logout.
             let own = own.filter(|_| is_coming_or_going(event));
-            fan_out.push(&self.hub, bytes, publication, own);
+            fan_out.push(&self.hub, bytes, publication, own.map(Own::without));
         }
     }
 
@@ -227,6 +236,20 @@ impl Members {
     }
 }
 
+/// The client that caused an event, if it does not get the event like everyone.
+#[derive(Clone, Copy)]
+struct Own {
+    id: ConnectionId,
+    /// It gets the event once the storage's receipt for this has arrived; without one, it gets none.
+    gate: Option<RoomCursor>,
+}
+
+impl Own {
+    fn without(id: ConnectionId) -> Self {
+        Self { id, gate: None }
+    }
+}
+
 /// The state that a fan-out changes, and the clients whose queue was full.
 pub(super) struct FanOut<'s> {
     pub(super) clients: &'s mut Clients,
@@ -239,15 +262,9 @@ pub(super) struct FanOut<'s> {
 }
 
 impl FanOut<'_> {
-    /// Queues one frame for every member but `except`. This is the loop that the server exists for: a pointer
-    /// and a note for each member, whatever the frame's length.
-    fn push(
-        &mut self,
-        members: &Members,
-        bytes: Bytes,
-        publication: &Publication,
-        except: Option<ConnectionId>,
-    ) {
+    /// Queues one frame for every member; for `own`, behind a gate or not at all. This is the loop that the server exists
+    /// for: a pointer and a note for each member, whatever the frame's length.
+    fn push(&mut self, members: &Members, bytes: Bytes, publication: &Publication, own: Option<Own>) {
         let frame_bytes = bytes.len();
         let frame = match &publication.timer {
             Some(timer) => {
@@ -256,15 +273,19 @@ impl FanOut<'_> {
             }
             None => SharedBytes::new(bytes),
         };
-        let except = except.map(|id| id.index);
         let mut delivered = 0;
         for slot in members.in_turn() {
-            if Some(slot) == except {
+            let own = own.filter(|own| own.id.index == slot);
+            if own.is_some_and(|own| own.gate.is_none()) {
                 continue;
             }
             let id = self.clients.id(slot);
             let link = &mut self.clients.at(slot).link;
-            match link.push_in_order(frame.clone()) {
+            let pushed = match own.and_then(|own| own.gate) {
+                None => link.push_in_order(frame.clone()),
+                Some(cursor) => link.push_gate(cursor, frame.clone()),
+            };
+            match pushed {
                 Ok(()) => {
                     delivered += 1;
                     self.schedule.mark_dirty(id, link);

@@ -14,21 +14,34 @@ use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::metrics::EndReason;
-use crate::rooms::{Change, Member, MemberList, Request, ResumePoint, RoomIndex, Snapshot, Unlogged};
+use crate::rooms::{
+    Change, HistoryPage, Member, MemberList, Request, ResumePoint, RoomIndex, Snapshot, Unlogged,
+};
 
 impl Session {
     /// Starts a new client: greets an echo client, or asks a home to make the client a member.
     pub(super) fn begin(&mut self, io: &mut ClientIo<'_>) {
+        if let Self::User(user) = self
+            && let Standing::SignedIn(identity) = &user.standing
+        {
+            io.context.note_signed_in(identity, io.id);
+        }
         match self {
             Self::User(user) => match user.dialect {
                 UserDialect::Chat if matches!(user.standing, Standing::MustSignIn { .. }) => {
-                    io.link.sign_in_by_ms = user.sign_in_by_ms();
+                    user.set_deadline(io);
                     io.link.greet();
                 }
-                UserDialect::Chat => user.enter(io),
-                UserDialect::Hub => user.request_names(io),
+                UserDialect::Chat => {
+                    user.set_deadline(io);
+                    user.enter(io);
+                }
+                UserDialect::Hub => {
+                    user.set_deadline(io);
+                    user.request_names(io);
+                }
             },
-            Self::Raw { topic, membership } => {
+            Self::Raw { topic, membership, .. } => {
                 *membership = TopicMembership::Joining;
                 let (home, origin) = (io.context.directory.topic_home(topic), io.origin());
                 io.context.mail.request(home, Request::Subscribe { topic: Arc::clone(topic), origin });
@@ -39,7 +52,7 @@ impl Session {
 
     /// The home's answer to a subscription.
     pub(super) fn handle_subscribed(&mut self, io: &mut ClientIo<'_>) {
-        if let Self::Raw { topic, membership: membership @ TopicMembership::Joining } = self {
+        if let Self::Raw { topic, membership: membership @ TopicMembership::Joining, .. } = self {
             let place = io.context.rooms.subscribe(topic, io.id.index);
             *membership = TopicMembership::In { place };
             io.link.greet();
@@ -56,6 +69,9 @@ impl Session {
     ) -> Option<Moved> {
         match self {
             Self::User(user) => {
+                if let Standing::SignedIn(identity) = &user.standing {
+                    context.note_signed_out(&identity.account, id);
+                }
                 let membership = mem::replace(&mut user.membership, RoomMembership::None);
                 let user_id = user.id?;
                 context.directory.users().remove(user_id);
@@ -75,7 +91,7 @@ impl Session {
                 }
                 moved
             }
-            Self::Raw { topic, membership } => {
+            Self::Raw { topic, membership, .. } => {
                 let moved = match mem::replace(membership, TopicMembership::None) {
                     TopicMembership::None => return None,
                     TopicMembership::Joining => None,
@@ -115,6 +131,7 @@ impl User {
         let member = Member {
             user: self.registered_id(),
             name: Arc::clone(&self.name),
+            account: self.member_account(),
             connected_at: self.connected_at,
             origin: io.origin(),
             wants_names: self.dialect == UserDialect::Hub,
@@ -130,6 +147,9 @@ impl User {
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
         let to = io.context.directory.find(to).ok_or_else(|| ChatError::UnknownRoom(to.to_owned()))?;
+        if !self.may_join(io.context.directory.name(to)) {
+            return Err(ChatError::PermissionDenied);
+        }
         let RoomMembership::In { room, place } = self.membership else { return Ok(()) };
         let (user, origin) = (self.registered_id(), io.origin());
         if to == room {
@@ -176,7 +196,7 @@ impl User {
         let first = chat::direct(&first, io.now);
         let lists = &mut io.context.rooms.room(room).lists;
         let users = lists.users(&snapshot.members, io.now);
-        let history = lists.history(&snapshot.history, snapshot.epoch, snapshot.complete, io.now);
+        let history = lists.history(&snapshot.history, snapshot.epoch, snapshot.resumed.as_ref(), io.now);
         if !is_newcomer {
             self.answers.charge(users.len() + history.len(), io.now.monotonic_ms);
         }
@@ -193,6 +213,13 @@ impl User {
         let users = io.context.rooms.room(room).lists.users(members, io.now);
         self.answers.charge(users.len(), io.now.monotonic_ms);
         io.push_in_order(users);
+    }
+
+    /// The part of the history that the user has asked for.
+    pub(super) fn handle_history(&mut self, page: &HistoryPage, io: &mut ClientIo<'_>) {
+        let history = chat::history_page(page, io.now);
+        self.answers.charge(history.len(), io.now.monotonic_ms);
+        io.push_in_order(history);
     }
 
     /// The old room's home has removed the user. Asks the home of the new room, if there is one.

@@ -13,7 +13,8 @@
 //! - `input` reads messages, within what `work` allows in a turn; `arrival` admits clients, and `ending` ends them.
 //! - A `client` is a `link` (its connection, and the `gates` ahead of it) and a session: a `user`, a topic, or an echo.
 //! - Handlers of one client get its session and a `ClientIo`, with which they send to the client and write mail:
-//!   `user_messages`, then `chat` or `hub_user`; `membership`, `sign_in`, `moderation`, `acknowledgement`.
+//!   `user_messages`, then `chat` or `hub_user`; `membership`, `sign_in` (with the list `signed_in`), `expiry`,
+//!   `moderation`, `acknowledgement`.
 //! - `deliveries` takes mail for clients; `local_rooms` has the members of rooms and topics, and the fan-out to them.
 //! - `schedule` lists the clients that want to submit, to read, or to be looked at when a deadline is due.
 
@@ -23,10 +24,12 @@ mod chat;
 mod client;
 mod client_io;
 mod clients;
+mod deadline;
 mod deliveries;
 mod drain;
 mod ending;
 pub mod event_loop;
+mod expiry;
 mod gates;
 mod hub_user;
 mod input;
@@ -40,6 +43,7 @@ mod rate;
 mod schedule;
 mod settings;
 mod sign_in;
+mod signed_in;
 pub mod stage;
 mod timers;
 pub mod turn;
@@ -54,6 +58,7 @@ use tracing::debug;
 use uproar_protocol::frames;
 use uproar_ring::{Completion, ConnectionId, SharedBytes, Submission};
 
+use crate::accounts::ReservedNames;
 use crate::clock::Now;
 use crate::mail::{Delivery, Request};
 use crate::metrics::{EndReason, ShardMetrics};
@@ -69,6 +74,7 @@ pub use outgoing_mail::{DELIVERIES_WAITING_MAX, OutgoingMail, REQUESTS_WAITING_M
 pub use rate::Rate;
 use schedule::Schedule;
 pub use settings::{Deadlines, Limits, ShardSettings};
+use signed_in::SignedIn;
 use user::User;
 use work::Work;
 
@@ -102,6 +108,8 @@ impl Shard {
                 connection_config: connection_config(&settings.limits),
                 directory: directory.clone(),
                 rooms: LocalRooms::new(directory.room_count()),
+                reserved_names: Arc::default(),
+                signed_in: SignedIn::default(),
                 mail: OutgoingMail::new(settings.index, usize::from(directory.shards())),
                 work: Work::new(),
                 ping: SharedBytes::new(frames::ping()),
@@ -127,6 +135,11 @@ impl Shard {
         if let Some(last_author) = restored.last_author {
             self.context.directory.users().continue_after(last_author);
         }
+    }
+
+    /// Reserves names from now on, until a [`Delivery::AccountsChanged`] brings others.
+    pub fn reserve_names(&mut self, names: Arc<ReservedNames>) {
+        self.context.reserved_names = names;
     }
 
     /// Handles a completion of the ring.
@@ -305,6 +318,7 @@ impl Shard {
                             self.context.mail.deliver(origin.shard, Delivery::UserNotFound { to: origin });
                         }
                     }
+                    Request::PrivateToAccount(message) => self.deliver_to_account(&message, now),
                     Request::Moderate(order) => {
                         let origin = order.origin;
                         if !self.with_welcomed_user(order.target, now, |user, io| user.moderate(&order, io)) {

@@ -50,7 +50,7 @@ impl NamesPace {
         }
         let is_due = now_ms >= self.next_ms && self.next_due_ms().is_none();
         match event {
-            RoomEvent::Typing { .. } | RoomEvent::Presence(_) => Listing::Empty,
+            RoomEvent::Typing { .. } | RoomEvent::Presence(_) | RoomEvent::Deleted { .. } => Listing::Empty,
             _ if is_due => {
                 self.next_ms = now_ms + NAMES_EVERY_MS;
                 Listing::Whole
@@ -107,14 +107,14 @@ mod tests {
     }
 
     fn names(count: u64) -> Names {
-        let member = |n| MemberEntry { id: user(n), name: "a".into(), connected_at: 0 };
+        let member = |n| MemberEntry { id: user(n), name: "a".into(), account: None, connected_at: 0 };
         let mut names = Names::default();
         names.update(&(1..=count).map(member).collect());
         names
     }
 
     fn came() -> RoomEvent {
-        RoomEvent::Joined { user: user(1), name: "a".into(), users_online: 1 }
+        RoomEvent::Joined { user: user(1), name: "a".into(), account: None, users_online: 1 }
     }
 
     fn renamed() -> RoomEvent {
@@ -126,7 +126,7 @@ mod tests {
         if listing == Listing::Later {
             let kind = if is_coming_or_going(&event) { came() } else { renamed() };
             let event = Event::Room { room: RoomIndex::GENERAL, event, names: None, timestamp: 0 };
-            let publication = Arc::new(Publication { event, origin: None, is_pending: false, timer: None });
+            let publication = Arc::new(Publication { event, origin: None, pending: None, timer: None });
             pace.wait_with(&kind, (publication, None));
         }
         listing

@@ -1,12 +1,23 @@
 //! The limits of a connection: the messages that it sends, and the bytes of lists that it requests.
 
-/// The rate of one server.
+use crate::accounts::Rights;
+
+/// The messages that a connection may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Messages a second, sustained; 0 is no limit.
     pub per_second: u32,
     /// Messages at once, after a silence.
     pub burst: u32,
+}
+
+impl Rate {
+    /// The rate that rights give, or else this one.
+    #[must_use]
+    pub fn or_of(self, rights: &Rights) -> Self {
+        let of = |per_second: u32| Self { per_second, burst: per_second.saturating_mul(2) };
+        rights.messages_per_second.map_or(self, of)
+    }
 }
 
 /// The messages that one connection may still send.

@@ -4,6 +4,7 @@ use uproar_protocol::connection::KeepAlive;
 
 use super::rate::Rate;
 use crate::rooms::{RoomSettings, ShardIndex};
+use crate::tokens::TokenChecker;
 
 /// The limits of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +37,12 @@ pub struct ShardSettings {
     pub limits: Limits,
     /// The times of connections.
     pub deadlines: Deadlines,
+    /// Checks the tokens that chat clients sign in with.
+    pub tokens: TokenChecker,
     /// The time in which a chat client must sign in; `None` where sign-in is optional.
     pub sign_in_timeout_ms: Option<u64>,
+    /// True where clients that have not signed in may only listen.
+    pub anonymous_listen: bool,
     /// The settings of rooms.
     pub rooms: RoomSettings,
 }

@@ -1,20 +1,29 @@
-//! Signing in: the credentials of a user, the verifier's result, and its consequences.
+//! Signing in: the credentials of a user, the verifier's result, and what follows from it and from later changes of the
+//! account.
 
+use std::mem;
 use std::sync::Arc;
+
+use tracing::info;
 
 use super::client_io::ClientIo;
 use super::user::{RoomMembership, Standing, User};
-use crate::accounts::{Attempt, Credentials, Identity, SignInResult};
+use crate::accounts::{AccountChangeKind, Attempt, Credentials, Identity, SignInResult};
 use crate::dialect::ChatError;
 use crate::dialect::chat::{self, Direct};
+use crate::log_limit::LogLimit;
+use crate::log_text::shown;
 use crate::metrics::{EndReason, SignInOutcome};
 use crate::rooms::{Change, RoomIndex};
+
+/// The reason of the close when a token does not allow what the client does.
+pub(super) const PERMISSION_DENIED: &str = "Permission denied";
 
 impl User {
     /// Has a user's name and password verified. Its further messages wait meanwhile, and nobody else's.
     pub(super) fn sign_in(&mut self, credentials: Credentials, io: &mut ClientIo<'_>) {
         self.awaits_sign_in = true;
-        io.link.sign_in_by_ms = self.sign_in_by_ms();
+        self.set_deadline(io);
         let attempt = Attempt { ticket: io.origin(), address: io.link.peer.ip(), credentials };
         io.context.mail.verify(attempt);
     }
@@ -32,11 +41,11 @@ impl User {
                 SignInOutcome::Granted
             }
             SignInResult::Denied => {
-                io.close(1008, "Authentication failed", EndReason::Unauthenticated);
+                self.deny(io);
                 SignInOutcome::Denied
             }
             SignInResult::Unavailable => {
-                io.link.sign_in_by_ms = self.sign_in_by_ms();
+                self.set_deadline(io);
                 self.refuse(&ChatError::SignInUnavailable, io);
                 SignInOutcome::Unavailable
             }
@@ -44,25 +53,137 @@ impl User {
         io.context.metrics.sign_ins.with(outcome).add(1);
     }
 
-    /// Gives a user the name and the rights of its account.
-    fn grant(&mut self, identity: Identity, io: &mut ClientIo<'_>) {
-        let (new_name, is_admin) = (Arc::clone(&identity.name), identity.is_admin);
-        self.standing = Standing::SignedIn(identity);
-        self.name = Arc::clone(&new_name);
-        let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
-        if let RoomMembership::In { room, .. } = self.membership {
-            let (user, origin) = (self.registered_id(), io.origin());
-            io.propose(room, Change::Rename { user, new_name, origin });
-        } else {
-            self.enter(io);
-        }
-        io.push(success);
+    /// Signs a user in with a token, or renews the rights of the token before.
+    pub(super) fn sign_in_with_token(&mut self, token: &str, io: &mut ClientIo<'_>) {
+        static REFUSED: LogLimit = LogLimit::new();
+        io.context.work.count_token_check();
+        let checked = io.context.settings.tokens.check(token, io.now.unix_seconds);
+        let outcome = match checked {
+            Ok(identity) if !self.is_of_another(&identity) => {
+                self.grant(identity, io);
+                SignInOutcome::Granted
+            }
+            checked => {
+                if let Some(left_out) = REFUSED.allow_at(io.now.monotonic_ms) {
+                    let reason = checked
+                        .err()
+                        .map_or("it is of another account".to_owned(), |error| error.to_string());
+                    info!(address = %io.link.peer.ip(), reason, left_out, "sign-in with a token failed");
+                }
+                self.deny(io);
+                SignInOutcome::Denied
+            }
+        };
+        io.context.metrics.sign_ins.with(outcome).add(1);
     }
 
-    /// Takes a new user to the first room.
+    fn deny(&self, io: &mut ClientIo<'_>) {
+        io.close(1008, "Authentication failed", EndReason::Unauthenticated);
+    }
+
+    /// Whether the user has signed in with another account than this identity's.
+    fn is_of_another(&self, identity: &Identity) -> bool {
+        matches!(&self.standing, Standing::SignedIn(own) if own.account != identity.account)
+    }
+
+    /// Gives a user the name and the rights of its account.
+    fn grant(&mut self, identity: Identity, io: &mut ClientIo<'_>) {
+        // A renewed token leaves the name that the user has chosen since.
+        let is_renewed = matches!(
+            &self.standing,
+            Standing::SignedIn(own) if (&own.account, &own.name) == (&identity.account, &identity.name)
+        );
+        let is_admin = identity.is_admin;
+        self.rate = io.context.settings.limits.rate.or_of(&identity.rights);
+        if !is_renewed {
+            self.name = Arc::clone(&identity.name);
+        }
+        let account = Arc::clone(&identity.account);
+        let role_before = self.member_account();
+        io.context.note_signed_in(&identity, io.id);
+        if let Standing::SignedIn(before) = mem::replace(&mut self.standing, Standing::SignedIn(identity))
+            && before.account != account
+        {
+            io.context.note_signed_out(&before.account, io.id);
+        }
+        self.set_deadline(io);
+        let new_name = Arc::clone(&self.name);
+        let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
+        io.push(success);
+        let RoomMembership::In { room, place } = self.membership else { return self.enter(io) };
+        let (user, origin) = (self.registered_id(), io.origin());
+        if !self.may_join(io.context.directory.name(room)) {
+            let Some(to) = self.first_room(io) else { return };
+            self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after: None };
+            io.propose(room, Change::Leave { user, reply: Some(origin) });
+        } else if !is_renewed || self.member_account() != role_before {
+            io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
+        }
+    }
+
+    /// Carries out a change of the account that this user is signed in with.
+    pub(super) fn follow_account(&mut self, change: AccountChangeKind, io: &mut ClientIo<'_>) {
+        // A token stands for itself until it expires.
+        if self.has_token() {
+            return;
+        }
+        let reason = match change {
+            AccountChangeKind::Removed => "account removed",
+            AccountChangeKind::PasswordChanged => "password changed",
+            AccountChangeKind::RoleChanged { is_admin } => {
+                return self.change_role(is_admin, io);
+            }
+        };
+        if let (Some(user), Some(account)) = (self.id, self.account()) {
+            info!(%user, account = shown(&account), reason, "signed out");
+        }
+        io.close(1008, reason, EndReason::AccountChanged);
+    }
+
+    /// Gives a signed-in user the rights of an admin, or takes them.
+    fn change_role(&mut self, is_admin: bool, io: &mut ClientIo<'_>) {
+        if let Standing::SignedIn(identity) = &mut self.standing {
+            identity.is_admin = is_admin;
+        }
+        // While the user changes rooms, its next join tells.
+        if let RoomMembership::In { room, .. } | RoomMembership::Joining(room) = self.membership
+            && !io.context.has_stopped_reading
+        {
+            let (user, new_name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
+            io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
+        }
+    }
+
+    /// A name that this user chooses, if it may have it. `None` is an invalid one.
+    pub(super) fn chosen_name(
+        &self,
+        name: Option<Arc<str>>,
+        io: &ClientIo<'_>,
+    ) -> Result<Arc<str>, ChatError> {
+        if !self.may_rename() {
+            return Err(ChatError::PermissionDenied);
+        }
+        let name = name.ok_or(ChatError::InvalidName)?;
+        if io.context.reserved_names.contains(&name) && !self.is_own_name(&name) {
+            return Err(ChatError::NameReserved);
+        }
+        Ok(name)
+    }
+
+    /// Takes a new user to the first room that it may join.
     pub(super) fn enter(&mut self, io: &mut ClientIo<'_>) {
+        let Some(room) = self.first_room(io) else { return };
         self.register(io);
-        self.membership = RoomMembership::Joining(RoomIndex::GENERAL);
-        self.request_join(RoomIndex::GENERAL, None, io);
+        self.membership = RoomMembership::Joining(room);
+        self.request_join(room, None, io);
+    }
+
+    /// The first room that the user may join. Without one, the connection is closed.
+    fn first_room(&self, io: &mut ClientIo<'_>) -> Option<RoomIndex> {
+        let room = io.context.directory.first_room(|room| self.may_join(room));
+        if room.is_none() {
+            io.close(1008, PERMISSION_DENIED, EndReason::PermissionDenied);
+        }
+        room
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::rate::{AnswerBudget, Rate, TokenBucket};
-use crate::accounts::Identity;
+use crate::accounts::{Identity, Rights};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
-use crate::rooms::{ResumePoint, RoomIndex, UserId};
+use crate::name;
+use crate::rooms::{MemberAccount, ResumePoint, RoomIndex, UserId};
 
 /// A user.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct User {
     /// Empty until the user is greeted or has chosen a name.
     pub(super) name: Arc<str>,
     pub(super) connected_at: u64,
+    /// Its messages: the server's rate, or that of its token.
+    pub(super) rate: Rate,
     pub(super) bucket: TokenBucket,
     pub(super) answers: AnswerBudget,
     /// When it last sent a message, valid or not.
@@ -27,6 +30,8 @@ pub(super) struct User {
     /// True once it got its first room.
     pub(super) welcomed: bool,
     pub(super) standing: Standing,
+    /// True once it was told that its token has expired.
+    pub(super) has_expired: bool,
     /// True while the verifier has its name and password.
     pub(super) awaits_sign_in: bool,
     /// The time until which it is muted.
@@ -41,6 +46,7 @@ impl User {
             dialect,
             name: "".into(),
             connected_at: now.unix_seconds,
+            rate,
             bucket: TokenBucket::full(rate, now.monotonic_ms),
             answers: AnswerBudget::default(),
             last_message_ms: now.monotonic_ms,
@@ -48,6 +54,7 @@ impl User {
             awaits_snapshot: false,
             welcomed: false,
             standing: Standing::Guest,
+            has_expired: false,
             awaits_sign_in: false,
             muted_until_ms: 0,
         }
@@ -70,6 +77,24 @@ impl User {
         rate.per_second > 0 && self.answers.is_spent(now.monotonic_ms)
     }
 
+    /// Its account as other members see it, if it has signed in.
+    pub(super) fn member_account(&self) -> Option<MemberAccount> {
+        match &self.standing {
+            Standing::SignedIn(Identity { account, is_admin, .. }) => {
+                Some(MemberAccount { account: Arc::clone(account), is_admin: *is_admin })
+            }
+            Standing::Guest | Standing::Listener | Standing::MustSignIn { .. } => None,
+        }
+    }
+
+    /// The account with which it has signed in.
+    pub(super) fn account(&self) -> Option<Arc<str>> {
+        match &self.standing {
+            Standing::SignedIn(identity) => Some(Arc::clone(&identity.account)),
+            Standing::MustSignIn { .. } | Standing::Guest | Standing::Listener => None,
+        }
+    }
+
     /// Whether it may moderate.
     pub(super) fn is_admin(&self) -> bool {
         matches!(&self.standing, Standing::SignedIn(Identity { is_admin: true, .. }))
@@ -80,12 +105,42 @@ impl User {
         now.monotonic_ms < self.muted_until_ms
     }
 
-    /// By when it must sign in; `u64::MAX` where it need not, and while its attempt is verified.
-    pub(super) fn sign_in_by_ms(&self) -> u64 {
-        match self.standing {
-            Standing::MustSignIn { until_ms } if !self.awaits_sign_in => until_ms,
-            Standing::MustSignIn { .. } | Standing::Guest | Standing::SignedIn(_) => u64::MAX,
+    /// What its account or token allows. `None` where it has not signed in.
+    fn rights(&self) -> Option<&Rights> {
+        match &self.standing {
+            Standing::SignedIn(identity) => Some(&identity.rights),
+            Standing::MustSignIn { .. } | Standing::Guest | Standing::Listener => None,
         }
+    }
+
+    /// Whether it has signed in.
+    pub(super) fn is_signed_in(&self) -> bool {
+        self.rights().is_some()
+    }
+
+    /// Whether it may join a room.
+    pub(super) fn may_join(&self, room: &str) -> bool {
+        self.rights().is_none_or(|rights| rights.may_join(room))
+    }
+
+    /// Whether it may send messages to a room.
+    pub(super) fn may_publish_in(&self, room: &str) -> bool {
+        self.rights().is_none_or(|rights| rights.may_publish_in(room))
+    }
+
+    /// Whether it has signed in with a token.
+    pub(super) fn has_token(&self) -> bool {
+        self.rights().is_some_and(|rights| rights.expires_at.is_some())
+    }
+
+    /// Whether a name looks like the one that its account or token gives.
+    pub(super) fn is_own_name(&self, name: &str) -> bool {
+        matches!(&self.standing, Standing::SignedIn(own) if name::key(&own.name) == name::key(name))
+    }
+
+    /// Whether it may change its name.
+    pub(super) fn may_rename(&self) -> bool {
+        self.rights().is_none_or(|rights| rights.may_rename)
     }
 }
 
@@ -96,6 +151,8 @@ pub(super) enum Standing {
     MustSignIn { until_ms: u64 },
     /// It has not signed in and need not: it chooses its own name.
     Guest,
+    /// It has not signed in, and may only listen.
+    Listener,
     /// It has signed in.
     SignedIn(Identity),
 }

@@ -13,9 +13,8 @@ use crate::mail::{Delivery, PrivateMessage};
 impl User {
     /// Handles a user's message, and answers with an error if it has no effect.
     pub(super) fn handle_message(&mut self, message: &Message<'_>, io: &mut ClientIo<'_>) {
-        let rate = io.context.settings.limits.rate;
         self.last_message_ms = io.now.monotonic_ms;
-        let outcome = if !self.bucket.take(rate, io.now.monotonic_ms) {
+        let outcome = if !self.bucket.take(self.rate, io.now.monotonic_ms) {
             Err(ChatError::TooMany)
         } else {
             match self.dialect {
@@ -45,12 +44,14 @@ impl User {
 
     /// Gives a private message to this user.
     pub(super) fn receive_private(&mut self, private: PrivateMessage, io: &mut ClientIo<'_>) {
-        let PrivateMessage { from, from_name, origin, to, content } = private;
+        let PrivateMessage { from, from_name, from_account, origin, to, content } = private;
         if content.is_empty() {
             return;
         }
         io.push(match self.dialect {
-            UserDialect::Chat => chat::private_message(from, &from_name, &content, io.now),
+            UserDialect::Chat => {
+                chat::private_message(from, &from_name, from_account.as_deref(), &content, io.now)
+            }
             UserDialect::Hub => hub::message(&from_name, &content, io.context.rooms.names()),
         });
         let receiver_name = Arc::clone(&self.name);

@@ -15,6 +15,10 @@ const READING_MAX: u64 = 32 * 1024;
 /// What one connection's input may do before that of others has its turn.
 const SHARE_MAX: u64 = 1024;
 
+/// What the check of a token costs: up to half a millisecond for ES256, a fifth of that for EdDSA. So it is more than a
+/// connection's share, and eight of them are a turn.
+const TOKEN_CHECK_UNITS: u64 = 4 * 1024;
+
 /// What messages of one class may do in a turn: see [`READING_MAX`]. One message is always taken.
 pub(super) const MAIL_MAX: u64 = READING_MAX;
 
@@ -52,6 +56,11 @@ impl Work {
     /// Counts input of so many bytes, read.
     pub(super) fn count_input(&mut self, bytes: usize) {
         self.done += 1 + (bytes / BYTES_PER_UNIT) as u64;
+    }
+
+    /// Counts the check of a token.
+    pub(super) fn count_token_check(&mut self) {
+        self.done += TOKEN_CHECK_UNITS;
     }
 
     /// Begins to read from a connection.

@@ -1,8 +1,9 @@
-//! The storage thread: takes messages from all shards, writes them in batches, and sends receipts to the rooms' homes.
+//! The storage thread: takes messages and deletions from all shards, writes them in batches, and sends receipts to the
+//! rooms' homes.
 //!
 //! Group commit needs no timer: messages that arrive during a commit are the next batch.
 //!
-//! When a batch cannot be written, its messages are lost, and no room uses new ids until writing succeeds again,
+//! When a batch cannot be written, its changes are lost, and no room uses new ids until writing succeeds again,
 //! which is tried every second. Every second it also checks that the file has not been deleted, and truncates the
 //! write-ahead log.
 
@@ -17,7 +18,7 @@ use uproar_ring::Waker;
 use super::database::{DatabaseError, LogState};
 use super::history::{HistoryFile, WriteError, last_of_each_room};
 use crate::metrics::StorageMetrics;
-use crate::rooms::{Directory, Receipt, RoomIndex, RoomReceipt, WRITES_UNANSWERED_MAX, Write};
+use crate::rooms::{Directory, HistoryChange, Receipt, RoomIndex, RoomReceipt, WRITES_UNANSWERED_MAX, Write};
 
 /// The most messages of a batch. A larger one would delay its first messages, and hold more of the log in memory.
 const BATCH_WRITES_MAX: usize = 4_096;
@@ -120,7 +121,7 @@ impl HistoryWriter {
         match self.file.write(batch) {
             Ok(reserved) => {
                 self.metrics.commits.record(began.elapsed());
-                self.metrics.messages_kept.add(batch.len() as u64);
+                self.metrics.messages_kept.add(count_messages(batch));
                 let kept =
                     last_of_each_room(batch).into_iter().map(|(room, id)| (room, RoomReceipt::Kept(id)));
                 let reserved = reserved.into_iter().map(|(room, id)| (room, RoomReceipt::Reserved(id)));
@@ -174,7 +175,7 @@ impl HistoryWriter {
 
     fn lose(&mut self, batch: &[Write]) {
         let lost = self.file.lose(batch);
-        self.metrics.messages_lost.add(batch.len() as u64);
+        self.metrics.messages_lost.add(count_messages(batch));
         self.answer(lost.into_iter().map(|(room, id, epoch)| (room, RoomReceipt::Lost(id, epoch))));
     }
 
@@ -207,6 +208,10 @@ impl HistoryWriter {
             }
         }
     }
+}
+
+fn count_messages(batch: &[Write]) -> u64 {
+    batch.iter().filter(|write| matches!(write.change, HistoryChange::Append(_))).count() as u64
 }
 
 /// Sends receipts to a shard, and wakes it. A shard that has ended needs none.

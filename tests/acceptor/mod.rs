@@ -14,10 +14,13 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
+use uproar::accounts::Identity;
 use uproar::address::{AddressLimiter, AddressLimits};
 use uproar::handshake::origin::OriginPolicy;
+use uproar::handshake::route::Endpoint;
 use uproar::handshake::{
-    Acceptor, Admission, Admissions, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
+    Acceptor, Admission, Admissions, AuthorizationRefusal, HandOver, HandshakeEvent, HandshakeLimits,
+    HandshakeServices, Intake,
 };
 use uproar::permit::{ClientPermit, ClientPermits};
 use uproar_protocol::head::HEAD_BYTES_MAX;
@@ -87,6 +90,12 @@ impl HandshakeServices for Services {
     }
     fn requires_sign_in(&self) -> bool {
         false
+    }
+    fn takes_tokens(&self) -> bool {
+        false
+    }
+    fn authorize(&self, _: &Endpoint, _: Option<&str>) -> Result<Option<Identity>, AuthorizationRefusal> {
+        Ok(None)
     }
     fn page(&self, _host: Option<&str>) -> Response {
         Response::new(StatusCode::OK, "text/html", PAGE.into())

@@ -15,13 +15,19 @@ async fn accounts_are_added_listed_changed_and_removed() {
     assert_done(&user(data, &["add", "Zoë"], "secret\n").await, "added Zoë\n");
     assert_done(&user(data, &["add", "boss", "--admin"], "hush\n").await, "added boss, an admin\n");
     let list = "user\tZoë\nadmin\tboss\n";
+    let files = || fs::read_dir(data).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    let files_before = files();
     assert_done(&user(data, &["list"], "").await, list);
+    assert_eq!(files(), files_before);
     let before = fs::read(data.join("accounts.db")).unwrap();
     assert_done(&user(data, &["passwd", "boss"], "another\n").await, "changed the password of boss\n");
     assert_ne!(fs::read(data.join("accounts.db")).unwrap(), before);
     assert_done(&user(data, &["list"], "").await, list);
+    assert_done(&user(data, &["demote", "boss"], "").await, "boss is no admin now\n");
+    assert_done(&user(data, &["promote", "Zoë"], "").await, "Zoë is an admin now\n");
+    assert_done(&user(data, &["list"], "").await, "admin\tZoë\nuser\tboss\n");
     assert_done(&user(data, &["remove", "boss"], "").await, "removed boss\n");
-    assert_done(&user(data, &["list"], "").await, "user\tZoë\n");
+    assert_done(&user(data, &["list"], "").await, "admin\tZoë\n");
 }
 
 #[tokio::test]
@@ -54,7 +60,13 @@ async fn what_cannot_be_done_is_said_with_what_to_do() {
     let data = directory.path();
     assert_done(&user(data, &["add", "Ann"], "secret\n").await, "added Ann\n");
     assert_failed(&user(data, &["add", "Ann"], "other\n").await, "an account named Ann already");
-    assert_failed(&user(data, &["remove", "Ben"], "").await, "no account named Ben");
+    for similar in ["ann", "Ａnn", "A\u{200b}nn"] {
+        assert_failed(&user(data, &["add", similar], "other\n").await, "an account named Ann already, and ");
+    }
+    assert_failed(&user(data, &["add", "system"], "other\n").await, "is what the server calls itself");
+    for command in ["remove", "promote", "demote"] {
+        assert_failed(&user(data, &[command, "Ben"], "").await, "no account named Ben");
+    }
     assert_failed(&user(data, &["passwd", "Ben"], "x\n").await, "no account named Ben");
     assert_failed(&user(data, &["add", "Ben"], "").await, "the password is empty; choose one");
     assert_failed(&user(data, &["add", "Ben"], "\n").await, "the password is empty; choose one");
@@ -70,7 +82,9 @@ async fn names_are_held_to_the_rules_of_the_chat() {
     let twenty = "😀".repeat(20);
     assert_done(&user(directory.path(), &["add", &twenty], "secret\n").await, &format!("added {twenty}\n"));
     assert_done(&user(directory.path(), &["add", "\u{3000}Ann "], "secret\n").await, "added Ann\n");
-    for name in ["", " ", "x23456789012345678901", "a\tb", "a\u{1b}[31mb", "a\u{9f}b"] {
+    for name in
+        ["", " ", "x23456789012345678901", "a\tb", "a\u{1b}[31mb", "a\u{9f}b", "\u{200b}", "\u{202e}nnA"]
+    {
         let refused = user(directory.path(), &["add", name], "secret\n").await;
         assert_eq!(refused.code, Some(2), "{name:?}: {}", refused.stdout);
         assert!(refused.stderr.contains("1 to 20 characters"), "{name:?}: {}", refused.stderr);
@@ -112,7 +126,7 @@ async fn files_that_are_not_accounts_are_left_alone() {
     for (bytes, said) in [
         (b"this is no database at all, but a long text ".repeat(100), "is damaged"),
         (whole[..whole.len() / 2].to_vec(), "is damaged"),
-        (with(63, 99), "has version 99, and this uproar knows versions up to 1"),
+        (with(63, 99), "has version 99, and this uproar knows versions up to 2"),
         (with(71, 1), "is another program's database"),
     ] {
         fs::write(&file, &bytes).unwrap();

@@ -8,9 +8,11 @@ on_one_and_four_shards! {
     a_new_name_is_confirmed_and_announced,
     a_new_name_stays_with_its_user,
     names_of_one_to_twenty_characters_are_kept,
+    characters_are_counted_as_people_see_them,
     white_space_at_both_ends_is_trimmed,
     other_names_are_refused_and_change_nothing,
     names_need_not_be_unique,
+    the_first_name_comes_with_the_upgrade,
 }
 
 const REFUSAL: &str = "Invalid name (1-20 characters required)";
@@ -59,7 +61,6 @@ async fn a_new_name_stays_with_its_user(launch: Launch) {
 async fn names_of_one_to_twenty_characters_are_kept(launch: Launch) {
     let server = launch.start();
     let mut alice = Chat::enter(&server).await;
-    let twenty_family_members = "👩\u{200d}".repeat(10);
     for name in [
         "a",
         "日",
@@ -67,15 +68,27 @@ async fn names_of_one_to_twenty_characters_are_kept(launch: Launch) {
         &"ß".repeat(20),
         &"😀".repeat(20),
         &"e\u{301}".repeat(10),
-        &twenty_family_members,
         "a b",
         "a\u{3000}b",
-        "\u{200b}",
-        "\u{feff}",
         "<b>&\"'\\/",
         "null",
     ] {
         rename(&mut alice, name).await;
+    }
+}
+
+async fn characters_are_counted_as_people_see_them(launch: Launch) {
+    let server = launch.start();
+    let mut alice = Chat::enter(&server).await;
+    let family = "👨\u{200d}👩\u{200d}👧\u{200d}👦";
+    for name in [&"e\u{301}".repeat(20), &"👍🏽".repeat(20), &family.repeat(11), &"नमस्ते ".repeat(3)]
+    {
+        let name = name.trim_end();
+        rename(&mut alice, name).await;
+    }
+    for name in [&"e\u{301}".repeat(21), &family.repeat(12), &format!("Z{}", "\u{336}".repeat(80))] {
+        alice.say(json!({"type": "set_name", "name": name})).await;
+        assert_eq!(alice.next().await, error(REFUSAL), "{name}");
     }
 }
 
@@ -104,7 +117,6 @@ async fn other_names_are_refused_and_change_nothing(launch: Launch) {
         json!("\u{3000}\u{a0}\u{2003}"),
         json!("x".repeat(21)),
         json!("😀".repeat(21)),
-        json!("e\u{301}".repeat(11)),
         json!("x".repeat(5000)),
         json!("a\0b"),
         json!("a\tb"),
@@ -114,6 +126,17 @@ async fn other_names_are_refused_and_change_nothing(launch: Launch) {
         json!("a\u{85}b"),
         json!("a\u{9f}b"),
         json!("a\u{1b}[31mb"),
+        json!("\u{200b}\u{200b}"),
+        json!("\u{feff} \u{ad}"),
+        json!("\u{3164}"),
+        json!("\u{2800}"),
+        json!("\u{202e}gro.knab"),
+        json!("\u{2067}abc"),
+        json!("a\u{200f}b"),
+        json!("a\u{2028}b"),
+        json!("a\u{2029}b"),
+        json!("a\u{fffe}b"),
+        json!("a\u{fdd0}b"),
         json!(5),
         json!(true),
         json!(null),
@@ -137,6 +160,25 @@ async fn names_need_not_be_unique(launch: Launch) {
     assert_eq!(bob.next().await["type"], "user_renamed");
     rename(&mut bob, "Twin").await;
     assert_eq!(alice.next().await["content"]["new_name"], "Twin");
+}
+
+async fn the_first_name_comes_with_the_upgrade(launch: Launch) {
+    let server = launch.start();
+    let mut alice = Chat::enter(&server).await;
+    let mut named = Chat::connect_at(&server, "/chat?other=x&name=+Ann+O%27Hara%20&name=Ben").await;
+    assert_eq!(named.read_welcome().await["content"]["user_name"], "Ann O'Hara");
+    let join = alice.next().await;
+    assert_eq!(
+        (&join["from_name"], &join["content"]["user_name"]),
+        (&json!("Ann O'Hara"), &json!("Ann O'Hara"))
+    );
+    let twenty_one = "x".repeat(21);
+    for name in ["", "%20", "a%00b", "%E2%80%AEnnA", "%E2%80%8B", "system", "SYS%E2%80%8BTEM", &twenty_one] {
+        let mut nameless = Chat::connect_at(&server, &format!("/chat?name={name}")).await;
+        nameless.read_welcome().await;
+        assert_eq!(nameless.name, format!("User{}", nameless.id), "{name}");
+        nameless.leave().await;
+    }
 }
 
 async fn rename(chat: &mut Chat, name: &str) {

@@ -16,6 +16,7 @@ on_one_and_four_shards! {
     pages_that_are_no_numbers_are_refused,
     stats_count_the_members_of_all_rooms,
     rooms_are_listed_with_their_members_counted,
+    rooms_are_listed_by_their_beginning_and_from_a_place_on,
 }
 
 async fn users_are_listed_with_id_name_and_time(launch: Launch) {
@@ -126,7 +127,50 @@ async fn rooms_are_listed_with_their_members_counted(launch: Launch) {
         rooms["content"] == expected
     })
     .await;
-    assert_eq!(rooms, direct("rooms", expected));
+    let mut all = direct("rooms", expected);
+    all["total"] = json!(3);
+    assert_eq!(rooms, all);
+}
+
+async fn rooms_are_listed_by_their_beginning_and_from_a_place_on(launch: Launch) {
+    let names: Vec<String> = (0..510).map(|number| format!("team-{number}")).collect();
+    let server = launch.flag("--rooms", format!("general,{},tea", names.join(","))).start();
+    let mut alice = Chat::enter(&server).await;
+    for (fields, listed, total) in [
+        (json!({}), [&["general".to_owned()][..], &names[..499]].concat(), 512),
+        (json!({"offset": 500}), [&names[499..], &["tea".to_owned()][..]].concat(), 512),
+        (json!({"prefix": "team-"}), names[..500].to_vec(), 510),
+        (json!({"prefix": "team-", "offset": 500}), names[500..].to_vec(), 510),
+        (json!({"prefix": "te", "offset": 510}), vec!["tea".to_owned()], 511),
+        (json!({"prefix": "", "offset": 511}), vec!["tea".to_owned()], 512),
+        (json!({"prefix": "Team"}), vec![], 0),
+        (json!({"offset": u64::MAX}), vec![], 512),
+    ] {
+        let rooms = ask_for_rooms(&mut alice, &fields).await;
+        let found: Vec<&str> =
+            rooms["content"].as_array().unwrap().iter().map(|room| room["room"].as_str().unwrap()).collect();
+        assert_eq!(
+            (found, &rooms["total"]),
+            (listed.iter().map(|it| &**it).collect(), &json!(total)),
+            "{fields}"
+        );
+    }
+    for fields in [
+        json!({"prefix": 7}),
+        json!({"prefix": null}),
+        json!({"offset": "1"}),
+        json!({"offset": -1}),
+        json!({"offset": null}),
+    ] {
+        assert_eq!(ask_for_rooms(&mut alice, &fields).await, error("Invalid message format"), "{fields}");
+    }
+}
+
+async fn ask_for_rooms(chat: &mut Chat, fields: &Value) -> Value {
+    let mut request = fields.clone();
+    request["type"] = json!("get_rooms");
+    chat.say(request).await;
+    chat.next().await
 }
 
 fn ids_of(users: &Value) -> Vec<u64> {

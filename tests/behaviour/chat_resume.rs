@@ -248,6 +248,7 @@ async fn resume(chat: &mut Chat, room: &str, after: u64) -> (Vec<String>, bool) 
     assert_eq!(chat.next().await["type"], "users");
     let history = chat.next().await;
     assert_eq!(history["type"], "history");
+    assert_eq!(history["deleted"], json!([]));
     (contents_of(&history), history["complete"].as_bool().expect("complete is always there"))
 }
 

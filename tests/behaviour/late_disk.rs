@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use crate::chat_deletion::delete;
 use crate::chat_moderation::boss_and_others;
 use crate::harness::{AccountFile, Chat, Launch, Server, direct, error, on_one_and_four_shards_only};
 
@@ -14,6 +15,7 @@ on_one_and_four_shards_only! {
     a_late_disk_silences_nobody,
     a_kick_does_not_wait_for_the_disk,
     the_answer_to_a_close_does_not_wait_for_the_disk,
+    a_deletion_is_heard_at_once_by_all_but_its_cause,
     a_sender_is_no_slow_consumer_because_the_disk_is_late,
     a_shutdown_waits_for_the_disk_but_not_for_ever,
 }
@@ -110,6 +112,30 @@ async fn the_answer_to_a_close_does_not_wait_for_the_disk(launch: Launch) {
     assert_eq!(bob.next().await["type"], "leave");
     disk.release();
     assert_eq!(bob.message("farewell").await, 2);
+}
+
+async fn a_deletion_is_heard_at_once_by_all_but_its_cause(launch: Launch) {
+    let (server, accounts) = serve(launch).await;
+    let [mut alice, mut bob] = Chat::members(&server).await;
+    let id = alice.message("rash").await;
+    bob.next().await;
+    let disk = HeldDisk::of(&accounts);
+    alice.say(delete(id)).await;
+    let deleted = bob.next().await;
+    assert_eq!(
+        (&deleted["type"], &deleted["content"]["message_id"]),
+        (&json!("message_deleted"), &json!(id))
+    );
+    let mut carol = Chat::connect(&server).await;
+    assert_eq!(carol.until("history").await["content"], json!([]));
+    // What does not stand in the room's order passes it.
+    alice.say(json!({"type": "get_history"})).await;
+    alice.say(json!({"type": "get_stats"})).await;
+    assert_eq!(alice.next().await["type"], "stats");
+    disk.release();
+    assert_eq!(alice.next().await, deleted);
+    assert_eq!(alice.next().await["type"], "join");
+    assert_eq!(alice.next().await["content"], json!([]));
 }
 
 async fn a_sender_is_no_slow_consumer_because_the_disk_is_late(launch: Launch) {

@@ -18,7 +18,9 @@ mod origins;
 mod upgrades;
 
 mod chat_connecting;
+mod chat_deletion;
 mod chat_format;
+mod chat_history;
 mod chat_images;
 mod chat_leaving;
 mod chat_limits;
@@ -55,7 +57,10 @@ mod readiness;
 mod shutdown;
 mod slow_receivers;
 
+mod account_names;
 mod accounts_command;
+mod accounts_shown;
+mod anonymous;
 mod command_line;
 mod crowds;
 mod durability;
@@ -67,4 +72,6 @@ mod settings;
 mod sign_in;
 mod stalled_logs;
 mod tls;
+mod token_rights;
+mod tokens;
 mod vanishing;

@@ -27,15 +27,14 @@ async fn what_others_write_is_text_and_nothing_else() {
     }
     ann.has_heard(&HOSTILE).await;
     let ann_id = ann.see("Number(all('.member')[0].id.slice('member-'.length))").await;
-    for name in ["<b>bold</b>", "\u{202e}nnA", "\u{200b}\u{200d}", "\"'><i>x"] {
+    for name in ["<b>bold</b>", "A\u{200b}nn", "\u{5d0}\u{5d1}", "\"'><i>x"] {
         bob.say(json!({"type": "set_name", "name": name})).await;
         bob.until("name_changed").await;
         tell(&mut bob, "under a name").await;
         bob.say(json!({"type": "private_message", "to_id": ann_id, "content": "<i>p</i>"})).await;
         bob.until("private_message_sent").await;
-        let seen = if name.starts_with('\u{200b}') { "(invisible name)" } else { name };
-        ann.until(&format!("all('#timeline .author').at(-1).textContent === {}", json!(seen))).await;
-        ann.until(&format!("text('#private .name') === {}", json!(seen))).await;
+        ann.until(&format!("all('#timeline .author').at(-1).textContent === {}", json!(name))).await;
+        ann.until(&format!("text('#private .name') === {}", json!(name))).await;
     }
     assert_eq!(ann.see(elements).await, 0);
     assert_eq!(ann.see("all('#private b, #private i, .member b').length").await, 0);

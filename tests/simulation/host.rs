@@ -289,6 +289,7 @@ impl Host {
             request: UpgradeRequest {
                 endpoint: client.endpoint(),
                 query: UpgradeQuery::default(),
+                identity: None,
                 peer: client.address(),
                 response: greeting(),
             },

@@ -23,8 +23,9 @@ pub(crate) const RECEIVES_MAX: usize = 24;
 
 /// What a broadcast in the chat dialect begins with. Everything else is for one client, or can be told twice
 /// in the same bytes, as that somebody writes.
-const BROADCASTS: [&[u8]; 6] = [
+const BROADCASTS: [&[u8]; 7] = [
     br#"{"type":"message","#,
+    br#"{"type":"message_deleted","#,
     br#"{"type":"image","#,
     br#"{"type":"join","#,
     br#"{"type":"leave","#,

@@ -47,6 +47,10 @@ pub(crate) struct Record {
     pub(crate) durable: BTreeSet<(String, u64)>,
     /// Messages that were published and could not be written.
     pub(crate) lost: BTreeSet<(String, u64)>,
+    /// Deletions that are on the disk.
+    pub(crate) durably_deleted: BTreeSet<(String, u64)>,
+    /// Ids that somebody has asked to delete, in whatever room.
+    pub(crate) deletions: BTreeSet<u64>,
     /// Which client a user is.
     pub(crate) users: BTreeMap<u64, usize>,
     pub(crate) privates: BTreeMap<String, Private>,
@@ -74,9 +78,21 @@ impl Record {
         *last = id.max(*last);
     }
 
-    /// True when all ids of a room between two others are those of lost messages.
-    pub(crate) fn is_lost_between(&self, room: &str, before: u64, behind: u64) -> bool {
-        before < behind && (before + 1..behind).all(|id| self.lost.contains(&(room.to_owned(), id)))
+    /// True when all ids of a room between two others are those of messages that were lost or may have been deleted.
+    pub(crate) fn is_gone_between(&self, room: &str, before: u64, behind: u64) -> bool {
+        let is_gone = |id| self.deletions.contains(&id) || self.lost.contains(&(room.to_owned(), id));
+        before < behind && (before + 1..behind).all(is_gone)
+    }
+
+    /// The last messages of a user in a room that somebody has seen.
+    pub(crate) fn last_of(&self, user: u64, room: &str, count: usize) -> Vec<u64> {
+        let of_room = self.rooms.range((room.to_owned(), 0)..=(room.to_owned(), u64::MAX));
+        of_room.rev().filter(|(_, said)| said.from == user).map(|((_, id), _)| *id).take(count).collect()
+    }
+
+    /// The author of a message that somebody has seen.
+    pub(crate) fn author_of(&self, room: &str, id: u64) -> Option<u64> {
+        self.rooms.get(&(room.to_owned(), id)).map(|said| said.from)
     }
 
     pub(crate) fn last_id(&self, room: &str) -> u64 {

@@ -3,6 +3,7 @@
 
 use uproar::rooms::{self, PresencePolicy, ShardIndex};
 use uproar::shard::{Deadlines, Limits, Rate, ShardSettings};
+use uproar::tokens::TokenChecker;
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::SharedBytes;
 
@@ -141,7 +142,9 @@ impl Scenario {
                 names_max: self.names_max(),
                 history: self.history,
             },
+            tokens: TokenChecker::default(),
             sign_in_timeout_ms: None,
+            anonymous_listen: false,
         }
     }
 

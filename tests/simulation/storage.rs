@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 
 use uproar::rooms::{
-    Directory, Epoch, MessageId, Receipt, Restored, RestoredRoom, RoomIndex, RoomReceipt, Write,
+    Directory, EntryNumber, Epoch, HistoryChange, MessageId, Receipt, Restored, RestoredRoom, RoomIndex,
+    RoomReceipt, Write,
 };
 
 use crate::record::Record;
@@ -21,6 +22,8 @@ pub(crate) struct Storage {
     /// By room: the last id that was written down as reserved, and the last that was given out.
     reserved: Vec<MessageId>,
     last_ids: Vec<MessageId>,
+    /// By room: the entry of the last write.
+    last_entries: Vec<EntryNumber>,
     is_failing: bool,
 }
 
@@ -34,6 +37,7 @@ impl Storage {
             receipts: (0..directory.shards()).map(|_| VecDeque::new()).collect(),
             reserved: vec![MessageId(reserved); directory.room_count()],
             last_ids: vec![MessageId(0); directory.room_count()],
+            last_entries: vec![EntryNumber(0); directory.room_count()],
             is_failing: false,
         };
         if scenario.opens_early {
@@ -64,11 +68,22 @@ impl Storage {
 
     /// A shard gives it a message, before anybody else hears of that.
     pub(crate) fn take(&mut self, write: Write) -> Checked {
-        let (room, id) = (write.room.get(), write.message.id);
-        let before = std::mem::replace(&mut self.last_ids[room], id);
-        ensure!(OneOrder, id.0 == before.0 + 1, "{id:?} is to be written after {before:?}");
-        let reserved = self.reserved[room];
-        ensure!(NoIdTwice, id <= reserved, "{id:?} was given out, and {reserved:?} is reserved");
+        let (room, entry) = (write.room.get(), write.entry);
+        let before = std::mem::replace(&mut self.last_entries[room], entry);
+        ensure!(OneOrder, entry > before, "{entry:?} is to be written after {before:?}");
+        match &write.change {
+            HistoryChange::Append(message) => {
+                let id = message.id;
+                let before = std::mem::replace(&mut self.last_ids[room], id);
+                ensure!(OneOrder, id.0 == before.0 + 1, "{id:?} is to be written after {before:?}");
+                let reserved = self.reserved[room];
+                ensure!(NoIdTwice, id <= reserved, "{id:?} was given out, and {reserved:?} is reserved");
+            }
+            HistoryChange::Delete(message) => {
+                let (id, last) = (message.id, self.last_ids[room]);
+                ensure!(OneOrder, id <= last, "{id:?} is to be deleted, and {last:?} was the last");
+            }
+        }
         self.queue.push_back(write);
         Ok(())
     }
@@ -91,19 +106,30 @@ impl Storage {
         directory.rooms().for_each(|room| self.reserve(room));
     }
 
-    /// A batch of so many messages is on the disk, or lost.
+    /// A batch of so many changes is on the disk, or lost.
     pub(crate) fn commit(&mut self, count: usize, record: &mut Record) -> bool {
         let batch: Vec<Write> = self.queue.drain(..count).collect();
-        for Write { room, message } in batch {
-            let place = (self.directory.name(room).to_string(), message.id.0);
+        for Write { room, entry, change } in batch {
             let receipts = &mut self.receipts[usize::from(self.directory.home(room).0)];
-            if self.is_failing {
-                record.lost.insert(place);
-                receipts.push_back(Receipt::Room(room, RoomReceipt::Lost(message.id, Epoch::random())));
-                continue;
-            }
-            record.durable.insert(place);
-            receipts.push_back(Receipt::Room(room, RoomReceipt::Kept(message.id)));
+            let receipt = match self.is_failing {
+                true => RoomReceipt::Lost(entry, Epoch::random()),
+                false => RoomReceipt::Kept(entry),
+            };
+            receipts.push_back(Receipt::Room(room, receipt));
+            let room_name = self.directory.name(room).to_string();
+            let message = match (change, self.is_failing) {
+                (HistoryChange::Append(message), true) => {
+                    record.lost.insert((room_name, message.id.0));
+                    continue;
+                }
+                (HistoryChange::Delete(_), true) => continue,
+                (HistoryChange::Delete(message), false) => {
+                    record.durably_deleted.insert((room_name, message.id.0));
+                    continue;
+                }
+                (HistoryChange::Append(message), false) => message,
+            };
+            record.durable.insert((room_name, message.id.0));
             // At its half.
             if 2 * (self.reserved[room.get()].0 - message.id.0) < self.reserved_ahead {
                 self.reserve(room);
@@ -112,7 +138,7 @@ impl Storage {
         count > 0
     }
 
-    /// How many messages wait to be written.
+    /// How many changes wait to be written.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }

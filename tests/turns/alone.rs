@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tungstenite::protocol::frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
-use uproar::accounts::{Attempt, SignInResult};
+use uproar::accounts::{Attempt, Identity, SignInResult};
 use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
@@ -17,6 +17,7 @@ use uproar::permit::ClientPermits;
 use uproar::rooms::{self, ClientRef, Directory, PresencePolicy, Receipt, ShardIndex, Write};
 use uproar::shard::turn::{self, Io};
 use uproar::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
+use uproar::tokens::TokenChecker;
 use uproar_protocol::connection::KeepAlive;
 use uproar_protocol::tls::TlsStream;
 use uproar_ring::ConnectionId;
@@ -75,7 +76,9 @@ impl Alone {
                 keep_alive: KeepAlive { ping_interval_ms: 30_000, idle_timeout_ms: 120_000 },
                 drain_timeout_ms: 10_000,
             },
+            tokens: TokenChecker::default(),
             sign_in_timeout_ms,
+            anonymous_listen: false,
             rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
@@ -89,12 +92,27 @@ impl Alone {
         self.connect_over(endpoint, None)
     }
 
+    /// As [`Alone::connect`], with the identity of a token.
+    pub(crate) fn connect_as(&mut self, endpoint: Endpoint, identity: Identity) -> ConnectionId {
+        self.connect_with(endpoint, None, Some(identity))
+    }
+
     /// As [`Alone::connect`], with TLS where there is some.
     pub(crate) fn connect_over(&mut self, endpoint: Endpoint, tls: Option<TlsStream>) -> ConnectionId {
+        self.connect_with(endpoint, tls, None)
+    }
+
+    fn connect_with(
+        &mut self,
+        endpoint: Endpoint,
+        tls: Option<TlsStream>,
+        identity: Option<Identity>,
+    ) -> ConnectionId {
         let admission = Admission {
             request: UpgradeRequest {
                 endpoint,
                 query: UpgradeQuery::default(),
+                identity,
                 peer: ([127, 0, 0, 1], 40_000).into(),
                 response: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
             },

@@ -7,12 +7,17 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::accounts::{Credentials, Password};
-use crate::dialect::{ChatError, Message, name};
+use crate::dialect::{ChatError, Message};
 use crate::mail::ModerationAction;
+use crate::name;
 use crate::rooms::{Content, Epoch, MessageId, Page, ResumePoint, UserId};
 
 /// The most characters of an image's address.
 const URL_CHARACTERS_MAX: usize = 2_048;
+
+/// The messages of a `history` that was asked for, at most and unless it says how many.
+const HISTORY_PAGE_MAX: usize = 100;
+const HISTORY_PAGE_DEFAULT: usize = 50;
 
 /// The longest mute: a year.
 const MUTE_SECONDS_MAX: u32 = 31_536_000;
@@ -22,6 +27,8 @@ const MUTE_SECONDS_MAX: u32 = 31_536_000;
 pub enum Input {
     /// Sign in, which needs no room. `None` when the message lacks a name or a password: even then it is an attempt.
     SignIn(Option<Credentials>),
+    /// Sign in with this token.
+    SignInWithToken(String),
     /// Everything else.
     Command(Command),
 }
@@ -36,23 +43,58 @@ pub enum Command {
     Typing(bool),
     /// Tell a message's sender that the user has read it.
     Read(MessageId),
-    /// Change the display name.
-    SetName(Arc<str>),
-    /// Send a message to one user. `None` when `to_id` cannot be a user id.
-    Private { to: Option<UserId>, content: String },
+    /// Delete a message.
+    Delete(MessageId),
+    /// Change the display name. `None` when the name is invalid: only those who may change theirs get an error about it.
+    SetName(Option<Arc<str>>),
+    /// Send a message to one user. `None` when `to_id` or `to_account` cannot name one.
+    Private { to: Option<Receiver>, content: String },
     /// List the members of the room, or a page of them.
     GetUsers(Option<Page>),
     /// Get the server's figures.
     GetStats,
     /// Enter another room.
     JoinRoom(String),
-    /// List the rooms.
-    GetRooms,
+    /// List the rooms whose names begin with `prefix`, without the first `offset` of them.
+    GetRooms { prefix: String, offset: usize },
+    /// Get kept messages of the room: the last `limit` before a message, or of all.
+    GetHistory { before: Option<MessageId>, limit: usize },
     /// Enter a room, and get the messages since a point.
     Resume { room: String, point: ResumePoint },
     /// Moderate a user, as an admin. `None` when `target_id` cannot be a user id, or when the action's fields are wrong:
     /// only admins get an error about either.
     Moderate { target: Option<UserId>, action: Option<ModerationAction> },
+}
+
+impl Command {
+    /// True for requests that others hear nothing of, but that the user comes and goes.
+    #[must_use]
+    pub fn only_asks(&self) -> bool {
+        match self {
+            Self::GetUsers(_)
+            | Self::GetStats
+            | Self::GetRooms { .. }
+            | Self::GetHistory { .. }
+            | Self::JoinRoom(_)
+            | Self::Resume { .. } => true,
+            Self::Say(_)
+            | Self::Typing(_)
+            | Self::Read(_)
+            | Self::Delete(_)
+            | Self::SetName(_)
+            | Self::Private { .. }
+            | Self::Moderate { .. } => false,
+        }
+    }
+}
+
+/// The receiver of a private message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// This user.
+    User(UserId),
+    /// All connections that are signed in with this account.
+    Account(String),
 }
 
 /// Decodes one message. `Ok(None)` is a message that is ignored without an answer.
@@ -73,7 +115,11 @@ pub fn decode(message: &Message<'_>, message_bytes_max: usize) -> Result<Option<
         return Err(ChatError::InvalidFormat);
     };
     if kind == "auth" {
-        return Ok(Some(Input::SignIn(credentials(&fields))));
+        return Ok(Some(match fields.get("token") {
+            Some(Value::String(token)) => Input::SignInWithToken(token.clone()),
+            Some(_) => Input::SignIn(None),
+            None => Input::SignIn(credentials(&fields)),
+        }));
     }
     Ok(command(kind, &fields, json)?.map(Input::Command))
 }
@@ -84,10 +130,10 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
             let content = text(fields, "content")?.filter(|content| !content.is_empty());
             Ok(content.map(|content| Command::Say(Content::Text(content))))
         }
-        "set_name" => name(fields).map(|name| Some(Command::SetName(name))),
+        "set_name" => Ok(Some(Command::SetName(name(fields)))),
         "private_message" => {
             let content = text(fields, "content")?.unwrap_or_default();
-            Ok(Some(Command::Private { to: user(fields, "to_id"), content }))
+            Ok(Some(Command::Private { to: receiver(fields), content }))
         }
         "get_users" => page(fields).map(|page| Some(Command::GetUsers(page))),
         "get_stats" => Ok(Some(Command::GetStats)),
@@ -105,14 +151,8 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
             Some(Value::Bool(is_typing)) => Ok(Some(Command::Typing(*is_typing))),
             _ => Err(ChatError::InvalidFormat),
         },
-        "read" => match fields.get("message_id") {
-            // No room keeps a message with a fraction or a sign.
-            Some(Value::Number(number)) => match number.as_u64() {
-                Some(id) => Ok(Some(Command::Read(MessageId(id)))),
-                None => Err(ChatError::UnknownMessage(message_id_as_sent(json, number))),
-            },
-            _ => Err(ChatError::InvalidFormat),
-        },
+        "read" => message_id(fields, json).map(|id| Some(Command::Read(id))),
+        "delete_message" => message_id(fields, json).map(|id| Some(Command::Delete(id))),
         "kick" => {
             let reason = text(fields, "reason").ok();
             let kick = |reason: Option<String>| ModerationAction::Kick {
@@ -126,7 +166,18 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
             Ok(Some(moderate(fields, seconds.map(|seconds| ModerationAction::Mute { seconds }))))
         }
         "unmute" => Ok(Some(moderate(fields, Some(ModerationAction::Unmute)))),
-        "get_rooms" => Ok(Some(Command::GetRooms)),
+        "get_rooms" => {
+            let prefix = text(fields, "prefix")?.unwrap_or_default();
+            Ok(Some(Command::GetRooms { prefix, offset: number(fields, "offset")?.unwrap_or(0) }))
+        }
+        "get_history" => {
+            let before = number(fields, "before")?.map(|id| MessageId(id as u64));
+            let limit = number(fields, "limit")?.unwrap_or(HISTORY_PAGE_DEFAULT);
+            if !(1..=HISTORY_PAGE_MAX).contains(&limit) {
+                return Err(ChatError::InvalidFormat);
+            }
+            Ok(Some(Command::GetHistory { before, limit }))
+        }
         "resume" => match (text(fields, "room")?, fields.get("after").and_then(Value::as_u64)) {
             (Some(room), Some(after)) => {
                 let epoch = text(fields, "epoch")?.map(|epoch| Epoch::from_wire(&epoch));
@@ -136,6 +187,18 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
             _ => Err(ChatError::InvalidFormat),
         },
         unknown => Err(ChatError::UnknownType(unknown.to_owned())),
+    }
+}
+
+/// The message that a command is about.
+fn message_id(fields: &Map<String, Value>, json: &str) -> Result<MessageId, ChatError> {
+    match fields.get("message_id") {
+        // No room keeps a message with a fraction or a sign.
+        Some(Value::Number(number)) => match number.as_u64() {
+            Some(id) => Ok(MessageId(id)),
+            None => Err(ChatError::UnknownMessage(message_id_as_sent(json, number))),
+        },
+        _ => Err(ChatError::InvalidFormat),
     }
 }
 
@@ -182,8 +245,8 @@ fn number(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, ChatE
     }
 }
 
-fn name(fields: &Map<String, Value>) -> Result<Arc<str>, ChatError> {
-    fields.get("name").and_then(Value::as_str).and_then(name::parse).ok_or(ChatError::InvalidName)
+fn name(fields: &Map<String, Value>) -> Option<Arc<str>> {
+    fields.get("name").and_then(Value::as_str).and_then(name::parse)
 }
 
 fn moderate(fields: &Map<String, Value>, action: Option<ModerationAction>) -> Command {
@@ -195,6 +258,16 @@ fn credentials(fields: &Map<String, Value>) -> Option<Credentials> {
     let text = |key| fields.get(key).and_then(Value::as_str);
     let username = text("username")?.trim().to_owned();
     Some(Credentials { username, password: Password::new(text("password")?.to_owned()) })
+}
+
+/// Where both are given, `to_id` counts.
+fn receiver(fields: &Map<String, Value>) -> Option<Receiver> {
+    match fields.get("to_account") {
+        Some(account) if !fields.contains_key("to_id") => {
+            account.as_str().map(|account| Receiver::Account(account.to_owned()))
+        }
+        _ => user(fields, "to_id").map(Receiver::User),
+    }
 }
 
 /// A user, as a number or a numeric string.
@@ -223,7 +296,7 @@ mod tests {
     fn text(json: &str) -> Result<Option<Command>, ChatError> {
         Ok(decode(&Message::Text(json.into()), 10_240)?.map(|input| match input {
             Input::Command(command) => command,
-            Input::SignIn(_) => panic!("{json} is no command"),
+            Input::SignIn(_) | Input::SignInWithToken(_) => panic!("{json} is no command"),
         }))
     }
 
@@ -235,7 +308,13 @@ mod tests {
         assert_eq!(text(r#"{"type":"message","content":""}"#), Ok(None));
         assert_eq!(text(r#"{"type":"message"}"#), Ok(None));
         assert_eq!(text(r#"{"type":"get_stats"}"#), Ok(Some(Command::GetStats)));
-        assert_eq!(text(r#"{"type":"get_rooms"}"#), Ok(Some(Command::GetRooms)));
+        let rooms = |prefix: &str, offset| Ok(Some(Command::GetRooms { prefix: prefix.into(), offset }));
+        assert_eq!(text(r#"{"type":"get_rooms"}"#), rooms("", 0));
+        assert_eq!(text(r#"{"type":"get_rooms","prefix":"te","offset":500}"#), rooms("te", 500));
+        assert_eq!(
+            text(r#"{"type":"delete_message","message_id":7}"#),
+            Ok(Some(Command::Delete(MessageId(7))))
+        );
         assert_eq!(text(r#"{"type":"get_users"}"#), Ok(Some(Command::GetUsers(None))));
         let page = Page { offset: 3, limit: usize::MAX };
         assert_eq!(text(r#"{"type":"get_users","offset":3}"#), Ok(Some(Command::GetUsers(Some(page)))));
@@ -284,6 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn a_page_of_the_history_has_a_limit_that_the_server_keeps_to() {
+        let page = |fields: &str| text(&format!(r#"{{"type":"get_history"{fields}}}"#));
+        let is = |before: Option<u64>, limit| {
+            Ok(Some(Command::GetHistory { before: before.map(MessageId), limit }))
+        };
+        assert_eq!(page(""), is(None, 50));
+        for before in [0, 1, 1 << 53, u64::MAX] {
+            assert_eq!(page(&format!(r#","before":{before},"limit":100"#)), is(Some(before), 100));
+        }
+        for bad in ["0", "101", "-1", "1.5", "\"7\"", "null", "1e99", "18446744073709551616"] {
+            assert_eq!(page(&format!(r#","limit":{bad}"#)), Err(ChatError::InvalidFormat), "{bad}");
+        }
+        for bad in ["-1", "1.5", "\"7\"", "null", "[7]", "18446744073709551616"] {
+            assert_eq!(page(&format!(r#","before":{bad}"#)), Err(ChatError::InvalidFormat), "{bad}");
+        }
+    }
+
+    #[test]
     fn what_was_read_is_a_number() {
         let read = |json: &str| text(&format!(r#"{{"type":"read","message_id":{json}}}"#));
         assert_eq!(read("7"), Ok(Some(Command::Read(MessageId(7)))));
@@ -314,6 +411,9 @@ mod tests {
         ] {
             assert_eq!(auth(bad), None, "{bad}");
         }
+        assert_eq!(auth(r#"{"type":"auth","token":7,"username":"Ann","password":"s"}"#), None);
+        let token = decode(&Message::Text(r#"{"type":"auth","token":"a.b.c"}"#.into()), 10_240);
+        assert_eq!(token, Ok(Some(Input::SignInWithToken("a.b.c".into()))));
     }
 
     #[test]
@@ -353,21 +453,38 @@ mod tests {
             ("[]", None),
         ] {
             let json = format!(r#"{{"type":"private_message","to_id":{to_id},"content":"x"}}"#);
-            let to = expected.and_then(UserId::from_wire);
+            let to = expected.and_then(UserId::from_wire).map(Receiver::User);
             assert_eq!(text(&json), Ok(Some(Command::Private { to, content: "x".into() })), "{to_id}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_may_be_an_account() {
+        for (fields, expected) in [
+            (r#""to_account":"7""#, Some(Receiver::Account("7".into()))),
+            (r#""to_account":7"#, None),
+            (r#""to_account":"Ann","to_id":7"#, UserId::from_wire(7).map(Receiver::User)),
+            (r#""to_account":"Ann","to_id":null"#, None),
+        ] {
+            let json = format!(r#"{{"type":"private_message",{fields},"content":"x"}}"#);
+            assert_eq!(
+                text(&json),
+                Ok(Some(Command::Private { to: expected, content: "x".into() })),
+                "{fields}"
+            );
         }
     }
 
     #[test]
     fn names_are_trimmed_and_held_to_the_rules() {
         let name = |json: &str| text(&format!(r#"{{"type":"set_name","name":{json}}}"#));
-        let is = |name: &str| Ok(Some(Command::SetName(name.into())));
+        let is = |name: &str| Ok(Some(Command::SetName(Some(name.into()))));
         assert_eq!(name(r#""  \u3000Ann\u00a0 ""#), is("Ann"));
         assert_eq!(name(&format!("\"{}\"", "你".repeat(20))), is(&"你".repeat(20)));
         for bad in
             ["1", "null", "\"\"", "\"  \"", "\"a\\u0007b\"", "\"a\\nb\"", &format!("\"{}\"", "x".repeat(21))]
         {
-            assert_eq!(name(bad), Err(ChatError::InvalidName), "{bad}");
+            assert_eq!(name(bad), Ok(Some(Command::SetName(None))), "{bad}");
         }
     }
 

@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::json;
 use uproar_protocol::frames;
 
-use super::content::{Shown, kind_of};
+use super::content::{Shown, kind_of, with_account};
 use crate::clock::Now;
-use crate::rooms::{Content, Epoch, MessageId, PresenceReport, RoomEvent, UserId};
+use crate::rooms::{Content, Epoch, MessageId, NamedMember, PresenceReport, RoomEvent, UserId};
 
 /// The server's figures.
 #[derive(Clone, Debug, Serialize)]
@@ -48,12 +48,12 @@ pub enum Direct<'a> {
     Stats(Stats),
     /// The user is in this room now.
     RoomJoined { room: &'a str },
-    /// Every room.
-    Rooms(Vec<RoomFigures<'a>>),
     /// Another user has read one of the user's messages, at this time in Unix seconds.
     MessageRead { message: MessageId, reader: UserId, read_at: u64 },
     /// The user has signed in, and has this name now.
     AuthSuccess { name: &'a str, is_admin: bool },
+    /// The user's token has expired; without another one the connection is closed after this time.
+    TokenExpired { grace_seconds: u64 },
     /// The user is about to be closed by an admin.
     Kicked { reason: &'a str },
     /// The user may not send messages for so long.
@@ -92,12 +92,14 @@ pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
         }
         Direct::Stats(stats) => ("stats", json!(stats)),
         Direct::RoomJoined { room } => ("room_joined", json!({ "room": room })),
-        Direct::Rooms(rooms) => ("rooms", json!(rooms)),
         Direct::MessageRead { message, reader, read_at } => {
             ("message_read", json!({ "message_id": message, "read_by": reader, "read_at": read_at }))
         }
         Direct::AuthSuccess { name, is_admin } => {
             ("auth_success", json!({ "user_name": name, "is_admin": is_admin }))
+        }
+        Direct::TokenExpired { grace_seconds } => {
+            ("token_expired", json!({ "grace_seconds": grace_seconds }))
         }
         Direct::Kicked { reason } => ("kicked", json!({ "reason": reason })),
         Direct::Muted { seconds } => ("muted", json!({ "seconds": seconds })),
@@ -113,6 +115,21 @@ struct Envelope<C> {
     timestamp: u64,
     #[serde(rename = "type")]
     kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct Rooms<'a> {
+    content: &'a [RoomFigures<'a>],
+    timestamp: u64,
+    total: usize,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+/// Lists rooms, of which there are `total` in all.
+#[must_use]
+pub fn rooms(listed: &[RoomFigures<'_>], total: usize, now: Now) -> Bytes {
+    text(&Rooms { content: listed, timestamp: now.unix_seconds, total, kind: "rooms" })
 }
 
 #[derive(Serialize)]
@@ -139,16 +156,20 @@ struct Room<'a, C> {
     timestamp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_account: Option<&'a str>,
 }
 
-/// Encodes an event of a room, for all members but the one that caused it.
+/// Encodes an event of a room, for all members but the one that caused it; only a deletion is for this one, too.
 #[must_use]
 pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
     let by_user = |kind: &str, from: UserId, from_name: &Arc<str>, content: serde_json::Value| {
-        text(&Room { kind, from_id: from.get(), from_name, content, timestamp, message_id: None })
+        let (message_id, from_account) = (None, None);
+        text(&Room { kind, from_id: from.get(), from_name, content, timestamp, message_id, from_account })
     };
     let by_system = |kind: &str, content: serde_json::Value| {
-        text(&Room { kind, from_id: 0, from_name: "System", content, timestamp, message_id: None })
+        let (from_name, message_id, from_account) = ("System", None, None);
+        text(&Room { kind, from_id: 0, from_name, content, timestamp, message_id, from_account })
     };
     match event {
         RoomEvent::Message(message) => {
@@ -159,14 +180,18 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
                 content: Shown(&message.content),
                 timestamp,
                 message_id: Some(message.id),
+                from_account: message.from_account.as_deref(),
             };
             let (Content::Text(text) | Content::Image(text)) = &message.content;
             long_text(text.len(), &envelope)
         }
-        RoomEvent::Joined { user, name, users_online } => {
+        RoomEvent::Deleted { message, by, by_name } => {
+            by_user("message_deleted", *by, by_name, json!({ "message_id": message, "deleted_by": by }))
+        }
+        RoomEvent::Joined { user, name, account, users_online } => {
             let content =
                 json!({ "user_id": user, "user_name": name, "users_online": users_online, "room": room });
-            by_user("join", *user, name, content)
+            by_user("join", *user, name, with_account(content, account.as_ref()))
         }
         RoomEvent::Left { user, name, users_online } => {
             let content =
@@ -182,9 +207,10 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
             by_user("typing", *user, name, content)
         }
         RoomEvent::Presence(PresenceReport { users_online, joined, left, renamed, truncated }) => {
-            let named = |users: &[(UserId, Arc<str>)]| -> serde_json::Value {
-                users.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect()
+            let entry = |NamedMember { id, name, account }: &NamedMember| {
+                with_account(json!({ "id": id, "name": name }), account.as_ref())
             };
+            let named = |users: &[NamedMember]| -> serde_json::Value { users.iter().map(entry).collect() };
             let content = json!({
                 "room": room, "users_online": users_online, "joined": named(joined), "left": left,
                 "renamed": named(renamed), "truncated": truncated,
@@ -197,6 +223,8 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
 #[derive(Serialize)]
 struct PrivateMessage<'a> {
     content: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_account: Option<&'a str>,
     from_id: UserId,
     from_name: &'a str,
     timestamp: u64,
@@ -204,18 +232,27 @@ struct PrivateMessage<'a> {
     kind: &'static str,
 }
 
-/// Encodes a private message for its receiver.
+/// Encodes a private message for its receivers; `from_account` is the account of a sender that has signed in.
 #[must_use]
-pub fn private_message(from: UserId, from_name: &str, content: &str, now: Now) -> Bytes {
-    let timestamp = now.unix_seconds;
-    text(&PrivateMessage { content, from_id: from, from_name, timestamp, kind: "private_message" })
+pub fn private_message(
+    from: UserId,
+    from_name: &str,
+    from_account: Option<&str>,
+    content: &str,
+    now: Now,
+) -> Bytes {
+    let (timestamp, kind) = (now.unix_seconds, "private_message");
+    text(&PrivateMessage { content, from_account, from_id: from, from_name, timestamp, kind })
 }
 
 #[derive(Serialize)]
 struct PrivateMessageSent<'a> {
     content: &'a str,
     timestamp: u64,
-    to_id: UserId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_id: Option<UserId>,
     to_name: &'a str,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -225,7 +262,16 @@ struct PrivateMessageSent<'a> {
 #[must_use]
 pub fn private_message_sent(to: UserId, to_name: &str, content: &str, now: Now) -> Bytes {
     let timestamp = now.unix_seconds;
-    text(&PrivateMessageSent { content, timestamp, to_id: to, to_name, kind: "private_message_sent" })
+    let (to_account, to_id) = (None, Some(to));
+    text(&PrivateMessageSent { content, timestamp, to_account, to_id, to_name, kind: "private_message_sent" })
+}
+
+/// Acknowledges a private message to all connections of an account.
+#[must_use]
+pub fn private_message_sent_to_account(account: &str, to_name: &str, content: &str, now: Now) -> Bytes {
+    let timestamp = now.unix_seconds;
+    let (to_account, to_id) = (Some(account), None);
+    text(&PrivateMessageSent { content, timestamp, to_account, to_id, to_name, kind: "private_message_sent" })
 }
 
 /// Room for a message without a long text.
@@ -257,19 +303,25 @@ mod tests {
 
     #[test]
     fn a_message_has_the_room_envelope_and_its_id() {
-        let message = RoomMessage {
-            id: MessageId(7),
-            from: UserId::from_wire(3).unwrap(),
-            from_name: "Ann".into(),
-            content: Content::Text("a \"b\"\n你".into()),
-            timestamp: 9,
-        };
-        let frame = room_event(&RoomEvent::Message(Arc::new(message)), "general", 9);
-        let expected = json!({
+        let mut expected = json!({
             "type": "message", "from_id": 3, "from_name": "Ann", "content": "a \"b\"\n你", "timestamp": 9,
             "message_id": 7,
         });
-        assert_eq!(json(&frame), expected);
+        for account in [None, Some("ann")] {
+            let message = RoomMessage {
+                id: MessageId(7),
+                from: UserId::from_wire(3).unwrap(),
+                from_name: "Ann".into(),
+                from_account: account.map(Into::into),
+                content: Content::Text("a \"b\"\n你".into()),
+                timestamp: 9,
+            };
+            if let Some(account) = account {
+                expected["from_account"] = json!(account);
+            }
+            let frame = room_event(&RoomEvent::Message(Arc::new(message)), "general", 9);
+            assert_eq!(json(&frame), expected);
+        }
     }
 
     #[test]

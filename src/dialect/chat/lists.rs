@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde_json::json;
 use uproar_protocol::frames;
 
-use super::content::{Shown, kind_of};
+use super::content::{Shown, kind_of, with_account};
 use crate::clock::Now;
 use crate::dialect::encoded::Encoded;
-use crate::rooms::{Epoch, MemberEntry, MemberList, RoomMessage};
+use crate::rooms::{Epoch, HistoryPage, MemberEntry, MemberList, MessageId, Resumed, RoomMessage};
 
 /// The lists of one room that were encoded last.
 #[derive(Debug, Default)]
@@ -82,18 +82,22 @@ impl Rows {
 }
 
 fn row(message: &RoomMessage) -> serde_json::Value {
-    json!({
+    let mut row = json!({
         "message_id": message.id, "type": kind_of(&message.content), "sender": message.from_name,
         "from_id": message.from, "content": Shown(&message.content), "timestamp": message.timestamp,
-    })
+    });
+    if let Some(account) = &message.from_account {
+        row["from_account"] = json!(account);
+    }
+    row
 }
 
-/// The bytes of a list's message beside the list: the other keys and their values.
+/// The bytes of a list's message beside the list: the other keys and their values, without deleted ids.
 const TAIL_BYTES: usize = 192;
 
 /// A direct message around a list that is encoded already.
-#[derive(Serialize)]
-struct Tail {
+#[derive(Default, Serialize)]
+struct Tail<'a> {
     timestamp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<usize>,
@@ -101,6 +105,10 @@ struct Tail {
     epoch: Option<Epoch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted: Option<&'a [MessageId]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<bool>,
 }
 
 impl Lists {
@@ -116,30 +124,47 @@ impl Lists {
             let comma = if content.is_empty() { "" } else { "," };
             write!(content, "{comma}{}", member(last)).expect("Bug: writing to a String failed");
         }
-        let tail = Tail { timestamp: now.unix_seconds, total: members.total, epoch: None, complete: None };
+        let tail = Tail { timestamp: now.unix_seconds, total: members.total, ..Tail::default() };
         list("users", &content, &tail)
     }
 
-    /// The `history` message; `complete` is for a `resume`.
+    /// The `history` message of a join; `resumed` is for a `resume`.
     #[must_use]
     pub fn history(
         &mut self,
         history: &Arc<[Arc<RoomMessage>]>,
         epoch: Epoch,
-        complete: Option<bool>,
+        resumed: Option<&Resumed>,
         now: Now,
     ) -> Bytes {
         let content = self.history.of(history);
-        let tail = Tail { timestamp: now.unix_seconds, total: None, epoch: Some(epoch), complete };
+        let tail = Tail {
+            timestamp: now.unix_seconds,
+            epoch: Some(epoch),
+            complete: resumed.map(|resumed| resumed.is_complete),
+            deleted: resumed.map(|resumed| &*resumed.deleted),
+            ..Tail::default()
+        };
         list("history", content, &tail)
     }
 }
 
-fn member(member: &MemberEntry) -> serde_json::Value {
-    json!({ "id": member.id, "name": member.name, "connected_at": member.connected_at })
+/// The `history` message for one client that looks further back: it must not replace the cached rows for newcomers.
+#[must_use]
+pub fn history_page(page: &HistoryPage, now: Now) -> Bytes {
+    let HistoryPage { messages, epoch, has_more } = page;
+    let mut rows = Rows::default();
+    let (epoch, more) = (Some(*epoch), Some(*has_more));
+    let tail = Tail { timestamp: now.unix_seconds, epoch, more, ..Tail::default() };
+    list("history", rows.of(messages), &tail)
 }
 
-fn list(kind: &str, content: &str, tail: &Tail) -> Bytes {
+fn member(member: &MemberEntry) -> serde_json::Value {
+    let entry = json!({ "id": member.id, "name": member.name, "connected_at": member.connected_at });
+    with_account(entry, member.account.as_ref())
+}
+
+fn list(kind: &str, content: &str, tail: &Tail<'_>) -> Bytes {
     frames::written_text(content.len() + TAIL_BYTES, |buffer| {
         buffer.extend_from_slice(format!(r#"{{"type":"{kind}","content":["#).as_bytes());
         buffer.extend_from_slice(content.as_bytes());
@@ -159,7 +184,12 @@ mod tests {
     const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 5 };
 
     fn entry(n: u64) -> MemberEntry {
-        MemberEntry { id: UserId::from_wire(n).unwrap(), name: format!("U\"{n}").into(), connected_at: n }
+        MemberEntry {
+            id: UserId::from_wire(n).unwrap(),
+            name: format!("U\"{n}").into(),
+            account: None,
+            connected_at: n,
+        }
     }
 
     fn payload(frame: &[u8]) -> serde_json::Value {
@@ -187,7 +217,8 @@ mod tests {
     fn a_history_is_what_it_is_however_much_of_it_was_asked_for_before() {
         let message = |n: u64| {
             let (from, content) = (UserId::from_wire(1).unwrap(), Content::Text(format!("{n},")));
-            Arc::new(RoomMessage { id: MessageId(n), from, from_name: "A".into(), content, timestamp: n })
+            let (from_name, from_account) = ("A".into(), None);
+            Arc::new(RoomMessage { id: MessageId(n), from, from_name, from_account, content, timestamp: n })
         };
         let said: Vec<_> = (1..=40).map(message).collect();
         let again: Vec<_> = (1..=40).map(message).collect();
@@ -226,16 +257,24 @@ mod tests {
         let epoch = Epoch::random();
         let expected = json!({ "type": "history", "content": [], "timestamp": 5, "epoch": epoch });
         assert_eq!(payload(&lists.history(&Arc::from([]), epoch, None, NOW)), expected);
-        assert_eq!(payload(&lists.history(&Arc::from([]), epoch, Some(true), NOW))["complete"], true);
+        let resumed = Resumed { is_complete: true, deleted: vec![MessageId(3)] };
+        let resumed = payload(&lists.history(&Arc::from([]), epoch, Some(&resumed), NOW));
+        assert_eq!((&resumed["complete"], &resumed["deleted"]), (&json!(true), &json!([3])));
+        let page = HistoryPage { messages: Vec::new(), epoch, has_more: false };
+        let expected =
+            json!({ "type": "history", "content": [], "timestamp": 5, "epoch": epoch, "more": false });
+        assert_eq!(payload(&history_page(&page, NOW)), expected);
         let message = RoomMessage {
             id: MessageId(4),
             from: UserId::from_wire(2).unwrap(),
             from_name: "Ann".into(),
+            from_account: Some("ann".into()),
             content: Content::Text("hi".into()),
             timestamp: 3,
         };
         let kept = json!({
             "message_id": 4, "type": "message", "sender": "Ann", "from_id": 2, "content": "hi", "timestamp": 3,
+            "from_account": "ann",
         });
         assert_eq!(
             payload(&lists.history(&Arc::from([Arc::new(message)]), epoch, None, NOW))["content"],

@@ -5,8 +5,9 @@ mod decode;
 mod encode;
 mod lists;
 
-pub use decode::{Command, Input, decode};
+pub use decode::{Command, Input, Receiver, decode};
 pub use encode::{
-    Direct, RoomFigures, Stats, direct, message_sent, private_message, private_message_sent, room_event,
+    Direct, RoomFigures, Stats, direct, message_sent, private_message, private_message_sent,
+    private_message_sent_to_account, room_event, rooms,
 };
-pub use lists::Lists;
+pub use lists::{Lists, history_page};

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::dialect::{ChatError, Message, name};
+use crate::dialect::{ChatError, Message};
+use crate::name;
 
 /// A command, its fields checked as far as they can be without knowing whether its sender has logged in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Enter the room under this name.
-    Login(Arc<str>),
+    /// Enter the room under this name, `None` where it is invalid: it does not matter where a token gives the name.
+    Login(Option<Arc<str>>),
     /// Send a message; never empty.
     Say(String),
     /// Change the display name.
@@ -38,7 +39,7 @@ pub fn decode(message: &Message<'_>, message_bytes_max: usize) -> Result<Option<
         return Err(ChatError::InvalidFormat);
     };
     match kind.as_str() {
-        "login" => name(&fields).map(|name| Some(Command::Login(name))),
+        "login" => Ok(Some(Command::Login(name(&fields).ok()))),
         "user" => match fields.get("content") {
             None => Ok(None),
             Some(Value::String(content)) => said(content),
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn each_command_is_understood() {
         let whole = r#"{"ip":"","user":"x","from":"y","type":"login","content":" Ann ","user_list":[]}"#;
-        assert_eq!(text(whole), Ok(Some(Command::Login("Ann".into()))));
+        assert_eq!(text(whole), Ok(Some(Command::Login(Some("Ann".into())))));
         assert_eq!(text(r#"{"type":"rename","content":"Ben"}"#), Ok(Some(Command::Rename("Ben".into()))));
         assert_eq!(text(r#"{"type":"who"}"#), Ok(Some(Command::Who)));
         assert_eq!(text(r#"{"type":"logout"}"#), Ok(Some(Command::Logout)));
@@ -112,9 +113,10 @@ mod tests {
         for bad in ["", "x", "[]", "{}", r#"{"type":1}"#, r#"{"type":"user","content":1}"#] {
             assert_eq!(text(bad), Err(ChatError::InvalidFormat), "{bad}");
         }
-        for bad in [r#"{"type":"login"}"#, r#"{"type":"login","content":7}"#, r#"{"type":"rename"}"#] {
-            assert_eq!(text(bad), Err(ChatError::InvalidName), "{bad}");
+        for bad in [r#"{"type":"login"}"#, r#"{"type":"login","content":7}"#] {
+            assert_eq!(text(bad), Ok(Some(Command::Login(None))), "{bad}");
         }
+        assert_eq!(text(r#"{"type":"rename"}"#), Err(ChatError::InvalidName));
         assert_eq!(decode(&Message::Binary(b"{}".into()), 10), Err(ChatError::InvalidFormat));
         assert_eq!(decode(&Message::Text("{}".into()), 1), Err(ChatError::TooLarge));
         assert_eq!(text(r#"{"type":"message"}"#), Err(ChatError::UnknownType("message".into())));

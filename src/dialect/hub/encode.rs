@@ -116,7 +116,7 @@ pub fn room_event(event: &RoomEvent, names: &Names, is_listed: bool) -> Option<B
         RoomEvent::Renamed { old_name, new_name, .. } => {
             Some(by_system(&in_new_words(old_name, new_name), names))
         }
-        RoomEvent::Typing { .. } | RoomEvent::Presence(_) => None,
+        RoomEvent::Typing { .. } | RoomEvent::Presence(_) | RoomEvent::Deleted { .. } => None,
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     use crate::rooms::{MessageId, RoomMessage, UserId};
 
     fn entry(n: u64, name: &str) -> MemberEntry {
-        MemberEntry { id: UserId::from_wire(n).unwrap(), name: name.into(), connected_at: 0 }
+        MemberEntry { id: UserId::from_wire(n).unwrap(), name: name.into(), account: None, connected_at: 0 }
     }
 
     fn names() -> Names {
@@ -183,6 +183,7 @@ mod tests {
             id: MessageId(1),
             from: UserId::from_wire(2).unwrap(),
             from_name: "你".into(),
+            from_account: None,
             content: Content::Image("http://a".into()),
             timestamp: 9,
         };

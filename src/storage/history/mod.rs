@@ -4,6 +4,8 @@
 //! contains, and who waits for it, is decided in `writer`; the SQL of rows is in `tables`.
 
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -13,7 +15,10 @@ use thiserror::Error;
 
 use self::tables::{RoomRow, SCHEMA};
 use super::database::{self, DatabaseError, FileIdentity, LogState};
-use crate::rooms::{Directory, Epoch, MessageId, Restored, RestoredRoom, RoomIndex, UserId, Write};
+use crate::rooms::{
+    Directory, EntryNumber, Epoch, HistoryChange, KeptMessage, MessageId, Restored, RestoredRoom, RoomIndex,
+    UserId, Write,
+};
 
 /// The file's name in the data directory.
 pub const HISTORY_FILE: &str = "history.db";
@@ -90,7 +95,7 @@ impl HistoryFile {
             let kept = tables::last_messages(&transaction, state.key).map_err(failed)?;
             let kept = kept.ok_or_else(|| damaged("an invalid message"))?;
             // Members may have seen messages with reserved ids that are not in the file.
-            let last = kept.last().map_or(MessageId(0), |last| last.id);
+            let last = kept.last().map_or(MessageId(0), KeptMessage::id);
             if last > state.last_id
                 || state.kept_from.0 > state.last_id.0 + 1
                 || state.last_id > MessageId::MAX
@@ -100,7 +105,7 @@ impl HistoryFile {
             if last < state.last_id {
                 state.kept_from = MessageId(state.last_id.0 + 1);
             } else if let Some(first) = kept.first() {
-                state.kept_from = state.kept_from.max(first.id);
+                state.kept_from = state.kept_from.max(first.id());
             }
             state.save(&transaction).map_err(failed)?;
             rooms.push(RestoredRoom {
@@ -124,7 +129,7 @@ impl HistoryFile {
         Ok((file, Restored { rooms, last_author }))
     }
 
-    /// Writes all messages of a batch or none, and returns the renewed reservations once they are on the disk.
+    /// Writes all changes of a batch or none, and returns the renewed reservations once they are on the disk.
     ///
     /// # Errors
     ///
@@ -137,11 +142,19 @@ impl HistoryFile {
         let mut reserved = Vec::new();
         {
             let mut insert = transaction.prepare_cached(tables::INSERT_MESSAGE)?;
-            for Write { room, message } in batch {
+            for Write { room, change, .. } in batch {
                 let state = changed.entry(room.get()).or_insert_with(|| self.rooms[room.get()].clone());
-                assert!(message.id > state.last_id, "Bug: a room's messages came out of order");
-                assert!(message.id <= state.reserved, "Bug: an id was given out that was not reserved");
-                state.insert(&mut insert, message)?;
+                match change {
+                    HistoryChange::Append(message) => {
+                        assert!(message.id > state.last_id, "Bug: a room's messages came out of order");
+                        assert!(
+                            message.id <= state.reserved,
+                            "Bug: an id was given out that was not reserved"
+                        );
+                        state.insert(&mut insert, message)?;
+                    }
+                    HistoryChange::Delete(message) => state.delete(&transaction, message.id)?,
+                }
                 if state.needs_reservation() || state.is_stale {
                     state.save(&transaction)?;
                     reserved.push((*room, state.reserved));
@@ -169,22 +182,26 @@ impl HistoryFile {
         Ok(reserved)
     }
 
-    /// Gives messages up, and returns the new epochs of their rooms, each with the last message that is lost.
+    /// Gives changes up, and returns the new epochs of their rooms, each with the last entry that is lost.
     ///
     /// They are stored when the file can be written again. If the server is killed before that, the file has the old
     /// epochs, and clients with a new epoch learn that messages are missing, like clients with an id that the file
     /// does not have.
-    pub fn lose(&mut self, batch: &[Write]) -> Vec<(RoomIndex, MessageId, Epoch)> {
-        let lost: Vec<_> =
-            last_of_each_room(batch).into_iter().map(|(room, last)| (room, last, Epoch::random())).collect();
-        for &(room, last, epoch) in &lost {
-            let state = &mut self.rooms[room.get()];
-            state.last_id = last;
-            state.kept_from = MessageId(last.0 + 1);
+    pub fn lose(&mut self, batch: &[Write]) -> Vec<(RoomIndex, EntryNumber, Epoch)> {
+        for Write { room, change, .. } in batch {
+            if let HistoryChange::Append(message) = change {
+                let state = &mut self.rooms[room.get()];
+                state.last_id = message.id;
+                state.kept_from = MessageId(message.id.0 + 1);
+            }
+        }
+        let lost = last_of_each_room(batch).into_iter().map(|(room, last)| {
+            let (state, epoch) = (&mut self.rooms[room.get()], Epoch::random());
             state.epoch = epoch;
             state.is_stale = true;
-        }
-        lost
+            (room, last, epoch)
+        });
+        lost.collect()
     }
 
     /// Tests whether the file can be written again, and renews the reservations of all rooms. It also tests for free
@@ -251,143 +268,12 @@ impl HistoryFile {
     }
 }
 
-/// The rooms of a batch, each with its last message.
-pub(super) fn last_of_each_room(batch: &[Write]) -> HashMap<RoomIndex, MessageId> {
-    batch.iter().map(|Write { room, message }| (*room, message.id)).collect()
+/// The rooms of a batch, each with its last entry.
+pub(super) fn last_of_each_room(batch: &[Write]) -> HashMap<RoomIndex, EntryNumber> {
+    batch.iter().map(|Write { room, entry, .. }| (*room, *entry)).collect()
 }
 
 /// All of `count` rooms once, starting after this one.
 fn in_turn(last: usize, count: usize) -> impl Iterator<Item = usize> {
     (1..=count).map(move |step| (last + step) % count)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::rooms::{Content, RoomMessage};
-    use crate::storage::database::Schema;
-
-    const KEPT_MAX: u64 = 10;
-
-    fn open(data: &tempfile::TempDir) -> (Directory, HistoryFile) {
-        let names = ["general", "quiet", "silent"].map(str::to_owned);
-        let directory = Directory::new(&names, 1);
-        let path = data.path().join(HISTORY_FILE);
-        let (file, _) = HistoryFile::open(&path, &directory, KEPT_MAX as usize).unwrap();
-        (directory, file)
-    }
-
-    /// So many messages behind the last one of a room.
-    fn batch(file: &HistoryFile, room: RoomIndex, count: u64) -> Vec<Write> {
-        let last = file.rooms[room.get()].last_id.0;
-        let message = |id| RoomMessage {
-            id: MessageId(id),
-            from: UserId::from_wire(1).unwrap(),
-            from_name: "Ann".into(),
-            content: Content::Text("hello".into()),
-            timestamp: 0,
-        };
-        (last + 1..=last + count).map(|id| Write { room, message: Arc::new(message(id)) }).collect()
-    }
-
-    fn rows(file: &HistoryFile) -> Vec<u64> {
-        let counted: Vec<u64> = file
-            .rooms
-            .iter()
-            .map(|state| {
-                let count = "SELECT count(*) FROM message WHERE room = ?1";
-                file.connection.query_row(count, [state.key], |row| row.get(0)).unwrap()
-            })
-            .collect();
-        assert_eq!(counted, file.rooms.iter().map(|state| state.rows).collect::<Vec<u64>>());
-        counted
-    }
-
-    #[test]
-    fn a_busy_room_does_not_keep_others_from_being_pruned_and_no_batch_deletes_much() {
-        let data = tempfile::tempdir().unwrap();
-        let (directory, mut file) = open(&data);
-        let rooms: Vec<RoomIndex> = directory.rooms().collect();
-        // They have more than they keep, as when a batch had no time for them.
-        for &room in &rooms[1..] {
-            let history: Vec<Write> = batch(&file, room, 3 * ROWS_EXCESS_MAX);
-            for part in history.chunks(ROWS_EXCESS_MAX as usize) {
-                file.kept_max = u64::MAX / 2;
-                file.write(part).unwrap();
-            }
-        }
-        file.kept_max = KEPT_MAX;
-        for _ in 0..6 {
-            let before: u64 = rows(&file).iter().sum();
-            let busy = batch(&file, rooms[0], ROWS_EXCESS_MAX + 1);
-            file.write(&busy).unwrap();
-            let after: u64 = rows(&file).iter().sum();
-            let deleted = before + busy.len() as u64 - after;
-            assert!(deleted <= busy.len() as u64 + ROWS_EXCESS_MAX, "{deleted}");
-        }
-        let rows = rows(&file);
-        assert!(rows.iter().all(|rows| *rows <= KEPT_MAX + ROWS_EXCESS_MAX), "{rows:?}");
-    }
-
-    #[test]
-    fn an_epoch_outlives_the_server_and_a_lost_message_ends_it() {
-        let data = tempfile::tempdir().unwrap();
-        let epochs = |file: &HistoryFile| file.rooms.iter().map(|room| room.epoch).collect::<Vec<_>>();
-        let (directory, mut file) = open(&data);
-        let first = epochs(&file);
-        assert!(first[0] != first[1] && first[1] != first[2], "each room has its own");
-        let general = directory.rooms().next().unwrap();
-        file.write(&batch(&file, general, 3)).unwrap();
-        // As after a kill.
-        drop(file);
-        let (_, mut file) = open(&data);
-        assert_eq!(epochs(&file), first);
-
-        let lost = batch(&file, general, 2);
-        let lost = file.lose(&lost);
-        let second = epochs(&file);
-        assert_eq!(lost, [(general, file.rooms[0].last_id, second[0])]);
-        assert_ne!(second[0], first[0]);
-        assert_eq!(second[1..], first[1..]);
-        file.renew().unwrap();
-        drop(file);
-        assert_eq!(epochs(&open(&data).1), second);
-    }
-
-    #[test]
-    fn a_file_of_the_version_without_epochs_is_brought_up_to_date() {
-        let data = tempfile::tempdir().unwrap();
-        let path = data.path().join(HISTORY_FILE);
-        let before = Schema { steps: &SCHEMA.steps[..1], ..SCHEMA };
-        database::open(&path, &before)
-            .unwrap()
-            .execute_batch(
-                "INSERT INTO room VALUES (1, 'general', 7, 1), (2, 'quiet', 0, 1);
-                 INSERT INTO message VALUES (1, 7, 'message', 1, 'Ann', 'hello', 5);",
-            )
-            .unwrap();
-        let (_, file) = open(&data);
-        let epochs: Vec<Epoch> = file.rooms.iter().map(|room| room.epoch).collect();
-        assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2]);
-        assert_eq!(rows(&file), [1, 0, 0]);
-        drop(file);
-        let (_, file) = open(&data);
-        assert_eq!(file.rooms.iter().map(|room| room.epoch).collect::<Vec<_>>(), epochs);
-        assert!(database::open(&path, &before).unwrap_err().to_string().contains("has version 2"));
-    }
-
-    #[test]
-    fn the_oldest_are_deleted() {
-        let data = tempfile::tempdir().unwrap();
-        let (directory, mut file) = open(&data);
-        let general = directory.rooms().next().unwrap();
-        let count = KEPT_MAX + ROWS_EXCESS_MAX + 1;
-        file.write(&batch(&file, general, count)).unwrap();
-        let first = "SELECT min(id), max(id) FROM message";
-        let ids: (u64, u64) =
-            file.connection.query_row(first, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-        assert_eq!(ids, (ROWS_EXCESS_MAX + 2, count));
-    }
 }

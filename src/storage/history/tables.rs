@@ -1,10 +1,11 @@
-//! The tables of `history.db`: one row for each room, one for each message that it keeps.
+//! The tables of `history.db`: one row for each room, one for each message that it keeps. The row of a deleted message
+//! stays as long as the message would have, without its content.
 
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Row, Transaction, params};
 
-use crate::rooms::{Content, Epoch, MessageId, RoomMessage, UserId, WRITES_UNANSWERED_MAX};
+use crate::rooms::{Content, Epoch, KeptMessage, MessageId, RoomMessage, UserId, WRITES_UNANSWERED_MAX};
 use crate::storage::database::Schema;
 
 /// Ids that are reserved for a room ahead of the last message. Each reservation is a row to write, and a
@@ -46,15 +47,20 @@ pub(super) const SCHEMA: Schema = Schema {
         ALTER TABLE room ADD COLUMN epoch TEXT NOT NULL DEFAULT '';
         UPDATE room SET epoch = lower(hex(randomblob(16)));
     ",
+        "
+        -- The account with which the sender had signed in.
+        ALTER TABLE message ADD COLUMN from_account TEXT;
+    ",
     ],
 };
 
 /// Writes a message.
-pub(super) const INSERT_MESSAGE: &str = "INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+pub(super) const INSERT_MESSAGE: &str = "INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 /// The kind of a message, in its row.
 const KIND_TEXT: &str = "message";
 const KIND_IMAGE: &str = "image";
+const KIND_DELETED: &str = "deleted";
 
 /// The state of a room: what its row holds, and changes that are not written yet.
 #[derive(Clone, Debug)]
@@ -78,14 +84,42 @@ impl RoomRow {
         statement: &mut CachedStatement<'_>,
         message: &RoomMessage,
     ) -> rusqlite::Result<()> {
-        let RoomMessage { id, from, from_name, content, timestamp } = message;
+        let RoomMessage { id, from, from_name, from_account, content, timestamp } = message;
         let (kind, content) = match content {
             Content::Text(text) => (KIND_TEXT, text),
             Content::Image(url) => (KIND_IMAGE, url),
         };
-        statement.execute(params![self.key, id.0, kind, from.get(), &**from_name, content, timestamp])?;
+        let (from, from_account) = (from.get(), from_account.as_deref());
+        statement.execute(params![
+            self.key,
+            id.0,
+            kind,
+            from,
+            &**from_name,
+            content,
+            timestamp,
+            from_account
+        ])?;
         self.last_id = *id;
         self.rows += 1;
+        Ok(())
+    }
+
+    /// Deletes what a message said, and its author's names, and keeps the row for the id. A message that was lost has none.
+    ///
+    /// The bytes are overwritten, too: whoever deletes a message may have reasons for which free space of a file that is
+    /// copied and restored is no place for it.
+    pub(super) fn delete(&self, transaction: &Transaction<'_>, id: MessageId) -> rusqlite::Result<()> {
+        let overwrite = |is_on: bool| {
+            transaction.pragma_update_and_check(None, "secure_delete", is_on, |row| row.get::<_, i64>(0))
+        };
+        overwrite(true)?;
+        let mut update = transaction.prepare_cached(
+            "UPDATE message SET kind = ?3, from_name = '', from_account = NULL, content = '' \
+             WHERE room = ?1 AND id = ?2",
+        )?;
+        update.execute(params![self.key, id.0, KIND_DELETED])?;
+        overwrite(false)?;
         Ok(())
     }
 
@@ -151,27 +185,32 @@ pub(super) fn count_rows(transaction: &Transaction<'_>, key: i64) -> rusqlite::R
 pub(super) fn last_messages(
     transaction: &Transaction<'_>,
     key: i64,
-) -> rusqlite::Result<Option<Vec<Arc<RoomMessage>>>> {
+) -> rusqlite::Result<Option<Vec<KeptMessage>>> {
     let mut select = transaction.prepare_cached(
-        "SELECT id, kind, from_id, from_name, content, timestamp FROM message WHERE room = ?1 ORDER BY id",
+        "SELECT id, kind, from_id, from_name, content, timestamp, from_account FROM message WHERE room = ?1 \
+         ORDER BY id",
     )?;
     select.query_map([key], message)?.collect()
 }
 
-fn message(row: &Row<'_>) -> rusqlite::Result<Option<Arc<RoomMessage>>> {
+fn message(row: &Row<'_>) -> rusqlite::Result<Option<KeptMessage>> {
+    let id = MessageId(row.get(0)?);
     let kind: String = row.get(1)?;
     let content = match &*kind {
         KIND_TEXT => Content::Text(row.get(4)?),
         KIND_IMAGE => Content::Image(row.get(4)?),
+        KIND_DELETED => return Ok(Some(KeptMessage::Deleted(id))),
         _ => return Ok(None),
     };
     let Some(from) = UserId::from_wire(row.get(2)?) else { return Ok(None) };
     let from_name: String = row.get(3)?;
-    Ok(Some(Arc::new(RoomMessage {
-        id: MessageId(row.get(0)?),
+    let from_account: Option<String> = row.get(6)?;
+    Ok(Some(KeptMessage::Whole(Arc::new(RoomMessage {
+        id,
         from,
         from_name: from_name.into(),
+        from_account: from_account.map(Into::into),
         content,
         timestamp: row.get(5)?,
-    })))
+    }))))
 }

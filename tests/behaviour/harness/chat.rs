@@ -17,7 +17,17 @@ pub(crate) struct Chat {
 impl Chat {
     /// Connects and reads nothing, so `id` and `name` are not known yet.
     pub(crate) async fn connect(server: &Server) -> Self {
-        Self { socket: Socket::connect(server, "/chat").await, id: 0, name: String::new() }
+        Self::connect_at(server, "/chat").await
+    }
+
+    /// As [`Chat::connect`], with a query behind the path.
+    pub(crate) async fn connect_at(server: &Server, path: &str) -> Self {
+        Self { socket: Socket::connect(server, path).await, id: 0, name: String::new() }
+    }
+
+    /// As [`Chat::connect`], with a token.
+    pub(crate) async fn with_token(server: &Server, token: &str) -> Self {
+        Self { socket: Socket::with_token(server, "/chat", token).await, id: 0, name: String::new() }
     }
 
     /// Connects and reads all messages to a new member.
@@ -119,6 +129,17 @@ impl Chat {
 
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         self.socket.closed().await
+    }
+
+    /// Skips to the close, and returns its code and reason.
+    pub(crate) async fn closed_in_the_end(&mut self) -> (u16, String) {
+        loop {
+            match self.socket.next().await {
+                Some(Message::Text(_)) => {}
+                Some(Message::Close(Some(close))) => return (close.code.into(), close.reason.to_string()),
+                other => panic!("instead of a close: {other:?}"),
+            }
+        }
     }
 
     pub(crate) fn socket(&mut self) -> &mut Socket {

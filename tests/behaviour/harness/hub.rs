@@ -20,6 +20,13 @@ impl Hub {
         Self { socket: Socket::connect(server, "/ws").await, name: String::new() }
     }
 
+    /// Connects with a token and reads the handshake.
+    pub(crate) async fn with_token(server: &Server, token: &str) -> Self {
+        let mut hub = Self { socket: Socket::with_token(server, "/ws", token).await, name: String::new() };
+        assert_eq!(hub.next().await["type"], "handshake");
+        hub
+    }
+
     /// Connects and reads the handshake.
     pub(crate) async fn visit(server: &Server) -> Self {
         let mut hub = Self::connect(server).await;

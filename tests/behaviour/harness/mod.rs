@@ -12,6 +12,7 @@ mod frame;
 mod hub;
 mod server;
 mod socket;
+mod tokens;
 mod transport;
 mod wire;
 
@@ -28,6 +29,7 @@ pub(crate) use frame::{BINARY, CLOSE, CONTINUATION, Header, PING, PONG, TEXT, fr
 pub(crate) use hub::{Hub, from_hub, hub_beside, line};
 pub(crate) use server::{Finished, Launch, Server, run, run_with_input};
 pub(crate) use socket::Socket;
+pub(crate) use tokens::{TokenKey, upgrade_with};
 pub(crate) use transport::Transport;
 pub(crate) use wire::{Response, Wire, request, upgrade_request};
 

@@ -22,6 +22,7 @@ impl Chat {
         match kind {
             "welcome" => self.hear_welcome(content, record, scenario),
             "users" => self.hear_users(&message, scenario),
+            "history" if message.get("more").is_some() => self.hear_page(&message, record, scenario),
             "history" => self.hear_history(&message, record, scenario),
             "room_joined" => {
                 let room = text_of(content, "room")?;
@@ -42,6 +43,7 @@ impl Chat {
             }
             "message_sent" => self.hear_message_sent(content, record, scenario),
             "message_read" => self.hear_reading(content, record, scenario),
+            "message_deleted" => self.hear_deletion(&message, record, scenario),
             "message" | "image" | "typing" | "join" | "leave" | "user_renamed" | "presence" => {
                 ensure!(OneOrder, self.shown == Shown::All, "{kind} of a room before its history");
                 self.hear_room(kind, &message, record, scenario)
@@ -61,9 +63,17 @@ impl Chat {
                         self.ordered.pop_front();
                         Ok(())
                     }
+                    "Message could not be deleted" => {
+                        ensure!(Protocol, scenario.has_failing_disk, "refused without a reason");
+                        self.end_deletion(None)
+                    }
+                    "Permission denied" => self.end_deletion(None),
                     _ if error.starts_with("Unknown message: ") => {
-                        let place = self.reads_open.iter().position(|id| error.ends_with(&format!(" {id}")));
-                        let Some(place) = place else {
+                        let is_meant = |id: &u64| error.ends_with(&format!(" {id}"));
+                        if let Some(id) = self.deletes_asked.iter().copied().find(is_meant) {
+                            return self.end_deletion(Some(id));
+                        }
+                        let Some(place) = self.reads_open.iter().position(is_meant) else {
                             violated!(Protocol, "{error}, which was not asked for")
                         };
                         self.reads_open.remove(place);

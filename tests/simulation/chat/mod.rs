@@ -4,7 +4,7 @@ mod hear;
 mod history;
 mod speak;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::json;
 
@@ -20,6 +20,11 @@ enum Ordered {
     MessageSent(String),
     Users {
         limit: Option<usize>,
+    },
+    /// A part of the history.
+    Page {
+        before: Option<u64>,
+        limit: usize,
     },
     /// With the id that it has resumed after, if it has.
     RoomJoined {
@@ -74,6 +79,11 @@ pub(crate) struct Chat {
     typings: usize,
     /// Readings that may be left without an answer.
     reads_open: Vec<u64>,
+    /// Ids that it has asked to delete, and how many of these requests have no answer.
+    deletes_asked: Vec<u64>,
+    deletes_open: usize,
+    /// What it was told is deleted, by room.
+    deleted: BTreeSet<(String, u64)>,
     /// The last private message from each user.
     privates_from: BTreeMap<u64, usize>,
     pub(crate) rooms_told: Option<BTreeMap<String, u64>>,
@@ -101,6 +111,9 @@ impl Chat {
             resumed_after: None,
             typings: 0,
             reads_open: Vec::new(),
+            deletes_asked: Vec::new(),
+            deletes_open: 0,
+            deleted: BTreeSet::new(),
             privates_from: BTreeMap::new(),
             rooms_told: None,
         }
@@ -116,10 +129,16 @@ impl Chat {
         self.sequence += 1;
         let content = format!("{}/{} probe", self.client, self.sequence);
         let say = json!({ "type": "message", "content": content }).to_string();
-        self.ordered.extend([Ordered::MessageSent(content), Ordered::Users { limit: None }]);
+        let page = Ordered::Page { before: None, limit: 100 };
+        self.ordered.extend([Ordered::MessageSent(content), Ordered::Users { limit: None }, page]);
         self.immediate.push_back(Immediate::Rooms);
         self.rooms_told = None;
-        vec![say, json!({ "type": "get_users" }).to_string(), json!({ "type": "get_rooms" }).to_string()]
+        let ask = [
+            json!({ "type": "get_users" }),
+            json!({ "type": "get_history", "limit": 100 }),
+            json!({ "type": "get_rooms" }),
+        ];
+        std::iter::once(say).chain(ask.iter().map(ToString::to_string)).collect()
     }
 
     /// The shortest thing that has an answer from the room's home.
@@ -145,7 +164,7 @@ impl Chat {
         ensure!(
             Settled,
             self.last_id
-                .is_none_or(|own| own == last_id || record.is_lost_between(&self.room, own, last_id + 1)),
+                .is_none_or(|own| own == last_id || record.is_gone_between(&self.room, own, last_id + 1)),
             "closed at {:?} of {}, others are at {last_id}",
             self.last_id,
             self.room
@@ -156,7 +175,8 @@ impl Chat {
     /// Everything that was said has been answered, and every message of the room was seen.
     pub(crate) fn check_at_rest(&self, record: &Record) -> Checked {
         ensure!(NoWaitingOnTheSlow, self.is_in_room(), "still shown {:?} of {}", self.shown, self.room);
-        let open = self.ordered.len() + self.immediate.len() + self.privates_open + self.skipped;
+        let open =
+            self.ordered.len() + self.immediate.len() + self.privates_open + self.deletes_open + self.skipped;
         let (least, most) = (self.refused_for_rate, self.refused_for_rate);
         ensure!(
             NoWaitingOnTheSlow,
@@ -170,7 +190,7 @@ impl Chat {
         ensure!(
             OneOrder,
             self.last_id
-                .is_none_or(|own| own == last_id || record.is_lost_between(&self.room, own, last_id + 1)),
+                .is_none_or(|own| own == last_id || record.is_gone_between(&self.room, own, last_id + 1)),
             "at {:?} of {}, others are at {last_id}",
             self.last_id,
             self.room

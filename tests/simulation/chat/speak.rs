@@ -35,7 +35,7 @@ impl Chat {
         }
         let error =
             |chat: &mut Self, message: &str| chat.immediate.push_back(Immediate::Error(message.to_owned()));
-        let message = match random.below(25) {
+        let message = match random.below(28) {
             20 | 21 => {
                 self.sequence += 1;
                 let url = format!("{IMAGES}{}/{}", self.client, self.sequence);
@@ -50,6 +50,11 @@ impl Chat {
             23 => {
                 let room = self.room.clone();
                 let id = self.some_id(&room, record, random);
+                if self.deletes_asked.contains(&id) {
+                    // Nobody could tell which of the two is refused.
+                    self.immediate.push_back(Immediate::Stats);
+                    return json!({ "type": "get_stats" }).to_string();
+                }
                 self.reads_open.push(id);
                 record.reads.insert((self.client, id));
                 json!({ "type": "read", "message_id": id })
@@ -57,6 +62,31 @@ impl Chat {
             24 => {
                 error(self, "Invalid image URL");
                 json!({ "type": "image", "url": "javascript:alert(1)" })
+            }
+            25 | 26 => {
+                let room = self.room.clone();
+                let own = self.user.map(|user| record.last_of(user, &room, 5)).unwrap_or_default();
+                let id = match own.is_empty() || random.percent(30) {
+                    true => self.some_id(&room, record, random),
+                    false => *random.pick(&own),
+                };
+                if record.reads.contains(&(self.client, id)) {
+                    self.immediate.push_back(Immediate::Stats);
+                    return json!({ "type": "get_stats" }).to_string();
+                }
+                self.deletes_open += 1;
+                self.deletes_asked.push(id);
+                record.deletions.insert(id);
+                json!({ "type": "delete_message", "message_id": id })
+            }
+            27 => {
+                let before = random.percent(60).then(|| self.some_id(&self.room, record, random));
+                let limit = random.between(1, 20);
+                self.ordered.push_back(Ordered::Page { before, limit });
+                match before {
+                    None => json!({ "type": "get_history", "limit": limit }),
+                    Some(before) => json!({ "type": "get_history", "limit": limit, "before": before }),
+                }
             }
             0..=7 => {
                 let content = self.content(random);
@@ -93,8 +123,13 @@ impl Chat {
                 json!({ "type": "join_room", "room": "attic" })
             }
             17 => {
-                error(self, "Invalid name (1-20 characters required)");
-                json!({ "type": "set_name", "name": "x".repeat(21) })
+                let (name, answer) = *random.pick(&[
+                    ("xxxxxxxxxxxxxxxxxxxxx", "Invalid name (1-20 characters required)"),
+                    ("\u{200b}", "Invalid name (1-20 characters required)"),
+                    ("s\u{200b}ystem", "Name is reserved"),
+                ]);
+                error(self, answer);
+                json!({ "type": "set_name", "name": name })
             }
             18 => {
                 let (garbage, answer) = *random.pick(&[

@@ -1,0 +1,38 @@
+//! The connections of this shard that are signed in, by account.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use uproar_ring::ConnectionId;
+
+/// The connections of each account. They are looked up for private messages and changes of accounts only.
+#[derive(Debug, Default)]
+pub(super) struct SignedIn {
+    /// Accounts without connections are removed.
+    by_account: HashMap<Arc<str>, BTreeSet<ConnectionId>>,
+}
+
+impl SignedIn {
+    /// The connections of an account, in order.
+    pub(super) fn of(&self, account: &str) -> Vec<ConnectionId> {
+        self.by_account.get(account).into_iter().flatten().copied().collect()
+    }
+
+    /// Adds a connection. True when it is the account's first.
+    pub(super) fn insert(&mut self, account: &Arc<str>, id: ConnectionId) -> bool {
+        let connections = self.by_account.entry(Arc::clone(account)).or_default();
+        connections.insert(id);
+        connections.len() == 1
+    }
+
+    /// Removes a connection. True when it was there, and the account's last.
+    pub(super) fn remove(&mut self, account: &Arc<str>, id: ConnectionId) -> bool {
+        let Some(connections) = self.by_account.get_mut(account) else { return false };
+        connections.remove(&id);
+        let is_last = connections.is_empty();
+        if is_last {
+            self.by_account.remove(account);
+        }
+        is_last
+    }
+}

@@ -1,0 +1,243 @@
+//! Tests of the file of messages: what is kept, deleted, lost, and brought up to date.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::rooms::{Content, RoomMessage};
+use crate::storage::database::Schema;
+
+const KEPT_MAX: u64 = 10;
+
+fn open(data: &tempfile::TempDir) -> (Directory, HistoryFile) {
+    let (directory, file, _) = open_and_restore(data);
+    (directory, file)
+}
+
+fn open_and_restore(data: &tempfile::TempDir) -> (Directory, HistoryFile, Restored) {
+    let names = ["general", "quiet", "silent"].map(str::to_owned);
+    let directory = Directory::new(&names, 1);
+    let path = data.path().join(HISTORY_FILE);
+    let (file, restored) = HistoryFile::open(&path, &directory, KEPT_MAX as usize).unwrap();
+    (directory, file, restored)
+}
+
+/// So many messages behind the last one of a room.
+fn batch(file: &HistoryFile, room: RoomIndex, count: u64) -> Vec<Write> {
+    let last = file.rooms[room.get()].last_id.0;
+    let message = |id| RoomMessage {
+        id: MessageId(id),
+        from: UserId::from_wire(1).unwrap(),
+        from_name: "Ann".into(),
+        from_account: Some("ann".into()),
+        content: Content::Text("hello".into()),
+        timestamp: 0,
+    };
+    let append =
+        |id| Write { room, entry: EntryNumber(id), change: HistoryChange::Append(Arc::new(message(id))) };
+    (last + 1..=last + count).map(append).collect()
+}
+
+/// The deletion of the message that this writes.
+fn deletion(write: &Write) -> Write {
+    let HistoryChange::Append(message) = &write.change else { panic!("{write:?} writes no message") };
+    Write { change: HistoryChange::Delete(Arc::clone(message)), ..write.clone() }
+}
+
+fn rows(file: &HistoryFile) -> Vec<u64> {
+    let counted: Vec<u64> = file
+        .rooms
+        .iter()
+        .map(|state| {
+            let count = "SELECT count(*) FROM message WHERE room = ?1";
+            file.connection.query_row(count, [state.key], |row| row.get(0)).unwrap()
+        })
+        .collect();
+    assert_eq!(counted, file.rooms.iter().map(|state| state.rows).collect::<Vec<u64>>());
+    counted
+}
+
+#[test]
+fn a_busy_room_does_not_keep_others_from_being_pruned_and_no_batch_deletes_much() {
+    let data = tempfile::tempdir().unwrap();
+    let (directory, mut file) = open(&data);
+    let rooms: Vec<RoomIndex> = directory.rooms().collect();
+    // They have more than they keep, as when a batch had no time for them.
+    for &room in &rooms[1..] {
+        let history: Vec<Write> = batch(&file, room, 3 * ROWS_EXCESS_MAX);
+        for part in history.chunks(ROWS_EXCESS_MAX as usize) {
+            file.kept_max = u64::MAX / 2;
+            file.write(part).unwrap();
+        }
+    }
+    file.kept_max = KEPT_MAX;
+    for _ in 0..6 {
+        let before: u64 = rows(&file).iter().sum();
+        let busy = batch(&file, rooms[0], ROWS_EXCESS_MAX + 1);
+        file.write(&busy).unwrap();
+        let after: u64 = rows(&file).iter().sum();
+        let deleted = before + busy.len() as u64 - after;
+        assert!(deleted <= busy.len() as u64 + ROWS_EXCESS_MAX, "{deleted}");
+    }
+    let rows = rows(&file);
+    assert!(rows.iter().all(|rows| *rows <= KEPT_MAX + ROWS_EXCESS_MAX), "{rows:?}");
+}
+
+#[test]
+fn an_epoch_outlives_the_server_and_a_lost_message_ends_it() {
+    let data = tempfile::tempdir().unwrap();
+    let epochs = |file: &HistoryFile| file.rooms.iter().map(|room| room.epoch).collect::<Vec<_>>();
+    let (directory, mut file) = open(&data);
+    let first = epochs(&file);
+    assert!(first[0] != first[1] && first[1] != first[2], "each room has its own");
+    let general = directory.rooms().next().unwrap();
+    file.write(&batch(&file, general, 3)).unwrap();
+    // As after a kill.
+    drop(file);
+    let (_, mut file) = open(&data);
+    assert_eq!(epochs(&file), first);
+
+    let lost = batch(&file, general, 2);
+    let lost = file.lose(&lost);
+    let second = epochs(&file);
+    assert_eq!(lost, [(general, EntryNumber(file.rooms[0].last_id.0), second[0])]);
+    assert_ne!(second[0], first[0]);
+    assert_eq!(second[1..], first[1..]);
+    file.renew().unwrap();
+    drop(file);
+    assert_eq!(epochs(&open(&data).1), second);
+}
+
+#[test]
+fn a_file_of_the_version_without_epochs_is_brought_up_to_date() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join(HISTORY_FILE);
+    let before = Schema { steps: &SCHEMA.steps[..1], ..SCHEMA };
+    database::open(&path, &before)
+        .unwrap()
+        .execute_batch(
+            "INSERT INTO room VALUES (1, 'general', 7, 1), (2, 'quiet', 0, 1);
+             INSERT INTO message VALUES (1, 7, 'message', 1, 'Ann', 'hello', 5);",
+        )
+        .unwrap();
+    let (_, file) = open(&data);
+    let epochs: Vec<Epoch> = file.rooms.iter().map(|room| room.epoch).collect();
+    assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2]);
+    assert_eq!(rows(&file), [1, 0, 0]);
+    drop(file);
+    let (_, file) = open(&data);
+    assert_eq!(file.rooms.iter().map(|room| room.epoch).collect::<Vec<_>>(), epochs);
+    assert!(database::open(&path, &before).unwrap_err().to_string().contains("has version 3"));
+}
+
+#[test]
+fn a_file_of_the_version_without_accounts_keeps_its_messages() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join(HISTORY_FILE);
+    let before = Schema { steps: &SCHEMA.steps[..2], ..SCHEMA };
+    let epoch = Epoch::random();
+    database::open(&path, &before)
+        .unwrap()
+        .execute_batch(&format!(
+            "INSERT INTO room VALUES (1, 'general', 8, 1, '{epoch}');
+             INSERT INTO message VALUES (1, 7, 'message', 3, 'Ann', 'hello', 5);
+             INSERT INTO message VALUES (1, 8, 'image', 3, 'Ann', 'http://a', 6);"
+        ))
+        .unwrap();
+    let (directory, mut file, restored) = open_and_restore(&data);
+    let message = |id, content, timestamp| RoomMessage {
+        id: MessageId(id),
+        from: UserId::from_wire(3).unwrap(),
+        from_name: "Ann".into(),
+        from_account: None,
+        content,
+        timestamp,
+    };
+    let kept =
+        [message(7, Content::Text("hello".into()), 5), message(8, Content::Image("http://a".into()), 6)];
+    assert_eq!(restored.rooms[0].kept, kept.map(|kept| KeptMessage::Whole(Arc::new(kept))));
+    assert_eq!(restored.rooms[0].epoch, epoch);
+    // And takes new ones.
+    let general = directory.rooms().next().unwrap();
+    let written = batch(&file, general, 1);
+    file.write(&written).unwrap();
+    drop(file);
+    let (_, _, restored) = open_and_restore(&data);
+    let HistoryChange::Append(message) = &written[0].change else { panic!("{written:?}") };
+    assert_eq!(restored.rooms[0].kept[2], KeptMessage::Whole(Arc::clone(message)));
+    assert_eq!(message.from_account.as_deref(), Some("ann"));
+}
+
+#[test]
+fn a_deleted_message_leaves_its_place_and_none_of_its_words() {
+    let data = tempfile::tempdir().unwrap();
+    let (directory, mut file) = open(&data);
+    let general = directory.rooms().next().unwrap();
+    let mut writes = batch(&file, general, 3);
+    let long = format!("secret {}", "s".repeat(20_000));
+    for (write, words) in writes.iter_mut().zip(["secret", &long]) {
+        let HistoryChange::Append(message) = &mut write.change else { continue };
+        Arc::get_mut(message).unwrap().content = Content::Text(words.into());
+    }
+    file.write(&writes[..2]).unwrap();
+    let deleted = writes[..2].iter().map(deletion);
+    // One in the batch that brings a message, one in a batch of its own, and one that was lost before.
+    let batch: Vec<Write> = [writes[2].clone()].into_iter().chain(deleted).collect();
+    file.write(&batch[..2]).unwrap();
+    file.write(&batch[2..]).unwrap();
+    let mut lost = deletion(&writes[2]);
+    let HistoryChange::Delete(message) = &mut lost.change else { panic!("{lost:?}") };
+    *message = Arc::new(RoomMessage {
+        id: MessageId(4),
+        from: message.from,
+        from_name: Arc::clone(&message.from_name),
+        from_account: None,
+        content: Content::Text("lost".into()),
+        timestamp: 0,
+    });
+    file.write(&[lost]).unwrap();
+    assert_eq!(rows(&file)[0], 3);
+    file.close().unwrap();
+    let bytes = std::fs::read(data.path().join(HISTORY_FILE)).unwrap();
+    for words in ["secret", "sssss"] {
+        assert!(!bytes.windows(words.len()).any(|part| part == words.as_bytes()), "{words}");
+    }
+    let (_, file, restored) = open_and_restore(&data);
+    let ids: Vec<(u64, bool)> =
+        restored.rooms[0].kept.iter().map(|kept| (kept.id().0, kept.message().is_some())).collect();
+    assert_eq!(ids, [(1, false), (2, false), (3, true)]);
+    assert_eq!(rows(&file)[0], 3);
+    assert_eq!(restored.last_author, UserId::from_wire(1));
+}
+
+#[test]
+fn a_lost_deletion_leaves_the_message_and_begins_an_epoch() {
+    let data = tempfile::tempdir().unwrap();
+    let (directory, mut file) = open(&data);
+    let general = directory.rooms().next().unwrap();
+    let written = batch(&file, general, 2);
+    file.write(&written).unwrap();
+    let before = (file.rooms[0].kept_from, file.rooms[0].last_id, file.rooms[0].epoch);
+    let lost = Write { entry: EntryNumber(9), ..deletion(&written[0]) };
+    let lost = file.lose(&[lost]);
+    let after = file.rooms[0].clone();
+    assert_eq!(lost, [(general, EntryNumber(9), after.epoch)]);
+    assert_eq!((after.kept_from, after.last_id), (before.0, before.1), "no message is missing");
+    assert_ne!(after.epoch, before.2);
+    file.renew().unwrap();
+    file.close().unwrap();
+    let (_, _, restored) = open_and_restore(&data);
+    assert!(restored.rooms[0].kept.iter().all(|kept| kept.message().is_some()));
+    assert_eq!(restored.rooms[0].epoch, after.epoch);
+}
+
+#[test]
+fn the_oldest_are_deleted() {
+    let data = tempfile::tempdir().unwrap();
+    let (directory, mut file) = open(&data);
+    let general = directory.rooms().next().unwrap();
+    let count = KEPT_MAX + ROWS_EXCESS_MAX + 1;
+    file.write(&batch(&file, general, count)).unwrap();
+    let first = "SELECT min(id), max(id) FROM message";
+    let ids: (u64, u64) = file.connection.query_row(first, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(ids, (ROWS_EXCESS_MAX + 2, count));
+}
