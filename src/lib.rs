@@ -28,3 +28,4 @@ pub mod rooms;
 pub mod server;
 pub mod shard;
 pub mod storage;
+pub mod topics;

@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use uproar::address::AddressLimits;
+use uproar::address::{AddressLimits, ClientAddress};
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{ADMISSIONS_MAX, HandshakeEvent};
 use uproar_protocol::response::StatusCode;
@@ -15,6 +15,11 @@ use uproar_protocol::response::StatusCode;
 use acceptor::{
     AcceptorSettings, OpenAcceptor, PAGE, exchange, raise_descriptor_limit, read_to_end, upgrade,
 };
+
+/// The address of a client, as the server sees it.
+fn address(client: &TcpStream) -> ClientAddress {
+    client.local_addr().expect("an address").into()
+}
 
 #[test]
 fn every_row_of_the_table_is_answered_completely() {
@@ -80,7 +85,7 @@ fn an_upgrade_is_handed_over_unanswered_with_what_was_received_behind_it() {
     client.write_all(&request).expect("written");
 
     let (socket, admission) = acceptor.admission();
-    assert_eq!(admission.request.peer, client.local_addr().expect("an address"));
+    assert_eq!(admission.request.peer, address(&client));
     assert_eq!(admission.request.endpoint, Endpoint::Raw { topic: "news".to_owned() });
     assert!(admission.request.response.starts_with(b"HTTP/1.1 101 "));
     assert_eq!(&admission.received[..], b"\x81\x80mask");
@@ -257,8 +262,7 @@ fn a_full_queue_delays_newcomers_and_loses_none() {
     acceptor.wait_for_clients(ADMISSIONS_MAX + WAITING_MAX + 1);
     assert_eq!(acceptor.events(), [HandshakeEvent::Accepted]);
     let mut arrived: Vec<_> = clients.iter().map(|_| acceptor.admission().1.request.peer).collect();
-    let mut expected: Vec<_> =
-        clients.iter().map(|client| client.local_addr().expect("an address")).collect();
+    let mut expected: Vec<_> = clients.iter().map(address).collect();
     arrived.sort();
     expected.sort();
     assert_eq!(arrived, expected);
@@ -284,7 +288,7 @@ fn a_connection_that_waits_for_a_shard_is_answered_when_the_server_drains() {
     let answer = read_to_end(clients.remove(ADMISSIONS_MAX));
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\n\r\ndraining"), "{answer}");
     for client in &clients {
-        assert_eq!(acceptor.admission().1.request.peer, client.local_addr().expect("an address"));
+        assert_eq!(acceptor.admission().1.request.peer, address(client));
     }
     assert!(acceptor.has_no_admission());
 }

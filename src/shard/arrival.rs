@@ -5,6 +5,7 @@ use uproar_ring::{ConnectionId, SharedBytes};
 use super::Shard;
 use super::client::{Client, Session, TopicMembership};
 use super::link::Link;
+use super::rate::TokenBucket;
 use super::settings::ShardSettings;
 use super::user::{Standing, User};
 use crate::clock::Now;
@@ -23,7 +24,10 @@ impl Shard {
             Endpoint::Chat => (Dialect::Chat, user(UserDialect::Chat, settings, now)),
             Endpoint::Hub => (Dialect::Hub, user(UserDialect::Hub, settings, now)),
             Endpoint::Raw { topic } => {
-                (Dialect::Raw, Session::Raw { topic: topic.into(), membership: TopicMembership::None })
+                let rate = settings.limits.topic_rate;
+                let bucket = (rate.per_second > 0).then(|| TokenBucket::full(rate, now.monotonic_ms).into());
+                let membership = TopicMembership::None;
+                (Dialect::Raw, Session::Raw { topic: topic.into(), membership, bucket })
             }
             Endpoint::Echo => (Dialect::Echo, Session::Echo),
         };

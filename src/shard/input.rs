@@ -8,7 +8,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use tracing::debug;
+use tracing::{debug, info};
 use uproar_protocol::connection::Event;
 use uproar_protocol::frames;
 use uproar_ring::ConnectionId;
@@ -18,6 +18,8 @@ use super::client::Session;
 use super::client_io::ClientIo;
 use crate::clock::Now;
 use crate::dialect::Message;
+use crate::log_limit::LogLimit;
+use crate::log_text;
 use crate::rooms::Request;
 
 impl Shard {
@@ -135,6 +137,17 @@ impl Shard {
     }
 }
 
+/// Counts and logs a message that its connection may not send now. The raw dialect has no message to say so, and its
+/// clients know no other end than a lost connection.
+fn note_dropped(topic: &str, io: &ClientIo<'_>) {
+    static DROPPED: LogLimit = LogLimit::new();
+    io.context.metrics.messages_over_rate.with(io.link.dialect).add(1);
+    if let Some(left_out) = DROPPED.allow_at(io.now.monotonic_ms) {
+        let (topic, address) = (log_text::shown(topic), io.link.peer);
+        info!(%topic, %address, left_out, "message dropped: its connection publishes faster than --topic-rate allows");
+    }
+}
+
 /// What was read off the front of a client's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
@@ -166,7 +179,11 @@ impl Session {
         io.context.metrics.messages_received.with(io.link.dialect).add(1);
         match self {
             Self::Echo => io.push(frames::message(message.kind(), message.bytes())),
-            Self::Raw { topic, .. } => {
+            Self::Raw { topic, bucket, .. } => {
+                let rate = io.context.settings.limits.topic_rate;
+                if bucket.as_mut().is_some_and(|bucket| !bucket.take(rate, io.now.monotonic_ms)) {
+                    return note_dropped(topic, io);
+                }
                 let home = io.context.directory.topic_home(topic);
                 let (kind, payload) = (message.kind(), message.into_bytes());
                 io.context.mail.request(home, Request::Relay { topic: Arc::clone(topic), kind, payload });

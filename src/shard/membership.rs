@@ -28,7 +28,7 @@ impl Session {
                 UserDialect::Chat => user.enter(io),
                 UserDialect::Hub => user.request_names(io),
             },
-            Self::Raw { topic, membership } => {
+            Self::Raw { topic, membership, .. } => {
                 *membership = TopicMembership::Joining;
                 let (home, origin) = (io.context.directory.topic_home(topic), io.origin());
                 io.context.mail.request(home, Request::Subscribe { topic: Arc::clone(topic), origin });
@@ -39,7 +39,7 @@ impl Session {
 
     /// The home's answer to a subscription.
     pub(super) fn handle_subscribed(&mut self, io: &mut ClientIo<'_>) {
-        if let Self::Raw { topic, membership: membership @ TopicMembership::Joining } = self {
+        if let Self::Raw { topic, membership: membership @ TopicMembership::Joining, .. } = self {
             let place = io.context.rooms.subscribe(topic, io.id.index);
             *membership = TopicMembership::In { place };
             io.link.greet();
@@ -75,7 +75,7 @@ impl Session {
                 }
                 moved
             }
-            Self::Raw { topic, membership } => {
+            Self::Raw { topic, membership, .. } => {
                 let moved = match mem::replace(membership, TopicMembership::None) {
                     TopicMembership::None => return None,
                     TopicMembership::Joining => None,

@@ -16,6 +16,7 @@ impl User {
         let rate = io.context.settings.limits.rate;
         self.last_message_ms = io.now.monotonic_ms;
         let outcome = if !self.bucket.take(rate, io.now.monotonic_ms) {
+            io.context.metrics.messages_over_rate.with(io.link.dialect).add(1);
             Err(ChatError::TooMany)
         } else {
             match self.dialect {

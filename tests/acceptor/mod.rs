@@ -15,11 +15,14 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use uproar::address::{AddressLimiter, AddressLimits};
+use uproar::handshake::endpoint::Dialects;
 use uproar::handshake::origin::OriginPolicy;
 use uproar::handshake::{
     Acceptor, Admission, Admissions, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
+    ProxyPolicy,
 };
 use uproar::permit::{ClientPermit, ClientPermits};
+use uproar::topics::TopicLimiter;
 use uproar_protocol::head::HEAD_BYTES_MAX;
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls::ServerConfig;
@@ -65,6 +68,8 @@ pub(crate) struct OpenAcceptor {
 struct Services {
     turn_ms: Arc<AtomicU64>,
     origins: OriginPolicy,
+    proxies: ProxyPolicy,
+    topics: TopicLimiter,
     addresses: AddressLimiter,
     places: ClientPermits,
     events: Sender<HandshakeEvent>,
@@ -84,6 +89,15 @@ impl HandshakeServices for Services {
 
     fn origins(&self) -> &OriginPolicy {
         &self.origins
+    }
+    fn proxies(&self) -> &ProxyPolicy {
+        &self.proxies
+    }
+    fn dialects(&self) -> Dialects {
+        Dialects::ALL
+    }
+    fn topics(&self) -> &TopicLimiter {
+        &self.topics
     }
     fn requires_sign_in(&self) -> bool {
         false
@@ -126,6 +140,8 @@ impl OpenAcceptor {
         let services = Services {
             turn_ms: Arc::clone(&turn_ms),
             origins: OriginPolicy::default(),
+            proxies: ProxyPolicy::default(),
+            topics: TopicLimiter::new(settings.clients_max),
             addresses: AddressLimiter::new(settings.addresses.clone()),
             places: places.clone(),
             events: events_sender,

@@ -289,7 +289,7 @@ impl Host {
             request: UpgradeRequest {
                 endpoint: client.endpoint(),
                 query: UpgradeQuery::default(),
-                peer: client.address(),
+                peer: client.address().into(),
                 response: greeting(),
             },
             received: bytes::Bytes::new(),

@@ -77,7 +77,8 @@ impl Scenario {
             _ => Rate { per_second: 0, burst: 0 },
         };
         let ping_interval_ms = *random.pick(&[200, 2_000, 30_000]);
-        let limits = Limits { message_bytes_max: 4_096, frame_bytes_max, queue_bytes_max, rate };
+        let topic_rate = Rate { per_second: 0, burst: 0 };
+        let limits = Limits { message_bytes_max: 4_096, frame_bytes_max, queue_bytes_max, rate, topic_rate };
         let deadlines = Deadlines {
             keep_alive: KeepAlive { ping_interval_ms, idle_timeout_ms: ping_interval_ms * 4 },
             drain_timeout_ms: *random.pick(&[500, 3_000, 10_000]),
