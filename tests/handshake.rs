@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use uproar::address::{AddressLimits, ClientAddress};
 use uproar::handshake::route::Endpoint;
-use uproar::handshake::{ADMISSIONS_MAX, HandshakeEvent};
+use uproar::handshake::{ADMISSIONS_MAX, HandshakeEvent, ProxyPolicy};
 use uproar_protocol::response::StatusCode;
 
 use acceptor::{
@@ -371,6 +371,37 @@ fn an_address_with_too_many_handshakes_makes_place_for_itself() {
     }
     younger.write_all(b"\r\n").expect("written");
     assert!(read_to_end(younger).starts_with("HTTP/1.1 200 "));
+}
+
+/// Goal: one client's unfinished handshakes behind a proxy cost its own, and neither the proxy nor another client.
+#[test]
+fn handshakes_count_for_the_address_that_the_proxy_protocol_tells() {
+    let proxies =
+        ProxyPolicy { trusted: vec!["127.0.0.1".parse().expect("an address")], has_proxy_protocol: true };
+    let limits =
+        AddressLimits { handshakes_max: 2, unlimited: proxies.trusted.clone(), ..AddressLimits::default() };
+    let settings = AcceptorSettings { addresses: limits, proxies, ..AcceptorSettings::default() };
+    let acceptor = OpenAcceptor::with(settings);
+    let connect = |address: &str| {
+        let mut client = acceptor.connect();
+        let header = format!("PROXY TCP4 {address} 127.0.0.1 4711 80\r\n");
+        client.write_all(header.as_bytes()).expect("written");
+        client
+    };
+    let neighbour = connect("192.0.2.2");
+    // These are counted for nobody yet.
+    let silent: Vec<TcpStream> = (0..5).map(|_| acceptor.connect()).collect();
+    let oldest = connect("192.0.2.1");
+    let younger = connect("192.0.2.1");
+    acceptor.wait_for_accepted(8);
+    let newest = connect("192.0.2.1");
+    assert_eq!(read_to_end(oldest), "", "ended without a word");
+    assert_eq!(acceptor.events(), [HandshakeEvent::Accepted, HandshakeEvent::AddressDisplaced]);
+    for mut client in [neighbour, younger, newest] {
+        client.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").expect("written");
+        assert!(read_to_end(client).starts_with("HTTP/1.1 200 "));
+    }
+    drop(silent);
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub(crate) struct AcceptorSettings {
     pub(crate) connections_max: usize,
     pub(crate) clients_max: usize,
     pub(crate) addresses: AddressLimits,
+    pub(crate) proxies: ProxyPolicy,
 }
 
 impl Default for AcceptorSettings {
@@ -48,6 +49,7 @@ impl Default for AcceptorSettings {
             connections_max: 100,
             clients_max: 10,
             addresses: AddressLimits::default(),
+            proxies: ProxyPolicy::default(),
         }
     }
 }
@@ -140,7 +142,7 @@ impl OpenAcceptor {
         let services = Services {
             turn_ms: Arc::clone(&turn_ms),
             origins: OriginPolicy::default(),
-            proxies: ProxyPolicy::default(),
+            proxies: settings.proxies,
             topics: TopicLimiter::new(settings.clients_max),
             addresses: AddressLimiter::new(settings.addresses.clone()),
             places: places.clone(),
