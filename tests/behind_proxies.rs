@@ -48,8 +48,7 @@ fn nginx_tells_the_address_by_the_proxy_protocol() {
     let stream = snippet("nginx", "stream");
     let proxy = Proxy::nginx(|listen| {
         let stream = stream.replace("127.0.0.1:8443", &server.address.to_string());
-        let stream = stream.replace("listen 443", &format!("listen {listen}"));
-        stream
+        stream.replace("listen 443", &format!("listen {listen}"))
     });
     assert_told(&server, &proxy, |own| own.to_string());
 }
