@@ -1,7 +1,7 @@
 //! The raw topics of all shards: how many there are, and a limit.
 //!
-//! A topic is there while a connection is upgraded to it. Upgrades to topics, and the end of each topic, take the lock that all
-//! threads share; messages do not.
+//! A topic is there while a connection is upgraded to it. Upgrades to topics, and the end of each topic, take the lock
+//! that all threads share; messages do not.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -72,7 +72,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     pub(super) max_clients: Option<usize>,
 
-    /// Most connected clients of an address (IPv6: of a /64); 0 for no limit. Behind a proxy, set --trusted-proxy [default: a quarter of all clients, from 64 to 1000].
+    /// Most connected clients of an address (IPv6: of a /64); 0 for no limit. Behind a proxy, set --trusted-proxy
+    /// [default: a quarter of all clients, from 64 to 1000].
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     pub(super) max_clients_per_address: Option<usize>,
 
@@ -85,9 +86,9 @@ pub(super) struct Flags {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.0/8,::1")]
     pub(super) no_limit_for: Vec<AddressList>,
 
-    /// Address, or range such as 10.0.0.0/8, of a proxy whose X-Forwarded-For or Forwarded tells the address of a client:
-    /// limits and the log then go by that one, and the proxy itself has no limits. May be repeated, or list several with
-    /// commas.
+    /// Address, or range such as 10.0.0.0/8, of a proxy whose X-Forwarded-For or Forwarded tells the address of a
+    /// client: limits and the log then go by that one, and the proxy itself has no limits. May be repeated, or list
+    /// several with commas.
     #[arg(long, value_name = "CIDR")]
     pub(super) trusted_proxy: Vec<AddressList>,
 
@@ -173,8 +174,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", default_value = "100", value_parser = number::<u32>)]
     pub(super) burst: u32,
 
-    /// Most messages a second that a connection to /broadcast may send, and twice as many at once; others are dropped. 0
-    /// for no limit.
+    /// Most messages a second that a connection to /broadcast may send, and twice as many at once; others are dropped.
+    /// 0 for no limit.
     #[arg(long, value_name = "N", default_value = "0", value_parser = number::<u32>)]
     pub(super) topic_rate: u32,
 

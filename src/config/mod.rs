@@ -72,7 +72,8 @@ pub struct Config {
     ///
     /// Default `None`: as many as the descriptor limit has room for, which `preflight` works out.
     pub max_clients: Option<usize>,
-    /// The most upgraded connections of an address at a time, over all shards; 0 is no limit. It also lifts the limit on connections that are not yet upgraded.
+    /// The most upgraded connections of an address at a time, over all shards; 0 is no limit. It also lifts the limit
+    /// on connections that are not yet upgraded.
     ///
     /// Default `None`: a quarter of `max_clients`, but at least 64 and at most 1,000, which neither a household nor an
     /// office reaches. IPv6 addresses count by /64.
@@ -82,7 +83,8 @@ pub struct Config {
     pub connect_rate_per_address: usize,
     /// The addresses that have no limits, for example machines that measure. Default: loopback.
     pub no_limit_for: Vec<AddressRange>,
-    /// The addresses of proxies that tell the addresses of clients. They have no limits, and their clients have. Default: none.
+    /// The addresses of proxies that tell the addresses of clients. They have no limits, and their clients have.
+    /// Default: none.
     pub trusted_proxies: Vec<AddressRange>,
     /// Whether these proxies begin each connection with a header of the PROXY protocol. Default false.
     pub proxy_protocol: bool,
@@ -204,8 +206,8 @@ impl Config {
         self.acceptors.map_or(default, NonZeroUsize::get)
     }
 
-    /// The dialects in which anyone who reaches the server may send messages without signing in, if others than programs
-    /// on this machine may reach it.
+    /// The dialects in which anyone who reaches the server may send messages without signing in, if others than
+    /// programs on this machine may reach it.
     #[must_use]
     pub fn open_dialects(&self) -> Vec<Dialect> {
         if self.auth == Auth::Required || self.listen.ip().to_canonical().is_loopback() {

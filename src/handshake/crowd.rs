@@ -9,8 +9,8 @@ use super::pending::PendingConnections;
 use super::services::{HandshakeEvent, HandshakeServices};
 use crate::address::AddressPermit;
 
-/// Counts a connection for its address. If it is one too many, another one of the address is closed in its favour; `None`
-/// when this acceptor has no other, and the new one must go.
+/// Counts a connection for its address. If it is one too many, another one of the address is closed in its favour;
+/// `None` when this acceptor has no other, and the new one must go.
 pub(super) fn count_handshake(
     services: &dyn HandshakeServices,
     pending: &PendingConnections,

@@ -63,8 +63,8 @@ fn forwarded_element(element: &[u8]) -> Option<ClientAddress> {
     node(value).filter(|_| values.next().is_none())
 }
 
-/// A node: an address, in brackets if it is of IPv6, and perhaps a port, which may be hidden (RFC 7239, section 6). It may be
-/// quoted. IPv6 without brackets is accepted, too, for `X-Forwarded-For` has no grammar.
+/// A node: an address, in brackets if it is of IPv6, and perhaps a port, which may be hidden (RFC 7239, section 6). It
+/// may be quoted. IPv6 without brackets is accepted, too, for `X-Forwarded-For` has no grammar.
 fn node(text: &[u8]) -> Option<ClientAddress> {
     let text = str::from_utf8(text).ok()?;
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);

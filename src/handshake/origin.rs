@@ -40,8 +40,8 @@ pub enum OriginRefusal {
 }
 
 impl OriginPolicy {
-    /// Checks whether pages of this origin may connect, in a request to this authority, which may come from a trusted proxy:
-    /// then it is the proxy that goes by this name, and not this machine.
+    /// Checks whether pages of this origin may connect, in a request to this authority, which may come from a trusted
+    /// proxy: then it is the proxy that goes by this name, and not this machine.
     ///
     /// # Errors
     ///

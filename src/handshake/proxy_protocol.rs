@@ -7,8 +7,8 @@ use ppp::{v1, v2};
 
 use crate::address::ClientAddress;
 
-/// The longest header, far more than a proxy has to say: addresses have 36 bytes, and the rest is about its TLS. Version
-/// 2 could have 65,551 bytes.
+/// The longest header, far more than a proxy has to say: addresses have 36 bytes, and the rest is about its TLS.
+/// Version 2 could have 65,551 bytes.
 pub(super) const HEADER_BYTES_MAX: usize = 4096;
 
 /// The longest header of version 1, its line end included (section 2.1).

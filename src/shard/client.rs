@@ -21,8 +21,8 @@ pub(super) struct Client {
 pub(super) enum Session {
     /// A user, with a name and in a room.
     User(Box<User>),
-    /// A connection that is subscribed to a topic, and publishes to it. `bucket` is what it may still publish where that
-    /// has a rate.
+    /// A connection that is subscribed to a topic, and publishes to it. `bucket` is what it may still publish where
+    /// that has a rate.
     Raw { topic: Arc<str>, membership: TopicMembership, bucket: Option<Box<TokenBucket>> },
     /// Gets its own messages back.
     Echo,

@@ -137,8 +137,8 @@ impl Shard {
     }
 }
 
-/// Counts and logs a message that its connection may not send now. The raw dialect has no message to say so, and its
-/// clients know no other end than a lost connection.
+/// Counts and logs a message that its connection may not send now. The raw dialect has no message to tell the client so,
+/// and closing the connection would lose more: what it hears meanwhile.
 fn note_dropped(topic: &str, io: &ClientIo<'_>) {
     static DROPPED: LogLimit = LogLimit::new();
     io.context.metrics.messages_over_rate.with(io.link.dialect).add(1);

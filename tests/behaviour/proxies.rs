@@ -1,5 +1,5 @@
-//! Proxies in front of the server: whose word about a client's address is taken, and what goes by that address. The clients
-//! here are on this machine, and stand for proxies.
+//! Proxies in front of the server: whose word about a client's address is taken, and what goes by that address. The
+//! clients here are on this machine, and stand for proxies.
 
 use std::net::IpAddr;
 
