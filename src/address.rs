@@ -1,4 +1,4 @@
-//! The limits of each address, over all shards.
+//! The addresses of clients, and the limits of each, over all shards.
 //!
 //! An address is counted by its *network*: an IPv4 address, or 64 bits of an IPv6 address. A connection is counted
 //! when it is accepted, when it is upgraded, and when it ends, so no message takes the lock that all threads share.
@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -30,6 +30,44 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The address of a client: that of its socket, or the one that a trusted proxy tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientAddress {
+    ip: IpAddr,
+    /// `None` when the proxy does not tell it.
+    port: Option<u16>,
+}
+
+impl ClientAddress {
+    /// An address. One of IPv4 in IPv6 notation is one of IPv4: a listener of both sees clients of IPv4 as
+    /// ::ffff:192.0.2.1 (RFC 4291, 2.5.5.2).
+    #[must_use]
+    pub fn new(ip: IpAddr, port: Option<u16>) -> Self {
+        Self { ip: ip.to_canonical(), port }
+    }
+
+    /// The address without its port.
+    #[must_use]
+    pub fn ip(self) -> IpAddr {
+        self.ip
+    }
+}
+
+impl From<SocketAddr> for ClientAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::new(address.ip(), Some(address.port()))
+    }
+}
+
+impl fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.ip, port).fmt(f),
+            None => self.ip.fmt(f),
+        }
+    }
+}
+
 /// An address or a range of addresses, in CIDR notation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange(IpNet);
@@ -41,7 +79,9 @@ impl AddressRange {
         Self(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128))),
     ];
 
-    fn contains(&self, address: IpAddr) -> bool {
+    /// True for an address in this range, in either notation.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
 }
@@ -84,7 +124,7 @@ pub struct AddressLimits {
     pub upgrades_max: usize,
     /// The most connections that are not yet upgraded or answered; 0 for any number.
     pub handshakes_max: usize,
-    /// Addresses without these limits.
+    /// Addresses without these limits: those that are exempt, and trusted proxies, whose clients are counted.
     pub unlimited: Vec<AddressRange>,
 }
 
@@ -283,6 +323,15 @@ mod tests {
         let _other = upgrade("192.0.2.2").expect("another address");
         drop(first);
         let _third = upgrade("192.0.2.1").expect("a free permit");
+    }
+
+    #[test]
+    fn an_address_shows_the_port_that_it_has() {
+        let shown = |ip, port| ClientAddress::new(address(ip), port).to_string();
+        assert_eq!(shown("192.0.2.1", Some(80)), "192.0.2.1:80");
+        assert_eq!(shown("::ffff:192.0.2.1", None), "192.0.2.1");
+        assert_eq!(shown("2001:db8::1", Some(80)), "[2001:db8::1]:80");
+        assert_eq!(shown("2001:db8::1", None), "2001:db8::1");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::address::AddressPermit;
+use crate::topics::TopicPermit;
 
 /// The permits for clients. A clone is another handle to the same permits.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ impl ClientPermits {
     #[must_use]
     pub fn acquire(&self) -> Option<ClientPermit> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(ClientPermit { _permit: permit, _address: None, _shard: None })
+        Some(ClientPermit { _permit: permit, _address: None, _topic: None, _shard: None })
     }
 
     /// The number of permits.
@@ -51,6 +52,8 @@ pub struct ClientPermit {
     _permit: OwnedSemaphorePermit,
     /// Counts the client for its address.
     _address: Option<AddressPermit>,
+    /// Counts the client for its topic.
+    _topic: Option<TopicPermit>,
     /// Counts the client for its shard.
     _shard: Option<ShardPermit>,
 }
@@ -60,6 +63,13 @@ impl ClientPermit {
     #[must_use]
     pub fn counted_by(mut self, address: AddressPermit) -> Self {
         self._address = Some(address);
+        self
+    }
+
+    /// The client counts for its topic, if it has one, as long as it has its permit.
+    #[must_use]
+    pub fn counted_on_topic(mut self, topic: Option<TopicPermit>) -> Self {
+        self._topic = topic;
         self
     }
 

@@ -7,14 +7,19 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use uproar::address::AddressLimits;
+use uproar::address::{AddressLimits, ClientAddress};
 use uproar::handshake::route::Endpoint;
-use uproar::handshake::{ADMISSIONS_MAX, HandshakeEvent};
+use uproar::handshake::{ADMISSIONS_MAX, HandshakeEvent, ProxyPolicy};
 use uproar_protocol::response::StatusCode;
 
 use acceptor::{
     AcceptorSettings, OpenAcceptor, PAGE, exchange, raise_descriptor_limit, read_to_end, upgrade,
 };
+
+/// The address of a client, as the server sees it.
+fn address(client: &TcpStream) -> ClientAddress {
+    client.local_addr().expect("an address").into()
+}
 
 #[test]
 fn every_row_of_the_table_is_answered_completely() {
@@ -80,7 +85,7 @@ fn an_upgrade_is_handed_over_unanswered_with_what_was_received_behind_it() {
     client.write_all(&request).expect("written");
 
     let (socket, admission) = acceptor.admission();
-    assert_eq!(admission.request.peer, client.local_addr().expect("an address"));
+    assert_eq!(admission.request.peer, address(&client));
     assert_eq!(admission.request.endpoint, Endpoint::Raw { topic: "news".to_owned() });
     assert!(admission.request.response.starts_with(b"HTTP/1.1 101 "));
     assert_eq!(&admission.received[..], b"\x81\x80mask");
@@ -257,8 +262,7 @@ fn a_full_queue_delays_newcomers_and_loses_none() {
     acceptor.wait_for_clients(ADMISSIONS_MAX + WAITING_MAX + 1);
     assert_eq!(acceptor.events(), [HandshakeEvent::Accepted]);
     let mut arrived: Vec<_> = clients.iter().map(|_| acceptor.admission().1.request.peer).collect();
-    let mut expected: Vec<_> =
-        clients.iter().map(|client| client.local_addr().expect("an address")).collect();
+    let mut expected: Vec<_> = clients.iter().map(address).collect();
     arrived.sort();
     expected.sort();
     assert_eq!(arrived, expected);
@@ -284,7 +288,7 @@ fn a_connection_that_waits_for_a_shard_is_answered_when_the_server_drains() {
     let answer = read_to_end(clients.remove(ADMISSIONS_MAX));
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\n\r\ndraining"), "{answer}");
     for client in &clients {
-        assert_eq!(acceptor.admission().1.request.peer, client.local_addr().expect("an address"));
+        assert_eq!(acceptor.admission().1.request.peer, address(client));
     }
     assert!(acceptor.has_no_admission());
 }
@@ -367,6 +371,37 @@ fn an_address_with_too_many_handshakes_makes_place_for_itself() {
     }
     younger.write_all(b"\r\n").expect("written");
     assert!(read_to_end(younger).starts_with("HTTP/1.1 200 "));
+}
+
+/// Goal: one client's unfinished handshakes behind a proxy cost its own, and neither the proxy nor another client.
+#[test]
+fn handshakes_count_for_the_address_that_the_proxy_protocol_tells() {
+    let proxies =
+        ProxyPolicy { trusted: vec!["127.0.0.1".parse().expect("an address")], has_proxy_protocol: true };
+    let limits =
+        AddressLimits { handshakes_max: 2, unlimited: proxies.trusted.clone(), ..AddressLimits::default() };
+    let settings = AcceptorSettings { addresses: limits, proxies, ..AcceptorSettings::default() };
+    let acceptor = OpenAcceptor::with(settings);
+    let connect = |address: &str| {
+        let mut client = acceptor.connect();
+        let header = format!("PROXY TCP4 {address} 127.0.0.1 4711 80\r\n");
+        client.write_all(header.as_bytes()).expect("written");
+        client
+    };
+    let neighbour = connect("192.0.2.2");
+    // These are counted for nobody yet.
+    let silent: Vec<TcpStream> = (0..5).map(|_| acceptor.connect()).collect();
+    let oldest = connect("192.0.2.1");
+    let younger = connect("192.0.2.1");
+    acceptor.wait_for_accepted(8);
+    let newest = connect("192.0.2.1");
+    assert_eq!(read_to_end(oldest), "", "ended without a word");
+    assert_eq!(acceptor.events(), [HandshakeEvent::Accepted, HandshakeEvent::AddressDisplaced]);
+    for mut client in [neighbour, younger, newest] {
+        client.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").expect("written");
+        assert!(read_to_end(client).starts_with("HTTP/1.1 200 "));
+    }
+    drop(silent);
 }
 
 #[test]

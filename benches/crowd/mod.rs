@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
+use uproar::address::ClientAddress;
 use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
@@ -40,6 +41,7 @@ impl Crowd {
                 queue_bytes_max: 1 << 20,
                 // One of them speaks in every iteration, far more often than a client may.
                 rate: Rate { per_second: 0, burst: 0 },
+                topic_rate: Rate { per_second: 0, burst: 0 },
             },
             deadlines: Deadlines {
                 keep_alive: KeepAlive { ping_interval_ms: 30_000, idle_timeout_ms: 120_000 },
@@ -57,7 +59,7 @@ impl Crowd {
         let mut crowd = Self { shard, ids: Vec::with_capacity(count), sends: Vec::with_capacity(count) };
         for _ in 0..count {
             let response = Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
-            let peer = ([127, 0, 0, 1], 40_000).into();
+            let peer = ClientAddress::new([127, 0, 0, 1].into(), Some(40_000));
             let (endpoint, received) = (endpoint.clone(), Bytes::new());
             let permit = places.acquire().expect("a place");
             let query = UpgradeQuery::default();

@@ -12,9 +12,9 @@ use uproar_ring::Features;
 use super::command::Command;
 use super::values::{
     AddressList, CoreList, FileList, HostList, ListenAddress, OriginList, RoomList, duration, level, number,
-    size, threads,
+    size, switch, threads,
 };
-use crate::config::{Anonymous, Auth, Config, LogFormat, Placement, Presence};
+use crate::config::{Anonymous, Auth, Config, Dialects, LogFormat, Placement, Presence};
 
 /// A chat and broadcast server for Linux, on io_uring.
 #[derive(Debug, Parser)]
@@ -73,20 +73,41 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     pub(super) max_clients: Option<usize>,
 
-    /// Most connected clients of an address (IPv6: of a /64); 0 for no limit, which is needed behind a proxy
+    /// Most connected clients of an address (IPv6: of a /64); 0 for no limit. Behind a proxy, set --trusted-proxy
     /// [default: a quarter of all clients, from 64 to 1000].
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     pub(super) max_clients_per_address: Option<usize>,
 
-    /// Most clients of an address that may connect within a second; 0 for no limit, which is needed behind a proxy.
+    /// Most clients of an address that may connect within a second; 0 for no limit.
     #[arg(long, value_name = "N", default_value = "200", value_parser = number::<usize>)]
     pub(super) connect_rate_per_address: usize,
 
     /// Address, or range such as 10.0.0.0/8, to which these two limits and the limit of unfinished handshakes do not
-    /// apply, for example that of a proxy. May be repeated, or list several with commas. It replaces the default,
-    /// loopback.
+    /// apply. May be repeated, or list several with commas. It replaces the default, loopback.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.0/8,::1")]
     pub(super) no_limit_for: Vec<AddressList>,
+
+    /// Address, or range such as 10.0.0.0/8, of a proxy whose X-Forwarded-For or Forwarded tells the address of a
+    /// client: limits and the log then go by that one, and the proxy itself has no limits. May be repeated, or list
+    /// several with commas.
+    #[arg(long, value_name = "CIDR")]
+    pub(super) trusted_proxy: Vec<AddressList>,
+
+    /// Expect the PROXY protocol, version 1 or 2, from trusted proxies. Their connections without it are closed.
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_parser = switch
+    )]
+    pub(super) proxy_protocol: bool,
+
+    /// Dialects to speak, of chat, hub, raw and echo. The paths of the others answer 404.
+    #[arg(long, value_name = "NAMES", default_value = "chat,hub,raw,echo")]
+    pub(super) dialects: Dialects,
 
     /// Longest message that chat accepts; a longer one is rejected.
     #[arg(long, value_name = "SIZE", default_value = "10KiB", value_parser = size)]
@@ -176,6 +197,15 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", default_value = "100", value_parser = number::<u32>)]
     pub(super) burst: u32,
 
+    /// Most messages a second that a connection to /broadcast may send, and twice as many at once; others are dropped.
+    /// 0 for no limit.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = number::<u32>)]
+    pub(super) topic_rate: u32,
+
+    /// Most topics of /broadcast at a time; connecting to another one is answered with 503.
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = number::<usize>)]
+    pub(super) topics_max: usize,
+
     /// Origin from which browsers may connect beside the server's own, such as https://example.com or
     /// https://*.example.com; null for pages opened from files, * for all. May be repeated, or list several with
     /// commas.
@@ -183,7 +213,7 @@ pub(super) struct Flags {
     pub(super) allow_origin: Vec<OriginList>,
 
     /// Host name that browsers may use for a server that listens on loopback: the name of the site, where a proxy on
-    /// this machine passes it on. May be repeated, or list several with commas.
+    /// this machine passes it on and is no --trusted-proxy. May be repeated, or list several with commas.
     #[arg(long, value_name = "NAME")]
     pub(super) allow_host: Vec<HostList>,
 
@@ -222,6 +252,9 @@ impl Flags {
             max_clients_per_address: self.max_clients_per_address,
             connect_rate_per_address: self.connect_rate_per_address,
             no_limit_for: self.no_limit_for.into_iter().flat_map(|list| list.0).collect(),
+            trusted_proxies: self.trusted_proxy.into_iter().flat_map(|list| list.0).collect(),
+            proxy_protocol: self.proxy_protocol,
+            dialects: self.dialects,
             max_message_bytes: self.max_message,
             max_frame_bytes: self.max_frame,
             max_head_bytes: self.max_head,
@@ -243,6 +276,8 @@ impl Flags {
             presence_limit: self.presence_limit,
             rate: self.rate,
             burst: self.burst,
+            topic_rate: self.topic_rate,
+            topics_max: self.topics_max,
             allow_origins: self.allow_origin.into_iter().flat_map(|list| list.0).collect(),
             allow_hosts: self.allow_host.into_iter().flat_map(|list| list.0).collect(),
             tls_cert: self.tls_cert,

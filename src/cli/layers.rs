@@ -100,7 +100,7 @@ impl GivenSettings {
                 return Err(unusable(format!("unknown key '{key}'; known are {}", known.join(", "))));
             }
             // These lists may be empty.
-            if matches!(key.as_str(), "allow-origin" | "allow-host" | "token-key")
+            if matches!(key.as_str(), "allow-origin" | "allow-host" | "token-key" | "trusted-proxy")
                 && value.as_array().is_some_and(Vec::is_empty)
             {
                 continue;
@@ -111,7 +111,7 @@ impl GivenSettings {
                 None => {
                     return Err(GivenSetting { value: value.to_string(), source }.refused(
                         &key,
-                        "allowed is a string, a whole number, or a list of them without commas inside",
+                        "allowed is a string, a whole number, true or false, or a list of them without commas inside",
                     ));
                 }
             };
@@ -245,6 +245,7 @@ fn written(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(switch) => Some(switch.to_string()),
         toml::Value::Array(values) => values
             .iter()
             .map(|value| match value {

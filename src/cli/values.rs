@@ -108,6 +108,11 @@ pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "allowed is a whole number from 0 on".into())
 }
 
+/// A flag without a value, or with one where it is a variable or a key of the file.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "allowed is true or false".into())
+}
+
 pub(super) fn threads(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| format!("allowed is 1 to {SHARDS_MAX}"))
 }

@@ -20,7 +20,9 @@ use uproar_protocol::head::HEAD_BYTES_MAX;
 use uproar_ring::Features;
 
 pub use crate::address::AddressRange;
+pub use crate::handshake::endpoint::Dialects;
 pub use crate::handshake::origin::{AllowedHost, AllowedOrigin};
+use crate::metrics::Dialect;
 pub use placement::{Placement, SHARDS_MAX, allowed_cores, pin};
 pub use validation::{ConfigError, ConflictingSetting};
 
@@ -73,8 +75,8 @@ pub struct Config {
     ///
     /// Default `None`: as many as the descriptor limit has room for, which `preflight` works out.
     pub max_clients: Option<usize>,
-    /// The most upgraded connections of an address at a time, over all shards; 0 is no limit, which behind a proxy is
-    /// needed. It also lifts the limit on connections that are not yet upgraded.
+    /// The most upgraded connections of an address at a time, over all shards; 0 is no limit. It also lifts the limit
+    /// on connections that are not yet upgraded.
     ///
     /// Default `None`: a quarter of `max_clients`, but at least 64 and at most 1,000, which neither a household nor an
     /// office reaches. IPv6 addresses count by /64.
@@ -82,8 +84,15 @@ pub struct Config {
     /// The most upgrades of an address in a second; 0 is no limit. Default 200: an office whose clients all lost
     /// their connections is back within seconds.
     pub connect_rate_per_address: usize,
-    /// The addresses that have no limits: proxies, and machines that measure. Default: loopback.
+    /// The addresses that have no limits, for example machines that measure. Default: loopback.
     pub no_limit_for: Vec<AddressRange>,
+    /// The addresses of proxies that tell the addresses of clients. They have no limits, and their clients have.
+    /// Default: none.
+    pub trusted_proxies: Vec<AddressRange>,
+    /// Whether these proxies begin each connection with a header of the PROXY protocol. Default false.
+    pub proxy_protocol: bool,
+    /// The dialects that are spoken. Default: all.
+    pub dialects: Dialects,
     /// The longest message in bytes that chat accepts; a longer one is answered with an error.
     /// Default 10 KiB: a long paragraph, which a room of thousands can still be sent.
     pub max_message_bytes: usize,
@@ -137,6 +146,11 @@ pub struct Config {
     /// The messages that a connection may send without a delay after a pause. Default 100: two seconds of `rate`.
     /// At least 1 where there is a rate.
     pub burst: u32,
+    /// The messages that a raw connection may send in a second, with bursts of twice as many; 0, the default, is no
+    /// limit.
+    pub topic_rate: u32,
+    /// The most raw topics at a time. Default 100,000, some 20 MB of memory.
+    pub topics_max: usize,
     /// The origins from which a browser may connect, beside the server's own. Default: none.
     pub allow_origins: Vec<AllowedOrigin>,
     /// Names other than loopback by which a server that listens on loopback may be called by browsers. Default: none.
@@ -167,6 +181,9 @@ impl Default for Config {
             max_clients_per_address: None,
             connect_rate_per_address: 200,
             no_limit_for: AddressRange::LOOPBACK.to_vec(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
+            dialects: Dialects::ALL,
             max_message_bytes: 10 << 10,
             max_frame_bytes: 64 << 10,
             max_head_bytes: HEAD_BYTES_MAX,
@@ -188,6 +205,8 @@ impl Default for Config {
             presence_limit: 500,
             rate: 50,
             burst: 100,
+            topic_rate: 0,
+            topics_max: 100_000,
             allow_origins: Vec::new(),
             allow_hosts: Vec::new(),
             tls_cert: None,
@@ -216,6 +235,20 @@ impl Config {
     #[must_use]
     pub fn has_token_keys(&self) -> bool {
         !self.token_keys.is_empty() || self.token_jwks.is_some()
+    }
+
+    /// The dialects in which anyone who reaches the server may send messages without signing in, if others than
+    /// programs on this machine may reach it.
+    #[must_use]
+    pub fn open_dialects(&self) -> Vec<Dialect> {
+        if self.auth == Auth::Required
+            || self.anonymous.is_some()
+            || self.listen.ip().to_canonical().is_loopback()
+        {
+            return Vec::new();
+        }
+        let open = [Dialect::Hub, Dialect::Raw, Dialect::Echo].into_iter();
+        open.filter(|dialect| self.dialects.contains(*dialect)).collect()
     }
 
     /// True where acceptors have to share cores with shards.
@@ -322,6 +355,26 @@ mod tests {
         };
         assert_eq!([1, 7, 8, 15, 16, 1024].map(|shards| count(shards, 0)), [1, 1, 1, 1, 2, 128]);
         assert_eq!(count(1, 3), 3);
+    }
+
+    #[test]
+    fn strangers_may_publish_where_they_reach_a_dialect_without_sign_in() {
+        let open = |listen: &str, dialects: &str, auth| {
+            let (listen, dialects) = (listen.parse().unwrap(), dialects.parse().unwrap());
+            Config { listen, dialects, auth, ..Config::default() }.open_dialects()
+        };
+        let all = "chat,hub,raw,echo";
+        assert_eq!(open("0.0.0.0:1", all, Auth::Off), [Dialect::Hub, Dialect::Raw, Dialect::Echo]);
+        assert_eq!(open("[::]:1", "chat,raw", Auth::Off), [Dialect::Raw]);
+        for (listen, dialects, auth) in [
+            ("127.0.0.1:1", all, Auth::Off),
+            ("[::1]:1", all, Auth::Off),
+            ("[::ffff:127.0.0.1]:1", all, Auth::Off),
+            ("192.0.2.1:1", "chat", Auth::Off),
+            ("192.0.2.1:1", all, Auth::Required),
+        ] {
+            assert_eq!(open(listen, dialects, auth), [], "{listen} {dialects} {auth:?}");
+        }
     }
 
     #[test]

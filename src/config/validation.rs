@@ -35,7 +35,9 @@ const HISTORY_MAX: usize = 10_000;
 const PRESENCE_LIMIT_MAX: usize = 10_000;
 /// The most `connect_rate_per_address`; 0 means no limit.
 const CONNECT_RATE_MAX: usize = 1_000_000;
-/// The most `rate` and `burst`; a `rate` of 0 means no limit.
+/// The most `topics_max`: each has a connection.
+const TOPICS_MAX: usize = CLIENTS_MAX;
+/// The most `rate`, `topic_rate` and `burst`; a rate of 0 means no limit.
 const RATE_MAX: u32 = 1_000_000;
 
 impl Config {
@@ -60,6 +62,13 @@ impl Config {
             within("max-clients-per-address", clients, 0, CLIENTS_MAX, number)?;
         }
         within("connect-rate-per-address", self.connect_rate_per_address, 0, CONNECT_RATE_MAX, number)?;
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            return invalid(
+                "proxy-protocol",
+                "true".into(),
+                "false; or true together with --trusted-proxy, the addresses of the proxies that speak it",
+            );
+        }
         self.validate_sizes()?;
         self.validate_durations()?;
         self.validate_rooms()?;
@@ -76,6 +85,8 @@ impl Config {
         within("history", self.history, 0, HISTORY_MAX, number)?;
         within("presence-limit", self.presence_limit, 1, PRESENCE_LIMIT_MAX, number)?;
         within("rate", self.rate, 0, RATE_MAX, number)?;
+        within("topic-rate", self.topic_rate, 0, RATE_MAX, number)?;
+        within("topics-max", self.topics_max, 1, TOPICS_MAX, number)?;
         // Without a rate the burst means nothing, and without a burst a rate lets nothing through.
         within("burst", self.burst, u32::from(self.rate > 0), RATE_MAX, number)
     }
@@ -374,6 +385,16 @@ mod tests {
                 "invalid value '0' for presence-limit: allowed is 1 to 10000",
             ),
             (refusal(|c| c.rate = 1_000_001), "invalid value '1000001' for rate: allowed is 0 to 1000000"),
+            (
+                refusal(|c| c.topic_rate = 1_000_001),
+                "invalid value '1000001' for topic-rate: allowed is 0 to 1000000",
+            ),
+            (refusal(|c| c.topics_max = 0), "invalid value '0' for topics-max: allowed is 1 to 1048576"),
+            (
+                refusal(|c| c.proxy_protocol = true),
+                "invalid value 'true' for proxy-protocol: allowed is false; or true together with --trusted-proxy, the \
+                 addresses of the proxies that speak it",
+            ),
             (refusal(|c| c.burst = 0), "invalid value '0' for burst: allowed is 1 to 1000000"),
             (
                 refusal(|c| c.placement = Placement::Pinned(vec![0, 0])),

@@ -10,12 +10,14 @@ use tokio::time::{Instant, sleep};
 use tokio_uring::net::{TcpListener, TcpStream};
 
 use super::connection::PendingConnection;
+use super::crowd::count_handshake;
 use super::hand_over::HandOver;
 use super::intake::{Intake, IntakeWatch};
-use super::operator_log::{log_crowded_address, log_failed_accept, log_too_many_handshakes};
+use super::operator_log::{log_failed_accept, log_too_many_handshakes};
 use super::pending::PendingConnections;
 use super::request::Requests;
 use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
+use crate::address::ClientAddress;
 
 /// The pause after a failed accept. The usual cause, too many open files, lasts longer, and 20 attempts a second cost
 /// nothing.
@@ -104,21 +106,16 @@ impl Acceptor {
     /// Starts the task of a connection, and closes another one if there are too many.
     fn welcome(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         self.services.note(HandshakeEvent::Accepted);
-        let addresses = self.services.addresses();
-        let network = addresses.counted(peer.ip());
+        let peer = ClientAddress::from(peer);
+        let Some(handshake) = count_handshake(&*self.services, &self.pending, peer.ip()) else {
+            return self.services.note(HandshakeEvent::Left);
+        };
         let now = Instant::now();
-        let (handshake, is_within) = addresses.begin_handshake(peer.ip());
-        if !is_within {
-            log_crowded_address(network);
-            self.services.note(HandshakeEvent::AddressDisplaced);
-            // If this acceptor has no other connection of the address, it drops the new one.
-            if !self.pending.displace(network, now) {
-                return self.services.note(HandshakeEvent::Left);
-            }
-        } else if self.pending.len() >= self.connections_max && self.pending.displace(None, now) {
+        if self.pending.len() >= self.connections_max && self.pending.displace(None, now) {
             log_too_many_handshakes(self.connections_max);
             self.services.note(HandshakeEvent::Displaced);
         }
+        let network = self.services.addresses().counted(peer.ip());
         let ticket = self.pending.enter(network, now);
         let displaced = ticket.displaced();
         let connection = PendingConnection::new(stream, ticket);

@@ -1,13 +1,12 @@
 //! An upgraded connection on its way from an acceptor to a shard, without its socket.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use uproar_protocol::tls::TlsStream;
 
+use super::endpoint::Endpoint;
 use super::query::UpgradeQuery;
-use super::route::Endpoint;
 use crate::accounts::Identity;
+use crate::address::ClientAddress;
 use crate::permit::ClientPermit;
 
 /// A request for a WebSocket that was accepted.
@@ -19,8 +18,8 @@ pub struct UpgradeRequest {
     pub query: UpgradeQuery,
     /// Who the client is, if it has shown a token.
     pub identity: Option<Identity>,
-    /// The address and port of the peer.
-    pub peer: SocketAddr,
+    /// The client's address, as a trusted proxy tells it, or else the peer's.
+    pub peer: ClientAddress,
     /// The 101, complete.
     pub response: Bytes,
 }

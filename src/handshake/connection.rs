@@ -19,6 +19,8 @@ use tokio_uring::net::TcpStream;
 use uproar_protocol::tls::{self, ServerConfig, TlsStream};
 
 use super::pending::{Progress, Ticket};
+use super::proxy_protocol::{self, NotProxyHeader};
+use crate::address::ClientAddress;
 
 /// The size of a connection's first read. Programs send heads of 200 bytes, browsers of 500 to 900; for a larger one
 /// the buffer grows.
@@ -64,6 +66,21 @@ impl From<io::Error> for ReadFailure {
     }
 }
 
+/// Why there is no header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeaderFailure {
+    /// The peer has ended the connection without a byte, as health checks do.
+    NothingSent,
+    /// It has sent something else or not enough, or nothing in time.
+    Missing,
+}
+
+impl From<NotProxyHeader> for HeaderFailure {
+    fn from(_: NotProxyHeader) -> Self {
+        Self::Missing
+    }
+}
+
 /// What a shard gets: the socket, and the TLS state, if it has TLS.
 pub(super) type Released = (OwnedFd, Option<Box<TlsStream>>);
 
@@ -72,13 +89,41 @@ pub(super) struct PendingConnection {
     stream: TcpStream,
     tls: Option<Box<TlsStream>>,
     ticket: Ticket,
+    /// Bytes that have arrived with a header of the PROXY protocol, behind it.
+    unread: Vec<u8>,
     /// True once the socket belongs to a shard, and must not be shut down here.
     is_released: bool,
 }
 
 impl PendingConnection {
     pub(super) fn new(stream: TcpStream, ticket: Ticket) -> Self {
-        Self { stream, tls: None, ticket, is_released: false }
+        Self { stream, tls: None, ticket, unread: Vec::new(), is_released: false }
+    }
+
+    /// Reads the header of the PROXY protocol, which comes ahead of TLS. Returns the client's address, if it is told.
+    pub(super) async fn read_proxy_header(
+        &mut self,
+        deadline: Instant,
+    ) -> Result<Option<ClientAddress>, HeaderFailure> {
+        let mut received = Vec::with_capacity(FIRST_READ_BYTES);
+        loop {
+            if let Some(header) = proxy_protocol::parse(&received)? {
+                self.unread = received.split_off(header.bytes);
+                return Ok(header.client);
+            }
+            let filled = received.len();
+            let read = self.read_plain(&mut received, proxy_protocol::HEADER_BYTES_MAX, deadline).await;
+            match read {
+                Ok(()) if received.len() > filled => {}
+                Ok(()) | Err(ReadFailure::Lost) if filled == 0 => return Err(HeaderFailure::NothingSent),
+                Ok(()) | Err(_) => return Err(HeaderFailure::Missing),
+            }
+        }
+    }
+
+    /// The entry of this connection among the pending ones.
+    pub(super) fn ticket_mut(&mut self) -> &mut Ticket {
+        &mut self.ticket
     }
 
     /// Completes the TLS handshake, and appends the plaintext that follows it. True when a session was resumed.
@@ -108,7 +153,8 @@ impl PendingConnection {
         Ok(is_resumed)
     }
 
-    /// Appends to `received`, which holds less than `bytes_max`. If nothing was appended, the peer has ended its side.
+    /// Appends to `received`, which holds less than `bytes_max`. What has come with a header of the PROXY protocol may
+    /// exceed it. If nothing was appended, the peer has ended its side.
     pub(super) async fn read(
         &mut self,
         received: &mut Vec<u8>,
@@ -142,6 +188,10 @@ impl PendingConnection {
         bytes_max: usize,
         deadline: Instant,
     ) -> Result<(), ReadFailure> {
+        if !self.unread.is_empty() {
+            received.append(&mut self.unread);
+            return Ok(());
+        }
         let filled = received.len();
         if filled == received.capacity() {
             received.reserve_exact(filled.min(bytes_max.saturating_sub(filled)));
@@ -158,6 +208,9 @@ impl PendingConnection {
 
     /// Reads up to so many bytes; none at the end.
     async fn receive(&mut self, bytes_max: usize, deadline: Instant) -> Result<Vec<u8>, ReadFailure> {
+        if !self.unread.is_empty() {
+            return Ok(mem::take(&mut self.unread));
+        }
         let (result, buffer) = within(deadline, self.stream.read(Vec::with_capacity(bytes_max))).await?;
         if result? > 0 {
             self.ticket.note_received();

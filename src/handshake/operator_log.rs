@@ -69,6 +69,26 @@ pub(super) fn log_refused_address(address: IpAddr, refusal: AddressRefusal) {
     }
 }
 
+/// Logs a trusted proxy that does not speak the PROXY protocol.
+pub(super) fn log_missing_proxy_header(proxy: IpAddr) {
+    static LINES: LogLimit = LogLimit::new();
+    if let Some(left_out) = LINES.allow() {
+        tracing::warn!(
+            %proxy, left_out,
+            "connection closed: no header of the PROXY protocol came from a trusted proxy; have it send one (nginx: \
+             proxy_protocol on, HAProxy: send-proxy-v2), or leave out --proxy-protocol"
+        );
+    }
+}
+
+/// Logs an upgrade that was rejected because of the number of topics.
+pub(super) fn log_too_many_topics() {
+    static LINES: LogLimit = LogLimit::new();
+    if let Some(left_out) = LINES.allow() {
+        tracing::warn!(left_out, "upgrade rejected: there are as many topics as --topics-max allows");
+    }
+}
+
 /// Logs an address with too many connections that are not upgraded or answered.
 pub(super) fn log_crowded_address(network: Option<IpAddr>) {
     static LINES: LogLimit = LogLimit::new();

@@ -40,12 +40,18 @@ pub enum OriginRefusal {
 }
 
 impl OriginPolicy {
-    /// Checks whether pages of this origin may connect, in a request to this authority.
+    /// Checks whether pages of this origin may connect, in a request to this authority, which may come from a trusted
+    /// proxy: then it is the proxy that goes by this name, and not this machine.
     ///
     /// # Errors
     ///
     /// An [`OriginRefusal`].
-    pub fn check(&self, origin: &[u8], authority: Option<Authority<'_>>) -> Result<(), OriginRefusal> {
+    pub fn check(
+        &self,
+        origin: &[u8],
+        authority: Option<Authority<'_>>,
+        is_from_proxy: bool,
+    ) -> Result<(), OriginRefusal> {
         let Ok(origin) = str::from_utf8(origin) else { return Err(OriginRefusal::OtherOrigin) };
         if self.allowed.iter().any(|allowed| allowed.matches(origin)) {
             return Ok(());
@@ -53,6 +59,7 @@ impl OriginPolicy {
         let authority = authority.filter(|authority| is_same_origin(origin, authority));
         let Some(authority) = authority else { return Err(OriginRefusal::OtherOrigin) };
         let is_known = !self.is_on_loopback
+            || is_from_proxy
             || authority.is_loopback()
             || self.hosts.iter().any(|host| host.matches(authority.host));
         is_known.then_some(()).ok_or(OriginRefusal::UnknownHost)
@@ -350,7 +357,7 @@ mod tests {
     }
 
     fn check(policy: &OriginPolicy, origin: &str, host: &str) -> Result<(), OriginRefusal> {
-        policy.check(origin.as_bytes(), Authority::parse(host))
+        policy.check(origin.as_bytes(), Authority::parse(host), false)
     }
 
     #[test]
@@ -399,6 +406,10 @@ mod tests {
         }
         let rebound = check(&policy, "http://evil.test", "evil.test");
         assert_eq!(rebound, Err(OriginRefusal::UnknownHost));
+        let through_proxy = policy.check(b"https://chat.test", Authority::parse("chat.test"), true);
+        assert_eq!(through_proxy, Ok(()));
+        let other = policy.check(b"https://evil.test", Authority::parse("chat.test"), true);
+        assert_eq!(other, Err(OriginRefusal::OtherOrigin));
         assert_eq!(check(&policy, "http://evil.test", "localhost"), Err(OriginRefusal::OtherOrigin));
         let listed = OriginPolicy { allowed: vec![origin("http://evil.test")], ..policy };
         assert_eq!(check(&listed, "http://evil.test", "evil.test"), Ok(()));

@@ -156,6 +156,20 @@ impl Ticket {
         self.pending.ranks.borrow_mut().remove(self.rank);
     }
 
+    /// The connections of which this is one.
+    pub(super) fn pending(&self) -> &PendingConnections {
+        &self.pending
+    }
+
+    /// Notes the network by which the connection's address is counted, which was not known so far, unless it has been
+    /// displaced.
+    pub(super) fn count_for(&mut self, network: Option<IpAddr>) {
+        let mut ranks = self.pending.ranks.borrow_mut();
+        if let Some(entry) = ranks.remove(self.rank) {
+            ranks.insert(self.rank, Entry { network, ..entry });
+        }
+    }
+
     /// Notified when the connection is displaced.
     pub(super) fn displaced(&self) -> Rc<Notify> {
         Rc::clone(&self.displaced)
@@ -237,6 +251,20 @@ mod tests {
         assert!(!pending.displace(None, now));
         ticket.advance(Progress::Answering);
         assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn a_connection_counts_for_the_network_that_is_told_later() {
+        let pending = Rc::new(PendingConnections::default());
+        let network = Some("192.0.2.1".parse().expect("an address"));
+        let now = Instant::now();
+        let mut tickets: Vec<Ticket> = (0..3).map(|_| pending.enter(None, now)).collect();
+        tickets[1].note_received();
+        tickets[1].count_for(network);
+        assert_eq!(order(&pending, network, &tickets, now + SILENCE_MIN), [1]);
+        tickets[1].count_for(network);
+        assert_eq!(pending.len(), 2, "a displaced connection does not come back");
+        assert_eq!(order(&pending, None, &tickets, now + SILENCE_MIN), [0, 2]);
     }
 
     #[test]

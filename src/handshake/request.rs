@@ -1,6 +1,6 @@
 //! Serves one connection, until it is answered or handed over.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -12,16 +12,18 @@ use uproar_protocol::tls;
 
 use super::admission::UpgradeRequest;
 use super::answer::{about_origin, refuse_address, respond, state};
-use super::connection::{FIRST_READ_BYTES, PendingConnection, ReadFailure};
+use super::connection::{FIRST_READ_BYTES, HeaderFailure, PendingConnection, ReadFailure};
+use super::crowd::count_handshake;
+use super::forwarded;
 use super::hand_over::HandOver;
 use super::intake::IntakeWatch;
-use super::operator_log::log_refused_origin;
+use super::operator_log::{log_missing_proxy_header, log_refused_origin};
 use super::query::UpgradeQuery;
 use super::route::{ORIGIN_QUESTION, Route, RoutePolicy, route};
 use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
 use super::token;
 use super::upgrade::Upgrades;
-use crate::address::AddressRefusal;
+use crate::address::{AddressPermit, AddressRefusal, ClientAddress};
 use crate::metrics::{HandshakeKind, TlsFailure};
 
 /// The content type of Prometheus' text format.
@@ -42,11 +44,20 @@ enum Answer {
     /// Hand the connection to a shard.
     Upgrade(UpgradeRequest),
     /// Reject the upgrade because of the limits of its address.
-    RejectAddress(AddressRefusal),
+    RejectAddress(IpAddr, AddressRefusal),
     /// Respond, and count the response by its status.
     Respond(Response),
     /// Respond with something that is counted otherwise, or not at all.
     RespondUncounted(Response),
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    /// Its address, or the one that it has told by the PROXY protocol.
+    address: ClientAddress,
+    /// True when it is a trusted proxy.
+    is_proxy: bool,
 }
 
 /// Serves the requests of an acceptor's connections.
@@ -74,8 +85,27 @@ impl Requests {
     }
 
     /// Serves a connection until it is answered or handed over.
-    pub(super) async fn serve(&self, mut connection: PendingConnection, peer: SocketAddr) {
+    pub(super) async fn serve(&self, mut connection: PendingConnection, address: ClientAddress) {
         let deadline = Instant::now() + self.limits.timeout;
+        let mut peer = Peer { address, is_proxy: self.services.proxies().trusts(address.ip()) };
+        let mut _handshake = None;
+        if peer.is_proxy && self.services.proxies().has_proxy_protocol {
+            match connection.read_proxy_header(deadline).await {
+                Ok(None) => {}
+                Ok(Some(client)) => {
+                    peer.address = client;
+                    _handshake = self.count(&mut connection, client.ip());
+                    if _handshake.is_none() {
+                        return;
+                    }
+                }
+                Err(HeaderFailure::NothingSent) => return,
+                Err(HeaderFailure::Missing) => {
+                    log_missing_proxy_header(address.ip());
+                    return self.services.note(HandshakeEvent::NoProxyHeader);
+                }
+            }
+        }
         let mut received = Vec::with_capacity(FIRST_READ_BYTES);
         if let Some(config) = self.services.tls() {
             match connection.secure(&config, &mut received, deadline).await {
@@ -96,8 +126,8 @@ impl Requests {
                             let behind = Bytes::from(received).slice(head_bytes..);
                             self.upgrades.admit(connection, request, behind).await;
                         }
-                        Answer::RejectAddress(refusal) => {
-                            refuse_address(&*self.services, connection, peer.ip(), refusal).await;
+                        Answer::RejectAddress(address, refusal) => {
+                            refuse_address(&*self.services, connection, address, refusal).await;
                         }
                         Answer::Respond(response) => self.respond(connection, &response, with_body).await,
                         Answer::RespondUncounted(response) => {
@@ -127,18 +157,29 @@ impl Requests {
         }
     }
 
+    /// Counts a connection for the address that a proxy has told. `None` when it must go.
+    fn count(&self, connection: &mut PendingConnection, address: IpAddr) -> Option<AddressPermit> {
+        let ticket = connection.ticket_mut();
+        let permit = count_handshake(&*self.services, ticket.pending(), address)?;
+        ticket.count_for(self.services.addresses().counted(address));
+        Some(permit)
+    }
+
     /// Decides on the answer to a request, and logs and counts rejected ones.
-    fn answer(&self, head: &Head<'_>, peer: SocketAddr) -> Answer {
+    fn answer(&self, head: &Head<'_>, peer: Peer) -> Answer {
+        let client = forwarded::client_address(head, peer.address, self.services.proxies());
         let mut query = UpgradeQuery::parse(head.query());
         query.token = token::of(head, query.token.take()).filter(|_| self.services.takes_tokens());
         let policy = RoutePolicy {
             origins: self.services.origins(),
+            is_from_proxy: peer.is_proxy,
+            dialects: self.services.dialects(),
             draining: self.intake.is_draining(),
             requires_sign_in: self.services.requires_sign_in() && query.token.is_none(),
         };
         match route(head, policy) {
             Route::Upgrade { endpoint, response } => {
-                Answer::Upgrade(UpgradeRequest { endpoint, query, identity: None, peer, response })
+                Answer::Upgrade(UpgradeRequest { endpoint, query, identity: None, peer: client, response })
             }
             Route::Page { origin } => {
                 let page = self.services.page(head.authority().map(|authority| authority.text));
@@ -159,8 +200,8 @@ impl Requests {
                 Answer::Respond(response)
             }
             // The limits of the address come first.
-            Route::SignInRequired(response) => match self.services.addresses().upgrade(peer.ip()) {
-                Err(refusal) => Answer::RejectAddress(refusal),
+            Route::SignInRequired(response) => match self.services.addresses().upgrade(client.ip()) {
+                Err(refusal) => Answer::RejectAddress(client.ip(), refusal),
                 Ok(_) => {
                     self.services.note(HandshakeEvent::SignInRequired);
                     Answer::RespondUncounted(response)
@@ -170,7 +211,7 @@ impl Requests {
     }
 
     /// Ends a connection whose TLS has failed.
-    async fn refuse_tls(&self, connection: PendingConnection, peer: SocketAddr, failure: ReadFailure) {
+    async fn refuse_tls(&self, connection: PendingConnection, peer: Peer, failure: ReadFailure) {
         let reason = match &failure {
             ReadFailure::Expired => TlsFailure::Timeout,
             ReadFailure::Lost | ReadFailure::Tls(tls::Error::Truncated) => TlsFailure::Ended,
@@ -185,7 +226,7 @@ impl Requests {
                 self.respond(connection, &Response::bad_request(hint), true).await;
             }
             ReadFailure::Tls(error) => {
-                tracing::debug!(%peer, "a client {error}");
+                tracing::debug!(peer = %peer.address, "a client {error}");
                 connection.see_off().await;
             }
             ReadFailure::Expired | ReadFailure::Lost => {}

@@ -7,39 +7,12 @@
 
 use bytes::Bytes;
 
+use super::endpoint::Dialects;
+pub use super::endpoint::Endpoint;
 use super::origin::{OriginPolicy, OriginRefusal};
 use uproar_protocol::head::Head;
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::upgrade;
-
-/// The dialect of an upgraded connection, by its path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `/` and `/chat`.
-    Chat,
-    /// `/ws`.
-    Hub,
-    /// `/broadcast` and below.
-    Raw {
-        /// The path after `/broadcast/`, byte for byte: it is a name, so percent-encoding is not decoded, and it may
-        /// contain slashes. Empty for `/broadcast` itself, with and without a slash.
-        topic: String,
-    },
-    /// `/echo`.
-    Echo,
-}
-
-impl Endpoint {
-    /// The subprotocol that names the dialect, for clients that offer some.
-    fn subprotocol(&self) -> &'static str {
-        match self {
-            Self::Chat => "uproar.chat",
-            Self::Hub => "uproar.hub",
-            Self::Raw { .. } => "uproar.raw",
-            Self::Echo => "uproar.echo",
-        }
-    }
-}
 
 /// The methods of plain requests.
 const METHODS: &str = "GET, HEAD, OPTIONS";
@@ -82,10 +55,20 @@ pub enum Route {
 pub struct RoutePolicy<'a> {
     /// The origins whose pages may connect.
     pub origins: &'a OriginPolicy,
+    /// True when the request comes from a trusted proxy.
+    pub is_from_proxy: bool,
+    /// The dialects that are spoken. The paths of others do not exist.
+    pub dialects: Dialects,
     /// True once the server shuts down.
     pub draining: bool,
     /// True when users must sign in, which only the chat dialect can.
     pub requires_sign_in: bool,
+}
+
+impl RoutePolicy<'_> {
+    fn check_origin(&self, origin: &[u8], head: &Head<'_>) -> Result<(), OriginRefusal> {
+        self.origins.check(origin, head.authority(), self.is_from_proxy)
+    }
 }
 
 /// Decides on a request.
@@ -98,7 +81,7 @@ pub fn route(head: &Head<'_>, policy: RoutePolicy<'_>) -> Route {
     if head.method == "OPTIONS" && head.target == "*" {
         return Route::Respond(Response::options(METHODS));
     }
-    let Some(resource) = Resource::of(head.path()) else { return not_found() };
+    let Some(resource) = Resource::of(head.path(), policy.dialects) else { return not_found() };
     if head.lists("upgrade", "websocket") {
         let Resource::Endpoint(endpoint) = resource else { return not_found() };
         return upgrade(head, endpoint, policy);
@@ -111,7 +94,7 @@ pub fn route(head: &Head<'_>, policy: RoutePolicy<'_>) -> Route {
     match resource {
         Resource::Endpoint(Endpoint::Chat) => {
             let asked = head.values(ORIGIN_QUESTION).next();
-            Route::Page { origin: asked.map(|origin| policy.origins.check(origin, head.authority())) }
+            Route::Page { origin: asked.map(|origin| policy.check_origin(origin, head)) }
         }
         Resource::Endpoint(_) => Route::Respond(Response::upgrade_required(
             "Upgrade Required: connect here with a WebSocket client",
@@ -131,19 +114,12 @@ enum Resource {
 }
 
 impl Resource {
-    fn of(path: &str) -> Option<Self> {
+    fn of(path: &str, dialects: Dialects) -> Option<Self> {
         Some(match path {
-            "/" | "/chat" => Self::Endpoint(Endpoint::Chat),
-            "/ws" => Self::Endpoint(Endpoint::Hub),
-            "/broadcast" => Self::Endpoint(Endpoint::Raw { topic: String::new() }),
-            "/echo" => Self::Endpoint(Endpoint::Echo),
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             "/metrics" => Self::Metrics,
-            _ => {
-                let topic = path.strip_prefix("/broadcast/")?.to_owned();
-                Self::Endpoint(Endpoint::Raw { topic })
-            }
+            _ => Self::Endpoint(Endpoint::of(path).filter(|endpoint| dialects.contains(endpoint.dialect()))?),
         })
     }
 }
@@ -159,7 +135,7 @@ fn upgrade(head: &Head<'_>, endpoint: Endpoint, policy: RoutePolicy<'_>) -> Rout
         Err(refusal) => return Route::Respond(refusal),
     };
     let mut origins = head.values("origin");
-    if let Err(refusal) = origins.try_for_each(|origin| policy.origins.check(origin, head.authority())) {
+    if let Err(refusal) = origins.try_for_each(|origin| policy.check_origin(origin, head)) {
         let body = match refusal {
             OriginRefusal::OtherOrigin => "Forbidden origin",
             OriginRefusal::UnknownHost => "Forbidden origin: this server does not go by the name in Host",
@@ -187,7 +163,13 @@ mod tests {
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const OWN: OriginPolicy = OriginPolicy { allowed: Vec::new(), is_on_loopback: false, hosts: Vec::new() };
-    const OPEN: RoutePolicy<'_> = RoutePolicy { origins: &OWN, draining: false, requires_sign_in: false };
+    const OPEN: RoutePolicy<'_> = RoutePolicy {
+        origins: &OWN,
+        is_from_proxy: false,
+        dialects: Dialects::ALL,
+        draining: false,
+        requires_sign_in: false,
+    };
 
     fn decide(received: &str, policy: RoutePolicy<'_>) -> Route {
         route(&parse(received.as_bytes()).expect("readable").expect("complete"), policy)
@@ -347,6 +329,25 @@ mod tests {
             assert_eq!(status(&upgrade(path), strict), 403, "{path}");
             assert_eq!(status(&upgrade(path).replace("Version: 13", "Version: 7"), strict), 426, "{path}");
             assert_eq!(status(&format!("GET {path} HTTP/1.0\r\n\r\n"), strict), 426, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_paths_of_dialects_that_are_not_spoken_do_not_exist() {
+        let paths =
+            [("/", "chat"), ("/chat", "chat"), ("/ws", "hub"), ("/broadcast", "raw"), ("/echo", "echo")];
+        for (path, dialect) in paths {
+            let others = ["chat", "hub", "raw", "echo"].into_iter().filter(|other| *other != dialect);
+            let others = others.collect::<Vec<_>>().join(",");
+            for (dialects, is_there) in [(dialect, true), (&others, false)] {
+                let policy = RoutePolicy { dialects: dialects.parse().expect("dialects"), ..OPEN };
+                assert_eq!(status(&upgrade(path), policy) == 101, is_there, "{path} {dialects}");
+                for method in ["GET", "POST", "OPTIONS"] {
+                    let status = status(&format!("{method} {path} HTTP/1.0\r\n\r\n"), policy);
+                    assert_eq!(status != 404, is_there, "{method} {path} {dialects}");
+                }
+                assert_eq!(status("GET /healthz HTTP/1.0\r\n\r\n", policy), 200);
+            }
         }
     }
 

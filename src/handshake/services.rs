@@ -6,13 +6,16 @@ use std::time::Duration;
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls::ServerConfig;
 
+use super::endpoint::Dialects;
 use super::origin::OriginPolicy;
+use super::proxies::ProxyPolicy;
 use super::route::Endpoint;
 use crate::accounts::Identity;
 use crate::address::{AddressLimiter, AddressRefusal};
 use crate::metrics::{HandshakeKind, TlsFailure};
 use crate::permit::ClientPermit;
 use crate::tokens::TokenError;
+use crate::topics::TopicLimiter;
 
 /// The services of the server that an acceptor uses.
 pub trait HandshakeServices {
@@ -20,6 +23,10 @@ pub trait HandshakeServices {
     fn tls(&self) -> Option<Arc<ServerConfig>>;
     /// The origins whose pages may connect.
     fn origins(&self) -> &OriginPolicy;
+    /// The proxies that tell the addresses of clients.
+    fn proxies(&self) -> &ProxyPolicy;
+    /// The dialects that are spoken.
+    fn dialects(&self) -> Dialects;
     /// True while messages are rejected because they cannot be stored.
     fn has_storage_failed(&self) -> bool;
     /// The longest time that the current turn of any shard has taken so far.
@@ -44,6 +51,8 @@ pub trait HandshakeServices {
     fn metrics_text(&self) -> String;
     /// The limits of each address.
     fn addresses(&self) -> &AddressLimiter;
+    /// The raw topics, and their limit.
+    fn topics(&self) -> &TopicLimiter;
     /// A permit for one more client; `None` when the server is full.
     fn acquire_client(&self) -> Option<ClientPermit>;
     /// Counts an event.
@@ -72,6 +81,10 @@ pub enum HandshakeEvent {
     AddressDisplaced,
     /// An upgrade was rejected because of the limits of its address.
     AddressRefused(AddressRefusal),
+    /// A trusted proxy did not begin a connection with a header of the PROXY protocol.
+    NoProxyHeader,
+    /// An upgrade was rejected because there are as many topics as allowed.
+    TopicsFull,
     /// An upgrade was rejected because the server is full.
     Full,
     /// An upgrade was rejected because users must sign in, and its dialect cannot.

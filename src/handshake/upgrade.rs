@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -11,8 +12,10 @@ use uproar_protocol::response::{Response, StatusCode};
 use super::admission::{Admission, UpgradeRequest};
 use super::answer::{refuse_address, respond};
 use super::connection::PendingConnection;
+use super::endpoint::Endpoint;
 use super::hand_over::{HandOver, Reservation};
 use super::intake::IntakeWatch;
+use super::operator_log::log_too_many_topics;
 use super::services::{HandshakeEvent, HandshakeServices};
 use super::token::refuse_unauthorized;
 
@@ -55,11 +58,23 @@ impl Upgrades {
                 return refuse_unauthorized(&*self.services, connection, address, refusal).await;
             }
         }
+        let topic = match &request.endpoint {
+            Endpoint::Raw { topic } => match self.services.topics().enter(topic) {
+                Some(permit) => Some(permit),
+                None => {
+                    log_too_many_topics();
+                    self.services.note(HandshakeEvent::TopicsFull);
+                    let refusal = Response::text(StatusCode::SERVICE_UNAVAILABLE, "Too many topics");
+                    return connection.finish(refusal.encode(true, SystemTime::now())).await;
+                }
+            },
+            Endpoint::Chat | Endpoint::Hub | Endpoint::Echo => None,
+        };
         let Some(permit) = self.services.acquire_client() else {
             self.services.note(HandshakeEvent::Full);
             return connection.finish(server_is_full(&request.response)).await;
         };
-        let permit = permit.counted_by(address);
+        let permit = permit.counted_by(address).counted_on_topic(topic);
         let Some(reservation) = self.reserve(&mut connection).await else {
             drop(permit);
             let refusal = Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining");

@@ -127,6 +127,8 @@ pub struct ShardMetrics {
     pub sign_ins: Labelled<Counter, SignInOutcome, { SignInOutcome::ALL.len() }>,
     /// Text and binary messages received, refused ones included.
     pub messages_received: Labelled<Counter, Dialect, { Dialect::ALL.len() }>,
+    /// Messages dropped because their connection had sent more than its rate.
+    pub messages_over_rate: Labelled<Counter, Dialect, { Dialect::ALL.len() }>,
     /// Text and binary messages queued for a connection: one broadcast counts once for each receiver.
     pub messages_delivered: Counter,
     /// Bytes received on upgraded connections, framing and TLS included.

@@ -101,6 +101,10 @@ label! {
         /// There were as many connections without an upgrade or an answer as allowed, and it was closed in favour of
         /// another.
         HandshakesFull = "handshakes_full",
+        /// A trusted proxy did not begin with a header of the PROXY protocol.
+        NoProxyHeader = "no_proxy_header",
+        /// There are as many topics as allowed.
+        TopicsFull = "topics_full",
         /// The origin is not allowed.
         Origin = "origin",
         /// Users must sign in, and the dialect cannot.

@@ -164,6 +164,12 @@ impl Collector for Scrape {
         to.each("messages_received_total", "Messages received", Counter, |dialect| {
             metrics.sum(|s| s.messages_received.with(dialect).get())
         })?;
+        to.each(
+            "messages_over_rate_total",
+            "Messages dropped because their connection had sent more than its rate",
+            Counter,
+            |dialect| metrics.sum(|s| s.messages_over_rate.with(dialect).get()),
+        )?;
         to.one(
             "messages_delivered_total",
             "Messages queued, once for each receiver",

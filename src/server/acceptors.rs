@@ -16,11 +16,12 @@ use super::listener::Listener;
 use super::thread_context::{ThreadContext, ThreadReport};
 use crate::accounts::Identity;
 use crate::address::{AddressLimiter, AddressLimits, AddressRefusal};
-use crate::config::{self, Anonymous, Config, FIRST_ROOM};
+use crate::config::{self, Anonymous, Config, Dialects, FIRST_ROOM};
 use crate::handshake::origin::OriginPolicy;
 use crate::handshake::route::Endpoint;
 use crate::handshake::{
     Acceptor, AuthorizationRefusal, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
+    ProxyPolicy,
 };
 use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
 use crate::page;
@@ -28,6 +29,7 @@ use crate::permit::{ClientPermit, ClientPermits};
 use crate::preflight::Capacity;
 use crate::rooms::Directory;
 use crate::tokens::TokenChecker;
+use crate::topics::TopicLimiter;
 
 /// The nice value of an acceptor (setpriority(2)) that shares a core with a shard: while both are busy, it gets a
 /// quarter of the core (weights of 335 and 1,024, sched(7)). So many handshakes do not take half of a core from the
@@ -52,6 +54,7 @@ pub(super) struct AcceptorsStart {
     pub(super) pending_max: usize,
     pub(super) client_permits: ClientPermits,
     pub(super) addresses: AddressLimiter,
+    pub(super) topics: TopicLimiter,
     pub(super) metrics: Metrics,
     pub(super) tls: watch::Receiver<Option<Arc<ServerConfig>>>,
 }
@@ -110,12 +113,15 @@ fn run(
             is_on_loopback: config.listen.ip().to_canonical().is_loopback(),
             hosts: config.allow_hosts,
         },
+        proxies: ProxyPolicy { trusted: config.trusted_proxies, has_proxy_protocol: config.proxy_protocol },
+        dialects: config.dialects,
         requires_sign_in,
         anonymous: config.anonymous,
         tokens,
         directory,
         client_permits: start.client_permits,
         addresses: start.addresses,
+        topics: start.topics,
         acceptor_metrics: start.metrics.acceptor(index),
         metrics: start.metrics,
     };
@@ -140,7 +146,7 @@ pub(super) fn address_limits(config: &Config, capacity: Capacity) -> AddressLimi
             0 => 0,
             _ => (capacity.pending_max / 16).max(ADDRESS_HANDSHAKES_MIN),
         },
-        unlimited: config.no_limit_for.clone(),
+        unlimited: [&config.no_limit_for[..], &config.trusted_proxies].concat(),
     }
 }
 
@@ -148,12 +154,15 @@ pub(super) fn address_limits(config: &Config, capacity: Capacity) -> AddressLimi
 struct Services {
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     origins: OriginPolicy,
+    proxies: ProxyPolicy,
+    dialects: Dialects,
     requires_sign_in: bool,
     anonymous: Option<Anonymous>,
     tokens: TokenChecker,
     directory: Directory,
     client_permits: ClientPermits,
     addresses: AddressLimiter,
+    topics: TopicLimiter,
     metrics: Metrics,
     acceptor_metrics: Arc<AcceptorMetrics>,
 }
@@ -173,6 +182,14 @@ impl HandshakeServices for Services {
 
     fn origins(&self) -> &OriginPolicy {
         &self.origins
+    }
+
+    fn proxies(&self) -> &ProxyPolicy {
+        &self.proxies
+    }
+
+    fn dialects(&self) -> Dialects {
+        self.dialects
     }
 
     fn requires_sign_in(&self) -> bool {
@@ -218,6 +235,10 @@ impl HandshakeServices for Services {
         &self.addresses
     }
 
+    fn topics(&self) -> &TopicLimiter {
+        &self.topics
+    }
+
     fn acquire_client(&self) -> Option<ClientPermit> {
         self.client_permits.acquire()
     }
@@ -237,6 +258,8 @@ impl HandshakeServices for Services {
             HandshakeEvent::AddressDisplaced => refused(RefusalReason::AddressHandshakes),
             HandshakeEvent::AddressRefused(AddressRefusal::Clients) => refused(RefusalReason::AddressClients),
             HandshakeEvent::AddressRefused(AddressRefusal::Rate) => refused(RefusalReason::AddressRate),
+            HandshakeEvent::NoProxyHeader => refused(RefusalReason::NoProxyHeader),
+            HandshakeEvent::TopicsFull => refused(RefusalReason::TopicsFull),
             HandshakeEvent::Full => refused(RefusalReason::Full),
             HandshakeEvent::SignInRequired => refused(RefusalReason::SignInRequired),
             HandshakeEvent::Unauthorized(AuthorizationRefusal::BadToken(_)) => {

@@ -30,6 +30,7 @@ use crate::rooms::Directory;
 use crate::shard::stage::Stage;
 use crate::storage::{DataDirectory, HISTORY_FILE, HistoryFile, HistoryWriter, StorageLink};
 use crate::tokens::{TokenFiles, TokenKeys};
+use crate::topics::TopicLimiter;
 
 /// Runs the server until a signal stops it. `announce` is called once, when every shard and every
 /// acceptor serves.
@@ -75,6 +76,7 @@ async fn serve(
     }
     let listener = Listener::open(config.listen)?;
     let address = listener.address()?;
+    warn_of_strangers(config, address);
     let (intake, intake_seen) = watch::channel(Intake::Open);
     let (reports, reports_received) = ThreadReports::new();
     let client_permits = ClientPermits::new(capacity.max_clients);
@@ -89,6 +91,7 @@ async fn serve(
         pending_max: capacity.pending_max,
         client_permits,
         addresses: AddressLimiter::new(address_limits(config, capacity)),
+        topics: TopicLimiter::new(config.topics_max),
         metrics: metrics.clone(),
         tls,
     };
@@ -124,6 +127,20 @@ async fn serve(
         thread.join().map_err(|_| io::Error::other("a thread has panicked"))?;
     }
     Ok(())
+}
+
+/// Warns when anyone who reaches the server may publish.
+fn warn_of_strangers(config: &Config, address: SocketAddr) {
+    let open = config.open_dialects();
+    if !open.is_empty() {
+        let open = open.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        warn!(
+            "strangers may publish: anyone who reaches {address} may send messages as {open} without signing in. Require \
+             it with --auth required, speak less with --dialects chat, or listen on this machine only, with --listen \
+             127.0.0.1:{}",
+            address.port()
+        );
+    }
 }
 
 /// Drives the coordinator until the server has ended.

@@ -101,6 +101,7 @@ fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSe
             frame_bytes_max: config.max_frame_bytes,
             queue_bytes_max: config.send_queue_bytes,
             rate: Rate { per_second: config.rate, burst: config.burst },
+            topic_rate: Rate { per_second: config.topic_rate, burst: 2 * config.topic_rate },
         },
         deadlines: Deadlines {
             keep_alive: KeepAlive {

@@ -8,6 +8,7 @@ use super::Shard;
 use super::client::{Client, Session, TopicMembership};
 use super::expiry;
 use super::link::Link;
+use super::rate::TokenBucket;
 use super::settings::ShardSettings;
 use super::user::{Standing, User};
 use crate::accounts::Identity;
@@ -43,8 +44,10 @@ impl Shard {
                     None => !settings.anonymous_listen,
                     Some(identity) => identity.rights.may_publish_on(&topic),
                 };
+                let rate = settings.limits.topic_rate;
+                let bucket = (rate.per_second > 0).then(|| TokenBucket::full(rate, now.monotonic_ms).into());
                 let membership = TopicMembership::None;
-                (Dialect::Raw, Session::Raw { topic: topic.into(), membership, may_publish })
+                (Dialect::Raw, Session::Raw { topic: topic.into(), membership, may_publish, bucket })
             }
             Endpoint::Echo => (Dialect::Echo, Session::Echo),
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uproar_protocol::connection::KeepAlive;
 
 use super::link::Link;
+use super::rate::TokenBucket;
 use super::user::{RoomMembership, User};
 use crate::metrics::Dialect;
 
@@ -20,8 +21,9 @@ pub(super) struct Client {
 pub(super) enum Session {
     /// A user, with a name and in a room.
     User(Box<User>),
-    /// A connection that is subscribed to a topic, and publishes to it if it may.
-    Raw { topic: Arc<str>, membership: TopicMembership, may_publish: bool },
+    /// A connection that is subscribed to a topic, and publishes to it if it may. `bucket` is what it may still publish
+    /// where that has a rate.
+    Raw { topic: Arc<str>, membership: TopicMembership, may_publish: bool, bucket: Option<Box<TokenBucket>> },
     /// Gets its own messages back.
     Echo,
 }

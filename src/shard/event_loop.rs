@@ -9,7 +9,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
@@ -174,10 +173,8 @@ impl EventLoop {
         Ok(false)
     }
 
-    fn admit(&mut self, socket: OwnedFd, mut admission: Admission) {
-        // A listener of both versions of IP sees clients of IPv4 as ::ffff:192.0.2.1 (RFC 4291, 2.5.5.2).
-        let peer = SocketAddr::new(admission.request.peer.ip().to_canonical(), admission.request.peer.port());
-        admission.request.peer = peer;
+    fn admit(&mut self, socket: OwnedFd, admission: Admission) {
+        let peer = admission.request.peer;
         let now = self.clock.now();
         let id = self.shard.admit(admission, now);
         debug!(shard = self.index.0, connection = %id, %peer, "admitted");

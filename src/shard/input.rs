@@ -8,7 +8,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use tracing::debug;
+use tracing::{debug, info};
 use uproar_protocol::connection::Event;
 use uproar_protocol::frames;
 use uproar_ring::ConnectionId;
@@ -19,6 +19,8 @@ use super::client_io::ClientIo;
 use super::sign_in::PERMISSION_DENIED;
 use crate::clock::Now;
 use crate::dialect::Message;
+use crate::log_limit::LogLimit;
+use crate::log_text;
 use crate::metrics::EndReason;
 use crate::rooms::Request;
 
@@ -137,6 +139,17 @@ impl Shard {
     }
 }
 
+/// Counts and logs a message that its connection may not send now. The raw dialect has no message to tell the client so,
+/// and closing the connection would lose more: what it hears meanwhile.
+fn note_dropped(topic: &str, io: &ClientIo<'_>) {
+    static DROPPED: LogLimit = LogLimit::new();
+    io.context.metrics.messages_over_rate.with(io.link.dialect).add(1);
+    if let Some(left_out) = DROPPED.allow_at(io.now.monotonic_ms) {
+        let (topic, address) = (log_text::shown(topic), io.link.peer);
+        info!(%topic, %address, left_out, "message dropped: its connection publishes faster than --topic-rate allows");
+    }
+}
+
 /// What was read off the front of a client's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
@@ -171,7 +184,11 @@ impl Session {
             Self::Raw { may_publish: false, .. } => {
                 io.close(1008, PERMISSION_DENIED, EndReason::PermissionDenied);
             }
-            Self::Raw { topic, .. } => {
+            Self::Raw { topic, bucket, .. } => {
+                let rate = io.context.settings.limits.topic_rate;
+                if bucket.as_mut().is_some_and(|bucket| !bucket.take(rate, io.now.monotonic_ms)) {
+                    return note_dropped(topic, io);
+                }
                 let home = io.context.directory.topic_home(topic);
                 let (kind, payload) = (message.kind(), message.into_bytes());
                 io.context.mail.request(home, Request::Relay { topic: Arc::clone(topic), kind, payload });

@@ -1,6 +1,5 @@
 //! A client's connection as its shard uses it: with the gates ahead of its queue, and a note of why it ended.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tracing::info;
@@ -15,6 +14,7 @@ use uproar_ring::{BATCH_FRAMES_MAX, CloseMode, ConnectionId, Frames, SendBatch, 
 use super::deadline::SessionDeadline;
 use super::gates::{GATED_LIMITS_MAX, Gates};
 use super::settings::Limits;
+use crate::address::ClientAddress;
 use crate::clock::Now;
 use crate::log_limit::LogLimit;
 use crate::metrics::{Dialect, EndReason};
@@ -59,8 +59,8 @@ pub(super) struct Link {
     pub(super) timer_ms: u64,
     /// The next deadline of the session. It is here and not in the session because it is looked at after each send.
     pub(super) deadline: SessionDeadline,
-    /// The address and port at the other end.
-    pub(super) peer: SocketAddr,
+    /// The client's address.
+    pub(super) peer: ClientAddress,
     pub(super) dialect: Dialect,
     /// Why the connection is no longer open, until its membership has been ended for that.
     ended: Option<EndReason>,
@@ -74,7 +74,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(
         dialect: Dialect,
-        peer: SocketAddr,
+        peer: ClientAddress,
         greeting: SharedBytes,
         tls: Option<Box<TlsStream>>,
         permit: ClientPermit,
@@ -423,8 +423,9 @@ mod tests {
     /// A connection with nothing in its queue, which holds so many bytes.
     fn link(queue_bytes_max: usize) -> Link {
         let rate = Rate { per_second: 1, burst: 1 };
-        let limits = Limits { message_bytes_max: 1, frame_bytes_max: 1, queue_bytes_max, rate };
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let limits =
+            Limits { message_bytes_max: 1, frame_bytes_max: 1, queue_bytes_max, rate, topic_rate: rate };
+        let peer = ClientAddress::new([127, 0, 0, 1].into(), Some(1));
         let permit = ClientPermits::new(1).acquire().unwrap();
         let mut link = Link::new(Dialect::Echo, peer, frame(0), None, permit, &connection_config(&limits), 0);
         link.greet();

@@ -15,8 +15,10 @@ pub struct Limits {
     pub frame_bytes_max: usize,
     /// Bytes that may wait for a connection before it is evicted.
     pub queue_bytes_max: usize,
-    /// Messages of the chat dialect.
+    /// Messages of the chat and hub dialects.
     pub rate: Rate,
+    /// Messages of the raw dialect.
+    pub topic_rate: Rate,
 }
 
 /// The times of connections.

@@ -15,6 +15,7 @@ impl User {
     pub(super) fn handle_message(&mut self, message: &Message<'_>, io: &mut ClientIo<'_>) {
         self.last_message_ms = io.now.monotonic_ms;
         let outcome = if !self.bucket.take(self.rate, io.now.monotonic_ms) {
+            io.context.metrics.messages_over_rate.with(io.link.dialect).add(1);
             Err(ChatError::TooMany)
         } else {
             match self.dialect {

@@ -16,13 +16,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use uproar::accounts::Identity;
 use uproar::address::{AddressLimiter, AddressLimits};
+use uproar::handshake::endpoint::Dialects;
 use uproar::handshake::origin::OriginPolicy;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{
     Acceptor, Admission, Admissions, AuthorizationRefusal, HandOver, HandshakeEvent, HandshakeLimits,
-    HandshakeServices, Intake,
+    HandshakeServices, Intake, ProxyPolicy,
 };
 use uproar::permit::{ClientPermit, ClientPermits};
+use uproar::topics::TopicLimiter;
 use uproar_protocol::head::HEAD_BYTES_MAX;
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls::ServerConfig;
@@ -39,6 +41,7 @@ pub(crate) struct AcceptorSettings {
     pub(crate) connections_max: usize,
     pub(crate) clients_max: usize,
     pub(crate) addresses: AddressLimits,
+    pub(crate) proxies: ProxyPolicy,
 }
 
 impl Default for AcceptorSettings {
@@ -48,6 +51,7 @@ impl Default for AcceptorSettings {
             connections_max: 100,
             clients_max: 10,
             addresses: AddressLimits::default(),
+            proxies: ProxyPolicy::default(),
         }
     }
 }
@@ -68,6 +72,8 @@ pub(crate) struct OpenAcceptor {
 struct Services {
     turn_ms: Arc<AtomicU64>,
     origins: OriginPolicy,
+    proxies: ProxyPolicy,
+    topics: TopicLimiter,
     addresses: AddressLimiter,
     places: ClientPermits,
     events: Sender<HandshakeEvent>,
@@ -87,6 +93,15 @@ impl HandshakeServices for Services {
 
     fn origins(&self) -> &OriginPolicy {
         &self.origins
+    }
+    fn proxies(&self) -> &ProxyPolicy {
+        &self.proxies
+    }
+    fn dialects(&self) -> Dialects {
+        Dialects::ALL
+    }
+    fn topics(&self) -> &TopicLimiter {
+        &self.topics
     }
     fn requires_sign_in(&self) -> bool {
         false
@@ -135,6 +150,8 @@ impl OpenAcceptor {
         let services = Services {
             turn_ms: Arc::clone(&turn_ms),
             origins: OriginPolicy::default(),
+            proxies: settings.proxies,
+            topics: TopicLimiter::new(settings.clients_max),
             addresses: AddressLimiter::new(settings.addresses.clone()),
             places: places.clone(),
             events: events_sender,

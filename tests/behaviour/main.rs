@@ -15,6 +15,8 @@ mod http_heads;
 mod http_paths;
 mod metrics;
 mod origins;
+mod proxies;
+mod proxy_protocol;
 mod upgrades;
 
 mod chat_connecting;
@@ -45,7 +47,9 @@ mod hub_talking;
 mod hub_with_chat;
 
 mod broadcast;
+mod dialects;
 mod echo;
+mod topics;
 
 mod closing;
 mod frames;

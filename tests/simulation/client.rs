@@ -62,6 +62,7 @@ impl Client {
                 topic: random.pick(&scenario.topics).clone(),
                 sent: 0,
                 own_received: 0,
+                own_last: 0,
                 last: None,
                 seen: BTreeSet::new(),
             }),
@@ -362,12 +363,12 @@ impl Client {
             Incoming::Text(text) => match &mut self.talk {
                 Talk::Chat(chat) => chat.hear(&text, record, scenario)?,
                 Talk::Hub(hub) => hub.hear(&text, record, scenario)?,
-                Talk::Raw(raw) => raw.hear(self.number, true, text.as_bytes(), record)?,
+                Talk::Raw(raw) => raw.hear(self.number, true, text.as_bytes(), record, &scenario.limits)?,
                 Talk::Echo(echo) => echo.hear(&Incoming::Text(text))?,
             },
             Incoming::Binary(bytes) => match &mut self.talk {
                 Talk::Chat(_) | Talk::Hub(_) => violated!(Protocol, "a binary message to a user"),
-                Talk::Raw(raw) => raw.hear(self.number, false, &bytes, record)?,
+                Talk::Raw(raw) => raw.hear(self.number, false, &bytes, record, &scenario.limits)?,
                 Talk::Echo(echo) => echo.hear(&Incoming::Binary(bytes))?,
             },
         }
@@ -434,7 +435,7 @@ impl Client {
     }
 
     /// Whoever is connected and reads has heard everything.
-    pub(crate) fn check_at_rest(&self, record: &Record) -> Checked {
+    pub(crate) fn check_at_rest(&self, record: &Record, scenario: &Scenario) -> Checked {
         if !self.is_faithful() {
             return Ok(());
         }
@@ -452,13 +453,7 @@ impl Client {
                 Ok(())
             }
             Talk::Raw(raw) => {
-                ensure!(
-                    NoWaitingOnTheSlow,
-                    raw.own_received == raw.sent,
-                    "{} of {} own messages came back",
-                    raw.own_received,
-                    raw.sent
-                );
+                raw.check_own(&scenario.limits)?;
                 raw.check_topic(greeted_at, record)
             }
         }

@@ -290,7 +290,7 @@ impl Host {
                 endpoint: client.endpoint(),
                 query: UpgradeQuery::default(),
                 identity: None,
-                peer: client.address(),
+                peer: client.address().into(),
                 response: greeting(),
             },
             received: bytes::Bytes::new(),

@@ -78,7 +78,12 @@ impl Scenario {
             _ => Rate { per_second: 0, burst: 0 },
         };
         let ping_interval_ms = *random.pick(&[200, 2_000, 30_000]);
-        let limits = Limits { message_bytes_max: 4_096, frame_bytes_max, queue_bytes_max, rate };
+        let topic_rate = match random.below(5) {
+            0 => random.between(1, 50) as u32,
+            _ => 0,
+        };
+        let topic_rate = Rate { per_second: topic_rate, burst: 2 * topic_rate };
+        let limits = Limits { message_bytes_max: 4_096, frame_bytes_max, queue_bytes_max, rate, topic_rate };
         let deadlines = Deadlines {
             keep_alive: KeepAlive { ping_interval_ms, idle_timeout_ms: ping_interval_ms * 4 },
             drain_timeout_ms: *random.pick(&[500, 3_000, 10_000]),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tungstenite::protocol::frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use uproar::accounts::{Attempt, Identity, SignInResult};
+use uproar::address::ClientAddress;
 use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
@@ -71,6 +72,7 @@ impl Alone {
                 frame_bytes_max: 64 << 10,
                 queue_bytes_max,
                 rate: Rate { per_second: 0, burst: 0 },
+                topic_rate: Rate { per_second: 0, burst: 0 },
             },
             deadlines: Deadlines {
                 keep_alive: KeepAlive { ping_interval_ms: 30_000, idle_timeout_ms: 120_000 },
@@ -113,7 +115,7 @@ impl Alone {
                 endpoint,
                 query: UpgradeQuery::default(),
                 identity,
-                peer: ([127, 0, 0, 1], 40_000).into(),
+                peer: ClientAddress::new([127, 0, 0, 1].into(), Some(40_000)),
                 response: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
             },
             received: Bytes::new(),

@@ -49,6 +49,35 @@ fn a_flood_costs_others_a_turn_and_no_more() {
     assert_eq!(received, MEMBERS * FLOOD);
 }
 
+/// Goal: a room beside a topic that is flooded with long messages waits for a bounded number of them, and not for all
+/// that has been received.
+#[test]
+fn a_flood_of_long_messages_delays_a_room_by_a_turn() {
+    const MEMBERS: usize = 10;
+    // What the receive buffers of a ring hold.
+    const FLOOD: usize = (1 << 20) / LONG.len();
+    static LONG: [u8; 60_000] = [b'x'; 60_000];
+    let mut alone = Alone::new();
+    let topic = alone.topic(MEMBERS);
+    let [speaker, listener] = [(); 2].map(|()| alone.connect(Endpoint::Chat));
+    alone.turn();
+    alone.complete_sends();
+    alone.turn();
+    alone.receives(topic[0], &message(&LONG).repeat(FLOOD));
+    alone.receives(speaker, &text(br#"{"type":"message","content":"hello"}"#));
+    let before = alone.shard.clients().queued_bytes();
+    alone.turn();
+    assert!(alone.ring.sends.iter().any(|(id, _)| *id == listener), "the room hears of it in this turn");
+    let pushed = (alone.shard.clients().queued_bytes() - before) / LONG.len();
+    // A turn's work is 32,768, each 256 bytes are 1, and the last message may exceed it.
+    let pushed_max = 32_768 / (LONG.len() / 256) + MEMBERS;
+    assert!(
+        pushed > 0 && pushed <= pushed_max,
+        "{pushed} of the flood were pushed, and at most {pushed_max} should"
+    );
+    assert!(pushed < FLOOD * MEMBERS, "some is left for the next turn");
+}
+
 #[test]
 fn connections_with_waiting_input_have_their_turn_one_after_the_other() {
     let mut alone = Alone::new();

@@ -1,6 +1,5 @@
 //! Messages to hub clients: one object with always the same keys.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use uproar_protocol::frames;
 
+use crate::address::ClientAddress;
 use crate::dialect::encoded::Encoded;
 use crate::rooms::{Content, MemberEntry, RoomEvent};
 
@@ -55,9 +55,10 @@ struct Line<'a> {
     content: &'a str,
 }
 
-/// The first message of a connection: its own address and port, which no other client gets.
+/// The first message of a connection: its own address and port, which no other client gets. A proxy may not tell the
+/// port.
 #[must_use]
-pub fn handshake(address: SocketAddr, names: &Names) -> Bytes {
+pub fn handshake(address: ClientAddress, names: &Names) -> Bytes {
     let ip = address.to_string();
     encode(&Line { ip: &ip, user: "", from: "", kind: "handshake", content: "" }, names.0.json())
 }
@@ -173,8 +174,8 @@ mod tests {
         assert_eq!(text(&system("x\n", &names())), expected);
         let expected =
             r#"{"ip":"[::1]:80","user":"","from":"","type":"handshake","content":"","user_list":[]}"#;
-        let address = "[::1]:80".parse().unwrap();
-        assert_eq!(text(&handshake(address, &Names::default())), expected);
+        let address = "[::1]:80".parse::<std::net::SocketAddr>().unwrap();
+        assert_eq!(text(&handshake(address.into(), &Names::default())), expected);
     }
 
     #[test]

@@ -60,6 +60,12 @@ impl Launch {
         self
     }
 
+    /// A flag without a value.
+    pub(crate) fn switch(mut self, name: &str) -> Self {
+        self.arguments.push(name.to_owned());
+        self
+    }
+
     /// Gives it a new directory for what outlives the process. Servers that are started one after another
     /// from clones of this have it in common.
     pub(crate) fn durable(self) -> Self {

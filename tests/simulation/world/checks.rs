@@ -32,7 +32,9 @@ impl World<'_> {
 
     pub(super) fn check_at_rest(&self, is_told: bool) -> Checked {
         for client in &self.clients {
-            client.check_at_rest(&self.record).map_err(|violation| of_client(client.number, violation))?;
+            client
+                .check_at_rest(&self.record, &self.scenario)
+                .map_err(|violation| of_client(client.number, violation))?;
         }
         self.record.check_rooms()?;
         for (&user, &number) in &self.record.users {
