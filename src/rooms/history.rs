@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Epoch, HistoryPage, KeptMessage, MessageId, RestoredRoom, ResumePoint, Resumed, RoomMessage};
 
-/// The last messages of one room. A deleted one keeps its place until it is too old to be kept, so that who comes back can be
-/// told of it.
+/// The last messages of one room. A deleted one keeps its place until it is too old to be kept, so that clients which
+/// resume can be told of it.
 ///
 /// Invariant: the messages of `kept` from `kept_from` on have ids without gaps, up to `last_id`.
 #[derive(Debug)]
@@ -113,9 +113,8 @@ impl History {
         HistoryPage { messages, epoch: self.epoch, has_more: older.next().is_some() }
     }
 
-    /// The kept messages after a point, oldest first. If the id is of another
-    /// epoch, or was never given out, it is unknown which messages followed it:
-    /// then all kept messages are returned.
+    /// The kept messages after a point, oldest first. If the id is of another epoch, or was never given out, it is
+    /// unknown which messages followed it: then all kept messages are returned.
     pub(super) fn after(&mut self, point: ResumePoint) -> (Arc<[Arc<RoomMessage>]>, Resumed) {
         let ResumePoint { after, epoch } = point;
         if epoch.is_some_and(|epoch| epoch != self.epoch) {

@@ -9,8 +9,8 @@
 //!   wait for the next reservation, and later proposals behind them. While the storage fails, messages and deletions are
 //!   refused. An entry that changes the history has a second outcome: it is on the disk, or it will never be.
 //!
-//! Whether a message may be deleted depends on the room's state at its place in the order. So the deletion becomes an entry
-//! in any case, and the room decides when it applies the entry: whoever applies the same entries decides the same.
+//! Whether a message may be deleted depends on the state that the room has by then. So the deletion becomes an entry in
+//! any case, and the room decides when it applies the entry: whoever applies the same entries decides the same.
 
 use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
@@ -46,10 +46,11 @@ pub enum Change<M> {
     Leave { user: UserId, reply: Option<ClientRef> },
     /// Change a member's name, account or role.
     Rename { user: UserId, new_name: Arc<str>, account: Option<MemberAccount>, origin: ClientRef },
-    /// Send a message to the room. Answered with [`Delivery::Refused`](super::Delivery::Refused) when it cannot be stored.
+    /// Send a message to the room. Answered with [`Delivery::Refused`](super::Delivery::Refused) when it cannot be
+    /// stored.
     Message { message: M, origin: ClientRef },
-    /// Delete a message. Answered with [`Delivery::Refused`](super::Delivery::Refused) when the room does not keep it, when
-    /// the user may not delete it, or when that cannot be stored.
+    /// Delete a message. Answered with [`Delivery::Refused`](super::Delivery::Refused) when the room does not keep it,
+    /// when the user may not delete it, or when that cannot be stored.
     Delete { deletion: Deletion, origin: ClientRef },
 }
 
@@ -200,6 +201,11 @@ impl RoomLog {
         Self { last_message, kind: Kind::Durable(durable), ..Self::in_memory() }
     }
 
+    /// True when changes of the history are to be written to the disk.
+    pub(super) fn is_durable(&self) -> bool {
+        matches!(self.kind, Kind::Durable(_))
+    }
+
     /// How many proposals have no outcome.
     pub(super) fn waiting_count(&self) -> usize {
         self.waiting.len()
@@ -249,16 +255,9 @@ impl RoomLog {
         Some(Outcome::Entry(Entry { number: self.last_number, change }))
     }
 
-    /// Notes that an entry changes the history, and how. True when that is to be written to the disk.
-    #[must_use]
-    pub(super) fn await_receipt(&mut self, unanswered: Unanswered) -> bool {
-        match &mut self.kind {
-            Kind::Memory => false,
-            Kind::Durable(durable) => {
-                durable.unanswered.push_back(unanswered);
-                true
-            }
-        }
+    /// Notes a change that is given to the storage.
+    pub(super) fn await_receipt(&mut self, unanswered: Unanswered) {
+        self.stored().unanswered.push_back(unanswered);
     }
 
     /// The changes up to the entry `through` are stored or lost. Returns those that were not answered before.
@@ -403,7 +402,7 @@ mod tests {
                 outcome
             {
                 let change = HistoryChange::Append(message);
-                assert!(log.await_receipt(Unanswered { entry, change, to }));
+                log.await_receipt(Unanswered { entry, change, to });
             }
         }
         let mut answered = |through| -> Vec<_> {

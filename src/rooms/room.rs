@@ -219,12 +219,13 @@ impl Room {
     /// Writes a change of the history by the entry that is being applied, if the room is durable. The client that has
     /// caused it is answered when that entry has its receipt.
     fn write(&mut self, change: HistoryChange, to: ClientRef, outbox: &mut Outbox) -> Option<EntryNumber> {
+        if !self.log.is_durable() {
+            return None;
+        }
         let entry = self.applied;
-        let is_durable = self.log.await_receipt(Unanswered { entry, change: change.clone(), to });
-        is_durable.then(|| {
-            outbox.write(Write { room: self.index, entry, change });
-            entry
-        })
+        self.log.await_receipt(Unanswered { entry, change: change.clone(), to });
+        outbox.write(Write { room: self.index, entry, change });
+        Some(entry)
     }
 
     /// Tells the author of a message, if it is online, that a member has read it.
@@ -272,8 +273,8 @@ impl Room {
         }
     }
 
-    /// The changes up to the entry `through` that are not on the disk are lost. They are undone: their senders get an error, and
-    /// new members should not get a history that the next start lacks.
+    /// The changes up to the entry `through` that are not on the disk are lost. They are undone: their senders get an
+    /// error, and new members should not get a history that the next start lacks.
     fn handle_lost(&mut self, through: EntryNumber, epoch: Epoch, outbox: &mut Outbox) {
         let room = self.index;
         for Unanswered { entry, change, to } in self.log.handle_answered(through) {

@@ -1,9 +1,10 @@
 //! The answers to the sender of a room message or a deletion, and when they are sent.
 //!
 //! Members see a message at once. Its sender gets the acknowledgement when the message is safe: with a storage, when
-//! the message is on the disk. For a deletion this is the event itself, which only its sender waits for. The answer must keep its place in the room's order, so it is queued at once, as
-//! a *gate* ahead of the out-queue until the receipt arrives. Messages outside that order pass the gate, so a
-//! late disk does not delay them. A close drops the gate and everything behind it.
+//! the message is on the disk. For a deletion this is the event itself, which only its sender waits for. The answer must
+//! keep its place in the room's order, so it is queued at once, as a *gate* ahead of the out-queue until the receipt
+//! arrives. Messages outside that order pass the gate, so a late disk does not delay them. A close drops the gate and
+//! everything behind it.
 
 use uproar_ring::SharedBytes;
 

@@ -105,10 +105,10 @@ impl RoomRow {
         Ok(())
     }
 
-    /// Deletes what a message said, and its author's names, and keeps the row for the id. A message that was lost has none.
+    /// Deletes the content of a message and its author's names, and keeps the row for the id. A message that was lost
+    /// has no row.
     ///
-    /// The bytes are overwritten, too: whoever deletes a message may have reasons for which free space of a file that is
-    /// copied and restored is no place for it.
+    /// The bytes are overwritten, too. Otherwise they would stay in free space of the file, and be copied with it.
     pub(super) fn delete(&self, transaction: &Transaction<'_>, id: MessageId) -> rusqlite::Result<()> {
         let overwrite = |is_on: bool| {
             transaction.pragma_update_and_check(None, "secure_delete", is_on, |row| row.get::<_, i64>(0))
