@@ -1,4 +1,5 @@
-//! Which accounts are signed in, and on which shards: looked up for private messages to an account.
+//! Which accounts are signed in, and on which shards: looked up for private messages to an account, and for names that
+//! users choose.
 //!
 //! A shard writes here when the first of its connections signs in with an account, and when the last one ends. Messages of
 //! rooms and topics never come here. The map is papaya's, for the reasons that are given for the users.
@@ -11,7 +12,14 @@ use super::ShardIndex;
 
 /// The accounts that are signed in on any shard. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct AccountsOnline(Arc<HashMap<Arc<str>, OnlineAccount>>);
+pub struct AccountsOnline(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    by_account: HashMap<Arc<str>, OnlineAccount>,
+    /// How many shards have noted a name, by the key that names which look the same share.
+    names: HashMap<Arc<str>, usize>,
+}
 
 /// An account that is signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +40,12 @@ impl AccountsOnline {
             shards.sort_unstable();
             OnlineAccount { name: Arc::clone(name), shards: shards.into() }
         };
-        self.0.pin().update_or_insert(Arc::clone(account), with, only);
+        self.0.by_account.pin().update_or_insert(Arc::clone(account), with, only);
     }
 
     /// Notes that a shard has no connection of an account any more.
     pub fn remove(&self, account: &Arc<str>, shard: ShardIndex) {
-        self.0.pin().compute(Arc::clone(account), |entry| {
+        self.0.by_account.pin().compute(Arc::clone(account), |entry| {
             let Some((_, online)) = entry else { return Operation::Abort(()) };
             let shards: Arc<[_]> = online.shards.iter().copied().filter(|other| *other != shard).collect();
             match shards.is_empty() {
@@ -47,16 +55,49 @@ impl AccountsOnline {
         });
     }
 
+    /// Reserves the name with this key for as long as a shard has it reserved.
+    pub fn reserve(&self, key: &Arc<str>) {
+        self.0.names.pin().update_or_insert(Arc::clone(key), |count| count + 1, 1);
+    }
+
+    /// Ends a reservation of [`AccountsOnline::reserve`].
+    pub fn release(&self, key: &Arc<str>) {
+        self.0.names.pin().compute(Arc::clone(key), |entry| match entry {
+            None => Operation::Abort(()),
+            Some((_, 1)) => Operation::Remove,
+            Some((_, count)) => Operation::Insert(count - 1),
+        });
+    }
+
+    /// True while the name with this key is reserved.
+    #[must_use]
+    pub fn is_reserved(&self, key: &str) -> bool {
+        self.0.names.pin().contains_key(key)
+    }
+
     /// The account of this name, if it is signed in.
     #[must_use]
     pub fn find(&self, account: &str) -> Option<OnlineAccount> {
-        self.0.pin().get(account).cloned()
+        self.0.by_account.pin().get(account).cloned()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_reserved_until_the_last_shard_releases_it() {
+        let online = AccountsOnline::default();
+        let key: Arc<str> = "ann".into();
+        online.reserve(&key);
+        online.reserve(&key);
+        online.release(&key);
+        assert!(online.is_reserved("ann") && !online.is_reserved("ben"));
+        online.release(&key);
+        online.release(&key);
+        assert!(!online.is_reserved("ann"));
+    }
 
     #[test]
     fn an_account_is_found_on_its_shards_until_it_has_left_them() {

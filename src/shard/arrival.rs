@@ -31,7 +31,7 @@ impl Shard {
                 let mut user = user(UserDialect::Chat, identity, settings, now);
                 let asked = query.name.as_deref().filter(|_| !user.is_signed_in()).and_then(name::parse);
                 // A name that is not free is ignored.
-                if let Some(name) = asked.filter(|name| !self.context.reserved_names.contains(name)) {
+                if let Some(name) = asked.filter(|name| !self.context.is_reserved(name)) {
                     user.name = name;
                 }
                 (Dialect::Chat, Session::User(Box::new(user)))

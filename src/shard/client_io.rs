@@ -17,6 +17,7 @@ use super::work::Work;
 use crate::accounts::{Identity, ReservedNames};
 use crate::clock::Now;
 use crate::metrics::{EndReason, ShardMetrics};
+use crate::name;
 use crate::rooms::{ClientRef, Directory, Proposal, Request, RoomCursor, RoomIndex};
 
 /// The state that the handlers of all clients of a shard share.
@@ -46,17 +47,28 @@ impl Context {
     }
 
     /// Notes that a connection is signed in.
-    pub(super) fn note_signed_in(&mut self, Identity { account, name, .. }: &Identity, id: ConnectionId) {
-        if self.signed_in.insert(account, id) {
-            self.directory.accounts().insert(account, name, self.settings.index);
+    pub(super) fn note_signed_in(&mut self, identity: &Identity, id: ConnectionId) {
+        if let Some(keys) = self.signed_in.insert(identity, id) {
+            let Identity { account, name, .. } = identity;
+            let online = self.directory.accounts();
+            online.insert(account, name, self.settings.index);
+            keys.iter().for_each(|key| online.reserve(key));
         }
     }
 
     /// Notes that a connection has ended or changed its account.
     pub(super) fn note_signed_out(&mut self, account: &Arc<str>, id: ConnectionId) {
-        if self.signed_in.remove(account, id) {
-            self.directory.accounts().remove(account, self.settings.index);
+        if let Some(keys) = self.signed_in.remove(account, id) {
+            let online = self.directory.accounts();
+            online.remove(account, self.settings.index);
+            keys.iter().for_each(|key| online.release(key));
         }
+    }
+
+    /// Whether a name belongs to the server, to an account, or to somebody who is signed in.
+    pub(super) fn is_reserved(&self, name: &str) -> bool {
+        let key = name::key(name);
+        self.reserved_names.contains_key(&key) || self.directory.accounts().is_reserved(&key)
     }
 }
 

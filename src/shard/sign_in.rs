@@ -164,7 +164,7 @@ impl User {
             return Err(ChatError::PermissionDenied);
         }
         let name = name.ok_or(ChatError::InvalidName)?;
-        if io.context.reserved_names.contains(&name) && !self.is_own_name(&name) {
+        if io.context.is_reserved(&name) && !self.is_own_name(&name) {
             return Err(ChatError::NameReserved);
         }
         Ok(name)

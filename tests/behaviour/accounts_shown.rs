@@ -145,6 +145,8 @@ async fn accounts_that_are_not_signed_in_are_not_found(launch: Launch) {
     guest.say(to_account("Ben", "")).await;
     assert_eq!(guest.next().await, error(NOT_FOUND));
     guest.say(to_account("Ann", "")).await;
+    guest.say(json!({"type": "get_stats"})).await;
+    assert_eq!(guest.next().await["type"], "stats");
     ann.leave().await;
     assert_eq!(guest.next().await["type"], "leave");
     guest.say(to_account("Ann", "too late")).await;

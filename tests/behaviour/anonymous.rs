@@ -29,7 +29,10 @@ async fn a_listener_in_chat_hears_and_asks_and_does_nothing_else(launch: Launch)
         ann.read_welcome().await;
         assert_eq!(ann.next().await["type"], "users");
         assert_eq!(ann.next().await["type"], "history");
-        let content = json!({"user_id": ann.id, "user_name": "ann", "users_online": 2, "room": "general"});
+        let content = json!({
+            "user_id": ann.id, "user_name": "ann", "users_online": 2, "room": "general", "account": "ann",
+            "is_admin": false,
+        });
         assert_eq!(listener.next().await, from(&ann, "join", content));
         let id = ann.message("hello").await;
         assert_eq!(listener.next().await["content"], "hello");

@@ -17,8 +17,10 @@ on_one_and_four_shards_only! {
     the_rate_is_the_tokens,
     new_rights_may_lead_to_another_room,
     a_hub_member_has_the_rights_of_its_token,
+    the_name_of_a_token_is_reserved_while_it_is_there,
 }
 
+const RESERVED: &str = "Name is reserved";
 const DENIED: &str = "Permission denied";
 
 /// A server with the rooms general, random and gaming, and the key of its tokens.
@@ -224,4 +226,26 @@ async fn a_hub_member_has_the_rights_of_its_token(launch: Launch) {
         (&heard["type"], &heard["from"], &heard["content"]),
         (&json!("user"), &json!(bob.name), &json!("hello"))
     );
+}
+
+async fn the_name_of_a_token_is_reserved_while_it_is_there(launch: Launch) {
+    let (server, key) = start(launch);
+    let mut guest = Chat::enter(&server).await;
+    let token = key.token("4711", &["--name", "Ann Lee"]).await;
+    let (ann, _) = enter(&server, &token).await;
+    let (also_ann, _) = enter(&server, &token).await;
+    for name in ["ann lee", "4711"] {
+        guest.say(json!({"type": "set_name", "name": name})).await;
+        let answer = guest.until("error").await;
+        assert_eq!(answer, error(RESERVED), "{name}");
+    }
+    guest.say(json!({"type": "private_message", "to_account": "4711", "content": "psst"})).await;
+    let sent = guest.next().await;
+    assert_eq!((&sent["type"], &sent["to_name"]), (&json!("private_message_sent"), &json!("Ann Lee")));
+    for (chat, answer) in [(ann, "error"), (also_ann, "name_changed")] {
+        chat.leave().await;
+        guest.until("leave").await;
+        guest.say(json!({"type": "set_name", "name": "Ann Lee"})).await;
+        assert_eq!(guest.next().await["type"], answer);
+    }
 }
