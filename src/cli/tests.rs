@@ -8,7 +8,6 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use uproar_ring::{Feature, Features};
 
-use super::values::{CoreList, duration, size};
 use super::*;
 use crate::accounts::UserCommand;
 use crate::config::{AllowedOrigin, Anonymous, Auth, Config, LogFormat, Placement, Presence};
@@ -484,29 +483,6 @@ fn an_unusable_file_is_refused_by_its_name() {
     assert!(unknown.ends_with("allow-origin, allow-host, tls-cert, tls-key, log, log-level"), "{unknown}");
     let (_file, path) = file("rate = \n");
     assert!(refusal(&["--config", &path], &[]).contains("line 1"));
-}
-
-#[test]
-fn sizes_and_durations_have_units() {
-    for (text, bytes) in [("10KiB", 10 << 10), ("1 MiB", 1 << 20), ("4096", 4096), ("1kB", 1000)] {
-        assert_eq!(size(text), Ok(bytes), "{text}");
-    }
-    for text in ["", "KiB", "-1", "10 apples"] {
-        assert!(size(text).is_err(), "{text}");
-    }
-    assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
-    assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-    assert!(duration("30").is_err());
-}
-
-#[test]
-fn core_lists_have_ranges() {
-    let cores = |text: &str| text.parse::<CoreList>().map(|list| list.0);
-    assert_eq!(cores("0,2-3"), Ok(vec![0, 2, 3]));
-    assert_eq!(cores("5"), Ok(vec![5]));
-    for text in ["", ",", "a", "1-", "-1", "2-1", "0-99999999"] {
-        assert!(cores(text).is_err(), "{text}");
-    }
 }
 
 #[test]

@@ -135,3 +135,31 @@ pub(super) fn level(text: &str) -> Result<LevelFilter, String> {
     }
     .ok_or_else(|| "allowed is error, warn, info, debug, trace or off".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_have_units() {
+        for (text, bytes) in [("10KiB", 10 << 10), ("1 MiB", 1 << 20), ("4096", 4096), ("1kB", 1000)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "KiB", "-1", "10 apples"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert!(duration("30").is_err());
+    }
+
+    #[test]
+    fn core_lists_have_ranges() {
+        let cores = |text: &str| text.parse::<CoreList>().map(|list| list.0);
+        assert_eq!(cores("0,2-3"), Ok(vec![0, 2, 3]));
+        assert_eq!(cores("5"), Ok(vec![5]));
+        for text in ["", ",", "a", "1-", "-1", "2-1", "0-99999999"] {
+            assert!(cores(text).is_err(), "{text}");
+        }
+    }
+}

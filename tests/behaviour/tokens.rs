@@ -37,7 +37,10 @@ async fn a_token_gives_a_name_and_needs_no_account(launch: Launch) {
     assert_eq!(welcome["content"]["room"], "general");
     assert_eq!(ann.next().await["type"], "users");
     assert_eq!(ann.next().await["type"], "history");
-    let content = json!({"user_id": ann.id, "user_name": "Ann Lee", "users_online": 2, "room": "general"});
+    let content = json!({
+        "user_id": ann.id, "user_name": "Ann Lee", "users_online": 2, "room": "general", "account": "ann",
+        "is_admin": true,
+    });
     assert_eq!(bob.next().await, from(&ann, "join", content));
     ann.message("hello").await;
     assert_eq!(bob.next().await["from_name"], "Ann Lee");
