@@ -18,6 +18,8 @@ pub enum Request {
     Private(PrivateMessage),
     /// To this shard's connections of an account. Not answered: the sender has looked the account up.
     PrivateToAccount(AccountMessage),
+    /// To a user of any room. Answered with [`Delivery::UserNotFound`] if it cannot be found.
+    Typing(PrivateTyping),
     /// About a user of any room. Answered with [`Delivery::UserNotFound`] if it cannot be done.
     Moderate(ModerationOrder),
 }
@@ -65,6 +67,18 @@ pub struct PrivateMessage {
     pub to: UserId,
     /// The text; an empty one is dropped once the receiver was found.
     pub content: Arc<str>,
+}
+
+/// A notice that a user has started or stopped writing to another one.
+#[expect(missing_docs, reason = "as in a private message")]
+#[derive(Clone, Debug)]
+pub struct PrivateTyping {
+    pub from: UserId,
+    pub from_name: Arc<str>,
+    pub origin: ClientRef,
+    pub to: UserId,
+    /// True when it has started.
+    pub is_typing: bool,
 }
 
 /// A private message to all connections of an account.

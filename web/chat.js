@@ -104,7 +104,7 @@ connection.handle({
 	},
 });
 
-const OF_A_ROOM = new Set(["message", "image", "join", "leave", "user_renamed", "presence", "typing", "users"]);
+const OF_A_ROOM = new Set(["message", "message_deleted", "image", "join", "leave", "user_renamed", "presence", "typing", "users"]);
 
 function arrive(name) {
 	const before = joined;
@@ -186,11 +186,12 @@ const EVENTS = {
 
 	users: (list, { total }) => roster.list(list, total),
 
-	history(list, { complete, epoch }) {
+	history(list, { complete, epoch, deleted = [] }) {
 		const visit = visits.shift();
 		if (!visit) return;
 		enterEpoch(room(visit.room), epoch);
 		if (visit.isSkipped) return;
+		for (const id of deleted) talks.remove(room(visit.room), id);
 		merge(list.map((one) => said(one.content, { ...one, from_name: one.sender })), complete !== false, visit.isReturn);
 		if (!visits.length) outbox.resolve();
 	},
@@ -206,6 +207,7 @@ const EVENTS = {
 
 	message: hear,
 	image: hear,
+	message_deleted: ({ message_id }) => talks.remove(joined, message_id),
 	message_sent: ({ message_id }, { timestamp }) => outbox.acknowledge(timestamp, message_id),
 	private_message_sent: (_, { timestamp }) => outbox.acknowledge(timestamp),
 

@@ -4,6 +4,7 @@ import { emit } from "./signal.js";
 
 const ENTRIES_MAX = 800; // older ones go
 const PRIVATE_MAX = 100; // the longest quiet one goes
+const UNREAD_MAX = 999; // counted
 const NAMED_MAX = 8; // of those who came or went, in one line
 
 const rooms = new Map();
@@ -63,7 +64,17 @@ export function leave(talk) {
 /** Counts what was said in a room that we are not in: since we were there, or else since the page knows it. */
 export function note(talk, epoch, lastId) {
 	talk.read ??= { epoch, id: lastId };
-	talk.unread = Math.max(0, lastId - (talk.read.epoch === epoch ? talk.read.id : 0));
+	// After a crash of the server ids may have left many out.
+	talk.unread = Math.min(UNREAD_MAX, Math.max(0, lastId - (talk.read.epoch === epoch ? talk.read.id : 0)));
+}
+
+/** Takes away what was deleted. */
+export function remove(talk, id) {
+	const entry = talk.byId.get(id);
+	if (!entry) return;
+	talk.byId.delete(id);
+	talk.entries = talk.entries.filter((other) => other !== entry);
+	emit("changed", talk, entry);
 }
 
 export const unreadBut = (one) => [...rooms.values(), ...privates].reduce((sum, other) => sum + (other === one ? 0 : other.unread), 0);

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{AccountsOnline, Epoch, MessageId, RestoredRoom, RoomIndex, ShardIndex, Users};
+use super::{AccountsOnline, Epoch, KeptMessage, MessageId, RestoredRoom, RoomIndex, ShardIndex, Users};
 use crate::config::FIRST_ROOM;
 
 /// The rooms of a server and its users. The list of rooms is fixed while it runs; only numbers and epochs change, each
@@ -143,7 +143,8 @@ impl Directory {
     /// Restores the rooms from the storage. Called before the first client is admitted.
     pub fn restore(&self, rooms: &[RestoredRoom]) {
         for (room, restored) in self.rooms().zip(rooms) {
-            self.set_last_message(room, restored.last_id);
+            // Ids behind the last message were reserved, and perhaps given to messages that were lost.
+            self.set_last_message(room, restored.kept.last().map_or(MessageId(0), KeptMessage::id));
             self.set_epoch(room, restored.epoch);
         }
     }

@@ -6,11 +6,14 @@ use super::client_io::ClientIo;
 use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Command, Direct, Input, Receiver, RoomFigures, Stats};
 use crate::dialect::{ChatError, Message};
-use crate::mail::{self, AccountMessage, PrivateMessage};
+use crate::mail::{self, AccountMessage, PrivateMessage, PrivateTyping};
 use crate::rooms::{Change, Deletion, NewMessage, Unlogged};
 
 /// The most rooms that one answer lists.
 const ROOMS_LISTED_MAX: usize = 500;
+
+/// What a look at a room counts for among the bytes of an answer.
+const ROOM_LOOKED_AT_BYTES: usize = 16;
 
 impl User {
     /// Takes a chat client's message.
@@ -58,9 +61,10 @@ impl User {
             return Err(ChatError::TooMany);
         }
         match command {
-            Command::Say(_) | Command::Private { .. } if self.is_muted(io.now) => {
+            Command::Say(_) | Command::Private { .. } | Command::SetName(_) if self.is_muted(io.now) => {
                 return Err(ChatError::Muted);
             }
+            Command::Typing(_) | Command::TypingTo { .. } if self.is_muted(io.now) => {}
             Command::Say(_) if !self.may_publish_in(io.context.directory.name(room)) => {
                 return Err(ChatError::PermissionDenied);
             }
@@ -75,6 +79,12 @@ impl User {
             }
             Command::Typing(is_typing) => {
                 io.propose(room, Unlogged::Typing { user, name, origin, is_typing });
+            }
+            Command::TypingTo { to, is_typing } => {
+                let to = to.ok_or(ChatError::UserNotFound)?;
+                let connection = io.context.directory.users().find(to).ok_or(ChatError::UserNotFound)?;
+                let typing = PrivateTyping { from: user, from_name: name, origin, to, is_typing };
+                io.context.mail.request(connection.shard, mail::Request::Typing(typing));
             }
             Command::Read(message) => io.propose(room, Unlogged::Read { user, origin, message }),
             Command::SetName(new_name) => {
@@ -101,6 +111,8 @@ impl User {
                 io.propose(room, Unlogged::ListMembers { user, origin, page });
             }
             Command::GetHistory { before, limit } => {
+                // Its next request waits: a page is long.
+                self.awaits_snapshot = true;
                 io.propose(room, Unlogged::ListHistory { origin, before, limit });
             }
             Command::GetStats => {
@@ -111,23 +123,26 @@ impl User {
             Command::Resume { room, point } => self.change_room(&room, Some(point), io)?,
             Command::GetRooms { prefix, offset } => {
                 let directory = &io.context.directory;
-                let matching = || {
-                    directory.rooms().filter(|&room| {
-                        let name = directory.name(room);
-                        name.starts_with(&*prefix) && self.may_join(name)
-                    })
-                };
-                let listed = matching().skip(offset).take(ROOMS_LISTED_MAX);
-                let listed: Vec<RoomFigures<'_>> = listed
-                    .map(|room| RoomFigures {
-                        room: directory.name(room),
-                        users_online: directory.online(room),
-                        last_message_id: directory.last_message(room),
-                        epoch: directory.epoch(room),
-                    })
-                    .collect();
-                let rooms = chat::rooms(&listed, matching().count(), io.now);
-                self.answers.charge(rooms.len(), io.now.monotonic_ms);
+                let matching = directory.rooms().filter(|&room| {
+                    let name = directory.name(room);
+                    name.starts_with(&*prefix) && self.may_join(name)
+                });
+                let (mut total, mut listed) = (0, Vec::new());
+                for room in matching {
+                    if total >= offset && listed.len() < ROOMS_LISTED_MAX {
+                        listed.push(RoomFigures {
+                            room: directory.name(room),
+                            users_online: directory.online(room),
+                            last_message_id: directory.last_message(room),
+                            epoch: directory.epoch(room),
+                        });
+                    }
+                    total += 1;
+                }
+                let rooms = chat::rooms(&listed, total, io.now);
+                // Each room was looked at, which costs as much as some bytes of an answer.
+                let looked_at_bytes = directory.room_count() * ROOM_LOOKED_AT_BYTES;
+                self.answers.charge(rooms.len() + looked_at_bytes, io.now.monotonic_ms);
                 io.push(rooms);
             }
         }

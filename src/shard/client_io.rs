@@ -101,7 +101,7 @@ impl ClientIo<'_> {
         self.push_with(bytes, Link::push_in_order);
     }
 
-    /// Queues an answer that is sent once the storage's receipt for the message at `place` has arrived.
+    /// Queues an answer that is sent once the storage's receipt for the message at `cursor` has arrived.
     pub(super) fn push_gate(&mut self, cursor: RoomCursor, answer: Bytes) {
         self.push_with(answer, |link, answer| link.push_gate(cursor, answer));
     }

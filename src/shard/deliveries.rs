@@ -86,12 +86,15 @@ impl Shard {
     pub(super) fn deliver_to_account(&mut self, message: &AccountMessage, now: Now) {
         let AccountMessage { from, from_name, from_account, account, content } = message;
         let for_chat = chat::private_message(*from, from_name, from_account.as_deref(), content, now);
+        let mut for_hub = None;
         for id in self.context.signed_in.of(account) {
             self.with_user(id, now, |user, io| {
                 if user.welcomed {
                     io.push(match user.dialect {
                         UserDialect::Chat => for_chat.clone(),
-                        UserDialect::Hub => hub::message(from_name, content, io.context.rooms.names()),
+                        UserDialect::Hub => for_hub
+                            .get_or_insert_with(|| hub::message(from_name, content, io.context.rooms.names()))
+                            .clone(),
                     });
                 }
             });

@@ -46,7 +46,7 @@ impl User {
                 self.register(io);
                 self.request_join(room, None, io);
             }
-            Command::Say(_) if self.is_muted(io.now) => return Err(ChatError::Muted),
+            Command::Say(_) | Command::Rename(_) if self.is_muted(io.now) => return Err(ChatError::Muted),
             Command::Say(_) if is_logged_in && !self.may_publish_in(FIRST_ROOM) => {
                 return Err(ChatError::PermissionDenied);
             }

@@ -217,9 +217,14 @@ impl User {
 
     /// The part of the history that the user has asked for.
     pub(super) fn handle_history(&mut self, page: &HistoryPage, io: &mut ClientIo<'_>) {
+        self.awaits_snapshot = false;
+        if !io.link.is_open() {
+            return;
+        }
         let history = chat::history_page(page, io.now);
         self.answers.charge(history.len(), io.now.monotonic_ms);
-        io.push_in_order(history);
+        // As with a join, it may exceed the queue's limit, and nothing is read until it has left.
+        io.push_join([history]);
     }
 
     /// The old room's home has removed the user. Asks the home of the new room, if there is one.

@@ -319,6 +319,12 @@ impl Shard {
                         }
                     }
                     Request::PrivateToAccount(message) => self.deliver_to_account(&message, now),
+                    Request::Typing(typing) => {
+                        let (to, origin) = (typing.to, typing.origin);
+                        if !self.with_welcomed_user(to, now, |user, io| user.receive_typing(&typing, io)) {
+                            self.context.mail.deliver(origin.shard, Delivery::UserNotFound { to: origin });
+                        }
+                    }
                     Request::Moderate(order) => {
                         let origin = order.origin;
                         if !self.with_welcomed_user(order.target, now, |user, io| user.moderate(&order, io)) {

@@ -8,7 +8,7 @@ use super::client_io::ClientIo;
 use super::user::User;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{ChatError, Message, UserDialect, hub};
-use crate::mail::{Delivery, PrivateMessage};
+use crate::mail::{Delivery, PrivateMessage, PrivateTyping};
 
 impl User {
     /// Handles a user's message, and answers with an error if it has no effect.
@@ -58,5 +58,13 @@ impl User {
         let receiver_name = Arc::clone(&self.name);
         let sent = Delivery::PrivateSent { to: origin, receiver: to, receiver_name, content };
         io.context.mail.deliver(origin.shard, sent);
+    }
+
+    /// Tells this user that another one is writing to it. The hub dialect has no such message.
+    pub(super) fn receive_typing(&self, typing: &PrivateTyping, io: &mut ClientIo<'_>) {
+        let PrivateTyping { from, from_name, is_typing, .. } = typing;
+        if self.dialect == UserDialect::Chat {
+            io.push(chat::private_typing(*from, from_name, *is_typing, io.now));
+        }
     }
 }

@@ -10,6 +10,8 @@ on_one_and_four_shards! {
     what_is_no_longer_kept_is_on_no_page,
     a_page_is_of_ones_own_room_and_stands_in_its_order,
     what_is_no_number_is_refused,
+    the_longest_page_reaches_who_asks_however_long_it_is,
+    many_pages_cost_an_allowance,
 }
 
 async fn a_page_ends_before_a_message_and_says_whether_there_are_older_ones(launch: Launch) {
@@ -112,6 +114,37 @@ async fn what_is_no_number_is_refused(launch: Launch) {
         assert_eq!(ask(&mut alice, fields.clone()).await, error("Invalid message format"), "{fields}");
     }
     assert_eq!(page(&mut alice, json!({})).await.0, ["here"]);
+}
+
+async fn the_longest_page_reaches_who_asks_however_long_it_is(launch: Launch) {
+    let server = launch.without_rate_limit().flag("--send-queue", "70KiB").start();
+    let mut alice = Chat::enter(&server).await;
+    for _ in 0..30 {
+        alice.message(&"x".repeat(9_000)).await;
+    }
+    let (contents, more) = page(&mut alice, json!({"limit": 100})).await;
+    assert_eq!((contents.len(), more), (30, false));
+    alice.message("still here").await;
+}
+
+/// Each waits for the one before it, so those behind the allowance are refused and cost nothing.
+async fn many_pages_cost_an_allowance(launch: Launch) {
+    let server = launch.flag("--burst", 300).start();
+    let mut alice = Chat::enter(&server).await;
+    for _ in 0..100 {
+        alice.message(&"x".repeat(9_000)).await;
+    }
+    let ask = json!({"type": "get_history", "limit": 100});
+    alice.burst(std::iter::repeat_n(ask, 40)).await;
+    let mut pages = 0;
+    for _ in 0..40 {
+        let answer = alice.next().await;
+        match answer["type"].as_str().unwrap() {
+            "history" => pages += 1,
+            _ => assert_eq!(answer, error("Too many messages")),
+        }
+    }
+    assert!((8..=20).contains(&pages), "{pages} pages of 900 KB");
 }
 
 /// Asks for a page with these fields, and returns the answer.

@@ -8,6 +8,7 @@ on_one_and_four_shards! {
     the_others_see_who_writes,
     typing_without_a_yes_or_no_is_refused,
     who_writes_is_told_in_ones_own_room_only,
+    one_user_can_be_told_of_typing,
     the_author_learns_who_has_read,
     the_author_learns_it_in_another_room_too,
     ones_own_messages_may_be_read,
@@ -52,6 +53,25 @@ async fn who_writes_is_told_in_ones_own_room_only(launch: Launch) {
     alice.say(json!({"type": "typing", "is_typing": true})).await;
     alice.move_to("general").await;
     assert_eq!(bob.next().await["type"], "join");
+}
+
+async fn one_user_can_be_told_of_typing(launch: Launch) {
+    let server = launch.start();
+    let [mut alice, mut bob, mut carol] = Chat::members(&server).await;
+    bob.move_to("random").await;
+    for member in [&mut alice, &mut carol] {
+        assert_eq!(member.next().await["type"], "leave");
+    }
+    alice.say(json!({"type": "typing", "is_typing": true, "to_id": bob.id})).await;
+    let content = json!({"user_id": alice.id, "user_name": alice.name, "is_typing": true, "private": true});
+    assert_eq!(bob.next().await, from(&alice, "typing", content));
+    for unknown in [json!(4_000), json!("x"), json!(null)] {
+        alice.say(json!({"type": "typing", "is_typing": true, "to_id": unknown})).await;
+        assert_eq!(alice.next().await, error("User not found or offline"), "{unknown}");
+    }
+    // Nobody else has heard of it.
+    alice.message("done").await;
+    assert_eq!(carol.next().await["type"], "message");
 }
 
 async fn the_author_learns_who_has_read(launch: Launch) {

@@ -266,6 +266,28 @@ async fn an_emoji_is_chosen_by_keyboard() {
 }
 
 #[tokio::test]
+async fn what_is_deleted_goes_from_every_page() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let [mut bob] = Chat::members(&server).await;
+    tell(&mut bob, "one").await;
+    let id = tell(&mut bob, "oops").await;
+    tell(&mut bob, "two").await;
+    ann.has_heard(&["one", "oops", "two"]).await;
+    bob.say(json!({"type": "delete_message", "message_id": id})).await;
+    ann.has_heard(&["one", "two"]).await;
+    // What is deleted while it looks elsewhere goes, too.
+    ann.choose("random").await;
+    ann.until("text('#title') === '# random'").await;
+    bob.say(json!({"type": "delete_message", "message_id": id - 1})).await;
+    bob.until("message_deleted").await;
+    bob.until("message_deleted").await;
+    ann.choose("general").await;
+    ann.has_heard(&["two"]).await;
+}
+
+#[tokio::test]
 async fn rooms_that_one_is_not_in_count_what_was_said_since() {
     let _stage = stage().await;
     let server = Launch::with_shards(1).start();

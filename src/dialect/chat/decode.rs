@@ -41,6 +41,8 @@ pub enum Command {
     Say(Content),
     /// Announce that the user started or stopped typing.
     Typing(bool),
+    /// Tell one user so. `None` when `to_id` cannot be a user id.
+    TypingTo { to: Option<UserId>, is_typing: bool },
     /// Tell a message's sender that the user has read it.
     Read(MessageId),
     /// Delete a message.
@@ -79,6 +81,7 @@ impl Command {
             | Self::Resume { .. } => true,
             Self::Say(_)
             | Self::Typing(_)
+            | Self::TypingTo { .. }
             | Self::Read(_)
             | Self::Delete(_)
             | Self::SetName(_)
@@ -148,7 +151,10 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
             _ => Err(ChatError::InvalidImageUrl),
         },
         "typing" => match fields.get("is_typing") {
-            Some(Value::Bool(is_typing)) => Ok(Some(Command::Typing(*is_typing))),
+            Some(&Value::Bool(is_typing)) => Ok(Some(match fields.contains_key("to_id") {
+                true => Command::TypingTo { to: user(fields, "to_id"), is_typing },
+                false => Command::Typing(is_typing),
+            })),
             _ => Err(ChatError::InvalidFormat),
         },
         "read" => message_id(fields, json).map(|id| Some(Command::Read(id))),

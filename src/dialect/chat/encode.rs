@@ -220,6 +220,14 @@ pub fn room_event(event: &RoomEvent, room: &str, timestamp: u64) -> Bytes {
     }
 }
 
+/// Encodes that a user has started or stopped writing to the receiver.
+#[must_use]
+pub fn private_typing(from: UserId, from_name: &str, is_typing: bool, now: Now) -> Bytes {
+    let content = json!({ "user_id": from, "user_name": from_name, "is_typing": is_typing, "private": true });
+    let (kind, from_id, timestamp) = ("typing", from.get(), now.unix_seconds);
+    text(&Room { kind, from_id, from_name, content, timestamp, message_id: None, from_account: None })
+}
+
 #[derive(Serialize)]
 struct PrivateMessage<'a> {
     content: &'a str,
