@@ -5,6 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use uproar_protocol::head::parse;
+use uproar::handshake::endpoint::Dialects;
 use uproar::handshake::origin::OriginPolicy;
 use uproar::handshake::route::{RoutePolicy, route};
 use uproar_protocol::upgrade::{check_request, check_response};
@@ -23,7 +24,13 @@ fuzz_target!(|input: (u16, &[u8])| {
         assert!(head.bytes <= received.len());
         let _ = check_request(&head);
         let origins = OriginPolicy { is_on_loopback: cut % 4 >= 2, ..OriginPolicy::default() };
-        let policy = RoutePolicy { origins: &origins, draining: false, requires_sign_in: cut % 2 == 1 };
+        let policy = RoutePolicy {
+            origins: &origins,
+            is_from_proxy: cut % 8 >= 4,
+            dialects: Dialects::ALL,
+            draining: false,
+            requires_sign_in: cut % 2 == 1,
+        };
         let _ = route(&head, policy);
     }
     if let Ok(Some(accepted)) = check_response(received, KEY, &["json"]) {
