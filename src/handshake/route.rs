@@ -341,6 +341,24 @@ mod tests {
     }
 
     #[test]
+    fn who_must_sign_in_hears_how() {
+        for (takes_tokens, dialects, wanted) in [
+            (
+                false,
+                "chat,echo",
+                "Users must sign in here, for which only the chat dialect (/chat) has a way",
+            ),
+            (true, "chat,echo", "Sign-in is required here: bring a token, or sign in at /chat"),
+            (true, "echo", "Sign-in is required here: bring a token"),
+        ] {
+            let dialects = dialects.parse().expect("dialects");
+            let policy = RoutePolicy { requires_sign_in: true, takes_tokens, dialects, ..OPEN };
+            let hint = Response::text(StatusCode::FORBIDDEN, wanted);
+            assert_eq!(decide(&upgrade("/echo"), policy), Route::SignInRequired(hint));
+        }
+    }
+
+    #[test]
     fn the_paths_of_dialects_that_are_not_spoken_do_not_exist() {
         let paths =
             [("/", "chat"), ("/chat", "chat"), ("/ws", "hub"), ("/broadcast", "raw"), ("/echo", "echo")];
