@@ -149,7 +149,8 @@ pub struct Config {
     /// The messages that a raw connection may send in a second, with bursts of twice as many; 0, the default, is no
     /// limit.
     pub topic_rate: u32,
-    /// The most raw topics at a time. Default 100,000, some 20 MB of memory.
+    /// The most raw topics at a time. Default 100,000, some 20 MB of memory. The names are kept twice, so that the
+    /// longest, of 1,024 bytes each, take 200 MB more.
     pub topics_max: usize,
     /// The origins from which a browser may connect, beside the server's own. Default: none.
     pub allow_origins: Vec<AllowedOrigin>,
@@ -238,17 +239,29 @@ impl Config {
     }
 
     /// The dialects in which anyone who reaches the server may send messages without signing in, if others than
-    /// programs on this machine may reach it.
+    /// programs on this machine may reach it: directly, or through a proxy.
     #[must_use]
     pub fn open_dialects(&self) -> Vec<Dialect> {
         if self.auth == Auth::Required
             || self.anonymous.is_some()
-            || self.listen.ip().to_canonical().is_loopback()
+            || (self.listens_on_loopback() && self.trusted_proxies.is_empty())
         {
             return Vec::new();
         }
         let open = [Dialect::Hub, Dialect::Raw, Dialect::Echo].into_iter();
         open.filter(|dialect| self.dialects.contains(*dialect)).collect()
+    }
+
+    /// True where only programs on this machine can connect, a proxy perhaps among them.
+    #[must_use]
+    pub fn listens_on_loopback(&self) -> bool {
+        self.listen.ip().to_canonical().is_loopback()
+    }
+
+    /// True where clients have a way to sign in: with a token, or in chat with an account.
+    #[must_use]
+    pub fn has_sign_in(&self) -> bool {
+        self.has_token_keys() || (self.data.is_some() && self.dialects.contains(Dialect::Chat))
     }
 
     /// True where acceptors have to share cores with shards.
@@ -375,6 +388,9 @@ mod tests {
         ] {
             assert_eq!(open(listen, dialects, auth), [], "{listen} {dialects} {auth:?}");
         }
+        let trusted_proxies = AddressRange::LOOPBACK.to_vec();
+        let behind_proxy = Config { trusted_proxies, ..Config::default() };
+        assert_eq!(behind_proxy.open_dialects(), [Dialect::Hub, Dialect::Raw, Dialect::Echo]);
     }
 
     #[test]

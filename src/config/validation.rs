@@ -80,6 +80,17 @@ impl Config {
                 "off; or required, with --data for accounts, or --token-key or --token-jwks for tokens";
             return invalid("auth", "required".into(), allowed);
         }
+        if self.anonymous.is_some() && self.data.is_none() && !self.has_token_keys() {
+            // Otherwise nobody could ever speak.
+            let allowed =
+                "listen together with --data for accounts, or --token-key or --token-jwks for tokens";
+            return invalid("anonymous", "listen".into(), allowed);
+        }
+        if (self.auth == Auth::Required || self.anonymous.is_some()) && !self.has_sign_in() {
+            let allowed = "a list with chat, where accounts sign in; or others together with --token-key or \
+                           --token-jwks for tokens";
+            return invalid("dialects", self.dialects.to_string(), allowed);
+        }
         self.validate_tokens()?;
         self.validate_tls()?;
         within("history", self.history, 0, HISTORY_MAX, number)?;
@@ -286,6 +297,7 @@ fn validate_cores(key: &'static str, cores: &[usize]) -> Result<(), ConfigError>
 mod tests {
     use std::num::NonZeroUsize;
 
+    use super::super::Anonymous;
     use super::*;
 
     /// The error of `validate` after one change to the defaults.
@@ -360,6 +372,20 @@ mod tests {
                 refusal(|c| c.auth = Auth::Required),
                 "invalid value 'required' for auth: allowed is off; or required, with --data for accounts, or \
                  --token-key or --token-jwks for tokens",
+            ),
+            (
+                refusal(|c| c.anonymous = Some(Anonymous::Listen)),
+                "invalid value 'listen' for anonymous: allowed is listen together with --data for accounts, or \
+                 --token-key or --token-jwks for tokens",
+            ),
+            (
+                refusal(|c| {
+                    c.auth = Auth::Required;
+                    c.data = Some("data".into());
+                    c.dialects = "hub,raw,echo".parse().unwrap();
+                }),
+                "invalid value 'hub,raw,echo' for dialects: allowed is a list with chat, where accounts sign in; or \
+                 others together with --token-key or --token-jwks for tokens",
             ),
             (
                 refusal(|c| c.token_issuer = Some("backend".into())),

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use crate::metrics::Dialect;
 
+/// The longest name of a topic in bytes, after normalisation.
+const TOPIC_BYTES_MAX: usize = 1024;
+
 /// The dialect of an upgraded connection, by its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -15,7 +18,7 @@ pub enum Endpoint {
     /// `/broadcast` and below.
     Raw {
         /// The path after `/broadcast/`, with percent-encoding normalised; it may contain slashes. Empty for
-        /// `/broadcast` itself, with and without a slash.
+        /// `/broadcast` itself, with and without a slash. At most 1,024 bytes.
         topic: String,
     },
     /// `/echo`.
@@ -31,7 +34,10 @@ impl Endpoint {
             "/ws" => Self::Hub,
             "/broadcast" => Self::Raw { topic: String::new() },
             "/echo" => Self::Echo,
-            _ => Self::Raw { topic: normalised(path.strip_prefix("/broadcast/")?) },
+            _ => {
+                let topic = normalised(path.strip_prefix("/broadcast/")?);
+                return (topic.len() <= TOPIC_BYTES_MAX).then_some(Self::Raw { topic });
+            }
         })
     }
 

@@ -11,8 +11,6 @@ use url::form_urlencoded;
 pub struct UpgradeQuery {
     /// `name`: the first display name that a chat user asks for.
     pub name: Option<String>,
-    /// `session`: the token of an earlier connection, whose user comes back.
-    pub session: Option<String>,
     /// `token`: a JWT that says who the client is.
     pub token: Option<String>,
 }
@@ -26,7 +24,6 @@ impl UpgradeQuery {
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let field = match &*key {
                 "name" => &mut parsed.name,
-                "session" => &mut parsed.session,
                 "token" => &mut parsed.token,
                 _ => continue,
             };
@@ -49,18 +46,17 @@ mod tests {
 
     #[test]
     fn fields_are_decoded_as_forms_are() {
-        let query = UpgradeQuery::parse("name=Ann+O%27Hara&token=a.b-c_d&session=%E4%BD%A0&other=1");
+        let query = UpgradeQuery::parse("name=Ann+O%27Hara&token=a.b-c_d&other=1");
         assert_eq!(query.name.as_deref(), Some("Ann O'Hara"));
         assert_eq!(query.token.as_deref(), Some("a.b-c_d"));
-        assert_eq!(query.session.as_deref(), Some("你"));
     }
 
     #[test]
     fn of_several_the_first_counts_and_a_missing_one_is_none() {
         let query = UpgradeQuery::parse("name=&name=Ann&&=x&token");
         assert_eq!((query.name.as_deref(), query.token.as_deref()), (Some(""), Some("")));
-        assert_eq!(query.session, None);
         assert_eq!(UpgradeQuery::parse(""), UpgradeQuery::default());
+        assert_eq!(UpgradeQuery::parse("name=%E4%BD%A0").name.as_deref(), Some("你"));
         assert_eq!(UpgradeQuery::parse("name=%ff").name.as_deref(), Some("\u{fffd}"));
     }
 

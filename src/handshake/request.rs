@@ -176,6 +176,7 @@ impl Requests {
             dialects: self.services.dialects(),
             draining: self.intake.is_draining(),
             requires_sign_in: self.services.requires_sign_in() && query.token.is_none(),
+            takes_tokens: self.services.takes_tokens(),
         };
         match route(head, policy) {
             Route::Upgrade { endpoint, response } => {

@@ -2,7 +2,7 @@
 //!
 //! The first error is the answer, in this order: draining (503), an unknown path (404), for plain requests the method
 //! (405), and for upgrades the version (426, before the rest, since another version may have other keys), other
-//! errors (400), the origin (403), and last a dialect that cannot sign in (403). The limits of addresses, which come
+//! errors (400), the origin (403), and last a missing sign-in (403). The limits of addresses, which come
 //! between these two, are checked by the caller.
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::endpoint::Dialects;
 pub use super::endpoint::Endpoint;
 use super::origin::{OriginPolicy, OriginRefusal};
+use crate::metrics::Dialect;
 use uproar_protocol::head::Head;
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::upgrade;
@@ -46,7 +47,7 @@ pub enum Route {
     Respond(Response),
     /// Answer with this, because pages of this origin may not connect.
     OriginRefused(Response, OriginRefusal),
-    /// Answer with this, because users must sign in, and the dialect cannot.
+    /// Answer with this, because users must sign in, and outside chat only a token does that.
     SignInRequired(Response),
 }
 
@@ -61,8 +62,10 @@ pub struct RoutePolicy<'a> {
     pub dialects: Dialects,
     /// True once the server shuts down.
     pub draining: bool,
-    /// True when users must sign in, which only the chat dialect can.
+    /// True when users must sign in, and the request has no token. In chat they may do that after the upgrade.
     pub requires_sign_in: bool,
+    /// True when the server has keys for tokens.
+    pub takes_tokens: bool,
 }
 
 impl RoutePolicy<'_> {
@@ -143,7 +146,11 @@ fn upgrade(head: &Head<'_>, endpoint: Endpoint, policy: RoutePolicy<'_>) -> Rout
         return Route::OriginRefused(Response::text(StatusCode::FORBIDDEN, body), refusal);
     }
     if policy.requires_sign_in && endpoint != Endpoint::Chat {
-        let hint = "Users must sign in here, for which only the chat dialect (/chat) has a way";
+        let hint = match (policy.takes_tokens, policy.dialects.contains(Dialect::Chat)) {
+            (true, true) => "Sign-in is required here: bring a token, or sign in at /chat",
+            (true, false) => "Sign-in is required here: bring a token",
+            (false, _) => "Users must sign in here, for which only the chat dialect (/chat) has a way",
+        };
         return Route::SignInRequired(Response::text(StatusCode::FORBIDDEN, hint));
     }
     let name = endpoint.subprotocol();
@@ -169,6 +176,7 @@ mod tests {
         dialects: Dialects::ALL,
         draining: false,
         requires_sign_in: false,
+        takes_tokens: false,
     };
 
     fn decide(received: &str, policy: RoutePolicy<'_>) -> Route {
@@ -329,6 +337,24 @@ mod tests {
             assert_eq!(status(&upgrade(path), strict), 403, "{path}");
             assert_eq!(status(&upgrade(path).replace("Version: 13", "Version: 7"), strict), 426, "{path}");
             assert_eq!(status(&format!("GET {path} HTTP/1.0\r\n\r\n"), strict), 426, "{path}");
+        }
+    }
+
+    #[test]
+    fn who_must_sign_in_hears_how() {
+        for (takes_tokens, dialects, wanted) in [
+            (
+                false,
+                "chat,echo",
+                "Users must sign in here, for which only the chat dialect (/chat) has a way",
+            ),
+            (true, "chat,echo", "Sign-in is required here: bring a token, or sign in at /chat"),
+            (true, "echo", "Sign-in is required here: bring a token"),
+        ] {
+            let dialects = dialects.parse().expect("dialects");
+            let policy = RoutePolicy { requires_sign_in: true, takes_tokens, dialects, ..OPEN };
+            let hint = Response::text(StatusCode::FORBIDDEN, wanted);
+            assert_eq!(decide(&upgrade("/echo"), policy), Route::SignInRequired(hint));
         }
     }
 

@@ -87,7 +87,7 @@ pub enum HandshakeEvent {
     TopicsFull,
     /// An upgrade was rejected because the server is full.
     Full,
-    /// An upgrade was rejected because users must sign in, and its dialect cannot.
+    /// An upgrade was rejected because users must sign in, and it has no token.
     SignInRequired,
     /// An upgrade was rejected because of its token, or because it has none.
     Unauthorized(AuthorizationRefusal),

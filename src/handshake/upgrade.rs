@@ -38,6 +38,8 @@ impl Upgrades {
     }
 
     /// Hands an upgrade to a shard, or rejects it.
+    ///
+    /// A rejected connection may linger. It counts neither for its address nor for its topic meanwhile.
     pub(super) async fn admit(
         &self,
         mut connection: PendingConnection,
@@ -54,6 +56,7 @@ impl Upgrades {
         match self.services.authorize(&request.endpoint, token.as_deref()) {
             Ok(identity) => request.identity = identity,
             Err(refusal) => {
+                drop(address);
                 let address = request.peer.ip();
                 return refuse_unauthorized(&*self.services, connection, address, refusal).await;
             }
@@ -62,6 +65,7 @@ impl Upgrades {
             Endpoint::Raw { topic } => match self.services.topics().enter(topic) {
                 Some(permit) => Some(permit),
                 None => {
+                    drop(address);
                     log_too_many_topics();
                     self.services.note(HandshakeEvent::TopicsFull);
                     let refusal = Response::text(StatusCode::SERVICE_UNAVAILABLE, "Too many topics");
@@ -71,6 +75,7 @@ impl Upgrades {
             Endpoint::Chat | Endpoint::Hub | Endpoint::Echo => None,
         };
         let Some(permit) = self.services.acquire_client() else {
+            drop((address, topic));
             self.services.note(HandshakeEvent::Full);
             return connection.finish(server_is_full(&request.response)).await;
         };

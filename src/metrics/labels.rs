@@ -107,7 +107,7 @@ label! {
         TopicsFull = "topics_full",
         /// The origin is not allowed.
         Origin = "origin",
-        /// Users must sign in, and the dialect cannot.
+        /// Users must sign in, and outside chat there was no token.
         SignInRequired = "sign_in_required",
         /// The token is not valid.
         BadToken = "bad_token",

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::harness::{Launch, Response, Server, Wire, eventually, on_one_and_four_shards, upgrade_request};
+use crate::harness::{
+    Launch, Response, Server, TokenKey, Wire, eventually, on_one_and_four_shards, upgrade_request,
+};
 use crate::http_paths::assert_complete;
 use crate::metrics::scrape;
 
@@ -13,6 +15,8 @@ on_one_and_four_shards! {
     zero_is_no_limit,
     this_machine_has_no_limits_by_default,
     a_forbidden_origin_comes_ahead_of_the_limits_and_a_full_server_behind_them,
+    a_refused_client_that_lingers_takes_no_place,
+    a_client_that_lingers_at_a_full_server_takes_no_place,
     refusals_are_counted_by_their_reason_and_logged_once_a_second,
 }
 
@@ -84,6 +88,45 @@ async fn a_forbidden_origin_comes_ahead_of_the_limits_and_a_full_server_behind_t
     assert_eq!(wire.text().await, "Server is full");
 }
 
+async fn a_refused_client_that_lingers_takes_no_place(launch: Launch) {
+    let key = TokenKey::new();
+    let launch = limited(launch).flag("--max-clients-per-address", 1).flag("--topics-max", 1);
+    let launch = launch.flag("--token-key", key.path().display());
+    let server = launch.start();
+    let (_first, status) = answered(&server, "127.0.0.2", &upgrade_request("/broadcast/a")).await;
+    assert_eq!(status, 101);
+    let no_right = key.token("ann", &["--topic", "a"]).await;
+    for (number, (refused, wanted)) in [
+        (upgrade_request("/broadcast/a?token=none"), 401),
+        (upgrade_request(&format!("/broadcast/b?token={no_right}")), 403),
+        (upgrade_request("/broadcast/b"), 503),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let from = format!("127.0.0.{}", number + 3);
+        let (_lingering, status) = answered(&server, &from, refused).await;
+        assert_eq!(status, *wanted, "{refused}");
+        let (_other, status) = answered(&server, &from, &upgrade_request("/broadcast/a")).await;
+        assert_eq!(status, 101, "{refused}");
+    }
+}
+
+async fn a_client_that_lingers_at_a_full_server_takes_no_place(launch: Launch) {
+    let launch = limited(launch).flag("--max-clients-per-address", 1).flag("--topics-max", 2);
+    let server = launch.flag("--max-clients", 1).start();
+    let (_inside, status) = answered(&server, "127.0.0.2", &upgrade_request("/broadcast/a")).await;
+    assert_eq!(status, 101);
+    let mut lingering = Vec::new();
+    for topic in ["b", "c"] {
+        let request = upgrade_request(&format!("/broadcast/{topic}"));
+        let (mut wire, status) = answered(&server, "127.0.0.1", &request).await;
+        assert_eq!(status, 101, "{topic}");
+        assert_eq!(wire.text().await, "Server is full");
+        lingering.push(wire);
+    }
+}
+
 async fn refusals_are_counted_by_their_reason_and_logged_once_a_second(launch: Launch) {
     let server = limited(launch).flag("--max-clients-per-address", 1).start();
     let _inside = enter(&server, "127.0.0.1").await;
@@ -113,6 +156,14 @@ async fn try_to_enter(server: &Server, from: &str) -> Option<Wire> {
     let mut wire = Wire::connect_from(server, address(from)).await;
     wire.send(upgrade_request("/echo")).await;
     (wire.head().await.status == 101).then_some(wire)
+}
+
+/// A connection from that address after the head of the answer to its upgrade, and its status.
+async fn answered(server: &Server, from: &str, request: &str) -> (Wire, u16) {
+    let mut wire = Wire::connect_from(server, address(from)).await;
+    wire.send(request).await;
+    let status = wire.head().await.status;
+    (wire, status)
 }
 
 /// The answer to an upgrade that is refused.

@@ -35,17 +35,24 @@ async fn the_paths_of_other_dialects_do_not_exist(launch: Launch) {
 async fn a_server_that_strangers_may_publish_on_says_so(launch: Launch) {
     const WARNING: &str = "strangers may publish";
     let everywhere = launch.clone().at(([0, 0, 0, 0], 0).into());
-    let server = everywhere.clone().flag("--dialects", "chat,raw,echo").start();
-    eventually("a warning", async || {
-        let output = server.output();
-        let warning = output.lines().find(|line| line.contains(WARNING));
-        warning.is_some_and(|line| {
-            ["WARN", "as raw, echo ", "--auth required", "--dialects chat", "--listen 127.0.0.1"]
-                .iter()
-                .all(|part| line.contains(part))
+    let open = everywhere.clone().flag("--dialects", "chat,raw,echo").start();
+    let behind_proxy =
+        launch.clone().flag("--dialects", "hub,raw").flag("--trusted-proxy", "192.0.2.1").start();
+    let remedies = ["WARN", "--auth required", "--anonymous listen", "--dialects chat"];
+    for (server, parts) in [
+        (open, ["anyone who reaches ", "as raw without", "echo answers them", "--listen 127.0.0.1"]),
+        (behind_proxy, ["whom a proxy connects to 127.0.0.1", "as hub, raw without", "", ""]),
+    ] {
+        eventually("a warning", async || {
+            let output = server.output();
+            let warning = output.lines().find(|line| line.contains(WARNING));
+            warning.is_some_and(|line| remedies.iter().chain(&parts).all(|part| line.contains(part)))
         })
-    })
-    .await;
+        .await;
+    }
+    let only_echo = everywhere.clone().flag("--dialects", "chat,echo").start();
+    eventually("a warning", async || only_echo.output().contains("strangers may use echo")).await;
+    assert!(!only_echo.output().contains(WARNING), "{}", only_echo.output());
     for mut server in [everywhere.flag("--dialects", "chat").start(), launch.start()] {
         server.signal(Signal::TERM);
         server.exit().await;

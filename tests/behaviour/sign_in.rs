@@ -293,7 +293,9 @@ async fn dialects_without_a_way_to_sign_in_are_forbidden(launch: Launch) {
     for path in ["/ws", "/broadcast", "/broadcast/news", "/echo"] {
         let mut wire = Wire::connect(&server).await;
         wire.send(upgrade_request(path)).await;
-        assert_eq!(wire.response().await.status, 403, "{path}");
+        let refusal = wire.response().await;
+        assert_eq!(refusal.status, 403, "{path}");
+        assert!(refusal.body.contains("only the chat dialect (/chat)"), "{path}: {}", refusal.body);
     }
     for path in ["/", "/chat", "/healthz", "/metrics"] {
         let mut wire = Wire::connect(&server).await;

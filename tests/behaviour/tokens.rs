@@ -141,7 +141,9 @@ async fn where_signing_in_is_required_a_token_opens_every_dialect(launch: Launch
     for path in &PATHS[1..] {
         let mut wire = Wire::connect(&server).await;
         wire.send(upgrade_request(path)).await;
-        assert_eq!(wire.response().await.status, 403, "{path}");
+        let refusal = wire.response().await;
+        let hint = "Sign-in is required here: bring a token, or sign in at /chat";
+        assert_eq!((refusal.status, refusal.body.as_str()), (403, hint), "{path}");
     }
     let mut chat = Chat::with_token(&server, &token).await;
     chat.read_welcome().await;

@@ -9,6 +9,7 @@ use crate::metrics::scrape;
 
 on_one_and_four_shards! {
     names_that_mean_the_same_are_one_topic,
+    names_have_at_most_1024_bytes,
     one_topic_too_many_is_refused,
     what_is_published_too_fast_is_dropped_and_counted,
 }
@@ -38,6 +39,20 @@ async fn names_that_mean_the_same_are_one_topic(launch: Launch) {
         assert_eq!((heard(first).await, heard(second).await), ("both".into(), "both".into()));
         other.send("alone").await;
         assert_eq!(heard(&mut other).await, "alone");
+    }
+}
+
+async fn names_have_at_most_1024_bytes(launch: Launch) {
+    let server = launch.start();
+    for (name, wanted) in [
+        ("a".repeat(1024), 101),
+        ("a".repeat(1025), 404),
+        ("%61".repeat(1024), 101),
+        ("%2F".repeat(341), 101),
+        ("%2F".repeat(342), 404),
+    ] {
+        let (_wire, status) = upgraded(&server, &format!("/broadcast/{name}")).await;
+        assert_eq!(status, wanted, "{name}");
     }
 }
 
