@@ -446,6 +446,28 @@ fn what_cannot_be_read_leaves_the_keys_as_they_were() {
 }
 
 #[test]
+fn a_check_counts_the_keys_that_it_tries() {
+    let set = json!({"keys": [oct("h", SECRET), oct("h", &[1; 32]), oct("h", &[2; 32]), oct("i", &[3; 32])]});
+    let (_directory, files) = jwks_file(&set);
+    let (_, checker) = TokenKeys::open(files).unwrap();
+    let token = |kid: &str, secret: &[u8]| {
+        let key = EncodingKey::from_secret(secret).unwrap();
+        signed(&with_kid(Algorithm::HS256, kid), &claims(), &key)
+    };
+    for (token, wanted) in [
+        (token("h", SECRET), 1),
+        (token("h", &[2; 32]), 3),
+        (token("h", b"forged"), 3),
+        (token("x", SECRET), 0),
+        ("a.b.c".to_owned(), 0),
+    ] {
+        let mut tried = 0;
+        let _ = checker.check_counting(&token, NOW, &mut tried);
+        assert_eq!(tried, wanted);
+    }
+}
+
+#[test]
 fn without_keys_no_token_is_right() {
     let (_directory, files) = key_file(SECRET);
     assert_eq!(TokenChecker::default().check(&made(&files), NOW), Err(TokenError::NoKey));
