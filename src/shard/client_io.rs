@@ -70,17 +70,19 @@ impl Context {
         }
     }
 
-    /// An identity with a name that belongs to nobody else: its own, or else that of its account.
+    /// An identity with a name that belongs to nobody else: its own, or else that of its account, or else none of both.
     pub(super) fn with_free_name(&self, identity: Identity) -> Identity {
-        let (key, account) = (name::key(&identity.name), &identity.account);
-        let is_own = || {
+        let account = &identity.account;
+        let own_keys = || {
             let online = self.directory.accounts().find(account);
-            key == name::key(account) || online.is_some_and(|online| key == name::key(&online.name))
+            [Some(name::key(account)), online.map(|online| name::key(&online.name))]
         };
-        if !self.is_reserved(&identity.name) || is_own() {
+        let is_free =
+            |name: &Arc<str>| !self.is_reserved(name) || own_keys().contains(&Some(name::key(name)));
+        if is_free(&identity.name) {
             return identity;
         }
-        let name = Identity::name_of(account).unwrap_or_else(|| "User".into());
+        let name = Identity::name_of(account).filter(is_free).unwrap_or_else(|| "User".into());
         Identity { name, ..identity }
     }
 

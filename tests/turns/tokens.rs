@@ -131,6 +131,13 @@ fn the_name_of_a_token_is_nobody_elses() {
         assert!(users.contains(&format!(r#""name":"{cut}""#)), "{users}");
         assert!(!users.contains(&format!(r#""account":"{account}","name":"{name}""#)), "{users}");
     }
+    // What is cut off is no way to the name of another one.
+    for account in ["System              x", "4711                x"] {
+        let users = connect(account, "Ann L.");
+        assert!(users.contains(r#""name":"User""#), "{users}");
+        assert_eq!(users.matches(r#""name":"4711""#).count(), 0, "{users}");
+        assert_eq!(users.matches(r#""name":"System""#).count(), 0, "{users}");
+    }
     assert!(connect("4711", "Ann L.").matches(r#""name":"Ann L.""#).count() == 2);
 }
 
