@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use super::rights::Rights;
+use crate::name;
+
+/// The most characters of a name that is made of an account.
+const NAME_CHARACTERS_MAX: usize = 20;
 
 /// The result of a successful sign-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,4 +19,13 @@ pub struct Identity {
     pub is_admin: bool,
     /// What it may do.
     pub rights: Arc<Rights>,
+}
+
+impl Identity {
+    /// The name that an account gives where there is no other one, if it can be shown.
+    #[must_use]
+    pub fn name_of(account: &str) -> Option<Arc<str>> {
+        let cut: String = account.chars().take(NAME_CHARACTERS_MAX).collect();
+        name::parse(&cut)
+    }
 }

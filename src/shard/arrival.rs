@@ -25,7 +25,8 @@ impl Shard {
         let Admission { request, received, tls, permit } = admission;
         let UpgradeRequest { endpoint, query, identity, peer, response } = request;
         let settings = &self.context.settings;
-        let ends_ms = identity.as_ref().map(|identity| expiry::ends_ms(&identity.rights, now));
+        let identity = identity.map(|identity| self.context.with_free_name(identity));
+        let end = identity.as_ref().map(|identity| expiry::end_without_renewal(&identity.rights, now));
         let (dialect, session) = match endpoint {
             Endpoint::Chat => {
                 let mut user = user(UserDialect::Chat, identity, settings, now);
@@ -59,8 +60,8 @@ impl Shard {
         let response = SharedBytes::new(response);
         let config = &self.context.connection_config;
         let mut link = Link::new(dialect, peer, response, tls, permit, config, now.monotonic_ms);
-        if let (Some(ends_ms), Session::Raw { .. } | Session::Echo) = (ends_ms, &session) {
-            link.deadline = expiry::closed_at(ends_ms);
+        if let (Some(end), Session::Raw { .. } | Session::Echo) = (end, &session) {
+            link.deadline = end;
         }
         let id = self.clients.insert(Client { link, session });
         self.with_client(id, now, |session, io| session.begin(io));

@@ -46,23 +46,44 @@ impl Context {
         self.mail.request(self.directory.home(room), Request::Room { room, proposal });
     }
 
-    /// Notes that a connection is signed in.
+    /// Notes that a connection is signed in, and reserves its names.
     pub(super) fn note_signed_in(&mut self, identity: &Identity, id: ConnectionId) {
-        if let Some(keys) = self.signed_in.insert(identity, id) {
-            let Identity { account, name, .. } = identity;
-            let online = self.directory.accounts();
-            online.insert(account, name, self.settings.index);
-            keys.iter().for_each(|key| online.reserve(key));
+        let Identity { account, name, .. } = identity;
+        self.signed_in.insert(account, id);
+        let online = self.directory.accounts();
+        online.insert(account, name, self.settings.index);
+        [account, name].into_iter().for_each(|name| online.reserve(&name::key(name).into()));
+    }
+
+    /// Ends the reservations of [`Context::note_signed_in`].
+    pub(super) fn release_names(&self, identity: &Identity) {
+        let online = self.directory.accounts();
+        let names = [&identity.account, &identity.name];
+        names.into_iter().for_each(|name| online.release(&name::key(name).into()));
+    }
+
+    /// Notes that a connection has ended.
+    pub(super) fn note_signed_out(&mut self, identity: &Identity, id: ConnectionId) {
+        self.release_names(identity);
+        if self.signed_in.remove(&identity.account, id) {
+            self.directory.accounts().remove(&identity.account, self.settings.index);
         }
     }
 
-    /// Notes that a connection has ended or changed its account.
-    pub(super) fn note_signed_out(&mut self, account: &Arc<str>, id: ConnectionId) {
-        if let Some(keys) = self.signed_in.remove(account, id) {
-            let online = self.directory.accounts();
-            online.remove(account, self.settings.index);
-            keys.iter().for_each(|key| online.release(key));
+    /// An identity with a name that belongs to nobody else: its own, or else that of its account, or else none of both.
+    pub(super) fn with_free_name(&self, identity: Identity) -> Identity {
+        let account = &identity.account;
+        let own_keys = || {
+            let online = self.directory.accounts().find(account);
+            [Some(name::key(account)), online.map(|online| name::key(&online.name))]
+        };
+        let is_free =
+            |name: &Arc<str>| !self.is_reserved(name) || own_keys().contains(&Some(name::key(name)));
+        if is_free(&identity.name) {
+            return identity;
         }
+        let name = Identity::name_of(account).filter(is_free).unwrap_or_else(|| "User".into());
+        Identity { name, ..identity }
     }
 
     /// Whether a name belongs to the server, to an account, or to somebody who is signed in.

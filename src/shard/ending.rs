@@ -77,7 +77,8 @@ impl Session {
             return;
         }
         let idle_due_ms = self.idle_due_ms(io.link, &keep_alive);
-        let session_due_ms = io.link.session_due_ms();
+        let is_over = io.link.deadline.is_over(io.now.unix_seconds);
+        let session_due_ms = if is_over { now_ms } else { io.link.session_due_ms() };
         let due_ms = io.link.connection.next_due_ms(&keep_alive).min(idle_due_ms).min(session_due_ms);
         if now_ms < due_ms {
             return;

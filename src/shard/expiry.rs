@@ -19,15 +19,16 @@ const GRACE_SECONDS: u64 = 30;
 /// How long a client that has not been answered yet is left alone.
 const PAUSE_MS: u64 = 100;
 
-/// When rights end, on the shard's clock.
-pub(super) fn ends_ms(rights: &Rights, now: Now) -> u64 {
-    let left = |ends_at: u64| ends_at.saturating_sub(now.unix_seconds).saturating_mul(1_000);
-    rights.expires_at.map_or(u64::MAX, |ends_at| now.monotonic_ms.saturating_add(left(ends_at)))
+/// The end of rights.
+fn end(rights: &Rights, now: Now) -> SessionDeadline {
+    let Some(ends_at) = rights.expires_at else { return SessionDeadline::None };
+    let left_ms = ends_at.saturating_sub(now.unix_seconds).saturating_mul(1_000);
+    SessionDeadline::Token { due_ms: now.monotonic_ms.saturating_add(left_ms), ends_at }
 }
 
-/// The deadline of a connection that cannot renew its token, which ends at this time.
-pub(super) fn closed_at(ends_ms: u64) -> SessionDeadline {
-    SessionDeadline::Token { due_ms: ends_ms.saturating_add(GRACE_SECONDS * 1_000) }
+/// The deadline of a connection that cannot renew its token.
+pub(super) fn end_without_renewal(rights: &Rights, now: Now) -> SessionDeadline {
+    end(rights, now).later(GRACE_SECONDS)
 }
 
 impl Session {
@@ -48,15 +49,18 @@ impl User {
                 SessionDeadline::SignIn { due_ms: *until_ms }
             }
             Standing::MustSignIn { .. } | Standing::Guest | Standing::Listener => SessionDeadline::None,
-            Standing::SignedIn(identity) => {
-                self.has_expired = false;
-                let due_ms = ends_ms(&identity.rights, io.now);
-                match self.dialect {
-                    UserDialect::Chat => SessionDeadline::Token { due_ms },
-                    UserDialect::Hub => closed_at(due_ms),
-                }
-            }
+            Standing::SignedIn(identity) => match self.dialect {
+                UserDialect::Chat => end(&identity.rights, io.now),
+                UserDialect::Hub => end_without_renewal(&identity.rights, io.now),
+            },
         };
+    }
+
+    /// As [`User::set_deadline`] for a user who has not signed in. An attempt does not put off the end of a token.
+    pub(super) fn update_sign_in_deadline(&mut self, io: &mut ClientIo<'_>) {
+        if matches!(self.standing, Standing::MustSignIn { .. }) {
+            self.set_deadline(io);
+        }
     }
 
     fn handle_deadline(&mut self, io: &mut ClientIo<'_>) {
@@ -69,11 +73,15 @@ impl User {
             }
             // Nothing may come before the answer to the upgrade.
             Standing::SignedIn(_) if !io.link.is_greeted() => {
-                io.link.deadline = SessionDeadline::Token { due_ms: io.now.monotonic_ms + PAUSE_MS };
+                io.link.deadline = SessionDeadline::Token {
+                    due_ms: io.now.monotonic_ms.saturating_add(PAUSE_MS),
+                    ends_at: io.now.unix_seconds.saturating_add(1),
+                };
             }
             Standing::SignedIn(_) => {
                 self.has_expired = true;
-                io.link.deadline = closed_at(io.now.monotonic_ms);
+                let Now { monotonic_ms: due_ms, unix_seconds: ends_at } = io.now;
+                io.link.deadline = SessionDeadline::Token { due_ms, ends_at }.later(GRACE_SECONDS);
                 let expired = Direct::TokenExpired { grace_seconds: GRACE_SECONDS };
                 io.push(chat::direct(&expired, io.now));
             }

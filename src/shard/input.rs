@@ -179,6 +179,12 @@ impl Session {
 
     fn handle_message(&mut self, message: Message<'_>, io: &mut ClientIo<'_>) {
         io.context.metrics.messages_received.with(io.link.dialect).add(1);
+        if io.link.deadline.is_over(io.now.unix_seconds) {
+            self.handle_deadline(io);
+            if !io.link.is_open() {
+                return;
+            }
+        }
         match self {
             Self::Echo => io.push(frames::message(message.kind(), message.bytes())),
             Self::Raw { may_publish: false, .. } => {

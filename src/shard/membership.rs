@@ -70,7 +70,7 @@ impl Session {
         match self {
             Self::User(user) => {
                 if let Standing::SignedIn(identity) = &user.standing {
-                    context.note_signed_out(&identity.account, id);
+                    context.note_signed_out(identity, id);
                 }
                 let membership = mem::replace(&mut user.membership, RoomMembership::None);
                 let user_id = user.id?;

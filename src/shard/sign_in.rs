@@ -1,7 +1,6 @@
 //! Signing in: the credentials of a user, the verifier's result, and what follows from it and from later changes of the
 //! account.
 
-use std::mem;
 use std::sync::Arc;
 
 use tracing::info;
@@ -23,7 +22,7 @@ impl User {
     /// Has a user's name and password verified. Its further messages wait meanwhile, and nobody else's.
     pub(super) fn sign_in(&mut self, credentials: Credentials, io: &mut ClientIo<'_>) {
         self.awaits_sign_in = true;
-        self.set_deadline(io);
+        self.update_sign_in_deadline(io);
         let attempt = Attempt { ticket: io.origin(), address: io.link.peer.ip(), credentials };
         io.context.mail.verify(attempt);
     }
@@ -36,16 +35,13 @@ impl User {
             return;
         }
         let outcome = match result {
-            SignInResult::Granted(identity) => {
-                self.grant(identity, io);
-                SignInOutcome::Granted
-            }
-            SignInResult::Denied => {
+            SignInResult::Granted(identity) if !self.is_of_another(&identity) => self.grant(identity, io),
+            SignInResult::Granted(_) | SignInResult::Denied => {
                 self.deny(io);
                 SignInOutcome::Denied
             }
             SignInResult::Unavailable => {
-                self.set_deadline(io);
+                self.update_sign_in_deadline(io);
                 self.refuse(&ChatError::SignInUnavailable, io);
                 SignInOutcome::Unavailable
             }
@@ -56,13 +52,11 @@ impl User {
     /// Signs a user in with a token, or renews the rights of the token before.
     pub(super) fn sign_in_with_token(&mut self, token: &str, io: &mut ClientIo<'_>) {
         static REFUSED: LogLimit = LogLimit::new();
-        io.context.work.count_token_check();
-        let checked = io.context.settings.tokens.check(token, io.now.unix_seconds);
+        let mut keys_tried = 0;
+        let checked = io.context.settings.tokens.check_counting(token, io.now.unix_seconds, &mut keys_tried);
+        io.context.work.count_token_checks(keys_tried);
         let outcome = match checked {
-            Ok(identity) if !self.is_of_another(&identity) => {
-                self.grant(identity, io);
-                SignInOutcome::Granted
-            }
+            Ok(identity) if !self.is_of_another(&identity) => self.grant(identity, io),
             checked => {
                 if let Some(left_out) = REFUSED.allow_at(io.now.monotonic_ms) {
                     let reason = checked
@@ -86,8 +80,13 @@ impl User {
         matches!(&self.standing, Standing::SignedIn(own) if own.account != identity.account)
     }
 
-    /// Gives a user the name and the rights of its account.
-    fn grant(&mut self, identity: Identity, io: &mut ClientIo<'_>) {
+    /// Gives a user the name and the rights of its account, if there is a room that it may join.
+    fn grant(&mut self, identity: Identity, io: &mut ClientIo<'_>) -> SignInOutcome {
+        let identity = io.context.with_free_name(identity);
+        let Some(first_room) = io.context.directory.first_room(|room| identity.rights.may_join(room)) else {
+            io.close(1008, PERMISSION_DENIED, EndReason::PermissionDenied);
+            return SignInOutcome::Denied;
+        };
         // A renewed token leaves the name that the user has chosen since.
         let is_renewed = matches!(
             &self.standing,
@@ -98,27 +97,30 @@ impl User {
         if !is_renewed {
             self.name = Arc::clone(&identity.name);
         }
-        let account = Arc::clone(&identity.account);
         let role_before = self.member_account();
-        io.context.note_signed_in(&identity, io.id);
-        if let Standing::SignedIn(before) = mem::replace(&mut self.standing, Standing::SignedIn(identity))
-            && before.account != account
-        {
-            io.context.note_signed_out(&before.account, io.id);
+        if let Standing::SignedIn(before) = &self.standing {
+            io.context.release_names(before);
         }
+        io.context.note_signed_in(&identity, io.id);
+        self.standing = Standing::SignedIn(identity);
+        self.has_expired = false;
         self.set_deadline(io);
         let new_name = Arc::clone(&self.name);
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
         io.push(success);
-        let RoomMembership::In { room, place } = self.membership else { return self.enter(io) };
+        let RoomMembership::In { room, place } = self.membership else {
+            self.enter(io);
+            return SignInOutcome::Granted;
+        };
         let (user, origin) = (self.registered_id(), io.origin());
         if !self.may_join(io.context.directory.name(room)) {
-            let Some(to) = self.first_room(io) else { return };
-            self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after: None };
+            let to = Some(first_room);
+            self.membership = RoomMembership::Leaving { from: room, place, to, after: None };
             io.propose(room, Change::Leave { user, reply: Some(origin) });
         } else if !is_renewed || self.member_account() != role_before {
             io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
         }
+        SignInOutcome::Granted
     }
 
     /// Carries out a change of the account that this user is signed in with.

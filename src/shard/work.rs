@@ -15,7 +15,7 @@ const READING_MAX: u64 = 32 * 1024;
 /// What one connection's input may do before that of others has its turn.
 const SHARE_MAX: u64 = 1024;
 
-/// What the check of a token costs: up to half a millisecond for ES256, a fifth of that for EdDSA. So it is more than a
+/// What the check of a token with a key costs: up to half a millisecond for ES256, a fifth of that for EdDSA. So it is more than a
 /// connection's share, and eight of them are a turn.
 const TOKEN_CHECK_UNITS: u64 = 4 * 1024;
 
@@ -58,9 +58,9 @@ impl Work {
         self.done += 1 + (bytes / BYTES_PER_UNIT) as u64;
     }
 
-    /// Counts the check of a token.
-    pub(super) fn count_token_check(&mut self) {
-        self.done += TOKEN_CHECK_UNITS;
+    /// Counts the check of a token with so many keys.
+    pub(super) fn count_token_checks(&mut self, keys: u64) {
+        self.done += keys * TOKEN_CHECK_UNITS;
     }
 
     /// Begins to read from a connection.

@@ -11,9 +11,6 @@ use crate::name;
 /// The most characters of `sub`.
 const SUBJECT_CHARACTERS_MAX: usize = 128;
 
-/// The most characters of a name that is made of `sub`.
-const NAME_CHARACTERS_MAX: usize = 20;
-
 /// How far the backend's clock may be ahead, for `nbf` and `iat`. `exp` has no leeway.
 const LEEWAY_SECONDS: i64 = 30;
 
@@ -57,10 +54,10 @@ pub(super) fn identity(
     if !(1..=SUBJECT_CHARACTERS_MAX).contains(&subject.chars().count()) {
         return Err(TokenError::Subject);
     }
-    let own_name = || {
-        let cut: String = subject.chars().take(NAME_CHARACTERS_MAX).collect();
-        name::parse(&cut).ok_or(TokenError::Name)
-    };
+    if name::is_system(&name::key(subject)) {
+        return Err(TokenError::System);
+    }
+    let own_name = || Identity::name_of(subject).ok_or(TokenError::Name);
     let name = claims.text("name")?.and_then(name::parse).map_or_else(own_name, Ok)?;
     let patterns = |texts: Vec<&str>| texts.into_iter().map(Pattern::parse).collect();
     let rights = Rights {
@@ -262,6 +259,9 @@ mod tests {
             assert_eq!(&*with(json!({"name": invalid})).unwrap().name, "ann");
         }
         assert_eq!(with(json!({"sub": "a\nb"})), Err(TokenError::Name));
+        for system in ["System", "ｓystem", " SYS\u{200b}TEM"] {
+            assert_eq!(with(json!({"sub": system, "name": "Ann"})), Err(TokenError::System));
+        }
         assert_eq!(&*with(json!({"sub": "a\nb", "name": "Ann"})).unwrap().account, "a\nb");
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use serde_json::error::Category;
 use thiserror::Error;
 
 /// The check of a token that failed, without anything of the token.
@@ -32,6 +33,9 @@ pub enum TokenError {
     /// `sub` has no character, or too many.
     #[error("the claim sub must have 1 to 128 characters")]
     Subject,
+    /// `sub` is the name of the server itself.
+    #[error("the claim sub is what the server calls itself")]
+    System,
     /// Neither `name` nor `sub` can be shown.
     #[error("neither the claim name nor the claim sub is a valid name")]
     Name,
@@ -52,6 +56,18 @@ pub enum TokenError {
     Audience,
 }
 
+impl TokenKeyError {
+    /// A file that is no JWK set. What serde_json says may show a part of it, and so a secret.
+    pub(super) fn no_set(path: PathBuf, error: &serde_json::Error) -> Self {
+        let problem = match error.classify() {
+            Category::Syntax => "it is no JSON",
+            Category::Data => "it has no list named keys",
+            Category::Eof | Category::Io => "it ends too early",
+        };
+        Self::NoSet { path, problem, line: error.line(), column: error.column() }
+    }
+}
+
 /// Why keys cannot be used.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug, Error)]
@@ -63,6 +79,31 @@ pub enum TokenKeyError {
     #[error("{flag}: {}: {problem}", path.display())]
     Unusable { flag: &'static str, path: PathBuf, problem: &'static str },
     /// The file is not a JWK set.
-    #[error("--token-jwks: {}: it is no JWK set: {source}; name a JSON file with a list of keys", path.display())]
-    NoSet { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "--token-jwks: {}: it is no JWK set: {problem} at line {line} column {column}; name a JSON file with a list of \
+         keys",
+        path.display()
+    )]
+    NoSet { path: PathBuf, problem: &'static str, line: usize, column: usize },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::jwk::JwkKeys;
+
+    #[test]
+    fn an_error_shows_nothing_of_a_set() {
+        for (text, wanted) in [
+            (r#""the-secret""#, "it has no list named keys at line 1 column 12"),
+            (r#"{"keys": "the-secret"}"#, "it has no list named keys at line 1"),
+            ("{\"keys\": [],\n the-secret", "it is no JSON at line 2"),
+            (r#"{"keys": ["the-secret"#, "it ends too early at line 1"),
+        ] {
+            let error = JwkKeys::read(text.as_bytes()).unwrap_err();
+            let error = TokenKeyError::no_set("set.json".into(), &error);
+            let said = error.to_string();
+            assert!(said.contains(wanted) && !format!("{said}{error:?}").contains("secret"), "{said}");
+        }
+    }
 }

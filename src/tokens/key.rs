@@ -57,11 +57,22 @@ impl<'a> KeyFile<'a> {
         if is_der(bytes) {
             return Err("it looks like a key in DER; convert it to PEM: openssl pkey -inform DER");
         }
-        if serde_json::from_slice::<serde_json::Map<_, _>>(bytes).is_ok() {
-            return Err("it is JSON; JWK sets are for --token-jwks");
+        if is_utf16(bytes) {
+            return Err("it is text in UTF-16; write it in UTF-8");
         }
-        if [&b"ssh-"[..], b"ecdsa-sha2-"].iter().any(|begin| bytes.starts_with(begin)) {
+        let text = bytes.strip_prefix(UTF8_BOM).unwrap_or(bytes).trim_ascii();
+        // Random bytes are hardly ever UTF-8.
+        if (text.starts_with(b"{") || text.starts_with(b"[")) && std::str::from_utf8(text).is_ok() {
+            return Err("it looks like JSON; JWK sets are for --token-jwks");
+        }
+        if text.starts_with(b"----") {
+            return Err("it looks like a key, but is no PEM; convert it: ssh-keygen -i -m RFC4716 -f FILE");
+        }
+        if [&b"ssh-"[..], b"ecdsa-sha2-"].iter().any(|begin| text.starts_with(begin)) {
             return Err("it is a key of ssh; convert it to PEM: ssh-keygen -e -m PKCS8 -f FILE");
+        }
+        if is_base64_of_key(text) {
+            return Err("it looks like a key without the first and the last line of its PEM; add them");
         }
         let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let secret = secret.strip_suffix(b"\r").filter(|_| secret.len() < bytes.len()).unwrap_or(secret);
@@ -73,6 +84,28 @@ impl<'a> KeyFile<'a> {
 }
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+
+const UTF8_BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// True for text in UTF-16 that has a mark, or a line of a PEM file.
+fn is_utf16(bytes: &[u8]) -> bool {
+    let dashes = b"-\0-\0-\0-\0";
+    bytes.starts_with(b"\xff\xfe")
+        || bytes.starts_with(b"\xfe\xff")
+        || bytes.windows(dashes.len()).any(|window| window == dashes)
+}
+
+/// True for a key in DER, or one of ssh, in base64.
+fn is_base64_of_key(text: &[u8]) -> bool {
+    let mut packed: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    while packed.last() == Some(&b'=') {
+        packed.pop();
+    }
+    [data_encoding::BASE64_NOPAD, data_encoding::BASE64URL_NOPAD]
+        .iter()
+        .filter_map(|encoding| encoding.decode(&packed).ok())
+        .any(|key| is_der(&key) || key.starts_with(b"\0\0\0"))
+}
 
 /// True for one whole ASN.1 sequence. A random secret looks like one with a chance of 1 in 65,000.
 fn is_der(bytes: &[u8]) -> bool {

@@ -70,7 +70,7 @@ impl TokenFiles {
         }
         if let Some(path) = &self.jwks {
             let jwks = JwkKeys::read(&read(SET_FLAG, path)?)
-                .map_err(|source| TokenKeyError::NoSet { path: path.clone(), source })?;
+                .map_err(|error| TokenKeyError::no_set(path.clone(), &error))?;
             let keys = jwks.keys.into_iter();
             set.keys.extend(keys.map(|JwkKey { kid, key, algorithm }| Key::new(Some(kid), key, algorithm)));
             set.left_out = jwks.left_out;
@@ -160,12 +160,23 @@ impl KeySet {
     ///
     /// The first check that fails.
     pub fn check(&self, token: &str, now_unix: u64) -> Result<Identity, TokenError> {
+        self.check_counting(token, now_unix, &mut 0)
+    }
+
+    /// As [`KeySet::check`]. Adds the number of keys that the token was checked with.
+    fn check_counting(
+        &self,
+        token: &str,
+        now_unix: u64,
+        keys_tried: &mut u64,
+    ) -> Result<Identity, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
         }
         let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
         let mut outcome = Err(TokenError::NoKey);
         for key in self.keys.iter().filter(|key| key.fits(&header)) {
+            *keys_tried += 1;
             match decode::<Map<String, Value>>(token, &key.key.key, &key.validation) {
                 Ok(token) => return claims::identity(&token.claims, &self.expected, now_unix),
                 Err(error) => {
@@ -241,8 +252,22 @@ impl TokenChecker {
     ///
     /// The first check that fails; without keys every token has none that fits.
     pub fn check(&self, token: &str, now_unix: u64) -> Result<Identity, TokenError> {
+        self.check_counting(token, now_unix, &mut 0)
+    }
+
+    /// As [`TokenChecker::check`]. Adds the number of keys that the token was checked with: what the check has cost.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TokenChecker::check`].
+    pub fn check_counting(
+        &self,
+        token: &str,
+        now_unix: u64,
+        keys_tried: &mut u64,
+    ) -> Result<Identity, TokenError> {
         let keys = self.keys.as_ref().ok_or(TokenError::NoKey)?;
         let set = Arc::clone(&keys.borrow());
-        set.check(token, now_unix)
+        set.check_counting(token, now_unix, keys_tried)
     }
 }

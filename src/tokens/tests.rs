@@ -147,6 +147,8 @@ fn unusable_key_files_say_what_to_do() {
         (&der, "a key in DER"),
         (b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH ann@here", "a key of ssh"),
         (jwk.as_bytes(), "JWK sets are for --token-jwks"),
+        (b"---- BEGIN SSH2 PUBLIC KEY ----\nAAAAC3NzaC1lZDI1NTE5AAAAIH\n", "is no PEM"),
+        (b"AAAAC3NzaC1lZDI1NTE5AAAAIHNzaC1rZXktb2YtdGhpcnR5LXR3by1ieXRlcyEh", "without the first"),
     ] {
         let said = problem(bytes);
         assert!(said.starts_with("--token-key: ") && said.contains(wanted), "{said}");
@@ -201,6 +203,32 @@ fn a_made_token_says_everything_that_was_asked_for() {
     assert_eq!(elsewhere.load().unwrap().check(token.trim_end(), NOW), Err(TokenError::Audience));
 }
 
+/// A public key in forms that are no PEM.
+fn other_forms(text: &[u8]) -> Vec<Vec<u8>> {
+    let utf8 = std::str::from_utf8(text).unwrap();
+    let lines: Vec<&str> = utf8.lines().filter(|line| !line.starts_with("-----")).collect();
+    let little: Vec<u8> = utf8.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = utf8.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let jwk = json!([{"kty": "EC", "crv": "P-256", "x": lines.concat()}]).to_string();
+    let url_safe = lines.concat().replace('+', "-").replace('/', "_").replace('=', "");
+    vec![
+        pem::parse(text).unwrap().into_contents(),
+        lines.concat().into(),
+        lines.join("\r\n").into(),
+        format!("\u{feff}\n {}\n", lines.join("\n")).into(),
+        url_safe.into(),
+        [&b"\xff\xfe"[..], &little].concat(),
+        [&b"\xfe\xff"[..], &big].concat(),
+        little,
+        big,
+        jwk.clone().into(),
+        format!("\u{feff} {jwk}").into(),
+        format!("\u{feff}{}", &jwk[1..jwk.len() - 1]).into(),
+        // Only a part of it.
+        jwk[..jwk.len() - 2].into(),
+    ]
+}
+
 #[test]
 fn a_public_key_is_no_secret() {
     // What a library does that takes the algorithm from the token.
@@ -208,6 +236,10 @@ fn a_public_key_is_no_secret() {
         let files = TokenFiles { keys: vec![testdata(name)], ..TokenFiles::default() };
         let set = files.load().unwrap();
         let text = pem(name);
+        for other in other_forms(&text) {
+            let said = problem(&other);
+            assert!(said.contains("it looks like") || said.contains("UTF-16"), "{name}: {said}");
+        }
         for secret in [&text[..], text.trim_ascii_end()] {
             let key = EncodingKey::from_secret(secret).unwrap();
             for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
@@ -411,6 +443,28 @@ fn what_cannot_be_read_leaves_the_keys_as_they_were() {
     std::fs::write(&path, json!({ "keys": [] }).to_string()).unwrap();
     keys.reload();
     assert_eq!(accepted(), [false, false]);
+}
+
+#[test]
+fn a_check_counts_the_keys_that_it_tries() {
+    let set = json!({"keys": [oct("h", SECRET), oct("h", &[1; 32]), oct("h", &[2; 32]), oct("i", &[3; 32])]});
+    let (_directory, files) = jwks_file(&set);
+    let (_, checker) = TokenKeys::open(files).unwrap();
+    let token = |kid: &str, secret: &[u8]| {
+        let key = EncodingKey::from_secret(secret).unwrap();
+        signed(&with_kid(Algorithm::HS256, kid), &claims(), &key)
+    };
+    for (token, wanted) in [
+        (token("h", SECRET), 1),
+        (token("h", &[2; 32]), 3),
+        (token("h", b"forged"), 3),
+        (token("x", SECRET), 0),
+        ("a.b.c".to_owned(), 0),
+    ] {
+        let mut tried = 0;
+        let _ = checker.check_counting(&token, NOW, &mut tried);
+        assert_eq!(tried, wanted);
+    }
 }
 
 #[test]

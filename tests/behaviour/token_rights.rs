@@ -83,7 +83,6 @@ async fn who_may_join_no_room_does_not_get_in(launch: Launch) {
     assert_eq!(upgrade_with(&server, &format!("/ws?token={elsewhere}"), "").await.status, 403);
     let mut ann = Chat::connect(&server).await;
     ann.say(json!({"type": "auth", "token": nowhere})).await;
-    assert_eq!(ann.next().await["type"], "auth_success");
     assert_eq!(ann.closed().await, (1008, DENIED.to_owned()));
 }
 
@@ -195,7 +194,6 @@ async fn new_rights_may_lead_to_another_room(launch: Launch) {
     bob.message("not there").await;
     // Without any room there is no place to stay.
     ann.say(json!({"type": "auth", "token": key.token("ann", &["--room", "nowhere"]).await})).await;
-    assert_eq!(ann.next().await["type"], "auth_success");
     assert_eq!(ann.closed().await, (1008, DENIED.to_owned()));
 }
 

@@ -40,6 +40,7 @@ pub(crate) enum Event {
 pub(crate) struct Alone {
     pub(crate) shard: Shard,
     pub(crate) now_ms: u64,
+    pub(crate) unix_seconds: u64,
     pub(crate) ring: ScriptedRing,
 }
 
@@ -86,7 +87,7 @@ impl Alone {
         let directory = Directory::new(&["general".to_owned()], 1);
         let metrics = Metrics::new(1, 0, ClientPermits::new(10_000)).shard(0);
         let shard = Shard::new(settings, &directory, Arc::clone(&metrics));
-        Self { shard, now_ms: 1, ring: ScriptedRing::default() }
+        Self { shard, now_ms: 1, unix_seconds: 0, ring: ScriptedRing::default() }
     }
 
     /// A connection that has been answered.
@@ -146,7 +147,7 @@ impl Alone {
     /// Runs a turn, and says what was submitted beside sends.
     pub(crate) fn turn(&mut self) -> &[Submission] {
         self.ring.submitted.clear();
-        let now = Now { monotonic_ms: self.now_ms, unix_seconds: 0 };
+        let now = Now { monotonic_ms: self.now_ms, unix_seconds: self.unix_seconds };
         turn::run(&mut self.shard, &mut self.ring, now);
         &self.ring.submitted
     }

@@ -5,13 +5,14 @@
 
 mod alone;
 mod encrypted;
+mod tokens;
 
 use std::sync::Arc;
 
 use alone::{Alone, Event, masked, message, text};
 use bytes::Bytes;
 use tungstenite::protocol::frame;
-use uproar::accounts::{Identity, Rights, SignInResult};
+use uproar::accounts::{Identity, SignInResult};
 use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
 use uproar::mail::Delivery;
@@ -231,68 +232,6 @@ fn nobody_is_sent_away_for_a_sign_in_that_waits_to_be_read() {
     alone.turn();
     alone.turn();
     assert!(alone.ring.sends.is_empty(), "it was closed, or told something: {:?}", alone.ring.sends);
-}
-
-/// An identity whose token ends then, in Unix seconds; the shard's clock begins at 0.
-fn expiring(expires_at: u64) -> Identity {
-    let rights = Rights { expires_at: Some(expires_at), ..Rights::default() };
-    Identity { account: "ann".into(), name: "ann".into(), is_admin: false, rights: Arc::new(rights) }
-}
-
-/// What is sent in a turn at this time, as text.
-fn sent_at(alone: &mut Alone, now_ms: u64) -> String {
-    alone.now_ms = now_ms;
-    alone.turn();
-    let batches = alone.ring.sends.iter().map(|(_, batch)| batch);
-    let bytes = batches.flat_map(|batch| (0..batch.frame_count()).flat_map(|i| batch.slice(i).to_vec()));
-    let sent = String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned();
-    alone.complete_sends();
-    alone.turn();
-    sent
-}
-
-#[test]
-fn a_connection_ends_half_a_minute_after_its_token_and_chat_is_told() {
-    for endpoint in [Endpoint::Chat, Endpoint::Hub, Endpoint::Raw { topic: "t".to_owned() }, Endpoint::Echo] {
-        let mut alone = Alone::new();
-        alone.connect_as(endpoint.clone(), expiring(10));
-        assert_eq!(sent_at(&mut alone, 10_000), "");
-        let told = sent_at(&mut alone, 10_001);
-        if endpoint == Endpoint::Chat {
-            assert!(told.contains(r#""grace_seconds":30"#) && told.contains("token_expired"), "{told}");
-        } else {
-            assert_eq!(told, "", "{endpoint:?}");
-        }
-        assert!(!sent_at(&mut alone, 40_000).contains("expired"), "a ping");
-        assert!(sent_at(&mut alone, 40_001).contains("token expired"), "{endpoint:?}");
-    }
-}
-
-#[test]
-fn another_token_keeps_the_connection_until_its_own_end() {
-    let mut alone = Alone::new();
-    let id = alone.connect_as(Endpoint::Chat, expiring(10));
-    assert!(sent_at(&mut alone, 10_001).contains("token_expired"));
-    let to = ClientRef { shard: ShardIndex(0), connection: id };
-    let result = SignInResult::Granted(expiring(70));
-    let now = Now { monotonic_ms: 20_000, unix_seconds: 20 };
-    alone.shard.handle_delivery(Delivery::PasswordChecked { to, result }, now);
-    assert!(sent_at(&mut alone, 20_000).contains("auth_success"));
-    assert!(!sent_at(&mut alone, 69_999).contains("expired"));
-    assert!(sent_at(&mut alone, 70_000).contains("token_expired"));
-    assert!(!sent_at(&mut alone, 99_999).contains("expired"));
-    assert!(sent_at(&mut alone, 100_000).contains("token expired"));
-}
-
-#[test]
-fn input_that_waits_does_not_keep_a_token_alive() {
-    let mut alone = Alone::new();
-    let id = alone.connect_as(Endpoint::Echo, expiring(10));
-    alone.shard.stop_reading();
-    alone.receives(id, &message(b"flood").repeat(1_000));
-    alone.turn();
-    assert!(!sent_at(&mut alone, 40_000).contains("expired"));
-    assert!(sent_at(&mut alone, 40_001).contains("token expired"));
 }
 
 #[test]
