@@ -239,14 +239,16 @@ async fn what_is_said_with_an_account_names_it() {
     ann.say(json!({"type": "auth", "username": "Ann", "password": password_of("Ann")})).await;
     ann.until("auth_success").await;
     assert_eq!(bob.next().await["type"], "user_renamed");
-    for said in [
-        json!({"type": "message", "content": "by Ann"}),
-        json!({"type": "image", "url": "https://example.org/a.png"}),
-        json!({"type": "private_message", "to_id": bob.id, "content": "psst"}),
+    for (said, acknowledged) in [
+        (json!({"type": "message", "content": "by Ann"}), "message_sent"),
+        (json!({"type": "image", "url": "https://example.org/a.png"}), "message_sent"),
+        (json!({"type": "private_message", "to_id": bob.id, "content": "psst"}), "private_message_sent"),
     ] {
         ann.say(said.clone()).await;
         let heard = bob.next().await;
         assert_eq!((&heard["type"], &heard["from_account"]), (&said["type"], &json!("Ann")));
+        // It is on the disk.
+        ann.until(acknowledged).await;
     }
     let accounts_of = |history: &Value| -> Vec<Value> {
         history["content"].as_array().unwrap().iter().map(|row| row["from_account"].clone()).collect()
