@@ -115,7 +115,6 @@ function arrive(name) {
 			outbox.abandon(before);
 			talks.leave(before);
 		}
-		joined.unread = 0;
 		emit("joined");
 	}
 	if (!visits[0]?.isReturn || talks.current === before) show(joined);
@@ -198,9 +197,9 @@ const EVENTS = {
 
 	rooms(list) {
 		rooms.clear();
-		for (const { room: name, users_online, last_message_id: lastId, epoch } of list) {
-			rooms.set(name, users_online);
-			if (joined && name !== joined.key) talks.note(room(name), epoch, lastId);
+		for (const one of list) {
+			rooms.set(one.room, one.users_online);
+			if (one.room !== joined?.key) talks.note(room(one.room), one.epoch, one.last_message_id);
 		}
 		emit("rooms");
 	},

@@ -4,7 +4,6 @@ import { emit } from "./signal.js";
 
 const ENTRIES_MAX = 800; // older ones go
 const PRIVATE_MAX = 100; // the longest quiet one goes
-const UNREAD_MAX = 999; // counted
 const NAMED_MAX = 8; // of those who came or went, in one line
 
 const rooms = new Map();
@@ -17,7 +16,7 @@ let isAttended = true; // its end is on a screen that somebody looks at
 // The `key` is a room's name or a user's id. Of the entries, what was said has a `timestamp`, in rooms an `id`,
 // by which it is ordered, and if it is our own a `state`.
 function begin(isRoom, key, name) {
-	return { isRoom, key, name, entries: [], byId: new Map(), lastId: 0, unread: 0, read: null, draft: "", isEnded: false };
+	return { isRoom, key, name, entries: [], byId: new Map(), lastId: 0, unread: 0, draft: "", isEnded: false };
 }
 
 export function room(name) {
@@ -56,25 +55,22 @@ export function attend(isLookedAt) {
 	emit("talks");
 }
 
-/** Notes how far a room was read, when we go elsewhere. Its ids grow by one a message. */
+/** Notes how far a room was read. Its ids grow by one a message. */
 export function leave(talk) {
 	talk.read = { epoch: talk.epoch, id: talk.lastId - talk.unread };
 }
 
-/** Counts what was said in a room that we are not in: since we were there, or else since the page knows it. */
-export function note(talk, epoch, lastId) {
-	talk.read ??= { epoch, id: lastId };
-	// After a crash of the server ids may have left many out.
-	talk.unread = Math.min(UNREAD_MAX, Math.max(0, lastId - (talk.read.epoch === epoch ? talk.read.id : 0)));
+/** Counts what was said elsewhere since we were there, or since the page knows of it. */
+export function note(talk, epoch, id) {
+	talk.read ??= { epoch, id };
+	talk.unread = Math.min(999, Math.max(0, id - (talk.read.epoch === epoch && talk.read.id)));
 }
 
 /** Takes away what was deleted. */
 export function remove(talk, id) {
 	const entry = talk.byId.get(id);
-	if (!entry) return;
-	talk.byId.delete(id);
 	talk.entries = talk.entries.filter((other) => other !== entry);
-	emit("changed", talk, entry);
+	if (talk.byId.delete(id)) emit("changed", talk, entry);
 }
 
 export const unreadBut = (one) => [...rooms.values(), ...privates].reduce((sum, other) => sum + (other === one ? 0 : other.unread), 0);

@@ -30,6 +30,7 @@ fuzz_target!(|input: (u16, &[u8])| {
             dialects: Dialects::ALL,
             draining: false,
             requires_sign_in: cut % 2 == 1,
+            takes_tokens: cut % 16 >= 8,
         };
         let _ = route(&head, policy);
     }

@@ -342,12 +342,9 @@ mod tests {
 
     #[test]
     fn who_must_sign_in_hears_how() {
+        let only_chat = "Users must sign in here, for which only the chat dialect (/chat) has a way";
         for (takes_tokens, dialects, wanted) in [
-            (
-                false,
-                "chat,echo",
-                "Users must sign in here, for which only the chat dialect (/chat) has a way",
-            ),
+            (false, "chat,echo", only_chat),
             (true, "chat,echo", "Sign-in is required here: bring a token, or sign in at /chat"),
             (true, "echo", "Sign-in is required here: bring a token"),
         ] {

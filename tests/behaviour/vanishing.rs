@@ -65,7 +65,8 @@ async fn garbage_instead_of_a_request_harms_nobody(launch: Launch) {
         if random.random_bool(0.5) {
             // Something that begins well gets further.
             let request = upgrade_request("/chat");
-            let kept = random.random_range(0..request.len());
+            // Without the end of its last field: a line end in what follows would complete it.
+            let kept = random.random_range(0..request.len() - 4);
             garbage = [&request.as_bytes()[..kept], &garbage].concat();
         }
         let mut wire = Wire::connect(&server).await;
