@@ -30,7 +30,7 @@ impl User {
                 Ok(())
             }
             Ok(Some(Input::SignInWithToken(token))) => {
-                self.sign_in_with_token(&token, io);
+                self.sign_in_with_token(token.as_str(), io);
                 Ok(())
             }
             _ if must_sign_in => Err(ChatError::AuthenticationRequired),

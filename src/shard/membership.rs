@@ -34,7 +34,9 @@ impl Session {
                 }
                 UserDialect::Chat => {
                     user.set_deadline(io);
-                    user.enter(io);
+                    if let Some(room) = user.first_room(io) {
+                        user.enter(room, io);
+                    }
                 }
                 UserDialect::Hub => {
                     user.set_deadline(io);

@@ -109,7 +109,7 @@ impl User {
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
         io.push(success);
         let RoomMembership::In { room, place } = self.membership else {
-            self.enter(io);
+            self.enter(first_room, io);
             return SignInOutcome::Granted;
         };
         let (user, origin) = (self.registered_id(), io.origin());
@@ -172,16 +172,15 @@ impl User {
         Ok(name)
     }
 
-    /// Takes a new user to the first room that it may join.
-    pub(super) fn enter(&mut self, io: &mut ClientIo<'_>) {
-        let Some(room) = self.first_room(io) else { return };
+    /// Takes a new user to its first room.
+    pub(super) fn enter(&mut self, room: RoomIndex, io: &mut ClientIo<'_>) {
         self.register(io);
         self.membership = RoomMembership::Joining(room);
         self.request_join(room, None, io);
     }
 
     /// The first room that the user may join. Without one, the connection is closed.
-    fn first_room(&self, io: &mut ClientIo<'_>) -> Option<RoomIndex> {
+    pub(super) fn first_room(&self, io: &mut ClientIo<'_>) -> Option<RoomIndex> {
         let room = io.context.directory.first_room(|room| self.may_join(room));
         if room.is_none() {
             io.close(1008, PERMISSION_DENIED, EndReason::PermissionDenied);

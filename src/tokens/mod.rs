@@ -6,6 +6,7 @@
 //! [`TokenKeys`] reads the key files, at the start and on SIGHUP. Acceptors and shards have a [`TokenChecker`] each.
 //! Nothing here prints a token or a part of one.
 
+mod bearer;
 mod claims;
 mod command;
 mod error;
@@ -13,6 +14,7 @@ mod jwk;
 mod key;
 mod key_set;
 
+pub use bearer::BearerToken;
 pub use command::{TokenCommand, TokenCommandError, run};
 pub use error::{TokenError, TokenKeyError};
 pub use key_set::{KeySet, TOKEN_BYTES_MAX, TokenChecker, TokenFiles, TokenKeys};

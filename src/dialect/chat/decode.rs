@@ -11,6 +11,7 @@ use crate::dialect::{ChatError, Message};
 use crate::mail::ModerationAction;
 use crate::name;
 use crate::rooms::{Content, Epoch, MessageId, Page, ResumePoint, UserId};
+use crate::tokens::BearerToken;
 
 /// The most characters of an image's address.
 const URL_CHARACTERS_MAX: usize = 2_048;
@@ -28,7 +29,7 @@ pub enum Input {
     /// Sign in, which needs no room. `None` when the message lacks a name or a password: even then it is an attempt.
     SignIn(Option<Credentials>),
     /// Sign in with this token.
-    SignInWithToken(String),
+    SignInWithToken(BearerToken),
     /// Everything else.
     Command(Command),
 }
@@ -119,7 +120,7 @@ pub fn decode(message: &Message<'_>, message_bytes_max: usize) -> Result<Option<
     };
     if kind == "auth" {
         return Ok(Some(match fields.get("token") {
-            Some(Value::String(token)) => Input::SignInWithToken(token.clone()),
+            Some(Value::String(token)) => Input::SignInWithToken(BearerToken::new(token.clone())),
             Some(_) => Input::SignIn(None),
             None => Input::SignIn(credentials(&fields)),
         }));
