@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod address;
+pub mod api;
 pub mod certificate;
 pub mod cli;
 pub mod clock;

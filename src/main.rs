@@ -8,7 +8,7 @@ use uproar::config::LogFormat;
 use uproar::logging::Log;
 use uproar::memory::{self, MemoryTrimmer};
 use uproar::preflight;
-use uproar::{accounts, server, tokens};
+use uproar::{accounts, api, server, tokens};
 
 /// The exit code when the machine or the command line is not fit to serve.
 const EXIT_PREFLIGHT: u8 = 2;
@@ -29,29 +29,17 @@ fn main() -> ExitCode {
         }
     };
     let config = invocation.config;
-    if let Command::User { command, data } = &invocation.command {
-        return match accounts::run(command, data, &mut std::io::stdout().lock()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        };
+    let mut out = std::io::stdout().lock();
+    match &invocation.command {
+        Command::Serve | Command::Check => {}
+        Command::User { command, data } => return exit_code(accounts::run(command, data, &mut out)),
+        Command::Token { command, files } => {
+            let now_unix = Clock::start().now().unix_seconds;
+            return exit_code(tokens::run(command, files, now_unix, &mut out));
+        }
+        Command::ApiKey(command) => return exit_code(api::run(command, &mut out)),
     }
-    if let Command::Token { command, files } = &invocation.command {
-        return match tokens::run(
-            command,
-            files,
-            Clock::start().now().unix_seconds,
-            &mut std::io::stdout().lock(),
-        ) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        };
-    }
+    drop(out);
     let report = preflight::run(&config);
     if invocation.command == Command::Check {
         print!("{report}");
@@ -90,6 +78,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The exit code of a command that has ended, and its error on standard error.
+fn exit_code(result: Result<(), impl std::fmt::Display>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::accounts::UserCommand;
+use crate::api::ApiKeyCommand;
 use crate::tokens::{TokenCommand, TokenFiles};
 
 /// The commands.
@@ -27,6 +28,8 @@ pub enum Command {
         /// The key to sign it with, the issuer and the audience.
         files: TokenFiles,
     },
+    /// Make a key for the HTTP API.
+    ApiKey(ApiKeyCommand),
 }
 
 impl FromStr for Command {
@@ -35,8 +38,8 @@ impl FromStr for Command {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "check" => Ok(Self::Check),
-            "user" | "token" => Err(format!("the command {text} comes first, and its settings follow")),
-            _ => Err("the commands are check, user and token; without one, the server starts".into()),
+            "user" | "token" | "api-key" => Err(format!("the command {text} comes first, and its settings follow")),
+            _ => Err("the commands are check, user, token and api-key; without one, the server starts".into()),
         }
     }
 }

@@ -14,7 +14,9 @@ use super::values::{
     AddressList, CoreList, FileList, HostList, ListenAddress, OriginList, RoomList, duration, level, number,
     size, switch, threads,
 };
-use crate::config::{Anonymous, Auth, Config, Dialects, LogFormat, Placement, Presence};
+use crate::config::{
+    Anonymous, ApiAddress, Auth, Config, Dialects, LogFormat, MetricsPlace, Placement, Presence,
+};
 
 /// A chat and broadcast server for Linux, on io_uring.
 #[derive(Debug, Parser)]
@@ -30,7 +32,8 @@ pub(super) struct Flags {
     /// `check`: test whether this machine can run the server, and print what to change.
     /// `user`: manage accounts, see `uproar user --help`.
     /// `token`: make a token, see `uproar token --help`.
-    #[arg(value_name = "check|user|token")]
+    /// `api-key`: make a key for the HTTP API, see `uproar api-key --help`.
+    #[arg(value_name = "check|user|token|api-key")]
     pub(super) command: Option<Command>,
 
     /// TOML file to read settings from; its keys are the flags' names.
@@ -226,6 +229,31 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
 
+    /// Serve the HTTP API for backends there: an address and a port, which need --api-key-file, or unix: and the absolute
+    /// path of a socket, which needs no key. Never on the port of --listen [default: no API].
+    #[arg(long, value_name = "ADDR")]
+    pub(super) api_listen: Option<ApiAddress>,
+
+    /// File with the keys of the HTTP API, a line each, as `uproar api-key` prints them. It is read again on SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub(super) api_key_file: Option<PathBuf>,
+
+    /// Serve the HTTP API over TLS only, with the certificate of --tls-cert.
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_parser = switch
+    )]
+    pub(super) api_tls: bool,
+
+    /// Where /metrics is served: api, on --api-listen alone where there is one; or public, on --listen, too.
+    #[arg(long, value_name = "api|public", default_value = "api")]
+    pub(super) metrics: MetricsPlace,
+
     /// Format of the log: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log: LogFormat,
@@ -282,6 +310,10 @@ impl Flags {
             allow_hosts: self.allow_host.into_iter().flat_map(|list| list.0).collect(),
             tls_cert: self.tls_cert,
             tls_key: self.tls_key,
+            api_listen: self.api_listen,
+            api_key_file: self.api_key_file,
+            api_tls: self.api_tls,
+            metrics: self.metrics,
             log_format: self.log,
             log_level: self.log_level,
         }

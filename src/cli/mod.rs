@@ -5,6 +5,7 @@
 //! error names the place where the value was written. Nothing here touches the process: arguments and environment are
 //! passed in.
 
+mod api_key;
 mod command;
 mod error;
 mod flags;
@@ -67,6 +68,7 @@ pub fn parse(
     let invocation = match args.get(1).and_then(|first| first.to_str()) {
         Some("user") => parse_user(args, &environment),
         Some("token") => parse_token(args, &environment),
+        Some("api-key") => parse_api_key(&args),
         _ => parse_server(args, &environment, &mut log_format),
     };
     invocation.map_err(|error| CliError { error, log_format })
@@ -102,6 +104,11 @@ fn parse_token(mut args: Vec<OsString>, environment: &Environment) -> Result<Inv
     let config = validated(flags, &settings, Config::default().listen)?;
     let files = TokenFiles { jwks: None, ..TokenFiles::of(&config).unwrap_or_default() };
     Ok(Invocation { command: Command::Token { command, files }, config })
+}
+
+fn parse_api_key(args: &[OsString]) -> Result<Invocation, UsageError> {
+    let command = Command::ApiKey(api_key::parse(&args[2..])?);
+    Ok(Invocation { command, config: Config::default() })
 }
 
 fn parse_server(

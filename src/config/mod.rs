@@ -20,6 +20,7 @@ use uproar_protocol::head::HEAD_BYTES_MAX;
 use uproar_ring::Features;
 
 pub use crate::address::AddressRange;
+pub use crate::api::ApiAddress;
 pub use crate::handshake::endpoint::Dialects;
 pub use crate::handshake::origin::{AllowedHost, AllowedOrigin};
 use crate::metrics::Dialect;
@@ -161,6 +162,14 @@ pub struct Config {
     pub tls_cert: Option<PathBuf>,
     /// The private key of the certificate, in PEM form. Default `None`.
     pub tls_key: Option<PathBuf>,
+    /// Where the HTTP API for backends is served. Default `None`: nowhere.
+    pub api_listen: Option<ApiAddress>,
+    /// The file with the keys of the HTTP API; needed over TCP. Default `None`.
+    pub api_key_file: Option<PathBuf>,
+    /// Whether the HTTP API is served over TLS, with the certificate of `tls_cert`. Default false.
+    pub api_tls: bool,
+    /// Where the metrics are served. Default [`MetricsPlace::Api`].
+    pub metrics: MetricsPlace,
     /// The format of the log. Default [`LogFormat::Text`].
     pub log_format: LogFormat,
     /// The least severe level that is logged. Default `INFO`.
@@ -212,6 +221,10 @@ impl Default for Config {
             allow_hosts: Vec::new(),
             tls_cert: None,
             tls_key: None,
+            api_listen: None,
+            api_key_file: None,
+            api_tls: false,
+            metrics: MetricsPlace::Api,
             log_format: LogFormat::Text,
             log_level: LevelFilter::INFO,
         }
@@ -230,6 +243,12 @@ impl Config {
     #[must_use]
     pub fn requires_sign_in(&self) -> bool {
         self.auth == Auth::Required && self.anonymous.is_none()
+    }
+
+    /// True where `/metrics` is served on the clients' port.
+    #[must_use]
+    pub fn has_public_metrics(&self) -> bool {
+        self.api_listen.is_none() || self.metrics == MetricsPlace::Public
     }
 
     /// True where tokens are looked at.
@@ -325,6 +344,23 @@ impl FromStr for Anonymous {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "listen" { Ok(Self::Listen) } else { Err("allowed is listen".to_owned()) }
+    }
+}
+
+/// Where the metrics are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsPlace {
+    /// With the HTTP API alone, where there is one.
+    Api,
+    /// On the clients' port, too.
+    Public,
+}
+
+impl FromStr for MetricsPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        by_name(text, &[("api", Self::Api), ("public", Self::Public)])
     }
 }
 

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::placement::{Placement, SHARDS_MAX};
-use super::{ACCEPTORS_MAX, Auth, BUSY_POLL_MAX, CLIENTS_MAX, Config, FIRST_ROOM, TOKEN_KEYS_MAX};
+use super::{
+    ACCEPTORS_MAX, ApiAddress, Auth, BUSY_POLL_MAX, CLIENTS_MAX, Config, FIRST_ROOM, MetricsPlace,
+    TOKEN_KEYS_MAX,
+};
 
 /// The least `max_message_bytes`: room for the smallest sensible JSON message.
 const MESSAGE_BYTES_MIN: usize = 64;
@@ -92,6 +95,7 @@ impl Config {
             return invalid("dialects", self.dialects.to_string(), allowed);
         }
         self.validate_tokens()?;
+        self.validate_api()?;
         self.validate_tls()?;
         within("history", self.history, 0, HISTORY_MAX, number)?;
         within("presence-limit", self.presence_limit, 1, PRESENCE_LIMIT_MAX, number)?;
@@ -115,6 +119,32 @@ impl Config {
             if let Some(value) = value.as_ref().filter(|_| !self.has_token_keys()) {
                 return invalid(key, value.clone(), "a name together with --token-key or --token-jwks");
             }
+        }
+        Ok(())
+    }
+
+    fn validate_api(&self) -> Result<(), ConfigError> {
+        match (&self.api_listen, &self.api_key_file) {
+            (Some(address @ ApiAddress::Tcp(_)), None) => {
+                let allowed = "a port together with --api-key-file; or a unix socket, which needs no keys";
+                return invalid("api-listen", address.to_string(), allowed);
+            }
+            (Some(ApiAddress::Tcp(address)), _) if address.port() != 0 && *address == self.listen => {
+                return invalid("api-listen", address.to_string(), "another address than that of --listen");
+            }
+            (None, Some(path)) => {
+                let allowed = "a file together with --api-listen, where its keys are used";
+                return invalid("api-key-file", path.display().to_string(), allowed);
+            }
+            _ => {}
+        }
+        if self.api_tls && (self.tls_cert.is_none() || !matches!(self.api_listen, Some(ApiAddress::Tcp(_)))) {
+            let allowed = "false; or true together with --api-listen on a port, --tls-cert and --tls-key";
+            return invalid("api-tls", "true".into(), allowed);
+        }
+        if self.metrics == MetricsPlace::Public && self.api_listen.is_none() {
+            // Without the API they are public already.
+            return invalid("metrics", "public".into(), "api; or public together with --api-listen");
         }
         Ok(())
     }

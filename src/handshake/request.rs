@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -24,20 +24,7 @@ use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
 use super::token;
 use super::upgrade::Upgrades;
 use crate::address::{AddressPermit, AddressRefusal, ClientAddress};
-use crate::metrics::{HandshakeKind, TlsFailure};
-
-/// The content type of Prometheus' text format.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// When a shard's turn takes longer, the server is not ready for more clients. The longest turns that clients can cause
-/// take some 10 ms.
-const READY_TURN_MAX: Duration = Duration::from_secs(2);
-
-/// When a shard's turn takes longer, the server should be restarted: no machine is that slow, so the shard hangs.
-const HEALTHY_TURN_MAX: Duration = Duration::from_secs(30);
-
-/// The answer when a turn takes longer.
-const STALLED: &str = "shard stalled";
+use crate::metrics::{HandshakeKind, TEXT_TYPE, TlsFailure};
 
 /// The answer to a request.
 enum Answer {
@@ -177,6 +164,7 @@ impl Requests {
             draining: self.intake.is_draining(),
             requires_sign_in: self.services.requires_sign_in() && query.token.is_none(),
             takes_tokens: self.services.takes_tokens(),
+            has_metrics: self.services.has_public_metrics(),
         };
         match route(head, policy) {
             Route::Upgrade { endpoint, response } => {
@@ -191,10 +179,10 @@ impl Requests {
             }
             Route::Metrics => {
                 let text = self.services.metrics_text();
-                Answer::Respond(Response::new(StatusCode::OK, METRICS_TYPE, text.into()))
+                Answer::Respond(Response::new(StatusCode::OK, TEXT_TYPE, text.into()))
             }
-            Route::Health => Answer::RespondUncounted(state(self.health_problem(), "ok")),
-            Route::Readiness => Answer::RespondUncounted(state(self.readiness_problem(), "ready")),
+            Route::Health => Answer::RespondUncounted(state(self.services.health().problem(), "ok")),
+            Route::Readiness => Answer::RespondUncounted(state(self.services.health().readiness_problem(), "ready")),
             Route::Respond(response) => Answer::Respond(response),
             Route::OriginRefused(response, refusal) => {
                 log_refused_origin(head, refusal);
@@ -232,19 +220,6 @@ impl Requests {
             }
             ReadFailure::Expired | ReadFailure::Lost => {}
         }
-    }
-
-    /// Why the server should be restarted, if it should.
-    fn health_problem(&self) -> Option<&'static str> {
-        (self.services.longest_turn() >= HEALTHY_TURN_MAX).then_some(STALLED)
-    }
-
-    /// Why the server should not get more clients, if it should not.
-    fn readiness_problem(&self) -> Option<&'static str> {
-        if self.services.has_storage_failed() {
-            return Some("storage failed");
-        }
-        (self.services.longest_turn() >= READY_TURN_MAX).then_some(STALLED)
     }
 
     async fn respond(&self, connection: PendingConnection, response: &Response, with_body: bool) {

@@ -66,6 +66,8 @@ pub struct RoutePolicy<'a> {
     pub requires_sign_in: bool,
     /// True when the server has keys for tokens.
     pub takes_tokens: bool,
+    /// True when the metrics are served here.
+    pub has_metrics: bool,
 }
 
 impl RoutePolicy<'_> {
@@ -84,7 +86,7 @@ pub fn route(head: &Head<'_>, policy: RoutePolicy<'_>) -> Route {
     if head.method == "OPTIONS" && head.target == "*" {
         return Route::Respond(Response::options(METHODS));
     }
-    let Some(resource) = Resource::of(head.path(), policy.dialects) else { return not_found() };
+    let Some(resource) = Resource::of(head.path(), &policy) else { return not_found() };
     if head.lists("upgrade", "websocket") {
         let Resource::Endpoint(endpoint) = resource else { return not_found() };
         return upgrade(head, endpoint, policy);
@@ -117,12 +119,12 @@ enum Resource {
 }
 
 impl Resource {
-    fn of(path: &str, dialects: Dialects) -> Option<Self> {
+    fn of(path: &str, policy: &RoutePolicy<'_>) -> Option<Self> {
         Some(match path {
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
-            "/metrics" => Self::Metrics,
-            _ => Self::Endpoint(Endpoint::of(path).filter(|endpoint| dialects.contains(endpoint.dialect()))?),
+            "/metrics" if policy.has_metrics => Self::Metrics,
+            _ => Self::Endpoint(Endpoint::of(path).filter(|endpoint| policy.dialects.contains(endpoint.dialect()))?),
         })
     }
 }
@@ -177,6 +179,7 @@ mod tests {
         draining: false,
         requires_sign_in: false,
         takes_tokens: false,
+        has_metrics: true,
     };
 
     fn decide(received: &str, policy: RoutePolicy<'_>) -> Route {

@@ -12,7 +12,7 @@ use super::proxies::ProxyPolicy;
 use super::route::Endpoint;
 use crate::accounts::Identity;
 use crate::address::{AddressLimiter, AddressRefusal};
-use crate::metrics::{HandshakeKind, TlsFailure};
+use crate::metrics::{HandshakeKind, Health, TlsFailure};
 use crate::permit::ClientPermit;
 use crate::tokens::TokenError;
 use crate::topics::TopicLimiter;
@@ -27,10 +27,8 @@ pub trait HandshakeServices {
     fn proxies(&self) -> &ProxyPolicy;
     /// The dialects that are spoken.
     fn dialects(&self) -> Dialects;
-    /// True while messages are rejected because they cannot be stored.
-    fn has_storage_failed(&self) -> bool;
-    /// The longest time that the current turn of any shard has taken so far.
-    fn longest_turn(&self) -> Duration;
+    /// Whether the server works.
+    fn health(&self) -> Health;
     /// Whether users must sign in; see [`RoutePolicy::requires_sign_in`](super::route::RoutePolicy::requires_sign_in).
     fn requires_sign_in(&self) -> bool;
     /// Whether tokens are looked at.
@@ -47,6 +45,8 @@ pub trait HandshakeServices {
     ) -> Result<Option<Identity>, AuthorizationRefusal>;
     /// The web client, for a browser that uses `host` (name and port) for this server.
     fn page(&self, host: Option<&str>) -> Response;
+    /// Whether the metrics are served on the clients' port.
+    fn has_public_metrics(&self) -> bool;
     /// The metrics in Prometheus' text format.
     fn metrics_text(&self) -> String;
     /// The limits of each address.

@@ -80,6 +80,12 @@ impl Metrics {
         self.process.client_permits.taken()
     }
 
+    /// The most clients, over all shards.
+    #[must_use]
+    pub fn clients_max(&self) -> usize {
+        self.process.client_permits.clients_max()
+    }
+
     /// Notes that the server is shutting down.
     pub fn set_draining(&self) {
         self.process.is_draining.store(true, Relaxed);

@@ -8,6 +8,7 @@
 mod counts;
 mod durations;
 mod fan_out;
+mod health;
 mod labels;
 mod pulse;
 mod scrape;
@@ -15,6 +16,8 @@ mod scrape;
 pub use counts::{AcceptorMetrics, Counter, Gauge, Metrics, ShardMetrics, StorageMetrics};
 pub use durations::DurationHistogram;
 pub use fan_out::FanOutHistogram;
+pub use scrape::TEXT_TYPE;
+pub use health::Health;
 pub use labels::{
     Dialect, EndReason, HandshakeKind, Label, Labelled, RefusalReason, RoomSizeClass, SignInOutcome,
     TlsFailure,

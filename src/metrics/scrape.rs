@@ -11,6 +11,9 @@ use prometheus_client::registry::Registry;
 use super::{Dialect, DurationHistogram, Label, Metrics, RoomSizeClass, ShardMetrics};
 use crate::log_queue;
 
+/// The content type of the text.
+pub const TEXT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// Writes families by hand: the crate's own counters are OpenMetrics, whose TYPE line leaves out the
 /// `_total` that a sample has. To a reader of version 0.0.4 the two would be different families.
 struct Families<'a>(DescriptorEncoder<'a>);

@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tracing::warn;
@@ -23,7 +23,7 @@ use crate::handshake::{
     Acceptor, AuthorizationRefusal, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
     ProxyPolicy,
 };
-use crate::metrics::{AcceptorMetrics, Metrics, RefusalReason};
+use crate::metrics::{AcceptorMetrics, Health, Metrics, RefusalReason};
 use crate::page;
 use crate::permit::{ClientPermit, ClientPermits};
 use crate::preflight::Capacity;
@@ -106,6 +106,7 @@ fn run(
         connections_max: (start.pending_max / count).max(1),
     };
     let requires_sign_in = config.requires_sign_in();
+    let has_public_metrics = config.has_public_metrics();
     let services = Services {
         tls: start.tls,
         origins: OriginPolicy {
@@ -116,6 +117,7 @@ fn run(
         proxies: ProxyPolicy { trusted: config.trusted_proxies, has_proxy_protocol: config.proxy_protocol },
         dialects: config.dialects,
         requires_sign_in,
+        has_public_metrics,
         anonymous: config.anonymous,
         tokens,
         directory,
@@ -157,6 +159,7 @@ struct Services {
     proxies: ProxyPolicy,
     dialects: Dialects,
     requires_sign_in: bool,
+    has_public_metrics: bool,
     anonymous: Option<Anonymous>,
     tokens: TokenChecker,
     directory: Directory,
@@ -172,12 +175,8 @@ impl HandshakeServices for Services {
         self.tls.borrow().clone()
     }
 
-    fn has_storage_failed(&self) -> bool {
-        self.metrics.storage().is_failing.get() == 1
-    }
-
-    fn longest_turn(&self) -> Duration {
-        self.metrics.longest_turn()
+    fn health(&self) -> Health {
+        self.metrics.health()
     }
 
     fn origins(&self) -> &OriginPolicy {
@@ -221,6 +220,10 @@ impl HandshakeServices for Services {
             (Some(Identity { rights, .. }), Endpoint::Raw { topic }) => rights.may_hear(topic),
         };
         if is_allowed { Ok(identity) } else { Err(AuthorizationRefusal::Forbidden) }
+    }
+
+    fn has_public_metrics(&self) -> bool {
+        self.has_public_metrics
     }
 
     fn page(&self, host: Option<&str>) -> Response {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::accounts::AccountError;
+use crate::api::{ApiKeyError, ApiListenError};
 use crate::certificate::CertificateError;
 use crate::storage::{DatabaseError, DirectoryError};
 use crate::tokens::TokenKeyError;
@@ -43,6 +44,15 @@ pub enum ServerError {
     /// The keys of tokens cannot be used.
     #[error(transparent)]
     TokenKeys(#[from] TokenKeyError),
+    /// The keys of the HTTP API cannot be used.
+    #[error(transparent)]
+    ApiKeys(#[from] ApiKeyError),
+    /// The HTTP API cannot listen.
+    #[error(transparent)]
+    ApiListen(#[from] ApiListenError),
+    /// The thread of the HTTP API could not be started or has failed.
+    #[error("the HTTP API has failed: {0}")]
+    Api(io::Error),
     /// The history cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use uproar_ring::Waker;
 
+use super::api::ApiStart;
 use super::acceptors::{AcceptorsStart, address_limits, spawn_acceptors};
 use super::error::ServerError;
 use super::listener::Listener;
@@ -19,6 +20,7 @@ use super::shards::spawn_shards;
 use super::shutdown::{Action, Coordinator, Exit, Notice};
 use super::thread_context::{ThreadContext, ThreadReport, ThreadReports};
 use crate::address::AddressLimiter;
+use crate::api::ApiKeyFile;
 use crate::certificate::{Certificate, CertificateFiles};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -63,7 +65,8 @@ async fn serve(
     let certificate =
         CertificateFiles::of(config).map(|files| Certificate::open(files, tls_in_use)).transpose()?;
     let (token_keys, tokens) = TokenFiles::of(config).map(TokenKeys::open).transpose()?.unzip();
-    let reloaded = ReloadedFiles { certificate, token_keys };
+    let (api, api_keys) = ApiStart::open(config)?;
+    let reloaded = ReloadedFiles { certificate, token_keys, api_keys };
     let shards =
         u16::try_from(config.placement.shards()).expect("Bug: the configuration allows fewer shards");
     let directory = Directory::new(&config.rooms, shards);
@@ -93,7 +96,7 @@ async fn serve(
         addresses: AddressLimiter::new(address_limits(config, capacity)),
         topics: TopicLimiter::new(config.topics_max),
         metrics: metrics.clone(),
-        tls,
+        tls: tls.clone(),
     };
     let clock = Clock::start();
     let context = ThreadContext {
@@ -116,10 +119,17 @@ async fn serve(
     };
     threads.extend(spawn_shards(&context, &wakers, admissions, restored.as_ref(), links)?);
     threads.extend(spawn_acceptors(&context, &acceptors_start, &listener)?);
+    let (api_stop, api_stopping) = watch::channel(false);
+    let mut waiting_for = usize::from(shards) + acceptors;
+    if let Some(api) = api {
+        info!(address = %api.address()?, tls = config.api_tls, "the HTTP API listens");
+        threads.push(api.spawn(&context, tls, api_stopping)?);
+        waiting_for += 1;
+    }
     // So that the channel closes with the last thread.
     drop((context, acceptors_start));
-    let ready = Ready { waiting_for: usize::from(shards) + acceptors, announce: Some(|| announce(address)) };
-    let controls = Controls { stage, intake, listener, metrics };
+    let ready = Ready { waiting_for, announce: Some(|| announce(address)) };
+    let controls = Controls { stage, intake, listener, api_stop, metrics };
     let drain_timeout_ms = config.drain_timeout.as_millis() as u64;
     let coordinator = Coordinator::new(usize::from(shards), acceptors, drain_timeout_ms);
     lead(coordinator, controls, clock, signals, reports_received, ready, &reloaded).await?;
@@ -200,6 +210,7 @@ async fn lead(
 struct ReloadedFiles {
     certificate: Option<Certificate>,
     token_keys: Option<TokenKeys>,
+    api_keys: Option<ApiKeyFile>,
 }
 
 impl ReloadedFiles {
@@ -210,8 +221,11 @@ impl ReloadedFiles {
         if let Some(token_keys) = &self.token_keys {
             token_keys.reload();
         }
-        if self.certificate.is_none() && self.token_keys.is_none() {
-            info!("SIGHUP ignored: there are no files to read again, see --tls-cert and --token-key");
+        if let Some(api_keys) = &self.api_keys {
+            api_keys.reload();
+        }
+        if self.certificate.is_none() && self.token_keys.is_none() && self.api_keys.is_none() {
+            info!("SIGHUP ignored: there are no files to read again, see --tls-cert, --token-key and --api-key-file");
         }
     }
 }
@@ -274,6 +288,8 @@ struct Controls {
     stage: ShardStage,
     intake: watch::Sender<Intake>,
     listener: Listener,
+    /// Becomes true when the HTTP API has to end.
+    api_stop: watch::Sender<bool>,
     metrics: Metrics,
 }
 
@@ -289,6 +305,7 @@ impl Controls {
             Action::StopAcceptors => {
                 self.intake.send_replace(Intake::Closed);
                 self.listener.close();
+                self.api_stop.send_replace(true);
             }
             Action::Log(Notice::ShuttingDown) => info!("shutting down"),
             Action::Log(Notice::SettleTimedOut) => warn!(

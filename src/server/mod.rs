@@ -71,6 +71,7 @@
 //! [`mesh`]: crate::mesh
 
 mod acceptors;
+mod api;
 mod error;
 mod listener;
 mod main_thread;

@@ -83,12 +83,10 @@ impl HandshakeServices for Services {
     fn tls(&self) -> Option<Arc<ServerConfig>> {
         None
     }
-    fn has_storage_failed(&self) -> bool {
-        false
-    }
 
-    fn longest_turn(&self) -> Duration {
-        Duration::from_millis(self.turn_ms.load(Ordering::SeqCst))
+    fn health(&self) -> Health {
+        let longest_turn = Duration::from_millis(self.turn_ms.load(Ordering::SeqCst));
+        Health { longest_turn, has_storage_failed: false }
     }
 
     fn origins(&self) -> &OriginPolicy {
@@ -111,6 +109,9 @@ impl HandshakeServices for Services {
     }
     fn authorize(&self, _: &Endpoint, _: Option<&str>) -> Result<Option<Identity>, AuthorizationRefusal> {
         Ok(None)
+    }
+    fn has_public_metrics(&self) -> bool {
+        true
     }
     fn page(&self, _host: Option<&str>) -> Response {
         Response::new(StatusCode::OK, "text/html", PAGE.into())

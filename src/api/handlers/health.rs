@@ -1,0 +1,30 @@
+//! `/healthz` and `/readyz`, as on the clients' port.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use crate::api::Api;
+use crate::metrics::Metrics;
+
+/// 200 while the server runs, 503 while it shuts down.
+pub(in crate::api) async fn alive(State(api): State<Api>) -> (StatusCode, &'static str) {
+    let metrics = &api.0.metrics;
+    state(draining(metrics).or_else(|| metrics.health().problem()), "ok")
+}
+
+/// 200 while messages are taken.
+pub(in crate::api) async fn ready(State(api): State<Api>) -> (StatusCode, &'static str) {
+    let metrics = &api.0.metrics;
+    state(draining(metrics).or_else(|| metrics.health().readiness_problem()), "ready")
+}
+
+fn draining(metrics: &Metrics) -> Option<&'static str> {
+    metrics.is_draining().then_some("draining")
+}
+
+fn state(problem: Option<&'static str>, all_is_well: &'static str) -> (StatusCode, &'static str) {
+    match problem {
+        Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, problem),
+        None => (StatusCode::OK, all_is_well),
+    }
+}

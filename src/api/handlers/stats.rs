@@ -1,0 +1,40 @@
+//! `GET /stats`: the process in numbers.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::Serialize;
+
+use crate::api::keys::Scope;
+use crate::api::{Api, Problem};
+
+/// The answer.
+#[derive(Debug, Serialize)]
+pub(in crate::api) struct Stats {
+    version: &'static str,
+    uptime_seconds: u64,
+    users_online: usize,
+    connections: usize,
+    connections_max: usize,
+    rooms: usize,
+    shards: u16,
+    draining: bool,
+}
+
+pub(in crate::api) async fn show(
+    State(api): State<Api>,
+    headers: HeaderMap,
+) -> Result<Json<Stats>, Problem> {
+    api.0.access.authorize(&headers, Scope::Read)?;
+    let (directory, metrics) = (&api.0.directory, &api.0.metrics);
+    Ok(Json(Stats {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: metrics.uptime().as_secs(),
+        users_online: directory.users_online(),
+        connections: metrics.clients(),
+        connections_max: metrics.clients_max(),
+        rooms: directory.room_count(),
+        shards: directory.shards(),
+        draining: metrics.is_draining(),
+    }))
+}
