@@ -10,6 +10,7 @@ mod access;
 mod body;
 mod command;
 mod fields;
+mod idempotency;
 mod handlers;
 mod keys;
 mod listener;

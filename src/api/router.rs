@@ -1,17 +1,22 @@
 //! The paths of the interface, and the answers to everything else.
 
+use std::time::Instant;
+
 use axum::Router;
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::{MatchedPath, State};
 use axum::http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use tracing::debug;
 
 use super::Api;
 use super::handlers::{health, metrics, openapi, stats};
+use super::keys::Scope;
 use super::problem::{Problem, ProblemKind};
 
-/// What every answer says: that it is not to be stored, and not to be taken for anything but its type.
+/// Fields of every answer: it is not to be stored, and is nothing but what its type says.
 const EVERYWHERE: [(HeaderName, HeaderValue); 2] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -19,18 +24,51 @@ const EVERYWHERE: [(HeaderName, HeaderValue); 2] = [
 
 /// All paths.
 pub(super) fn router(api: Api) -> Router {
-    let v1 = Router::new()
-        .route("/openapi.json", get(openapi::show))
-        .route("/stats", get(stats::show));
+    let read = Router::new().route("/metrics", get(metrics::show)).route("/api/v1/stats", get(stats::show));
     Router::new()
+        .merge(with_scope(read, &api, Scope::Read))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::show))
-        .nest("/api/v1", v1)
+        .route("/api/v1/openapi.json", get(openapi::show))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(middleware::from_fn_with_state(api.clone(), finish))
+        .layer(middleware::map_response(finish))
         .with_state(api)
+}
+
+/// Paths that need a key with this scope.
+fn with_scope(paths: Router<Api>, api: &Api, scope: Scope) -> Router<Api> {
+    paths.route_layer(middleware::from_fn_with_state((api.clone(), scope), authorize))
+}
+
+/// Lets those who may make a request make it, and logs it with the name of their key. What it has in its path may be private,
+/// so that is logged as a pattern.
+async fn authorize(
+    State((api, scope)): State<(Api, Scope)>,
+    path: MatchedPath,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
+    let caller = match api.0.access.authorize(request.headers(), scope) {
+        Ok(caller) => caller,
+        Err(problem) => {
+            debug!(path = path.as_str(), status = problem.status().as_u16(), "API request refused");
+            return problem.into_response();
+        }
+    };
+    let (method, name) = (request.method().clone(), caller.name.clone());
+    request.extensions_mut().insert(caller);
+    let response = next.run(request).await;
+    debug!(
+        caller = &*name,
+        %method,
+        path = path.as_str(),
+        status = response.status().as_u16(),
+        milliseconds = began.elapsed().as_millis() as u64,
+        "API request"
+    );
+    response
 }
 
 async fn not_found(uri: Uri) -> Problem {
@@ -44,8 +82,7 @@ async fn method_not_allowed(method: Method) -> Problem {
     Problem::new(ProblemKind::MethodNotAllowed, format!("{method} is not among them; see Allow"))
 }
 
-async fn finish(State(_api): State<Api>, request: Request<axum::body::Body>, next: Next) -> Response {
-    let mut response = next.run(request).await.into_response();
+async fn finish(mut response: Response) -> Response {
     response.headers_mut().extend(EVERYWHERE);
     response
 }

@@ -10,7 +10,9 @@ use uproar_ring::{Feature, Features};
 
 use super::*;
 use crate::accounts::UserCommand;
-use crate::config::{AllowedOrigin, Anonymous, Auth, Config, LogFormat, Placement, Presence};
+use crate::config::{
+    AllowedOrigin, Anonymous, ApiAddress, Auth, Config, LogFormat, MetricsPlace, Placement, Presence,
+};
 
 /// Parses `args` (without the program's name) in an environment of these variables.
 fn parse_in(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {
@@ -210,6 +212,10 @@ fn every_flag_reaches_the_configuration() {
         "--max-head=32KiB",
         "--tls-cert=chain.pem",
         "--tls-key=key.pem",
+        "--api-listen=[::1]:9090",
+        "--api-key-file=api.keys",
+        "--api-tls",
+        "--metrics=public",
         "--log=json",
         "--log-level=debug",
     ]);
@@ -260,6 +266,10 @@ fn every_flag_reaches_the_configuration() {
         allow_hosts: ["chat.example", "xn--mnchen-3ya.example"].map(|host| host.parse().unwrap()).to_vec(),
         tls_cert: Some("chain.pem".into()),
         tls_key: Some("key.pem".into()),
+        api_listen: Some(ApiAddress::Tcp(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9090)))),
+        api_key_file: Some("api.keys".into()),
+        api_tls: true,
+        metrics: MetricsPlace::Public,
         log_format: LogFormat::Json,
         log_level: LevelFilter::DEBUG,
     };

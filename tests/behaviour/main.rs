@@ -61,6 +61,9 @@ mod readiness;
 mod shutdown;
 mod slow_receivers;
 
+mod api_access;
+mod api_http;
+
 mod account_names;
 mod accounts_command;
 mod accounts_shown;

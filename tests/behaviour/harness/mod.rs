@@ -5,6 +5,7 @@
 //! nothing waits for time to pass where it can wait for an event.
 
 mod accounts;
+mod api;
 mod certificate;
 mod chat;
 mod envelope;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use accounts::{AccountFile, password_of};
+pub(crate) use api::{ApiKeys, Backend, read_answer, through_unix_socket};
 pub(crate) use certificate::Certificate;
 pub(crate) use chat::{Chat, take_epoch, take_timestamp};
 pub(crate) use envelope::{direct, error, from, from_system};
