@@ -40,6 +40,8 @@ pub enum Delivery {
     PrivateSent { to: ClientRef, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
     /// The user of a private message or a moderation order is unknown or offline.
     UserNotFound { to: ClientRef },
+    /// To the HTTP API: so many queues of a shard have taken its message to a topic.
+    RelayReceived { to: ClientRef, receivers: usize },
     /// The verifier has checked a password.
     PasswordChecked { to: ClientRef, result: SignInResult },
     /// To each shard: accounts were added, changed or removed.

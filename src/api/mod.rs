@@ -13,7 +13,9 @@ mod fields;
 mod idempotency;
 mod handlers;
 mod keys;
+mod link;
 mod listener;
+mod message;
 mod problem;
 mod router;
 mod serve;
@@ -21,11 +23,18 @@ mod serve;
 use std::io;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use uproar_protocol::tls::ServerConfig;
 
 use self::access::AccessPolicy;
 use self::body::BodyBudget;
+use self::handlers::Finished;
+use self::idempotency::Outcomes;
+use self::link::MeshLink;
+use crate::handshake::Intake;
+use crate::mail::Delivery;
+use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::rooms::Directory;
 pub use command::{ApiKeyCommand, run};
@@ -44,6 +53,19 @@ pub struct ApiServices {
     pub directory: Directory,
     /// The numbers of all threads.
     pub metrics: Metrics,
+    /// The mailboxes of all shards.
+    pub mesh: Mesh,
+    /// What messages are held to.
+    pub limits: ApiLimits,
+}
+
+/// The limits of messages, as for clients.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiLimits {
+    /// The longest content of a room's message, in bytes.
+    pub message_bytes_max: usize,
+    /// The longest message of a topic, in bytes.
+    pub frame_bytes_max: usize,
 }
 
 /// What handlers share.
@@ -54,11 +76,15 @@ struct Api(Arc<ApiState>);
 struct ApiState {
     access: AccessPolicy,
     bodies: BodyBudget,
+    outcomes: Outcomes<Finished>,
+    link: MeshLink,
     directory: Directory,
     metrics: Metrics,
+    limits: ApiLimits,
 }
 
-/// Serves the interface until `stopping` becomes true, on the calling thread. `ready` is called once it serves.
+/// Serves the interface until [`Intake::Closed`], on the calling thread. `ready` is called once it serves, and `drained` once it
+/// sends no request to a shard any more, after [`Intake::Draining`]. `answers` are those of all shards.
 ///
 /// # Errors
 ///
@@ -66,20 +92,35 @@ struct ApiState {
 pub fn run_server(
     listener: &ApiListener,
     services: ApiServices,
-    stopping: watch::Receiver<bool>,
+    answers: UnboundedReceiver<Delivery>,
+    intake: watch::Receiver<Intake>,
     ready: impl FnOnce(),
+    drained: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
-    let ApiServices { keys, tls, directory, metrics } = services;
+    let ApiServices { keys, tls, directory, metrics, mesh, limits } = services;
     let is_key_needed = matches!(listener, ApiListener::Tcp(_));
+    let link = MeshLink::new(mesh);
     let api = Api(Arc::new(ApiState {
         access: AccessPolicy { keys, is_key_needed },
         bodies: BodyBudget::default(),
+        outcomes: Outcomes::default(),
+        link: link.clone(),
         directory,
         metrics,
+        limits,
     }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        tokio::spawn(link.clone().run(answers));
+        let mut draining = intake.clone();
+        tokio::spawn(async move {
+            // It fails when the server has ended, and then nobody waits for it.
+            if draining.wait_for(|intake| *intake >= Intake::Draining).await.is_ok() {
+                link.close();
+                drained();
+            }
+        });
         ready();
-        serve::serve(listener, tls, router::router(api), stopping).await
+        serve::serve(listener, tls, router::router(api), intake).await
     })
 }

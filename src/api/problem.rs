@@ -49,6 +49,8 @@ pub enum ProblemKind {
     TooLarge,
     /// The body has another content type.
     UnsupportedType,
+    /// The first request with the same idempotency key is under way.
+    UnderWay,
     /// A value is not allowed.
     Invalid,
     /// The interface has as much to do as it may.
@@ -83,6 +85,7 @@ impl ProblemKind {
             Self::UnsupportedType => {
                 ("unsupported-type", "The content type is not supported", StatusCode::UNSUPPORTED_MEDIA_TYPE)
             }
+            Self::UnderWay => ("under-way", "The first request is under way", StatusCode::CONFLICT),
             Self::Invalid => ("invalid", "A value is not allowed", StatusCode::UNPROCESSABLE_ENTITY),
             Self::Busy => ("busy", "The interface is busy", StatusCode::TOO_MANY_REQUESTS),
             Self::Unavailable => ("unavailable", "Nothing happened", StatusCode::SERVICE_UNAVAILABLE),
@@ -116,6 +119,12 @@ impl Problem {
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.fields.push((name, value));
         self
+    }
+
+    /// True where nothing happened, and the same request may succeed later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self.kind, ProblemKind::Busy | ProblemKind::Unavailable)
     }
 
     /// The status.

@@ -8,11 +8,11 @@ use axum::extract::{MatchedPath, State};
 use axum::http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tracing::debug;
 
 use super::Api;
-use super::handlers::{health, metrics, openapi, stats};
+use super::handlers::{batch, broadcast, health, metrics, openapi, publish, stats};
 use super::keys::Scope;
 use super::problem::{Problem, ProblemKind};
 
@@ -25,8 +25,13 @@ const EVERYWHERE: [(HeaderName, HeaderValue); 2] = [
 /// All paths.
 pub(super) fn router(api: Api) -> Router {
     let read = Router::new().route("/metrics", get(metrics::show)).route("/api/v1/stats", get(stats::show));
+    let publish = Router::new()
+        .route("/api/v1/publish", post(publish::post))
+        .route("/api/v1/broadcast/{topic}", post(broadcast::post))
+        .route("/api/v1/batch", post(batch::post));
     Router::new()
         .merge(with_scope(read, &api, Scope::Read))
+        .merge(with_scope(publish, &api, Scope::Publish))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/api/v1/openapi.json", get(openapi::show))

@@ -28,6 +28,7 @@ use uproar_protocol::tls::ServerConfig;
 
 use super::listener::ApiListener;
 use super::problem::{Problem, ProblemKind};
+use crate::handshake::Intake;
 
 /// The most connections. Each has one request under way at most, so there are no more requests either.
 pub(super) const CONNECTIONS_MAX: usize = 256;
@@ -47,19 +48,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The TLS configuration, which may change.
 pub(super) type TlsWatch = watch::Receiver<Option<Arc<ServerConfig>>>;
 
-/// Accepts connections until `stopping` becomes true, and then lets requests under way end.
+/// Accepts connections until [`Intake::Closed`], and then lets requests under way end.
 pub(super) async fn serve(
     listener: &ApiListener,
     tls: Option<TlsWatch>,
     router: Router,
-    mut stopping: watch::Receiver<bool>,
+    mut intake: watch::Receiver<Intake>,
 ) -> io::Result<()> {
     let accepting = AnyListener::of(listener)?;
     let connections = Connections::default();
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
+            // It fails when the server has ended.
+            _ = intake.wait_for(|intake| *intake == Intake::Closed) => break,
             accepted = accepting.accept() => accepted,
         };
         let stream = match accepted {
@@ -72,7 +74,7 @@ pub(super) async fn serve(
         };
         let place = connections.enter();
         let tls = tls.as_ref().and_then(|tls| tls.borrow().clone());
-        tokio::spawn(run(stream, tls, router.clone(), place, stopping.clone()));
+        tokio::spawn(run(stream, tls, router.clone(), place, intake.clone()));
     }
     drop(accepting);
     connections.wait_until_empty().await;
@@ -85,14 +87,14 @@ async fn run(
     tls: Option<Arc<ServerConfig>>,
     router: Router,
     place: Option<ConnectionPlace>,
-    stopping: watch::Receiver<bool>,
+    intake: watch::Receiver<Intake>,
 ) {
     match tls {
-        None => run_http(stream, router, place, stopping).await,
+        None => run_http(stream, router, place, intake).await,
         Some(config) => {
             let accepted = tokio::time::timeout(HEAD_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await;
             if let Ok(Ok(stream)) = accepted {
-                run_http(stream, router, place, stopping).await;
+                run_http(stream, router, place, intake).await;
             }
         }
     }
@@ -102,7 +104,7 @@ async fn run_http(
     stream: impl Stream,
     router: Router,
     place: Option<ConnectionPlace>,
-    mut stopping: watch::Receiver<bool>,
+    mut intake: watch::Receiver<Intake>,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
         let router = router.clone();
@@ -128,7 +130,7 @@ async fn run_http(
     let ended = tokio::select! {
         ended = &mut serving => Some(ended),
         () = closing => None,
-        _ = stopping.wait_for(|is_stopping| *is_stopping) => None,
+        _ = intake.wait_for(|intake| *intake == Intake::Closed) => None,
     };
     let ended = match ended {
         Some(ended) => ended,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 use crate::metrics::Dialect;
 
 /// The longest name of a topic in bytes, after normalisation.
@@ -82,6 +84,18 @@ fn normalised(path: &str) -> String {
         normalised.push_str(&piece[2..]);
     }
     normalised
+}
+
+/// The characters that a browser escapes in a path (the path percent-encode set in the URL standard), and `%`, which
+/// begins an escape.
+const ESCAPED_IN_PATHS: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'^').add(b'`').add(b'{').add(b'}');
+
+/// The topic of this name, as its path is written; `None` if it is too long.
+#[must_use]
+pub fn topic_of(name: &str) -> Option<String> {
+    let topic = utf8_percent_encode(name, ESCAPED_IN_PATHS).to_string();
+    (topic.len() <= TOPIC_BYTES_MAX).then_some(topic)
 }
 
 /// True for the unreserved characters of RFC 3986, 2.3.

@@ -63,12 +63,12 @@ impl Homes {
                     self.topics.remove(&topic);
                 }
             }
-            Request::Relay { topic, kind, payload } => {
+            Request::Relay { topic, kind, payload, origin } => match (self.topics.get(&topic), origin) {
+                (Some(entry), _) => entry.relay(&topic, kind, payload, origin, now, outbox),
+                (None, Some(to)) => outbox.send(to.shard, Delivery::Relayed { to, shards: 0 }),
                 // The sender may have been evicted, and the topic with it, while this was on its way.
-                if let Some(entry) = self.topics.get(&topic) {
-                    entry.relay(&topic, kind, payload, now, outbox);
-                }
-            }
+                (None, None) => {}
+            },
         }
     }
 

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use uproar_ring::ConnectionId;
 
-/// A user, for as long as the server runs: 1, 2, 3 … in the order in which users are greeted. Never 0, which stands for
-/// the system itself.
+/// A user, for as long as the server runs: 1, 2, 3 … in the order in which users are greeted. 0 stands for the system
+/// itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UserId(pub(super) u64);
@@ -24,12 +24,20 @@ pub struct EntryNumber(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardIndex(pub u16);
 
+impl ShardIndex {
+    /// The HTTP API, which takes part like a shard without rooms and clients of its own.
+    pub const API: Self = Self(u16::MAX);
+}
+
 impl MessageId {
     /// The highest id: beyond it, a client's numbers would no longer be exact.
     pub const MAX: Self = Self((1 << 53) - 1);
 }
 
 impl UserId {
+    /// The system itself, which also speaks for backends.
+    pub const SYSTEM: Self = Self(0);
+
     /// The user id in a client's message; `None` for a number that no user can have.
     #[must_use]
     pub fn from_wire(number: u64) -> Option<Self> {

@@ -11,7 +11,7 @@ use uproar_protocol::frames::MessageKind;
 
 use super::event::{HistoryPage, MemberEntry, MemberList, Publication, Snapshot};
 use super::log::Proposal;
-use super::{ClientRef, MessageId, RoomCursor, RoomIndex, ShardIndex, UserId};
+use super::{ClientRef, EntryNumber, Epoch, MessageId, RoomCursor, RoomIndex, ShardIndex, UserId};
 
 /// From a member's shard to the home of a room or topic.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
@@ -23,8 +23,9 @@ pub enum Request {
     Subscribe { topic: Arc<str>, origin: ClientRef },
     /// Unsubscribe from a topic.
     Unsubscribe { topic: Arc<str>, shard: ShardIndex },
-    /// Pass a message on to a topic.
-    Relay { topic: Arc<str>, kind: MessageKind, payload: Bytes },
+    /// Pass a message on to a topic. Where there is an origin, it is the HTTP API, which is answered with
+    /// [`Delivery::Relayed`].
+    Relay { topic: Arc<str>, kind: MessageKind, payload: Bytes, origin: Option<ClientRef> },
 }
 
 /// From a home to a member's shard.
@@ -53,6 +54,11 @@ pub enum Delivery {
     Renamed { to: ClientRef, old_name: Arc<str>, new_name: Arc<str>, names: Arc<[MemberEntry]> },
     /// To the author of a message, in any room: a user has read the message, at this time in Unix seconds.
     Read { author: UserId, message: MessageId, reader: UserId, read_at: u64 },
+    /// To the HTTP API: the room has taken its message. Where the room is durable, [`Delivery::Kept`] or
+    /// [`Delivery::Lost`] follows for the entry `pending`.
+    Said { to: ClientRef, message: MessageId, epoch: Epoch, pending: Option<EntryNumber> },
+    /// To the HTTP API: its message was passed on to so many shards, each of which tells how many receivers it has there.
+    Relayed { to: ClientRef, shards: usize },
     /// This connection is subscribed to its topic from now on.
     Subscribed { to: ClientRef },
 }

@@ -13,7 +13,7 @@ use super::roster::Roster;
 use super::{
     ClientRef, Delivery, Directory, EntryNumber, Epoch, HistoryChange, Member, MemberAccount, MessageId,
     NamedMember, Page, PresencePolicy, RestoredRoom, ResumePoint, RoomCursor, RoomIndex, RoomReceipt,
-    RoomRefusal, RoomSettings, UserId, Write,
+    RoomRefusal, RoomSettings, ShardIndex, UserId, Write,
 };
 use crate::clock::Now;
 use crate::log_text::shown;
@@ -182,8 +182,13 @@ impl Room {
         self.history.append(Arc::clone(&message));
         self.directory.set_last_message(self.index, message.id);
         let pending = self.write(HistoryChange::Append(Arc::clone(&message)), origin, outbox);
+        let id = message.id;
         // Members do not wait for the disk.
         self.publish(RoomEvent::Message(message), Some(origin), pending, now, outbox);
+        if origin.shard == ShardIndex::API {
+            let epoch = self.history.epoch();
+            outbox.send(ShardIndex::API, Delivery::Said { to: origin, message: id, epoch, pending });
+        }
     }
 
     fn delete(&mut self, deletion: &Deletion, origin: ClientRef, now: Now, outbox: &mut Outbox) {

@@ -7,7 +7,7 @@ use uproar_protocol::frames::MessageKind;
 
 use super::event::{Event, Publication};
 use super::outbox::Outbox;
-use super::{Delivery, ShardIndex};
+use super::{ClientRef, Delivery, ShardIndex};
 use crate::clock::Now;
 
 /// The number of subscribed connections on each shard.
@@ -39,13 +39,18 @@ impl Topic {
         name: &Arc<str>,
         kind: MessageKind,
         payload: Bytes,
+        origin: Option<ClientRef>,
         now: Now,
         outbox: &mut Outbox,
     ) {
+        if let Some(to) = origin {
+            let shards = self.by_shard.iter().filter(|count| **count > 0).count();
+            outbox.send(to.shard, Delivery::Relayed { to, shards });
+        }
         let members = self.by_shard.iter().sum();
         let timer = outbox.time_fan_out(members, now);
         let event = Event::Relay { topic: Arc::clone(name), kind, payload };
-        let publication = Arc::new(Publication { event, origin: None, pending: None, timer });
+        let publication = Arc::new(Publication { event, origin, pending: None, timer });
         for (shard, count) in (0..).map(ShardIndex).zip(&self.by_shard) {
             if *count > 0 {
                 outbox.send(shard, Delivery::Publish(Arc::clone(&publication)));

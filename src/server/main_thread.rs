@@ -8,11 +8,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use uproar_ring::Waker;
 
-use super::api::ApiStart;
+use super::api::{ApiPlace, ApiStart};
 use super::acceptors::{AcceptorsStart, address_limits, spawn_acceptors};
 use super::error::ServerError;
 use super::listener::Listener;
@@ -25,6 +26,7 @@ use crate::certificate::{Certificate, CertificateFiles};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::handshake::{HandOver, Intake};
+use crate::mesh::Mesh;
 use crate::metrics::{Dialect, Metrics};
 use crate::permit::ClientPermits;
 use crate::preflight::Capacity;
@@ -90,7 +92,7 @@ async fn serve(
     let (hand_over, admissions) = HandOver::new(config.placement.cores(), &wakers);
     let acceptors_start = AcceptorsStart {
         hand_over,
-        intake: intake_seen,
+        intake: intake_seen.clone(),
         pending_max: capacity.pending_max,
         client_permits,
         addresses: AddressLimiter::new(address_limits(config, capacity)),
@@ -117,21 +119,28 @@ async fn serve(
             (Some(restored), links)
         }
     };
-    threads.extend(spawn_shards(&context, &wakers, admissions, restored.as_ref(), links)?);
+    let (mesh, mailboxes) = Mesh::new(wakers.clone());
+    let (to_api, answers) = api.is_some().then(unbounded_channel).unzip();
+    let mesh_parts = (&mesh, mailboxes);
+    let restored = restored.as_ref();
+    threads.extend(spawn_shards(&context, &wakers, mesh_parts, admissions, restored, links, to_api.as_ref())?);
+    // So that the answers end with the last shard.
+    drop(to_api);
     threads.extend(spawn_acceptors(&context, &acceptors_start, &listener)?);
-    let (api_stop, api_stopping) = watch::channel(false);
-    let mut waiting_for = usize::from(shards) + acceptors;
-    if let Some(api) = api {
+    // The API is drained like an acceptor, behind these.
+    let mut drained_count = acceptors;
+    if let Some((api, answers)) = api.zip(answers) {
         info!(address = %api.address()?, tls = config.api_tls, "the HTTP API listens");
-        threads.push(api.spawn(&context, tls, api_stopping)?);
-        waiting_for += 1;
+        let place = ApiPlace { index: acceptors, mesh, answers, tls, intake: intake_seen };
+        threads.push(api.spawn(&context, place)?);
+        drained_count += 1;
     }
     // So that the channel closes with the last thread.
     drop((context, acceptors_start));
-    let ready = Ready { waiting_for, announce: Some(|| announce(address)) };
-    let controls = Controls { stage, intake, listener, api_stop, metrics };
+    let ready = Ready { waiting_for: usize::from(shards) + drained_count, announce: Some(|| announce(address)) };
+    let controls = Controls { stage, intake, listener, metrics };
     let drain_timeout_ms = config.drain_timeout.as_millis() as u64;
-    let coordinator = Coordinator::new(usize::from(shards), acceptors, drain_timeout_ms);
+    let coordinator = Coordinator::new(usize::from(shards), drained_count, drain_timeout_ms);
     lead(coordinator, controls, clock, signals, reports_received, ready, &reloaded).await?;
     for thread in threads {
         thread.join().map_err(|_| io::Error::other("a thread has panicked"))?;
@@ -288,8 +297,6 @@ struct Controls {
     stage: ShardStage,
     intake: watch::Sender<Intake>,
     listener: Listener,
-    /// Becomes true when the HTTP API has to end.
-    api_stop: watch::Sender<bool>,
     metrics: Metrics,
 }
 
@@ -305,7 +312,6 @@ impl Controls {
             Action::StopAcceptors => {
                 self.intake.send_replace(Intake::Closed);
                 self.listener.close();
-                self.api_stop.send_replace(true);
             }
             Action::Log(Notice::ShuttingDown) => info!("shutting down"),
             Action::Log(Notice::SettleTimedOut) => warn!(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedSender;
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::{Ring, Waker};
 
@@ -28,12 +29,13 @@ use crate::tokens::TokenChecker;
 pub(super) fn spawn_shards(
     context: &ThreadContext,
     wakers: &[Waker],
+    (mesh, mailboxes): (&Mesh, Vec<Mailbox>),
     admissions: Vec<Admissions>,
     restored: Option<&Restored>,
     storage: Vec<StorageLink>,
+    api: Option<&UnboundedSender<Delivery>>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
-    let (mesh, mailboxes) = Mesh::new(wakers.to_vec());
-    let (verifier, reserved_names) = start_verifier(context, &mesh)?;
+    let (verifier, reserved_names) = start_verifier(context, mesh)?;
     let mut storage = storage.into_iter();
     let mut threads = Vec::new();
     let cores = context.config.placement.cores();
@@ -51,6 +53,7 @@ pub(super) fn spawn_shards(
             admissions,
             restored: restored.cloned(),
             storage: storage.next(),
+            api: api.cloned(),
         };
         let thread = thread::Builder::new().name(format!("shard-{index}"));
         let failed = |source| ServerError::Shard { shard: index, source };
@@ -138,6 +141,7 @@ struct ShardStart {
     admissions: Admissions,
     restored: Option<Restored>,
     storage: Option<StorageLink>,
+    api: Option<UnboundedSender<Delivery>>,
 }
 
 impl ShardStart {
@@ -170,6 +174,7 @@ impl ShardStart {
             mesh: self.mesh,
             verifier: self.verifier,
             storage: self.storage,
+            api: self.api,
             receipts: VecDeque::new(),
             admissions: self.admissions,
             stage,

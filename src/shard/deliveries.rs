@@ -76,6 +76,11 @@ impl Shard {
                     }
                 });
             }
+            // These are for the HTTP API alone.
+            mail::Delivery::RelayReceived { .. }
+            | mail::Delivery::Room(Delivery::Said { .. } | Delivery::Relayed { .. }) => {
+                debug_assert!(false, "Bug: a shard gets an answer that is for the API");
+            }
             mail::Delivery::Room(Delivery::Subscribed { to }) => {
                 self.with_client(to.connection, now, |session, io| session.handle_subscribed(io));
             }
@@ -112,15 +117,21 @@ impl Shard {
                 user.acknowledge(*room, message.id, *timestamp, publication.pending, io)
             });
         }
-        self.fan_out(now, |rooms, directory, fan_out| rooms.publish(publication, own, directory, fan_out));
+        let receivers =
+            self.fan_out(now, |rooms, directory, fan_out| rooms.publish(publication, own, directory, fan_out));
+        if let Event::Relay { .. } = &publication.event
+            && let Some(to) = publication.origin
+        {
+            self.context.mail.deliver(to.shard, mail::Delivery::RelayReceived { to, receivers });
+        }
     }
 
-    /// Lets rooms push to many clients, and evicts those whose queue was full.
+    /// Lets rooms push to many clients, and evicts those whose queue was full. Returns how many queues have taken a frame.
     pub(super) fn fan_out(
         &mut self,
         now: Now,
         publish: impl FnOnce(&mut LocalRooms, &Directory, &mut FanOut<'_>),
-    ) {
+    ) -> usize {
         let Context { rooms, directory, work, metrics, .. } = &mut self.context;
         let mut fan_out = FanOut {
             clients: &mut self.clients,
@@ -128,11 +139,14 @@ impl Shard {
             work,
             metrics,
             now,
+            delivered: 0,
             overflowed: Vec::new(),
         };
         publish(rooms, directory, &mut fan_out);
+        let delivered = fan_out.delivered;
         for (id, overflow) in fan_out.overflowed {
             self.with_client(id, now, |_, io| io.link.evict(id, overflow, now));
         }
+        delivered
     }
 }

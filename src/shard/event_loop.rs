@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::sync::watch;
 use tracing::{debug, info};
 use uproar_ring::{Completion, Ring, Submission, give_back_own_end};
@@ -60,6 +60,8 @@ pub struct EventLoop {
     pub mesh: Mesh,
     /// The thread that verifies passwords; none where there are no accounts.
     pub verifier: Option<Verifier<ClientRef>>,
+    /// The HTTP API, where there is one. Its queue is bounded by the requests that it has under way.
+    pub api: Option<UnboundedSender<Delivery>>,
     /// The storage, where there is one.
     pub storage: Option<StorageLink>,
     /// Receipts that were taken from the storage, and not handled yet.
@@ -188,6 +190,7 @@ impl EventLoop {
             mailbox: &mut self.mailbox,
             mesh: &self.mesh,
             verifier: self.verifier.as_ref(),
+            api: self.api.as_ref(),
             storage: &mut self.storage,
             receipts: &mut self.receipts,
         };
@@ -279,6 +282,7 @@ struct RingIo<'a> {
     mailbox: &'a mut Mailbox,
     mesh: &'a Mesh,
     verifier: Option<&'a Verifier<ClientRef>>,
+    api: Option<&'a UnboundedSender<Delivery>>,
     storage: &'a mut Option<StorageLink>,
     receipts: &'a mut VecDeque<Receipt>,
 }
@@ -337,6 +341,12 @@ impl Io for RingIo<'_> {
 
     fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool {
         post(&self.mesh.address(to).requests, request)
+    }
+
+    fn post_to_api(&mut self, delivery: Delivery) {
+        let api = self.api.expect("Bug: an answer to an API that is not there");
+        // Once it has ended, nobody waits for the answer.
+        let _ = api.send(delivery);
     }
 
     fn verify(&mut self, attempt: Attempt<ClientRef>) -> Option<SignInResult> {

@@ -197,7 +197,7 @@ impl Session {
                 }
                 let home = io.context.directory.topic_home(topic);
                 let (kind, payload) = (message.kind(), message.into_bytes());
-                io.context.mail.request(home, Request::Relay { topic: Arc::clone(topic), kind, payload });
+                io.context.mail.request(home, Request::Relay { topic: Arc::clone(topic), kind, payload, origin: None });
             }
             Self::User(user) => user.handle_message(&message, io),
         }

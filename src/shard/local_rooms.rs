@@ -257,6 +257,8 @@ pub(super) struct FanOut<'s> {
     pub(super) work: &'s mut Work,
     pub(super) metrics: &'s ShardMetrics,
     pub(super) now: Now,
+    /// How many queues have taken a frame so far.
+    pub(super) delivered: usize,
     /// To be evicted when the fan-out is over.
     pub(super) overflowed: Vec<(ConnectionId, Overflow)>,
 }
@@ -294,6 +296,7 @@ impl FanOut<'_> {
             }
         }
         self.work.count_frames(delivered, frame_bytes);
+        self.delivered += delivered as usize;
         self.metrics.frames_encoded.add(1);
         self.metrics.messages_delivered.add(delivered);
     }

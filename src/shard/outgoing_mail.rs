@@ -23,6 +23,8 @@ pub struct OutgoingMail {
     /// By shard; to itself there are none.
     requests: Vec<VecDeque<Request>>,
     deliveries: Vec<VecDeque<Delivery>>,
+    /// To the HTTP API: one for each of its requests that is answered.
+    for_api: VecDeque<Delivery>,
     /// To the verifier: at most one attempt to sign in of each connection.
     attempts: VecDeque<Attempt<ClientRef>>,
 }
@@ -36,6 +38,7 @@ impl OutgoingMail {
             own_deliveries: VecDeque::new(),
             requests: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
             deliveries: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
+            for_api: VecDeque::new(),
             attempts: VecDeque::new(),
         }
     }
@@ -47,10 +50,10 @@ impl OutgoingMail {
     }
 
     pub(super) fn deliver(&mut self, to: ShardIndex, delivery: impl Into<Delivery>) {
-        let queue = if to == self.own_index {
-            &mut self.own_deliveries
-        } else {
-            &mut self.deliveries[usize::from(to.0)]
+        let queue = match to {
+            ShardIndex::API => &mut self.for_api,
+            to if to == self.own_index => &mut self.own_deliveries,
+            to => &mut self.deliveries[usize::from(to.0)],
         };
         queue.push_back(delivery.into());
     }
@@ -63,6 +66,12 @@ impl OutgoingMail {
     #[must_use]
     pub fn poll_attempt(&mut self) -> Option<Attempt<ClientRef>> {
         self.attempts.pop_front()
+    }
+
+    /// The next delivery for the HTTP API.
+    #[must_use]
+    pub fn poll_api_delivery(&mut self) -> Option<Delivery> {
+        self.for_api.pop_front()
     }
 
     /// True while this shard has mail for itself.

@@ -66,6 +66,9 @@ pub trait Io {
     /// As [`Io::post_delivery`], for a request.
     fn post_request(&mut self, to: ShardIndex, request: impl FnOnce() -> Option<Request>) -> bool;
 
+    /// Posts a delivery to the HTTP API, which always has room: see [`ShardIndex::API`].
+    fn post_to_api(&mut self, delivery: Delivery);
+
     /// Has a name and a password verified. The result follows as a delivery, unless there is one at once.
     fn verify(&mut self, attempt: Attempt<ClientRef>) -> Option<SignInResult>;
 
@@ -230,6 +233,9 @@ fn write_messages(shard: &mut Shard, io: &mut impl Io) {
 
 /// Posts what waits for other shards, as far as their mailboxes have room.
 fn post_messages(shard: &mut Shard, io: &mut impl Io, posted: &mut ShardSet) {
+    while let Some(delivery) = shard.context.mail.poll_api_delivery() {
+        io.post_to_api(delivery);
+    }
     for to in shard.mail().shards() {
         let (requests, deliveries) = shard.mail().waiting_for(to);
         if deliveries > 0 {

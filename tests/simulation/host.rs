@@ -416,6 +416,10 @@ impl Io for Outside<'_, '_> {
         post(requests, self.around.scenario.mailbox_messages_max, request)
     }
 
+    fn post_to_api(&mut self, delivery: Delivery) {
+        unreachable!("there is no API to take {delivery:?}");
+    }
+
     fn verify(&mut self, _: Attempt<ClientRef>) -> Option<SignInResult> {
         Some(SignInResult::Denied)
     }

@@ -221,6 +221,10 @@ impl Io for ScriptedRing {
         false
     }
 
+    fn post_to_api(&mut self, delivery: Delivery) {
+        unreachable!("there is no API to take {delivery:?}");
+    }
+
     fn verify(&mut self, _: Attempt<ClientRef>) -> Option<SignInResult> {
         None
     }

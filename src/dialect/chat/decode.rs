@@ -232,7 +232,9 @@ fn text(fields: &Map<String, Value>, key: &str) -> Result<Option<String>, ChatEr
 
 /// True for a URL that the server accepts: http or https, followed by something,
 /// without characters that are forbidden in a URL (RFC 3986, section 2) and might confuse another program.
-fn is_image_url(url: &str) -> bool {
+/// Whether a text is the URL of an image: http or https, and not too long.
+#[must_use]
+pub fn is_image_url(url: &str) -> bool {
     let rest = url
         .split_once("://")
         .filter(|(scheme, _)| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)));

@@ -1,0 +1,122 @@
+//! `POST /batch`: many messages at once.
+//!
+//! A batch is not atomic. Its items are sent in order, so those for one room or topic take effect in order; then their
+//! outcomes are awaited together.
+
+use std::time::Instant;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+
+use super::{BegunBefore, Finished, begin, broadcast, carry_out, publish};
+use crate::api::Api;
+use crate::api::body::{BATCH_BYTES_MAX, require_json};
+use crate::api::fields::Fields;
+use crate::api::idempotency::{Attempt, ContentDigest, IdempotencyKey};
+use crate::api::keys::Caller;
+use crate::api::link::{Asked, Published};
+use crate::api::message::{ITEMS_MAX, Item, Post};
+use crate::api::problem::Problem;
+
+pub(in crate::api) async fn post(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let key = IdempotencyKey::of_headers(&headers, &caller.name)?;
+    require_json(&headers)?;
+    let body = api.0.bodies.read(request.into_body(), BATCH_BYTES_MAX).await?;
+    let items = read_items(&body.bytes, &caller.name, &api)?;
+    let attempt = match begin(&api, key, ContentDigest::of(&[b"batch", &body.bytes])) {
+        Ok(attempt) => attempt,
+        Err(begun_before) => return Ok(begun_before.into_response()),
+    };
+    let work = async move {
+        // The items are made of it.
+        let _body = body;
+        Ok(json!({ "results": publish_all(&api, items).await }))
+    };
+    Ok(carry_out(attempt, work).await)
+}
+
+/// Reads all items. If one is malformed, nothing is done.
+fn read_items(body: &[u8], caller: &str, api: &Api) -> Result<Vec<Item>, Problem> {
+    let mut fields = Fields::of_body(body)?;
+    let list = fields.list("items");
+    fields.require("items", list.is_some());
+    let list = list.unwrap_or_default();
+    if list.len() > ITEMS_MAX {
+        fields.refuse("items", format!("has more than {ITEMS_MAX} items"));
+    }
+    let mut items = Vec::with_capacity(list.len().min(ITEMS_MAX));
+    let mut errors = Vec::new();
+    for (index, value) in list.into_iter().enumerate().take(ITEMS_MAX) {
+        match value {
+            Value::Object(object) => match Item::read(object, index, caller, api.0.limits) {
+                Ok(item) => items.push(item),
+                Err(wrong) => errors.extend(wrong),
+            },
+            _ => fields.refuse(&format!("items/{index}"), "is not an object"),
+        }
+    }
+    match fields.end() {
+        Ok(()) if errors.is_empty() => Ok(items),
+        Ok(()) => Err(Problem::of_fields(errors)),
+        Err(others) => Err(Problem::of_fields([others, errors].concat())),
+    }
+}
+
+/// An item that was sent, or has its outcome already.
+enum Sent {
+    ToRoom(Attempted, Result<Asked, Problem>),
+    ToTopic(Attempted, Result<Asked, Problem>),
+    Before(BegunBefore),
+}
+
+type Attempted = Option<Attempt<Finished>>;
+
+async fn publish_all(api: &Api, items: Vec<Item>) -> Vec<Value> {
+    let mut sent = Vec::with_capacity(items.len());
+    for item in items {
+        sent.push(send(api, item).await);
+    }
+    let mut results = Vec::with_capacity(sent.len());
+    for sent in sent {
+        results.push(match sent {
+            Sent::ToRoom(attempt, asked) => {
+                keep(attempt, publish::finish(asked).await.map(Published::to_json))
+            }
+            Sent::ToTopic(attempt, asked) => {
+                keep(attempt, broadcast::finish(asked).await.map(|receivers| json!({ "receivers": receivers })))
+            }
+            Sent::Before(BegunBefore::Done(finished)) => finished.into_result(true),
+            Sent::Before(BegunBefore::Refused(problem)) => problem.to_json(),
+        });
+    }
+    results
+}
+
+async fn send(api: &Api, Item { post, key }: Item) -> Sent {
+    let attempt = match begin(api, key, post.digest()) {
+        Ok(attempt) => attempt,
+        Err(begun_before) => return Sent::Before(begun_before),
+    };
+    match post {
+        Post::Room { room, post } => Sent::ToRoom(attempt, publish::say(api, &room, post.message()).await),
+        Post::Topic(post) => Sent::ToTopic(attempt, broadcast::relay(api, post).await),
+    }
+}
+
+/// The result of an item, which is kept for its repetitions.
+fn keep(attempt: Attempted, outcome: Result<Value, Problem>) -> Value {
+    let finished = Finished::of(&outcome);
+    if let (Some(attempt), false) = (attempt, outcome.is_err_and(|problem| problem.is_passing())) {
+        attempt.finish(finished.clone(), Instant::now());
+    }
+    finished.into_result(false)
+}

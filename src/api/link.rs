@@ -1,0 +1,249 @@
+//! The interface's place in the mesh: it asks homes for something, as shards do, and gets the answers.
+//!
+//! Homes answer to a [`ClientRef`] on [`ShardIndex::API`]. Its connection is the ticket of a request under way, which is
+//! used once: late answers to an earlier one meet another generation.
+//!
+//! Bounded: at most [`REQUESTS_MAX`] requests are under way, so at most as many answers wait for this thread, and shards can
+//! leave them without looking whether there is room. A request waits for room in a mailbox like one of a shard.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use slab::Slab;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use uproar_ring::ConnectionId;
+
+use crate::mail::{self, Request};
+use crate::mesh::Mesh;
+use crate::rooms::{ClientRef, Delivery, Epoch, HistoryPage, MemberList, MessageId, ShardIndex};
+
+/// The most requests to homes that are under way. A batch has up to 1,000.
+const REQUESTS_MAX: u32 = 4_096;
+
+/// A message that a room has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Published {
+    pub(super) message: MessageId,
+    pub(super) epoch: Epoch,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// The message is as durable as configured.
+    Published(Published),
+    /// Nothing happened, because the disk takes no message.
+    NotTaken,
+    /// Members have seen the message, and the disk has not taken it.
+    NotStored,
+    /// So many queues have taken a message of a topic.
+    Relayed { receivers: usize },
+    /// The members of a room.
+    Members(MemberList),
+    /// Messages of a room.
+    History(HistoryPage),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoReply {
+    /// Nothing happened: the server shuts down.
+    Draining,
+    /// The server has ended before it answered.
+    Lost,
+}
+
+/// The interface's place in the mesh. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct MeshLink(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    mesh: Mesh,
+    /// A permit for each request under way.
+    room: Arc<Semaphore>,
+    under_way: Mutex<UnderWay>,
+    is_closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    tickets: Slab<Ticket>,
+    /// That of the next ticket.
+    generation: u32,
+}
+
+/// A request under way.
+#[derive(Debug)]
+struct Ticket {
+    generation: u32,
+    state: TicketState,
+    reply: oneshot::Sender<Reply>,
+    _permit: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum TicketState {
+    /// Nothing has come yet.
+    Asked,
+    /// The room has the message, and the storage does not have it yet.
+    Taken(Published),
+    /// Some shards have told how many queues have taken it.
+    Relaying(RelayCount),
+}
+
+/// The queues that have taken a message of a topic. The home tells how many shards have listeners, and each of these how
+/// many queues took the message, in any order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct RelayCount {
+    /// `None` until the home has told.
+    shards: Option<usize>,
+    shards_heard: usize,
+    receivers: usize,
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+pub(super) struct Asked(oneshot::Receiver<Reply>);
+
+impl Asked {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`NoReply::Lost`].
+    pub(super) async fn reply(self) -> Result<Reply, NoReply> {
+        self.0.await.map_err(|_| NoReply::Lost)
+    }
+}
+
+impl MeshLink {
+    pub(super) fn new(mesh: Mesh) -> Self {
+        Self(Arc::new(Shared {
+            mesh,
+            room: Arc::new(Semaphore::new(REQUESTS_MAX as usize)),
+            under_way: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+        }))
+    }
+
+    /// Sends a request to a shard, as soon as it has room. Requests to one shard arrive in the order of the calls.
+    ///
+    /// # Errors
+    ///
+    /// [`NoReply::Draining`].
+    pub(super) async fn ask(
+        &self,
+        to: ShardIndex,
+        request: impl FnOnce(ClientRef) -> Request,
+    ) -> Result<Asked, NoReply> {
+        let permit = Arc::clone(&self.0.room).acquire_owned().await.map_err(|_| NoReply::Draining)?;
+        let address = self.0.mesh.address(to);
+        let place = address.requests.reserve().await.map_err(|_| NoReply::Draining)?;
+        let (reply, replied) = oneshot::channel();
+        {
+            // Within the lock, so that `close` sees either the request or none.
+            let mut under_way = self.lock();
+            if self.0.is_closed.load(SeqCst) {
+                return Err(NoReply::Draining);
+            }
+            let origin = under_way.insert(reply, permit);
+            place.send(request(origin));
+        }
+        address.waker.wake();
+        Ok(Asked(replied))
+    }
+
+    /// From now on no request is sent. Answers still come.
+    pub(super) fn close(&self) {
+        let _under_way = self.lock();
+        self.0.is_closed.store(true, SeqCst);
+        // Whoever waits for a place is told.
+        self.0.room.close();
+    }
+
+    /// Takes the answers of all shards until every one of them has ended. Requests without an answer are lost then.
+    pub(super) async fn run(self, mut answers: UnboundedReceiver<mail::Delivery>) {
+        while let Some(answer) = answers.recv().await {
+            self.lock().handle(answer);
+        }
+        self.lock().tickets.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UnderWay> {
+        // Each change is complete before anything can panic.
+        self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UnderWay {
+    fn insert(&mut self, reply: oneshot::Sender<Reply>, permit: OwnedSemaphorePermit) -> ClientRef {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let ticket = Ticket { generation, state: TicketState::Asked, reply, _permit: permit };
+        let index = self.tickets.insert(ticket) as u32;
+        ClientRef { shard: ShardIndex::API, connection: ConnectionId { index, generation } }
+    }
+
+    fn handle(&mut self, answer: mail::Delivery) {
+        match answer {
+            mail::Delivery::Room(Delivery::Said { to, message, epoch, pending }) => {
+                let published = Published { message, epoch };
+                match pending {
+                    None => self.finish(to, Reply::Published(published)),
+                    Some(_) => {
+                        if let Some(ticket) = self.find(to) {
+                            ticket.state = TicketState::Taken(published);
+                        }
+                    }
+                }
+            }
+            mail::Delivery::Room(Delivery::Kept { to, .. }) => {
+                if let Some(Ticket { state: TicketState::Taken(published), .. }) = self.find(to) {
+                    let published = *published;
+                    self.finish(to, Reply::Published(published));
+                }
+            }
+            mail::Delivery::Room(Delivery::Lost { to, .. }) => self.finish(to, Reply::NotStored),
+            mail::Delivery::Room(Delivery::Refused { to, .. }) => self.finish(to, Reply::NotTaken),
+            mail::Delivery::Room(Delivery::Members { to, members }) => self.finish(to, Reply::Members(members)),
+            mail::Delivery::Room(Delivery::History { to, page }) => self.finish(to, Reply::History(page)),
+            mail::Delivery::Room(Delivery::Relayed { to, shards }) => {
+                self.count_relay(to, |count| count.shards = Some(shards));
+            }
+            mail::Delivery::RelayReceived { to, receivers } => self.count_relay(to, |count| {
+                count.shards_heard += 1;
+                count.receivers += receivers;
+            }),
+            // Nothing else is sent to what is no client.
+            other => debug_assert!(false, "Bug: the API gets {other:?}"),
+        }
+    }
+
+    fn count_relay(&mut self, to: ClientRef, change: impl FnOnce(&mut RelayCount)) {
+        let Some(ticket) = self.find(to) else { return };
+        let mut count = match ticket.state {
+            TicketState::Relaying(count) => count,
+            TicketState::Asked | TicketState::Taken(_) => RelayCount::default(),
+        };
+        change(&mut count);
+        ticket.state = TicketState::Relaying(count);
+        if count.shards == Some(count.shards_heard) {
+            self.finish(to, Reply::Relayed { receivers: count.receivers });
+        }
+    }
+
+    fn find(&mut self, to: ClientRef) -> Option<&mut Ticket> {
+        let ConnectionId { index, generation } = to.connection;
+        self.tickets.get_mut(index as usize).filter(|ticket| ticket.generation == generation)
+    }
+
+    fn finish(&mut self, to: ClientRef, reply: Reply) {
+        if self.find(to).is_some() {
+            let ticket = self.tickets.remove(to.connection.index as usize);
+            // The caller may have given up.
+            let _ = ticket.reply.send(reply);
+        }
+    }
+}
