@@ -44,6 +44,12 @@ impl UserId {
         (number > 0).then_some(Self(number))
     }
 
+    /// The author of a stored message; 0 for the system.
+    #[must_use]
+    pub fn from_stored(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The number that clients see.
     #[must_use]
     pub fn get(self) -> u64 {

@@ -62,7 +62,11 @@ mod shutdown;
 mod slow_receivers;
 
 mod api_access;
+mod api_batch;
+mod api_broadcast;
 mod api_http;
+mod api_idempotency;
+mod api_publish;
 
 mod account_names;
 mod accounts_command;

@@ -202,7 +202,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Option<KeptMessage>> {
         KIND_DELETED => return Ok(Some(KeptMessage::Deleted(id))),
         _ => return Ok(None),
     };
-    let Some(from) = UserId::from_wire(row.get(2)?) else { return Ok(None) };
+    let from = UserId::from_stored(row.get(2)?);
     let from_name: String = row.get(3)?;
     let from_account: Option<String> = row.get(6)?;
     Ok(Some(KeptMessage::Whole(Arc::new(RoomMessage {
