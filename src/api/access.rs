@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn pages_of_other_origins_are_refused() {
-        let (policy, _) = policy(&[], false);
+        let (policy, _) = policy(&[Scope::Read], false);
         let from = |origin: &str| {
             let headers = headers(&[(header::HOST, "api.example:9090"), (header::ORIGIN, origin)]);
             policy.authorize(&headers, Scope::Read).is_ok()

@@ -44,7 +44,10 @@ async fn items_for_one_room_take_effect_in_order(launch: Launch) {
     let (server, backend) = with_backend(launch).await;
     let mut ann = Chat::enter(&server).await;
     let items: Vec<Value> = (0..1_000)
-        .map(|number| json!({"room": ["general", "gaming"][number % 2], "content": number.to_string()}))
+        .map(|number| {
+            let room = if number % 2 == 0 { "general" } else { "gaming" };
+            json!({"room": room, "content": number.to_string()})
+        })
         .collect();
     let answer = backend.post(BATCH, &json!({ "items": items })).await;
     assert_eq!(answer.status, 200, "{answer:?}");

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -9,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::server::data_directory;
-use super::{Launch, Server, run, within};
+use super::{Launch, PATIENCE, Server, run, within};
 
 /// A file of keys, as `uproar api-key` makes their lines. Removed when dropped.
 pub(crate) struct ApiKeys {
@@ -63,14 +64,24 @@ impl Launch {
 }
 
 impl Server {
-    /// Where it serves the HTTP API.
+    /// Where it serves the HTTP API. The log says that, which may be read later than the banner.
     pub(crate) fn api_address(&self) -> SocketAddr {
-        let output = self.output();
-        let found = output.lines().find_map(|line| {
-            let (_, rest) = line.split_once("the HTTP API listens address=")?;
-            rest.split_whitespace().next()?.parse().ok()
-        });
-        found.unwrap_or_else(|| panic!("it does not say where the HTTP API is:\n{output}"))
+        let find = || {
+            let output = self.output();
+            let mut lines = output.lines();
+            lines.find_map(|line| {
+                let (_, rest) = line.split_once("the HTTP API listens address=")?;
+                rest.split_whitespace().next()?.parse().ok()
+            })
+        };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(address) = find() {
+                return address;
+            }
+            assert!(Instant::now() < deadline, "it does not say where the HTTP API is:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
