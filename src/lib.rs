@@ -25,6 +25,7 @@ pub mod name;
 pub mod page;
 pub mod permit;
 pub mod preflight;
+pub mod return_slots;
 pub mod rooms;
 pub mod server;
 pub mod shard;

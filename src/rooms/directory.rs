@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{AccountsOnline, Epoch, KeptMessage, MessageId, RestoredRoom, RoomIndex, ShardIndex, Users};
 use crate::config::FIRST_ROOM;
+use crate::return_slots::ReturnSlots;
 
 /// The rooms of a server and its users. The list of rooms is fixed while it runs; only numbers and epochs change, each
 /// written by the room's home alone.
@@ -15,6 +16,7 @@ pub struct Directory {
     shards: u16,
     users: Users,
     accounts: AccountsOnline,
+    return_slots: ReturnSlots,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,13 @@ impl Directory {
             last_message: AtomicU64::new(0),
             epoch: Mutex::new(Epoch::random()),
         });
-        Self { rooms: rooms.collect(), shards, users: Users::default(), accounts: AccountsOnline::default() }
+        Self {
+            rooms: rooms.collect(),
+            shards,
+            users: Users::default(),
+            accounts: AccountsOnline::default(),
+            return_slots: ReturnSlots::default(),
+        }
     }
 
     /// How many shards there are.
@@ -114,6 +122,12 @@ impl Directory {
     #[must_use]
     pub fn accounts(&self) -> &AccountsOnline {
         &self.accounts
+    }
+
+    /// When clients return that the server closes.
+    #[must_use]
+    pub fn return_slots(&self) -> &ReturnSlots {
+        &self.return_slots
     }
 
     /// How many members a room has.

@@ -132,7 +132,7 @@ impl Shard {
         };
         publish(rooms, directory, &mut fan_out);
         for (id, overflow) in fan_out.overflowed {
-            self.with_client(id, now, |_, io| io.link.evict(id, overflow, now));
+            self.with_client(id, now, |_, io| io.evict(overflow));
         }
     }
 }

@@ -64,6 +64,8 @@ pub(super) struct Link {
     pub(super) dialect: Dialect,
     /// Why the connection is no longer open, until its membership has been ended for that.
     ended: Option<EndReason>,
+    /// True once a user of the chat dialect has been welcomed.
+    pub(super) is_chat_member: bool,
     /// True while it is in the shard's list of clients whose connection may have an action.
     pub(super) is_dirty: bool,
     /// True while it is in the shard's list of clients whose input waits for its turn.
@@ -91,6 +93,7 @@ impl Link {
             peer,
             dialect,
             ended: None,
+            is_chat_member: false,
             is_dirty: false,
             is_readable: false,
             _permit: permit,
@@ -213,16 +216,32 @@ impl Link {
         event
     }
 
-    /// Closes an open connection with a code and a reason, after the queued frames that wait for no gate.
-    pub(super) fn close(&mut self, code: u16, reason: &str, end: EndReason, now: Now) {
+    /// Closes an open connection with a code and a reason, after the queued frames that wait for no gate, and `farewell`.
+    pub(super) fn close(
+        &mut self,
+        farewell: Option<SharedBytes>,
+        code: u16,
+        reason: &str,
+        end: EndReason,
+        now: Now,
+    ) {
         if self.is_open() {
             self.greet();
+            if let Some(farewell) = farewell {
+                self.connection.push_beyond_limit(farewell);
+            }
             self.end(end, |connection| connection.close(code, reason, now.monotonic_ms));
         }
     }
 
-    /// Evicts a client whose queue is full.
-    pub(super) fn evict(&mut self, id: ConnectionId, overflow: Overflow, now: Now) {
+    /// Evicts a client whose queue is full. Of what waits, only `farewell` is sent.
+    pub(super) fn evict(
+        &mut self,
+        id: ConnectionId,
+        overflow: Overflow,
+        farewell: Option<SharedBytes>,
+        now: Now,
+    ) {
         if !self.is_open() {
             return;
         }
@@ -233,7 +252,7 @@ impl Link {
             info!(connection = %id, %dialect, %address, reason, bytes, frames, left_out, "evicted");
         }
         self.greet();
-        self.end(end, |connection| connection.evict(1013, reason, now.monotonic_ms));
+        self.end(end, |connection| connection.evict(farewell, 1013, reason, now.monotonic_ms));
     }
 
     /// The peer will send nothing more. While `is_unread`, bytes that came before are still to be read.
@@ -490,7 +509,7 @@ mod tests {
         link.push(frame(1)).unwrap();
         link.push_gate(cursor(1), frame(2)).unwrap();
         link.push_in_order(frame(3)).unwrap();
-        link.close(1000, "", EndReason::Closed, NOW);
+        link.close(None, 1000, "", EndReason::Closed, NOW);
         assert!(!link.open_gate(cursor(1), None));
         assert_eq!(leaving(&mut link), [1, 4]);
         assert!(link.connection.is_flushed());

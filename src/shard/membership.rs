@@ -177,7 +177,10 @@ impl User {
         }
         let is_newcomer = !mem::replace(&mut self.welcomed, true);
         match self.dialect {
-            UserDialect::Chat => self.show_room(room, snapshot, is_newcomer, io),
+            UserDialect::Chat => {
+                io.link.is_chat_member = true;
+                self.show_room(room, snapshot, is_newcomer, io);
+            }
             UserDialect::Hub => {
                 io.context.rooms.update_names(&snapshot.members.listed);
                 let last = snapshot.members.last.as_ref();

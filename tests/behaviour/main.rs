@@ -58,6 +58,7 @@ mod memory;
 mod pings;
 mod rates;
 mod readiness;
+mod reconnect;
 mod shutdown;
 mod slow_receivers;
 

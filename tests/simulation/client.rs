@@ -377,6 +377,11 @@ impl Client {
 
     fn hear_close(&mut self, code: u16, reason: &str, scenario: &Scenario, random: &mut Random) -> Checked {
         self.close_seen = Some(code);
+        if let Talk::Chat(chat) = &self.talk
+            && self.close_sent.is_none()
+        {
+            chat.check_close(code)?;
+        }
         match (code, reason) {
             (1013, "slow consumer") => {
                 ensure!(EverythingBounded, !scenario.is_queue_ample(), "evicted although its queue had room");

@@ -60,6 +60,8 @@ pub enum Direct<'a> {
     Muted { seconds: u32 },
     /// The user may send messages again.
     Unmuted,
+    /// The connection is about to be closed; the client is to return after this time.
+    Reconnect { after_ms: u64 },
 }
 
 /// A room, as a list of all has it.
@@ -104,6 +106,7 @@ pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
         Direct::Kicked { reason } => ("kicked", json!({ "reason": reason })),
         Direct::Muted { seconds } => ("muted", json!({ "seconds": seconds })),
         Direct::Unmuted => ("unmuted", json!({})),
+        Direct::Reconnect { after_ms } => ("reconnect", json!({ "after_ms": after_ms })),
     };
     text(&Envelope { content, timestamp: now.unix_seconds, kind })
 }

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use accounts::{AccountFile, password_of};
 pub(crate) use certificate::Certificate;
-pub(crate) use chat::{Chat, take_epoch, take_timestamp};
+pub(crate) use chat::{Chat, after_ms_of, take_epoch, take_timestamp};
 pub(crate) use envelope::{direct, error, from, from_system};
 pub(crate) use frame::{BINARY, CLOSE, CONTINUATION, Header, PING, PONG, TEXT, frame, part};
 pub(crate) use hub::{Hub, from_hub, hub_beside, line};

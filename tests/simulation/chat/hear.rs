@@ -15,9 +15,11 @@ impl Chat {
         let Ok(message) = serde_json::from_str::<Value>(text) else { violated!(Protocol, "no JSON: {text}") };
         let kind = message["type"].as_str().unwrap_or_default();
         ensure!(Protocol, message["timestamp"].is_u64(), "no timestamp: {text}");
+        ensure!(Protocol, !self.is_told_to_return, "behind reconnect: {text}");
         let content = &message["content"];
         if self.shown == Shown::Nothing && self.user.is_none() {
-            ensure!(Protocol, kind == "welcome", "{kind} before welcome");
+            // Of an eviction, nothing else is left.
+            ensure!(Protocol, matches!(kind, "welcome" | "reconnect"), "{kind} before welcome");
         }
         match kind {
             "welcome" => self.hear_welcome(content, record, scenario),
@@ -81,6 +83,11 @@ impl Chat {
                     }
                     _ => self.take_immediate(&Immediate::Error(error)),
                 }
+            }
+            "reconnect" => {
+                ensure!(Protocol, number_of(content, "after_ms")? <= 60_000, "too far away: {text}");
+                self.is_told_to_return = true;
+                Ok(())
             }
             "stats" => self.take_immediate(&Immediate::Stats),
             "rooms" => {

@@ -87,9 +87,23 @@ pub(crate) struct Chat {
     /// The last private message from each user.
     privates_from: BTreeMap<u64, usize>,
     pub(crate) rooms_told: Option<BTreeMap<String, u64>>,
+    /// True once it was told when to return: the close comes next.
+    is_told_to_return: bool,
 }
 
 impl Chat {
+    /// A close with this code comes next. An evicted member may never have read its welcome.
+    pub(crate) fn check_close(&self, code: u16) -> Checked {
+        let (is_told, may_return) = (self.is_told_to_return, matches!(code, 1001 | 1012 | 1013));
+        ensure!(Protocol, may_return || !is_told, "told to return, and closed with {code}");
+        ensure!(
+            Protocol,
+            is_told || !may_return || self.user.is_none(),
+            "closed with {code}, and when to return?"
+        );
+        Ok(())
+    }
+
     pub(crate) fn new(client: usize) -> Self {
         Self {
             client,
@@ -116,6 +130,7 @@ impl Chat {
             deleted: BTreeSet::new(),
             privates_from: BTreeMap::new(),
             rooms_told: None,
+            is_told_to_return: false,
         }
     }
 
