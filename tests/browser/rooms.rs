@@ -66,12 +66,12 @@ async fn who_scrolls_up_sees_what_was_said_before_and_keeps_the_place() {
         ann.until("all('.text').length === 300 && at('timeline').scrollTop > 0").await;
         let mut lines = 300;
         while lines < 1_000 {
-            let up = "window.top = all('.text')[0]; at('timeline').scrollTop = 0;
-                window.place = top.getBoundingClientRect().top;";
+            let up = "window.reader = all('.text')[0]; at('timeline').scrollTop = 0;
+                window.place = reader.getBoundingClientRect().top;";
             ann.run(up, Value::Null).await;
             ann.until(&format!("all('.text').length > {lines}")).await;
             // What was the first line has stayed where it was on the screen.
-            ann.until("Math.abs(top.getBoundingClientRect().top - place) < 40").await;
+            ann.until("Math.abs(reader.getBoundingClientRect().top - place) < 40").await;
             lines = ann.see("all('.text').length").await.as_u64().unwrap();
         }
         ann.picture("history").await;
