@@ -28,6 +28,7 @@ pub mod preflight;
 pub mod return_slots;
 pub mod rooms;
 pub mod server;
+pub mod sessions;
 pub mod shard;
 pub mod storage;
 pub mod tokens;

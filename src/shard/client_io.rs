@@ -8,6 +8,7 @@ use tracing::debug;
 use uproar_protocol::connection::Config;
 use uproar_ring::{ConnectionId, SendBatch, SharedBytes};
 
+use super::ended_sessions::EndedSessions;
 use super::link::{Link, Overflow};
 use super::local_rooms::LocalRooms;
 use super::outgoing_mail::OutgoingMail;
@@ -20,6 +21,7 @@ use crate::dialect::chat::{self, Direct};
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::name;
 use crate::rooms::{ClientRef, Directory, Proposal, Request, RoomCursor, RoomIndex};
+use crate::storage::StateLink;
 
 /// The close code of a server that shuts down, or no longer hears from a client (RFC 6455, 7.4.1).
 const GOING_AWAY: u16 = 1001;
@@ -35,6 +37,9 @@ pub(super) struct Context {
     /// The names that nobody may take without signing in.
     pub(super) reserved_names: Arc<ReservedNames>,
     pub(super) signed_in: SignedIn,
+    pub(super) ended_sessions: EndedSessions,
+    /// Notes what changes of users, with `--data`.
+    pub(super) state: Option<StateLink>,
     pub(super) mail: OutgoingMail,
     pub(super) work: Work,
     pub(super) ping: SharedBytes,

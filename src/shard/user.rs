@@ -7,7 +7,7 @@ use crate::accounts::{Identity, Rights};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::name;
-use crate::rooms::{MemberAccount, ResumePoint, RoomIndex, UserId};
+use crate::rooms::{MemberAccount, ResumePoint, RoomIndex, UserId, Visit};
 
 /// A user.
 #[derive(Debug)]
@@ -34,6 +34,14 @@ pub(super) struct User {
     pub(super) has_expired: bool,
     /// True while the verifier has its name and password.
     pub(super) awaits_sign_in: bool,
+    /// The user whose session it has brought, until that is decided.
+    pub(super) claimed: Option<UserId>,
+    /// True while the earlier connection of that session is being closed.
+    pub(super) awaits_session: bool,
+    /// True where it had to sign in first, before it was greeted.
+    pub(super) signed_in_late: bool,
+    /// Which of the user's connections this is.
+    pub(super) visit: Visit,
     /// The time until which it is muted.
     pub(super) muted_until_ms: u64,
 }
@@ -56,6 +64,10 @@ impl User {
             standing: Standing::Guest,
             has_expired: false,
             awaits_sign_in: false,
+            claimed: None,
+            awaits_session: false,
+            signed_in_late: false,
+            visit: Visit::default(),
             muted_until_ms: 0,
         }
     }
@@ -65,10 +77,11 @@ impl User {
         self.id.expect("Bug: in a room without an id")
     }
 
-    /// True while its input must wait for an answer from a home or from the verifier.
+    /// True while its input must wait for an answer from a home, from the verifier or about its session.
     pub(super) fn is_awaiting(&self) -> bool {
         self.awaits_snapshot
             || self.awaits_sign_in
+            || self.awaits_session
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
     }
 
