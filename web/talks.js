@@ -88,8 +88,10 @@ export function add(talk, entry) {
 	entries.push(entry);
 	if (entry.id) know(talk, entry);
 	if (entries.length > ENTRIES_MAX) {
-		byId.delete(entries.shift().id);
+		const oldest = entries.shift();
+		byId.delete(oldest.id);
 		talk.isWhole = false;
+		emit("changed", talk, oldest);
 	}
 	if (!talk.isRoom && entry.timestamp) privates = [talk, ...privates.filter((other) => other !== talk)];
 	if (entry.isNews && !(talk === current && isAttended && !document.hidden)) entry.isFirstNews = talk.unread++ === 0;

@@ -8,7 +8,8 @@ use crate::tell;
 
 /// Writes into the field below *Rooms*, as a keyboard would.
 async fn find(browser: &Browser, name: &str) {
-    let statements = "at('find-room').value = arguments[0]; at('find-room').dispatchEvent(new Event('input'));";
+    let statements =
+        "at('find-room').value = arguments[0]; at('find-room').dispatchEvent(new Event('input'));";
     browser.run(statements, name).await;
 }
 
@@ -56,7 +57,7 @@ async fn a_room_that_there_is_not_is_said_so() {
 #[tokio::test]
 async fn who_scrolls_up_sees_what_was_said_before_and_keeps_the_place() {
     let _stage = stage().await;
-    let server = Launch::with_shards(2).without_rate_limit().flag("--history", 1_000).start();
+    let server = Launch::with_shards(2).without_rate_limit().flag("--history", 1_010).start();
     let [mut bob] = Chat::members(&server).await;
     for number in 1..=1_000 {
         tell(&mut bob, &format!("word {number}")).await;
