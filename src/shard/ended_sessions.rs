@@ -67,7 +67,7 @@ mod tests {
 
     fn ended(users: &Users, sessions: &mut EndedSessions, now_ms: u64) -> (UserId, Option<UserId>) {
         let session = UserSession { name: "a".into(), room: "general".into(), account: None };
-        let user = users.register(connection(), Some(session));
+        let user = users.register(connection(), |_| Some(session));
         let expires_ms = users.end(user, 100, at(now_ms)).unwrap();
         (user, sessions.push(expires_ms, user, users))
     }
