@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::accounts::{AccountsChange, SignInResult};
+use crate::moderation::{ModerationAction, ModerationNotice, OrderRefusal};
 use crate::rooms::{self, ClientRef, UserId};
 
 /// From a shard to another one, or to itself.
@@ -20,7 +21,7 @@ pub enum Request {
     PrivateToAccount(AccountMessage),
     /// To a user of any room. Answered with [`Delivery::UserNotFound`] if it cannot be found.
     Typing(PrivateTyping),
-    /// About a user of any room. Answered with [`Delivery::UserNotFound`] if it cannot be done.
+    /// About a user of any room. Answered with [`Delivery::OrderDone`].
     Moderate(ModerationOrder),
 }
 
@@ -38,8 +39,12 @@ pub enum Delivery {
     Room(rooms::Delivery),
     /// A private message has reached the receiver's connection.
     PrivateSent { to: ClientRef, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
-    /// The user of a private message or a moderation order is unknown or offline.
+    /// The user of a private message is unknown or offline.
     UserNotFound { to: ClientRef },
+    /// A moderation order was carried out, or has no effect.
+    OrderDone { to: ClientRef, outcome: Result<(), OrderRefusal> },
+    /// To each shard: what an order means for its connections.
+    Moderated(Arc<ModerationNotice>),
     /// The verifier has checked a password.
     PasswordChecked { to: ClientRef, result: SignInResult },
     /// To each shard: accounts were added, changed or removed.
@@ -92,53 +97,6 @@ pub struct AccountMessage {
     pub account: Arc<str>,
     /// The text; not empty.
     pub content: Arc<str>,
-}
-
-/// What an admin does to a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ModerationAction {
-    /// Disconnect the user.
-    Kick {
-        /// What the user is told; not empty.
-        reason: Option<String>,
-    },
-    /// Forbid the user to send messages for a while.
-    Mute {
-        /// For how long.
-        seconds: u32,
-    },
-    /// Allow it again.
-    Unmute,
-}
-
-impl ModerationAction {
-    /// The name of the action in the log.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Kick { .. } => "kick",
-            Self::Mute { .. } => "mute",
-            Self::Unmute => "unmute",
-        }
-    }
-
-    /// For how long, if it is for a time.
-    #[must_use]
-    pub fn seconds(&self) -> Option<u32> {
-        match self {
-            Self::Mute { seconds } => Some(*seconds),
-            Self::Kick { .. } | Self::Unmute => None,
-        }
-    }
-
-    /// The reason that the admin gave.
-    #[must_use]
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Kick { reason } => reason.as_deref(),
-            Self::Mute { .. } | Self::Unmute => None,
-        }
-    }
 }
 
 /// An order of an admin about a user.

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::handshake::{HandOver, Intake};
 use crate::metrics::{Dialect, Metrics};
+use crate::moderation::Moderation;
 use crate::permit::ClientPermits;
 use crate::preflight::Capacity;
 use crate::rooms::Directory;
@@ -102,6 +103,7 @@ async fn serve(
         metrics: metrics.clone(),
         clock,
         tokens: tokens.unwrap_or_default(),
+        moderation: Moderation::new(config.trusted_proxies.clone()),
         stage: stage_seen,
         reports,
     };

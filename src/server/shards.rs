@@ -18,6 +18,7 @@ use crate::config::{self, Anonymous, Auth, Config, Presence};
 use crate::handshake::Admissions;
 use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
+use crate::moderation::Moderation;
 use crate::rooms::{self, ClientRef, PresencePolicy, Restored, ShardIndex};
 use crate::shard::event_loop::{self, EventLoop};
 use crate::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
@@ -92,7 +93,12 @@ fn start_verifier(
 }
 
 /// A shard's part of the configuration.
-fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSettings {
+fn settings(
+    config: &Config,
+    index: ShardIndex,
+    tokens: TokenChecker,
+    moderation: Moderation,
+) -> ShardSettings {
     let milliseconds = |duration: Duration| duration.as_millis() as u64;
     ShardSettings {
         index,
@@ -111,6 +117,7 @@ fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSe
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
         tokens,
+        moderation,
         sign_in_timeout_ms: config.requires_sign_in().then(|| milliseconds(config.handshake_timeout)),
         anonymous_listen: config.anonymous == Some(Anonymous::Listen),
         rooms: rooms::RoomSettings {
@@ -150,10 +157,11 @@ impl ShardStart {
     }
 
     fn serve(self) -> io::Result<()> {
-        let ThreadContext { config, directory, metrics, clock, tokens, stage, reports } = self.context;
+        let ThreadContext { config, directory, metrics, clock, tokens, moderation, stage, reports } =
+            self.context;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
-        let mut shard =
-            Shard::new(settings(&config, self.index, tokens), &directory, Arc::clone(&shard_metrics));
+        let settings = settings(&config, self.index, tokens, moderation);
+        let mut shard = Shard::new(settings, &directory, Arc::clone(&shard_metrics));
         if let Some(restored) = &self.restored {
             shard.restore(restored);
         }
