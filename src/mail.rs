@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use uproar_ring::ConnectionId;
+
 use crate::accounts::{AccountsChange, SignInResult};
 use crate::moderation::{ModerationAction, ModerationNotice, OrderRefusal};
 use crate::rooms::{self, ClientRef, UserId};
@@ -21,6 +23,8 @@ pub enum Request {
     PrivateToAccount(AccountMessage),
     /// To a user of any room. Answered with [`Delivery::UserNotFound`] if it cannot be found.
     Typing(PrivateTyping),
+    /// To the shard of a user that has come back on another connection. Answered with [`Delivery::SessionEnded`].
+    TakeOver(TakeOver),
     /// About a user of any room. Answered with [`Delivery::OrderDone`].
     Moderate(ModerationOrder),
 }
@@ -45,6 +49,8 @@ pub enum Delivery {
     OrderDone { to: ClientRef, outcome: Result<(), OrderRefusal> },
     /// To each shard: what an order means for its connections.
     Moderated(Arc<ModerationNotice>),
+    /// The earlier connection of the session that this connection has brought has ended.
+    SessionEnded { to: ClientRef },
     /// The verifier has checked a password.
     PasswordChecked { to: ClientRef, result: SignInResult },
     /// To each shard: accounts were added, changed or removed.
@@ -97,6 +103,17 @@ pub struct AccountMessage {
     pub account: Arc<str>,
     /// The text; not empty.
     pub content: Arc<str>,
+}
+
+/// An order to close a user's earlier connection.
+#[derive(Clone, Copy, Debug)]
+pub struct TakeOver {
+    /// The user.
+    pub user: UserId,
+    /// The earlier connection.
+    pub connection: ConnectionId,
+    /// The connection on which the user has come back.
+    pub origin: ClientRef,
 }
 
 /// An order of an admin about a user.

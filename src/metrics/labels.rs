@@ -165,6 +165,8 @@ label! {
         Kicked = "kicked",
         /// Its account or its address is banned.
         Banned = "banned",
+        /// The user came back on another connection.
+        SessionResumed = "session_resumed",
         /// The user's account was removed, or has another password.
         AccountChanged = "account_changed",
         /// The server shut down.

@@ -12,5 +12,5 @@ mod subject;
 mod terms;
 
 pub use order::{ModerationAction, ModerationNotice, NewBan, OrderRefusal};
-pub use register::{Ban, BansPage, LISTED_MAX, ModeratedUser, Moderation, Mute, TERMS_MAX};
+pub use register::{Ban, BansPage, LISTED_MAX, ModeratedUser, Moderation, Mute, StoredTerms, TERMS_MAX};
 pub use subject::{BanSubject, MuteSubject};

@@ -51,6 +51,15 @@ pub struct ModeratedUser<'a> {
     pub address: IpAddr,
 }
 
+impl ModeratedUser<'_> {
+    /// Everything by which it may be muted.
+    pub fn subjects(self) -> impl Iterator<Item = MuteSubject> {
+        let Self { account, user, address } = self;
+        let own = [MuteSubject::Session(user), MuteSubject::Address(network(address))];
+        account.map(|account| MuteSubject::Account(account.into())).into_iter().chain(own)
+    }
+}
+
 /// How long a user is muted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mute {
@@ -72,6 +81,15 @@ impl Mute {
     pub fn seconds_left(self, now: u64) -> u32 {
         u32::try_from(self.until.saturating_sub(now)).unwrap_or(u32::MAX).max(1)
     }
+}
+
+/// The bans and mutes that outlive the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredTerms {
+    /// The bans.
+    pub bans: Vec<(BanSubject, Ban)>,
+    /// The mutes, each with its last second in Unix seconds.
+    pub mutes: Vec<(MuteSubject, u64)>,
 }
 
 /// A part of the list of bans.
@@ -221,6 +239,46 @@ impl Moderation {
         }
         let of_address = until(MuteSubject::Address(network(address)));
         Mute { until: of_address, is_of_address: of_address > 0 }
+    }
+
+    /// Mutes a session as long as an account: it was the account's, and has come back without signing in. Returns true if
+    /// the account is muted. Where there are as many mutes as are kept, the session is not muted.
+    pub fn mute_with_account(&self, user: UserId, account: &str, now: u64) -> bool {
+        let mut register = self.write(now);
+        let of_account = register.mutes.get(&MuteSubject::Account(account.into()), now).copied();
+        of_account.is_some_and(|until| register.mutes.insert([(MuteSubject::Session(user), until)]).is_ok())
+    }
+
+    /// A ban, to be stored.
+    #[must_use]
+    pub fn stored_ban(&self, subject: &BanSubject) -> Option<Ban> {
+        self.read().bans.find(subject).cloned()
+    }
+
+    /// The last second of a mute, to be stored.
+    #[must_use]
+    pub fn stored_mute(&self, subject: &MuteSubject) -> Option<u64> {
+        self.read().mutes.find(subject).copied()
+    }
+
+    /// All bans and mutes, to be stored.
+    #[must_use]
+    pub fn stored(&self) -> StoredTerms {
+        let register = self.read();
+        StoredTerms {
+            bans: register.bans.iter().map(|(subject, ban)| (subject.clone(), ban.clone())).collect(),
+            mutes: register.mutes.iter().map(|(subject, until)| (subject.clone(), *until)).collect(),
+        }
+    }
+
+    /// Takes over the bans and mutes of an earlier life of the server. Returns how many there is no room for.
+    pub fn restore(&self, stored: &StoredTerms, now: u64) -> usize {
+        let mut register = self.write(now);
+        let register = &mut *register;
+        let bans = stored.bans.iter().filter(|one| register.bans.insert([(*one).clone()]).is_err());
+        let left_out = bans.count();
+        let mutes = stored.mutes.iter().filter(|one| register.mutes.insert([(*one).clone()]).is_err());
+        left_out + mutes.count()
     }
 
     fn is_trusted_proxy(&self, address: IpAddr) -> bool {

@@ -34,6 +34,11 @@ impl<K: Clone + Ord, V: Term> Terms<K, V> {
         self.by_subject.get(subject).filter(|value| value.last_second().is_none_or(|last| now <= last))
     }
 
+    /// The value of a subject, also one that has ended and was not removed yet.
+    pub(super) fn find(&self, subject: &K) -> Option<&V> {
+        self.by_subject.get(subject)
+    }
+
     /// Adds values or replaces them: all, or none.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ mod room;
 mod roster;
 mod settings;
 mod topic;
+mod user_session;
 mod users;
 
 pub use accounts_online::{AccountsOnline, OnlineAccount};
@@ -45,4 +46,5 @@ pub use mail::{Delivery, Request, RoomRefusal};
 pub use member::{Member, MemberAccount, NamedMember, Page, ResumePoint, RoomCursor};
 pub use presence::PresencePolicy;
 pub use settings::RoomSettings;
-pub use users::Users;
+pub use user_session::{EndedSession, StoredSession, UserSession, Visit};
+pub use users::{Resumption, Users};

@@ -19,10 +19,10 @@ use crate::handshake::Admissions;
 use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
 use crate::moderation::Moderation;
-use crate::rooms::{self, ClientRef, PresencePolicy, Restored, ShardIndex};
+use crate::rooms::{self, ClientRef, EndedSession, PresencePolicy, Restored, ShardIndex};
 use crate::shard::event_loop::{self, EventLoop};
-use crate::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
-use crate::storage::StorageLink;
+use crate::shard::{Deadlines, Limits, Rate, SessionSettings, Shard, ShardSettings};
+use crate::storage::{StateLink, StorageLink};
 use crate::tokens::TokenChecker;
 
 /// Starts a thread for each shard.
@@ -32,6 +32,7 @@ pub(super) fn spawn_shards(
     admissions: Vec<Admissions>,
     restored: Option<&Restored>,
     storage: Vec<StorageLink>,
+    state: Option<(Arc<[EndedSession]>, StateLink)>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
     let (mesh, mailboxes) = Mesh::new(wakers.to_vec());
     let (verifier, reserved_names) = start_verifier(context, &mesh)?;
@@ -52,6 +53,7 @@ pub(super) fn spawn_shards(
             admissions,
             restored: restored.cloned(),
             storage: storage.next(),
+            state: state.clone(),
         };
         let thread = thread::Builder::new().name(format!("shard-{index}"));
         let failed = |source| ServerError::Shard { shard: index, source };
@@ -98,6 +100,7 @@ fn settings(
     index: ShardIndex,
     tokens: TokenChecker,
     moderation: Moderation,
+    sessions: Option<SessionSettings>,
 ) -> ShardSettings {
     let milliseconds = |duration: Duration| duration.as_millis() as u64;
     ShardSettings {
@@ -119,6 +122,7 @@ fn settings(
         tokens,
         moderation,
         sign_in_timeout_ms: config.requires_sign_in().then(|| milliseconds(config.handshake_timeout)),
+        sessions,
         anonymous_listen: config.anonymous == Some(Anonymous::Listen),
         rooms: rooms::RoomSettings {
             names_max: config.presence_limit,
@@ -145,6 +149,8 @@ struct ShardStart {
     admissions: Admissions,
     restored: Option<Restored>,
     storage: Option<StorageLink>,
+    /// The sessions of an earlier life of the server, and where changes of users go.
+    state: Option<(Arc<[EndedSession]>, StateLink)>,
 }
 
 impl ShardStart {
@@ -157,13 +163,16 @@ impl ShardStart {
     }
 
     fn serve(self) -> io::Result<()> {
-        let ThreadContext { config, directory, metrics, clock, tokens, moderation, stage, reports } =
+        let ThreadContext { config, directory, metrics, clock, tokens, moderation, sessions, stage, reports } =
             self.context;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
-        let settings = settings(&config, self.index, tokens, moderation);
+        let settings = settings(&config, self.index, tokens, moderation, sessions);
         let mut shard = Shard::new(settings, &directory, Arc::clone(&shard_metrics));
         if let Some(restored) = &self.restored {
             shard.restore(restored);
+        }
+        if let Some((sessions, link)) = self.state {
+            shard.restore_sessions(&sessions, link);
         }
         shard.reserve_names(self.reserved_names);
         let index = usize::from(self.index.0);

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::moderation::Moderation;
 use crate::rooms::Directory;
+use crate::shard::SessionSettings;
 use crate::shard::stage::Stage;
 use crate::tokens::TokenChecker;
 
@@ -22,6 +23,8 @@ pub(super) struct ThreadContext {
     pub(super) tokens: TokenChecker,
     /// The bans and mutes in force.
     pub(super) moderation: Moderation,
+    /// How users come back; `None` where they cannot.
+    pub(super) sessions: Option<SessionSettings>,
     /// The stage that the shards have to reach.
     pub(super) stage: watch::Receiver<Stage>,
     pub(super) reports: ThreadReports,

@@ -93,7 +93,8 @@ impl User {
                 self.name = Arc::clone(&new_name);
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
                 let changed = chat::direct(&changed, io.now);
-                io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
+                self.keep_session(io.context);
+                self.propose_rename(room, io);
                 io.push(changed);
             }
             Command::Private { to: None, .. } => return Err(ChatError::UserNotFound),

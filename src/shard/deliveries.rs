@@ -27,6 +27,9 @@ impl Shard {
                 self.with_user(to.connection, now, |user, io| user.handle_order_done(outcome, io));
             }
             mail::Delivery::Moderated(notice) => self.handle_notice(&notice, now),
+            mail::Delivery::SessionEnded { to } => {
+                self.with_user(to.connection, now, |user, io| user.handle_session_ended(io));
+            }
             mail::Delivery::PasswordChecked { to, result } => {
                 self.with_user(to.connection, now, |user, io| user.handle_sign_in_result(result, io));
             }

@@ -11,7 +11,9 @@ use super::client::{Session, TopicMembership};
 use super::client_io::{ClientIo, Context};
 use super::clients::Moved;
 use super::moderation::BANNED;
+use super::resumption::default_name;
 use super::user::{RoomMembership, Standing, User};
+use crate::clock::Now;
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::metrics::EndReason;
@@ -41,7 +43,7 @@ impl Session {
                 UserDialect::Chat => {
                     user.set_deadline(io);
                     if let Some(room) = user.first_room(io) {
-                        user.enter(room, io);
+                        user.arrive(room, io);
                     }
                 }
                 UserDialect::Hub => {
@@ -82,6 +84,7 @@ impl Session {
         id: ConnectionId,
         is_announced: bool,
         context: &mut Context,
+        now: Now,
     ) -> Option<Moved> {
         match self {
             Self::User(user) => {
@@ -90,7 +93,7 @@ impl Session {
                 }
                 let membership = mem::replace(&mut user.membership, RoomMembership::None);
                 let user_id = user.id?;
-                context.directory.users().remove(user_id);
+                context.end_user(user_id, now);
                 let (room, moved) = match membership {
                     RoomMembership::None => return None,
                     RoomMembership::Joining(room) => (room, None),
@@ -103,7 +106,8 @@ impl Session {
                     }
                 };
                 if is_announced {
-                    context.propose(room, Change::Leave { user: user_id, reply: None });
+                    let visit = user.visit;
+                    context.propose(room, Change::Leave { user: user_id, visit, reply: None });
                 }
                 moved
             }
@@ -134,10 +138,14 @@ impl User {
     /// It comes ahead of the user's first join: others may answer that at once.
     pub(super) fn register(&mut self, io: &ClientIo<'_>) {
         debug_assert_eq!(self.id, None, "registered twice");
-        let id = io.context.directory.users().register(io.origin());
+        let session = self.session(io.context);
+        let id = io.context.directory.users().register(io.origin(), session);
         self.id = Some(id);
         if self.name.is_empty() {
-            self.name = format!("User{id}").into();
+            self.name = default_name(id);
+            self.keep_session(io.context);
+        } else {
+            io.context.note_user(id);
         }
     }
 
@@ -150,6 +158,7 @@ impl User {
     ) {
         let member = Member {
             user: self.registered_id(),
+            visit: self.visit,
             name: Arc::clone(&self.name),
             account: self.member_account(),
             connected_at: self.connected_at,
@@ -177,7 +186,8 @@ impl User {
             io.propose(room, Unlogged::Revisit { user, origin, after });
         } else {
             self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
-            io.propose(room, Change::Leave { user, reply: Some(origin) });
+            self.keep_session(io.context);
+            io.propose(room, Change::Leave { user, visit: self.visit, reply: Some(origin) });
         }
         Ok(())
     }
@@ -212,7 +222,9 @@ impl User {
         let name = io.context.directory.name(room);
         let first = if is_newcomer {
             let stats = Stats::at(io.now, io.context.directory.users_online());
-            Direct::Welcome { user: self.registered_id(), name: &self.name, stats, room: name }
+            let user = self.registered_id();
+            let session = io.context.settings.sessions.as_ref().map(|sessions| sessions.signer.sign(user));
+            Direct::Welcome { user, name: &self.name, stats, room: name, session }
         } else {
             Direct::RoomJoined { room: name }
         };

@@ -13,7 +13,7 @@ use uproar_ring::ConnectionId;
 
 use super::Shard;
 use super::client::Session;
-use super::client_io::ClientIo;
+use super::client_io::{ClientIo, Context};
 use super::user::User;
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
@@ -25,6 +25,7 @@ use crate::moderation::{
     BanSubject, ModeratedUser, ModerationAction, ModerationNotice, Mute, NewBan, OrderRefusal,
 };
 use crate::rooms::{Page, UserId};
+use crate::storage::StateChange;
 
 /// The reason in `kicked` when the admin has given none.
 const REASON: &str = "Kicked by admin";
@@ -131,6 +132,22 @@ impl ClientIo<'_> {
     }
 }
 
+impl Context {
+    /// Tells the storage that a ban has changed.
+    fn note_ban(&self, subject: &BanSubject) {
+        if let Some(state) = &self.state {
+            state.note(StateChange::Ban(subject.clone()));
+        }
+    }
+
+    /// Tells the storage that mutes of a user may have changed.
+    fn note_mutes(&self, user: ModeratedUser<'_>) {
+        if let Some(state) = &self.state {
+            user.subjects().for_each(|subject| state.note(StateChange::Mute(subject)));
+        }
+    }
+}
+
 /// Orders of admins. Users who are not admins get `Permission denied`.
 impl User {
     /// Sends an order to the shard of the target. Further messages of the admin wait until it was carried out.
@@ -167,6 +184,7 @@ impl User {
             info!(subject = %ban.subject, by = %self.registered_id(), %refusal, "not banned");
         })?;
         let NewBan { subject, seconds, reason } = ban;
+        io.context.note_ban(&subject);
         self.note_order_about(&subject, OrderKind::Ban, Some(seconds), reason.as_deref(), io);
         io.notify_shards(ModerationNotice::Banned { subject, reason });
         Ok(())
@@ -181,6 +199,7 @@ impl User {
         self.must_be_admin()?;
         let subject = subject?;
         io.context.settings.moderation.unban(&subject, io.now.unix_seconds)?;
+        io.context.note_ban(&subject);
         self.note_order_about(&subject, OrderKind::Unban, None, None, io);
         Ok(())
     }
@@ -251,6 +270,7 @@ impl User {
             }
             ModerationAction::Mute { seconds } => {
                 let until = moderation.mute(target, *seconds, now)?;
+                io.context.note_mutes(target);
                 match &account {
                     None => self.be_muted(Mute { until, is_of_address: false }, *seconds, io),
                     Some(account) => io.notify_shards(ModerationNotice::AccountMuted {
@@ -263,6 +283,7 @@ impl User {
             }
             ModerationAction::Unmute => {
                 let unmuted_address = moderation.unmute(target, now);
+                io.context.note_mutes(target);
                 match &account {
                     None => self.be_unmuted(io),
                     Some(account) => io.notify_shards(ModerationNotice::AccountUnmuted(Arc::clone(account))),
@@ -281,6 +302,7 @@ impl User {
                 moderation.ban(&ban, now).inspect_err(|refusal| {
                     info!(user = %order.target, subject = %ban.subject, by = %order.by, %refusal, "not banned");
                 })?;
+                io.context.note_ban(&ban.subject);
                 match ban.subject {
                     // Others may share the address.
                     BanSubject::Address(_) => {
@@ -336,6 +358,15 @@ impl User {
             Some(muted) if before != (true, self.mute.until) => self.tell(&muted, io),
             None if before.0 => self.tell(&Direct::Unmuted, io),
             Some(_) | None => {}
+        }
+    }
+
+    /// Goes on with the mute of the account that this user's session was signed in with, if it comes back without it.
+    pub(super) fn take_mute_of(&self, account: Option<&Arc<str>>, io: &ClientIo<'_>) {
+        let (Some(account), false) = (account, self.is_signed_in()) else { return };
+        let (user, now) = (self.registered_id(), io.now.unix_seconds);
+        if io.context.settings.moderation.mute_with_account(user, account, now) {
+            io.context.note_mutes(ModeratedUser { account: None, user, address: io.link.peer.ip() });
         }
     }
 

@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::moderation::Mute;
 use crate::name;
-use crate::rooms::{MemberAccount, ResumePoint, RoomIndex, UserId};
+use crate::rooms::{MemberAccount, ResumePoint, RoomIndex, UserId, Visit};
 
 /// A user.
 #[derive(Debug)]
@@ -39,6 +39,14 @@ pub(super) struct User {
     pub(super) awaits_order: bool,
     /// How long it may not speak.
     pub(super) mute: Mute,
+    /// The user whose session it has brought, until that is decided.
+    pub(super) claimed: Option<UserId>,
+    /// True while the earlier connection of that session is being closed.
+    pub(super) awaits_session: bool,
+    /// True where it had to sign in first, before it was greeted.
+    pub(super) signed_in_late: bool,
+    /// Which of the user's connections this is.
+    pub(super) visit: Visit,
 }
 
 impl User {
@@ -61,6 +69,10 @@ impl User {
             awaits_sign_in: false,
             awaits_order: false,
             mute: Mute::default(),
+            claimed: None,
+            awaits_session: false,
+            signed_in_late: false,
+            visit: Visit::default(),
         }
     }
 
@@ -69,10 +81,11 @@ impl User {
         self.id.expect("Bug: in a room without an id")
     }
 
-    /// True while its input must wait for an answer from a home, from the verifier, or to an order.
+    /// True while its input must wait for an answer from a home or from the verifier, about its session, or to an order.
     pub(super) fn is_awaiting(&self) -> bool {
         self.awaits_snapshot
             || self.awaits_sign_in
+            || self.awaits_session
             || self.awaits_order
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
     }

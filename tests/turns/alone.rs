@@ -82,6 +82,7 @@ impl Alone {
             },
             tokens: TokenChecker::default(),
             sign_in_timeout_ms,
+            sessions: None,
             anonymous_listen: false,
             moderation: Moderation::default(),
             rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },

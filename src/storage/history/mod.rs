@@ -10,11 +10,10 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
-use thiserror::Error;
+use rusqlite::{Connection, TransactionBehavior};
 
 use self::tables::{RoomRow, SCHEMA};
-use super::database::{self, DatabaseError, FileIdentity, LogState};
+use super::database::{self, BALLAST_BYTES, DatabaseError, FileIdentity, LogState, WriteError};
 use crate::rooms::{
     Directory, EntryNumber, Epoch, HistoryChange, KeptMessage, MessageId, Restored, RestoredRoom, RoomIndex,
     UserId, Write,
@@ -28,9 +27,6 @@ pub const HISTORY_FILE: &str = "history.db";
 /// faster than rows are added.
 const ROWS_EXCESS_MAX: u64 = 500;
 
-/// The free space that a disk must have after a failure before messages are accepted again.
-const BALLAST_BYTES: u32 = 1 << 20;
-
 /// The open file.
 #[derive(Debug)]
 pub struct HistoryFile {
@@ -42,29 +38,6 @@ pub struct HistoryFile {
     kept_max: u64,
     /// The room that was pruned last; the other rooms have their turn first.
     pruned_last: usize,
-}
-
-/// Why a write failed.
-#[expect(missing_docs, reason = "the fields are what their names and types say")]
-#[derive(Debug, Error)]
-pub enum WriteError {
-    /// An error of SQLite.
-    #[error("history.db cannot be written: {0}; {advice}", advice = advice(.0))]
-    Sqlite(#[from] rusqlite::Error),
-    /// The file or its log was deleted, moved or replaced.
-    #[error(
-        "{} was deleted, moved or replaced: put it back where it was, or restart uproar, which goes on with what it \
-         finds there",
-        path.display()
-    )]
-    Missing { path: PathBuf },
-}
-
-fn advice(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "stop the program that has locked it",
-        _ => "check that the disk works and has room",
-    }
 }
 
 impl HistoryFile {
@@ -231,10 +204,7 @@ impl HistoryFile {
     ///
     /// [`WriteError::Missing`].
     pub fn check_place(&self) -> Result<(), WriteError> {
-        match self.identity.missing() {
-            None => Ok(()),
-            Some(path) => Err(WriteError::Missing { path: path.to_owned() }),
-        }
+        self.identity.check()
     }
 
     /// Truncates the write-ahead log, if it has grown and no other program reads it.
