@@ -123,6 +123,8 @@ pub struct ModerationOrder {
     pub by: UserId,
     /// Its name.
     pub by_name: Arc<str>,
+    /// Its account.
+    pub by_account: Option<Arc<str>>,
     /// The admin's connection.
     pub origin: ClientRef,
     /// The user.

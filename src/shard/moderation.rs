@@ -163,7 +163,8 @@ impl User {
         let connection = io.context.directory.users().find(target).ok_or(OrderRefusal::UserNotFound)?;
         self.awaits_order = true;
         let (by, by_name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
-        let order = ModerationOrder { by, by_name, origin, target, action };
+        let by_account = self.account();
+        let order = ModerationOrder { by, by_name, by_account, origin, target, action };
         io.context.mail.request(connection.shard, mail::Request::Moderate(order));
         Ok(())
     }
@@ -322,6 +323,7 @@ impl User {
             address = %target.address,
             by = %order.by,
             by_name = shown(&order.by_name),
+            by_account = order.by_account.as_deref().map(shown),
             measure = %kind,
             seconds,
             reason = reason.map(shown),
