@@ -75,11 +75,16 @@ pub enum Resumption {
 }
 
 impl Users {
-    /// Gives the next id to the user of this connection. `session` is what is kept for the case that it comes back, if it can.
+    /// Gives the next id to the user of this connection. `session` says what is kept for the case that it comes back, if it
+    /// can.
     #[must_use]
-    pub fn register(&self, connection: ClientRef, session: Option<UserSession>) -> UserId {
+    pub fn register(
+        &self,
+        connection: ClientRef,
+        session: impl FnOnce(UserId) -> Option<UserSession>,
+    ) -> UserId {
         let user = UserId(self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1);
-        let session = session.map(Arc::new);
+        let session = session(user).map(Arc::new);
         let state = UserState::Online { connection, visit: Visit::default(), session };
         let is_new = self.0.users.pin().insert(user, state).is_none();
         assert!(is_new, "Bug: user {user} was registered before");
@@ -248,7 +253,7 @@ mod tests {
     #[test]
     fn a_session_is_resumed_once_until_it_expires() {
         let users = Users::default();
-        let ann = users.register(connection(0, 1), Some(session("a")));
+        let ann = users.register(connection(0, 1), |_| Some(session("a")));
         users.update(ann, session("Ann"));
         let resume = |index, now| users.resume(ann, connection(1, index), |kept| &*kept.name == "Ann", now);
         assert_eq!(resume(2, NOW), Resumption::Online(connection(0, 1)));
@@ -269,7 +274,7 @@ mod tests {
     #[test]
     fn where_sessions_are_not_kept_a_user_is_forgotten_at_its_end() {
         let users = Users::default();
-        let ann = users.register(connection(0, 1), Some(session("Ann")));
+        let ann = users.register(connection(0, 1), |_| Some(session("Ann")));
         assert_eq!(users.end(ann, 0, NOW), None);
         assert_eq!(users.ended_count(), 0);
     }
@@ -277,8 +282,8 @@ mod tests {
     #[test]
     fn the_storage_keeps_the_present_session() {
         let users = Users::default();
-        let hub = users.register(connection(0, 0), None);
-        let ann = users.register(connection(0, 1), Some(session("Ann")));
+        let hub = users.register(connection(0, 0), |_| None);
+        let ann = users.register(connection(0, 1), |_| Some(session("Ann")));
         let stored = |ended_at| StoredSession { session: session("Ann").into(), ended_at };
         assert_eq!(users.stored_sessions(), [(ann, stored(None))]);
         users.end(ann, 500, NOW);
@@ -293,10 +298,10 @@ mod tests {
     #[test]
     fn ids_count_up_over_all_shards() {
         let users = Users::default();
-        let ids = [3, 0, 3, 1].map(|shard| users.register(connection(shard, 0), None).get());
+        let ids = [3, 0, 3, 1].map(|shard| users.register(connection(shard, 0), |_| None).get());
         assert_eq!(ids, [1, 2, 3, 4]);
         end(&users, UserId(4));
-        assert_eq!(users.register(connection(0, 1), None).get(), 5, "no id is given twice");
+        assert_eq!(users.register(connection(0, 1), |_| None).get(), 5, "no id is given twice");
     }
 
     #[test]
@@ -304,13 +309,14 @@ mod tests {
         let users = Users::default();
         users.continue_after(40);
         users.continue_after(7);
-        assert_eq!(users.register(connection(0, 0), None).get(), 41);
+        assert_eq!(users.register(connection(0, 0), |_| None).get(), 41);
     }
 
     #[test]
     fn users_are_found_until_they_are_removed() {
         let users = Users::default();
-        let (ann, bob) = (users.register(connection(1, 5), None), users.register(connection(2, 5), None));
+        let (ann, bob) =
+            (users.register(connection(1, 5), |_| None), users.register(connection(2, 5), |_| None));
         assert_eq!(users.find(ann), Some(connection(1, 5)));
         end(&users, ann);
         assert_eq!((users.find(ann), users.find(bob)), (None, Some(connection(2, 5))));
@@ -330,7 +336,7 @@ mod tests {
                 scope.spawn(move || {
                     let mut ids = Vec::new();
                     for index in 0..USERS {
-                        let id = users.register(connection(shard, index), None);
+                        let id = users.register(connection(shard, index), |_| None);
                         assert_eq!(users.find(id), Some(connection(shard, index)));
                         let other = users.find(UserId(1 + id.get() / 2));
                         assert!(other.is_none_or(|other| other.shard.0 < SHARDS));

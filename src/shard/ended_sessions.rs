@@ -31,8 +31,10 @@ impl EndedSessions {
 
     /// The next user whose session has expired; it is forgotten.
     pub(super) fn poll_expired(&mut self, now_ms: u64, users: &Users) -> Option<UserId> {
-        while let Some((expires_ms, user)) = self.queue.pop_front_if(|(expires_ms, _)| *expires_ms <= now_ms)
+        while let Some(&(expires_ms, user)) = self.queue.front()
+            && expires_ms <= now_ms
         {
+            self.queue.pop_front();
             if users.forget(user, expires_ms) {
                 return Some(user);
             }
@@ -67,7 +69,7 @@ mod tests {
 
     fn ended(users: &Users, sessions: &mut EndedSessions, now_ms: u64) -> (UserId, Option<UserId>) {
         let session = UserSession { name: "a".into(), room: "general".into(), account: None };
-        let user = users.register(connection(), Some(session));
+        let user = users.register(connection(), |_| Some(session));
         let expires_ms = users.end(user, 100, at(now_ms)).unwrap();
         (user, sessions.push(expires_ms, user, users))
     }

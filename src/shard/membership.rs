@@ -138,15 +138,14 @@ impl User {
     /// It comes ahead of the user's first join: others may answer that at once.
     pub(super) fn register(&mut self, io: &ClientIo<'_>) {
         debug_assert_eq!(self.id, None, "registered twice");
-        let session = self.session(io.context);
-        let id = io.context.directory.users().register(io.origin(), session);
+        let id = io.context.directory.users().register(io.origin(), |id| {
+            if self.name.is_empty() {
+                self.name = default_name(id);
+            }
+            self.session(io.context)
+        });
         self.id = Some(id);
-        if self.name.is_empty() {
-            self.name = default_name(id);
-            self.keep_session(io.context);
-        } else {
-            io.context.note_user(id);
-        }
+        io.context.note_user(id);
     }
 
     /// Asks the home of a room to make this user a member.

@@ -26,7 +26,7 @@ fn user(sources: &StateSources, name: &str) -> UserId {
     let connection = ClientRef { shard: ShardIndex(0), connection };
     let account = (name == "ann").then(|| "ann".into());
     let session = UserSession { name: name.into(), room: "general".into(), account };
-    sources.users.register(connection, Some(session))
+    sources.users.register(connection, |_| Some(session))
 }
 
 fn sources() -> StateSources {
@@ -134,7 +134,9 @@ fn another_file_has_another_series() {
 fn invalid_rows_are_damage_and_a_clock_that_was_set_back_is_none() {
     let (_directory, path) = place();
     drop(StateFile::open(&path, TIMEOUT, START).unwrap());
-    let change = |sql: &str| drop(Connection::open(&path).unwrap().execute(sql, []).unwrap());
+    let change = |sql: &str| {
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    };
     change(&format!("INSERT INTO session VALUES (7, 'a', 'general', NULL, {})", START + 1_000));
     let (_, restored) = StateFile::open(&path, TIMEOUT, START).unwrap();
     assert_eq!((restored.sessions[0].ended_at, restored.sessions[0].expires_ms), (START, 120_000));

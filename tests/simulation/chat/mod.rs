@@ -55,6 +55,8 @@ enum Shown {
 pub(crate) struct Chat {
     client: usize,
     pub(crate) user: Option<u64>,
+    /// The user whose session it has brought.
+    pub(crate) claimed: Option<u64>,
     name: String,
     pub(crate) room: String,
     shown: Shown,
@@ -84,8 +86,8 @@ pub(crate) struct Chat {
     deletes_open: usize,
     /// What it was told is deleted, by room.
     deleted: BTreeSet<(String, u64)>,
-    /// The last private message from each user.
-    privates_from: BTreeMap<u64, usize>,
+    /// The last private message from each client.
+    privates_from: BTreeMap<usize, usize>,
     pub(crate) rooms_told: Option<BTreeMap<String, u64>>,
 }
 
@@ -94,6 +96,7 @@ impl Chat {
         Self {
             client,
             user: None,
+            claimed: None,
             name: String::new(),
             room: "general".to_owned(),
             shown: Shown::Nothing,
