@@ -67,6 +67,7 @@ mod account_names;
 mod accounts_command;
 mod accounts_shown;
 mod anonymous;
+mod ban_orders;
 mod bans;
 mod command_line;
 mod crowds;
