@@ -21,6 +21,7 @@ pub mod mail;
 pub mod memory;
 pub mod mesh;
 pub mod metrics;
+pub mod moderation;
 pub mod name;
 pub mod page;
 pub mod permit;

@@ -10,6 +10,7 @@ use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
 use uproar::metrics::Metrics;
+use uproar::moderation::Moderation;
 use uproar::permit::ClientPermits;
 use uproar::rooms::{self, Directory, PresencePolicy, ShardIndex};
 use uproar::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
@@ -51,6 +52,7 @@ impl Crowd {
             sign_in_timeout_ms: None,
             sessions: None,
             anonymous_listen: false,
+            moderation: Moderation::default(),
             rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::moderation::OrderRefusal;
+
 /// Why a message had no effect, with the text that its sender gets.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ChatError {
@@ -41,6 +43,9 @@ pub enum ChatError {
     /// Admin rights are required.
     #[error("Permission denied")]
     PermissionDenied,
+    /// A moderation order has no effect.
+    #[error(transparent)]
+    Order(#[from] OrderRefusal),
     /// The user is muted.
     #[error("You are muted")]
     Muted,

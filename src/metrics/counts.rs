@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::{
-    Dialect, DurationHistogram, EndReason, FanOutHistogram, HandshakeKind, Labelled, RefusalReason,
-    ShardPulse, SignInOutcome, TlsFailure,
+    Dialect, DurationHistogram, EndReason, FanOutHistogram, HandshakeKind, Labelled, OrderKind,
+    RefusalReason, ShardPulse, SignInOutcome, TlsFailure,
 };
 use crate::permit::ClientPermits;
 
@@ -127,6 +127,8 @@ pub struct ShardMetrics {
     pub sessions_resumed: Counter,
     /// Attempts to sign in that were answered.
     pub sign_ins: Labelled<Counter, SignInOutcome, { SignInOutcome::ALL.len() }>,
+    /// Orders of admins that were carried out.
+    pub moderation_orders: Labelled<Counter, OrderKind, { OrderKind::ALL.len() }>,
     /// Text and binary messages received, refused ones included.
     pub messages_received: Labelled<Counter, Dialect, { Dialect::ALL.len() }>,
     /// Messages dropped because their connection had sent more than its rate.

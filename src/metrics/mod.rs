@@ -16,8 +16,8 @@ pub use counts::{AcceptorMetrics, Counter, Gauge, Metrics, ShardMetrics, Storage
 pub use durations::DurationHistogram;
 pub use fan_out::FanOutHistogram;
 pub use labels::{
-    Dialect, EndReason, HandshakeKind, Label, Labelled, RefusalReason, RoomSizeClass, SignInOutcome,
-    TlsFailure,
+    Dialect, EndReason, HandshakeKind, Label, Labelled, OrderKind, RefusalReason, RoomSizeClass,
+    SignInOutcome, TlsFailure,
 };
 pub use pulse::ShardPulse;
 

@@ -166,6 +166,9 @@ impl Collector for Scrape {
         to.each("sign_ins_total", "Attempts to sign in", Counter, |outcome| {
             metrics.sum(|s| s.sign_ins.with(outcome).get())
         })?;
+        to.each("moderation_orders_total", "Orders of admins that were carried out", Counter, |order| {
+            metrics.sum(|s| s.moderation_orders.with(order).get())
+        })?;
 
         to.each("messages_received_total", "Messages received", Counter, |dialect| {
             metrics.sum(|s| s.messages_received.with(dialect).get())

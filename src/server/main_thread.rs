@@ -24,9 +24,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::handshake::{HandOver, Intake};
 use crate::metrics::{Dialect, Metrics};
+use crate::moderation::Moderation;
 use crate::permit::ClientPermits;
 use crate::preflight::Capacity;
-use crate::rooms::{Directory, Restored, UserId};
+use crate::rooms::{Directory, UserId};
 use crate::sessions::{SessionKey, SessionSigner};
 use crate::shard::SessionSettings;
 use crate::shard::stage::Stage;
@@ -79,8 +80,9 @@ async fn serve(
     if let Some((_, restored)) = &history {
         directory.restore(&restored.rooms);
     }
-    let (sessions, state) =
-        open_state(config, data, &directory, history.as_ref().map(|(_, restored)| restored))?;
+    let moderation = Moderation::new(config.trusted_proxies.clone());
+    let last_author = history.as_ref().and_then(|(_, restored)| restored.last_author);
+    let (sessions, state) = open_state(config, data, &directory, &moderation, last_author)?;
     let listener = Listener::open(config.listen)?;
     let address = listener.address()?;
     warn_of_strangers(config, address);
@@ -109,6 +111,7 @@ async fn serve(
         metrics: metrics.clone(),
         clock,
         tokens: tokens.unwrap_or_default(),
+        moderation,
         sessions,
         stage: stage_seen,
         reports,
@@ -148,30 +151,34 @@ async fn serve(
 /// The state that outlives the server, with `--data`, and how users come back.
 type OpenedState = (Option<SessionSettings>, Option<(StateFile, RestoredState)>);
 
-/// Opens the state of users and the key of their sessions, and continues their ids and sessions.
+/// Opens the state of users and the key of their sessions, and continues their ids and sessions, the bans and the mutes.
 fn open_state(
     config: &Config,
     data: Option<&DataDirectory>,
     directory: &Directory,
-    restored: Option<&Restored>,
+    moderation: &Moderation,
+    last_author: Option<UserId>,
 ) -> Result<OpenedState, ServerError> {
     let users = directory.users();
+    let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (key, state) = match data {
         None => (SessionKey::random(), None),
         Some(data) => {
             let key = SessionKey::open(data.path())?;
-            let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let path = data.path().join(STATE_FILE);
             (key, Some(StateFile::open(&path, config.session_timeout, unix_seconds)?))
         }
     };
     // Nobody is taken for the author of a kept message, also where the state was lost.
-    let last_author = restored.and_then(|restored| restored.last_author);
     users.continue_after(last_author.map_or(0, UserId::get));
     let series = state.as_ref().map_or([0; 16], |(_, restored)| restored.series);
     if let Some((_, restored)) = &state {
         users.continue_after(restored.last_user);
         users.restore(&restored.sessions);
+        let left_out = moderation.restore(&restored.terms, unix_seconds);
+        if left_out > 0 {
+            warn!(left_out, "{STATE_FILE} has more bans or mutes than are kept; some are not in force");
+        }
     }
     let timeout_ms = config.session_timeout.as_millis() as u64;
     let settings = SessionSettings { signer: SessionSigner::new(&key, series), timeout_ms };
@@ -183,7 +190,8 @@ fn spawn_state_writer(
     file: StateFile,
     context: &ThreadContext,
 ) -> Result<(JoinHandle<()>, StateLink), ServerError> {
-    let sources = StateSources { users: context.directory.users().clone() };
+    let sources =
+        StateSources { users: context.directory.users().clone(), moderation: context.moderation.clone() };
     let (writer, link) = StateWriter::new(file, sources);
     let end = context.report_end(ServerError::State);
     let thread = thread::Builder::new().name("state".to_owned());

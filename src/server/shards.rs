@@ -18,6 +18,7 @@ use crate::config::{self, Anonymous, Auth, Config, Presence};
 use crate::handshake::Admissions;
 use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
+use crate::moderation::Moderation;
 use crate::rooms::{self, ClientRef, EndedSession, PresencePolicy, Restored, ShardIndex};
 use crate::shard::event_loop::{self, EventLoop};
 use crate::shard::{Deadlines, Limits, Rate, SessionSettings, Shard, ShardSettings};
@@ -98,6 +99,7 @@ fn settings(
     config: &Config,
     index: ShardIndex,
     tokens: TokenChecker,
+    moderation: Moderation,
     sessions: Option<SessionSettings>,
 ) -> ShardSettings {
     let milliseconds = |duration: Duration| duration.as_millis() as u64;
@@ -118,6 +120,7 @@ fn settings(
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
         tokens,
+        moderation,
         sign_in_timeout_ms: config.requires_sign_in().then(|| milliseconds(config.handshake_timeout)),
         sessions,
         anonymous_listen: config.anonymous == Some(Anonymous::Listen),
@@ -160,14 +163,11 @@ impl ShardStart {
     }
 
     fn serve(self) -> io::Result<()> {
-        let ThreadContext { config, directory, metrics, clock, tokens, sessions, stage, reports } =
+        let ThreadContext { config, directory, metrics, clock, tokens, moderation, sessions, stage, reports } =
             self.context;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
-        let mut shard = Shard::new(
-            settings(&config, self.index, tokens, sessions),
-            &directory,
-            Arc::clone(&shard_metrics),
-        );
+        let settings = settings(&config, self.index, tokens, moderation, sessions);
+        let mut shard = Shard::new(settings, &directory, Arc::clone(&shard_metrics));
         if let Some(restored) = &self.restored {
             shard.restore(restored);
         }

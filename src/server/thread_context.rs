@@ -6,6 +6,7 @@ use super::error::ServerError;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::moderation::Moderation;
 use crate::rooms::Directory;
 use crate::shard::SessionSettings;
 use crate::shard::stage::Stage;
@@ -20,6 +21,8 @@ pub(super) struct ThreadContext {
     pub(super) clock: Clock,
     /// Checks tokens with the keys in use.
     pub(super) tokens: TokenChecker,
+    /// The bans and mutes in force.
+    pub(super) moderation: Moderation,
     /// How users come back; `None` where they cannot.
     pub(super) sessions: Option<SessionSettings>,
     /// The stage that the shards have to reach.

@@ -54,6 +54,7 @@ impl User {
             Command::GetUsers(_)
                 | Command::GetRooms { .. }
                 | Command::GetHistory { .. }
+                | Command::GetBans(_)
                 | Command::JoinRoom(_)
                 | Command::Resume { .. }
         );
@@ -108,6 +109,9 @@ impl User {
                 self.write_to_account(&account, content, io)?;
             }
             Command::Moderate { target, action } => self.order(target, action, io)?,
+            Command::Ban(ban) => self.ban(ban, io)?,
+            Command::Unban(subject) => self.unban(subject, io)?,
+            Command::GetBans(page) => self.list_bans(page, io)?,
             Command::GetUsers(page) => {
                 io.propose(room, Unlogged::ListMembers { user, origin, page });
             }

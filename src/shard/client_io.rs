@@ -14,6 +14,7 @@ use super::local_rooms::LocalRooms;
 use super::outgoing_mail::OutgoingMail;
 use super::settings::ShardSettings;
 use super::signed_in::SignedIn;
+use super::token_connections::TokenConnections;
 use super::work::Work;
 use crate::accounts::{Identity, ReservedNames};
 use crate::clock::Now;
@@ -37,6 +38,7 @@ pub(super) struct Context {
     /// The names that nobody may take without signing in.
     pub(super) reserved_names: Arc<ReservedNames>,
     pub(super) signed_in: SignedIn,
+    pub(super) token_connections: TokenConnections,
     pub(super) ended_sessions: EndedSessions,
     /// Notes what changes of users, with `--data`.
     pub(super) state: Option<StateLink>,

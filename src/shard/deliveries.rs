@@ -23,6 +23,10 @@ impl Shard {
             mail::Delivery::UserNotFound { to } => {
                 self.with_user(to.connection, now, |user, io| user.refuse(&ChatError::UserNotFound, io));
             }
+            mail::Delivery::OrderDone { to, outcome } => {
+                self.with_user(to.connection, now, |user, io| user.handle_order_done(outcome, io));
+            }
+            mail::Delivery::Moderated(notice) => self.handle_notice(&notice, now),
             mail::Delivery::SessionEnded { to } => {
                 self.with_user(to.connection, now, |user, io| user.handle_session_ended(io));
             }

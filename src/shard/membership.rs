@@ -10,6 +10,7 @@ use uproar_ring::ConnectionId;
 use super::client::{Session, TopicMembership};
 use super::client_io::{ClientIo, Context};
 use super::clients::Moved;
+use super::moderation::BANNED;
 use super::resumption::default_name;
 use super::user::{RoomMembership, Standing, User};
 use crate::clock::Now;
@@ -27,6 +28,11 @@ impl Session {
             && let Standing::SignedIn(identity) = &user.standing
         {
             io.context.note_signed_in(identity, io.id);
+        }
+        // It may have been banned since the acceptor has asked, and an order has not found it then.
+        if io.is_banned(self.account(io).as_deref()) {
+            io.link.greet();
+            return io.close(1008, BANNED, EndReason::Banned);
         }
         match self {
             Self::User(user) => match user.dialect {
@@ -51,6 +57,14 @@ impl Session {
                 io.context.mail.request(home, Request::Subscribe { topic: Arc::clone(topic), origin });
             }
             Self::Echo => io.link.greet(),
+        }
+    }
+
+    /// The account that it has shown.
+    fn account(&self, io: &ClientIo<'_>) -> Option<Arc<str>> {
+        match self {
+            Self::User(user) => user.account(),
+            Self::Raw { .. } | Self::Echo => io.context.token_connections.account(io.id).cloned(),
         }
     }
 
@@ -98,6 +112,7 @@ impl Session {
                 moved
             }
             Self::Raw { topic, membership, .. } => {
+                context.token_connections.remove(id);
                 let moved = match mem::replace(membership, TopicMembership::None) {
                     TopicMembership::None => return None,
                     TopicMembership::Joining => None,
@@ -109,7 +124,10 @@ impl Session {
                 }
                 moved
             }
-            Self::Echo => None,
+            Self::Echo => {
+                context.token_connections.remove(id);
+                None
+            }
         }
     }
 }
@@ -194,6 +212,9 @@ impl User {
                 io.context.rooms.update_names(&snapshot.members.listed);
                 let last = snapshot.members.last.as_ref();
                 io.push(hub::login(&self.name, io.context.rooms.names(), last));
+                if is_newcomer && let Some(muted) = self.come_with_mute(io) {
+                    self.tell(&muted, io);
+                }
             }
         }
     }
@@ -216,7 +237,10 @@ impl User {
         if !is_newcomer {
             self.answers.charge(users.len() + history.len(), io.now.monotonic_ms);
         }
-        io.push_join([first, users, history]);
+        match if is_newcomer { self.come_with_mute(io) } else { None } {
+            None => io.push_join([first, users, history]),
+            Some(muted) => io.push_join([first, users, history, chat::direct(&muted, io.now)]),
+        }
     }
 
     /// The list of members that the user has asked for.

@@ -14,8 +14,8 @@
 //! - A `client` is a `link` (its connection, and the `gates` ahead of it) and a session: a `user`, a topic, or an echo.
 //! - Handlers of one client get its session and a `ClientIo`, with which they send to the client and write mail:
 //!   `user_messages`, then `chat` or `hub_user`; `membership`, `sign_in` (with the list `signed_in`), `expiry`,
-//!   `resumption` (with the queue `ended_sessions`),
-//!   `moderation`, `acknowledgement`.
+//!   `resumption` (with the queue `ended_sessions`), `moderation` (with the list `token_connections`),
+//!   `acknowledgement`.
 //! - `deliveries` takes mail for clients; `local_rooms` has the members of rooms and topics, and the fan-out to them.
 //! - `schedule` lists the clients that want to submit, to read, or to be looked at when a deadline is due.
 
@@ -49,6 +49,7 @@ mod sign_in;
 mod signed_in;
 pub mod stage;
 mod timers;
+mod token_connections;
 pub mod turn;
 mod user;
 mod user_messages;
@@ -80,6 +81,7 @@ pub use rate::Rate;
 use schedule::Schedule;
 pub use settings::{Deadlines, Limits, SessionSettings, ShardSettings};
 use signed_in::SignedIn;
+use token_connections::TokenConnections;
 use user::User;
 use work::Work;
 
@@ -115,6 +117,7 @@ impl Shard {
                 rooms: LocalRooms::new(directory.room_count()),
                 reserved_names: Arc::default(),
                 signed_in: SignedIn::default(),
+                token_connections: TokenConnections::default(),
                 ended_sessions: EndedSessions::default(),
                 state: None,
                 mail: OutgoingMail::new(settings.index, usize::from(directory.shards())),
@@ -345,12 +348,7 @@ impl Shard {
                         }
                     }
                     Request::TakeOver(order) => self.hand_session_over(&order, now),
-                    Request::Moderate(order) => {
-                        let origin = order.origin;
-                        if !self.with_welcomed_user(order.target, now, |user, io| user.moderate(&order, io)) {
-                            self.context.mail.deliver(origin.shard, Delivery::UserNotFound { to: origin });
-                        }
-                    }
+                    Request::Moderate(order) => self.carry_out(&order, now),
                 }
             } else if let Some(id) = self.closing.pop_front() {
                 // The ring may have closed its socket meanwhile.

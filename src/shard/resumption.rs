@@ -98,7 +98,10 @@ impl User {
     }
 
     fn resume(&self, user: UserId, io: &ClientIo<'_>) -> Resumption {
-        let is_accepted = |session: &UserSession| self.may_take(session);
+        let is_banned = |session: &UserSession| {
+            session.account.as_deref().is_some_and(|account| io.is_banned(Some(account)))
+        };
+        let is_accepted = |session: &UserSession| self.may_take(session) && !is_banned(session);
         io.context.directory.users().resume(user, io.origin(), is_accepted, io.now)
     }
 
@@ -135,6 +138,7 @@ impl User {
             (Standing::SignedIn(_), _) => {}
             (_, None) => self.name = Arc::clone(&session.name),
         }
+        self.take_mute_of(session.account.as_ref(), io);
         io.context.metrics.sessions_resumed.add(1);
         let kept = io.context.directory.find(&session.room);
         let room = kept.filter(|&room| self.may_join(io.context.directory.name(room))).unwrap_or(first_room);

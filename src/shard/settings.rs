@@ -3,6 +3,7 @@
 use uproar_protocol::connection::KeepAlive;
 
 use super::rate::Rate;
+use crate::moderation::Moderation;
 use crate::rooms::{RoomSettings, ShardIndex};
 use crate::sessions::SessionSigner;
 use crate::tokens::TokenChecker;
@@ -55,6 +56,8 @@ pub struct ShardSettings {
     pub sign_in_timeout_ms: Option<u64>,
     /// True where clients that have not signed in may only listen.
     pub anonymous_listen: bool,
+    /// The bans and mutes in force, which all shards share.
+    pub moderation: Moderation,
     /// How users come back; `None` where they cannot.
     pub sessions: Option<SessionSettings>,
     /// The settings of rooms.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::client_io::ClientIo;
+use super::moderation::BANNED;
 use super::user::{RoomMembership, Standing, User};
 use crate::accounts::{AccountChangeKind, Attempt, Credentials, Identity, SignInResult};
 use crate::dialect::ChatError;
@@ -82,6 +83,10 @@ impl User {
 
     /// Gives a user the name and the rights of its account, if there is a room that it may join.
     fn grant(&mut self, identity: Identity, io: &mut ClientIo<'_>) -> SignInOutcome {
+        if io.is_banned(Some(&identity.account)) {
+            io.close(1008, BANNED, EndReason::Banned);
+            return SignInOutcome::Denied;
+        }
         let identity = io.context.with_free_name(identity);
         let Some(first_room) = io.context.directory.first_room(|room| identity.rights.may_join(room)) else {
             io.close(1008, PERMISSION_DENIED, EndReason::PermissionDenied);
@@ -108,6 +113,9 @@ impl User {
         let new_name = Arc::clone(&self.name);
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
         io.push(success);
+        if self.welcomed {
+            self.change_mute(io);
+        }
         let RoomMembership::In { room, place } = self.membership else {
             self.arrive(first_room, io);
             return SignInOutcome::Granted;

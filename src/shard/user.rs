@@ -6,6 +6,7 @@ use super::rate::{AnswerBudget, Rate, TokenBucket};
 use crate::accounts::{Identity, Rights};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
+use crate::moderation::Mute;
 use crate::name;
 use crate::rooms::{MemberAccount, ResumePoint, RoomIndex, UserId, Visit};
 
@@ -34,6 +35,10 @@ pub(super) struct User {
     pub(super) has_expired: bool,
     /// True while the verifier has its name and password.
     pub(super) awaits_sign_in: bool,
+    /// True while an order of this admin is carried out.
+    pub(super) awaits_order: bool,
+    /// How long it may not speak.
+    pub(super) mute: Mute,
     /// The user whose session it has brought, until that is decided.
     pub(super) claimed: Option<UserId>,
     /// True while the earlier connection of that session is being closed.
@@ -42,8 +47,6 @@ pub(super) struct User {
     pub(super) signed_in_late: bool,
     /// Which of the user's connections this is.
     pub(super) visit: Visit,
-    /// The time until which it is muted.
-    pub(super) muted_until_ms: u64,
 }
 
 impl User {
@@ -64,11 +67,12 @@ impl User {
             standing: Standing::Guest,
             has_expired: false,
             awaits_sign_in: false,
+            awaits_order: false,
+            mute: Mute::default(),
             claimed: None,
             awaits_session: false,
             signed_in_late: false,
             visit: Visit::default(),
-            muted_until_ms: 0,
         }
     }
 
@@ -77,11 +81,12 @@ impl User {
         self.id.expect("Bug: in a room without an id")
     }
 
-    /// True while its input must wait for an answer from a home, from the verifier or about its session.
+    /// True while its input must wait for an answer from a home or from the verifier, about its session, or to an order.
     pub(super) fn is_awaiting(&self) -> bool {
         self.awaits_snapshot
             || self.awaits_sign_in
             || self.awaits_session
+            || self.awaits_order
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
     }
 
@@ -115,7 +120,7 @@ impl User {
 
     /// Whether an admin has forbidden it to speak.
     pub(super) fn is_muted(&self, now: Now) -> bool {
-        now.monotonic_ms < self.muted_until_ms
+        self.mute.holds(now.unix_seconds)
     }
 
     /// What its account or token allows. `None` where it has not signed in.

@@ -1,6 +1,7 @@
 //! What one seed is about: sizes, limits and habits, drawn once at the start. Extremes are drawn often,
 //! and each habit is missing in some seeds, because many faults show only when something else is away.
 
+use uproar::moderation::Moderation;
 use uproar::rooms::{self, PresencePolicy, ShardIndex};
 use uproar::sessions::{SessionKey, SessionSigner};
 use uproar::shard::{Deadlines, Limits, Rate, SessionSettings, ShardSettings};
@@ -155,6 +156,7 @@ impl Scenario {
             index: ShardIndex(index),
             limits: self.limits,
             deadlines: self.deadlines,
+            moderation: Moderation::default(),
             rooms: rooms::RoomSettings {
                 presence: self.presence,
                 names_max: self.names_max(),

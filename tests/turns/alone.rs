@@ -14,6 +14,7 @@ use uproar::handshake::route::Endpoint;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::Metrics;
+use uproar::moderation::Moderation;
 use uproar::permit::ClientPermits;
 use uproar::rooms::{self, ClientRef, Directory, PresencePolicy, Receipt, ShardIndex, Write};
 use uproar::shard::turn::{self, Io};
@@ -83,6 +84,7 @@ impl Alone {
             sign_in_timeout_ms,
             sessions: None,
             anonymous_listen: false,
+            moderation: Moderation::default(),
             rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
         };
         let directory = Directory::new(&["general".to_owned()], 1);

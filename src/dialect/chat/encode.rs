@@ -1,5 +1,6 @@
 //! Messages to chat clients, in three envelopes: *direct*, *room* and *private*.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use uproar_protocol::frames;
 
 use super::content::{Shown, kind_of, with_account};
 use crate::clock::Now;
+use crate::moderation::{Ban, BanSubject, BansPage};
 use crate::rooms::{Content, Epoch, MessageId, NamedMember, PresenceReport, RoomEvent, UserId};
 
 /// The server's figures.
@@ -136,6 +138,44 @@ struct Rooms<'a> {
 #[must_use]
 pub fn rooms(listed: &[RoomFigures<'_>], total: usize, now: Now) -> Bytes {
     text(&Rooms { content: listed, timestamp: now.unix_seconds, total, kind: "rooms" })
+}
+
+#[derive(Serialize)]
+struct Bans<'a> {
+    content: Vec<BanRow<'a>>,
+    timestamp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<usize>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct BanRow<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    until: u64,
+    reason: &'a str,
+}
+
+impl<'a> BanRow<'a> {
+    fn of((subject, ban): &'a (BanSubject, Ban)) -> Self {
+        let (account, address) = match subject {
+            BanSubject::Account(account) => (Some(&**account), None),
+            BanSubject::Address(address) => (None, Some(*address)),
+        };
+        Self { account, address, until: ban.until, reason: &ban.reason }
+    }
+}
+
+/// Lists bans. A page, and a list that leaves some out, has the number of all.
+#[must_use]
+pub fn bans(page: &BansPage, is_page: bool, now: Now) -> Bytes {
+    let content: Vec<_> = page.listed.iter().map(BanRow::of).collect();
+    let total = Some(page.total).filter(|total| is_page || *total > content.len());
+    text(&Bans { content, timestamp: now.unix_seconds, total, kind: "bans" })
 }
 
 #[derive(Serialize)]

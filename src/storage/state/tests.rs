@@ -9,6 +9,7 @@ use uproar_ring::ConnectionId;
 
 use super::*;
 use crate::clock::Now;
+use crate::moderation::{ModeratedUser, NewBan};
 use crate::rooms::{ClientRef, ShardIndex, UserSession};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -30,7 +31,7 @@ fn user(sources: &StateSources, name: &str) -> UserId {
 }
 
 fn sources() -> StateSources {
-    StateSources { users: Users::default() }
+    StateSources { users: Users::default(), moderation: Moderation::default() }
 }
 
 fn at(seconds: u64) -> Now {
@@ -161,4 +162,63 @@ fn a_file_that_was_deleted_is_not_written() {
     fs::remove_file(&path).unwrap();
     let refused = file.write(&[], &sources()).unwrap_err().to_string();
     assert!(refused.contains("was deleted, moved or replaced"), "{refused}");
+}
+
+#[test]
+fn bans_and_mutes_follow_the_register_until_they_end() {
+    let (_directory, path) = place();
+    let (mut file, first) = StateFile::open(&path, TIMEOUT, START).unwrap();
+    assert_eq!(first.terms, StoredTerms::default());
+    let sources = sources();
+    let account = BanSubject::account("troll\u{0}é").unwrap();
+    let address = BanSubject::parse_address("2001:db8::1").unwrap();
+    // Ends are compared with the clock of the machine.
+    let now = unix_seconds();
+    let ban = |subject: &BanSubject, seconds| {
+        let reason = Some("spam".into());
+        sources.moderation.ban(&NewBan { subject: subject.clone(), seconds, reason }, now).unwrap();
+        StateChange::Ban(subject.clone())
+    };
+    let ann = user(&sources, "ann");
+    let guest = ModeratedUser { account: None, user: ann, address: "192.0.2.1".parse().unwrap() };
+    sources.moderation.mute(guest, 1_000, now).unwrap();
+    let mutes = guest.subjects().map(StateChange::Mute);
+    let changes: Vec<_> = [ban(&account, 0), ban(&address, 100)].into_iter().chain(mutes).collect();
+    file.write(&changes, &sources).unwrap();
+    let restored = |seconds| StateFile::open(&path, TIMEOUT, now + seconds).unwrap().1.terms;
+    let (mut found, mut kept) = (restored(100), sources.moderation.stored());
+    found.mutes.sort();
+    kept.mutes.sort();
+    assert_eq!(found, kept);
+    assert_eq!((found.bans.len(), found.mutes.len()), (2, 2));
+    sources.moderation.unban(&account, now).unwrap();
+    let _ = sources.moderation.unmute(guest, now);
+    file.write(&changes, &sources).unwrap();
+    assert_eq!(restored(100), sources.moderation.stored());
+    assert_eq!((restored(100).bans.len(), restored(100).mutes.len()), (1, 0));
+    let again = Moderation::default();
+    assert_eq!(again.restore(&restored(100), now), 0);
+    assert!(again.is_banned(None, "2001:db8::2".parse().unwrap(), now + 100));
+    assert_eq!(restored(101), StoredTerms::default(), "it has ended");
+}
+
+#[test]
+fn invalid_bans_and_mutes_are_damage() {
+    let (_directory, path) = place();
+    drop(StateFile::open(&path, TIMEOUT, START).unwrap());
+    for damage in [
+        "INSERT INTO ban VALUES ('account', '', 0, '')",
+        "INSERT INTO ban VALUES ('address', 'nowhere', 0, '')",
+        "INSERT INTO ban VALUES ('planet', 'ann', 0, '')",
+        "INSERT INTO mute VALUES ('session', '0', 9999999999)",
+        "INSERT INTO mute VALUES ('address', '192.0.2.1:80', 9999999999)",
+    ] {
+        let whole = fs::read(&path).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        connection.execute(damage, []).unwrap();
+        drop(connection);
+        let refused = StateFile::open(&path, TIMEOUT, START).unwrap_err().to_string();
+        assert!(refused.contains("an invalid ban or mute"), "{damage}: {refused}");
+        fs::write(&path, whole).unwrap();
+    }
 }

@@ -96,7 +96,9 @@ impl StateWriter {
     }
 
     fn fail(&mut self, error: &WriteError) {
-        error!("{STATE_FILE}: {error}; users who come back after a restart will be new ones meanwhile");
+        error!(
+            "{STATE_FILE}: {error}; until it can be written, users who come back after a restart are new ones, and bans and mutes made now end with this server"
+        );
         self.is_failing = true;
         self.check_at = Instant::now() + CHECK_INTERVAL;
     }
