@@ -23,6 +23,7 @@ pub mod mesh;
 pub mod metrics;
 pub mod name;
 pub mod page;
+pub mod pattern;
 pub mod permit;
 pub mod preflight;
 pub mod rooms;

@@ -121,6 +121,7 @@ fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSe
                 Presence::Count => PresencePolicy::Count(config.presence_limit),
             },
             history: config.history,
+            ttl_ms: milliseconds(config.room_ttl),
         },
     }
 }

@@ -10,7 +10,7 @@ use uproar_ring::ConnectionId;
 use super::client::{Session, TopicMembership};
 use super::client_io::{ClientIo, Context};
 use super::clients::Moved;
-use super::user::{RoomMembership, Standing, User};
+use super::user::{Opening, RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::metrics::EndReason;
@@ -45,7 +45,7 @@ impl Session {
             },
             Self::Raw { topic, membership, .. } => {
                 *membership = TopicMembership::Joining;
-                let (home, origin) = (io.context.directory.topic_home(topic), io.origin());
+                let (home, origin) = (io.context.directory.home_of(topic), io.origin());
                 io.context.mail.request(home, Request::Subscribe { topic: Arc::clone(topic), origin });
             }
             Self::Echo => io.link.greet(),
@@ -75,6 +75,8 @@ impl Session {
                     context.note_signed_out(identity, id);
                 }
                 let membership = mem::replace(&mut user.membership, RoomMembership::None);
+                // A room that is being opened for it is released when it is open: see `Delivery::Opened`.
+                user.opening = None;
                 let user_id = user.id?;
                 context.directory.users().remove(user_id);
                 let (room, moved) = match membership {
@@ -84,7 +86,10 @@ impl Session {
                         (room, context.rooms.leave(room, user.dialect, place, id.index))
                     }
                     // Its leave is on the way already.
-                    RoomMembership::Leaving { from, place, .. } => {
+                    RoomMembership::Leaving { from, place, to, .. } => {
+                        if let Some(to) = to {
+                            context.release(to);
+                        }
                         return context.rooms.leave(from, user.dialect, place, id.index);
                     }
                 };
@@ -100,7 +105,7 @@ impl Session {
                     TopicMembership::In { place } => context.rooms.unsubscribe(topic, place, id.index),
                 };
                 if is_announced {
-                    let (home, shard) = (context.directory.topic_home(topic), context.settings.index);
+                    let (home, shard) = (context.directory.home_of(topic), context.settings.index);
                     context.mail.request(home, Request::Unsubscribe { topic: Arc::clone(topic), shard });
                 }
                 moved
@@ -148,27 +153,50 @@ impl User {
         after: Option<ResumePoint>,
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
-        let to = io.context.directory.find(to).ok_or_else(|| ChatError::UnknownRoom(to.to_owned()))?;
-        if !self.may_join(io.context.directory.name(to)) {
+        let directory = &io.context.directory;
+        let configured = directory.find(to);
+        if configured.is_none() && !directory.on_demand().allows(to) {
+            return Err(ChatError::UnknownRoom(to.to_owned()));
+        }
+        if !self.may_join(to) {
             return Err(ChatError::PermissionDenied);
         }
         let RoomMembership::In { room, place } = self.membership else { return Ok(()) };
         let (user, origin) = (self.registered_id(), io.origin());
-        if to == room {
+        if to == &**io.context.rooms.name(room) {
             self.awaits_snapshot = true;
             io.propose(room, Unlogged::Revisit { user, origin, after });
-        } else {
-            self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
+        } else if configured.is_some() {
+            self.membership = RoomMembership::Leaving { from: room, place, to: configured, after };
             io.propose(room, Change::Leave { user, reply: Some(origin) });
+        } else {
+            // It leaves when it is certain that it can enter.
+            self.opening = Some(Opening { after });
+            let home = directory.home_of(to);
+            io.context.mail.request(home, Request::Open { name: to.into(), origin });
         }
         Ok(())
+    }
+
+    /// The room that the user has asked for is open, and held for it. False when it will not enter.
+    pub(super) fn handle_opened(&mut self, to: RoomIndex, io: &mut ClientIo<'_>) -> bool {
+        let Some(Opening { after }) = self.opening.take() else { return false };
+        let RoomMembership::In { room, place } = self.membership else { return false };
+        if io.context.has_stopped_reading {
+            // It is about to be closed, and stays where it is.
+            return false;
+        }
+        let (user, origin) = (self.registered_id(), io.origin());
+        self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
+        io.propose(room, Change::Leave { user, reply: Some(origin) });
+        true
     }
 
     /// The home's answer to a join, or to a visit of the user's own room.
     pub(super) fn handle_joined(&mut self, room: RoomIndex, snapshot: &Snapshot, io: &mut ClientIo<'_>) {
         match self.membership {
             RoomMembership::Joining(asked) if asked == room => {
-                let place = io.context.rooms.join(room, self.dialect, io.id.index);
+                let place = io.context.rooms.join(room, &snapshot.room_name, self.dialect, io.id.index);
                 self.membership = RoomMembership::In { room, place };
             }
             RoomMembership::In { room: own, .. } if own == room => self.awaits_snapshot = false,
@@ -188,7 +216,7 @@ impl User {
 
     /// Shows a chat user the room that it is in.
     fn show_room(&mut self, room: RoomIndex, snapshot: &Snapshot, is_newcomer: bool, io: &mut ClientIo<'_>) {
-        let name = io.context.directory.name(room);
+        let name = &snapshot.room_name;
         let first = if is_newcomer {
             let stats = Stats::at(io.now, io.context.directory.users_online());
             Direct::Welcome { user: self.registered_id(), name: &self.name, stats, room: name }
@@ -196,7 +224,7 @@ impl User {
             Direct::RoomJoined { room: name }
         };
         let first = chat::direct(&first, io.now);
-        let lists = &mut io.context.rooms.room(room).lists;
+        let lists = io.context.rooms.lists(room);
         let users = lists.users(&snapshot.members, io.now);
         let history = lists.history(&snapshot.history, snapshot.epoch, snapshot.resumed.as_ref(), io.now);
         if !is_newcomer {
@@ -212,7 +240,7 @@ impl User {
         else {
             return;
         };
-        let users = io.context.rooms.room(room).lists.users(members, io.now);
+        let users = io.context.rooms.lists(room).users(members, io.now);
         self.answers.charge(users.len(), io.now.monotonic_ms);
         io.push_in_order(users);
     }

@@ -113,7 +113,7 @@ impl User {
             return SignInOutcome::Granted;
         };
         let (user, origin) = (self.registered_id(), io.origin());
-        if !self.may_join(io.context.directory.name(room)) {
+        if !self.may_join(io.context.rooms.name(room)) {
             let to = Some(first_room);
             self.membership = RoomMembership::Leaving { from: room, place, to, after: None };
             io.propose(room, Change::Leave { user, reply: Some(origin) });

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::error::TokenError;
-use crate::accounts::{Identity, Pattern, PublishRights, Rights};
+use crate::accounts::{Identity, PublishRights, Rights};
+use crate::pattern::Pattern;
 use crate::name;
 
 /// The most characters of `sub`.
