@@ -50,7 +50,12 @@ impl Crowd {
             tokens: TokenChecker::default(),
             sign_in_timeout_ms: None,
             anonymous_listen: false,
-            rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
+            rooms: rooms::RoomSettings {
+                presence: PresencePolicy::UpTo(500),
+                names_max: 500,
+                history: 100,
+                ttl_ms: 600_000,
+            },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
         let places = ClientPermits::new(count);

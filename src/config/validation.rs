@@ -34,8 +34,8 @@ const ROOMS_MAX: usize = 1000;
 const ROOM_PATTERNS_MAX: usize = 100;
 /// The most `rooms_max`: a million rooms of one member take some 2 GB.
 const ROOMS_ON_DEMAND_MAX: usize = 1_000_000;
-/// The most `room_ttl`: a year.
-const ROOM_TTL_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The most `room_ttl`: thirty days.
+const ROOM_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The most `history`: a new member receives all of it at once.
 const HISTORY_MAX: usize = 10_000;
 /// The most `presence_limit`: one join below the limit costs that many deliveries.
@@ -444,6 +444,16 @@ mod tests {
             (
                 refusal(|c| c.topic_rate = 1_000_001),
                 "invalid value '1000001' for topic-rate: allowed is 0 to 1000000",
+            ),
+            (
+                refusal(|c| c.room_patterns = vec!["a*".into(), "a*b*".into()]),
+                "invalid value 'a*b*' for room-pattern: allowed is the beginning of names and one * behind it, such as \
+                 team-*, or * for any name; at most 64 characters",
+            ),
+            (refusal(|c| c.rooms_max = 0), "invalid value '0' for rooms-max: allowed is 1 to 1000000"),
+            (
+                refusal(|c| c.room_ttl = Duration::ZERO),
+                "invalid value '0s' for room-ttl: allowed is 1ms to 30days",
             ),
             (refusal(|c| c.topics_max = 0), "invalid value '0' for topics-max: allowed is 1 to 1048576"),
             (

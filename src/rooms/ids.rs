@@ -64,6 +64,12 @@ impl RoomIndex {
     #[cfg(test)]
     pub(crate) const GENERAL: Self = Self { home: ShardIndex(0), slot: 0, generation: 0 };
 
+    /// A room that clients create, of a server with one shard.
+    #[cfg(test)]
+    pub(crate) fn example(slot: u32) -> Self {
+        Self { slot, ..Self::GENERAL }
+    }
+
     /// The shard that orders its messages.
     #[must_use]
     pub fn home(self) -> ShardIndex {

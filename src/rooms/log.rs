@@ -204,11 +204,6 @@ impl RoomLog {
         matches!(self.kind, Kind::Durable(_))
     }
 
-    /// How many proposals have no outcome.
-    pub(super) fn waiting_count(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// True when the outcomes of earlier proposals wait for the storage.
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -290,11 +285,6 @@ impl RoomLog {
         let unanswered = &mut self.stored().unanswered;
         let count = unanswered.partition_point(|unanswered| unanswered.entry <= through);
         unanswered.drain(..count)
-    }
-
-    /// True while changes have no receipt.
-    pub(super) fn has_unanswered(&self) -> bool {
-        matches!(&self.kind, Kind::Durable(durable) if !durable.unanswered.is_empty())
     }
 
     /// Ids up to `reserved` may be given out. Where messages wait for more, the writes before them bring another reservation,
@@ -384,7 +374,7 @@ mod tests {
         leave(&mut log);
         say(&mut log, 7);
         assert_eq!(outcomes(&mut log), [(1, Some(1)), (2, None), (3, Some(2))]);
-        assert_eq!(log.log.waiting_count(), 0);
+        assert!(!log.log.has_waiting());
     }
 
     #[test]
@@ -396,7 +386,7 @@ mod tests {
         log.propose(Unlogged::ListNames { origin: origin(2) });
         leave(&mut log);
         assert_eq!(outcomes(&mut log), [(1, None), (2, Some(5))]);
-        assert_eq!(log.log.waiting_count(), 3);
+        assert_eq!(log.log.waiting.len(), 3);
         log.log.handle_reserved(MessageId(6));
         assert_eq!(outcomes(&mut log), [(3, Some(6)), (0, None), (4, None)]);
     }

@@ -35,16 +35,23 @@ impl User {
         }
     }
 
-    /// A room has refused what this user has asked for. That a change could not be stored is told in the place that its
-    /// acknowledgement would have, so the sender knows which one is meant.
+    /// A room has refused what this user has asked for. That a change could not be stored, or a room not opened, is told
+    /// in the place that the answer would have, so the sender knows which one is meant.
     pub(super) fn handle_refusal(&mut self, refusal: RoomRefusal, io: &mut ClientIo<'_>) {
         if let RoomRefusal::TooManyRooms | RoomRefusal::NotOpened = refusal {
             self.opening = None;
         }
         let error = self.error(&error_of(refusal), io);
         match (self.dialect, refusal) {
-            (UserDialect::Chat, RoomRefusal::NotStored | RoomRefusal::NotDeleted) => io.push_in_order(error),
-            _ => io.push(error),
+            (UserDialect::Hub, _) => io.push(error),
+            (UserDialect::Chat, RoomRefusal::UnknownMessage(_) | RoomRefusal::PermissionDenied) => io.push(error),
+            (
+                UserDialect::Chat,
+                RoomRefusal::NotStored
+                | RoomRefusal::NotDeleted
+                | RoomRefusal::TooManyRooms
+                | RoomRefusal::NotOpened,
+            ) => io.push_in_order(error),
         }
     }
 

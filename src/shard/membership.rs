@@ -87,7 +87,7 @@ impl Session {
                     }
                     // Its leave is on the way already.
                     RoomMembership::Leaving { from, place, to, .. } => {
-                        if let Some(to) = to {
+                        if let Some(to) = to.filter(|_| is_announced) {
                             context.release(to);
                         }
                         return context.rooms.leave(from, user.dialect, place, id.index);

@@ -442,6 +442,8 @@ impl Outside<'_, '_> {
                 _ => true,
             },
             Request::Room(rooms::Request::Subscribe { .. } | rooms::Request::Unsubscribe { .. }) => false,
+            // A client that has gone does not come, and rooms make place for others.
+            Request::Room(rooms::Request::Release { .. } | rooms::Request::Forget { .. }) => false,
             _ => true,
         };
         ensure!(Settled, !self.around.is_draining || !is_late, "while others are closed, {request:?}");
