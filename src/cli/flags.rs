@@ -11,8 +11,8 @@ use uproar_ring::Features;
 
 use super::command::Command;
 use super::values::{
-    AddressList, CoreList, FileList, HostList, ListenAddress, OriginList, PatternList, RoomList, duration, level, number,
-    size, switch, threads,
+    AddressList, CoreList, FileList, HostList, ListenAddress, OriginList, PatternList, RoomList, duration,
+    level, number, size, switch, threads,
 };
 use crate::config::{Anonymous, Auth, Config, Dialects, LogFormat, Placement, Presence};
 

@@ -213,7 +213,12 @@ impl RoomLog {
     ///
     /// Invariant *no id twice*: an id is given out only if it is reserved, so it is not given out again after a crash.
     #[must_use]
-    pub(super) fn propose(&mut self, proposal: Proposal, timestamp: u64, is_failing: bool) -> Option<Outcome> {
+    pub(super) fn propose(
+        &mut self,
+        proposal: Proposal,
+        timestamp: u64,
+        is_failing: bool,
+    ) -> Option<Outcome> {
         if self.has_waiting() || self.must_wait(&proposal, is_failing) {
             self.waiting.push_back(proposal);
             return None;

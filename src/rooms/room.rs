@@ -11,9 +11,9 @@ use super::outbox::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
 use super::{
-    ClientRef, Delivery, Directory, EntryNumber, Epoch, HistoryChange, KeptMessage, ListedRoom, Member, MemberAccount,
-    MessageId, NamedMember, Page, RestoredRoom, ResumePoint, RoomCursor, RoomRefusal, RoomSettings, UserId,
-    Write, WriteAction,
+    ClientRef, Delivery, Directory, EntryNumber, Epoch, HistoryChange, KeptMessage, ListedRoom, Member,
+    MemberAccount, MessageId, NamedMember, Page, RestoredRoom, ResumePoint, RoomCursor, RoomRefusal,
+    RoomSettings, UserId, Write, WriteAction,
 };
 use crate::clock::Now;
 use crate::log_text::shown;

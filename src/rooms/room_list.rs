@@ -96,7 +96,11 @@ impl RoomList {
                 Some((Arc::clone(&rooms.by_name.get(name)?.room), *members))
             });
             let total = rooms.by_name.len();
-            return RoomPage { total, rooms: page.collect(), looked_at: offset.saturating_add(limit).min(total) };
+            return RoomPage {
+                total,
+                rooms: page.collect(),
+                looked_at: offset.saturating_add(limit).min(total),
+            };
         }
         // In the order of names, so that of rooms with equally many members the order is known without their names.
         let mut matching: Vec<(Reverse<usize>, usize, &Arc<ListedRoom>)> = Vec::new();
@@ -301,7 +305,11 @@ mod tests {
             (Some(&["aa", "b"]), "a", 0, &["aa"], 1),
             (Some(&[]), "", 0, &[], 0),
         ] {
-            assert_eq!(page(&list, patterns, prefix, offset), (strings(expected), total), "{patterns:?} {prefix}");
+            assert_eq!(
+                page(&list, patterns, prefix, offset),
+                (strings(expected), total),
+                "{patterns:?} {prefix}"
+            );
         }
     }
 

@@ -66,8 +66,8 @@ async fn serve(
     let reloaded = ReloadedFiles { certificate, token_keys };
     let shards =
         u16::try_from(config.placement.shards()).expect("Bug: the configuration allows fewer shards");
-    let directory = Directory::new(&config.rooms, shards)
-        .with_rooms_on_demand(&config.room_patterns, config.rooms_max);
+    let directory =
+        Directory::new(&config.rooms, shards).with_rooms_on_demand(&config.room_patterns, config.rooms_max);
     // Ahead of the listener, so that no client connects before history can be written.
     let history = data
         .map(|data| HistoryFile::open(&data.path().join(HISTORY_FILE), &directory, config.history))

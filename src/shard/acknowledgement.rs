@@ -44,7 +44,9 @@ impl User {
         let error = self.error(&error_of(refusal), io);
         match (self.dialect, refusal) {
             (UserDialect::Hub, _) => io.push(error),
-            (UserDialect::Chat, RoomRefusal::UnknownMessage(_) | RoomRefusal::PermissionDenied) => io.push(error),
+            (UserDialect::Chat, RoomRefusal::UnknownMessage(_) | RoomRefusal::PermissionDenied) => {
+                io.push(error)
+            }
             (
                 UserDialect::Chat,
                 RoomRefusal::NotStored

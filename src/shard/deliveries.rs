@@ -123,11 +123,7 @@ impl Shard {
     }
 
     /// Lets rooms push to many clients, and evicts those whose queue was full.
-    pub(super) fn fan_out(
-        &mut self,
-        now: Now,
-        publish: impl FnOnce(&mut LocalRooms, &mut FanOut<'_>),
-    ) {
+    pub(super) fn fan_out(&mut self, now: Now, publish: impl FnOnce(&mut LocalRooms, &mut FanOut<'_>)) {
         let Context { rooms, work, metrics, .. } = &mut self.context;
         let mut fan_out = FanOut {
             clients: &mut self.clients,

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::error::TokenError;
 use crate::accounts::{Identity, PublishRights, Rights};
-use crate::pattern::Pattern;
 use crate::name;
+use crate::pattern::Pattern;
 
 /// The most characters of `sub`.
 const SUBJECT_CHARACTERS_MAX: usize = 128;

@@ -87,7 +87,8 @@ fn name_of(room: &Value) -> String {
 
 /// Waits until a room is no longer listed.
 async fn forgotten(chat: &mut Chat, name: &str) {
-    eventually("the room is forgotten", async || created(chat).await.iter().all(|(room, _)| room != name)).await;
+    eventually("the room is forgotten", async || created(chat).await.iter().all(|(room, _)| room != name))
+        .await;
 }
 
 async fn who_joins_a_name_that_matches_creates_the_room(launch: Launch) {
@@ -133,7 +134,8 @@ async fn names_at_every_edge(launch: Launch) {
         assert_eq!(alice.message("here").await, 1, "{name}");
     }
     let longer = "y".repeat(65);
-    for name in ["", " ", " a", "a ", "a\u{3000}", "\u{a0}a", "a\nb", "a\u{85}b", "\u{0}", "*", "a*", &longer] {
+    for name in ["", " ", " a", "a ", "a\u{3000}", "\u{a0}a", "a\nb", "a\u{85}b", "\u{0}", "*", "a*", &longer]
+    {
         alice.say(join(name)).await;
         assert_eq!(alice.next().await, error(&format!("Unknown room: {name}")), "{name:?}");
         alice.say(json!({"type": "resume", "room": name, "after": 0})).await;
@@ -161,11 +163,8 @@ async fn they_are_listed_behind_the_configured_ones_most_members_first(launch: L
     }
     let id = crowd[2].message("said").await;
     let mut rooms = list(&mut crowd[4], json!({})).await;
-    let epochs: Vec<String> =
-        rooms["content"].as_array_mut().unwrap().iter_mut().map(take_epoch).collect();
-    let room = |room: &str, users_online, last_message_id| {
-        json!({"room": room, "users_online": users_online, "last_message_id": last_message_id})
-    };
+    let epochs: Vec<String> = rooms["content"].as_array_mut().unwrap().iter_mut().map(take_epoch).collect();
+    let room = |room: &str, users_online, last_message_id| json!({"room": room, "users_online": users_online, "last_message_id": last_message_id});
     let expected = json!([
         room("general", 1, 0),
         room("random", 0, 0),
@@ -396,7 +395,10 @@ async fn a_token_joins_and_sees_what_its_patterns_allow(launch: Launch) {
     }
     let rooms = list(&mut ann, json!({})).await;
     let names: Vec<String> = rooms["content"].as_array().unwrap().iter().map(name_of).collect();
-    assert_eq!((names, &rooms["total"]), (["general", "team-c", "team-a", "team-ab"].map(String::from).to_vec(), &json!(4)));
+    assert_eq!(
+        (names, &rooms["total"]),
+        (["general", "team-c", "team-a", "team-ab"].map(String::from).to_vec(), &json!(4))
+    );
     let rooms = list(&mut ann, json!({"prefix": "team-a", "offset": 1})).await;
     assert_eq!((&rooms["content"][0]["room"], &rooms["total"]), (&json!("team-ab"), &json!(2)));
     ann.move_to("team-a1").await;

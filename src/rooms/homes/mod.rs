@@ -6,6 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use self::on_demand::Lease;
+use crate::clock::Now;
+use crate::metrics::ShardMetrics;
 use crate::rooms::log::{Change, Proposal};
 use crate::rooms::outbox::Outbox;
 use crate::rooms::room::{Home, Room};
@@ -15,8 +17,6 @@ use crate::rooms::{
     ClientRef, Delivery, Directory, ListedRoom, PROPOSALS_WAITING_MAX, Receipt, Request, RestoredRoom,
     RoomIndex, RoomReceipt, RoomSettings, ShardIndex, WRITES_UNANSWERED_MAX, Write,
 };
-use crate::clock::Now;
-use crate::metrics::ShardMetrics;
 
 /// Rooms that one tick forgets at most; the rest follow in the next turn. Each costs a few microseconds.
 const FORGOTTEN_A_TICK: usize = 256;
@@ -49,7 +49,10 @@ pub struct Homes {
 #[derive(Debug)]
 enum RoomState {
     /// The storage reads its history, and these clients wait.
-    Opening { name: Arc<str>, waiting: Vec<ClientRef> },
+    Opening {
+        name: Arc<str>,
+        waiting: Vec<ClientRef>,
+    },
     Open(OpenRoom),
 }
 

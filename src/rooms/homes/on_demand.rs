@@ -55,7 +55,9 @@ impl Homes {
                     self.open_anew(name, origin, now);
                 }
             }
-            Some(RoomState::Open(_)) | None => unreachable!("Bug: a room is found that clients did not create"),
+            Some(RoomState::Open(_)) | None => {
+                unreachable!("Bug: a room is found that clients did not create")
+            }
         }
     }
 
@@ -142,7 +144,8 @@ impl Homes {
     /// Tells the list of rooms how many members a room has now, and when it is to be forgotten. False when another home
     /// has claimed its place.
     pub(super) fn follow_lease(&mut self, index: RoomIndex, now: Now) -> bool {
-        let Some(RoomState::Open(OpenRoom { room, lease: Some(lease), .. })) = self.rooms.get_mut(index) else {
+        let Some(RoomState::Open(OpenRoom { room, lease: Some(lease), .. })) = self.rooms.get_mut(index)
+        else {
             return true;
         };
         let members = room.member_count();

@@ -18,8 +18,8 @@ use self::tables::{RoomRow, SCHEMA};
 use super::database::{self, DatabaseError, FileIdentity, LogState};
 use crate::log_text::shown;
 use crate::rooms::{
-    Directory, EntryNumber, Epoch, HistoryChange, MessageId, Restored, RestoredRoom, RoomIndex, UserId, Write,
-    WriteAction,
+    Directory, EntryNumber, Epoch, HistoryChange, MessageId, Restored, RestoredRoom, RoomIndex, UserId,
+    Write, WriteAction,
 };
 
 /// The file's name in the data directory.
@@ -114,8 +114,14 @@ impl HistoryFile {
         let last_author = last_author.and_then(|id| UserId::from_wire(id.try_into().ok()?));
         let identity = FileIdentity::of(path)
             .map_err(|source| DatabaseError::NotCreated { path: path.to_owned(), source })?;
-        let file =
-            Self { connection, path: path.to_owned(), identity, rooms: states, kept_max, overfull: VecDeque::new() };
+        let file = Self {
+            connection,
+            path: path.to_owned(),
+            identity,
+            rooms: states,
+            kept_max,
+            overfull: VecDeque::new(),
+        };
         Ok((file, Restored { rooms, last_author }))
     }
 

@@ -105,9 +105,8 @@ impl RoomRow {
         if let Some(key) = self.key {
             return Ok(key);
         }
-        let mut insert = transaction.prepare_cached(
-            "INSERT INTO room (name, reserved, kept_from, epoch) VALUES (?1, ?2, ?3, ?4)",
-        )?;
+        let mut insert = transaction
+            .prepare_cached("INSERT INTO room (name, reserved, kept_from, epoch) VALUES (?1, ?2, ?3, ?4)")?;
         let (reserved, kept_from, epoch) = (self.reserved.0, self.kept_from.0, self.epoch.to_string());
         let key = insert.insert(params![&*self.name, reserved, kept_from, epoch])?;
         self.key = Some(key);
@@ -129,16 +128,7 @@ impl RoomRow {
             Content::Image(url) => (KIND_IMAGE, url),
         };
         let (from, from_account) = (from.get(), from_account.as_deref());
-        statement.execute(params![
-            key,
-            id.0,
-            kind,
-            from,
-            &**from_name,
-            content,
-            timestamp,
-            from_account
-        ])?;
+        statement.execute(params![key, id.0, kind, from, &**from_name, content, timestamp, from_account])?;
         self.last_id = *id;
         self.rows += 1;
         Ok(())
@@ -255,10 +245,7 @@ pub(super) fn restore_room(
         kept = found;
         // Members may have seen messages with reserved ids that are not in the file.
         let last = kept.last().map_or(MessageId(0), KeptMessage::id);
-        if last > state.last_id
-            || state.kept_from.0 > state.last_id.0 + 1
-            || state.last_id > MessageId::MAX
-        {
+        if last > state.last_id || state.kept_from.0 > state.last_id.0 + 1 || state.last_id > MessageId::MAX {
             return Ok(Err("a room whose ids contradict its messages"));
         }
         if last < state.last_id {
@@ -277,10 +264,7 @@ fn count_rows(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<u64> 
 }
 
 /// A room's messages, oldest first; `None` when one of them is invalid.
-fn last_messages(
-    transaction: &Transaction<'_>,
-    key: i64,
-) -> rusqlite::Result<Option<Vec<KeptMessage>>> {
+fn last_messages(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<Option<Vec<KeptMessage>>> {
     let mut select = transaction.prepare_cached(
         "SELECT id, kind, from_id, from_name, content, timestamp, from_account FROM message WHERE room = ?1 \
          ORDER BY id",

@@ -68,7 +68,11 @@ impl Chat {
                         Ok(())
                     }
                     "Too many rooms" => {
-                        ensure!(Protocol, scenario.rooms_max < scenario.rooms_on_demand.len(), "there is place");
+                        ensure!(
+                            Protocol,
+                            scenario.rooms_max < scenario.rooms_on_demand.len(),
+                            "there is place"
+                        );
                         // It comes behind the answers to earlier moves, and may overtake what the room before answers.
                         let is_meant = |answer: &Ordered| {
                             matches!(answer, Ordered::RoomJoined { room, .. }
