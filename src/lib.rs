@@ -28,6 +28,7 @@ pub mod permit;
 pub mod preflight;
 pub mod rooms;
 pub mod server;
+pub mod sessions;
 pub mod shard;
 pub mod storage;
 pub mod tokens;

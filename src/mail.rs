@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use uproar_ring::ConnectionId;
+
 use crate::accounts::{AccountsChange, SignInResult};
 use crate::rooms::{self, ClientRef, UserId};
 
@@ -20,6 +22,8 @@ pub enum Request {
     PrivateToAccount(AccountMessage),
     /// To a user of any room. Answered with [`Delivery::UserNotFound`] if it cannot be found.
     Typing(PrivateTyping),
+    /// To the shard of a user that has come back on another connection. Answered with [`Delivery::SessionEnded`].
+    TakeOver(TakeOver),
     /// About a user of any room. Answered with [`Delivery::UserNotFound`] if it cannot be done.
     Moderate(ModerationOrder),
 }
@@ -40,6 +44,8 @@ pub enum Delivery {
     PrivateSent { to: ClientRef, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
     /// The user of a private message or a moderation order is unknown or offline.
     UserNotFound { to: ClientRef },
+    /// The earlier connection of the session that this connection has brought has ended.
+    SessionEnded { to: ClientRef },
     /// The verifier has checked a password.
     PasswordChecked { to: ClientRef, result: SignInResult },
     /// To each shard: accounts were added, changed or removed.
@@ -92,6 +98,17 @@ pub struct AccountMessage {
     pub account: Arc<str>,
     /// The text; not empty.
     pub content: Arc<str>,
+}
+
+/// An order to close a user's earlier connection.
+#[derive(Clone, Copy, Debug)]
+pub struct TakeOver {
+    /// The user.
+    pub user: UserId,
+    /// The earlier connection.
+    pub connection: ConnectionId,
+    /// The connection on which the user has come back.
+    pub origin: ClientRef,
 }
 
 /// What an admin does to a user.

@@ -49,6 +49,7 @@ impl Crowd {
             },
             tokens: TokenChecker::default(),
             sign_in_timeout_ms: None,
+            sessions: None,
             anonymous_listen: false,
             rooms: rooms::RoomSettings {
                 presence: PresencePolicy::UpTo(500),
@@ -88,7 +89,7 @@ impl Crowd {
         let mut total = 0;
         loop {
             self.shard.handle_turn_end(NOW);
-            while let Some(submission) = self.shard.poll_submission() {
+            while let Some(submission) = self.shard.poll_submission(Now::default()) {
                 match submission {
                     Submission::Send(id, batch) => self.sends.push((id, batch)),
                     other => panic!("nobody was to leave, and yet: {other:?}"),

@@ -138,6 +138,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) handshake_timeout: Duration,
 
+    /// How long after its connection has ended a chat user may come back as the same user; 0s switches this off.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration)]
+    pub(super) session_timeout: Duration,
+
     /// Time limit for closing all connections on shutdown.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) drain_timeout: Duration,
@@ -161,7 +165,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     pub(super) room_ttl: Duration,
 
-    /// Existing directory for history and accounts [default: history in memory, no accounts].
+    /// Existing directory for history, accounts and what else outlives a restart [default: everything in memory, no
+    /// accounts].
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
 
@@ -277,6 +282,7 @@ impl Flags {
             ping_interval: self.ping_interval,
             idle_timeout: self.idle_timeout,
             handshake_timeout: self.handshake_timeout,
+            session_timeout: self.session_timeout,
             drain_timeout: self.drain_timeout,
             rooms: self.rooms.0,
             room_patterns: self.room_pattern.into_iter().flat_map(|list| list.0).collect(),

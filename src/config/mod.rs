@@ -117,6 +117,9 @@ pub struct Config {
     /// How long TLS and a request head may take, and with [`Auth::Required`] how long signing in may take. Default 10
     /// s.
     pub handshake_timeout: Duration,
+    /// How long after the end of a chat connection its user may come back with the session; 0 switches sessions off.
+    /// Default 2 minutes: a change of networks, a reloaded page, or a restart of the server.
+    pub session_timeout: Duration,
     /// How long a shutdown may take. Default 10 s: within the grace that common supervisors give.
     pub drain_timeout: Duration,
     /// The rooms that are always there. Default general, random, gaming. [`FIRST_ROOM`] is among them.
@@ -203,6 +206,7 @@ impl Default for Config {
             ping_interval: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
             handshake_timeout: Duration::from_secs(10),
+            session_timeout: Duration::from_secs(120),
             drain_timeout: Duration::from_secs(10),
             rooms: [FIRST_ROOM, "random", "gaming"].map(String::from).to_vec(),
             room_patterns: Vec::new(),

@@ -175,6 +175,7 @@ impl Config {
         ] {
             within(key, value, DURATION_MIN, DURATION_MAX, duration)?;
         }
+        within("session-timeout", self.session_timeout, Duration::ZERO, DURATION_MAX, duration)?;
         // Otherwise silent connections are closed before they can answer a ping.
         let (idle, ping) = (duration(self.idle_timeout), duration(self.ping_interval));
         if self.idle_timeout <= self.ping_interval {
@@ -385,6 +386,10 @@ mod tests {
             (
                 refusal(|c| c.handshake_timeout = secs(86_401)),
                 "invalid value '1day 1s' for handshake-timeout: allowed is 1ms to 1day",
+            ),
+            (
+                refusal(|c| c.session_timeout = secs(86_401)),
+                "invalid value '1day 1s' for session-timeout: allowed is 0s to 1day",
             ),
             (
                 refusal(|c| c.drain_timeout = Duration::ZERO),

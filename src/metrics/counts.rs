@@ -123,6 +123,8 @@ pub struct ShardMetrics {
     pub connections: Labelled<Gauge, Dialect, { Dialect::ALL.len() }>,
     /// Upgraded connections that came to an end.
     pub connections_ended: Labelled<Counter, EndReason, { EndReason::ALL.len() }>,
+    /// Users that came back with their session.
+    pub sessions_resumed: Counter,
     /// Attempts to sign in that were answered.
     pub sign_ins: Labelled<Counter, SignInOutcome, { SignInOutcome::ALL.len() }>,
     /// Text and binary messages received, refused ones included.

@@ -161,6 +161,8 @@ label! {
         PermissionDenied = "permission_denied",
         /// An admin kicked the user.
         Kicked = "kicked",
+        /// The user came back on another connection.
+        SessionResumed = "session_resumed",
         /// The user's account was removed, or has another password.
         AccountChanged = "account_changed",
         /// The server shut down.

@@ -157,6 +157,12 @@ impl Collector for Scrape {
             metrics.sum(|s| s.connections_ended.with(reason).get())
         })?;
 
+        to.one(
+            "sessions_resumed_total",
+            "Users that came back with their session",
+            Counter,
+            metrics.sum(|s| s.sessions_resumed.get()),
+        )?;
         to.each("sign_ins_total", "Attempts to sign in", Counter, |outcome| {
             metrics.sum(|s| s.sign_ins.with(outcome).get())
         })?;

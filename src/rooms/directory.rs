@@ -79,6 +79,16 @@ impl Directory {
         room.slot() >= self.rooms.len()
     }
 
+    /// The name of a configured room.
+    ///
+    /// # Panics
+    ///
+    /// When the room is not configured.
+    #[must_use]
+    pub fn configured_name(&self, room: RoomIndex) -> Arc<str> {
+        Arc::clone(self.rooms[room.slot()].name())
+    }
+
     /// The room `general`.
     #[must_use]
     pub fn general(&self) -> RoomIndex {

@@ -92,8 +92,6 @@ pub struct MemberList {
 /// The state of a room, as sent to a new member.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// The room's name.
-    pub room_name: Arc<str>,
     /// The members, the newcomer included.
     pub members: MemberList,
     /// The last messages, oldest first. Shared like [`MemberList::listed`].

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::{
     ClientRef, Content, EntryNumber, HistoryChange, Member, MemberAccount, MessageId, Page, ResumePoint,
-    RoomMessage, UserId,
+    RoomMessage, UserId, Visit,
 };
 
 /// Proposals that may wait for the storage at all homes of a shard. Then the shard takes no requests, and with that its
@@ -39,13 +39,19 @@ pub enum Proposal {
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Change<M> {
-    /// Enter the room. Answered with [`Delivery::Joined`](super::Delivery::Joined), with the messages since `after` if that
+    /// Enter the room. A user who is a member by an earlier visit leaves first; one by a later visit stays. Answered with [`Delivery::Joined`](super::Delivery::Joined), with the messages since `after` if that
     /// is given.
     Join { member: Member, after: Option<ResumePoint> },
-    /// Leave the room. Answered with [`Delivery::Left`](super::Delivery::Left) when `reply` says where to.
-    Leave { user: UserId, reply: Option<ClientRef> },
-    /// Change a member's name, account or role.
-    Rename { user: UserId, new_name: Arc<str>, account: Option<MemberAccount>, origin: ClientRef },
+    /// Leave the room, unless the user is a member by another visit. Answered with [`Delivery::Left`](super::Delivery::Left) when `reply` says where to.
+    Leave { user: UserId, visit: Visit, reply: Option<ClientRef> },
+    /// As for a leave, change a member's name, account or role.
+    Rename {
+        user: UserId,
+        visit: Visit,
+        new_name: Arc<str>,
+        account: Option<MemberAccount>,
+        origin: ClientRef,
+    },
     /// Send a message to the room. Answered with [`Delivery::Refused`](super::Delivery::Refused) when it cannot be
     /// stored.
     Message { message: M, origin: ClientRef },
@@ -257,9 +263,9 @@ impl RoomLog {
         let change = match proposal {
             Proposal::Unlogged(request) => return Outcome::Unlogged(request),
             Proposal::Change(Change::Join { member, after }) => Change::Join { member, after },
-            Proposal::Change(Change::Leave { user, reply }) => Change::Leave { user, reply },
-            Proposal::Change(Change::Rename { user, new_name, account, origin }) => {
-                Change::Rename { user, new_name, account, origin }
+            Proposal::Change(Change::Leave { user, visit, reply }) => Change::Leave { user, visit, reply },
+            Proposal::Change(Change::Rename { user, visit, new_name, account, origin }) => {
+                Change::Rename { user, visit, new_name, account, origin }
             }
             Proposal::Change(Change::Message { origin, .. }) if is_failing => {
                 return Outcome::MessageRefused { to: origin };
@@ -353,7 +359,7 @@ mod tests {
     }
 
     fn leave(log: &mut Driven) {
-        log.propose(Change::Leave { user: user(), reply: None });
+        log.propose(Change::Leave { user: user(), visit: Visit::default(), reply: None });
     }
 
     /// The outcomes: the number of an entry and its message id; or 0, and the connection that was refused.

@@ -28,6 +28,7 @@ mod room_slots;
 mod roster;
 mod settings;
 mod topic;
+mod user_session;
 mod users;
 
 pub use accounts_online::{AccountsOnline, OnlineAccount};
@@ -50,4 +51,5 @@ pub use member::{Member, MemberAccount, NamedMember, Page, ResumePoint, RoomCurs
 pub use presence::PresencePolicy;
 pub use room_list::{RoomList, RoomPage};
 pub use settings::RoomSettings;
-pub use users::Users;
+pub use user_session::{EndedSession, StoredSession, UserSession, Visit};
+pub use users::{Resumption, Users};

@@ -13,7 +13,7 @@ use super::roster::Roster;
 use super::{
     ClientRef, Delivery, Directory, EntryNumber, Epoch, HistoryChange, KeptMessage, ListedRoom, Member,
     MemberAccount, MessageId, NamedMember, Page, RestoredRoom, ResumePoint, RoomCursor, RoomRefusal,
-    RoomSettings, UserId, Write, WriteAction,
+    RoomSettings, UserId, Visit, Write, WriteAction,
 };
 use crate::clock::Now;
 use crate::log_text::shown;
@@ -106,8 +106,10 @@ impl Room {
         self.applied = number;
         match change {
             Change::Join { member, after } => self.join(member, after, now, outbox),
-            Change::Leave { user, reply } => self.leave(user, reply, now, outbox),
-            Change::Rename { user, new_name, account, origin } => {
+            Change::Leave { user, visit, reply } => self.leave_by(user, visit, reply, now, outbox),
+            // One of an earlier connection is late: the user has come back.
+            Change::Rename { user, visit, .. } if self.roster.visit(user) != Some(visit) => {}
+            Change::Rename { user, new_name, account, origin, .. } => {
                 self.rename(NamedMember { id: user, name: new_name, account }, origin, now, outbox);
             }
             Change::Message { message, origin } => self.append(message, origin, now, outbox),
@@ -132,6 +134,15 @@ impl Room {
     }
 
     fn join(&mut self, member: Member, after: Option<ResumePoint>, now: Now, outbox: &mut Outbox) {
+        match self.roster.visit(member.user) {
+            None => {}
+            // What an earlier connection has sent to this room is overtaken by what the user does on its next one.
+            Some(visit) if visit < member.visit => self.leave(member.user, None, now, outbox),
+            Some(visit) => {
+                assert!(visit > member.visit, "Bug: user {} joined a room twice", member.user);
+                return;
+            }
+        }
         let is_new = self.roster.insert(&member);
         let Member { user, name, account, origin, .. } = member;
         assert!(is_new, "Bug: user {user} joined a room twice");
@@ -165,9 +176,23 @@ impl Room {
                 (history, Some(resumed))
             }
         };
-        let room_name = Arc::clone(self.listed.name());
-        let snapshot = Snapshot { room_name, members, history, epoch: self.history.epoch(), resumed };
+        let snapshot = Snapshot { members, history, epoch: self.history.epoch(), resumed };
         outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.listed.index(), snapshot });
+    }
+
+    /// Applies a leave, unless it is late, because the user has come back meanwhile. Then the leave was announced with the
+    /// join, and the connection that asked for it has ended.
+    fn leave_by(
+        &mut self,
+        user: UserId,
+        visit: Visit,
+        reply: Option<ClientRef>,
+        now: Now,
+        outbox: &mut Outbox,
+    ) {
+        if self.roster.visit(user) == Some(visit) {
+            self.leave(user, reply, now, outbox);
+        }
     }
 
     fn leave(&mut self, user: UserId, reply: Option<ClientRef>, now: Now, outbox: &mut Outbox) {

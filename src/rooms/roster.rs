@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::event::{MemberEntry, MemberList};
-use super::{Member, MemberAccount, NamedMember, Page, ShardIndex, UserId};
+use super::{Member, MemberAccount, NamedMember, Page, ShardIndex, UserId, Visit};
 
 /// The members of one room, by id, and how many of them each shard has.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ struct Entry {
     account: Option<MemberAccount>,
     connected_at: u64,
     shard: ShardIndex,
+    visit: Visit,
     wants_names: bool,
 }
 
@@ -54,9 +55,9 @@ impl Roster {
 
     /// Adds a member; false when it was one already.
     pub(super) fn insert(&mut self, member: &Member) -> bool {
-        let Member { user, name, account, connected_at, origin, wants_names } = member.clone();
+        let Member { user, visit, name, account, connected_at, origin, wants_names } = member.clone();
         let shard = origin.shard;
-        let entry = Entry { name, account, connected_at, shard, wants_names };
+        let entry = Entry { name, account, connected_at, shard, visit, wants_names };
         if self.members.insert(user, entry).is_some() {
             return false;
         }
@@ -64,6 +65,11 @@ impl Roster {
         self.wanting_names += usize::from(wants_names);
         self.forget(user);
         true
+    }
+
+    /// The visit by which a user is a member.
+    pub(super) fn visit(&self, id: UserId) -> Option<Visit> {
+        self.members.get(&id).map(|entry| entry.visit)
     }
 
     /// True while some member wants names.
@@ -181,6 +187,7 @@ mod tests {
         let origin = ClientRef { shard: ShardIndex((n % 2) as u16), connection };
         Member {
             user: id(n),
+            visit: Visit::default(),
             name: format!("User{n}").into(),
             account: None,
             connected_at: n,

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::accounts::AccountError;
 use crate::certificate::CertificateError;
+use crate::sessions::SessionKeyError;
 use crate::storage::{DatabaseError, DirectoryError};
 use crate::tokens::TokenKeyError;
 
@@ -43,12 +44,18 @@ pub enum ServerError {
     /// The keys of tokens cannot be used.
     #[error(transparent)]
     TokenKeys(#[from] TokenKeyError),
-    /// The history cannot be used.
+    /// The key of sessions cannot be used.
+    #[error(transparent)]
+    SessionKey(#[from] SessionKeyError),
+    /// The history or the state cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The thread that writes the history has failed.
     #[error("the storage has failed: its thread has panicked")]
     Storage,
+    /// The thread that writes the state has failed.
+    #[error("the storage of users has failed: its thread has panicked")]
+    State,
     /// A thread did not end in time.
     #[error(
         "some threads did not stop in time, and history.db may not have been closed; acknowledged messages are \

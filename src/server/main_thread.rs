@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -26,9 +26,14 @@ use crate::handshake::{HandOver, Intake};
 use crate::metrics::{Dialect, Metrics};
 use crate::permit::ClientPermits;
 use crate::preflight::Capacity;
-use crate::rooms::Directory;
+use crate::rooms::{Directory, Restored, UserId};
+use crate::sessions::{SessionKey, SessionSigner};
+use crate::shard::SessionSettings;
 use crate::shard::stage::Stage;
-use crate::storage::{DataDirectory, HISTORY_FILE, HistoryFile, HistoryWriter, StorageLink};
+use crate::storage::{
+    DataDirectory, HISTORY_FILE, HistoryFile, HistoryWriter, RestoredState, STATE_FILE, StateFile, StateLink,
+    StateSources, StateWriter, StorageLink,
+};
 use crate::tokens::{TokenFiles, TokenKeys};
 use crate::topics::TopicLimiter;
 
@@ -75,6 +80,8 @@ async fn serve(
     if let Some((_, restored)) = &history {
         directory.restore(&restored.rooms);
     }
+    let (sessions, state) =
+        open_state(config, data, &directory, history.as_ref().map(|(_, restored)| restored))?;
     let listener = Listener::open(config.listen)?;
     let address = listener.address()?;
     warn_of_strangers(config, address);
@@ -103,6 +110,7 @@ async fn serve(
         metrics: metrics.clone(),
         clock,
         tokens: tokens.unwrap_or_default(),
+        sessions,
         stage: stage_seen,
         reports,
     };
@@ -115,7 +123,15 @@ async fn serve(
             (Some(restored), links)
         }
     };
-    threads.extend(spawn_shards(&context, &wakers, admissions, restored.as_ref(), links)?);
+    let state = match state {
+        None => None,
+        Some((file, restored)) => {
+            let (thread, link) = spawn_state_writer(file, &context)?;
+            threads.push(thread);
+            Some((restored.sessions.into(), link))
+        }
+    };
+    threads.extend(spawn_shards(&context, &wakers, admissions, restored.as_ref(), links, state)?);
     threads.extend(spawn_acceptors(&context, &acceptors_start, &listener)?);
     // So that the channel closes with the last thread.
     drop((context, acceptors_start));
@@ -128,6 +144,55 @@ async fn serve(
         thread.join().map_err(|_| io::Error::other("a thread has panicked"))?;
     }
     Ok(())
+}
+
+/// The state that outlives the server, with `--data`, and how users come back.
+type OpenedState = (Option<SessionSettings>, Option<(StateFile, RestoredState)>);
+
+/// Opens the state of users and the key of their sessions, and continues their ids and sessions.
+fn open_state(
+    config: &Config,
+    data: Option<&DataDirectory>,
+    directory: &Directory,
+    restored: Option<&Restored>,
+) -> Result<OpenedState, ServerError> {
+    let users = directory.users();
+    let (key, state) = match data {
+        None => (SessionKey::random(), None),
+        Some(data) => {
+            let key = SessionKey::open(data.path())?;
+            let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let path = data.path().join(STATE_FILE);
+            (key, Some(StateFile::open(&path, config.session_timeout, unix_seconds)?))
+        }
+    };
+    // Nobody is taken for the author of a kept message, also where the state was lost.
+    let last_author = restored.and_then(|restored| restored.last_author);
+    users.continue_after(last_author.map_or(0, UserId::get));
+    let series = state.as_ref().map_or([0; 16], |(_, restored)| restored.series);
+    if let Some((_, restored)) = &state {
+        users.continue_after(restored.last_user);
+        users.restore(&restored.sessions);
+    }
+    let timeout_ms = config.session_timeout.as_millis() as u64;
+    let settings = SessionSettings { signer: SessionSigner::new(&key, series), timeout_ms };
+    Ok(((timeout_ms > 0).then_some(settings), state))
+}
+
+/// Starts the thread that writes the state. It ends when every shard has dropped its link.
+fn spawn_state_writer(
+    file: StateFile,
+    context: &ThreadContext,
+) -> Result<(JoinHandle<()>, StateLink), ServerError> {
+    let sources = StateSources { users: context.directory.users().clone() };
+    let (writer, link) = StateWriter::new(file, sources);
+    let end = context.report_end(ServerError::State);
+    let thread = thread::Builder::new().name("state".to_owned());
+    let run = move || {
+        writer.run();
+        end.report(Ok(()));
+    };
+    Ok((thread.spawn(run)?, link))
 }
 
 /// Warns when anyone who reaches the server may publish, or make it answer.

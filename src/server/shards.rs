@@ -18,10 +18,10 @@ use crate::config::{self, Anonymous, Auth, Config, Presence};
 use crate::handshake::Admissions;
 use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
-use crate::rooms::{self, ClientRef, PresencePolicy, Restored, ShardIndex};
+use crate::rooms::{self, ClientRef, EndedSession, PresencePolicy, Restored, ShardIndex};
 use crate::shard::event_loop::{self, EventLoop};
-use crate::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
-use crate::storage::StorageLink;
+use crate::shard::{Deadlines, Limits, Rate, SessionSettings, Shard, ShardSettings};
+use crate::storage::{StateLink, StorageLink};
 use crate::tokens::TokenChecker;
 
 /// Starts a thread for each shard.
@@ -31,6 +31,7 @@ pub(super) fn spawn_shards(
     admissions: Vec<Admissions>,
     restored: Option<&Restored>,
     storage: Vec<StorageLink>,
+    state: Option<(Arc<[EndedSession]>, StateLink)>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
     let (mesh, mailboxes) = Mesh::new(wakers.to_vec());
     let (verifier, reserved_names) = start_verifier(context, &mesh)?;
@@ -51,6 +52,7 @@ pub(super) fn spawn_shards(
             admissions,
             restored: restored.cloned(),
             storage: storage.next(),
+            state: state.clone(),
         };
         let thread = thread::Builder::new().name(format!("shard-{index}"));
         let failed = |source| ServerError::Shard { shard: index, source };
@@ -92,7 +94,12 @@ fn start_verifier(
 }
 
 /// A shard's part of the configuration.
-fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSettings {
+fn settings(
+    config: &Config,
+    index: ShardIndex,
+    tokens: TokenChecker,
+    sessions: Option<SessionSettings>,
+) -> ShardSettings {
     let milliseconds = |duration: Duration| duration.as_millis() as u64;
     ShardSettings {
         index,
@@ -112,6 +119,7 @@ fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSe
         },
         tokens,
         sign_in_timeout_ms: config.requires_sign_in().then(|| milliseconds(config.handshake_timeout)),
+        sessions,
         anonymous_listen: config.anonymous == Some(Anonymous::Listen),
         rooms: rooms::RoomSettings {
             names_max: config.presence_limit,
@@ -139,6 +147,8 @@ struct ShardStart {
     admissions: Admissions,
     restored: Option<Restored>,
     storage: Option<StorageLink>,
+    /// The sessions of an earlier life of the server, and where changes of users go.
+    state: Option<(Arc<[EndedSession]>, StateLink)>,
 }
 
 impl ShardStart {
@@ -151,12 +161,19 @@ impl ShardStart {
     }
 
     fn serve(self) -> io::Result<()> {
-        let ThreadContext { config, directory, metrics, clock, tokens, stage, reports } = self.context;
+        let ThreadContext { config, directory, metrics, clock, tokens, sessions, stage, reports } =
+            self.context;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
-        let mut shard =
-            Shard::new(settings(&config, self.index, tokens), &directory, Arc::clone(&shard_metrics));
+        let mut shard = Shard::new(
+            settings(&config, self.index, tokens, sessions),
+            &directory,
+            Arc::clone(&shard_metrics),
+        );
         if let Some(restored) = &self.restored {
             shard.restore(restored);
+        }
+        if let Some((sessions, link)) = self.state {
+            shard.restore_sessions(&sessions, link);
         }
         shard.reserve_names(self.reserved_names);
         let index = usize::from(self.index.0);

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::rooms::Directory;
+use crate::shard::SessionSettings;
 use crate::shard::stage::Stage;
 use crate::tokens::TokenChecker;
 
@@ -19,6 +20,8 @@ pub(super) struct ThreadContext {
     pub(super) clock: Clock,
     /// Checks tokens with the keys in use.
     pub(super) tokens: TokenChecker,
+    /// How users come back; `None` where they cannot.
+    pub(super) sessions: Option<SessionSettings>,
     /// The stage that the shards have to reach.
     pub(super) stage: watch::Receiver<Stage>,
     pub(super) reports: ThreadReports,

@@ -38,8 +38,10 @@ impl User {
     /// A room has refused what this user has asked for. That a change could not be stored, or a room not opened, is told
     /// in the place that the answer would have, so the sender knows which one is meant.
     pub(super) fn handle_refusal(&mut self, refusal: RoomRefusal, io: &mut ClientIo<'_>) {
-        if let RoomRefusal::TooManyRooms | RoomRefusal::NotOpened = refusal {
-            self.opening = None;
+        if let RoomRefusal::TooManyRooms | RoomRefusal::NotOpened = refusal
+            && self.handle_not_opened(io)
+        {
+            return;
         }
         let error = self.error(&error_of(refusal), io);
         match (self.dialect, refusal) {

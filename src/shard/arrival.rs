@@ -35,6 +35,9 @@ impl Shard {
                 if let Some(name) = asked.filter(|name| !self.context.is_reserved(name)) {
                     user.name = name;
                 }
+                let session = query.session.as_deref().zip(settings.sessions.as_ref());
+                user.claimed = session.and_then(|(token, sessions)| sessions.signer.check(token));
+                user.signed_in_late = matches!(user.standing, Standing::MustSignIn { .. });
                 (Dialect::Chat, Session::User(Box::new(user)))
             }
             Endpoint::Hub => {

@@ -65,7 +65,7 @@ impl User {
                 return Err(ChatError::Muted);
             }
             Command::Typing(_) | Command::TypingTo { .. } if self.is_muted(io.now) => {}
-            Command::Say(_) if !self.may_publish_in(io.context.rooms.name(room)) => {
+            Command::Say(_) if !self.may_publish_in(&self.room_name) => {
                 return Err(ChatError::PermissionDenied);
             }
             Command::Say(content) => {
@@ -92,7 +92,8 @@ impl User {
                 self.name = Arc::clone(&new_name);
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
                 let changed = chat::direct(&changed, io.now);
-                io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
+                self.keep_session(io.context);
+                self.propose_rename(room, io);
                 io.push(changed);
             }
             Command::Private { to: None, .. } => return Err(ChatError::UserNotFound),

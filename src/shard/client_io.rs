@@ -8,6 +8,7 @@ use tracing::debug;
 use uproar_protocol::connection::Config;
 use uproar_ring::{ConnectionId, SendBatch, SharedBytes};
 
+use super::ended_sessions::EndedSessions;
 use super::link::{Link, Overflow};
 use super::local_rooms::LocalRooms;
 use super::outgoing_mail::OutgoingMail;
@@ -19,6 +20,7 @@ use crate::clock::Now;
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::name;
 use crate::rooms::{ClientRef, Directory, Proposal, Request, RoomCursor, RoomIndex};
+use crate::storage::StateLink;
 
 /// The state that the handlers of all clients of a shard share.
 pub(super) struct Context {
@@ -31,6 +33,9 @@ pub(super) struct Context {
     /// The names that nobody may take without signing in.
     pub(super) reserved_names: Arc<ReservedNames>,
     pub(super) signed_in: SignedIn,
+    pub(super) ended_sessions: EndedSessions,
+    /// Notes what changes of users, with `--data`.
+    pub(super) state: Option<StateLink>,
     pub(super) mail: OutgoingMail,
     pub(super) work: Work,
     pub(super) ping: SharedBytes,

@@ -23,6 +23,9 @@ impl Shard {
             mail::Delivery::UserNotFound { to } => {
                 self.with_user(to.connection, now, |user, io| user.refuse(&ChatError::UserNotFound, io));
             }
+            mail::Delivery::SessionEnded { to } => {
+                self.with_user(to.connection, now, |user, io| user.handle_session_ended(io));
+            }
             mail::Delivery::PasswordChecked { to, result } => {
                 self.with_user(to.connection, now, |user, io| user.handle_sign_in_result(result, io));
             }

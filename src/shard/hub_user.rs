@@ -41,6 +41,7 @@ impl User {
                 }
                 self.name = if own_name.is_some() { name } else { self.chosen_name(Some(name), io)? };
                 self.membership = RoomMembership::Joining(room);
+                self.room_name = io.context.directory.configured_name(room);
                 self.register(io);
                 self.request_join(room, None, io);
             }
@@ -57,9 +58,8 @@ impl User {
             Command::Rename(_) if !is_logged_in => return Err(ChatError::NotLoggedIn),
             Command::Rename(new_name) => {
                 let new_name = self.chosen_name(Some(new_name), io)?;
-                self.name = Arc::clone(&new_name);
-                let user = self.registered_id();
-                io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
+                self.name = new_name;
+                self.propose_rename(room, io);
             }
             Command::Who if self.has_spent_answers(io.context.settings.limits.rate, io.now) => {
                 return Err(ChatError::TooMany);
@@ -70,7 +70,7 @@ impl User {
                 Some(place) => {
                     self.membership = RoomMembership::Leaving { from: room, place, to: None, after: None };
                     let user = self.registered_id();
-                    io.propose(room, Change::Leave { user, reply: Some(origin) });
+                    io.propose(room, Change::Leave { user, visit: self.visit, reply: Some(origin) });
                 }
                 None => io.close(1000, "", EndReason::Closed),
             },

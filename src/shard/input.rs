@@ -66,7 +66,7 @@ impl Shard {
                 connection.keep(&bytes[read_bytes..]);
             }
         }
-        self.follow(id);
+        self.follow(id, now);
     }
 
     /// The peer will send nothing more.
@@ -101,7 +101,7 @@ impl Shard {
         if !connection.has_pending() && connection.is_at_end_of_stream() {
             self.handle_end_of_stream(id, now);
         } else {
-            self.follow(id);
+            self.follow(id, now);
         }
     }
 
@@ -124,7 +124,7 @@ impl Shard {
             let mut io = ClientIo { id, link: &mut client.link, context: &mut self.context, now };
             let read = client.session.read(&mut rest, &mut io);
             if let Some(end) = client.link.take_end() {
-                self.leave(id, end);
+                self.leave(id, end, now);
             }
             match read {
                 Read::Nothing => break,

@@ -33,9 +33,8 @@ pub(super) struct LocalRooms {
 }
 
 /// A room as one shard sees it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct LocalRoom {
-    name: Arc<str>,
     /// Members that use the chat dialect.
     chat: Members,
     /// The encoded member list and history, cached for the next newcomer.
@@ -64,7 +63,7 @@ impl LocalRooms {
     /// The configured rooms of `directory`, without members.
     pub(super) fn new(directory: &Directory) -> Self {
         Self {
-            configured: directory.rooms().iter().map(|room| LocalRoom::new(room.name())).collect(),
+            configured: directory.rooms().iter().map(|_| LocalRoom::default()).collect(),
             on_demand: HashMap::new(),
             topics: HashMap::new(),
             hub: Hub::default(),
@@ -77,12 +76,6 @@ impl LocalRooms {
             Some(configured) => Some(configured),
             None => self.on_demand.get_mut(&room),
         }
-    }
-
-    /// The name of a room with members here.
-    pub(super) fn name(&self, room: RoomIndex) -> &Arc<str> {
-        let local = self.configured.get(room.slot()).or_else(|| self.on_demand.get(&room));
-        &local.expect("Bug: a member of an unknown room").name
     }
 
     /// The encoded lists of a room with members here.
@@ -101,9 +94,9 @@ impl LocalRooms {
     }
 
     /// Adds a client to the members of a room, and returns its place.
-    pub(super) fn join(&mut self, room: RoomIndex, name: &Arc<str>, dialect: UserDialect, slot: u32) -> u32 {
+    pub(super) fn join(&mut self, room: RoomIndex, dialect: UserDialect, slot: u32) -> u32 {
         if room.slot() >= self.configured.len() {
-            self.on_demand.entry(room).or_insert_with(|| LocalRoom::new(name));
+            self.on_demand.entry(room).or_default();
         }
         self.members(room, dialect).insert(slot)
     }
@@ -226,12 +219,6 @@ impl LocalRooms {
     #[must_use]
     pub(super) fn next_due_ms(&self) -> Option<u64> {
         self.hub.pace.next_due_ms()
-    }
-}
-
-impl LocalRoom {
-    fn new(name: &Arc<str>) -> Self {
-        Self { name: Arc::clone(name), chat: Members::default(), lists: chat::Lists::default() }
     }
 }
 

@@ -10,7 +10,9 @@ use uproar_ring::ConnectionId;
 use super::client::{Session, TopicMembership};
 use super::client_io::{ClientIo, Context};
 use super::clients::Moved;
+use super::resumption::default_name;
 use super::user::{Opening, RoomMembership, Standing, User};
+use crate::clock::Now;
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::metrics::EndReason;
@@ -35,7 +37,7 @@ impl Session {
                 UserDialect::Chat => {
                     user.set_deadline(io);
                     if let Some(room) = user.first_room(io) {
-                        user.enter(room, io);
+                        user.arrive(room, io);
                     }
                 }
                 UserDialect::Hub => {
@@ -68,6 +70,7 @@ impl Session {
         id: ConnectionId,
         is_announced: bool,
         context: &mut Context,
+        now: Now,
     ) -> Option<Moved> {
         match self {
             Self::User(user) => {
@@ -78,7 +81,7 @@ impl Session {
                 // A room that is being opened for it is released when it is open: see `Delivery::Opened`.
                 user.opening = None;
                 let user_id = user.id?;
-                context.directory.users().remove(user_id);
+                context.end_user(user_id, now);
                 let (room, moved) = match membership {
                     RoomMembership::None => return None,
                     RoomMembership::Joining(room) => (room, None),
@@ -94,7 +97,8 @@ impl Session {
                     }
                 };
                 if is_announced {
-                    context.propose(room, Change::Leave { user: user_id, reply: None });
+                    let visit = user.visit;
+                    context.propose(room, Change::Leave { user: user_id, visit, reply: None });
                 }
                 moved
             }
@@ -121,11 +125,14 @@ impl User {
     /// It comes ahead of the user's first join: others may answer that at once.
     pub(super) fn register(&mut self, io: &ClientIo<'_>) {
         debug_assert_eq!(self.id, None, "registered twice");
-        let id = io.context.directory.users().register(io.origin());
+        let id = io.context.directory.users().register(io.origin(), |id| {
+            if self.name.is_empty() {
+                self.name = default_name(id);
+            }
+            self.session(io.context)
+        });
         self.id = Some(id);
-        if self.name.is_empty() {
-            self.name = format!("User{id}").into();
-        }
+        io.context.note_user(id);
     }
 
     /// Asks the home of a room to make this user a member.
@@ -137,6 +144,7 @@ impl User {
     ) {
         let member = Member {
             user: self.registered_id(),
+            visit: self.visit,
             name: Arc::clone(&self.name),
             account: self.member_account(),
             connected_at: self.connected_at,
@@ -161,42 +169,87 @@ impl User {
         if !self.may_join(to) {
             return Err(ChatError::PermissionDenied);
         }
-        let RoomMembership::In { room, place } = self.membership else { return Ok(()) };
-        let (user, origin) = (self.registered_id(), io.origin());
-        if to == &**io.context.rooms.name(room) {
+        let RoomMembership::In { room, .. } = self.membership else { return Ok(()) };
+        if *to == *self.room_name {
+            let (user, origin) = (self.registered_id(), io.origin());
             self.awaits_snapshot = true;
             io.propose(room, Unlogged::Revisit { user, origin, after });
-        } else if configured.is_some() {
-            self.membership = RoomMembership::Leaving { from: room, place, to: configured, after };
-            io.propose(room, Change::Leave { user, reply: Some(origin) });
+        } else if let Some(configured) = configured {
+            self.leave_for(configured, to.into(), after, io);
         } else {
             // It leaves when it is certain that it can enter.
-            self.opening = Some(Opening { after });
-            let home = directory.home_of(to);
-            io.context.mail.request(home, Request::Open { name: to.into(), origin });
+            self.request_opening(to.into(), after, io);
         }
         Ok(())
     }
 
+    /// Leaves the user's room for another one, which is configured or held for it.
+    pub(super) fn leave_for(
+        &mut self,
+        to: RoomIndex,
+        name: Arc<str>,
+        after: Option<ResumePoint>,
+        io: &mut ClientIo<'_>,
+    ) {
+        let RoomMembership::In { room, place } = self.membership else { return };
+        let (user, visit, origin) = (self.registered_id(), self.visit, io.origin());
+        self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
+        self.room_name = name;
+        self.keep_session(io.context);
+        io.propose(room, Change::Leave { user, visit, reply: Some(origin) });
+    }
+
+    /// Asks the home of a room that clients create to open and hold it.
+    pub(super) fn request_opening(
+        &mut self,
+        name: Arc<str>,
+        after: Option<ResumePoint>,
+        io: &mut ClientIo<'_>,
+    ) {
+        let (home, origin) = (io.context.directory.home_of(&name), io.origin());
+        self.opening = Some(Opening { name: Arc::clone(&name), after });
+        io.context.mail.request(home, Request::Open { name, origin });
+    }
+
     /// The room that the user has asked for is open, and held for it. False when it will not enter.
     pub(super) fn handle_opened(&mut self, to: RoomIndex, io: &mut ClientIo<'_>) -> bool {
-        let Some(Opening { after }) = self.opening.take() else { return false };
-        let RoomMembership::In { room, place } = self.membership else { return false };
-        if io.context.has_stopped_reading {
+        let Some(Opening { name, after }) = self.opening.take() else { return false };
+        match self.membership {
+            // It has come back to the room.
+            RoomMembership::None => self.join_first(to, name, io),
             // It is about to be closed, and stays where it is.
+            _ if io.context.has_stopped_reading => return false,
+            _ => self.leave_for(to, name, after, io),
+        }
+        true
+    }
+
+    /// The room that the user has asked for cannot be opened. True when it was the room that it has come back to: it enters
+    /// another one.
+    pub(super) fn handle_not_opened(&mut self, io: &mut ClientIo<'_>) -> bool {
+        if self.opening.take().is_none() || self.membership != RoomMembership::None {
             return false;
         }
-        let (user, origin) = (self.registered_id(), io.origin());
-        self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
-        io.propose(room, Change::Leave { user, reply: Some(origin) });
+        if let Some(room) = self.first_room(io) {
+            let name = io.context.directory.configured_name(room);
+            self.join_first(room, name, io);
+        }
         true
+    }
+
+    /// Joins the first room of this connection.
+    pub(super) fn join_first(&mut self, room: RoomIndex, name: Arc<str>, io: &mut ClientIo<'_>) {
+        self.membership = RoomMembership::Joining(room);
+        self.room_name = name;
+        self.keep_session(io.context);
+        self.request_join(room, None, io);
     }
 
     /// The home's answer to a join, or to a visit of the user's own room.
     pub(super) fn handle_joined(&mut self, room: RoomIndex, snapshot: &Snapshot, io: &mut ClientIo<'_>) {
         match self.membership {
             RoomMembership::Joining(asked) if asked == room => {
-                let place = io.context.rooms.join(room, &snapshot.room_name, self.dialect, io.id.index);
+                let place = io.context.rooms.join(room, self.dialect, io.id.index);
                 self.membership = RoomMembership::In { room, place };
             }
             RoomMembership::In { room: own, .. } if own == room => self.awaits_snapshot = false,
@@ -216,10 +269,12 @@ impl User {
 
     /// Shows a chat user the room that it is in.
     fn show_room(&mut self, room: RoomIndex, snapshot: &Snapshot, is_newcomer: bool, io: &mut ClientIo<'_>) {
-        let name = &snapshot.room_name;
+        let name = &self.room_name;
         let first = if is_newcomer {
             let stats = Stats::at(io.now, io.context.directory.users_online());
-            Direct::Welcome { user: self.registered_id(), name: &self.name, stats, room: name }
+            let user = self.registered_id();
+            let session = io.context.settings.sessions.as_ref().map(|sessions| sessions.signer.sign(user));
+            Direct::Welcome { user, name: &self.name, stats, room: name, session }
         } else {
             Direct::RoomJoined { room: name }
         };

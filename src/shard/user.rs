@@ -7,7 +7,7 @@ use crate::accounts::{Identity, Rights};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::name;
-use crate::rooms::{MemberAccount, ResumePoint, RoomIndex, UserId};
+use crate::rooms::{MemberAccount, ResumePoint, RoomIndex, UserId, Visit};
 
 /// A user.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct User {
     /// When it last sent a message, valid or not.
     pub(super) last_message_ms: u64,
     pub(super) membership: RoomMembership,
+    /// The name of the room that it is in or on its way to, once it has asked for one.
+    pub(super) room_name: Arc<str>,
     /// The room that clients create and that a home opens or finds for it, before it leaves the one that it is in.
     pub(super) opening: Option<Opening>,
     /// True while it waits for a snapshot of its own room, or for the names in it.
@@ -36,6 +38,14 @@ pub(super) struct User {
     pub(super) has_expired: bool,
     /// True while the verifier has its name and password.
     pub(super) awaits_sign_in: bool,
+    /// The user whose session it has brought, until that is decided.
+    pub(super) claimed: Option<UserId>,
+    /// True while the earlier connection of that session is being closed.
+    pub(super) awaits_session: bool,
+    /// True where it had to sign in first, before it was greeted.
+    pub(super) signed_in_late: bool,
+    /// Which of the user's connections this is.
+    pub(super) visit: Visit,
     /// The time until which it is muted.
     pub(super) muted_until_ms: u64,
 }
@@ -53,12 +63,17 @@ impl User {
             answers: AnswerBudget::default(),
             last_message_ms: now.monotonic_ms,
             membership: RoomMembership::None,
+            room_name: "".into(),
             opening: None,
             awaits_snapshot: false,
             welcomed: false,
             standing: Standing::Guest,
             has_expired: false,
             awaits_sign_in: false,
+            claimed: None,
+            awaits_session: false,
+            signed_in_late: false,
+            visit: Visit::default(),
             muted_until_ms: 0,
         }
     }
@@ -68,11 +83,12 @@ impl User {
         self.id.expect("Bug: in a room without an id")
     }
 
-    /// True while its input must wait for an answer from a home or from the verifier.
+    /// True while its input must wait for an answer from a home, from the verifier or about its session.
     pub(super) fn is_awaiting(&self) -> bool {
         self.awaits_snapshot
             || self.awaits_sign_in
             || self.opening.is_some()
+            || self.awaits_session
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
     }
 
@@ -162,8 +178,10 @@ pub(super) enum Standing {
 }
 
 /// What a user does once the room that it has asked for is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Opening {
+    /// The room's name.
+    pub(super) name: Arc<str>,
     /// The position from which it resumes.
     pub(super) after: Option<ResumePoint>,
 }

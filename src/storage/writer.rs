@@ -15,8 +15,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, error, info, warn};
 use uproar_ring::Waker;
 
-use super::database::{DatabaseError, LogState};
-use super::history::{HistoryFile, WriteError, Written, last_of_each_room};
+use super::database::{DatabaseError, LogState, WriteError};
+use super::history::{HISTORY_FILE, HistoryFile, Written, last_of_each_room};
 use crate::metrics::StorageMetrics;
 use crate::rooms::{
     HistoryChange, Receipt, RoomIndex, RoomReceipt, WRITES_UNANSWERED_MAX, Write, WriteAction,
@@ -141,7 +141,7 @@ impl HistoryWriter {
 
     /// Writing has failed.
     fn fail(&mut self, error: &WriteError) {
-        error!("{error}; it is no longer durable, and messages are rejected meanwhile");
+        error!("{HISTORY_FILE}: {error}; it is no longer durable, and messages are rejected meanwhile");
         self.is_failing = true;
         self.check_at = Instant::now() + CHECK_INTERVAL;
         // The shards learn of it before `/readyz` reports it.

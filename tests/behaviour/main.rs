@@ -37,6 +37,8 @@ mod chat_resume;
 mod chat_rooms;
 mod histories;
 mod presence;
+mod sessions;
+mod sessions_kept;
 mod user_ids;
 
 mod hub_connecting;

@@ -2,12 +2,16 @@
 //! and each habit is missing in some seeds, because many faults show only when something else is away.
 
 use uproar::rooms::{self, PresencePolicy, ShardIndex};
-use uproar::shard::{Deadlines, Limits, Rate, ShardSettings};
+use uproar::sessions::{SessionKey, SessionSigner};
+use uproar::shard::{Deadlines, Limits, Rate, SessionSettings, ShardSettings};
 use uproar::tokens::TokenChecker;
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::SharedBytes;
 
 use crate::random::Random;
+
+/// Longer than any run, unless nothing else happens in it.
+const SESSION_MS_AMPLE: u64 = 1 << 30;
 
 /// The longest message that clients put into a room.
 pub(crate) const CONTENT_BYTES_MAX: usize = 3_000;
@@ -46,6 +50,8 @@ pub(crate) struct Scenario {
     pub(crate) opens_early: bool,
     /// Whether that disk fails now and then.
     pub(crate) has_failing_disk: bool,
+    /// How chat clients come back as the same users.
+    pub(crate) sessions: Option<SessionSettings>,
     pub(crate) chances: Chances,
 }
 
@@ -66,6 +72,8 @@ pub(crate) struct Chances {
     pub(crate) flood: usize,
     pub(crate) move_room: usize,
     pub(crate) send_failure: usize,
+    /// Among the chat clients that connect, those that come back.
+    pub(crate) comes_back: usize,
 }
 
 impl Scenario {
@@ -134,6 +142,10 @@ impl Scenario {
             reserved_ahead: if random.percent(50) { 1 << 16 } else { random.between(1, 8) as u64 },
             opens_early: random.percent(50),
             has_failing_disk,
+            sessions: random.percent(80).then(|| SessionSettings {
+                signer: SessionSigner::new(&SessionKey::random(), [0; 16]),
+                timeout_ms: *random.pick(&[1, 50, 5_000, SESSION_MS_AMPLE, SESSION_MS_AMPLE]),
+            }),
             chances: Chances {
                 received: often(random),
                 taken: often(random),
@@ -149,6 +161,7 @@ impl Scenario {
                 flood: if is_flooded { 4 } else { 0 },
                 move_room: *random.pick(&[0, 10, 50]),
                 send_failure: seldom(random, 4),
+                comes_back: *random.pick(&[0, 30, 90]),
             },
         }
     }
@@ -166,6 +179,7 @@ impl Scenario {
             },
             tokens: TokenChecker::default(),
             sign_in_timeout_ms: None,
+            sessions: self.sessions.clone(),
             anonymous_listen: false,
         }
     }
@@ -177,6 +191,11 @@ impl Scenario {
             PresencePolicy::UpTo(limit) => limit > self.clients_max * 4,
             PresencePolicy::Count(_) => false,
         }
+    }
+
+    /// True when no session expires while somebody could come back.
+    pub(crate) fn are_sessions_ample(&self) -> bool {
+        self.sessions.as_ref().is_some_and(|sessions| sessions.timeout_ms == SESSION_MS_AMPLE)
     }
 
     /// The most names that hub clients are told.

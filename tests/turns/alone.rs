@@ -81,6 +81,7 @@ impl Alone {
             },
             tokens: TokenChecker::default(),
             sign_in_timeout_ms,
+            sessions: None,
             anonymous_listen: false,
             rooms: rooms::RoomSettings {
                 presence: PresencePolicy::UpTo(500),

@@ -39,7 +39,7 @@ impl Stats {
 #[derive(Debug)]
 pub enum Direct<'a> {
     /// The first message to a user.
-    Welcome { user: UserId, name: &'a str, stats: Stats, room: &'a str },
+    Welcome { user: UserId, name: &'a str, stats: Stats, room: &'a str, session: Option<String> },
     /// A message of the user had no effect.
     Error { message: String },
     /// The user's own new name.
@@ -79,11 +79,14 @@ pub struct RoomFigures {
 #[must_use]
 pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
     let (kind, content) = match direct {
-        Direct::Welcome { user, name, stats, room } => {
+        Direct::Welcome { user, name, stats, room, session } => {
             let message = "Welcome to the chat room!";
-            let content = json!({
+            let mut content = json!({
                 "user_id": user, "user_name": name, "message": message, "server_stats": stats, "room": room,
             });
+            if let Some(session) = session {
+                content["session"] = json!(session);
+            }
             ("welcome", content)
         }
         Direct::Error { message } => ("error", json!({ "message": message })),

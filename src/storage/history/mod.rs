@@ -10,12 +10,11 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
-use thiserror::Error;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tracing::error;
 
 use self::tables::{RoomRow, SCHEMA};
-use super::database::{self, DatabaseError, FileIdentity, LogState};
+use super::database::{self, BALLAST_BYTES, DatabaseError, FileIdentity, LogState, WriteError};
 use crate::log_text::shown;
 use crate::rooms::{
     Directory, EntryNumber, Epoch, HistoryChange, MessageId, Restored, RestoredRoom, RoomIndex, UserId,
@@ -29,9 +28,6 @@ pub const HISTORY_FILE: &str = "history.db";
 /// one with every message. A batch deletes at most this many more rows than it writes: that is quick, and still
 /// faster than rows are added.
 const ROWS_EXCESS_MAX: u64 = 500;
-
-/// The free space that a disk must have after a failure before messages are accepted again.
-const BALLAST_BYTES: u32 = 1 << 20;
 
 /// The open file.
 #[derive(Debug)]
@@ -55,29 +51,6 @@ pub struct Written {
     pub opened: Vec<(RoomIndex, Option<RestoredRoom>)>,
     /// The rooms that were forgotten.
     pub forgotten: Vec<RoomIndex>,
-}
-
-/// Why a write failed.
-#[expect(missing_docs, reason = "the fields are what their names and types say")]
-#[derive(Debug, Error)]
-pub enum WriteError {
-    /// An error of SQLite.
-    #[error("history.db cannot be written: {0}; {advice}", advice = advice(.0))]
-    Sqlite(#[from] rusqlite::Error),
-    /// The file or its log was deleted, moved or replaced.
-    #[error(
-        "{} was deleted, moved or replaced: put it back where it was, or restart uproar, which goes on with what it \
-         finds there",
-        path.display()
-    )]
-    Missing { path: PathBuf },
-}
-
-fn advice(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "stop the program that has locked it",
-        _ => "check that the disk works and has room",
-    }
 }
 
 impl HistoryFile {
@@ -264,10 +237,7 @@ impl HistoryFile {
     ///
     /// [`WriteError::Missing`].
     pub fn check_place(&self) -> Result<(), WriteError> {
-        match self.identity.missing() {
-            None => Ok(()),
-            Some(path) => Err(WriteError::Missing { path: path.to_owned() }),
-        }
+        self.identity.check()
     }
 
     /// Truncates the write-ahead log, if it has grown and no other program reads it.

@@ -12,6 +12,8 @@ pub(crate) struct Chat {
     socket: Socket,
     pub(crate) id: u64,
     pub(crate) name: String,
+    /// The token with which it may come back; empty where there is none.
+    pub(crate) session: String,
 }
 
 impl Chat {
@@ -22,12 +24,22 @@ impl Chat {
 
     /// As [`Chat::connect`], with a query behind the path.
     pub(crate) async fn connect_at(server: &Server, path: &str) -> Self {
-        Self { socket: Socket::connect(server, path).await, id: 0, name: String::new() }
+        Self {
+            socket: Socket::connect(server, path).await,
+            id: 0,
+            name: String::new(),
+            session: String::new(),
+        }
     }
 
     /// As [`Chat::connect`], with a token.
     pub(crate) async fn with_token(server: &Server, token: &str) -> Self {
-        Self { socket: Socket::with_token(server, "/chat", token).await, id: 0, name: String::new() }
+        Self {
+            socket: Socket::with_token(server, "/chat", token).await,
+            id: 0,
+            name: String::new(),
+            session: String::new(),
+        }
     }
 
     /// Connects and reads all messages to a new member.
@@ -64,6 +76,7 @@ impl Chat {
         assert_eq!(welcome["type"], "welcome");
         self.id = welcome["content"]["user_id"].as_u64().expect("a user_id");
         self.name = text_of(&welcome["content"]["user_name"]);
+        self.session = welcome["content"]["session"].as_str().unwrap_or_default().to_owned();
         welcome
     }
 

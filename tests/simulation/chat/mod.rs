@@ -56,6 +56,8 @@ enum Shown {
 pub(crate) struct Chat {
     client: usize,
     pub(crate) user: Option<u64>,
+    /// The user whose session it has brought.
+    pub(crate) claimed: Option<u64>,
     name: String,
     pub(crate) room: String,
     /// What the room's messages are known by: its name, and, of a room that clients create, its epoch.
@@ -91,8 +93,8 @@ pub(crate) struct Chat {
     deletes_open: usize,
     /// What it was told is deleted, by room.
     deleted: BTreeSet<(String, u64)>,
-    /// The last private message from each user.
-    privates_from: BTreeMap<u64, usize>,
+    /// The last private message from each client.
+    privates_from: BTreeMap<usize, usize>,
     pub(crate) rooms_told: Option<BTreeMap<String, u64>>,
 }
 
@@ -101,6 +103,7 @@ impl Chat {
         Self {
             client,
             user: None,
+            claimed: None,
             name: String::new(),
             room: "general".to_owned(),
             life: "general".to_owned(),

@@ -19,9 +19,12 @@ impl World<'_> {
         for (&user, &number) in &self.record.users {
             let found = UserId::from_wire(user).and_then(|user| self.directory.users().find(user));
             let place = self.place_of(&self.clients[number]);
+            let is_elsewhere = |found| {
+                self.clients.iter().any(|client| client.may_be(user) && self.place_of(client) == Some(found))
+            };
             ensure!(
                 OnePlace,
-                found.is_none_or(|found| Some(found) == place),
+                found.is_none_or(|found| Some(found) == place || is_elsewhere(found)),
                 "user {user} is looked up at {found:?}, and client {number} is at {place:?}"
             );
         }
@@ -47,7 +50,8 @@ impl World<'_> {
         }
         for private in self.record.privates.values() {
             let receiver = self.record.users.get(&private.to).map(|&client| &self.clients[client]);
-            let is_due = private.is_confirmed && receiver.is_some_and(Client::is_faithful);
+            let is_one = !self.record.is_claimed(private.to);
+            let is_due = private.is_confirmed && is_one && receiver.is_some_and(Client::is_faithful);
             ensure!(Protocol, !is_due || private.received_by.is_some(), "{private:?} has not arrived");
         }
         self.check_rosters(is_told)
@@ -131,7 +135,8 @@ impl World<'_> {
         }
         for private in self.record.privates.values().filter(|private| private.is_confirmed) {
             let receiver = self.record.users.get(&private.to).map(|&client| &self.clients[client]);
-            let is_due = receiver.is_some_and(Client::is_shut_down);
+            let is_one = !self.record.is_claimed(private.to);
+            let is_due = is_one && receiver.is_some_and(Client::is_shut_down);
             ensure!(Settled, !is_due || private.received_by.is_some(), "{private:?} has not arrived");
         }
         Ok(())
@@ -174,8 +179,10 @@ impl World<'_> {
             summary.delivered += metrics.messages_delivered.get();
             summary.evicted += metrics.connections_ended.with(EndReason::SlowConsumer).get();
         }
-        let users = self.directory.users().len();
-        ensure!(NothingLeft, users == 0, "{users} users who have gone can be looked up");
+        let users = self.directory.users();
+        let (online, ended) = (users.online_count(), users.ended_count());
+        ensure!(NothingLeft, online == 0, "{online} users who have gone can be looked up");
+        ensure!(NothingLeft, ended == 0, "{ended} sessions that have expired are kept");
         ensure!(NothingLeft, self.places.taken() == 0, "{} places are taken", self.places.taken());
         if self.shutdown.stage > Stage::Serving {
             self.shutdown.check_end()?;

@@ -151,6 +151,9 @@ impl World<'_> {
         let number = self.clients.len();
         let mut client = Client::draw(number, &self.scenario, &mut self.random);
         client.permit = Some(permit);
+        if self.scenario.sessions.is_some() && self.random.percent(self.scenario.chances.comes_back) {
+            client.come_back(&mut self.record, &mut self.random);
+        }
         let shard = client.shard;
         self.trace.note([number, shard, 0], || {
             format!("{number} connects to shard {shard}: {:?}", client.endpoint())
