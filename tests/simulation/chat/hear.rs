@@ -153,7 +153,9 @@ impl Chat {
         let is_default = self.name == format!("User{user}");
         if has_come_back {
             ensure!(Protocol, is_default || self.has_renamed(), "user {user} comes back as {}", self.name);
-            ensure!(Protocol, scenario.rooms.contains(&self.room), "welcome to {}", self.room);
+            let is_known =
+                scenario.rooms.contains(&self.room) || scenario.rooms_on_demand.contains(&self.room);
+            ensure!(Protocol, is_known, "welcome to {}", self.room);
         } else {
             ensure!(Protocol, is_default, "user {user} is called {}", self.name);
             ensure!(Protocol, self.room == "general", "welcome to {}", self.room);
