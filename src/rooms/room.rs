@@ -397,3 +397,119 @@ impl Room {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uproar_ring::ConnectionId;
+
+    use super::*;
+    use crate::metrics::ShardMetrics;
+    use crate::rooms::{NewMessage, PresencePolicy, ShardIndex};
+
+    const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 0 };
+
+    /// A room with its outbox, and two users: a member that stays, and one that comes back.
+    struct Visited {
+        room: Room,
+        outbox: Outbox,
+    }
+
+    impl Visited {
+        fn new() -> Self {
+            let settings =
+                RoomSettings { presence: PresencePolicy::Exact, names_max: 9, history: 9, ttl_ms: 9 };
+            let directory = Directory::new(&["general".to_owned()], 1);
+            let mut visited = Self {
+                room: Room::new(Arc::clone(&directory.rooms()[0]), Arc::new(Home { settings, directory })),
+                outbox: Outbox::new(Arc::new(ShardMetrics::default())),
+            };
+            visited.propose(Change::Join { member: member(1, 0), after: None });
+            visited.announced();
+            visited
+        }
+
+        fn propose(&mut self, change: Change<NewMessage>) {
+            self.room.propose(change.into(), NOW, &mut self.outbox);
+        }
+
+        fn join(&mut self, visit: u32) {
+            self.propose(Change::Join { member: member(2, visit), after: None });
+        }
+
+        fn leave(&mut self, visit: u32) {
+            self.propose(Change::Leave { user: user(2), visit: Visit(visit), reply: None });
+        }
+
+        fn rename(&mut self, visit: u32) {
+            let (user, new_name, origin) = (user(2), "late".into(), member(2, visit).origin);
+            let visit = Visit(visit);
+            self.propose(Change::Rename { user, visit, new_name, account: None, origin });
+        }
+
+        /// What was published since the last call.
+        fn announced(&mut self) -> Vec<&'static str> {
+            let event = |(_, delivery)| match delivery {
+                Delivery::Publish(publication) => match &publication.event {
+                    Event::Room { event: RoomEvent::Joined { users_online: 2, .. }, .. } => Some("join"),
+                    Event::Room { event: RoomEvent::Left { users_online: 1, .. }, .. } => Some("leave"),
+                    _ => Some("something else"),
+                },
+                _ => None,
+            };
+            self.outbox.deliveries.drain(..).filter_map(event).collect()
+        }
+    }
+
+    fn user(id: u64) -> UserId {
+        UserId::from_wire(id).unwrap()
+    }
+
+    fn member(id: u64, visit: u32) -> Member {
+        let connection = ConnectionId { index: visit, generation: 0 };
+        Member {
+            user: user(id),
+            visit: Visit(visit),
+            name: format!("User{id}").into(),
+            account: None,
+            connected_at: 0,
+            origin: ClientRef { shard: ShardIndex(0), connection },
+            wants_names: false,
+        }
+    }
+
+    #[test]
+    fn a_user_who_comes_back_leaves_before_it_joins() {
+        let mut visited = Visited::new();
+        visited.join(0);
+        visited.join(1);
+        assert_eq!(visited.announced(), ["join", "leave", "join"]);
+        // The earlier connection's own leave is late.
+        visited.leave(0);
+        visited.rename(0);
+        assert_eq!(visited.announced(), [""; 0]);
+        visited.leave(1);
+        assert_eq!(visited.announced(), ["leave"]);
+    }
+
+    #[test]
+    fn a_join_that_a_later_one_has_overtaken_changes_nothing() {
+        let mut visited = Visited::new();
+        visited.join(1);
+        visited.join(0);
+        visited.leave(0);
+        assert_eq!(visited.announced(), ["join"]);
+        assert_eq!(visited.room.roster.visit(user(2)), Some(Visit(1)));
+    }
+
+    #[test]
+    fn what_comes_late_when_the_user_has_gone_is_a_join_and_its_leave() {
+        let mut visited = Visited::new();
+        visited.join(1);
+        visited.leave(1);
+        visited.join(0);
+        visited.leave(0);
+        visited.leave(0);
+        assert_eq!(visited.announced(), ["join", "leave", "join", "leave"]);
+        assert_eq!(visited.room.roster.len(), 1);
+    }
+}

@@ -31,8 +31,10 @@ impl EndedSessions {
 
     /// The next user whose session has expired; it is forgotten.
     pub(super) fn poll_expired(&mut self, now_ms: u64, users: &Users) -> Option<UserId> {
-        while let Some((expires_ms, user)) = self.queue.pop_front_if(|(expires_ms, _)| *expires_ms <= now_ms)
+        while let Some(&(expires_ms, user)) = self.queue.front()
+            && expires_ms <= now_ms
         {
+            self.queue.pop_front();
             if users.forget(user, expires_ms) {
                 return Some(user);
             }

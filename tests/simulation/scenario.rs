@@ -10,8 +10,8 @@ use uproar_ring::SharedBytes;
 
 use crate::random::Random;
 
-/// Longer than any run, unless nothing else happens in it.
-const SESSION_MS_AMPLE: u64 = 1 << 30;
+/// Longer than any run, up to its end.
+pub(crate) const SESSION_MS_AMPLE: u64 = 1 << 30;
 
 /// The longest message that clients put into a room.
 pub(crate) const CONTENT_BYTES_MAX: usize = 3_000;

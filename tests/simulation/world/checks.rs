@@ -8,6 +8,7 @@ use uproar::rooms::{ClientRef, ShardIndex, UserId};
 use uproar::shard::stage::Stage;
 
 use super::{Summary, TIMERS_MAX, World, of_client};
+use crate::chat::Chat;
 use crate::client::{Client, Talk};
 use crate::violation::{Checked, ensure};
 
@@ -59,7 +60,7 @@ impl World<'_> {
 
     /// Who is told to be in a room is there, and who is there is told.
     pub(super) fn check_rosters(&self, is_told: bool) -> Checked {
-        let mut members: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        let mut members: BTreeMap<&str, BTreeMap<u64, &Chat>> = BTreeMap::new();
         // Connections of which it is not known where they are: they do not read.
         let mut hidden = 0;
         let mut in_hub = 0;
@@ -78,7 +79,7 @@ impl World<'_> {
             };
             match chat.user {
                 Some(user) if client.is_faithful() && chat.is_in_room() => {
-                    members.entry(&chat.room).or_default().push(user);
+                    members.entry(&chat.room).or_default().insert(user, chat);
                 }
                 _ if client.is_gone() => {}
                 _ => hidden += 1,
@@ -95,15 +96,15 @@ impl World<'_> {
         ensure!(OneLeave, self.directory.users_online() == all_online, "{all_online} are online");
         for (room, online) in rooms {
             let name = &**room.name();
-            let there = members.get(name).map(Vec::as_slice).unwrap_or_default();
+            let chats = members.get(name);
+            let there: Vec<u64> = chats.into_iter().flat_map(BTreeMap::keys).copied().collect();
             let known = there.len() + if name == "general" { in_hub } else { 0 };
             ensure!(
                 OneLeave,
                 (known..=known + hidden).contains(&online),
                 "{online} are in {name}, {there:?} and up to {hidden} more should be"
             );
-            for &user in there {
-                let Talk::Chat(chat) = &self.clients[self.record.users[&user]].talk else { continue };
+            for (&user, chat) in chats.into_iter().flatten() {
                 if chat.is_roster_whole {
                     let known: Vec<u64> = chat.roster.keys().copied().collect();
                     ensure!(

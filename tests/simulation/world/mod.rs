@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::host::{Around, Host, Mailbox, Pace};
 use crate::random::Random;
 use crate::record::Record;
-use crate::scenario::{ON_DEMAND, Scenario};
+use crate::scenario::{ON_DEMAND, SESSION_MS_AMPLE, Scenario};
 use crate::shutdown::Shutdown;
 use crate::storage::Storage;
 use crate::trace::Trace;
@@ -106,7 +106,10 @@ impl World<'_> {
     fn step(&mut self) -> Checked {
         self.trace.step += 1;
         if self.random.percent(self.scenario.chances.jump) {
-            self.wait_for_timer();
+            // Somebody may still come back with a session that lasts.
+            if self.next_due_ms().is_some_and(|due_ms| due_ms < SESSION_MS_AMPLE) {
+                self.wait_for_timer();
+            }
         } else if self.random.percent(20) {
             self.now_ms += self.random.below(20) as u64;
         }
@@ -342,9 +345,13 @@ impl World<'_> {
     }
 
     fn wait_for_timer(&mut self) -> bool {
-        let due_ms = self.hosts.iter().filter_map(|host| host.shard.next_due_ms()).min();
+        let due_ms = self.next_due_ms();
         self.now_ms = self.now_ms.max(due_ms.unwrap_or(0));
         due_ms.is_some()
+    }
+
+    fn next_due_ms(&self) -> Option<u64> {
+        self.hosts.iter().filter_map(|host| host.shard.next_due_ms()).min()
     }
 
     fn probe(&mut self) {
