@@ -1,4 +1,4 @@
-//! Precedence, and each refusal.
+//! Precedence, and each refusal: over 500 lines because each flag is named twice.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;

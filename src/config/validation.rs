@@ -1,4 +1,5 @@
-//! Which values are allowed: the limits of each, and the settings that must fit each other.
+//! Which values are allowed: the limits of each, and the settings that must fit each other: over 500 lines because
+//! each refusal is tested by its text.
 
 use std::collections::HashSet;
 use std::fmt;

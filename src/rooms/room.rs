@@ -1,4 +1,5 @@
-//! One room at its home: it applies the entries of its log, keeps messages, and lists members.
+//! One room at its home: it applies the entries of its log, keeps messages, and lists members: over 500 lines because
+//! of its tests.
 
 use std::sync::Arc;
 

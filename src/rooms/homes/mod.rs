@@ -1,11 +1,12 @@
 //! The rooms and topics whose home is one shard.
 
+mod lease;
 mod on_demand;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use self::on_demand::Lease;
+use self::lease::Lease;
 use crate::clock::Now;
 use crate::metrics::ShardMetrics;
 use crate::rooms::log::{Change, Proposal};

@@ -7,34 +7,13 @@
 use std::mem;
 use std::sync::Arc;
 
+use super::lease::Lease;
 use super::{Homes, OpenRoom, RoomState, reschedule};
 use crate::clock::Now;
 use crate::rooms::room::Room;
 use crate::rooms::{
     ClientRef, Delivery, Epoch, ListedRoom, Request, RestoredRoom, RoomIndex, RoomRefusal, Write, WriteAction,
 };
-
-/// What keeps a room that clients have created.
-#[derive(Debug, Default)]
-pub(super) struct Lease {
-    /// Clients that were told that the room is open, and have neither joined nor given up.
-    held: usize,
-    /// How many members the list of rooms was told.
-    members: usize,
-    /// Whether the list of rooms was told that the room may be claimed.
-    is_empty: bool,
-    /// When the last member left; `None` before the first one.
-    left_ms: Option<u64>,
-    /// Its entry in `Homes::expiries`.
-    expiry_ms: Option<u64>,
-}
-
-impl Lease {
-    /// A client that has held the room joins, or gives up.
-    pub(super) fn release(&mut self) {
-        self.held = self.held.checked_sub(1).expect("Bug: a client has joined a room that it did not hold");
-    }
-}
 
 impl Homes {
     /// Opens a room for a client, or finds it open, and holds it for the client.
