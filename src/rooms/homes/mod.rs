@@ -47,6 +47,7 @@ pub struct Homes {
 }
 
 /// A room at its home.
+#[expect(clippy::large_enum_variant, reason = "a slot boxes it, and few rooms are being opened at a time")]
 #[derive(Debug)]
 enum RoomState {
     /// The storage reads its history, and these clients wait.
