@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod moderation;
 pub mod name;
 pub mod page;
+pub mod pattern;
 pub mod permit;
 pub mod preflight;
 pub mod return_slots;

@@ -53,7 +53,12 @@ impl Crowd {
             sessions: None,
             anonymous_listen: false,
             moderation: Moderation::default(),
-            rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
+            rooms: rooms::RoomSettings {
+                presence: PresencePolicy::UpTo(500),
+                names_max: 500,
+                history: 100,
+                ttl_ms: 600_000,
+            },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
         let places = ClientPermits::new(count);

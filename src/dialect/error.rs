@@ -64,4 +64,10 @@ pub enum ChatError {
     /// No such room.
     #[error("Unknown room: {0}")]
     UnknownRoom(String),
+    /// Clients have created as many rooms as they may, and none of them is empty.
+    #[error("Too many rooms")]
+    TooManyRooms,
+    /// The history of a room cannot be read.
+    #[error("Try again later")]
+    RoomNotOpened,
 }

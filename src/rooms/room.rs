@@ -1,4 +1,5 @@
-//! One room at its home: it applies the entries of its log, keeps messages, and lists members.
+//! One room at its home: it applies the entries of its log, keeps messages, and lists members: over 500 lines because
+//! of its tests.
 
 use std::sync::Arc;
 
@@ -11,9 +12,9 @@ use super::outbox::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
 use super::{
-    ClientRef, Delivery, Directory, EntryNumber, Epoch, HistoryChange, Member, MemberAccount, MessageId,
-    NamedMember, Page, PresencePolicy, RestoredRoom, ResumePoint, RoomCursor, RoomIndex, RoomReceipt,
-    RoomRefusal, RoomSettings, UserId, Visit, Write,
+    ClientRef, Delivery, Directory, EntryNumber, Epoch, HistoryChange, KeptMessage, ListedRoom, Member,
+    MemberAccount, MessageId, NamedMember, Page, RestoredRoom, ResumePoint, RoomCursor, RoomRefusal,
+    RoomSettings, UserId, Visit, Write, WriteAction,
 };
 use crate::clock::Now;
 use crate::log_text::shown;
@@ -24,10 +25,8 @@ use crate::log_text::shown;
 /// receives its deliveries in that sequence.
 #[derive(Debug)]
 pub(super) struct Room {
-    index: RoomIndex,
-    policy: PresencePolicy,
-    names_max: usize,
-    directory: Directory,
+    listed: Arc<ListedRoom>,
+    home: Arc<Home>,
     roster: Roster,
     log: RoomLog,
     /// The number of the entry that was applied last.
@@ -36,44 +35,70 @@ pub(super) struct Room {
     presence: Presence,
 }
 
+/// What all rooms of a home share.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) settings: RoomSettings,
+    pub(super) directory: Directory,
+}
+
 impl Room {
-    pub(super) fn new(index: RoomIndex, settings: &RoomSettings, directory: &Directory) -> Self {
+    /// A room without a history, in memory.
+    pub(super) fn new(listed: Arc<ListedRoom>, home: Arc<Home>) -> Self {
         Self {
-            index,
-            policy: settings.presence,
-            names_max: settings.names_max,
-            directory: directory.clone(),
-            roster: Roster::new(directory.shards()),
+            roster: Roster::new(home.directory.shards()),
             log: RoomLog::in_memory(),
             applied: EntryNumber(0),
-            history: History::new(settings.history, directory.epoch(index)),
-            presence: Presence::new(settings.presence),
+            history: History::new(home.settings.history, listed.epoch()),
+            presence: Presence::new(home.settings.presence),
+            listed,
+            home,
         }
     }
 
-    /// Proposes a change to the log, and applies all outcomes that are ready.
-    pub(super) fn propose(&mut self, proposal: Proposal, now: Now, outbox: &mut Outbox) {
-        self.log.propose(proposal);
-        outbox.proposals_waiting += 1;
-        self.apply_outcomes(now, outbox);
+    /// The room as other shards know it.
+    pub(super) fn listed(&self) -> &Arc<ListedRoom> {
+        &self.listed
     }
 
-    fn apply_outcomes(&mut self, now: Now, outbox: &mut Outbox) {
-        let before = self.log.waiting_count();
-        while let Some(outcome) = self.log.poll_outcome(now.unix_seconds) {
-            match outcome {
-                Outcome::Entry(entry) => self.apply(entry, now, outbox),
-                Outcome::Unlogged(request) => self.handle_unlogged(request, now, outbox),
-                Outcome::MessageRefused { to } => {
-                    outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NotStored });
-                }
-                Outcome::DeletionRefused { deletion, to } => {
-                    let refusal = self.find_deletable(&deletion).err().unwrap_or(RoomRefusal::NotDeleted);
-                    outbox.send(to.shard, Delivery::Refused { to, refusal });
-                }
+    /// How many members it has.
+    pub(super) fn member_count(&self) -> usize {
+        self.roster.len()
+    }
+
+    /// True while proposals wait for the storage.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.log.has_waiting()
+    }
+
+    /// Proposes a change to the log, and applies the outcome if it is ready.
+    pub(super) fn propose(&mut self, proposal: Proposal, now: Now, outbox: &mut Outbox) {
+        match self.log.propose(proposal, now.unix_seconds, outbox.is_storage_failing) {
+            Some(outcome) => self.apply_outcome(outcome, now, outbox),
+            None => outbox.proposals_waiting += 1,
+        }
+    }
+
+    /// Applies the outcomes of proposals that need not wait any more.
+    pub(super) fn apply_outcomes(&mut self, now: Now, outbox: &mut Outbox) {
+        while let Some(outcome) = self.log.poll_outcome(now.unix_seconds, outbox.is_storage_failing) {
+            outbox.proposals_waiting -= 1;
+            self.apply_outcome(outcome, now, outbox);
+        }
+    }
+
+    fn apply_outcome(&mut self, outcome: Outcome, now: Now, outbox: &mut Outbox) {
+        match outcome {
+            Outcome::Entry(entry) => self.apply(entry, now, outbox),
+            Outcome::Unlogged(request) => self.handle_unlogged(request, now, outbox),
+            Outcome::MessageRefused { to } => {
+                outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NotStored });
+            }
+            Outcome::DeletionRefused { deletion, to } => {
+                let refusal = self.find_deletable(&deletion).err().unwrap_or(RoomRefusal::NotDeleted);
+                outbox.send(to.shard, Delivery::Refused { to, refusal });
             }
         }
-        outbox.proposals_waiting -= before - self.log.waiting_count();
     }
 
     /// Applies an entry. Nothing else changes a room.
@@ -122,7 +147,8 @@ impl Room {
         let is_new = self.roster.insert(&member);
         let Member { user, name, account, origin, .. } = member;
         assert!(is_new, "Bug: user {user} joined a room twice");
-        self.count();
+        self.home.directory.note_joined();
+        self.listed.set_online(self.roster.len());
         let users_online = self.roster.len();
         if self.presence.is_summed_up(users_online) {
             self.show(user, origin, after, outbox);
@@ -138,9 +164,9 @@ impl Room {
     /// Sends a snapshot of the room to one of its members.
     fn show(&mut self, user: UserId, origin: ClientRef, after: Option<ResumePoint>, outbox: &mut Outbox) {
         let listed_max = if self.roster.wants_names(user) {
-            self.names_max.min(self.policy.listed_max())
+            self.home.settings.names_max.min(self.home.settings.presence.listed_max())
         } else {
-            self.policy.listed_max()
+            self.home.settings.presence.listed_max()
         };
         let members = self.roster.list(user, listed_max);
         self.presence.note_listed(&members.listed);
@@ -152,7 +178,7 @@ impl Room {
             }
         };
         let snapshot = Snapshot { members, history, epoch: self.history.epoch(), resumed };
-        outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.index, snapshot });
+        outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.listed.index(), snapshot });
     }
 
     /// Applies a leave, unless it is late, because the user has come back meanwhile. Then the leave was announced with the
@@ -172,7 +198,8 @@ impl Room {
 
     fn leave(&mut self, user: UserId, reply: Option<ClientRef>, now: Now, outbox: &mut Outbox) {
         let name = self.roster.remove(user).expect("Bug: a user left a room that it was not in");
-        self.count();
+        self.home.directory.note_left();
+        self.listed.set_online(self.roster.len());
         let users_online = self.roster.len();
         if self.presence.is_summed_up(users_online) {
             self.presence.note_left(user, now.monotonic_ms);
@@ -195,7 +222,7 @@ impl Room {
             && account_of(&old.account) == account_of(&new.account);
         if self.presence.is_summed_up(self.roster.len()) {
             if self.roster.wants_names(user) && !is_role_alone {
-                let names = self.roster.named(self.names_max);
+                let names = self.roster.named(self.home.settings.names_max);
                 outbox.send(origin.shard, Delivery::Renamed { to: origin, old_name, new_name, names });
             }
             self.presence.note_renamed(new, now.monotonic_ms);
@@ -206,7 +233,7 @@ impl Room {
 
     fn append(&mut self, message: Arc<RoomMessage>, origin: ClientRef, now: Now, outbox: &mut Outbox) {
         self.history.append(Arc::clone(&message));
-        self.directory.set_last_message(self.index, message.id);
+        self.listed.set_last_message(message.id);
         let pending = self.write(HistoryChange::Append(Arc::clone(&message)), origin, outbox);
         // Members do not wait for the disk.
         self.publish(RoomEvent::Message(message), Some(origin), pending, now, outbox);
@@ -219,7 +246,7 @@ impl Room {
         };
         if !deletion.is_own(&message) {
             info!(
-                room = %self.directory.name(self.index),
+                room = %self.listed.name(),
                 message = message.id.0,
                 author = %message.from,
                 author_name = shown(&message.from_name),
@@ -250,7 +277,7 @@ impl Room {
         }
         let entry = self.applied;
         self.log.await_receipt(Unanswered { entry, change: change.clone(), to });
-        outbox.write(Write { room: self.index, entry, change });
+        outbox.write(Write { room: self.listed.index(), action: WriteAction::Change(entry, change) });
         Some(entry)
     }
 
@@ -259,7 +286,7 @@ impl Room {
         match self.history.find(id) {
             Some(message) => {
                 let author = message.from;
-                if let Some(connection) = self.directory.users().find(author) {
+                if let Some(connection) = self.home.directory.users().find(author) {
                     let read = Delivery::Read { author, message: id, reader, read_at: now.unix_seconds };
                     outbox.send(connection.shard, read);
                 }
@@ -271,28 +298,25 @@ impl Room {
         }
     }
 
+    /// Gives the room its history, to which changes are written from now on.
     pub(super) fn restore(&mut self, restored: RestoredRoom) {
+        let last = restored.kept.last().map_or(MessageId(0), KeptMessage::id);
+        self.listed.set_last_message(last);
         self.log = RoomLog::durable(restored.last_id, restored.reserved);
         self.history.restore(restored);
     }
 
-    /// Handles a receipt of the storage.
-    pub(super) fn handle_receipt(&mut self, receipt: RoomReceipt, now: Now, outbox: &mut Outbox) {
-        match receipt {
-            RoomReceipt::Kept(through) => self.handle_kept(through, outbox),
-            RoomReceipt::Lost(through, epoch) => self.handle_lost(through, epoch, outbox),
-            RoomReceipt::Reserved(through) => {
-                self.log.handle_reserved(through);
-                self.apply_outcomes(now, outbox);
-            }
-        }
+    /// Ids up to `through` may be given out.
+    pub(super) fn handle_reserved(&mut self, through: MessageId, now: Now, outbox: &mut Outbox) {
+        self.log.handle_reserved(through);
+        self.apply_outcomes(now, outbox);
     }
 
     /// The changes up to the entry `through` are on the disk.
     ///
     /// Invariant *durable before acknowledged*: only this function acknowledges a change to its sender.
-    fn handle_kept(&mut self, through: EntryNumber, outbox: &mut Outbox) {
-        let room = self.index;
+    pub(super) fn handle_kept(&mut self, through: EntryNumber, outbox: &mut Outbox) {
+        let room = self.listed.index();
         for Unanswered { entry, to, .. } in self.log.handle_answered(through) {
             outbox.note_answered();
             outbox.send(to.shard, Delivery::Kept { to, cursor: RoomCursor { room, entry } });
@@ -301,8 +325,8 @@ impl Room {
 
     /// The changes up to the entry `through` that are not on the disk are lost. They are undone: their senders get an
     /// error, and new members should not get a history that the next start lacks.
-    fn handle_lost(&mut self, through: EntryNumber, epoch: Epoch, outbox: &mut Outbox) {
-        let room = self.index;
+    pub(super) fn handle_lost(&mut self, through: EntryNumber, epoch: Epoch, outbox: &mut Outbox) {
+        let room = self.listed.index();
         for Unanswered { entry, change, to } in self.log.handle_answered(through) {
             let refusal = match change {
                 HistoryChange::Append(message) => {
@@ -318,17 +342,11 @@ impl Room {
             outbox.send(to.shard, Delivery::Lost { to, cursor: RoomCursor { room, entry }, refusal });
         }
         self.history.begin_epoch(epoch);
-        self.directory.set_epoch(room, epoch);
-    }
-
-    /// No message can be stored until there is another reservation.
-    pub(super) fn handle_withdrawn(&mut self, now: Now, outbox: &mut Outbox) {
-        self.log.handle_withdrawn();
-        self.apply_outcomes(now, outbox);
+        self.listed.set_epoch(epoch);
     }
 
     fn list(&mut self, viewer: UserId, origin: ClientRef, page: Option<Page>, outbox: &mut Outbox) {
-        let listed_max = self.policy.listed_max();
+        let listed_max = self.home.settings.presence.listed_max();
         let members = match page {
             Some(Page { offset, limit }) => self.roster.page(Page { offset, limit: limit.min(listed_max) }),
             None => self.roster.list(viewer, listed_max),
@@ -338,7 +356,7 @@ impl Room {
     }
 
     fn list_names(&mut self, origin: ClientRef, outbox: &mut Outbox) {
-        let names = self.roster.named(self.names_max);
+        let names = self.roster.named(self.home.settings.names_max);
         outbox.send(origin.shard, Delivery::Names { to: origin, names });
     }
 
@@ -371,16 +389,13 @@ impl Room {
             | RoomEvent::Left { .. }
             | RoomEvent::Renamed { .. } => self.roster.is_any_wanting_names(),
         };
-        let names = is_told_with_names.then(|| self.roster.named(self.names_max));
-        let event = Event::Room { room: self.index, event, names, timestamp: now.unix_seconds };
+        let names = is_told_with_names.then(|| self.roster.named(self.home.settings.names_max));
+        let (room, room_name) = (self.listed.index(), Arc::clone(self.listed.name()));
+        let event = Event::Room { room, room_name, event, names, timestamp: now.unix_seconds };
         let publication = Arc::new(Publication { event, origin, pending, timer });
         for shard in self.roster.shards() {
             outbox.send(shard, Delivery::Publish(Arc::clone(&publication)));
         }
-    }
-
-    fn count(&self) {
-        self.directory.set_online(self.index, self.roster.len());
     }
 }
 
@@ -390,7 +405,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::ShardMetrics;
-    use crate::rooms::{NewMessage, ShardIndex};
+    use crate::rooms::{NewMessage, PresencePolicy, ShardIndex};
 
     const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 0 };
 
@@ -402,10 +417,11 @@ mod tests {
 
     impl Visited {
         fn new() -> Self {
-            let settings = RoomSettings { presence: PresencePolicy::Exact, names_max: 9, history: 9 };
+            let settings =
+                RoomSettings { presence: PresencePolicy::Exact, names_max: 9, history: 9, ttl_ms: 9 };
             let directory = Directory::new(&["general".to_owned()], 1);
             let mut visited = Self {
-                room: Room::new(RoomIndex::GENERAL, &settings, &directory),
+                room: Room::new(Arc::clone(&directory.rooms()[0]), Arc::new(Home { settings, directory })),
                 outbox: Outbox::new(Arc::new(ShardMetrics::default())),
             };
             visited.propose(Change::Join { member: member(1, 0), after: None });

@@ -9,7 +9,8 @@ use super::{Member, MemberAccount, NamedMember, Page, ShardIndex, UserId, Visit}
 /// The members of one room, by id, and how many of them each shard has.
 #[derive(Debug)]
 pub(super) struct Roster {
-    members: BTreeMap<UserId, Entry>,
+    /// Boxed: most rooms are small, and a node of the map has room for eleven.
+    members: BTreeMap<UserId, Box<Entry>>,
     by_shard: Vec<usize>,
     /// How many members want names.
     wanting_names: usize,
@@ -58,7 +59,7 @@ impl Roster {
         let Member { user, visit, name, account, connected_at, origin, wants_names } = member.clone();
         let shard = origin.shard;
         let entry = Entry { name, account, connected_at, shard, visit, wants_names };
-        if self.members.insert(user, entry).is_some() {
+        if self.members.insert(user, Box::new(entry)).is_some() {
             return false;
         }
         self.by_shard[usize::from(shard.0)] += 1;
@@ -84,7 +85,11 @@ impl Roster {
 
     /// Removes a member, and returns its name.
     pub(super) fn remove(&mut self, id: UserId) -> Option<Arc<str>> {
-        let entry = self.members.remove(&id)?;
+        let entry = *self.members.remove(&id)?;
+        if self.members.is_empty() {
+            // An empty map keeps its node.
+            self.members = BTreeMap::new();
+        }
         self.by_shard[usize::from(entry.shard.0)] -= 1;
         self.wanting_names -= usize::from(entry.wants_names);
         self.forget(id);
@@ -145,7 +150,7 @@ impl Roster {
 }
 
 impl Lowest {
-    fn of(&mut self, members: &BTreeMap<UserId, Entry>, count: usize) -> Arc<[MemberEntry]> {
+    fn of(&mut self, members: &BTreeMap<UserId, Box<Entry>>, count: usize) -> Arc<[MemberEntry]> {
         match &self.0 {
             Some(lowest) if lowest.len() == count => Arc::clone(lowest),
             _ => Arc::clone(self.0.insert(entries(members).take(count).collect())),
@@ -161,7 +166,7 @@ impl Lowest {
     }
 }
 
-fn entries(members: &BTreeMap<UserId, Entry>) -> impl Iterator<Item = MemberEntry> {
+fn entries(members: &BTreeMap<UserId, Box<Entry>>) -> impl Iterator<Item = MemberEntry> {
     members.iter().map(|(&id, entry)| entry.listed_as(id))
 }
 

@@ -72,7 +72,8 @@ async fn serve(
     let reloaded = ReloadedFiles { certificate, token_keys };
     let shards =
         u16::try_from(config.placement.shards()).expect("Bug: the configuration allows fewer shards");
-    let directory = Directory::new(&config.rooms, shards);
+    let directory =
+        Directory::new(&config.rooms, shards).with_rooms_on_demand(&config.room_patterns, config.rooms_max);
     // Ahead of the listener, so that no client connects before history can be written.
     let history = data
         .map(|data| HistoryFile::open(&data.path().join(HISTORY_FILE), &directory, config.history))
@@ -296,7 +297,7 @@ fn spawn_storage(
     shards: Vec<Waker>,
 ) -> Result<(JoinHandle<()>, Vec<StorageLink>), ServerError> {
     let metrics = Arc::clone(context.metrics.storage());
-    let (writer, links) = HistoryWriter::new(file, &context.directory, shards, metrics);
+    let (writer, links) = HistoryWriter::new(file, shards, metrics);
     let end = context.report_end(ServerError::Storage);
     let thread = thread::Builder::new().name("storage".to_owned());
     let thread = thread.spawn(move || end.report(writer.run().map_err(ServerError::from)))?;

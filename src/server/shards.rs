@@ -132,6 +132,7 @@ fn settings(
                 Presence::Count => PresencePolicy::Count(config.presence_limit),
             },
             history: config.history,
+            ttl_ms: milliseconds(config.room_ttl),
         },
     }
 }

@@ -54,7 +54,14 @@ impl Context {
     /// Sends a proposal to the home of a room.
     pub(super) fn propose(&mut self, room: RoomIndex, proposal: impl Into<Proposal>) {
         let proposal = proposal.into();
-        self.mail.request(self.directory.home(room), Request::Room { room, proposal });
+        self.mail.request(room.home(), Request::Room { room, proposal });
+    }
+
+    /// Gives up a room that was held for a client.
+    pub(super) fn release(&mut self, room: RoomIndex) {
+        if self.directory.is_on_demand(room) {
+            self.mail.request(room.home(), Request::Release { room });
+        }
     }
 
     /// Notes that a connection is signed in, and reserves its names.

@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::mail::{self, AccountMessage};
-use crate::rooms::{Delivery, Directory, Event, Publication, RoomEvent};
+use crate::rooms::{Delivery, Event, Publication, RoomEvent};
 
 impl Shard {
     pub(super) fn deliver(&mut self, delivery: mail::Delivery, now: Now) {
@@ -42,6 +42,12 @@ impl Shard {
                 }
             }
             mail::Delivery::Room(Delivery::Publish(publication)) => self.publish(&publication, now),
+            mail::Delivery::Room(Delivery::Opened { to, room }) => {
+                let is_used = self.with_user(to.connection, now, |user, io| user.handle_opened(room, io));
+                if is_used != Some(true) {
+                    self.context.release(room);
+                }
+            }
             mail::Delivery::Room(Delivery::Joined { to, room, snapshot }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_joined(room, &snapshot, io));
             }
@@ -112,23 +118,20 @@ impl Shard {
     fn publish(&mut self, publication: &Arc<Publication>, now: Now) {
         let own = publication.origin.filter(|origin| origin.shard == self.context.settings.index);
         let own = own.map(|origin| origin.connection);
-        if let Event::Room { room, event: RoomEvent::Message(message), timestamp, .. } = &publication.event
+        if let Event::Room { room, room_name, event: RoomEvent::Message(message), timestamp, .. } =
+            &publication.event
             && let Some(own) = own
         {
             self.with_user(own, now, |user, io| {
-                user.acknowledge(*room, message.id, *timestamp, publication.pending, io)
+                user.acknowledge((*room, room_name), message.id, *timestamp, publication.pending, io)
             });
         }
-        self.fan_out(now, |rooms, directory, fan_out| rooms.publish(publication, own, directory, fan_out));
+        self.fan_out(now, |rooms, fan_out| rooms.publish(publication, own, fan_out));
     }
 
     /// Lets rooms push to many clients, and evicts those whose queue was full.
-    pub(super) fn fan_out(
-        &mut self,
-        now: Now,
-        publish: impl FnOnce(&mut LocalRooms, &Directory, &mut FanOut<'_>),
-    ) {
-        let Context { rooms, directory, work, metrics, .. } = &mut self.context;
+    pub(super) fn fan_out(&mut self, now: Now, publish: impl FnOnce(&mut LocalRooms, &mut FanOut<'_>)) {
+        let Context { rooms, work, metrics, .. } = &mut self.context;
         let mut fan_out = FanOut {
             clients: &mut self.clients,
             schedule: &mut self.schedule,
@@ -137,7 +140,7 @@ impl Shard {
             now,
             overflowed: Vec::new(),
         };
-        publish(rooms, directory, &mut fan_out);
+        publish(rooms, &mut fan_out);
         for (id, overflow) in fan_out.overflowed {
             self.with_client(id, now, |_, io| io.evict(overflow));
         }

@@ -195,7 +195,7 @@ impl Session {
                 if bucket.as_mut().is_some_and(|bucket| !bucket.take(rate, io.now.monotonic_ms)) {
                     return note_dropped(topic, io);
                 }
-                let home = io.context.directory.topic_home(topic);
+                let home = io.context.directory.home_of(topic);
                 let (kind, payload) = (message.kind(), message.into_bytes());
                 io.context.mail.request(home, Request::Relay { topic: Arc::clone(topic), kind, payload });
             }

@@ -12,7 +12,7 @@ use super::client_io::{ClientIo, Context};
 use super::clients::Moved;
 use super::moderation::BANNED;
 use super::resumption::default_name;
-use super::user::{RoomMembership, Standing, User};
+use super::user::{Opening, RoomMembership, Standing, User};
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{ChatError, UserDialect, hub};
@@ -53,7 +53,7 @@ impl Session {
             },
             Self::Raw { topic, membership, .. } => {
                 *membership = TopicMembership::Joining;
-                let (home, origin) = (io.context.directory.topic_home(topic), io.origin());
+                let (home, origin) = (io.context.directory.home_of(topic), io.origin());
                 io.context.mail.request(home, Request::Subscribe { topic: Arc::clone(topic), origin });
             }
             Self::Echo => io.link.greet(),
@@ -92,6 +92,8 @@ impl Session {
                     context.note_signed_out(identity, id);
                 }
                 let membership = mem::replace(&mut user.membership, RoomMembership::None);
+                // A room that is being opened for it is released when it is open: see `Delivery::Opened`.
+                user.opening = None;
                 let user_id = user.id?;
                 context.end_user(user_id, now);
                 let (room, moved) = match membership {
@@ -101,7 +103,10 @@ impl Session {
                         (room, context.rooms.leave(room, user.dialect, place, id.index))
                     }
                     // Its leave is on the way already.
-                    RoomMembership::Leaving { from, place, .. } => {
+                    RoomMembership::Leaving { from, place, to, .. } => {
+                        if let Some(to) = to.filter(|_| is_announced) {
+                            context.release(to);
+                        }
                         return context.rooms.leave(from, user.dialect, place, id.index);
                     }
                 };
@@ -119,7 +124,7 @@ impl Session {
                     TopicMembership::In { place } => context.rooms.unsubscribe(topic, place, id.index),
                 };
                 if is_announced {
-                    let (home, shard) = (context.directory.topic_home(topic), context.settings.index);
+                    let (home, shard) = (context.directory.home_of(topic), context.settings.index);
                     context.mail.request(home, Request::Unsubscribe { topic: Arc::clone(topic), shard });
                 }
                 moved
@@ -174,21 +179,88 @@ impl User {
         after: Option<ResumePoint>,
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
-        let to = io.context.directory.find(to).ok_or_else(|| ChatError::UnknownRoom(to.to_owned()))?;
-        if !self.may_join(io.context.directory.name(to)) {
+        let directory = &io.context.directory;
+        let configured = directory.find(to);
+        if configured.is_none() && !directory.on_demand().allows(to) {
+            return Err(ChatError::UnknownRoom(to.to_owned()));
+        }
+        if !self.may_join(to) {
             return Err(ChatError::PermissionDenied);
         }
-        let RoomMembership::In { room, place } = self.membership else { return Ok(()) };
-        let (user, origin) = (self.registered_id(), io.origin());
-        if to == room {
+        let RoomMembership::In { room, .. } = self.membership else { return Ok(()) };
+        if *to == *self.room_name {
+            let (user, origin) = (self.registered_id(), io.origin());
             self.awaits_snapshot = true;
             io.propose(room, Unlogged::Revisit { user, origin, after });
+        } else if let Some(configured) = configured {
+            self.leave_for(configured, to.into(), after, io);
         } else {
-            self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
-            self.keep_session(io.context);
-            io.propose(room, Change::Leave { user, visit: self.visit, reply: Some(origin) });
+            // It leaves when it is certain that it can enter.
+            self.request_opening(to.into(), after, io);
         }
         Ok(())
+    }
+
+    /// Leaves the user's room for another one, which is configured or held for it.
+    pub(super) fn leave_for(
+        &mut self,
+        to: RoomIndex,
+        name: Arc<str>,
+        after: Option<ResumePoint>,
+        io: &mut ClientIo<'_>,
+    ) {
+        let RoomMembership::In { room, place } = self.membership else { return };
+        let (user, visit, origin) = (self.registered_id(), self.visit, io.origin());
+        self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
+        self.room_name = name;
+        self.keep_session(io.context);
+        io.propose(room, Change::Leave { user, visit, reply: Some(origin) });
+    }
+
+    /// Asks the home of a room that clients create to open and hold it.
+    pub(super) fn request_opening(
+        &mut self,
+        name: Arc<str>,
+        after: Option<ResumePoint>,
+        io: &mut ClientIo<'_>,
+    ) {
+        let (home, origin) = (io.context.directory.home_of(&name), io.origin());
+        self.opening = Some(Opening { name: Arc::clone(&name), after });
+        io.context.mail.request(home, Request::Open { name, origin });
+    }
+
+    /// The room that the user has asked for is open, and held for it. False when it will not enter.
+    pub(super) fn handle_opened(&mut self, to: RoomIndex, io: &mut ClientIo<'_>) -> bool {
+        let Some(Opening { name, after }) = self.opening.take() else { return false };
+        match self.membership {
+            // It has come back to the room.
+            RoomMembership::None => self.join_first(to, name, io),
+            // It is about to be closed, and stays where it is.
+            _ if io.context.has_stopped_reading => return false,
+            _ => self.leave_for(to, name, after, io),
+        }
+        true
+    }
+
+    /// The room that the user has asked for cannot be opened. True when it was the room that it has come back to: it enters
+    /// another one.
+    pub(super) fn handle_not_opened(&mut self, io: &mut ClientIo<'_>) -> bool {
+        if self.opening.take().is_none() || self.membership != RoomMembership::None {
+            return false;
+        }
+        if let Some(room) = self.first_room(io) {
+            let name = io.context.directory.configured_name(room);
+            self.join_first(room, name, io);
+        }
+        true
+    }
+
+    /// Joins the first room of this connection.
+    pub(super) fn join_first(&mut self, room: RoomIndex, name: Arc<str>, io: &mut ClientIo<'_>) {
+        self.membership = RoomMembership::Joining(room);
+        self.room_name = name;
+        self.keep_session(io.context);
+        self.request_join(room, None, io);
     }
 
     /// The home's answer to a join, or to a visit of the user's own room.
@@ -221,7 +293,7 @@ impl User {
 
     /// Shows a chat user the room that it is in.
     fn show_room(&mut self, room: RoomIndex, snapshot: &Snapshot, is_newcomer: bool, io: &mut ClientIo<'_>) {
-        let name = io.context.directory.name(room);
+        let name = &self.room_name;
         let first = if is_newcomer {
             let stats = Stats::at(io.now, io.context.directory.users_online());
             let user = self.registered_id();
@@ -231,7 +303,7 @@ impl User {
             Direct::RoomJoined { room: name }
         };
         let first = chat::direct(&first, io.now);
-        let lists = &mut io.context.rooms.room(room).lists;
+        let lists = io.context.rooms.lists(room);
         let users = lists.users(&snapshot.members, io.now);
         let history = lists.history(&snapshot.history, snapshot.epoch, snapshot.resumed.as_ref(), io.now);
         if !is_newcomer {
@@ -250,7 +322,7 @@ impl User {
         else {
             return;
         };
-        let users = io.context.rooms.room(room).lists.users(members, io.now);
+        let users = io.context.rooms.lists(room).users(members, io.now);
         self.answers.charge(users.len(), io.now.monotonic_ms);
         io.push_in_order(users);
     }

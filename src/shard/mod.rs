@@ -114,7 +114,7 @@ impl Shard {
             context: Context {
                 connection_config: connection_config(&settings.limits),
                 directory: directory.clone(),
-                rooms: LocalRooms::new(directory.room_count()),
+                rooms: LocalRooms::new(directory),
                 reserved_names: Arc::default(),
                 signed_in: SignedIn::default(),
                 token_connections: TokenConnections::default(),
@@ -203,7 +203,7 @@ impl Shard {
         }
         self.homes.handle_tick(now);
         self.forget_expired_sessions(now);
-        self.fan_out(now, |rooms, _, fan_out| rooms.publish_due(fan_out));
+        self.fan_out(now, |rooms, fan_out| rooms.publish_due(fan_out));
         self.close_some(now);
         self.settle(now);
     }
@@ -317,7 +317,7 @@ impl Shard {
     #[inline]
     fn settle(&mut self, now: Now) {
         // After most completions, the ends of sends, there is nothing to do.
-        if self.homes.has_deliveries() || self.context.mail.has_own() || !self.closing.is_empty() {
+        if self.homes.has_mail() || self.context.mail.has_own() || !self.closing.is_empty() {
             self.settle_all(now);
         }
     }
@@ -326,6 +326,9 @@ impl Shard {
         loop {
             while let Some((to, delivery)) = self.homes.poll_delivery() {
                 self.context.mail.deliver(to, delivery);
+            }
+            while let Some((to, request)) = self.homes.poll_request() {
+                self.context.mail.request(to, request);
             }
             if let Some(delivery) = self.context.mail.pop_own_delivery() {
                 self.deliver(delivery, now);

@@ -140,11 +140,16 @@ impl User {
         }
         self.take_mute_of(session.account.as_ref(), io);
         io.context.metrics.sessions_resumed.add(1);
-        let kept = io.context.directory.find(&session.room);
-        let room = kept.filter(|&room| self.may_join(io.context.directory.name(room))).unwrap_or(first_room);
-        self.membership = RoomMembership::Joining(room);
-        self.keep_session(io.context);
-        self.request_join(room, None, io);
+        let (directory, kept) = (&io.context.directory, Arc::clone(&session.room));
+        let may_join = self.may_join(&kept);
+        match directory.find(&kept) {
+            Some(room) if may_join => self.join_first(room, kept, io),
+            None if may_join && directory.on_demand().allows(&kept) => self.request_opening(kept, None, io),
+            Some(_) | None => {
+                let name = directory.configured_name(first_room);
+                self.join_first(first_room, name, io);
+            }
+        }
     }
 
     /// Keeps what this user comes back with. It is called when its name, its account or its room has changed.
@@ -157,18 +162,14 @@ impl User {
 
     /// What is kept of this user; `None` for one that cannot come back.
     pub(super) fn session(&self, context: &Context) -> Option<UserSession> {
-        let room = match self.membership {
-            RoomMembership::Joining(room)
-            | RoomMembership::In { room, .. }
-            | RoomMembership::Leaving { to: Some(room), .. }
-            | RoomMembership::Leaving { from: room, to: None, .. } => room,
-            RoomMembership::None => return None,
-        };
+        if self.membership == RoomMembership::None {
+            return None;
+        }
         if self.dialect != UserDialect::Chat || context.settings.sessions.is_none() {
             return None;
         }
-        let room = Arc::clone(context.directory.name(room));
-        Some(UserSession { name: Arc::clone(&self.name), room, account: self.account() })
+        let (name, room) = (Arc::clone(&self.name), Arc::clone(&self.room_name));
+        Some(UserSession { name, room, account: self.account() })
     }
 }
 

@@ -116,16 +116,12 @@ impl User {
         if self.welcomed {
             self.change_mute(io);
         }
-        let RoomMembership::In { room, place } = self.membership else {
+        let RoomMembership::In { room, .. } = self.membership else {
             self.arrive(first_room, io);
             return SignInOutcome::Granted;
         };
-        let (user, origin) = (self.registered_id(), io.origin());
-        if !self.may_join(io.context.directory.name(room)) {
-            let to = Some(first_room);
-            self.membership = RoomMembership::Leaving { from: room, place, to, after: None };
-            self.keep_session(io.context);
-            io.propose(room, Change::Leave { user, visit: self.visit, reply: Some(origin) });
+        if !self.may_join(&self.room_name) {
+            self.leave_for(first_room, io.context.directory.configured_name(first_room), None, io);
         } else if !is_renewed || self.member_account() != role_before {
             self.keep_session(io.context);
             self.propose_rename(room, io);
@@ -191,6 +187,7 @@ impl User {
     /// Takes a new user to its first room.
     pub(super) fn enter(&mut self, room: RoomIndex, io: &mut ClientIo<'_>) {
         self.membership = RoomMembership::Joining(room);
+        self.room_name = io.context.directory.configured_name(room);
         self.register(io);
         self.request_join(room, None, io);
     }

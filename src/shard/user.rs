@@ -26,6 +26,10 @@ pub(super) struct User {
     /// When it last sent a message, valid or not.
     pub(super) last_message_ms: u64,
     pub(super) membership: RoomMembership,
+    /// The name of the room that it is in or on its way to, once it has asked for one.
+    pub(super) room_name: Arc<str>,
+    /// The room that clients create and that a home opens or finds for it, before it leaves the one that it is in.
+    pub(super) opening: Option<Opening>,
     /// True while it waits for a snapshot of its own room, or for the names in it.
     pub(super) awaits_snapshot: bool,
     /// True once it got its first room.
@@ -62,6 +66,8 @@ impl User {
             answers: AnswerBudget::default(),
             last_message_ms: now.monotonic_ms,
             membership: RoomMembership::None,
+            room_name: "".into(),
+            opening: None,
             awaits_snapshot: false,
             welcomed: false,
             standing: Standing::Guest,
@@ -85,6 +91,7 @@ impl User {
     pub(super) fn is_awaiting(&self) -> bool {
         self.awaits_snapshot
             || self.awaits_sign_in
+            || self.opening.is_some()
             || self.awaits_session
             || self.awaits_order
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
@@ -124,7 +131,7 @@ impl User {
     }
 
     /// What its account or token allows. `None` where it has not signed in.
-    fn rights(&self) -> Option<&Rights> {
+    pub(super) fn rights(&self) -> Option<&Rights> {
         match &self.standing {
             Standing::SignedIn(identity) => Some(&identity.rights),
             Standing::MustSignIn { .. } | Standing::Guest | Standing::Listener => None,
@@ -175,6 +182,15 @@ pub(super) enum Standing {
     SignedIn(Identity),
 }
 
+/// What a user does once the room that it has asked for is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// The room's name.
+    pub(super) name: Arc<str>,
+    /// The position from which it resumes.
+    pub(super) after: Option<ResumePoint>,
+}
+
 /// Which room a user is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RoomMembership {
@@ -184,7 +200,7 @@ pub(super) enum RoomMembership {
     Joining(RoomIndex),
     /// In this one, at this place of the shard's list of members.
     In { room: RoomIndex, place: u32 },
-    /// Still in `from`, whose home was told. Once it has answered, `to` is asked, or, without one, the
-    /// connection is closed.
+    /// Still in `from`, whose home was told. Once it has answered, `to`, which is held until then, is asked, or,
+    /// without one, the connection is closed.
     Leaving { from: RoomIndex, place: u32, to: Option<RoomIndex>, after: Option<ResumePoint> },
 }

@@ -51,6 +51,7 @@ mod hub_with_chat;
 mod broadcast;
 mod dialects;
 mod echo;
+mod rooms_on_demand;
 mod topics;
 
 mod closing;

@@ -446,6 +446,8 @@ impl Outside<'_, '_> {
             },
             Request::Room(rooms::Request::Subscribe { .. } | rooms::Request::Unsubscribe { .. })
             | Request::TakeOver(_) => false,
+            // A client that has gone does not come, and rooms make place for others.
+            Request::Room(rooms::Request::Release { .. } | rooms::Request::Forget { .. }) => false,
             _ => true,
         };
         ensure!(Settled, !self.around.is_draining || !is_late, "while others are closed, {request:?}");

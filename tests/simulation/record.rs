@@ -40,8 +40,9 @@ pub(crate) struct Relayed {
 
 #[derive(Debug, Default)]
 pub(crate) struct Record {
+    /// By the life of the room (see `Chat::life`) and the id.
     rooms: BTreeMap<(String, u64), Said>,
-    /// The highest id that somebody has seen, by room.
+    /// The highest id that somebody has seen, by life and by room.
     last_ids: BTreeMap<String, u64>,
     /// Messages that are on the disk.
     pub(crate) durable: BTreeSet<(String, u64)>,
@@ -90,9 +91,13 @@ impl Record {
     }
 
     /// Somebody was told of this id.
-    pub(crate) fn see_id(&mut self, room: &str, id: u64) {
-        let last = self.last_ids.entry(room.to_owned()).or_default();
-        *last = id.max(*last);
+    pub(crate) fn see_id(&mut self, life: &str, id: u64) {
+        // Also in whatever life.
+        let (room, _) = life.split_once('@').unwrap_or((life, ""));
+        for name in [life, room] {
+            let last = self.last_ids.entry(name.to_owned()).or_default();
+            *last = id.max(*last);
+        }
     }
 
     /// True when all ids of a room between two others are those of messages that were lost or may have been deleted.

@@ -17,10 +17,18 @@ pub(crate) const SESSION_MS_AMPLE: u64 = 1 << 30;
 /// The longest message that clients put into a room.
 pub(crate) const CONTENT_BYTES_MAX: usize = 3_000;
 
+/// What the names of rooms begin with that clients create.
+pub(crate) const ON_DEMAND: &str = "team-";
+
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) shards: u16,
     pub(crate) rooms: Vec<String>,
+    /// Rooms that clients create; in some seeds none.
+    pub(crate) rooms_on_demand: Vec<String>,
+    /// How many of them there are at most, and how long an empty one is kept.
+    pub(crate) rooms_max: usize,
+    pub(crate) room_ttl_ms: u64,
     pub(crate) topics: Vec<String>,
     /// Messages of one class that a mailbox holds.
     pub(crate) mailbox_messages_max: usize,
@@ -74,6 +82,10 @@ impl Scenario {
         let shards = random.between(1, 4) as u16;
         let names = ["general", "random", "gaming", "music"].map(String::from);
         let rooms = names[..random.between(1, 4)].to_vec();
+        let rooms_on_demand: Vec<String> = match random.percent(60) {
+            true => (0..random.between(1, 6)).map(|number| format!("{ON_DEMAND}{number}")).collect(),
+            false => Vec::new(),
+        };
         let topics = ["", "news", "ticks"].map(String::from)[..random.between(1, 3)].to_vec();
         let is_flooded = random.percent(10);
         let frame_bytes_max = if random.percent(6) { 150_000 } else { 16_384 };
@@ -107,10 +119,14 @@ impl Scenario {
         let seldom =
             |random: &mut Random, most: usize| if random.percent(40) { 0 } else { random.between(1, most) };
         let is_durable = random.percent(50);
-        let has_failing_disk = is_durable && random.percent(40);
+        // While messages are lost, one life of a room has several epochs, and a client cannot tell them apart.
+        let has_failing_disk = is_durable && rooms_on_demand.is_empty() && random.percent(60);
         Self {
             shards,
             rooms,
+            rooms_max: if random.percent(70) { random.between(1, 3) } else { 100 },
+            room_ttl_ms: *random.pick(&[1, 50, 1_000, 600_000]),
+            rooms_on_demand,
             topics,
             mailbox_messages_max: if random.percent(70) { random.between(1, 8) } else { 4_096 },
             limits,
@@ -161,6 +177,7 @@ impl Scenario {
                 presence: self.presence,
                 names_max: self.names_max(),
                 history: self.history,
+                ttl_ms: self.room_ttl_ms,
             },
             tokens: TokenChecker::default(),
             sign_in_timeout_ms: None,

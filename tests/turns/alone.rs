@@ -85,7 +85,12 @@ impl Alone {
             sessions: None,
             anonymous_listen: false,
             moderation: Moderation::default(),
-            rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
+            rooms: rooms::RoomSettings {
+                presence: PresencePolicy::UpTo(500),
+                names_max: 500,
+                history: 100,
+                ttl_ms: 600_000,
+            },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
         let metrics = Metrics::new(1, 0, ClientPermits::new(10_000)).shard(0);

@@ -68,9 +68,9 @@ pub enum Direct<'a> {
 
 /// A room, as a list of all has it.
 #[derive(Debug, Serialize)]
-pub struct RoomFigures<'a> {
+pub struct RoomFigures {
     /// Its name.
-    pub room: &'a str,
+    pub room: Arc<str>,
     /// How many are in it.
     pub users_online: usize,
     /// The id of its last message; 0 when there is none.
@@ -127,7 +127,7 @@ struct Envelope<C> {
 
 #[derive(Serialize)]
 struct Rooms<'a> {
-    content: &'a [RoomFigures<'a>],
+    content: &'a [RoomFigures],
     timestamp: u64,
     total: usize,
     #[serde(rename = "type")]
@@ -136,7 +136,7 @@ struct Rooms<'a> {
 
 /// Lists rooms, of which there are `total` in all.
 #[must_use]
-pub fn rooms(listed: &[RoomFigures<'_>], total: usize, now: Now) -> Bytes {
+pub fn rooms(listed: &[RoomFigures], total: usize, now: Now) -> Bytes {
     text(&Rooms { content: listed, timestamp: now.unix_seconds, total, kind: "rooms" })
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Chat, IMAGES, Immediate, Ordered, Shown};
 use crate::record::{Record, Said, content_key};
-use crate::scenario::Scenario;
+use crate::scenario::{ON_DEMAND, Scenario};
 use crate::violation::{Checked, ensure, violated};
 
 impl Chat {
@@ -31,12 +31,16 @@ impl Chat {
                 self.skip_ordered(
                     |answer| matches!(answer, Ordered::RoomJoined { room: asked, .. } if *asked == room),
                 )?;
-                let Some(Ordered::RoomJoined { after, .. }) = self.ordered.pop_front() else {
+                let Some(Ordered::RoomJoined { after, epoch, .. }) = self.ordered.pop_front() else {
                     violated!(Protocol, "room_joined for nothing")
                 };
                 self.resumed_after = after;
+                self.resumed_epoch = epoch;
                 ensure!(OneOrder, self.shown == Shown::All, "room_joined before the room before was shown");
                 if room != self.room {
+                    if let (Some((_, epoch)), Some(last)) = (self.life.split_once('@'), self.last_id) {
+                        self.visited.insert(self.room.clone(), (epoch.to_owned(), last));
+                    }
                     self.last_id = None;
                     self.room = room;
                 }
@@ -63,6 +67,26 @@ impl Chat {
                         ensure!(Protocol, scenario.has_failing_disk, "refused without a reason");
                         self.skip_ordered(|answer| matches!(answer, Ordered::MessageSent(_)))?;
                         self.ordered.pop_front();
+                        Ok(())
+                    }
+                    "Too many rooms" => {
+                        ensure!(
+                            Protocol,
+                            scenario.rooms_max < scenario.rooms_on_demand.len(),
+                            "there is place"
+                        );
+                        // It comes behind the answers to earlier moves, and may overtake what the room before answers.
+                        let is_meant = |answer: &Ordered| {
+                            matches!(answer, Ordered::RoomJoined { room, .. }
+                                if room.starts_with(ON_DEMAND) || !scenario.is_rate_limited())
+                        };
+                        let Some(place) = self.ordered.iter().position(is_meant) else {
+                            violated!(Protocol, "{error}, and no room was asked for")
+                        };
+                        let refused = self.ordered.remove(place);
+                        let is_on_demand = matches!(&refused, Some(Ordered::RoomJoined { room, .. })
+                            if room.starts_with(ON_DEMAND));
+                        ensure!(Protocol, is_on_demand, "{error} answers {refused:?}");
                         Ok(())
                     }
                     "Message could not be deleted" => {
@@ -136,7 +160,9 @@ impl Chat {
         let is_default = self.name == format!("User{user}");
         if has_come_back {
             ensure!(Protocol, is_default || self.has_renamed(), "user {user} comes back as {}", self.name);
-            ensure!(Protocol, scenario.rooms.contains(&self.room), "welcome to {}", self.room);
+            let is_known =
+                scenario.rooms.contains(&self.room) || scenario.rooms_on_demand.contains(&self.room);
+            ensure!(Protocol, is_known, "welcome to {}", self.room);
         } else {
             ensure!(Protocol, is_default, "user {user} is called {}", self.name);
             ensure!(Protocol, self.room == "general", "welcome to {}", self.room);
@@ -208,7 +234,9 @@ impl Chat {
             || clients.any(|&client| record.reads.contains(&(client, id)));
         ensure!(Protocol, is_asked, "user {reader} has not read {id}");
         let own = self.user.unwrap_or(0);
-        ensure!(Protocol, record.may_be_author(own, id, scenario.rooms.len()), "{id} is somebody else's");
+        let has_lives = !scenario.rooms_on_demand.is_empty();
+        let rooms = if has_lives { usize::MAX } else { scenario.rooms.len() };
+        ensure!(Protocol, record.may_be_author(own, id, rooms), "{id} is somebody else's");
         Ok(())
     }
 
@@ -233,14 +261,14 @@ impl Chat {
         let Some(Ordered::MessageSent(said)) = self.ordered.pop_front() else {
             violated!(Protocol, "message_sent for nothing")
         };
-        record.see_id(&self.room, id);
+        record.see_id(&self.life, id);
         if self.refused_for_rate == 0 {
             let said = Said { from: self.user.unwrap_or(0), name: self.name.clone(), content: said };
             // The answer to a change of name may have overtaken this one.
             if self.immediate.iter().all(|answer| !matches!(answer, Immediate::NameChanged(_)))
                 && !self.has_renamed()
             {
-                return record.see_message(&self.room, id, said);
+                return record.see_message(&self.life, id, said);
             }
         }
         Ok(())
@@ -282,7 +310,7 @@ impl Chat {
                         said.name
                     );
                 }
-                record.see_message(&self.room, id, said)?;
+                record.see_message(&self.life, id, said)?;
             }
             "typing" => {
                 let (user, name) = (number_of(content, "user_id")?, text_of(content, "user_name")?);

@@ -26,10 +26,11 @@ enum Ordered {
         before: Option<u64>,
         limit: usize,
     },
-    /// With the id that it has resumed after, if it has.
+    /// With the id that it has resumed after, if it has, and the epoch of that.
     RoomJoined {
         room: String,
         after: Option<u64>,
+        epoch: Option<String>,
     },
 }
 
@@ -59,6 +60,12 @@ pub(crate) struct Chat {
     pub(crate) claimed: Option<u64>,
     name: String,
     pub(crate) room: String,
+    /// What the room's messages are known by: its name, and, of a room that clients create, its epoch.
+    life: String,
+    /// The epoch of each such room that it has been in, and the last id that it has heard there.
+    visited: BTreeMap<String, (String, u64)>,
+    /// The epoch that it has resumed with.
+    resumed_epoch: Option<String>,
     shown: Shown,
     last_id: Option<u64>,
     pub(crate) roster: BTreeMap<u64, String>,
@@ -113,6 +120,9 @@ impl Chat {
             claimed: None,
             name: String::new(),
             room: "general".to_owned(),
+            life: "general".to_owned(),
+            visited: BTreeMap::new(),
+            resumed_epoch: None,
             shown: Shown::Nothing,
             last_id: None,
             roster: BTreeMap::new(),
@@ -178,7 +188,7 @@ impl Chat {
             return Ok(());
         }
         ensure!(Settled, self.is_in_room(), "shown {:?} of {} at its end", self.shown, self.room);
-        let last_id = record.last_id(&self.room);
+        let last_id = record.last_id(&self.life);
         ensure!(
             Settled,
             self.last_id
@@ -204,7 +214,7 @@ impl Chat {
             self.immediate.iter().take(3).collect::<Vec<_>>(),
             self.privates_open
         );
-        let last_id = record.last_id(&self.room);
+        let last_id = record.last_id(&self.life);
         ensure!(
             OneOrder,
             self.last_id

@@ -1,6 +1,7 @@
 //! What holds of all shards and clients together: at any time, at rest, and at the end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use uproar::metrics::{Dialect, EndReason};
 use uproar::rooms::{ClientRef, ShardIndex, UserId};
@@ -14,6 +15,8 @@ use crate::violation::{Checked, ensure};
 impl World<'_> {
     /// Where users are looked up, they are.
     pub(super) fn check_places(&self) -> Checked {
+        let (rooms, rooms_max) = (self.directory.on_demand().len(), self.scenario.rooms_max);
+        ensure!(EverythingBounded, rooms <= rooms_max, "{rooms} rooms were created, {rooms_max} may be");
         for (&user, &number) in &self.record.users {
             let found = UserId::from_wire(user).and_then(|user| self.directory.users().find(user));
             let place = self.place_of(&self.clients[number]);
@@ -82,11 +85,19 @@ impl World<'_> {
                 _ => hidden += 1,
             }
         }
-        for room in self.directory.rooms() {
-            let name = &**self.directory.name(room);
+        let configured = self.directory.rooms().iter().map(|room| (Arc::clone(room), room.online()));
+        let created = self.directory.on_demand().page(None, "", 0, usize::MAX).rooms;
+        let rooms: Vec<_> = configured.chain(created).collect();
+        for name in members.keys() {
+            let is_listed = rooms.iter().any(|(room, _)| &**room.name() == *name);
+            ensure!(OneLeave, is_listed, "{name} has members, and is not listed");
+        }
+        let all_online: usize = rooms.iter().map(|(_, online)| online).sum();
+        ensure!(OneLeave, self.directory.users_online() == all_online, "{all_online} are online");
+        for (room, online) in rooms {
+            let name = &**room.name();
             let chats = members.get(name);
             let there: Vec<u64> = chats.into_iter().flat_map(BTreeMap::keys).copied().collect();
-            let online = self.directory.online(room);
             let known = there.len() + if name == "general" { in_hub } else { 0 };
             ensure!(
                 OneLeave,
@@ -178,11 +189,14 @@ impl World<'_> {
             self.shutdown.check_end()?;
         } else {
             for room in self.directory.rooms() {
-                let online = self.directory.online(room);
-                ensure!(OneLeave, online == 0, "{online} are still in {}", self.directory.name(room));
+                let online = room.online();
+                ensure!(OneLeave, online == 0, "{online} are still in {}", room.name());
             }
+            ensure!(NothingLeft, self.directory.users_online() == 0, "somebody is still in a room");
             let homes: usize = self.hosts.iter().map(|host| host.shard.homes().room_count()).sum();
-            ensure!(NothingLeft, homes == self.directory.room_count(), "a topic is left that nobody hears");
+            let configured = self.directory.rooms().len();
+            ensure!(NothingLeft, homes == configured, "a topic or room is left that nobody hears");
+            ensure!(NothingLeft, self.directory.on_demand().is_empty(), "a room is listed that is not there");
         }
         self.record.check_rooms()?;
         self.check_shut_down()?;

@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::host::{Around, Host, Mailbox, Pace};
 use crate::random::Random;
 use crate::record::Record;
-use crate::scenario::{SESSION_MS_AMPLE, Scenario};
+use crate::scenario::{ON_DEMAND, SESSION_MS_AMPLE, Scenario};
 use crate::shutdown::Shutdown;
 use crate::storage::Storage;
 use crate::trace::Trace;
@@ -60,7 +60,8 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
     let mut random = Random::new(seed);
     let scenario = Scenario::draw(&mut random);
     trace.note([seed as usize, 0, 0], || format!("{scenario:?}"));
-    let directory = Directory::new(&scenario.rooms, scenario.shards);
+    let directory = Directory::new(&scenario.rooms, scenario.shards)
+        .with_rooms_on_demand(&[format!("{ON_DEMAND}*")], scenario.rooms_max);
     let places = ClientPermits::new(scenario.clients_max);
     let metrics = Metrics::new(usize::from(scenario.shards), 0, places.clone());
     let storage = scenario.is_durable.then(|| Storage::new(&directory, &scenario));
