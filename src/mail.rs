@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
+use uproar_ring::ConnectionId;
+
 use crate::accounts::{AccountsChange, SignInResult};
+use crate::moderation::{ModerationAction, ModerationNotice, OrderRefusal};
 use crate::rooms::{self, ClientRef, UserId};
 
 /// From a shard to another one, or to itself.
@@ -20,7 +23,9 @@ pub enum Request {
     PrivateToAccount(AccountMessage),
     /// To a user of any room. Answered with [`Delivery::UserNotFound`] if it cannot be found.
     Typing(PrivateTyping),
-    /// About a user of any room. Answered with [`Delivery::UserNotFound`] if it cannot be done.
+    /// To the shard of a user that has come back on another connection. Answered with [`Delivery::SessionEnded`].
+    TakeOver(TakeOver),
+    /// About a user of any room. Answered with [`Delivery::OrderDone`].
     Moderate(ModerationOrder),
 }
 
@@ -38,10 +43,16 @@ pub enum Delivery {
     Room(rooms::Delivery),
     /// A private message has reached the receiver's connection.
     PrivateSent { to: ClientRef, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
-    /// The user of a private message or a moderation order is unknown or offline.
+    /// The user of a private message is unknown or offline.
     UserNotFound { to: ClientRef },
     /// To the HTTP API: so many queues of a shard have taken its message to a topic.
     RelayReceived { to: ClientRef, receivers: usize },
+    /// A moderation order was carried out, or has no effect.
+    OrderDone { to: ClientRef, outcome: Result<(), OrderRefusal> },
+    /// To each shard: what an order means for its connections.
+    Moderated(Arc<ModerationNotice>),
+    /// The earlier connection of the session that this connection has brought has ended.
+    SessionEnded { to: ClientRef },
     /// The verifier has checked a password.
     PasswordChecked { to: ClientRef, result: SignInResult },
     /// To each shard: accounts were added, changed or removed.
@@ -96,51 +107,15 @@ pub struct AccountMessage {
     pub content: Arc<str>,
 }
 
-/// What an admin does to a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ModerationAction {
-    /// Disconnect the user.
-    Kick {
-        /// What the user is told; not empty.
-        reason: Option<String>,
-    },
-    /// Forbid the user to send messages for a while.
-    Mute {
-        /// For how long.
-        seconds: u32,
-    },
-    /// Allow it again.
-    Unmute,
-}
-
-impl ModerationAction {
-    /// The name of the action in the log.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Kick { .. } => "kick",
-            Self::Mute { .. } => "mute",
-            Self::Unmute => "unmute",
-        }
-    }
-
-    /// For how long, if it is for a time.
-    #[must_use]
-    pub fn seconds(&self) -> Option<u32> {
-        match self {
-            Self::Mute { seconds } => Some(*seconds),
-            Self::Kick { .. } | Self::Unmute => None,
-        }
-    }
-
-    /// The reason that the admin gave.
-    #[must_use]
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Kick { reason } => reason.as_deref(),
-            Self::Mute { .. } | Self::Unmute => None,
-        }
-    }
+/// An order to close a user's earlier connection.
+#[derive(Clone, Copy, Debug)]
+pub struct TakeOver {
+    /// The user.
+    pub user: UserId,
+    /// The earlier connection.
+    pub connection: ConnectionId,
+    /// The connection on which the user has come back.
+    pub origin: ClientRef,
 }
 
 /// An order of an admin about a user.
@@ -150,6 +125,8 @@ pub struct ModerationOrder {
     pub by: UserId,
     /// Its name.
     pub by_name: Arc<str>,
+    /// Its account.
+    pub by_account: Option<Arc<str>>,
     /// The admin's connection.
     pub origin: ClientRef,
     /// The user.

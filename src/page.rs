@@ -2,7 +2,7 @@
 //!
 //! Style and script are inline in the HTML, because the server has one path for the page, and the
 //! Content-Security-Policy allows only their hashes. Each module becomes a function that returns its exports, because
-//! an inline script cannot import. Indentation and comments are removed.
+//! an inline script cannot import. Comments and most blanks are removed.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -36,19 +36,40 @@ const MODULES: [(&str, &str); 14] = [
 const STYLE_LINK: &str = r#"<link rel="stylesheet" href="style.css">"#;
 const SCRIPT_LINK: &str = r#"<script type="module" src="app.js"></script>"#;
 
-static SCRIPT: LazyLock<String> =
-    LazyLock::new(|| MODULES.iter().map(|(name, text)| scope(name, text)).collect());
+/// The blanks of the style that a browser does not need. No value contains one of these.
+const STYLE_BLANKS: [(&str, &str); 8] = [
+    ("; }", "}"),
+    (";\n}", "}"),
+    ("\n\t", ""),
+    (" {", "{"),
+    ("{ ", "{"),
+    ("; ", ";"),
+    (": ", ":"),
+    (", ", ","),
+];
+
+/// Those of the script. No string contains one of these.
+const SCRIPT_BLANKS: [(&str, &str); 2] = [(" => ", "=>"), (" = ", "=")];
+
+fn without_blanks(text: String, blanks: &[(&str, &str)]) -> String {
+    blanks.iter().fold(text, |text, (blank, shorter)| text.replace(blank, shorter))
+}
+
+static STYLE_TEXT: LazyLock<String> = LazyLock::new(|| without_blanks(STYLE.to_owned(), &STYLE_BLANKS));
+
+static SCRIPT: LazyLock<String> = LazyLock::new(|| {
+    without_blanks(MODULES.iter().map(|(name, text)| scope(name, text)).collect(), &SCRIPT_BLANKS)
+});
 
 static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
     assert!(HTML.contains(STYLE_LINK) && HTML.contains(SCRIPT_LINK), "Bug: index.html links neither part");
     Bytes::from(
-        HTML.replace(STYLE_LINK, &format!("<style>{STYLE}</style>"))
+        HTML.replace(STYLE_LINK, &format!("<style>{}</style>", *STYLE_TEXT))
             .replace(SCRIPT_LINK, &format!("<script type=\"module\">{}</script>", *SCRIPT)),
     )
 });
 
-/// A module as a function that returns its exports. They are getters, so that importers see changes of exported
-/// variables.
+/// A module as a function that returns its exports. Variables are getters, so that importers see their changes.
 ///
 /// # Panics
 ///
@@ -56,14 +77,19 @@ static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
 fn scope(module: &str, text: &str) -> String {
     let mut scoped = format!("const m_{module}=(()=>{{\n");
     let mut exports = String::new();
-    for line in text.lines().map(|line| line.trim_start_matches('\t')).filter(|line| !is_comment(line)) {
+    for line in text.lines().map(without_comment).filter(|line| !line.is_empty()) {
         if let Some(import) = line.strip_prefix("import ") {
             let (what, from) = import.split_once(" from \"./").expect("Bug: an import in an unknown form");
             let what = what.strip_prefix("* as ").unwrap_or(what);
             writeln!(scoped, "const {what}=m_{};", from.trim_end_matches(".js\";"))
         } else if let Some(declaration) = line.strip_prefix("export ") {
-            let name = declaration.split([' ', '(']).nth(1).expect("Bug: an export without a name");
-            write!(exports, "get {name}(){{return {name}}},").expect("Bug: writing to a String failed");
+            let mut words = declaration.split([' ', '(']);
+            let (kind, name) = (words.next(), words.next().expect("Bug: an export without a name"));
+            match kind {
+                Some("let") => write!(exports, "get {name}(){{return {name}}},"),
+                _ => write!(exports, "{name},"),
+            }
+            .expect("Bug: writing to a String failed");
             writeln!(scoped, "{declaration}")
         } else {
             writeln!(scoped, "{line}")
@@ -74,9 +100,13 @@ fn scope(module: &str, text: &str) -> String {
     scoped
 }
 
-/// True for lines that a browser does not need. No other line begins like that.
-fn is_comment(line: &str) -> bool {
-    line.is_empty() || line.starts_with("//") || (line.starts_with("/**") && line.ends_with("*/"))
+/// The part of a line that a browser needs. In code, nothing else looks like a comment.
+fn without_comment(line: &str) -> &str {
+    let line = line.trim_start_matches('\t');
+    if line.starts_with("//") || (line.starts_with("/**") && line.ends_with("*/")) {
+        return "";
+    }
+    line.split_once(" // ").map_or(line, |(code, _)| code)
 }
 
 /// The part of the policy that does not depend on the request.
@@ -84,7 +114,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; img-src data: http: https:; \
          style-src {}; script-src {}; connect-src 'self'",
-        source(STYLE),
+        source(&STYLE_TEXT),
         source(&SCRIPT),
     )
 });
@@ -191,8 +221,16 @@ mod tests {
     }
 
     #[test]
+    fn no_string_is_cut_as_a_comment() {
+        for line in MODULES.iter().flat_map(|(_, text)| text.lines()) {
+            let Some((code, _)) = line.split_once(" // ") else { continue };
+            assert!(['"', '`'].iter().all(|quote| code.matches(*quote).count() % 2 == 0), "{line}");
+        }
+    }
+
+    #[test]
     fn a_module_becomes_a_function_that_returns_its_exports() {
-        let text = "// Z.\n\nimport { a } from \"./x.js\";\nimport * as y from \"./y.js\";\n\n/** B. */\nexport let b = {\n\ta,\n};\n";
+        let text = "// Z.\n\nimport { a } from \"./x.js\";\nimport * as y from \"./y.js\";\n\n/** B. */\nexport let b = {\n\ta, // A.\n};\n";
         let scoped = "const m_z=(()=>{\nconst { a }=m_x;\nconst y=m_y;\nlet b = {\na,\n};\n\
                       return {get b(){return b},};\n})();\n";
         assert_eq!(scope("z", text), scoped);

@@ -3,6 +3,7 @@
 import * as chat from "./chat.js";
 import * as roster from "./roster.js";
 import * as talks from "./talks.js";
+import { greet } from "./dialogs.js";
 import { apart, at, avatar, button, icon, label, node, perFrame, person } from "./node.js";
 import { calendar, count, translate, words } from "./words.js";
 import { emit, on } from "./signal.js";
@@ -16,7 +17,7 @@ on("current talks rooms roster me", perFrame(() => {
 		return item(talks.room(name), parts, () => chat.enterRoom(name));
 	}));
 	at("private-hint").hidden = privates.length > 0;
-	replace(at("private"), privates.map((one) => item(one, [avatar(one.key, one.name), label(person(one.name))], () => talks.show(one))));
+	replace(at("private"), privates.map((one) => item(one, [avatar(one.id, one.name), label(person(one.name))], () => talks.show(one))));
 	const unread = talks.unreadBut(null);
 	document.title = `${unread ? `(${count(unread)}) ` : ""}${current ? `${apart(current.name)} – ` : ""}Uproar`;
 	at("elsewhere").hidden = !talks.unreadBut(current);
@@ -88,6 +89,18 @@ document.addEventListener("keydown", ({ key }) => key === "Escape" && opened && 
 document.addEventListener("click", ({ target }) => opened && !target.closest(".drawer, .opener") && open(null));
 on("chosen", () => opened && open(null));
 
+const find = at("find-room");
+find.oninput = () => chat.findRooms(find.value.trim());
+find.form.onsubmit = (event) => {
+	event.preventDefault();
+	const name = find.value.trim();
+	if (!name || !chat.joined) return;
+	chat.enterRoom(name);
+	find.value = "";
+	chat.findRooms("");
+	emit("chosen");
+};
+
 translate();
 open(null);
-chat.connect();
+greet();

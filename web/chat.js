@@ -5,10 +5,12 @@ import * as talks from "./talks.js";
 import * as outbox from "./outbox.js";
 import * as roster from "./roster.js";
 import { add, notice, passed, privately, room, show } from "./talks.js";
+import { kept } from "./node.js";
 import { emit } from "./signal.js";
 import { refusal, words } from "./words.js";
 
 const ROOMS_EVERY_MS = 15_000;
+const PAGE_MAX = 100; // the most that the server gives at once
 const TIMER_MS_MAX = 2 ** 31 - 1;
 const SIGN_IN = -1; // our own reason to close: nothing can be done before
 
@@ -22,6 +24,8 @@ export let joined = null;
 let account = null; // kept to come back with, as long as the page is open
 let farewell = ""; // what the server said before it closed
 let muteTimer = 0;
+let roomPrefix = ""; // which rooms are listed
+let older = null; // the room whose older messages were asked for
 
 // Rooms whose history was asked for, in order. `isStale`: what comes before `room_joined` is of another room,
 // or will be repeated. `isSkipped`: so will its history.
@@ -35,6 +39,12 @@ const become = (name, text = words(name)) => emit("status", name, text);
 export function connect() {
 	become("connecting");
 	connection.open();
+}
+
+/** Lists the rooms whose names begin so. */
+export function findRooms(prefix) {
+	roomPrefix = prefix;
+	askRooms();
 }
 
 /** Goes to a room. What was said since our last visit comes with its history. */
@@ -53,11 +63,35 @@ export function signIn(username, password) {
 	if (!connection.send(account)) connect();
 }
 
+/** Asks for what was said before, one page at a time. */
+export function fetchOlder(talk) {
+	const first = talk.entries.find(({ id }) => id);
+	const isAsked = older || visits.length || talk !== joined || talk.isWhole || !first || talk.entries.length > talks.READ_MAX;
+	if (!isAsked && connection.send({ type: "get_history", before: first.id, limit: PAGE_MAX })) older = talk;
+}
+
+function takeOlder(list, more, epoch) {
+	const talk = older;
+	older = null;
+	if (talk !== joined) return;
+	if (talk.epoch !== epoch) {
+		// None of what is here belongs to it.
+		talk.entries.length = 0;
+		enterEpoch(talk, epoch);
+		ask(talk.key, 0, {}, "join_room");
+	} else {
+		talk.isWhole = !more;
+		talks.addBefore(talk, list.map(keptEntry));
+	}
+}
+
 function askRooms() {
-	if (!document.hidden) connection.send({ type: "get_rooms" });
+	if (!document.hidden) connection.send({ type: "get_rooms", prefix: roomPrefix });
 }
 
 connection.handle({
+	query: () => ({ name: kept("localStorage", "name") ?? "", session: kept("sessionStorage", "session") ?? "" }),
+
 	opened() {
 		farewell = obstacle = "";
 		// Where an account is needed, the answer to the second says so.
@@ -68,6 +102,7 @@ connection.handle({
 		const isRefused = code === SIGN_IN || (code === 1008 && account && !me.isSignedIn);
 		me.isSignedIn = me.isAdmin = false;
 		visits = [];
+		older = null;
 		outbox.interrupt();
 		emit("me");
 		// 1008 is a decision about us; asking again at once would be pestering.
@@ -77,7 +112,7 @@ connection.handle({
 			become("closed", words("signIn"));
 			emit("sign-in", refusal(reason));
 		} else if (isFinal) {
-			const text = farewell ? words("kicked", refusal(farewell)) : words("closed", reason);
+			const text = farewell ? words("kicked", refusal(farewell)) : words("closed", refusal(reason));
 			become("closed", text);
 			notice(talks.current, text, true);
 		} else become("lost", words(obstacle ? "refused" : farewell ? "full" : "lost"));
@@ -140,33 +175,40 @@ function merge(history, isComplete, isReturn) {
 	for (const entry of history) if (!outbox.recognise(joined, entry) && entry.id > lastId) add(joined, entry);
 }
 
-function said(content, { message_id: id, from_id: fromId, from_name: fromName, timestamp }) {
-	return { id, fromId, fromName, timestamp, isNews: true, ...(content?.url ? { url: String(content.url) } : { text: String(content) }) };
+function said(content, { message_id: id, from_id: fromId, from_name: fromName, from_account: account, timestamp }) {
+	return { id, fromId, fromName, account, timestamp, isNews: true, ...(content?.url ? { url: String(content.url) } : { text: String(content) }) };
 }
+
+const keptEntry = (one) => said(one.content, { ...one, from_name: one.sender });
 
 const hear = (content, event) => add(joined, said(content, event));
 
 function renamed({ id, name }) {
 	roster.rename(id, name);
-	privately(id, name, false);
+	talks.rename(id, name);
 }
 
-function stored(name) {
-	try {
-		return name ? (localStorage.name = name) : localStorage.name;
-	} catch {}
+/** What was asked for is refused. Where we wanted to go back to, we stay in the room that the server chose. */
+function endVisit(isMeant) {
+	const visit = visits.find(isMeant);
+	visits = visits.filter((other) => other !== visit);
+	if (visit?.isReturn) ask(visit.instead, 0, { isStale: true }, "join_room");
+	outbox.next();
+	return visit;
 }
 
 const EVENTS = {
-	welcome({ user_id, user_name, room: entered }) {
+	welcome({ user_id, user_name, room: entered, session }) {
 		Object.assign(me, { id: user_id, name: user_name });
+		kept("sessionStorage", "session", session);
 		become("open");
 		emit("me");
-		const wanted = stored();
-		if (wanted && wanted !== user_name && !account) connection.send({ type: "set_name", name: wanted });
+		const wanted = kept("localStorage", "name");
+		// It was not taken with the upgrade; the answer says why.
+		if (wanted && user_name === `User${user_id}` && !account) connection.send({ type: "set_name", name: wanted });
 		const isReturn = joined !== null;
 		visits = [{ room: entered, isStale: isReturn, isSkipped: isReturn }];
-		if (isReturn) return ask(joined.key, outbox.historyAfter(joined), { isReturn, isStale: true });
+		if (isReturn) return ask(joined.key, outbox.historyAfter(joined), { isReturn, isStale: true, instead: entered });
 		arrive(entered);
 		askRooms();
 	},
@@ -185,18 +227,20 @@ const EVENTS = {
 
 	users: (list, { total }) => roster.list(list, total),
 
-	history(list, { complete, epoch, deleted = [] }) {
+	history(list, { complete, epoch, deleted = [], more }) {
+		if (more !== undefined) return takeOlder(list, more, epoch);
 		const visit = visits.shift();
 		if (!visit) return;
 		enterEpoch(room(visit.room), epoch);
 		if (visit.isSkipped) return;
 		for (const id of deleted) talks.remove(room(visit.room), id);
-		merge(list.map((one) => said(one.content, { ...one, from_name: one.sender })), complete !== false, visit.isReturn);
+		merge(list.map(keptEntry), complete !== false, visit.isReturn);
 		if (!visits.length) outbox.resolve();
 	},
 
 	rooms(list) {
 		rooms.clear();
+		if (joined && list.every((one) => one.room !== joined.key)) rooms.set(joined.key, 0);
 		for (const one of list) {
 			rooms.set(one.room, one.users_online);
 			if (one.room !== joined?.key) talks.note(room(one.room), one.epoch, one.last_message_id);
@@ -221,11 +265,11 @@ const EVENTS = {
 	},
 
 	private_message(content, event) {
-		if (event.from_id !== me.id) add(privately(event.from_id, event.from_name), said(content, event));
+		if (event.from_id !== me.id) add(privately(event.from_id, event.from_name, event.from_account), said(content, event));
 	},
 
-	join({ user_id: id, user_name: name, users_online }) {
-		roster.change([{ id, name }], [], users_online);
+	join({ user_id: id, user_name: name, account, users_online }) {
+		roster.change([{ id, name, account }], [], users_online);
 		passed(joined, "came", name);
 	},
 
@@ -248,12 +292,13 @@ const EVENTS = {
 	typing: ({ user_id, user_name, is_typing }) => emit("typing", user_id, is_typing && user_name),
 
 	name_changed({ new_name }) {
-		stored(me.name = new_name);
+		kept("localStorage", "name", (me.name = new_name));
 		roster.rename(me.id, new_name);
 		emit("me");
 	},
 
 	kicked: ({ reason }) => (farewell = reason),
+	reconnect: ({ after_ms }) => connection.comeBack(after_ms),
 
 	muted({ seconds }) {
 		EVENTS.unmuted();
@@ -274,16 +319,11 @@ const EVENTS = {
 		if (kind === "Unknown message") return; // a read mark for what is no longer kept
 		if (kind === "Unknown message type") return outbox.refuse(text, (type) => type === about);
 		if (kind.startsWith("Invalid name") || kind === "Name is reserved") return emit("name-refused", text);
-		if (kind === "Unknown room") {
-			// Where we were is gone, or where we wanted to go was never there.
-			const isReturn = visits.some((visit) => visit.room === about && visit.isReturn);
-			visits = visits.filter((visit) => visit.room !== about);
-			if (isReturn) ask("general", 0, { isStale: true }, "join_room");
-			outbox.next();
-		} else {
-			const isOfPrivate = kind === "User not found or offline";
-			if (kind !== "Permission denied" && outbox.refuse(text, (type) => !isOfPrivate || type === "private_message")) return;
-		}
+		const isOfPrivate = kind === "User not found or offline";
+		if (kind === "Unknown room") endVisit((visit) => visit.room === message.slice(kind.length + 2));
+		else if (kind === "Too many rooms") endVisit(() => true);
+		else if (outbox.refuse(text, (type) => !isOfPrivate || type === "private_message")) return;
+		else if (kind === "Permission denied") endVisit(() => true);
 		notice(talks.current, text, true);
 	},
 };

@@ -52,7 +52,8 @@ form.onsubmit = (event) => {
 	if (!fit() || !writingTo || writingTo.isEnded) return;
 	text.value = "";
 	typed(fit());
-	submit(writingTo, writingTo.isRoom ? { type: "message", content } : { type: "private_message", to_id: writingTo.key, content }, chat.me);
+	const { isRoom, key, id } = writingTo;
+	submit(writingTo, isRoom ? { type: "message", content } : { type: "private_message", [key === id ? "to_id" : "to_account"]: key, content }, chat.me);
 	text.focus();
 };
 

@@ -10,13 +10,20 @@ let socket = null;
 let attempts = 0;
 let openedAt = Infinity;
 let retryTimer = 0;
+let slotMs = null; // after which the server wants us back
+let isSlot = false; // it is what the retry waits for
 let quietTimer = 0;
 let isOriginKnown = false; // the server has said whether it lets this origin in
 let handlers;
 
-/** What to call; `closed(code, reason)` says whether to try again, `refused(why)` comes after it. */
+/** What to call: `query()` is what the server should know at once, `closed(code, reason)` says whether to try again, `refused(why)` comes after it. */
 export function handle(calls) {
 	handlers = calls;
+}
+
+/** The server is about to close, and has a slot for us to come back in. */
+export function comeBack(afterMs) {
+	slotMs = afterMs;
 }
 
 export function send(message) {
@@ -30,7 +37,9 @@ export function open() {
 	clearTimeout(retryTimer);
 	retryTimer = 0;
 	if (socket) return;
-	const opening = new WebSocket(new URL("chat", location).href.replace("http", "ws"));
+	const url = new URL("chat", location);
+	url.search = new URLSearchParams(handlers.query());
+	const opening = new WebSocket(url.href.replace("http", "ws"));
 	socket = opening;
 	openedAt = Infinity;
 	quietly(QUIET_MS, close);
@@ -82,10 +91,12 @@ function ended(code, reason) {
 	if (openedAt === Infinity && !isOriginKnown) explain();
 	// Everybody loses a server in one moment; jitter keeps them from coming back in one.
 	const ceiling = Math.min(RETRY_MS.max, RETRY_MS.first * 2 ** attempts++);
-	retryTimer = setTimeout(open, ceiling * (0.5 + Math.random() / 2));
+	isSlot = slotMs !== null;
+	retryTimer = setTimeout(open, slotMs ?? ceiling * (0.5 + Math.random() / 2));
+	slotMs = null;
 }
 
-// A phone that wakes up should not wait.
-const wake = () => (retryTimer ? open() : ask(WAKING_MS));
+// A phone that wakes up should not wait, unless the server has said so.
+const wake = () => (retryTimer ? isSlot || open() : ask(WAKING_MS));
 addEventListener("online", wake);
 document.addEventListener("visibilitychange", () => document.hidden || wake());

@@ -1,8 +1,9 @@
 // What is asked for in a window of its own.
 
 import * as chat from "./chat.js";
-import { at, avatar, button, icon, node, person } from "./node.js";
+import { at, avatar, button, icon, kept, node, person } from "./node.js";
 import { emit, on } from "./signal.js";
+import { accountOf } from "./roster.js";
 import { privately, show } from "./talks.js";
 import { send } from "./connection.js";
 import { submit } from "./outbox.js";
@@ -42,8 +43,8 @@ function signIn(error) {
 	say("sign-in", error);
 }
 
-function askName() {
-	const { name } = chat.me;
+function askName(error = "") {
+	const name = chat.me.name || kept("localStorage", "name") || "";
 	const parts = [
 		field(words("nameHint"), { name: "name", value: name, autocomplete: "nickname" }),
 		button({ className: "soft", onclick: () => signIn("") }, words("signIn")),
@@ -51,17 +52,25 @@ function askName() {
 	ask("name", words("name"), parts, words("save"), (values) => {
 		const wanted = values.name.trim();
 		if (!wanted || [...characters.segment(wanted)].length > NAME_CHARACTERS_MAX) say("name", words("nameHint"));
-		else if (wanted === name) return true;
-		else send({ type: "set_name", name: wanted });
+		else if (wanted === chat.me.name) return true;
+		else if (!send({ type: "set_name", name: wanted })) return kept("localStorage", "name", wanted);
 	});
+	say("name", error);
+}
+
+/** Who comes for the first time says a name, or closes the dialog to have one given. */
+export function greet() {
+	if (kept("localStorage", "name") || kept("sessionStorage", "session")) return chat.connect();
+	askName();
+	dialog.addEventListener("close", chat.connect, { once: true });
 }
 
 on("sign-in", signIn);
-on("name-refused", (text) => say("name", text));
+on("name-refused", (text) => (isFor("name") ? say("name", text) : askName(text)));
 // The name of an account is fixed.
 on("me", () => (at("me").disabled = chat.me.isSignedIn));
 on("me", () => (isFor("name") || (isFor("sign-in") && chat.me.isSignedIn)) && dialog.close());
-at("me").onclick = askName;
+at("me").onclick = () => askName();
 
 at("add-image").onclick = () => {
 	const url = field("URL", { name: "url", type: "url", placeholder: "https://", pattern: "https?://.+", maxLength: 2048 });
@@ -71,13 +80,13 @@ at("add-image").onclick = () => {
 	});
 };
 
-on("person", (id, name) => {
+on("person", (id, name, account = accountOf(id)) => {
 	emit("chosen");
 	if (id === chat.me.id) return askName();
 	const portrait = node("div.portrait", {}, avatar(id, name), node("p", {}, person(name)));
 	ask("person", "", [portrait, ...(chat.me.isAdmin ? [adminPart(id)] : [])], words("writeTo"), () => {
 		dialog.close(); // gives the focus back, and the talk takes it
-		show(privately(id, name));
+		show(privately(id, name, account));
 	});
 });
 

@@ -82,6 +82,13 @@ export function linked(text) {
 	return [...parts, text.slice(end)];
 }
 
+/** What a browser keeps under a name, in its `localStorage` or `sessionStorage`, as far as it lets us. */
+export function kept(storage, name, value) {
+	try {
+		return value ? (window[storage][name] = value) : window[storage][name];
+	} catch {}
+}
+
 /** `paint`, once in the next frame, however often it is asked for. */
 export function perFrame(paint) {
 	let frame = 0;

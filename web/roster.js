@@ -18,6 +18,7 @@ export let online = 0;
 export let isFetching = false;
 
 export const has = (id) => members.has(id);
+export const accountOf = (id) => members.get(id)?.account;
 export function matching(search) {
 	sorted ??= [...members.values()].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.id - b.id));
 	const key = search.trim().toLowerCase();
@@ -26,7 +27,7 @@ export function matching(search) {
 
 /** Who came or has another name, who left, how many are there. `isCut`: not all of these are named. */
 export function change(some, left = [], total = online, isCut = false) {
-	for (const { id, name } of some) members.set(id, { id, name, key: name.toLowerCase() });
+	for (const one of some) members.set(one.id, { ...members.get(one.id), ...one, key: one.name.toLowerCase() });
 	for (const id of left) members.delete(id);
 	online = total;
 	sorted = null;

@@ -2,7 +2,9 @@
 
 import { emit } from "./signal.js";
 
-const ENTRIES_MAX = 800; // older ones go
+const ENTRIES_MAX = 800; // older ones go when others come
+/** Entries that somebody may scroll up to. */
+export const READ_MAX = 10_000;
 const PRIVATE_MAX = 100; // the longest quiet one goes
 const NAMED_MAX = 8; // of those who came or went, in one line
 
@@ -13,7 +15,7 @@ export let privates = [];
 export let current = null;
 let isAttended = true; // its end is on a screen that somebody looks at
 
-// The `key` is a room's name or a user's id. Of the entries, what was said has a `timestamp`, in rooms an `id`,
+// The `key` is a room's name, or an account, which survives a new connection, or a user's id. Of the entries, what was said has a `timestamp`, in rooms an `id`,
 // by which it is ordered, and if it is our own a `state`.
 function begin(isRoom, key, name) {
 	return { isRoom, key, name, entries: [], byId: new Map(), lastId: 0, unread: 0, draft: "", isEnded: false };
@@ -24,20 +26,26 @@ export function room(name) {
 	return rooms.get(name);
 }
 
-export function privately(id, name, isBegun = true) {
-	let found = privates.find(({ key, isEnded }) => key === id && !isEnded);
-	if (!found && isBegun) {
-		found = begin(false, id, name);
+export function privately(id, name, account) {
+	const key = account ?? id;
+	let found = privates.find((talk) => talk.key === key && !talk.isEnded);
+	if (!found) {
+		found = begin(false, key, name);
 		privates = [found, ...privates].slice(0, PRIVATE_MAX);
 	}
-	if (found) found.name = name;
+	Object.assign(found, { id, name });
 	emit("talks");
 	return found;
 }
 
-/** Another life of the server gives these ids to other people. */
+export function rename(id, name) {
+	for (const talk of privates) if (talk.id === id) talk.name = name;
+	emit("talks");
+}
+
+/** Another life of the server gives the ids to other people. Accounts stay. */
 export function endPrivates() {
-	for (const talk of privates) talk.isEnded = true;
+	for (const talk of privates) talk.isEnded ||= talk.key === talk.id;
 	emit("talks");
 }
 
@@ -79,11 +87,24 @@ export function add(talk, entry) {
 	const { entries, byId } = talk;
 	entries.push(entry);
 	if (entry.id) know(talk, entry);
-	if (entries.length > ENTRIES_MAX) byId.delete(entries.shift().id);
+	if (entries.length > ENTRIES_MAX) {
+		const oldest = entries.shift();
+		byId.delete(oldest.id);
+		talk.isWhole = false;
+		emit("changed", talk, oldest);
+	}
 	if (!talk.isRoom && entry.timestamp) privates = [talk, ...privates.filter((other) => other !== talk)];
 	if (entry.isNews && !(talk === current && isAttended && !document.hidden)) entry.isFirstNews = talk.unread++ === 0;
 	if (entry.isFirstNews !== undefined || !talk.isRoom) emit("talks");
 	emit("entry", talk, entry);
+}
+
+/** Adds what was said before everything that is there. */
+export function addBefore(talk, entries) {
+	const missing = entries.filter(({ id }) => !talk.byId.has(id));
+	for (const entry of missing) know(talk, entry);
+	talk.entries.unshift(...missing);
+	emit("older", talk);
 }
 
 function know(talk, entry) {
@@ -120,6 +141,7 @@ export function takeBack(entry, why) {
 export function forgetIds(talk) {
 	talk.byId.clear();
 	talk.lastId = 0;
+	talk.isWhole = true;
 	for (const entry of talk.entries) entry.id = undefined;
 }
 

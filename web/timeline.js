@@ -1,16 +1,19 @@
 // The end of the current talk. However fast a room is, the page changes once per frame, by a few lines.
 
+import * as chat from "./chat.js";
 import * as talks from "./talks.js";
 import { at, avatar, button, node, link, linked, perFrame, people, person, phrase, visible } from "./node.js";
 import { calendar, clock, words } from "./words.js";
 import { emit, on } from "./signal.js";
 import { enqueue } from "./outbox.js";
 
-const LINES_MAX = 300; // twice as many while somebody reads further up
+const LINES_MAX = 300; // more while somebody reads further up
 const NEAR_END_PX = 80;
 const GROUP_S = 300; // within which one name is enough
 const SPOKEN_MAX = 3; // lines in one frame
 const ADDED_MAX = 30; // lines in one frame; more wait for the next
+const OLDER_MAX = 100; // lines that come at once when somebody scrolls up
+const NEAR_START_PX = 200;
 
 const log = at("timeline");
 const pill = at("to-end");
@@ -23,7 +26,7 @@ const paint = perFrame(() => {
 	// A screen reader cannot follow a room that talks faster than it.
 	log.ariaLive = fresh.length > SPOKEN_MAX ? "off" : "polite";
 	fresh.splice(0, ADDED_MAX).forEach(put);
-	const extra = log.childElementCount - LINES_MAX * (isAtEnd ? 1 : 2);
+	const extra = log.childElementCount - (isAtEnd ? LINES_MAX : talks.READ_MAX);
 	for (let n = 0; n < extra; n++) log.firstElementChild.remove();
 	if (extra > 0) dress(log.firstElementChild);
 	if (fresh.length) paint();
@@ -52,8 +55,18 @@ function put(entry) {
 	if (line.nextElementSibling) dress(line.nextElementSibling);
 }
 
+/** Shows what was said before the first line: what the page has, or else what the server keeps. The place stays. */
+function showOlder() {
+	const { current } = talks;
+	const first = current.entries.indexOf(log.firstElementChild?.entry);
+	if (first === 0) return chat.fetchOlder(current);
+	const belowPx = log.scrollHeight - log.scrollTop;
+	current.entries.slice(Math.max(0, first - OLDER_MAX), Math.max(0, first)).reverse().forEach(put);
+	log.scrollTop = log.scrollHeight - belowPx;
+}
+
 function fill(line, entry) {
-	const { timestamp, fromId, fromName, state, isBad } = entry;
+	const { timestamp, fromId, fromName, account, state, isBad } = entry;
 	if (!timestamp) {
 		line.className = isBad ? "notice bad" : "notice";
 		return line.replaceChildren(...told(entry));
@@ -63,7 +76,7 @@ function fill(line, entry) {
 	const date = new Date(timestamp * 1000);
 	const isToday = date.toDateString() === new Date().toDateString();
 	const time = node("time", { dateTime: date.toISOString(), title: calendar.format(date) }, (isToday ? clock : calendar).format(date));
-	const author = button({ className: "author", onclick: () => emit("person", fromId, fromName) }, person(fromName));
+	const author = button({ className: "author", onclick: () => emit("person", fromId, fromName, account) }, person(fromName));
 	const content = entry.url ? picture(entry) : node("div.text", { dir: "auto" }, ...linked(entry.text));
 	const said = node("div.said", {}, node("p.head", {}, author, time), content);
 	if (state) said.append(mark(entry));
@@ -130,6 +143,7 @@ log.onscroll = () => {
 	const was = isAtEnd;
 	isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END_PX;
 	if (was !== isAtEnd) follow();
+	if (!isAtEnd && log.scrollTop < NEAR_START_PX) showOlder();
 };
 pill.onclick = () => {
 	isAtEnd = true;
@@ -151,6 +165,7 @@ on("entry", (talk, entry) => {
 	if (entry.state) isAtEnd = true;
 	paint();
 });
+on("older", (talk) => talk === talks.current && !isAtEnd && showOlder());
 on("changed", (talk, entry) => {
 	if (talk !== talks.current || !entry.line?.isConnected) return;
 	put(entry);

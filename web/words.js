@@ -13,6 +13,7 @@ function table(text) {
 const PAIRS = table(`
 talks|Conversations|会话
 rooms|Rooms|房间
+findRoom|Find or open a room|查找或打开房间
 direct|Private|私聊
 directHint|Choose a member to talk in private.|点选成员即可私聊。
 members|Members|成员
@@ -85,6 +86,9 @@ User not found or offline|用户不存在或已离线
 Invalid image URL|图片网址无效
 Permission denied|没有权限
 Name is reserved|该名字已被保留
+Too many rooms|房间过多
+session resumed elsewhere|已在另一个窗口中继续
+banned|已被封禁
 You are muted|你已被禁言
 Message too large|消息过长
 Too many messages|发送过于频繁

@@ -10,6 +10,7 @@ use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
 use uproar::metrics::Metrics;
+use uproar::moderation::Moderation;
 use uproar::permit::ClientPermits;
 use uproar::rooms::{self, Directory, PresencePolicy, ShardIndex};
 use uproar::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
@@ -49,8 +50,15 @@ impl Crowd {
             },
             tokens: TokenChecker::default(),
             sign_in_timeout_ms: None,
+            sessions: None,
             anonymous_listen: false,
-            rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
+            moderation: Moderation::default(),
+            rooms: rooms::RoomSettings {
+                presence: PresencePolicy::UpTo(500),
+                names_max: 500,
+                history: 100,
+                ttl_ms: 600_000,
+            },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
         let places = ClientPermits::new(count);
@@ -83,7 +91,7 @@ impl Crowd {
         let mut total = 0;
         loop {
             self.shard.handle_turn_end(NOW);
-            while let Some(submission) = self.shard.poll_submission() {
+            while let Some(submission) = self.shard.poll_submission(Now::default()) {
                 match submission {
                     Submission::Send(id, batch) => self.sends.push((id, batch)),
                     other => panic!("nobody was to leave, and yet: {other:?}"),

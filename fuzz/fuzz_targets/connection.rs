@@ -166,7 +166,7 @@ impl Tested {
                 2 => self.connection.leave(1001, "", self.now_ms),
                 _ => self.connection.finish(self.now_ms),
             },
-            14 => self.connection.evict(1013, "slow", self.now_ms),
+            14 => self.connection.evict(None, 1013, "slow", self.now_ms),
             _ => match program.byte() % 8 {
                 0 => self.connection.abort(),
                 1 if self.under_way.take().is_some() => self.connection.handle_send_failed(),

@@ -18,7 +18,7 @@ pub use command::{CommandError, UserCommand, run};
 pub use identity::Identity;
 pub use known::{AccountChange, AccountChangeKind, AccountsChange, KnownAccounts, ReservedNames};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
-pub use rights::{Pattern, PublishRights, Rights};
+pub use rights::{PublishRights, Rights};
 pub use store::{Account, AccountError, Accounts};
 pub(crate) use verifier::log_denial;
 pub use verifier::{Attempt, Credentials, SignInResult, Verifier, VerifierReport};

@@ -38,7 +38,7 @@ pub struct Account {
     pub name: String,
     /// The hash of its password, as a PHC string.
     pub password_hash: String,
-    /// True when it may kick and mute users.
+    /// True when it may kick, mute and ban users.
     pub is_admin: bool,
 }
 

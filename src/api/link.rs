@@ -16,7 +16,9 @@ use uproar_ring::ConnectionId;
 
 use crate::mail::{self, Request};
 use crate::mesh::Mesh;
-use crate::rooms::{ClientRef, Delivery, Epoch, HistoryPage, MemberList, MessageId, ShardIndex};
+use crate::rooms::{
+    self, ClientRef, Delivery, Epoch, HistoryPage, MemberList, MessageId, RoomIndex, RoomRefusal, ShardIndex,
+};
 
 /// The most requests to homes that are under way. A batch has up to 1,000.
 const REQUESTS_MAX: u32 = 4_096;
@@ -33,6 +35,10 @@ pub(super) struct Published {
 pub(super) enum Reply {
     /// The message is as durable as configured.
     Published(Published),
+    /// The room is open, and held until the link releases it.
+    Opened(RoomIndex),
+    /// Nothing happened, because there are as many rooms as there may be, and none of them is empty.
+    TooManyRooms,
     /// Nothing happened, because the disk takes no message.
     NotTaken,
     /// Members have seen the message, and the disk has not taken it.
@@ -103,6 +109,29 @@ struct RelayCount {
     receivers: usize,
 }
 
+/// A room that stays open for this link until it is dropped.
+#[derive(Debug)]
+pub(super) struct HeldRoom {
+    pub(super) room: RoomIndex,
+    link: MeshLink,
+}
+
+impl Drop for HeldRoom {
+    fn drop(&mut self) {
+        let (room, link) = (self.room, self.link.clone());
+        let release = async move {
+            let address = link.0.mesh.address(room.home());
+            // Once the shard has ended, there is nothing to release.
+            if address.requests.send(Request::Room(rooms::Request::Release { room })).await.is_ok() {
+                address.waker.wake();
+            }
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(release);
+        }
+    }
+}
+
 /// A request that was sent.
 #[derive(Debug)]
 pub(super) struct Asked(oneshot::Receiver<Reply>);
@@ -153,6 +182,11 @@ impl MeshLink {
         }
         address.waker.wake();
         Ok(Asked(replied))
+    }
+
+    /// Takes over a room that is held for this link. It is released when the result is dropped.
+    pub(super) fn hold(&self, room: RoomIndex) -> HeldRoom {
+        HeldRoom { room, link: self.clone() }
     }
 
     /// From now on no request is sent. Answers still come.
@@ -206,6 +240,10 @@ impl UnderWay {
                 }
             }
             mail::Delivery::Room(Delivery::Lost { to, .. }) => self.finish(to, Reply::NotStored),
+            mail::Delivery::Room(Delivery::Opened { to, room }) => self.finish(to, Reply::Opened(room)),
+            mail::Delivery::Room(Delivery::Refused { to, refusal: RoomRefusal::TooManyRooms }) => {
+                self.finish(to, Reply::TooManyRooms);
+            }
             mail::Delivery::Room(Delivery::Refused { to, .. }) => self.finish(to, Reply::NotTaken),
             mail::Delivery::Room(Delivery::Members { to, members }) => self.finish(to, Reply::Members(members)),
             mail::Delivery::Room(Delivery::History { to, page }) => self.finish(to, Reply::History(page)),

@@ -11,8 +11,8 @@ use uproar_ring::Features;
 
 use super::command::Command;
 use super::values::{
-    AddressList, CoreList, FileList, HostList, ListenAddress, OriginList, RoomList, duration, level, number,
-    size, switch, threads,
+    AddressList, CoreList, FileList, HostList, ListenAddress, OriginList, PatternList, RoomList, duration,
+    level, number, size, switch, threads,
 };
 use crate::config::{
     Anonymous, ApiAddress, Auth, Config, Dialects, LogFormat, MetricsPlace, Placement, Presence,
@@ -141,15 +141,35 @@ pub(super) struct Flags {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) handshake_timeout: Duration,
 
+    /// How long after its connection has ended a chat user may come back as the same user; 0s switches this off.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration)]
+    pub(super) session_timeout: Duration,
+
     /// Time limit for closing all connections on shutdown.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) drain_timeout: Duration,
 
-    /// The rooms, including general.
+    /// The rooms that are always there, including general.
     #[arg(long, value_name = "NAMES", default_value = "general,random,gaming")]
     pub(super) rooms: RoomList,
 
-    /// Existing directory for history and accounts [default: history in memory, no accounts].
+    /// Names of rooms that clients may create by joining them: the beginning of names and a * behind it, such as
+    /// team-*, or * for any. May be repeated, or list several with commas [default: none].
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) room_pattern: Vec<PatternList>,
+
+    /// Most rooms at a time that clients have created; then the one that has been empty longest is forgotten, or, if
+    /// none is empty, no other one is created.
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = number::<usize>)]
+    pub(super) rooms_max: usize,
+
+    /// How long a room that a client has created is kept after its last member has left. With --data its messages stay
+    /// on the disk.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
+    pub(super) room_ttl: Duration,
+
+    /// Existing directory for history, accounts and what else outlives a restart [default: everything in memory, no
+    /// accounts].
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
 
@@ -290,8 +310,12 @@ impl Flags {
             ping_interval: self.ping_interval,
             idle_timeout: self.idle_timeout,
             handshake_timeout: self.handshake_timeout,
+            session_timeout: self.session_timeout,
             drain_timeout: self.drain_timeout,
             rooms: self.rooms.0,
+            room_patterns: self.room_pattern.into_iter().flat_map(|list| list.0).collect(),
+            rooms_max: self.rooms_max,
+            room_ttl: self.room_ttl,
             data: self.data,
             auth: self.auth,
             anonymous: self.anonymous,

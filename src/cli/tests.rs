@@ -1,4 +1,4 @@
-//! Precedence, and each refusal.
+//! Precedence, and each refusal: over 500 lines because each flag is named twice.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -179,6 +179,7 @@ fn every_flag_reaches_the_configuration() {
         "--ping-interval=500ms",
         "--idle-timeout=2s",
         "--handshake-timeout=3s",
+        "--session-timeout=90s",
         "--drain-timeout=4s",
         "--rooms=general,tea room",
         "--data=/srv/uproar",
@@ -199,6 +200,10 @@ fn every_flag_reaches_the_configuration() {
         "--dialects=chat,raw",
         "--topic-rate=10",
         "--topics-max=11",
+        "--room-pattern=team-*,a",
+        "--room-pattern=*",
+        "--rooms-max=12",
+        "--room-ttl=13s",
         "--history=5",
         "--presence=count",
         "--presence-limit=6",
@@ -242,6 +247,7 @@ fn every_flag_reaches_the_configuration() {
         ping_interval: Duration::from_millis(500),
         idle_timeout: Duration::from_secs(2),
         handshake_timeout: Duration::from_secs(3),
+        session_timeout: Duration::from_secs(90),
         drain_timeout: Duration::from_secs(4),
         rooms: vec!["general".into(), "tea room".into()],
         data: Some("/srv/uproar".into()),
@@ -258,6 +264,9 @@ fn every_flag_reaches_the_configuration() {
         burst: 8,
         topic_rate: 10,
         topics_max: 11,
+        room_patterns: ["team-*", "a", "*"].map(String::from).to_vec(),
+        rooms_max: 12,
+        room_ttl: Duration::from_secs(13),
         allow_origins: vec![
             AllowedOrigin::Origin("https://a.example".into()),
             AllowedOrigin::Origin("null".into()),

@@ -40,7 +40,7 @@ enum UserAction {
         /// The name to sign in with.
         #[arg(value_parser = account_name)]
         name: String,
-        /// Allow it to kick and mute users.
+        /// Allow it to kick, mute and ban users.
         #[arg(long)]
         admin: bool,
     },
@@ -58,13 +58,13 @@ enum UserAction {
         #[arg(value_parser = trimmed)]
         name: String,
     },
-    /// Allow an account to kick and mute users.
+    /// Allow an account to kick, mute and ban users.
     Promote {
         /// Its name.
         #[arg(value_parser = trimmed)]
         name: String,
     },
-    /// No longer allow an account to kick and mute users.
+    /// No longer allow an account to kick, mute and ban users.
     Demote {
         /// Its name.
         #[arg(value_parser = trimmed)]

@@ -59,6 +59,7 @@ impl<T: FromStr> FromStr for List<T> {
 pub(super) type OriginList = List<AllowedOrigin>;
 pub(super) type AddressList = List<AddressRange>;
 pub(super) type HostList = List<AllowedHost>;
+pub(super) type PatternList = List<String>;
 pub(super) type FileList = List<PathBuf>;
 
 /// The value of `--listen`: an address or a name, and a port.

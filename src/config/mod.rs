@@ -29,6 +29,8 @@ pub use validation::{ConfigError, ConflictingSetting};
 
 /// The room that every client joins first.
 pub const FIRST_ROOM: &str = "general";
+/// The most characters (Unicode scalar values) in a room's name.
+pub const ROOM_CHARS_MAX: usize = 64;
 
 /// The most clients that one process admits.
 ///
@@ -116,10 +118,22 @@ pub struct Config {
     /// How long TLS and a request head may take, and with [`Auth::Required`] how long signing in may take. Default 10
     /// s.
     pub handshake_timeout: Duration,
+    /// How long after the end of a chat connection its user may come back with the session; 0 switches sessions off.
+    /// Default 2 minutes: a change of networks, a reloaded page, or a restart of the server.
+    pub session_timeout: Duration,
     /// How long a shutdown may take. Default 10 s: within the grace that common supervisors give.
     pub drain_timeout: Duration,
-    /// The rooms; clients cannot add any. Default general, random, gaming. [`FIRST_ROOM`] is among them.
+    /// The rooms that are always there. Default general, random, gaming. [`FIRST_ROOM`] is among them.
     pub rooms: Vec<String>,
+    /// Patterns of the names of rooms that clients may create by joining them: see [`pattern`](crate::pattern). Default:
+    /// none.
+    pub room_patterns: Vec<String>,
+    /// The most rooms that clients have created at a time; then the one that has been empty longest makes place.
+    /// Default 100,000, some 100 MB with a member each.
+    pub rooms_max: usize,
+    /// How long a room that a client has created is kept after its last member has left. Default 10 minutes: who lost
+    /// its connection finds the room again, with its history.
+    pub room_ttl: Duration,
     /// The directory for history and accounts. Default `None`: everything is in memory.
     pub data: Option<PathBuf>,
     /// Whether users must sign in. Default [`Auth::Off`].
@@ -201,8 +215,12 @@ impl Default for Config {
             ping_interval: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
             handshake_timeout: Duration::from_secs(10),
+            session_timeout: Duration::from_secs(120),
             drain_timeout: Duration::from_secs(10),
             rooms: [FIRST_ROOM, "random", "gaming"].map(String::from).to_vec(),
+            room_patterns: Vec::new(),
+            rooms_max: 100_000,
+            room_ttl: Duration::from_secs(10 * 60),
             data: None,
             auth: Auth::Off,
             anonymous: None,

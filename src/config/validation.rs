@@ -1,4 +1,5 @@
-//! Which values are allowed: the limits of each, and the settings that must fit each other.
+//! Which values are allowed: the limits of each, and the settings that must fit each other: over 500 lines because
+//! each refusal is tested by its text.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -8,8 +9,9 @@ use std::time::Duration;
 use super::placement::{Placement, SHARDS_MAX};
 use super::{
     ACCEPTORS_MAX, ApiAddress, Auth, BUSY_POLL_MAX, CLIENTS_MAX, Config, FIRST_ROOM, MetricsPlace,
-    TOKEN_KEYS_MAX,
+    ROOM_CHARS_MAX, TOKEN_KEYS_MAX,
 };
+use crate::pattern::Pattern;
 
 /// The least `max_message_bytes`: room for the smallest sensible JSON message.
 const MESSAGE_BYTES_MIN: usize = 64;
@@ -30,8 +32,12 @@ const DURATION_MIN: Duration = Duration::from_millis(1);
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most rooms: the list of them, 64 characters of four bytes each, fits a default send queue.
 const ROOMS_MAX: usize = 1000;
-/// The most characters (Unicode scalar values) in a room's name.
-const ROOM_CHARS_MAX: usize = 64;
+/// The most patterns of rooms that clients create: each join of such a room looks at all.
+const ROOM_PATTERNS_MAX: usize = 100;
+/// The most `rooms_max`: a million rooms of one member take some 2 GB.
+const ROOMS_ON_DEMAND_MAX: usize = 1_000_000;
+/// The most `room_ttl`: thirty days.
+const ROOM_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The most `history`: a new member receives all of it at once.
 const HISTORY_MAX: usize = 10_000;
 /// The most `presence_limit`: one join below the limit costs that many deliveries.
@@ -198,6 +204,7 @@ impl Config {
         ] {
             within(key, value, DURATION_MIN, DURATION_MAX, duration)?;
         }
+        within("session-timeout", self.session_timeout, Duration::ZERO, DURATION_MAX, duration)?;
         // Otherwise silent connections are closed before they can answer a ping.
         let (idle, ping) = (duration(self.idle_timeout), duration(self.ping_interval));
         if self.idle_timeout <= self.ping_interval {
@@ -249,7 +256,30 @@ impl Config {
                 return invalid("rooms", shown(), format!("each name once; {room} is listed twice"));
             }
         }
-        Ok(())
+        if self.room_patterns.len() > ROOM_PATTERNS_MAX {
+            let count = format!("{} patterns", self.room_patterns.len());
+            return invalid("room-pattern", count, format!("at most {ROOM_PATTERNS_MAX} patterns"));
+        }
+        for pattern in &self.room_patterns {
+            let is_usable = match Pattern::parse(pattern) {
+                Pattern::Nothing => false,
+                Pattern::Name(start) => !start.is_empty(),
+                Pattern::Prefix(_) => true,
+            };
+            if !is_usable
+                || pattern.chars().count() > ROOM_CHARS_MAX
+                || pattern.starts_with(char::is_whitespace)
+                || pattern.contains(char::is_control)
+            {
+                let allowed = format!(
+                    "the beginning of names and one * behind it, such as team-*, or * for any name; at most \
+                     {ROOM_CHARS_MAX} characters"
+                );
+                return invalid("room-pattern", pattern.escape_debug().to_string(), allowed);
+            }
+        }
+        within("rooms-max", self.rooms_max, 1, ROOMS_ON_DEMAND_MAX, number)?;
+        within("room-ttl", self.room_ttl, DURATION_MIN, ROOM_TTL_MAX, duration)
     }
 }
 
@@ -387,6 +417,10 @@ mod tests {
                 "invalid value '1day 1s' for handshake-timeout: allowed is 1ms to 1day",
             ),
             (
+                refusal(|c| c.session_timeout = secs(86_401)),
+                "invalid value '1day 1s' for session-timeout: allowed is 0s to 1day",
+            ),
+            (
                 refusal(|c| c.drain_timeout = Duration::ZERO),
                 "invalid value '0s' for drain-timeout: allowed is 1ms to 1day",
             ),
@@ -444,6 +478,16 @@ mod tests {
             (
                 refusal(|c| c.topic_rate = 1_000_001),
                 "invalid value '1000001' for topic-rate: allowed is 0 to 1000000",
+            ),
+            (
+                refusal(|c| c.room_patterns = vec!["a*".into(), "a*b*".into()]),
+                "invalid value 'a*b*' for room-pattern: allowed is the beginning of names and one * behind it, such as \
+                 team-*, or * for any name; at most 64 characters",
+            ),
+            (refusal(|c| c.rooms_max = 0), "invalid value '0' for rooms-max: allowed is 1 to 1000000"),
+            (
+                refusal(|c| c.room_ttl = Duration::ZERO),
+                "invalid value '0s' for room-ttl: allowed is 1ms to 30days",
             ),
             (refusal(|c| c.topics_max = 0), "invalid value '0' for topics-max: allowed is 1 to 1048576"),
             (

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::moderation::OrderRefusal;
+
 /// Why a message had no effect, with the text that its sender gets.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ChatError {
@@ -41,6 +43,9 @@ pub enum ChatError {
     /// Admin rights are required.
     #[error("Permission denied")]
     PermissionDenied,
+    /// A moderation order has no effect.
+    #[error(transparent)]
+    Order(#[from] OrderRefusal),
     /// The user is muted.
     #[error("You are muted")]
     Muted,
@@ -59,4 +64,10 @@ pub enum ChatError {
     /// No such room.
     #[error("Unknown room: {0}")]
     UnknownRoom(String),
+    /// Clients have created as many rooms as they may, and none of them is empty.
+    #[error("Too many rooms")]
+    TooManyRooms,
+    /// The history of a room cannot be read.
+    #[error("Try again later")]
+    RoomNotOpened,
 }

@@ -13,6 +13,8 @@ pub struct UpgradeQuery {
     pub name: Option<String>,
     /// `token`: a JWT that says who the client is.
     pub token: Option<String>,
+    /// `session`: the token of a session that a chat user goes on with.
+    pub session: Option<String>,
 }
 
 impl UpgradeQuery {
@@ -25,6 +27,7 @@ impl UpgradeQuery {
             let field = match &*key {
                 "name" => &mut parsed.name,
                 "token" => &mut parsed.token,
+                "session" => &mut parsed.session,
                 _ => continue,
             };
             field.get_or_insert_with(|| value.into_owned());
@@ -46,9 +49,10 @@ mod tests {
 
     #[test]
     fn fields_are_decoded_as_forms_are() {
-        let query = UpgradeQuery::parse("name=Ann+O%27Hara&token=a.b-c_d&other=1");
+        let query = UpgradeQuery::parse("name=Ann+O%27Hara&token=a.b-c_d&other=1&session=A-_9");
         assert_eq!(query.name.as_deref(), Some("Ann O'Hara"));
         assert_eq!(query.token.as_deref(), Some("a.b-c_d"));
+        assert_eq!(query.session.as_deref(), Some("A-_9"));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use super::intake::IntakeWatch;
 use super::operator_log::{log_missing_proxy_header, log_refused_origin};
 use super::query::UpgradeQuery;
 use super::route::{ORIGIN_QUESTION, Route, RoutePolicy, route};
-use super::services::{HandshakeEvent, HandshakeLimits, HandshakeServices};
-use super::token;
+use super::services::{AuthorizationRefusal, HandshakeEvent, HandshakeLimits, HandshakeServices};
+use super::token::{self, refuse_unauthorized};
 use super::upgrade::Upgrades;
 use crate::address::{AddressPermit, AddressRefusal, ClientAddress};
 use crate::metrics::{HandshakeKind, TEXT_TYPE, TlsFailure};
@@ -32,6 +32,8 @@ enum Answer {
     Upgrade(UpgradeRequest),
     /// Reject the upgrade because of the limits of its address.
     RejectAddress(IpAddr, AddressRefusal),
+    /// Reject the upgrade because its address is banned.
+    RejectBanned(IpAddr),
     /// Respond, and count the response by its status.
     Respond(Response),
     /// Respond with something that is counted otherwise, or not at all.
@@ -116,6 +118,10 @@ impl Requests {
                         Answer::RejectAddress(address, refusal) => {
                             refuse_address(&*self.services, connection, address, refusal).await;
                         }
+                        Answer::RejectBanned(address) => {
+                            let refusal = AuthorizationRefusal::Banned;
+                            refuse_unauthorized(&*self.services, connection, address, refusal).await;
+                        }
                         Answer::Respond(response) => self.respond(connection, &response, with_body).await,
                         Answer::RespondUncounted(response) => {
                             connection.finish(response.encode(with_body, SystemTime::now())).await;
@@ -188,9 +194,10 @@ impl Requests {
                 log_refused_origin(head, refusal);
                 Answer::Respond(response)
             }
-            // The limits of the address come first.
+            // The limits of the address come first, and then its ban.
             Route::SignInRequired(response) => match self.services.addresses().upgrade(client.ip()) {
                 Err(refusal) => Answer::RejectAddress(client.ip(), refusal),
+                Ok(_) if self.services.is_banned(client.ip()) => Answer::RejectBanned(client.ip()),
                 Ok(_) => {
                     self.services.note(HandshakeEvent::SignInRequired);
                     Answer::RespondUncounted(response)

@@ -2,7 +2,7 @@
 //!
 //! The first error is the answer, in this order: draining (503), an unknown path (404), for plain requests the method
 //! (405), and for upgrades the version (426, before the rest, since another version may have other keys), other
-//! errors (400), the origin (403), and last a missing sign-in (403). The limits of addresses, which come
+//! errors (400), the origin (403), and last a missing sign-in (403). The limits of addresses and bans, which come
 //! between these two, are checked by the caller.
 
 use bytes::Bytes;

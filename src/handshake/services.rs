@@ -1,5 +1,6 @@
 //! The interface of acceptors to the rest of the server.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,12 +38,15 @@ pub trait HandshakeServices {
     ///
     /// # Errors
     ///
-    /// When the token is bad, or it may not connect there.
+    /// When the token is bad, the client is banned, or it may not connect there.
     fn authorize(
         &self,
         endpoint: &Endpoint,
         token: Option<&str>,
+        address: IpAddr,
     ) -> Result<Option<Identity>, AuthorizationRefusal>;
+    /// Whether a client without a token may not connect because of its address.
+    fn is_banned(&self, address: IpAddr) -> bool;
     /// The web client, for a browser that uses `host` (name and port) for this server.
     fn page(&self, host: Option<&str>) -> Response;
     /// Whether the metrics are served on the clients' port.
@@ -89,7 +93,7 @@ pub enum HandshakeEvent {
     Full,
     /// An upgrade was rejected because users must sign in, and it has no token.
     SignInRequired,
-    /// An upgrade was rejected because of its token, or because it has none.
+    /// An upgrade was rejected because of its token, because it has none, or because of a ban.
     Unauthorized(AuthorizationRefusal),
 }
 
@@ -98,6 +102,8 @@ pub enum HandshakeEvent {
 pub enum AuthorizationRefusal {
     /// A check of its token has failed.
     BadToken(TokenError),
+    /// Its account, or without a token its address, is banned.
+    Banned,
     /// It has no right to connect to this endpoint.
     Forbidden,
 }

@@ -26,7 +26,7 @@ pub(super) fn of(head: &Head<'_>, in_query: Option<String>) -> Option<String> {
     in_field.or(in_query)
 }
 
-/// Rejects an upgrade because of its token, or because it has none.
+/// Rejects an upgrade because of its token, because it has none, or because of a ban.
 pub(super) async fn refuse_unauthorized(
     services: &dyn HandshakeServices,
     connection: PendingConnection,
@@ -37,6 +37,7 @@ pub(super) async fn refuse_unauthorized(
     services.note(HandshakeEvent::Unauthorized(refusal));
     let reason: Cow<'static, str> = match refusal {
         AuthorizationRefusal::BadToken(error) => format!("Bad token: {error}").into(),
+        AuthorizationRefusal::Banned => "banned".into(),
         AuthorizationRefusal::Forbidden => "Permission denied".into(),
     };
     if let Some(left_out) = REFUSED.allow() {
@@ -45,7 +46,9 @@ pub(super) async fn refuse_unauthorized(
     let response = match refusal {
         AuthorizationRefusal::BadToken(_) => Response::text(StatusCode::UNAUTHORIZED, reason)
             .with_field("WWW-Authenticate", "Bearer error=\"invalid_token\""),
-        AuthorizationRefusal::Forbidden => Response::text(StatusCode::FORBIDDEN, reason),
+        AuthorizationRefusal::Banned | AuthorizationRefusal::Forbidden => {
+            Response::text(StatusCode::FORBIDDEN, reason)
+        }
     };
     connection.finish(response.encode(true, SystemTime::now())).await;
 }

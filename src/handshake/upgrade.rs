@@ -53,7 +53,7 @@ impl Upgrades {
             }
         };
         let token = request.query.token.take();
-        match self.services.authorize(&request.endpoint, token.as_deref()) {
+        match self.services.authorize(&request.endpoint, token.as_deref(), request.peer.ip()) {
             Ok(identity) => request.identity = identity,
             Err(refusal) => {
                 drop(address);

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::{
-    Dialect, DurationHistogram, EndReason, FanOutHistogram, HandshakeKind, Labelled, RefusalReason,
-    ShardPulse, SignInOutcome, TlsFailure,
+    Dialect, DurationHistogram, EndReason, FanOutHistogram, HandshakeKind, Labelled, OrderKind,
+    RefusalReason, ShardPulse, SignInOutcome, TlsFailure,
 };
 use crate::permit::ClientPermits;
 
@@ -129,8 +129,12 @@ pub struct ShardMetrics {
     pub connections: Labelled<Gauge, Dialect, { Dialect::ALL.len() }>,
     /// Upgraded connections that came to an end.
     pub connections_ended: Labelled<Counter, EndReason, { EndReason::ALL.len() }>,
+    /// Users that came back with their session.
+    pub sessions_resumed: Counter,
     /// Attempts to sign in that were answered.
     pub sign_ins: Labelled<Counter, SignInOutcome, { SignInOutcome::ALL.len() }>,
+    /// Orders of admins that were carried out.
+    pub moderation_orders: Labelled<Counter, OrderKind, { OrderKind::ALL.len() }>,
     /// Text and binary messages received, refused ones included.
     pub messages_received: Labelled<Counter, Dialect, { Dialect::ALL.len() }>,
     /// Messages dropped because their connection had sent more than its rate.

@@ -113,6 +113,8 @@ label! {
         BadToken = "bad_token",
         /// The token does not give the right.
         PermissionDenied = "permission_denied",
+        /// The account or the address is banned.
+        Banned = "banned",
         /// The server is shutting down.
         Draining = "draining",
         /// The process has no descriptor left.
@@ -161,6 +163,10 @@ label! {
         PermissionDenied = "permission_denied",
         /// An admin kicked the user.
         Kicked = "kicked",
+        /// Its account or its address is banned.
+        Banned = "banned",
+        /// The user came back on another connection.
+        SessionResumed = "session_resumed",
         /// The user's account was removed, or has another password.
         AccountChanged = "account_changed",
         /// The server shut down.
@@ -203,6 +209,22 @@ label! {
         Denied = "denied",
         /// Too many waited, or the accounts could not be read.
         Unavailable = "unavailable",
+    }
+}
+
+label! {
+    /// What an admin has ordered.
+    OrderKind as "order" {
+        /// Disconnect a user.
+        Kick = "kick",
+        /// Forbid a user to speak for a while.
+        Mute = "mute",
+        /// Allow it again.
+        Unmute = "unmute",
+        /// Refuse an account or an address.
+        Ban = "ban",
+        /// Admit it again.
+        Unban = "unban",
     }
 }
 

@@ -19,8 +19,8 @@ pub use fan_out::FanOutHistogram;
 pub use scrape::TEXT_TYPE;
 pub use health::Health;
 pub use labels::{
-    Dialect, EndReason, HandshakeKind, Label, Labelled, RefusalReason, RoomSizeClass, SignInOutcome,
-    TlsFailure,
+    Dialect, EndReason, HandshakeKind, Label, Labelled, OrderKind, RefusalReason, RoomSizeClass,
+    SignInOutcome, TlsFailure,
 };
 pub use pulse::ShardPulse;
 

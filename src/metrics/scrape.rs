@@ -160,8 +160,17 @@ impl Collector for Scrape {
             metrics.sum(|s| s.connections_ended.with(reason).get())
         })?;
 
+        to.one(
+            "sessions_resumed_total",
+            "Users that came back with their session",
+            Counter,
+            metrics.sum(|s| s.sessions_resumed.get()),
+        )?;
         to.each("sign_ins_total", "Attempts to sign in", Counter, |outcome| {
             metrics.sum(|s| s.sign_ins.with(outcome).get())
+        })?;
+        to.each("moderation_orders_total", "Orders of admins that were carried out", Counter, |order| {
+            metrics.sum(|s| s.moderation_orders.with(order).get())
         })?;
 
         to.each("messages_received_total", "Messages received", Counter, |dialect| {

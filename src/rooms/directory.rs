@@ -1,60 +1,61 @@
-//! State that every shard may read: the rooms, each with its home, number of members and last message, and the
-//! users.
+//! State that every shard may read: the rooms, and the users.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{AccountsOnline, Epoch, KeptMessage, MessageId, RestoredRoom, RoomIndex, ShardIndex, Users};
+use super::{
+    AccountsOnline, Epoch, KeptMessage, ListedRoom, MessageId, RestoredRoom, RoomIndex, RoomList, ShardIndex,
+    Users,
+};
 use crate::config::FIRST_ROOM;
+use crate::pattern::Pattern;
+use crate::return_slots::ReturnSlots;
 
-/// The rooms of a server and its users. The list of rooms is fixed while it runs; only numbers and epochs change, each
-/// written by the room's home alone.
+/// The rooms of a server and its users. The configured rooms are fixed while it runs, and every shard knows them; the
+/// rooms that clients create are found at their homes.
 #[derive(Clone, Debug)]
 pub struct Directory {
-    rooms: Arc<[Entry]>,
+    rooms: Arc<[Arc<ListedRoom>]>,
+    on_demand: RoomList,
+    users_online: Arc<AtomicUsize>,
     shards: u16,
     users: Users,
     accounts: AccountsOnline,
-}
-
-#[derive(Debug)]
-struct Entry {
-    name: Arc<str>,
-    home: ShardIndex,
-    online: AtomicUsize,
-    last_message: AtomicU64,
-    /// Locked only to copy it (for a list of rooms) or to replace it (after messages were lost).
-    epoch: Mutex<Epoch>,
-}
-
-impl Entry {
-    fn epoch(&self) -> MutexGuard<'_, Epoch> {
-        // A poisoned lock is harmless: the value is only copied or replaced as a whole.
-        self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    return_slots: ReturnSlots,
 }
 
 impl Directory {
-    /// A directory of these rooms for so many shards. `general` is moved to the front.
+    /// A directory of these rooms for so many shards, where clients create none. `general` is moved to the front.
     ///
     /// # Panics
     ///
-    /// Without a room `general`, or with more than 65,535 rooms; the configuration refuses both.
+    /// Without a room `general`, which the configuration refuses.
     #[must_use]
     pub fn new(names: &[String], shards: u16) -> Self {
         let general = names.iter().position(|name| name == FIRST_ROOM).expect("Bug: no room `general`");
         let mut names: Vec<&String> = names.iter().collect();
         let first = names.remove(general);
         names.insert(0, first);
-        assert!(names.len() <= usize::from(u16::MAX));
-        let rooms = names.into_iter().map(|name| Entry {
-            name: name.as_str().into(),
-            home: home_of(name, shards),
-            online: AtomicUsize::new(0),
-            last_message: AtomicU64::new(0),
-            epoch: Mutex::new(Epoch::random()),
+        let rooms = names.into_iter().zip(0..).map(|(name, slot)| {
+            let index = RoomIndex { home: home_of(name, shards), slot, generation: 0 };
+            Arc::new(ListedRoom::new(name.as_str().into(), index, Epoch::random()))
         });
-        Self { rooms: rooms.collect(), shards, users: Users::default(), accounts: AccountsOnline::default() }
+        Self {
+            rooms: rooms.collect(),
+            on_demand: RoomList::new(Vec::new(), 0),
+            users_online: Arc::default(),
+            shards,
+            users: Users::default(),
+            accounts: AccountsOnline::default(),
+            return_slots: ReturnSlots::default(),
+        }
+    }
+
+    /// Lets clients create rooms whose names match one of these patterns, at most `rooms_max` at a time.
+    #[must_use]
+    pub fn with_rooms_on_demand(self, patterns: &[String], rooms_max: usize) -> Self {
+        let patterns = patterns.iter().map(|text| Pattern::parse(text)).collect();
+        Self { on_demand: RoomList::new(patterns, rooms_max), ..self }
     }
 
     /// How many shards there are.
@@ -63,45 +64,56 @@ impl Directory {
         self.shards
     }
 
-    /// How many rooms there are.
+    /// Every configured room, in the configured order.
     #[must_use]
-    pub fn room_count(&self) -> usize {
-        self.rooms.len()
+    pub fn rooms(&self) -> &[Arc<ListedRoom>] {
+        &self.rooms
     }
 
-    /// Every room, in the configured order.
-    pub fn rooms(&self) -> impl Iterator<Item = RoomIndex> {
-        (0..self.rooms.len() as u16).map(RoomIndex)
+    /// The rooms that clients have created.
+    #[must_use]
+    pub fn on_demand(&self) -> &RoomList {
+        &self.on_demand
     }
 
-    /// The room of this name.
+    /// True for a room that a client has created.
+    #[must_use]
+    pub fn is_on_demand(&self, room: RoomIndex) -> bool {
+        room.slot() >= self.rooms.len()
+    }
+
+    /// The name of a configured room.
+    ///
+    /// # Panics
+    ///
+    /// When the room is not configured.
+    #[must_use]
+    pub fn configured_name(&self, room: RoomIndex) -> Arc<str> {
+        Arc::clone(self.rooms[room.slot()].name())
+    }
+
+    /// The room `general`.
+    #[must_use]
+    pub fn general(&self) -> RoomIndex {
+        self.rooms[0].index()
+    }
+
+    /// The configured room of this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<RoomIndex> {
-        self.rooms().find(|&room| &**self.name(room) == name)
+        self.first_room(|room| room == name)
     }
 
     /// The room where a user starts who may join these: `general`, or else the first configured one.
     #[must_use]
     pub fn first_room(&self, may_join: impl Fn(&str) -> bool) -> Option<RoomIndex> {
-        self.rooms().find(|&room| may_join(self.name(room)))
+        self.rooms.iter().find(|room| may_join(room.name())).map(|room| room.index())
     }
 
-    /// A room's name.
+    /// The shard that orders the messages of the room or topic of this name.
     #[must_use]
-    pub fn name(&self, room: RoomIndex) -> &Arc<str> {
-        &self.rooms[room.get()].name
-    }
-
-    /// The shard that orders a room's messages.
-    #[must_use]
-    pub fn home(&self, room: RoomIndex) -> ShardIndex {
-        self.rooms[room.get()].home
-    }
-
-    /// The shard that orders a topic's messages.
-    #[must_use]
-    pub fn topic_home(&self, topic: &str) -> ShardIndex {
-        home_of(topic, self.shards)
+    pub fn home_of(&self, name: &str) -> ShardIndex {
+        home_of(name, self.shards)
     }
 
     /// The users of all shards.
@@ -116,49 +128,33 @@ impl Directory {
         &self.accounts
     }
 
-    /// How many members a room has.
+    /// When clients return that the server closes.
     #[must_use]
-    pub fn online(&self, room: RoomIndex) -> usize {
-        self.rooms[room.get()].online.load(Ordering::Acquire)
+    pub fn return_slots(&self) -> &ReturnSlots {
+        &self.return_slots
     }
 
     /// How many members all rooms have.
     #[must_use]
     pub fn users_online(&self) -> usize {
-        self.rooms().map(|room| self.online(room)).sum()
+        self.users_online.load(Ordering::Acquire)
     }
 
-    /// The id of a room's last message; 0 when there is none.
-    #[must_use]
-    pub fn last_message(&self, room: RoomIndex) -> MessageId {
-        MessageId(self.rooms[room.get()].last_message.load(Ordering::Acquire))
-    }
-
-    /// The epoch of a room's history.
-    #[must_use]
-    pub fn epoch(&self, room: RoomIndex) -> Epoch {
-        *self.rooms[room.get()].epoch()
-    }
-
-    /// Restores the rooms from the storage. Called before the first client is admitted.
+    /// Restores the configured rooms from the storage. Called before the first client is admitted.
     pub fn restore(&self, rooms: &[RestoredRoom]) {
-        for (room, restored) in self.rooms().zip(rooms) {
+        for (room, restored) in self.rooms.iter().zip(rooms) {
             // Ids behind the last message were reserved, and perhaps given to messages that were lost.
-            self.set_last_message(room, restored.kept.last().map_or(MessageId(0), KeptMessage::id));
-            self.set_epoch(room, restored.epoch);
+            room.set_last_message(restored.kept.last().map_or(MessageId(0), KeptMessage::id));
+            room.set_epoch(restored.epoch);
         }
     }
 
-    pub(super) fn set_last_message(&self, room: RoomIndex, last: MessageId) {
-        self.rooms[room.get()].last_message.store(last.0, Ordering::Release);
+    pub(super) fn note_joined(&self) {
+        self.users_online.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn set_epoch(&self, room: RoomIndex, epoch: Epoch) {
-        *self.rooms[room.get()].epoch() = epoch;
-    }
-
-    pub(super) fn set_online(&self, room: RoomIndex, online: usize) {
-        self.rooms[room.get()].online.store(online, Ordering::Release);
+    pub(super) fn note_left(&self) {
+        self.users_online.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -178,10 +174,11 @@ mod tests {
     fn general_comes_first_and_others_keep_their_order() {
         let names = ["random", "general", "gaming"].map(String::from);
         let directory = Directory::new(&names, 3);
-        let listed: Vec<&str> = directory.rooms().map(|room| &**directory.name(room)).collect();
+        let listed: Vec<&str> = directory.rooms().iter().map(|room| &**room.name()).collect();
         assert_eq!(listed, ["general", "random", "gaming"]);
-        assert_eq!(directory.find("gaming"), directory.rooms().nth(2));
+        assert_eq!(directory.find("gaming"), Some(directory.rooms()[2].index()));
         assert_eq!(directory.find("nowhere"), None);
-        assert!(directory.rooms().all(|room| directory.home(room).0 < 3));
+        assert!(directory.rooms().iter().all(|room| room.index().home().0 < 3));
+        assert!(!directory.is_on_demand(directory.general()));
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Invariant *durable before acknowledged*: the home publishes a message or a deletion at once, but acknowledges it
 //! to its sender only after [`RoomReceipt::Kept`]. Invariant *no id twice*: a home gives out only ids that the
-//! storage has reserved on the disk, so an id that a client has seen is never given to another message, even
-//! after a crash.
+//! storage has reserved on the disk, so an id that a client has seen is never given to another message of the same
+//! epoch, even after a crash. A room of which nothing is on the disk needs no reservation: after a crash it has another
+//! epoch.
 
 use std::sync::Arc;
 
@@ -14,15 +15,25 @@ use super::{EntryNumber, Epoch, KeptMessage, MessageId, RoomIndex, RoomMessage, 
 /// messages a second for each shard.
 pub const WRITES_UNANSWERED_MAX: usize = 4_096;
 
-/// A change of a room's history on its way to the disk.
+/// An order to the storage. Each gets a receipt.
 #[derive(Clone, Debug)]
 pub struct Write {
     /// The room.
     pub room: RoomIndex,
-    /// The entry of the room's log that it comes from.
-    pub entry: EntryNumber,
-    /// The change.
-    pub change: HistoryChange,
+    /// What to do.
+    pub action: WriteAction,
+}
+
+/// What the storage is to do.
+#[derive(Clone, Debug)]
+pub enum WriteAction {
+    /// Write a change of the history, by the entry of the room's log that it comes from. Answered with
+    /// [`RoomReceipt::Kept`] or [`RoomReceipt::Lost`].
+    Change(EntryNumber, HistoryChange),
+    /// Read the history of the room of this name. Answered with [`RoomReceipt::Opened`] or [`RoomReceipt::NotOpened`].
+    Open(Arc<str>),
+    /// Forget the room, not its history. Answered with [`RoomReceipt::Forgotten`]; nothing follows about this room.
+    Forget,
 }
 
 /// A change of a room's history.
@@ -35,16 +46,18 @@ pub enum HistoryChange {
 }
 
 /// A report of the storage to a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Receipt {
     /// About one room of the shard. The receipts of a room come in the order of its entries.
     Room(RoomIndex, RoomReceipt),
-    /// A write has failed: no id may be given out until the next [`RoomReceipt::Reserved`].
+    /// A write has failed: no id may be given out until [`Receipt::Recovered`].
     Withdrawn,
+    /// Writing succeeds again, and ids may be given out as far as they are reserved.
+    Recovered,
 }
 
 /// A report of the storage about one room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum RoomReceipt {
     /// The writes after the last receipt, up to the one of this entry, are on the disk.
     Kept(EntryNumber),
@@ -52,9 +65,15 @@ pub enum RoomReceipt {
     Lost(EntryNumber, Epoch),
     /// Ids up to this one may be given out.
     Reserved(MessageId),
+    /// The room's history.
+    Opened(Box<RestoredRoom>),
+    /// The room's history cannot be read, or could not be written.
+    NotOpened,
+    /// The room is forgotten.
+    Forgotten,
 }
 
-/// The stored state of a room, as read at the start.
+/// The stored state of a room, as read when it is opened.
 #[derive(Clone, Debug)]
 pub struct RestoredRoom {
     /// The epoch of its history.
@@ -69,10 +88,10 @@ pub struct RestoredRoom {
     pub reserved: MessageId,
 }
 
-/// The stored state of all rooms, as read at the start.
+/// The stored state of the configured rooms, as read at the start.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// By room.
+    /// By configured room.
     pub rooms: Vec<RestoredRoom>,
     /// The highest user id among the senders of messages. New users get higher ids, so no user
     /// is taken for the sender of a message from before a restart.

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 /// Identifies one version of a room's history. Message ids are comparable only within one epoch.
 ///
-/// A room gets a new one when the server starts without its history, or loses messages that members
+/// A room gets a new one when it is opened without its history, or loses messages that members
 /// had seen. It is random, so a room does not get the same epoch
 /// twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -168,7 +168,13 @@ impl PresenceReport {
 pub enum Event {
     /// An event in a room; `names` has the members whose names are sent with it, by id, if
     /// a member wants them ([`super::Member::wants_names`]).
-    Room { room: RoomIndex, event: RoomEvent, names: Option<Arc<[MemberEntry]>>, timestamp: u64 },
+    Room {
+        room: RoomIndex,
+        room_name: Arc<str>,
+        event: RoomEvent,
+        names: Option<Arc<[MemberEntry]>>,
+        timestamp: u64,
+    },
     /// A message of a topic, unchanged.
     Relay { topic: Arc<str>, kind: MessageKind, payload: Bytes },
 }

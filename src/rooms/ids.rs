@@ -63,18 +63,37 @@ impl fmt::Display for UserId {
     }
 }
 
-/// A chat room, as its place in the configured list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RoomIndex(pub(super) u16);
+/// A chat room: its slot at its home. Once a room is forgotten, its slot is given to another one, with the next generation,
+/// and mail for the earlier one is dropped. It never leaves the process: clients name rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoomIndex {
+    pub(super) home: ShardIndex,
+    /// Configured rooms have, at every home, their place in the configured list.
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
 
 impl RoomIndex {
-    /// The room that everybody enters first.
-    pub const GENERAL: Self = Self(0);
+    /// The room `general` of a server with one shard.
+    #[cfg(test)]
+    pub(crate) const GENERAL: Self = Self { home: ShardIndex(0), slot: 0, generation: 0 };
 
-    /// The place in the list.
+    /// A room that clients create, of a server with one shard.
+    #[cfg(test)]
+    pub(crate) fn example(slot: u32) -> Self {
+        Self { slot, ..Self::GENERAL }
+    }
+
+    /// The shard that orders its messages.
     #[must_use]
-    pub fn get(self) -> usize {
-        usize::from(self.0)
+    pub fn home(self) -> ShardIndex {
+        self.home
+    }
+
+    /// Its slot at its home; for a configured room, its place in the list.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        self.slot as usize
     }
 }
 

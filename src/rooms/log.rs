@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::{
     ClientRef, Content, EntryNumber, HistoryChange, Member, MemberAccount, MessageId, Page, ResumePoint,
-    RoomMessage, UserId,
+    RoomMessage, UserId, Visit,
 };
 
 /// Proposals that may wait for the storage at all homes of a shard. Then the shard takes no requests, and with that its
@@ -39,13 +39,19 @@ pub enum Proposal {
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Change<M> {
-    /// Enter the room. Answered with [`Delivery::Joined`](super::Delivery::Joined), with the messages since `after` if that
+    /// Enter the room. A user who is a member by an earlier visit leaves first; one by a later visit stays. Answered with [`Delivery::Joined`](super::Delivery::Joined), with the messages since `after` if that
     /// is given.
     Join { member: Member, after: Option<ResumePoint> },
-    /// Leave the room. Answered with [`Delivery::Left`](super::Delivery::Left) when `reply` says where to.
-    Leave { user: UserId, reply: Option<ClientRef> },
-    /// Change a member's name, account or role.
-    Rename { user: UserId, new_name: Arc<str>, account: Option<MemberAccount>, origin: ClientRef },
+    /// Leave the room, unless the user is a member by another visit. Answered with [`Delivery::Left`](super::Delivery::Left) when `reply` says where to.
+    Leave { user: UserId, visit: Visit, reply: Option<ClientRef> },
+    /// As for a leave, change a member's name, account or role.
+    Rename {
+        user: UserId,
+        visit: Visit,
+        new_name: Arc<str>,
+        account: Option<MemberAccount>,
+        origin: ClientRef,
+    },
     /// Send a message to the room. Answered with [`Delivery::Refused`](super::Delivery::Refused) when it cannot be
     /// stored.
     Message { message: M, origin: ClientRef },
@@ -165,8 +171,6 @@ enum Kind {
 struct Durable {
     /// The last message id that may be given out.
     reserved: MessageId,
-    /// True while nothing can be written.
-    is_failing: bool,
     /// Changes on their way to the disk, in the order of their entries.
     unanswered: VecDeque<Unanswered>,
 }
@@ -197,7 +201,7 @@ impl RoomLog {
             last_message <= reserved,
             "Bug: {last_message:?} was given out, and {reserved:?} is reserved"
         );
-        let durable = Durable { reserved, is_failing: false, unanswered: VecDeque::new() };
+        let durable = Durable { reserved, unanswered: VecDeque::new() };
         Self { last_message, kind: Kind::Durable(durable), ..Self::in_memory() }
     }
 
@@ -206,53 +210,80 @@ impl RoomLog {
         matches!(self.kind, Kind::Durable(_))
     }
 
-    /// How many proposals have no outcome.
-    pub(super) fn waiting_count(&self) -> usize {
-        self.waiting.len()
+    /// True when the outcomes of earlier proposals wait for the storage.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
-    /// Takes a proposal. Drain rule: then, and after each `handle_*`, poll outcomes until `None`.
-    pub(super) fn propose(&mut self, proposal: Proposal) {
-        self.waiting.push_back(proposal);
-    }
-
-    /// The next outcome. `None` while the next proposal has to wait, or there is none.
+    /// Takes a proposal, and returns its outcome unless it has to wait. `is_failing` says whether the storage fails.
     ///
     /// Invariant *no id twice*: an id is given out only if it is reserved, so it is not given out again after a crash.
     #[must_use]
-    pub(super) fn poll_outcome(&mut self, timestamp: u64) -> Option<Outcome> {
-        let id = MessageId(self.last_message.0 + 1);
-        let (is_id_reserved, is_failing) = match &self.kind {
-            Kind::Memory => (true, false),
-            Kind::Durable(durable) => (id <= durable.reserved, durable.is_failing),
-        };
-        let is_message = matches!(self.waiting.front()?, Proposal::Change(Change::Message { .. }));
-        if is_message && !is_id_reserved && !is_failing {
+    pub(super) fn propose(
+        &mut self,
+        proposal: Proposal,
+        timestamp: u64,
+        is_failing: bool,
+    ) -> Option<Outcome> {
+        if self.has_waiting() || self.must_wait(&proposal, is_failing) {
+            self.waiting.push_back(proposal);
             return None;
         }
-        let change = match self.waiting.pop_front()? {
-            Proposal::Unlogged(request) => return Some(Outcome::Unlogged(request)),
+        Some(self.decide(proposal, timestamp, is_failing))
+    }
+
+    /// The outcome of the next proposal that has waited. `None` while it has to wait, or there is none. To be called after
+    /// each `handle_*`, and when the storage begins to fail.
+    #[must_use]
+    pub(super) fn poll_outcome(&mut self, timestamp: u64, is_failing: bool) -> Option<Outcome> {
+        if self.must_wait(self.waiting.front()?, is_failing) {
+            return None;
+        }
+        let proposal = self.waiting.pop_front()?;
+        if self.waiting.is_empty() {
+            // Rooms wait seldom, and there may be many.
+            self.waiting = VecDeque::new();
+        }
+        Some(self.decide(proposal, timestamp, is_failing))
+    }
+
+    fn must_wait(&self, proposal: &Proposal, is_failing: bool) -> bool {
+        let is_message = matches!(proposal, Proposal::Change(Change::Message { .. }));
+        is_message && !is_failing && !self.is_next_id_reserved()
+    }
+
+    fn is_next_id_reserved(&self) -> bool {
+        match &self.kind {
+            Kind::Memory => true,
+            Kind::Durable(durable) => self.last_message < durable.reserved,
+        }
+    }
+
+    fn decide(&mut self, proposal: Proposal, timestamp: u64, is_failing: bool) -> Outcome {
+        let change = match proposal {
+            Proposal::Unlogged(request) => return Outcome::Unlogged(request),
             Proposal::Change(Change::Join { member, after }) => Change::Join { member, after },
-            Proposal::Change(Change::Leave { user, reply }) => Change::Leave { user, reply },
-            Proposal::Change(Change::Rename { user, new_name, account, origin }) => {
-                Change::Rename { user, new_name, account, origin }
+            Proposal::Change(Change::Leave { user, visit, reply }) => Change::Leave { user, visit, reply },
+            Proposal::Change(Change::Rename { user, visit, new_name, account, origin }) => {
+                Change::Rename { user, visit, new_name, account, origin }
             }
-            Proposal::Change(Change::Message { origin, .. }) if !is_id_reserved => {
-                return Some(Outcome::MessageRefused { to: origin });
+            Proposal::Change(Change::Message { origin, .. }) if is_failing => {
+                return Outcome::MessageRefused { to: origin };
             }
             Proposal::Change(Change::Message { message, origin }) => {
+                let id = MessageId(self.last_message.0 + 1);
                 self.last_message = id;
                 let NewMessage { user: from, name: from_name, account: from_account, content } = message;
                 let message = Arc::new(RoomMessage { id, from, from_name, from_account, content, timestamp });
                 Change::Message { message, origin }
             }
             Proposal::Change(Change::Delete { deletion, origin }) if is_failing => {
-                return Some(Outcome::DeletionRefused { deletion, to: origin });
+                return Outcome::DeletionRefused { deletion, to: origin };
             }
             Proposal::Change(Change::Delete { deletion, origin }) => Change::Delete { deletion, origin },
         };
         self.last_number.0 += 1;
-        Some(Outcome::Entry(Entry { number: self.last_number, change }))
+        Outcome::Entry(Entry { number: self.last_number, change })
     }
 
     /// Notes a change that is given to the storage.
@@ -273,16 +304,7 @@ impl RoomLog {
         let last = self.last_message;
         let durable = self.stored();
         assert!(reserved >= last, "Bug: {reserved:?} is reserved and {last:?} given out");
-        durable.reserved = reserved;
-        durable.is_failing = false;
-    }
-
-    /// A write has failed: no id may be given out until the next reservation.
-    pub(super) fn handle_withdrawn(&mut self) {
-        if let Kind::Durable(durable) = &mut self.kind {
-            durable.reserved = self.last_message;
-            durable.is_failing = true;
-        }
+        durable.reserved = durable.reserved.max(reserved);
     }
 
     fn stored(&mut self) -> &mut Durable {
@@ -307,24 +329,41 @@ mod tests {
         UserId::from_wire(1).unwrap()
     }
 
-    fn say(log: &mut RoomLog, connection: u32) {
+    /// A log, and the outcomes that came at once.
+    struct Driven {
+        log: RoomLog,
+        outcomes: Vec<Outcome>,
+        is_failing: bool,
+    }
+
+    impl Driven {
+        fn new(log: RoomLog) -> Self {
+            Self { log, outcomes: Vec::new(), is_failing: false }
+        }
+
+        fn propose(&mut self, proposal: impl Into<Proposal>) {
+            self.outcomes.extend(self.log.propose(proposal.into(), 9, self.is_failing));
+        }
+    }
+
+    fn say(log: &mut Driven, connection: u32) {
         let content = Content::Text(connection.to_string());
         let message = NewMessage { user: user(), name: "a".into(), account: None, content };
-        log.propose(Change::Message { message, origin: origin(connection) }.into());
+        log.propose(Change::Message { message, origin: origin(connection) });
     }
 
-    fn delete(log: &mut RoomLog, connection: u32) {
+    fn delete(log: &mut Driven, connection: u32) {
         let (user, name) = (user(), "a".into());
         let deletion = Deletion { message: MessageId(1), user, name, account: None, is_admin: false };
-        log.propose(Change::Delete { deletion, origin: origin(connection) }.into());
+        log.propose(Change::Delete { deletion, origin: origin(connection) });
     }
 
-    fn leave(log: &mut RoomLog) {
-        log.propose(Change::Leave { user: user(), reply: None }.into());
+    fn leave(log: &mut Driven) {
+        log.propose(Change::Leave { user: user(), visit: Visit::default(), reply: None });
     }
 
     /// The outcomes: the number of an entry and its message id; or 0, and the connection that was refused.
-    fn outcomes(log: &mut RoomLog) -> Vec<(u64, Option<u64>)> {
+    fn outcomes(log: &mut Driven) -> Vec<(u64, Option<u64>)> {
         let outcome = |outcome| match outcome {
             Outcome::Entry(Entry { number, change: Change::Message { message, .. } }) => {
                 (number.0, Some(message.id.0))
@@ -335,45 +374,49 @@ mod tests {
             }
             Outcome::Unlogged(_) => (0, None),
         };
-        std::iter::from_fn(|| log.poll_outcome(9)).map(outcome).collect()
+        let later = std::iter::from_fn(|| log.log.poll_outcome(9, log.is_failing));
+        log.outcomes.drain(..).chain(later).map(outcome).collect()
     }
 
     #[test]
     fn in_memory_a_proposal_is_an_entry_at_once() {
-        let mut log = RoomLog::in_memory();
+        let mut log = Driven::new(RoomLog::in_memory());
         say(&mut log, 7);
         leave(&mut log);
         say(&mut log, 7);
         assert_eq!(outcomes(&mut log), [(1, Some(1)), (2, None), (3, Some(2))]);
-        assert_eq!(log.waiting_count(), 0);
+        assert!(!log.log.has_waiting());
     }
 
     #[test]
     fn without_a_reserved_id_a_message_waits_and_all_that_follows_with_it() {
-        let mut log = RoomLog::durable(MessageId(4), MessageId(5));
+        let mut log = Driven::new(RoomLog::durable(MessageId(4), MessageId(5)));
         leave(&mut log);
         say(&mut log, 1);
         say(&mut log, 2);
-        log.propose(Unlogged::ListNames { origin: origin(2) }.into());
+        log.propose(Unlogged::ListNames { origin: origin(2) });
         leave(&mut log);
         assert_eq!(outcomes(&mut log), [(1, None), (2, Some(5))]);
-        assert_eq!(log.waiting_count(), 3);
-        log.handle_reserved(MessageId(6));
+        assert_eq!(log.log.waiting.len(), 3);
+        log.log.handle_reserved(MessageId(6));
         assert_eq!(outcomes(&mut log), [(3, Some(6)), (0, None), (4, None)]);
     }
 
     #[test]
     fn while_the_storage_fails_messages_and_deletions_are_refused_and_nothing_else_is() {
-        let mut log = RoomLog::durable(MessageId(0), MessageId(1));
+        let mut log = Driven::new(RoomLog::durable(MessageId(0), MessageId(1)));
         say(&mut log, 1);
         say(&mut log, 2);
         leave(&mut log);
         say(&mut log, 3);
         delete(&mut log, 4);
         assert_eq!(outcomes(&mut log), [(1, Some(1))]);
-        log.handle_withdrawn();
+        log.is_failing = true;
         assert_eq!(outcomes(&mut log), [(0, Some(2)), (2, None), (0, Some(3)), (0, Some(4))]);
-        log.handle_reserved(MessageId(20));
+        say(&mut log, 5);
+        assert_eq!(outcomes(&mut log), [(0, Some(5))]);
+        log.is_failing = false;
+        log.log.handle_reserved(MessageId(20));
         say(&mut log, 4);
         delete(&mut log, 4);
         assert_eq!(outcomes(&mut log), [(3, Some(2)), (4, None)]);
@@ -381,32 +424,32 @@ mod tests {
 
     #[test]
     fn a_deletion_needs_no_id_and_keeps_its_place() {
-        let mut log = RoomLog::durable(MessageId(4), MessageId(5));
+        let mut log = Driven::new(RoomLog::durable(MessageId(4), MessageId(5)));
         delete(&mut log, 1);
         say(&mut log, 1);
         delete(&mut log, 1);
         say(&mut log, 2);
         delete(&mut log, 2);
         assert_eq!(outcomes(&mut log), [(1, None), (2, Some(5)), (3, None)]);
-        log.handle_reserved(MessageId(6));
+        log.log.handle_reserved(MessageId(6));
         assert_eq!(outcomes(&mut log), [(4, Some(6)), (5, None)]);
     }
 
     #[test]
     fn an_answer_names_the_changes_in_order_and_each_once() {
-        let mut log = RoomLog::durable(MessageId(0), MessageId(10));
+        let mut log = Driven::new(RoomLog::durable(MessageId(0), MessageId(10)));
         (1..=3).for_each(|connection| say(&mut log, connection));
         leave(&mut log);
-        while let Some(outcome) = log.poll_outcome(9) {
+        for outcome in log.outcomes.drain(..) {
             if let Outcome::Entry(Entry { number: entry, change: Change::Message { message, origin: to } }) =
                 outcome
             {
                 let change = HistoryChange::Append(message);
-                log.await_receipt(Unanswered { entry, change, to });
+                log.log.await_receipt(Unanswered { entry, change, to });
             }
         }
         let mut answered = |through| -> Vec<_> {
-            log.handle_answered(EntryNumber(through)).map(|it| (it.entry.0, it.to)).collect()
+            log.log.handle_answered(EntryNumber(through)).map(|it| (it.entry.0, it.to)).collect()
         };
         assert_eq!(answered(2), [(1, origin(1)), (2, origin(2))]);
         assert_eq!(answered(4), [(3, origin(3))]);

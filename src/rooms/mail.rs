@@ -1,6 +1,7 @@
 //! Requests to the homes of rooms and topics, and the deliveries that they send.
 //!
-//! Handling a [`Request`] leads to deliveries, and with `--data` to a write. Handling a [`Delivery`] sends something to clients, and
+//! Handling a [`Request`] leads to deliveries, and with `--data` to a write. [`Request::Open`] may also lead to one
+//! [`Request::Forget`], which leads to no further mail. Handling a [`Delivery`] sends something to clients, and
 //! to other shards at most one request for each connection: the next step of a room change, the join or rename after
 //! a sign-in or a change of an account, or the leave of an evicted client. So deliveries are always taken, and the mesh cannot lock up.
 
@@ -19,6 +20,13 @@ use super::{ClientRef, EntryNumber, Epoch, MessageId, RoomCursor, RoomIndex, Sha
 pub enum Request {
     /// To a room.
     Room { room: RoomIndex, proposal: Proposal },
+    /// Find or open the room of this name, and hold it until [`Change::Join`](super::Change::Join) or
+    /// [`Request::Release`]. Answered with [`Delivery::Opened`] or [`Delivery::Refused`].
+    Open { name: Arc<str>, origin: ClientRef },
+    /// Hold a room no longer: the client that has asked for it will not join.
+    Release { room: RoomIndex },
+    /// Forget a room, whose place another home has claimed. Not answered.
+    Forget { room: RoomIndex },
     /// Subscribe to a topic. Answered with [`Delivery::Subscribed`].
     Subscribe { topic: Arc<str>, origin: ClientRef },
     /// Unsubscribe from a topic.
@@ -32,6 +40,8 @@ pub enum Request {
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Delivery {
+    /// The room that this connection has asked for is open, and waits for the connection.
+    Opened { to: ClientRef, room: RoomIndex },
     /// This connection is a member from now on.
     Joined { to: ClientRef, room: RoomIndex, snapshot: Snapshot },
     /// This connection has left its room. No event of that room follows.
@@ -74,4 +84,8 @@ pub enum RoomRefusal {
     NotStored,
     /// That a message is deleted could not be stored.
     NotDeleted,
+    /// There are as many rooms as there may be, and none of them is empty.
+    TooManyRooms,
+    /// The room's history cannot be read, because the storage fails.
+    NotOpened,
 }

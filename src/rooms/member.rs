@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{ClientRef, EntryNumber, Epoch, MessageId, RoomIndex, UserId};
+use super::{ClientRef, EntryNumber, Epoch, MessageId, RoomIndex, UserId, Visit};
 
 /// A user that joins a room, and where to answer.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// Its id.
     pub user: UserId,
+    /// Which of the user's connections this is.
+    pub visit: Visit,
     /// Its display name.
     pub name: Arc<str>,
     /// Its account, if it has signed in.

@@ -16,21 +16,25 @@ mod fan_out_timer;
 mod history;
 mod homes;
 mod ids;
+mod listed_room;
 mod log;
 mod mail;
 mod member;
 mod outbox;
 mod presence;
 mod room;
+mod room_list;
+mod room_slots;
 mod roster;
 mod settings;
 mod topic;
+mod user_session;
 mod users;
 
 pub use accounts_online::{AccountsOnline, OnlineAccount};
 pub use directory::Directory;
 pub use durability::{
-    HistoryChange, Receipt, Restored, RestoredRoom, RoomReceipt, WRITES_UNANSWERED_MAX, Write,
+    HistoryChange, Receipt, Restored, RestoredRoom, RoomReceipt, WRITES_UNANSWERED_MAX, Write, WriteAction,
 };
 pub use epoch::Epoch;
 pub use event::{
@@ -40,9 +44,12 @@ pub use event::{
 pub use fan_out_timer::FanOutTimer;
 pub use homes::Homes;
 pub use ids::{ClientRef, EntryNumber, MessageId, RoomIndex, ShardIndex, UserId};
+pub use listed_room::ListedRoom;
 pub use log::{Change, Deletion, NewMessage, PROPOSALS_WAITING_MAX, Proposal, Unlogged};
 pub use mail::{Delivery, Request, RoomRefusal};
 pub use member::{Member, MemberAccount, NamedMember, Page, ResumePoint, RoomCursor};
 pub use presence::PresencePolicy;
+pub use room_list::{RoomList, RoomPage};
 pub use settings::RoomSettings;
-pub use users::Users;
+pub use user_session::{EndedSession, StoredSession, UserSession, Visit};
+pub use users::{Resumption, Users};

@@ -1,22 +1,26 @@
-//! The deliveries and writes of a shard's homes, in order.
+//! The deliveries, requests and writes of a shard's homes, in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::fan_out_timer::{FanOutTimer, FanOutTimers};
-use super::{Delivery, ShardIndex, Write};
+use super::{Delivery, Request, ShardIndex, Write};
 use crate::clock::Now;
 use crate::metrics::ShardMetrics;
 
-/// The deliveries and writes of a shard's homes until they are polled, in order.
+/// The deliveries, requests and writes of a shard's homes until they are polled, in order.
 #[derive(Debug)]
 pub(super) struct Outbox {
     pub(super) deliveries: VecDeque<(ShardIndex, Delivery)>,
+    /// To other homes.
+    pub(super) requests: VecDeque<(ShardIndex, Request)>,
     pub(super) writes: VecDeque<Write>,
-    /// Proposals without an outcome, of all rooms.
+    /// Proposals without an outcome, of all rooms, and clients that wait for a room to be opened.
     pub(super) proposals_waiting: usize,
     /// Writes without a receipt, those that are still in here included.
     pub(super) writes_unanswered: usize,
+    /// True while nothing can be written: messages and deletions are rejected, and no room is opened.
+    pub(super) is_storage_failing: bool,
     fan_out_timers: FanOutTimers,
 }
 
@@ -24,9 +28,11 @@ impl Outbox {
     pub(super) fn new(metrics: Arc<ShardMetrics>) -> Self {
         Self {
             deliveries: VecDeque::new(),
+            requests: VecDeque::new(),
             writes: VecDeque::new(),
             proposals_waiting: 0,
             writes_unanswered: 0,
+            is_storage_failing: false,
             fan_out_timers: FanOutTimers::new(metrics),
         }
     }

@@ -1,4 +1,5 @@
-//! One room at its home: it applies the entries of its log, keeps messages, and lists members.
+//! One room at its home: it applies the entries of its log, keeps messages, and lists members: over 500 lines because
+//! of its tests.
 
 use std::sync::Arc;
 
@@ -11,9 +12,9 @@ use super::outbox::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
 use super::{
-    ClientRef, Delivery, Directory, EntryNumber, Epoch, HistoryChange, Member, MemberAccount, MessageId,
-    NamedMember, Page, PresencePolicy, RestoredRoom, ResumePoint, RoomCursor, RoomIndex, RoomReceipt,
-    RoomRefusal, RoomSettings, ShardIndex, UserId, Write,
+    ClientRef, Delivery, Directory, EntryNumber, Epoch, HistoryChange, KeptMessage, ListedRoom, Member,
+    MemberAccount, MessageId, NamedMember, Page, RestoredRoom, ResumePoint, RoomCursor, RoomRefusal,
+    RoomSettings, ShardIndex, UserId, Visit, Write, WriteAction,
 };
 use crate::clock::Now;
 use crate::log_text::shown;
@@ -24,10 +25,8 @@ use crate::log_text::shown;
 /// receives its deliveries in that sequence.
 #[derive(Debug)]
 pub(super) struct Room {
-    index: RoomIndex,
-    policy: PresencePolicy,
-    names_max: usize,
-    directory: Directory,
+    listed: Arc<ListedRoom>,
+    home: Arc<Home>,
     roster: Roster,
     log: RoomLog,
     /// The number of the entry that was applied last.
@@ -36,44 +35,75 @@ pub(super) struct Room {
     presence: Presence,
 }
 
+/// What all rooms of a home share.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) settings: RoomSettings,
+    pub(super) directory: Directory,
+}
+
 impl Room {
-    pub(super) fn new(index: RoomIndex, settings: &RoomSettings, directory: &Directory) -> Self {
+    /// A room without a history, in memory.
+    pub(super) fn new(listed: Arc<ListedRoom>, home: Arc<Home>) -> Self {
         Self {
-            index,
-            policy: settings.presence,
-            names_max: settings.names_max,
-            directory: directory.clone(),
-            roster: Roster::new(directory.shards()),
+            roster: Roster::new(home.directory.shards()),
             log: RoomLog::in_memory(),
             applied: EntryNumber(0),
-            history: History::new(settings.history, directory.epoch(index)),
-            presence: Presence::new(settings.presence),
+            history: History::new(home.settings.history, listed.epoch()),
+            presence: Presence::new(home.settings.presence),
+            listed,
+            home,
         }
     }
 
-    /// Proposes a change to the log, and applies all outcomes that are ready.
-    pub(super) fn propose(&mut self, proposal: Proposal, now: Now, outbox: &mut Outbox) {
-        self.log.propose(proposal);
-        outbox.proposals_waiting += 1;
-        self.apply_outcomes(now, outbox);
+    /// The room as other shards know it.
+    pub(super) fn listed(&self) -> &Arc<ListedRoom> {
+        &self.listed
     }
 
-    fn apply_outcomes(&mut self, now: Now, outbox: &mut Outbox) {
-        let before = self.log.waiting_count();
-        while let Some(outcome) = self.log.poll_outcome(now.unix_seconds) {
-            match outcome {
-                Outcome::Entry(entry) => self.apply(entry, now, outbox),
-                Outcome::Unlogged(request) => self.handle_unlogged(request, now, outbox),
-                Outcome::MessageRefused { to } => {
-                    outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NotStored });
-                }
-                Outcome::DeletionRefused { deletion, to } => {
-                    let refusal = self.find_deletable(&deletion).err().unwrap_or(RoomRefusal::NotDeleted);
-                    outbox.send(to.shard, Delivery::Refused { to, refusal });
-                }
+    /// How many members it has.
+    pub(super) fn member_count(&self) -> usize {
+        self.roster.len()
+    }
+
+    /// True while nothing was ever said in it.
+    pub(super) fn is_unused(&self) -> bool {
+        self.listed.last_message() == MessageId(0)
+    }
+
+    /// True while proposals wait for the storage.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.log.has_waiting()
+    }
+
+    /// Proposes a change to the log, and applies the outcome if it is ready.
+    pub(super) fn propose(&mut self, proposal: Proposal, now: Now, outbox: &mut Outbox) {
+        match self.log.propose(proposal, now.unix_seconds, outbox.is_storage_failing) {
+            Some(outcome) => self.apply_outcome(outcome, now, outbox),
+            None => outbox.proposals_waiting += 1,
+        }
+    }
+
+    /// Applies the outcomes of proposals that need not wait any more.
+    pub(super) fn apply_outcomes(&mut self, now: Now, outbox: &mut Outbox) {
+        while let Some(outcome) = self.log.poll_outcome(now.unix_seconds, outbox.is_storage_failing) {
+            outbox.proposals_waiting -= 1;
+            self.apply_outcome(outcome, now, outbox);
+        }
+    }
+
+    fn apply_outcome(&mut self, outcome: Outcome, now: Now, outbox: &mut Outbox) {
+        match outcome {
+            Outcome::Entry(entry) => self.apply(entry, now, outbox),
+            Outcome::Unlogged(request) => self.handle_unlogged(request, now, outbox),
+            Outcome::MessageRefused { to } => {
+                outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NotStored });
+            }
+            Outcome::DeletionRefused { deletion, to } => {
+                let refusal = self.find_deletable(&deletion).err().unwrap_or(RoomRefusal::NotDeleted);
+                outbox.send(to.shard, Delivery::Refused { to, refusal });
             }
         }
-        outbox.proposals_waiting -= before - self.log.waiting_count();
     }
 
     /// Applies an entry. Nothing else changes a room.
@@ -82,8 +112,10 @@ impl Room {
         self.applied = number;
         match change {
             Change::Join { member, after } => self.join(member, after, now, outbox),
-            Change::Leave { user, reply } => self.leave(user, reply, now, outbox),
-            Change::Rename { user, new_name, account, origin } => {
+            Change::Leave { user, visit, reply } => self.leave_by(user, visit, reply, now, outbox),
+            // One of an earlier connection is late: the user has come back.
+            Change::Rename { user, visit, .. } if self.roster.visit(user) != Some(visit) => {}
+            Change::Rename { user, new_name, account, origin, .. } => {
                 self.rename(NamedMember { id: user, name: new_name, account }, origin, now, outbox);
             }
             Change::Message { message, origin } => self.append(message, origin, now, outbox),
@@ -108,10 +140,20 @@ impl Room {
     }
 
     fn join(&mut self, member: Member, after: Option<ResumePoint>, now: Now, outbox: &mut Outbox) {
+        match self.roster.visit(member.user) {
+            None => {}
+            // What an earlier connection has sent to this room is overtaken by what the user does on its next one.
+            Some(visit) if visit < member.visit => self.leave(member.user, None, now, outbox),
+            Some(visit) => {
+                assert!(visit > member.visit, "Bug: user {} joined a room twice", member.user);
+                return;
+            }
+        }
         let is_new = self.roster.insert(&member);
         let Member { user, name, account, origin, .. } = member;
         assert!(is_new, "Bug: user {user} joined a room twice");
-        self.count();
+        self.home.directory.note_joined();
+        self.listed.set_online(self.roster.len());
         let users_online = self.roster.len();
         if self.presence.is_summed_up(users_online) {
             self.show(user, origin, after, outbox);
@@ -127,9 +169,9 @@ impl Room {
     /// Sends a snapshot of the room to one of its members.
     fn show(&mut self, user: UserId, origin: ClientRef, after: Option<ResumePoint>, outbox: &mut Outbox) {
         let listed_max = if self.roster.wants_names(user) {
-            self.names_max.min(self.policy.listed_max())
+            self.home.settings.names_max.min(self.home.settings.presence.listed_max())
         } else {
-            self.policy.listed_max()
+            self.home.settings.presence.listed_max()
         };
         let members = self.roster.list(user, listed_max);
         self.presence.note_listed(&members.listed);
@@ -141,12 +183,28 @@ impl Room {
             }
         };
         let snapshot = Snapshot { members, history, epoch: self.history.epoch(), resumed };
-        outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.index, snapshot });
+        outbox.send(origin.shard, Delivery::Joined { to: origin, room: self.listed.index(), snapshot });
+    }
+
+    /// Applies a leave, unless it is late, because the user has come back meanwhile. Then the leave was announced with the
+    /// join, and the connection that asked for it has ended.
+    fn leave_by(
+        &mut self,
+        user: UserId,
+        visit: Visit,
+        reply: Option<ClientRef>,
+        now: Now,
+        outbox: &mut Outbox,
+    ) {
+        if self.roster.visit(user) == Some(visit) {
+            self.leave(user, reply, now, outbox);
+        }
     }
 
     fn leave(&mut self, user: UserId, reply: Option<ClientRef>, now: Now, outbox: &mut Outbox) {
         let name = self.roster.remove(user).expect("Bug: a user left a room that it was not in");
-        self.count();
+        self.home.directory.note_left();
+        self.listed.set_online(self.roster.len());
         let users_online = self.roster.len();
         if self.presence.is_summed_up(users_online) {
             self.presence.note_left(user, now.monotonic_ms);
@@ -169,7 +227,7 @@ impl Room {
             && account_of(&old.account) == account_of(&new.account);
         if self.presence.is_summed_up(self.roster.len()) {
             if self.roster.wants_names(user) && !is_role_alone {
-                let names = self.roster.named(self.names_max);
+                let names = self.roster.named(self.home.settings.names_max);
                 outbox.send(origin.shard, Delivery::Renamed { to: origin, old_name, new_name, names });
             }
             self.presence.note_renamed(new, now.monotonic_ms);
@@ -180,7 +238,7 @@ impl Room {
 
     fn append(&mut self, message: Arc<RoomMessage>, origin: ClientRef, now: Now, outbox: &mut Outbox) {
         self.history.append(Arc::clone(&message));
-        self.directory.set_last_message(self.index, message.id);
+        self.listed.set_last_message(message.id);
         let pending = self.write(HistoryChange::Append(Arc::clone(&message)), origin, outbox);
         let id = message.id;
         // Members do not wait for the disk.
@@ -198,7 +256,7 @@ impl Room {
         };
         if !deletion.is_own(&message) {
             info!(
-                room = %self.directory.name(self.index),
+                room = %self.listed.name(),
                 message = message.id.0,
                 author = %message.from,
                 author_name = shown(&message.from_name),
@@ -229,7 +287,7 @@ impl Room {
         }
         let entry = self.applied;
         self.log.await_receipt(Unanswered { entry, change: change.clone(), to });
-        outbox.write(Write { room: self.index, entry, change });
+        outbox.write(Write { room: self.listed.index(), action: WriteAction::Change(entry, change) });
         Some(entry)
     }
 
@@ -238,7 +296,7 @@ impl Room {
         match self.history.find(id) {
             Some(message) => {
                 let author = message.from;
-                if let Some(connection) = self.directory.users().find(author) {
+                if let Some(connection) = self.home.directory.users().find(author) {
                     let read = Delivery::Read { author, message: id, reader, read_at: now.unix_seconds };
                     outbox.send(connection.shard, read);
                 }
@@ -250,28 +308,25 @@ impl Room {
         }
     }
 
+    /// Gives the room its history, to which changes are written from now on.
     pub(super) fn restore(&mut self, restored: RestoredRoom) {
+        let last = restored.kept.last().map_or(MessageId(0), KeptMessage::id);
+        self.listed.set_last_message(last);
         self.log = RoomLog::durable(restored.last_id, restored.reserved);
         self.history.restore(restored);
     }
 
-    /// Handles a receipt of the storage.
-    pub(super) fn handle_receipt(&mut self, receipt: RoomReceipt, now: Now, outbox: &mut Outbox) {
-        match receipt {
-            RoomReceipt::Kept(through) => self.handle_kept(through, outbox),
-            RoomReceipt::Lost(through, epoch) => self.handle_lost(through, epoch, outbox),
-            RoomReceipt::Reserved(through) => {
-                self.log.handle_reserved(through);
-                self.apply_outcomes(now, outbox);
-            }
-        }
+    /// Ids up to `through` may be given out.
+    pub(super) fn handle_reserved(&mut self, through: MessageId, now: Now, outbox: &mut Outbox) {
+        self.log.handle_reserved(through);
+        self.apply_outcomes(now, outbox);
     }
 
     /// The changes up to the entry `through` are on the disk.
     ///
     /// Invariant *durable before acknowledged*: only this function acknowledges a change to its sender.
-    fn handle_kept(&mut self, through: EntryNumber, outbox: &mut Outbox) {
-        let room = self.index;
+    pub(super) fn handle_kept(&mut self, through: EntryNumber, outbox: &mut Outbox) {
+        let room = self.listed.index();
         for Unanswered { entry, to, .. } in self.log.handle_answered(through) {
             outbox.note_answered();
             outbox.send(to.shard, Delivery::Kept { to, cursor: RoomCursor { room, entry } });
@@ -280,8 +335,8 @@ impl Room {
 
     /// The changes up to the entry `through` that are not on the disk are lost. They are undone: their senders get an
     /// error, and new members should not get a history that the next start lacks.
-    fn handle_lost(&mut self, through: EntryNumber, epoch: Epoch, outbox: &mut Outbox) {
-        let room = self.index;
+    pub(super) fn handle_lost(&mut self, through: EntryNumber, epoch: Epoch, outbox: &mut Outbox) {
+        let room = self.listed.index();
         for Unanswered { entry, change, to } in self.log.handle_answered(through) {
             let refusal = match change {
                 HistoryChange::Append(message) => {
@@ -297,17 +352,11 @@ impl Room {
             outbox.send(to.shard, Delivery::Lost { to, cursor: RoomCursor { room, entry }, refusal });
         }
         self.history.begin_epoch(epoch);
-        self.directory.set_epoch(room, epoch);
-    }
-
-    /// No message can be stored until there is another reservation.
-    pub(super) fn handle_withdrawn(&mut self, now: Now, outbox: &mut Outbox) {
-        self.log.handle_withdrawn();
-        self.apply_outcomes(now, outbox);
+        self.listed.set_epoch(epoch);
     }
 
     fn list(&mut self, viewer: UserId, origin: ClientRef, page: Option<Page>, outbox: &mut Outbox) {
-        let listed_max = self.policy.listed_max();
+        let listed_max = self.home.settings.presence.listed_max();
         let members = match page {
             Some(Page { offset, limit }) => self.roster.page(Page { offset, limit: limit.min(listed_max) }),
             None => self.roster.list(viewer, listed_max),
@@ -317,7 +366,7 @@ impl Room {
     }
 
     fn list_names(&mut self, origin: ClientRef, outbox: &mut Outbox) {
-        let names = self.roster.named(self.names_max);
+        let names = self.roster.named(self.home.settings.names_max);
         outbox.send(origin.shard, Delivery::Names { to: origin, names });
     }
 
@@ -350,15 +399,128 @@ impl Room {
             | RoomEvent::Left { .. }
             | RoomEvent::Renamed { .. } => self.roster.is_any_wanting_names(),
         };
-        let names = is_told_with_names.then(|| self.roster.named(self.names_max));
-        let event = Event::Room { room: self.index, event, names, timestamp: now.unix_seconds };
+        let names = is_told_with_names.then(|| self.roster.named(self.home.settings.names_max));
+        let (room, room_name) = (self.listed.index(), Arc::clone(self.listed.name()));
+        let event = Event::Room { room, room_name, event, names, timestamp: now.unix_seconds };
         let publication = Arc::new(Publication { event, origin, pending, timer });
         for shard in self.roster.shards() {
             outbox.send(shard, Delivery::Publish(Arc::clone(&publication)));
         }
     }
+}
 
-    fn count(&self) {
-        self.directory.set_online(self.index, self.roster.len());
+#[cfg(test)]
+mod tests {
+    use uproar_ring::ConnectionId;
+
+    use super::*;
+    use crate::metrics::ShardMetrics;
+    use crate::rooms::{NewMessage, PresencePolicy, ShardIndex};
+
+    const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 0 };
+
+    /// A room with its outbox, and two users: a member that stays, and one that comes back.
+    struct Visited {
+        room: Room,
+        outbox: Outbox,
+    }
+
+    impl Visited {
+        fn new() -> Self {
+            let settings =
+                RoomSettings { presence: PresencePolicy::Exact, names_max: 9, history: 9, ttl_ms: 9 };
+            let directory = Directory::new(&["general".to_owned()], 1);
+            let mut visited = Self {
+                room: Room::new(Arc::clone(&directory.rooms()[0]), Arc::new(Home { settings, directory })),
+                outbox: Outbox::new(Arc::new(ShardMetrics::default())),
+            };
+            visited.propose(Change::Join { member: member(1, 0), after: None });
+            visited.announced();
+            visited
+        }
+
+        fn propose(&mut self, change: Change<NewMessage>) {
+            self.room.propose(change.into(), NOW, &mut self.outbox);
+        }
+
+        fn join(&mut self, visit: u32) {
+            self.propose(Change::Join { member: member(2, visit), after: None });
+        }
+
+        fn leave(&mut self, visit: u32) {
+            self.propose(Change::Leave { user: user(2), visit: Visit(visit), reply: None });
+        }
+
+        fn rename(&mut self, visit: u32) {
+            let (user, new_name, origin) = (user(2), "late".into(), member(2, visit).origin);
+            let visit = Visit(visit);
+            self.propose(Change::Rename { user, visit, new_name, account: None, origin });
+        }
+
+        /// What was published since the last call.
+        fn announced(&mut self) -> Vec<&'static str> {
+            let event = |(_, delivery)| match delivery {
+                Delivery::Publish(publication) => match &publication.event {
+                    Event::Room { event: RoomEvent::Joined { users_online: 2, .. }, .. } => Some("join"),
+                    Event::Room { event: RoomEvent::Left { users_online: 1, .. }, .. } => Some("leave"),
+                    _ => Some("something else"),
+                },
+                _ => None,
+            };
+            self.outbox.deliveries.drain(..).filter_map(event).collect()
+        }
+    }
+
+    fn user(id: u64) -> UserId {
+        UserId::from_wire(id).unwrap()
+    }
+
+    fn member(id: u64, visit: u32) -> Member {
+        let connection = ConnectionId { index: visit, generation: 0 };
+        Member {
+            user: user(id),
+            visit: Visit(visit),
+            name: format!("User{id}").into(),
+            account: None,
+            connected_at: 0,
+            origin: ClientRef { shard: ShardIndex(0), connection },
+            wants_names: false,
+        }
+    }
+
+    #[test]
+    fn a_user_who_comes_back_leaves_before_it_joins() {
+        let mut visited = Visited::new();
+        visited.join(0);
+        visited.join(1);
+        assert_eq!(visited.announced(), ["join", "leave", "join"]);
+        // The earlier connection's own leave is late.
+        visited.leave(0);
+        visited.rename(0);
+        assert_eq!(visited.announced(), [""; 0]);
+        visited.leave(1);
+        assert_eq!(visited.announced(), ["leave"]);
+    }
+
+    #[test]
+    fn a_join_that_a_later_one_has_overtaken_changes_nothing() {
+        let mut visited = Visited::new();
+        visited.join(1);
+        visited.join(0);
+        visited.leave(0);
+        assert_eq!(visited.announced(), ["join"]);
+        assert_eq!(visited.room.roster.visit(user(2)), Some(Visit(1)));
+    }
+
+    #[test]
+    fn what_comes_late_when_the_user_has_gone_is_a_join_and_its_leave() {
+        let mut visited = Visited::new();
+        visited.join(1);
+        visited.leave(1);
+        visited.join(0);
+        visited.leave(0);
+        visited.leave(0);
+        assert_eq!(visited.announced(), ["join", "leave", "join", "leave"]);
+        assert_eq!(visited.room.roster.len(), 1);
     }
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::event::{MemberEntry, MemberList};
-use super::{Member, MemberAccount, NamedMember, Page, ShardIndex, UserId};
+use super::{Member, MemberAccount, NamedMember, Page, ShardIndex, UserId, Visit};
 
 /// The members of one room, by id, and how many of them each shard has.
 #[derive(Debug)]
 pub(super) struct Roster {
-    members: BTreeMap<UserId, Entry>,
+    /// Boxed: most rooms are small, and a node of the map has room for eleven.
+    members: BTreeMap<UserId, Box<Entry>>,
     by_shard: Vec<usize>,
     /// How many members want names.
     wanting_names: usize,
@@ -29,6 +30,7 @@ struct Entry {
     account: Option<MemberAccount>,
     connected_at: u64,
     shard: ShardIndex,
+    visit: Visit,
     wants_names: bool,
 }
 
@@ -54,16 +56,21 @@ impl Roster {
 
     /// Adds a member; false when it was one already.
     pub(super) fn insert(&mut self, member: &Member) -> bool {
-        let Member { user, name, account, connected_at, origin, wants_names } = member.clone();
+        let Member { user, visit, name, account, connected_at, origin, wants_names } = member.clone();
         let shard = origin.shard;
-        let entry = Entry { name, account, connected_at, shard, wants_names };
-        if self.members.insert(user, entry).is_some() {
+        let entry = Entry { name, account, connected_at, shard, visit, wants_names };
+        if self.members.insert(user, Box::new(entry)).is_some() {
             return false;
         }
         self.by_shard[usize::from(shard.0)] += 1;
         self.wanting_names += usize::from(wants_names);
         self.forget(user);
         true
+    }
+
+    /// The visit by which a user is a member.
+    pub(super) fn visit(&self, id: UserId) -> Option<Visit> {
+        self.members.get(&id).map(|entry| entry.visit)
     }
 
     /// True while some member wants names.
@@ -78,7 +85,11 @@ impl Roster {
 
     /// Removes a member, and returns its name.
     pub(super) fn remove(&mut self, id: UserId) -> Option<Arc<str>> {
-        let entry = self.members.remove(&id)?;
+        let entry = *self.members.remove(&id)?;
+        if self.members.is_empty() {
+            // An empty map keeps its node.
+            self.members = BTreeMap::new();
+        }
         self.by_shard[usize::from(entry.shard.0)] -= 1;
         self.wanting_names -= usize::from(entry.wants_names);
         self.forget(id);
@@ -139,7 +150,7 @@ impl Roster {
 }
 
 impl Lowest {
-    fn of(&mut self, members: &BTreeMap<UserId, Entry>, count: usize) -> Arc<[MemberEntry]> {
+    fn of(&mut self, members: &BTreeMap<UserId, Box<Entry>>, count: usize) -> Arc<[MemberEntry]> {
         match &self.0 {
             Some(lowest) if lowest.len() == count => Arc::clone(lowest),
             _ => Arc::clone(self.0.insert(entries(members).take(count).collect())),
@@ -155,7 +166,7 @@ impl Lowest {
     }
 }
 
-fn entries(members: &BTreeMap<UserId, Entry>) -> impl Iterator<Item = MemberEntry> {
+fn entries(members: &BTreeMap<UserId, Box<Entry>>) -> impl Iterator<Item = MemberEntry> {
     members.iter().map(|(&id, entry)| entry.listed_as(id))
 }
 
@@ -181,6 +192,7 @@ mod tests {
         let origin = ClientRef { shard: ShardIndex((n % 2) as u16), connection };
         Member {
             user: id(n),
+            visit: Visit::default(),
             name: format!("User{n}").into(),
             account: None,
             connected_at: n,

@@ -11,4 +11,6 @@ pub struct RoomSettings {
     pub names_max: usize,
     /// Messages that a room keeps.
     pub history: usize,
+    /// How long a room that a client has created is kept after its last member has left.
+    pub ttl_ms: u64,
 }

@@ -1,17 +1,19 @@
 //! The users of all shards: the counter that user ids are taken from, and the connection of each user.
 //!
-//! A shard registers a user when it greets the user, and removes it when the user goes. Shards look a user up for private
-//! messages, admins' orders and read receipts. Messages of rooms and topics never come here.
+//! A shard registers a user when it greets the user, and ends it when the user goes. A chat user stays here for a while
+//! longer, so that it can come back as the same user. Shards look a user up for private messages, admins' orders and read
+//! receipts. Messages of rooms and topics never come here.
 //!
-//! Only a user's own shard writes its entry, so that shard always finds the present state. A user whom another shard
-//! has found may be gone when the request arrives: the user's shard decides.
+//! Only its own shard writes the entry of a user that is online, so that shard always finds the present state. A user whom
+//! another shard has found may be gone when the request arrives: the user's shard decides. An entry of a user that has
+//! ended belongs to nobody: the shard that resumes it takes it in one step.
 //!
 //! The map is papaya's. Its look-ups take no lock, and shards that write wait for each other only while the table is
 //! copied into a larger or smaller one, a few entries at a time. In a map of locks (dashmap; scc), a shard that is
 //! preempted while it holds one stops the others for a time slice. A registry shard would need no map, but adds a hop to
 //! each private message. A look-up takes 33 ns among 10,000 users, beside 16 ns in the standard library's map.
 //!
-//! Memory: 60 bytes for each user. Each shard keeps at most 32 entries of users that have gone (or one for each core of
+//! Memory: 60 bytes for each user, and some 120 for what is kept of one that can come back. Each shard keeps at most 32 entries of users that have gone (or one for each core of
 //! the machine, if that is more) until papaya frees them together. The table is halved when newcomers find it full of
 //! removed entries; until then it has 9 to 18 bytes for each user of the busiest time. papaya's feature `fast-barrier`
 //! stays off: with it, freeing would interrupt all cores (`membarrier`).
@@ -19,9 +21,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use papaya::HashMap;
+use papaya::{Compute, HashMap, Operation};
 
-use super::{ClientRef, UserId};
+use super::{ClientRef, EndedSession, StoredSession, UserId, UserSession, Visit};
+use crate::clock::Now;
 
 /// All users of a server, by id. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -30,45 +33,193 @@ pub struct Users(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     last_id: AtomicU64,
-    connections: HashMap<UserId, ClientRef>,
+    users: HashMap<UserId, UserState>,
+}
+
+/// Where a user is.
+#[derive(Clone, Debug)]
+enum UserState {
+    /// On this connection. `session` is what is kept when that ends; `None` for a user who cannot come back.
+    Online { connection: ClientRef, visit: Visit, session: Option<Arc<UserSession>> },
+    /// Nowhere, and may come back until it expires.
+    Ended { visit: Visit, session: EndedSession },
+}
+
+impl UserState {
+    fn is_online(&self) -> bool {
+        matches!(self, Self::Online { .. })
+    }
+
+    /// What the storage keeps of it.
+    fn stored(&self) -> Option<StoredSession> {
+        match self {
+            Self::Online { session, .. } => {
+                session.clone().map(|session| StoredSession { session, ended_at: None })
+            }
+            Self::Ended { session: EndedSession { session, ended_at, .. }, .. } => {
+                Some(StoredSession { session: Arc::clone(session), ended_at: Some(*ended_at) })
+            }
+        }
+    }
+}
+
+/// The outcome of [`Users::resume`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resumption {
+    /// The user is on the new connection now.
+    Resumed(Visit, Arc<UserSession>),
+    /// The user is still on this connection.
+    Online(ClientRef),
+    /// There is no such session, it has expired, or it was not accepted.
+    Refused,
 }
 
 impl Users {
-    /// Gives the next id to the user of this connection.
+    /// Gives the next id to the user of this connection. `session` says what is kept for the case that it comes back, if it
+    /// can.
     #[must_use]
-    pub fn register(&self, connection: ClientRef) -> UserId {
+    pub fn register(
+        &self,
+        connection: ClientRef,
+        session: impl FnOnce(UserId) -> Option<UserSession>,
+    ) -> UserId {
         let user = UserId(self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1);
-        let before = self.0.connections.pin().insert(user, connection).copied();
-        assert_eq!(before, None, "Bug: user {user} was registered before");
+        let session = session(user).map(Arc::new);
+        let state = UserState::Online { connection, visit: Visit::default(), session };
+        let is_new = self.0.users.pin().insert(user, state).is_none();
+        assert!(is_new, "Bug: user {user} was registered before");
         user
     }
 
-    /// The connection of a user that is registered and not removed.
+    /// The connection of a user that is online.
     #[must_use]
     pub fn find(&self, user: UserId) -> Option<ClientRef> {
-        self.0.connections.pin().get(&user).copied()
+        match self.0.users.pin().get(&user)? {
+            UserState::Online { connection, .. } => Some(*connection),
+            UserState::Ended { .. } => None,
+        }
     }
 
-    /// Forgets a user that has gone.
-    pub fn remove(&self, user: UserId) {
-        self.0.connections.pin().remove(&user);
+    /// Changes what is kept of a user that is online. Only its own shard calls this.
+    pub fn update(&self, user: UserId, session: UserSession) {
+        let session = Arc::new(session);
+        self.0.users.pin().update(user, |state| match state {
+            UserState::Online { connection, visit, .. } => UserState::Online {
+                connection: *connection,
+                visit: *visit,
+                session: Some(Arc::clone(&session)),
+            },
+            UserState::Ended { .. } => state.clone(),
+        });
+    }
+
+    /// Notes that a user's connection has ended. Only its own shard calls this. Returns until when the session may be
+    /// resumed; `None` if the user is forgotten, because it has no session or sessions are not kept (`timeout_ms` 0).
+    pub fn end(&self, user: UserId, timeout_ms: u64, now: Now) -> Option<u64> {
+        let expires_ms = now.monotonic_ms.saturating_add(timeout_ms);
+        let ended = |visit, session: &Arc<UserSession>| {
+            let (session, ended_at) = (Arc::clone(session), now.unix_seconds);
+            UserState::Ended { visit, session: EndedSession { user, session, ended_at, expires_ms } }
+        };
+        let users = self.0.users.pin();
+        let outcome = users.compute(user, |entry| match entry {
+            Some((_, UserState::Online { visit, session: Some(session), .. })) if timeout_ms > 0 => {
+                Operation::Insert(ended(*visit, session))
+            }
+            Some((_, UserState::Online { .. })) => Operation::Remove,
+            Some((_, UserState::Ended { .. })) | None => Operation::Abort(()),
+        });
+        matches!(outcome, Compute::Updated { .. }).then_some(expires_ms)
+    }
+
+    /// Puts a user that has ended, and whose session is accepted, on a new connection. Of two at once, one finds the other.
+    #[must_use]
+    pub fn resume(
+        &self,
+        user: UserId,
+        connection: ClientRef,
+        is_accepted: impl Fn(&UserSession) -> bool,
+        now: Now,
+    ) -> Resumption {
+        let users = self.0.users.pin();
+        let outcome = users.compute(user, |entry| match entry {
+            Some((_, UserState::Online { connection, session: Some(session), .. }))
+                if is_accepted(session) =>
+            {
+                Operation::Abort(Resumption::Online(*connection))
+            }
+            Some((_, UserState::Ended { visit, session }))
+                if now.monotonic_ms < session.expires_ms && is_accepted(&session.session) =>
+            {
+                let visit = Visit(visit.0.wrapping_add(1));
+                let session = Some(Arc::clone(&session.session));
+                Operation::Insert(UserState::Online { connection, visit, session })
+            }
+            _ => Operation::Abort(Resumption::Refused),
+        });
+        match outcome {
+            Compute::Updated {
+                new: (_, UserState::Online { visit, session: Some(session), .. }), ..
+            } => Resumption::Resumed(*visit, Arc::clone(session)),
+            Compute::Aborted(resumption) => resumption,
+            _ => Resumption::Refused,
+        }
+    }
+
+    /// Forgets a session that has ended and expires at this time, unless it was resumed meanwhile. True if it was there.
+    pub fn forget(&self, user: UserId, expires_ms: u64) -> bool {
+        let users = self.0.users.pin();
+        let outcome = users.compute(user, |entry| match entry {
+            Some((_, UserState::Ended { session, .. })) if session.expires_ms == expires_ms => {
+                Operation::Remove
+            }
+            _ => Operation::Abort(()),
+        });
+        matches!(outcome, Compute::Removed(..))
+    }
+
+    /// Takes over the sessions of an earlier life of the server.
+    pub fn restore(&self, sessions: &[EndedSession]) {
+        for session in sessions {
+            let (user, session) = (session.user, session.clone());
+            self.0.users.pin().insert(user, UserState::Ended { visit: Visit::default(), session });
+        }
     }
 
     /// Gives out only ids behind this one from now on.
-    pub fn continue_after(&self, last: UserId) {
-        self.0.last_id.fetch_max(last.get(), Ordering::Relaxed);
+    pub fn continue_after(&self, last: u64) {
+        self.0.last_id.fetch_max(last, Ordering::Relaxed);
     }
 
-    /// How many users are registered.
+    /// The last id that was given out; 0 if none was.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.connections.len()
+    pub fn last_id(&self) -> u64 {
+        self.0.last_id.load(Ordering::Relaxed)
     }
 
-    /// True when no user is registered.
+    /// What the storage keeps of a user.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.connections.is_empty()
+    pub fn stored_session(&self, user: UserId) -> Option<StoredSession> {
+        self.0.users.pin().get(&user).and_then(UserState::stored)
+    }
+
+    /// What the storage keeps of all users.
+    #[must_use]
+    pub fn stored_sessions(&self) -> Vec<(UserId, StoredSession)> {
+        let users = self.0.users.pin();
+        users.iter().filter_map(|(user, state)| Some((*user, state.stored()?))).collect()
+    }
+
+    /// How many users are online. It visits every user, and is for tests.
+    #[must_use]
+    pub fn online_count(&self) -> usize {
+        self.0.users.pin().values().filter(|state| state.is_online()).count()
+    }
+
+    /// How many sessions have ended and are kept. As [`Users::online_count`].
+    #[must_use]
+    pub fn ended_count(&self) -> usize {
+        self.0.users.pin().values().filter(|state| !state.is_online()).count()
     }
 }
 
@@ -85,32 +236,92 @@ mod tests {
         ClientRef { shard: ShardIndex(shard), connection: ConnectionId { index, generation: 0 } }
     }
 
+    const NOW: Now = Now { monotonic_ms: 1_000, unix_seconds: 50 };
+
+    fn end(users: &Users, user: UserId) {
+        assert_eq!(users.end(user, 120_000, NOW), None, "it has no session");
+    }
+
+    fn session(name: &str) -> UserSession {
+        UserSession { name: name.into(), room: "general".into(), account: None }
+    }
+
+    fn at(monotonic_ms: u64) -> Now {
+        Now { monotonic_ms, ..NOW }
+    }
+
+    #[test]
+    fn a_session_is_resumed_once_until_it_expires() {
+        let users = Users::default();
+        let ann = users.register(connection(0, 1), |_| Some(session("a")));
+        users.update(ann, session("Ann"));
+        let resume = |index, now| users.resume(ann, connection(1, index), |kept| &*kept.name == "Ann", now);
+        assert_eq!(resume(2, NOW), Resumption::Online(connection(0, 1)));
+        assert_eq!(users.end(ann, 500, NOW), Some(1_500));
+        assert_eq!((users.find(ann), users.ended_count()), (None, 1));
+        assert_eq!(users.resume(ann, connection(1, 2), |_| false, NOW), Resumption::Refused);
+        assert_eq!(resume(2, at(1_500)), Resumption::Refused);
+        assert_eq!(resume(2, at(1_499)), Resumption::Resumed(Visit(1), session("Ann").into()));
+        assert_eq!(resume(3, at(1_499)), Resumption::Online(connection(1, 2)));
+        assert_eq!(users.find(ann), Some(connection(1, 2)));
+        assert!(!users.forget(ann, 1_500), "it was resumed");
+        assert_eq!(users.end(ann, 500, at(1_600)), Some(2_100));
+        assert!(!users.forget(ann, 1_500) && users.forget(ann, 2_100));
+        assert_eq!(resume(4, at(1_700)), Resumption::Refused);
+        assert_eq!(users.resume(UserId(9), connection(0, 0), |_| true, NOW), Resumption::Refused);
+    }
+
+    #[test]
+    fn where_sessions_are_not_kept_a_user_is_forgotten_at_its_end() {
+        let users = Users::default();
+        let ann = users.register(connection(0, 1), |_| Some(session("Ann")));
+        assert_eq!(users.end(ann, 0, NOW), None);
+        assert_eq!(users.ended_count(), 0);
+    }
+
+    #[test]
+    fn the_storage_keeps_the_present_session() {
+        let users = Users::default();
+        let hub = users.register(connection(0, 0), |_| None);
+        let ann = users.register(connection(0, 1), |_| Some(session("Ann")));
+        let stored = |ended_at| StoredSession { session: session("Ann").into(), ended_at };
+        assert_eq!(users.stored_sessions(), [(ann, stored(None))]);
+        users.end(ann, 500, NOW);
+        assert_eq!((users.stored_session(hub), users.stored_session(ann)), (None, Some(stored(Some(50)))));
+        let restored = Users::default();
+        let ended = EndedSession { user: ann, session: session("Ann").into(), ended_at: 50, expires_ms: 9 };
+        restored.restore(&[ended]);
+        let resumed = restored.resume(ann, connection(0, 0), |_| true, at(8));
+        assert_eq!(resumed, Resumption::Resumed(Visit(1), session("Ann").into()));
+    }
+
     #[test]
     fn ids_count_up_over_all_shards() {
         let users = Users::default();
-        let ids = [3, 0, 3, 1].map(|shard| users.register(connection(shard, 0)).get());
+        let ids = [3, 0, 3, 1].map(|shard| users.register(connection(shard, 0), |_| None).get());
         assert_eq!(ids, [1, 2, 3, 4]);
-        users.remove(UserId(4));
-        assert_eq!(users.register(connection(0, 1)).get(), 5, "no id is given twice");
+        end(&users, UserId(4));
+        assert_eq!(users.register(connection(0, 1), |_| None).get(), 5, "no id is given twice");
     }
 
     #[test]
     fn ids_go_on_behind_those_of_an_earlier_life() {
         let users = Users::default();
-        users.continue_after(UserId(40));
-        users.continue_after(UserId(7));
-        assert_eq!(users.register(connection(0, 0)).get(), 41);
+        users.continue_after(40);
+        users.continue_after(7);
+        assert_eq!(users.register(connection(0, 0), |_| None).get(), 41);
     }
 
     #[test]
     fn users_are_found_until_they_are_removed() {
         let users = Users::default();
-        let (ann, bob) = (users.register(connection(1, 5)), users.register(connection(2, 5)));
+        let (ann, bob) =
+            (users.register(connection(1, 5), |_| None), users.register(connection(2, 5), |_| None));
         assert_eq!(users.find(ann), Some(connection(1, 5)));
-        users.remove(ann);
+        end(&users, ann);
         assert_eq!((users.find(ann), users.find(bob)), (None, Some(connection(2, 5))));
-        users.remove(bob);
-        assert!(users.is_empty());
+        end(&users, bob);
+        assert_eq!((users.online_count(), users.ended_count()), (0, 0));
     }
 
     /// Each thread writes its own entries and reads those of all, while the table grows and shrinks.
@@ -125,12 +336,12 @@ mod tests {
                 scope.spawn(move || {
                     let mut ids = Vec::new();
                     for index in 0..USERS {
-                        let id = users.register(connection(shard, index));
+                        let id = users.register(connection(shard, index), |_| None);
                         assert_eq!(users.find(id), Some(connection(shard, index)));
                         let other = users.find(UserId(1 + id.get() / 2));
                         assert!(other.is_none_or(|other| other.shard.0 < SHARDS));
                         if index % 3 != 0 {
-                            users.remove(id);
+                            end(users, id);
                             assert_eq!(users.find(id), None);
                         }
                         ids.push(id.get());
@@ -144,6 +355,6 @@ mod tests {
         let all: BTreeSet<u64> = by_shard.iter().flatten().copied().collect();
         assert!(all.into_iter().eq(1..=u64::from(SHARDS) * u64::from(USERS)));
         assert!(by_shard.iter().all(|ids| ids.is_sorted()));
-        assert_eq!(users.len(), usize::from(SHARDS) * USERS.div_ceil(3) as usize);
+        assert_eq!(users.online_count(), usize::from(SHARDS) * USERS.div_ceil(3) as usize);
     }
 }

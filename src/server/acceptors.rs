@@ -1,6 +1,7 @@
 //! The threads of acceptors, and the services of the server that they use.
 
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -24,6 +25,7 @@ use crate::handshake::{
     ProxyPolicy,
 };
 use crate::metrics::{AcceptorMetrics, Health, Metrics, RefusalReason};
+use crate::moderation::Moderation;
 use crate::page;
 use crate::permit::{ClientPermit, ClientPermits};
 use crate::preflight::Capacity;
@@ -88,7 +90,7 @@ fn run(
     start: AcceptorsStart,
     listener: std::net::TcpListener,
 ) -> io::Result<()> {
-    let ThreadContext { config, directory, tokens, reports, .. } = context;
+    let ThreadContext { config, directory, tokens, moderation, reports, .. } = context;
     if let Some(cores) = &config.acceptor_cores {
         config::pin(cores)?;
     }
@@ -120,6 +122,7 @@ fn run(
         has_public_metrics,
         anonymous: config.anonymous,
         tokens,
+        moderation,
         directory,
         client_permits: start.client_permits,
         addresses: start.addresses,
@@ -152,6 +155,10 @@ pub(super) fn address_limits(config: &Config, capacity: Capacity) -> AddressLimi
     }
 }
 
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 /// The services of the server that an acceptor uses.
 struct Services {
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
@@ -162,6 +169,7 @@ struct Services {
     has_public_metrics: bool,
     anonymous: Option<Anonymous>,
     tokens: TokenChecker,
+    moderation: Moderation,
     directory: Directory,
     client_permits: ClientPermits,
     addresses: AddressLimiter,
@@ -203,12 +211,14 @@ impl HandshakeServices for Services {
         &self,
         endpoint: &Endpoint,
         token: Option<&str>,
+        address: IpAddr,
     ) -> Result<Option<Identity>, AuthorizationRefusal> {
-        let identity = token.map(|token| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.tokens.check(token, now.as_secs()).map_err(AuthorizationRefusal::BadToken)
-        });
-        let identity = identity.transpose()?;
+        let check = |token| self.tokens.check(token, unix_seconds()).map_err(AuthorizationRefusal::BadToken);
+        let identity = token.map(check).transpose()?;
+        let account = identity.as_ref().map(|identity| &*identity.account);
+        if self.moderation.is_banned(account, address, unix_seconds()) {
+            return Err(AuthorizationRefusal::Banned);
+        }
         let is_allowed = match (&identity, endpoint) {
             // These two are for those who speak.
             (None, Endpoint::Hub | Endpoint::Echo) => self.anonymous != Some(Anonymous::Listen),
@@ -220,6 +230,10 @@ impl HandshakeServices for Services {
             (Some(Identity { rights, .. }), Endpoint::Raw { topic }) => rights.may_hear(topic),
         };
         if is_allowed { Ok(identity) } else { Err(AuthorizationRefusal::Forbidden) }
+    }
+
+    fn is_banned(&self, address: IpAddr) -> bool {
+        self.moderation.is_banned(None, address, unix_seconds())
     }
 
     fn has_public_metrics(&self) -> bool {
@@ -268,6 +282,7 @@ impl HandshakeServices for Services {
             HandshakeEvent::Unauthorized(AuthorizationRefusal::BadToken(_)) => {
                 refused(RefusalReason::BadToken)
             }
+            HandshakeEvent::Unauthorized(AuthorizationRefusal::Banned) => refused(RefusalReason::Banned),
             HandshakeEvent::Unauthorized(AuthorizationRefusal::Forbidden) => {
                 refused(RefusalReason::PermissionDenied)
             }

@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::accounts::AccountError;
 use crate::api::{ApiKeyError, ApiListenError};
 use crate::certificate::CertificateError;
+use crate::sessions::SessionKeyError;
 use crate::storage::{DatabaseError, DirectoryError};
 use crate::tokens::TokenKeyError;
 
@@ -53,12 +54,18 @@ pub enum ServerError {
     /// The thread of the HTTP API could not be started or has failed.
     #[error("the HTTP API has failed: {0}")]
     Api(io::Error),
-    /// The history cannot be used.
+    /// The key of sessions cannot be used.
+    #[error(transparent)]
+    SessionKey(#[from] SessionKeyError),
+    /// The history or the state cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The thread that writes the history has failed.
     #[error("the storage has failed: its thread has panicked")]
     Storage,
+    /// The thread that writes the state has failed.
+    #[error("the storage of users has failed: its thread has panicked")]
+    State,
     /// A thread did not end in time.
     #[error(
         "some threads did not stop in time, and history.db may not have been closed; acknowledged messages are \

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
@@ -17,7 +17,7 @@ use super::api::{ApiPlace, ApiStart};
 use super::acceptors::{AcceptorsStart, address_limits, spawn_acceptors};
 use super::error::ServerError;
 use super::listener::Listener;
-use super::shards::spawn_shards;
+use super::shards::{ThreadLinks, spawn_shards};
 use super::shutdown::{Action, Coordinator, Exit, Notice};
 use super::thread_context::{ThreadContext, ThreadReport, ThreadReports};
 use crate::address::AddressLimiter;
@@ -28,11 +28,17 @@ use crate::config::Config;
 use crate::handshake::{HandOver, Intake};
 use crate::mesh::Mesh;
 use crate::metrics::{Dialect, Metrics};
+use crate::moderation::Moderation;
 use crate::permit::ClientPermits;
 use crate::preflight::Capacity;
-use crate::rooms::Directory;
+use crate::rooms::{Directory, UserId};
+use crate::sessions::{SessionKey, SessionSigner};
+use crate::shard::SessionSettings;
 use crate::shard::stage::Stage;
-use crate::storage::{DataDirectory, HISTORY_FILE, HistoryFile, HistoryWriter, StorageLink};
+use crate::storage::{
+    DataDirectory, HISTORY_FILE, HistoryFile, HistoryWriter, RestoredState, STATE_FILE, StateFile, StateLink,
+    StateSources, StateWriter, StorageLink,
+};
 use crate::tokens::{TokenFiles, TokenKeys};
 use crate::topics::TopicLimiter;
 
@@ -71,7 +77,8 @@ async fn serve(
     let reloaded = ReloadedFiles { certificate, token_keys, api_keys };
     let shards =
         u16::try_from(config.placement.shards()).expect("Bug: the configuration allows fewer shards");
-    let directory = Directory::new(&config.rooms, shards);
+    let directory =
+        Directory::new(&config.rooms, shards).with_rooms_on_demand(&config.room_patterns, config.rooms_max);
     // Ahead of the listener, so that no client connects before history can be written.
     let history = data
         .map(|data| HistoryFile::open(&data.path().join(HISTORY_FILE), &directory, config.history))
@@ -79,6 +86,9 @@ async fn serve(
     if let Some((_, restored)) = &history {
         directory.restore(&restored.rooms);
     }
+    let moderation = Moderation::new(config.trusted_proxies.clone());
+    let last_author = history.as_ref().and_then(|(_, restored)| restored.last_author);
+    let (sessions, state) = open_state(config, data, &directory, &moderation, last_author)?;
     let listener = Listener::open(config.listen)?;
     let address = listener.address()?;
     warn_of_strangers(config, address);
@@ -107,6 +117,8 @@ async fn serve(
         metrics: metrics.clone(),
         clock,
         tokens: tokens.unwrap_or_default(),
+        moderation,
+        sessions,
         stage: stage_seen,
         reports,
     };
@@ -119,13 +131,19 @@ async fn serve(
             (Some(restored), links)
         }
     };
+    let state = match state {
+        None => None,
+        Some((file, restored)) => {
+            let (thread, link) = spawn_state_writer(file, &context)?;
+            threads.push(thread);
+            Some((restored.sessions.into(), link))
+        }
+    };
     let (mesh, mailboxes) = Mesh::new(wakers.clone());
     let (to_api, answers) = api.is_some().then(unbounded_channel).unzip();
-    let mesh_parts = (&mesh, mailboxes);
-    let restored = restored.as_ref();
-    threads.extend(spawn_shards(&context, &wakers, mesh_parts, admissions, restored, links, to_api.as_ref())?);
-    // So that the answers end with the last shard.
-    drop(to_api);
+    // The answers to the API end with the last shard.
+    let links = ThreadLinks { restored, storage: links, state, api: to_api };
+    threads.extend(spawn_shards(&context, &wakers, &mesh, mailboxes, admissions, links)?);
     threads.extend(spawn_acceptors(&context, &acceptors_start, &listener)?);
     // The API is drained like an acceptor, behind these.
     let mut drained_count = acceptors;
@@ -146,6 +164,60 @@ async fn serve(
         thread.join().map_err(|_| io::Error::other("a thread has panicked"))?;
     }
     Ok(())
+}
+
+/// The state that outlives the server, with `--data`, and how users come back.
+type OpenedState = (Option<SessionSettings>, Option<(StateFile, RestoredState)>);
+
+/// Opens the state of users and the key of their sessions, and continues their ids and sessions, the bans and the mutes.
+fn open_state(
+    config: &Config,
+    data: Option<&DataDirectory>,
+    directory: &Directory,
+    moderation: &Moderation,
+    last_author: Option<UserId>,
+) -> Result<OpenedState, ServerError> {
+    let users = directory.users();
+    let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (key, state) = match data {
+        None => (SessionKey::random(), None),
+        Some(data) => {
+            let key = SessionKey::open(data.path())?;
+            let path = data.path().join(STATE_FILE);
+            (key, Some(StateFile::open(&path, config.session_timeout, unix_seconds)?))
+        }
+    };
+    // Nobody is taken for the author of a kept message, also where the state was lost.
+    users.continue_after(last_author.map_or(0, UserId::get));
+    let series = state.as_ref().map_or([0; 16], |(_, restored)| restored.series);
+    if let Some((_, restored)) = &state {
+        users.continue_after(restored.last_user);
+        users.restore(&restored.sessions);
+        let left_out = moderation.restore(&restored.terms, unix_seconds);
+        if left_out > 0 {
+            warn!(left_out, "{STATE_FILE} has more bans or mutes than are kept; some are not in force");
+        }
+    }
+    let timeout_ms = config.session_timeout.as_millis() as u64;
+    let settings = SessionSettings { signer: SessionSigner::new(&key, series), timeout_ms };
+    Ok(((timeout_ms > 0).then_some(settings), state))
+}
+
+/// Starts the thread that writes the state. It ends when every shard has dropped its link.
+fn spawn_state_writer(
+    file: StateFile,
+    context: &ThreadContext,
+) -> Result<(JoinHandle<()>, StateLink), ServerError> {
+    let sources =
+        StateSources { users: context.directory.users().clone(), moderation: context.moderation.clone() };
+    let (writer, link) = StateWriter::new(file, sources);
+    let end = context.report_end(ServerError::State);
+    let thread = thread::Builder::new().name("state".to_owned());
+    let run = move || {
+        writer.run();
+        end.report(Ok(()));
+    };
+    Ok((thread.spawn(run)?, link))
 }
 
 /// Warns when anyone who reaches the server may publish, or make it answer.
@@ -246,7 +318,7 @@ fn spawn_storage(
     shards: Vec<Waker>,
 ) -> Result<(JoinHandle<()>, Vec<StorageLink>), ServerError> {
     let metrics = Arc::clone(context.metrics.storage());
-    let (writer, links) = HistoryWriter::new(file, &context.directory, shards, metrics);
+    let (writer, links) = HistoryWriter::new(file, shards, metrics);
     let end = context.report_end(ServerError::Storage);
     let thread = thread::Builder::new().name("storage".to_owned());
     let thread = thread.spawn(move || end.report(writer.run().map_err(ServerError::from)))?;

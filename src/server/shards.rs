@@ -19,22 +19,34 @@ use crate::config::{self, Anonymous, Auth, Config, Presence};
 use crate::handshake::Admissions;
 use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
-use crate::rooms::{self, ClientRef, PresencePolicy, Restored, ShardIndex};
+use crate::moderation::Moderation;
+use crate::rooms::{self, ClientRef, EndedSession, PresencePolicy, Restored, ShardIndex};
 use crate::shard::event_loop::{self, EventLoop};
-use crate::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
-use crate::storage::StorageLink;
+use crate::shard::{Deadlines, Limits, Rate, SessionSettings, Shard, ShardSettings};
+use crate::storage::{StateLink, StorageLink};
 use crate::tokens::TokenChecker;
+
+/// The shards' links to other threads, and what these have restored.
+pub(super) struct ThreadLinks {
+    pub(super) restored: Option<Restored>,
+    /// By shard; empty without `--data`.
+    pub(super) storage: Vec<StorageLink>,
+    /// The sessions of an earlier life of the server, and where changes of users go.
+    pub(super) state: Option<(Arc<[EndedSession]>, StateLink)>,
+    /// To the HTTP API, if there is one.
+    pub(super) api: Option<UnboundedSender<Delivery>>,
+}
 
 /// Starts a thread for each shard.
 pub(super) fn spawn_shards(
     context: &ThreadContext,
     wakers: &[Waker],
-    (mesh, mailboxes): (&Mesh, Vec<Mailbox>),
+    mesh: &Mesh,
+    mailboxes: Vec<Mailbox>,
     admissions: Vec<Admissions>,
-    restored: Option<&Restored>,
-    storage: Vec<StorageLink>,
-    api: Option<&UnboundedSender<Delivery>>,
+    links: ThreadLinks,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
+    let ThreadLinks { restored, storage, state, api } = links;
     let (verifier, reserved_names) = start_verifier(context, mesh)?;
     let mut storage = storage.into_iter();
     let mut threads = Vec::new();
@@ -51,9 +63,10 @@ pub(super) fn spawn_shards(
             verifier: verifier.clone(),
             reserved_names: Arc::clone(&reserved_names),
             admissions,
-            restored: restored.cloned(),
+            restored: restored.clone(),
             storage: storage.next(),
-            api: api.cloned(),
+            api: api.clone(),
+            state: state.clone(),
         };
         let thread = thread::Builder::new().name(format!("shard-{index}"));
         let failed = |source| ServerError::Shard { shard: index, source };
@@ -95,7 +108,13 @@ fn start_verifier(
 }
 
 /// A shard's part of the configuration.
-fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSettings {
+fn settings(
+    config: &Config,
+    index: ShardIndex,
+    tokens: TokenChecker,
+    moderation: Moderation,
+    sessions: Option<SessionSettings>,
+) -> ShardSettings {
     let milliseconds = |duration: Duration| duration.as_millis() as u64;
     ShardSettings {
         index,
@@ -114,7 +133,9 @@ fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSe
             drain_timeout_ms: milliseconds(config.drain_timeout),
         },
         tokens,
+        moderation,
         sign_in_timeout_ms: config.requires_sign_in().then(|| milliseconds(config.handshake_timeout)),
+        sessions,
         anonymous_listen: config.anonymous == Some(Anonymous::Listen),
         rooms: rooms::RoomSettings {
             names_max: config.presence_limit,
@@ -124,6 +145,7 @@ fn settings(config: &Config, index: ShardIndex, tokens: TokenChecker) -> ShardSe
                 Presence::Count => PresencePolicy::Count(config.presence_limit),
             },
             history: config.history,
+            ttl_ms: milliseconds(config.room_ttl),
         },
     }
 }
@@ -142,6 +164,8 @@ struct ShardStart {
     restored: Option<Restored>,
     storage: Option<StorageLink>,
     api: Option<UnboundedSender<Delivery>>,
+    /// The sessions of an earlier life of the server, and where changes of users go.
+    state: Option<(Arc<[EndedSession]>, StateLink)>,
 }
 
 impl ShardStart {
@@ -154,12 +178,16 @@ impl ShardStart {
     }
 
     fn serve(self) -> io::Result<()> {
-        let ThreadContext { config, directory, metrics, clock, tokens, stage, reports } = self.context;
+        let ThreadContext { config, directory, metrics, clock, tokens, moderation, sessions, stage, reports } =
+            self.context;
         let shard_metrics = metrics.shard(usize::from(self.index.0));
-        let mut shard =
-            Shard::new(settings(&config, self.index, tokens), &directory, Arc::clone(&shard_metrics));
+        let settings = settings(&config, self.index, tokens, moderation, sessions);
+        let mut shard = Shard::new(settings, &directory, Arc::clone(&shard_metrics));
         if let Some(restored) = &self.restored {
             shard.restore(restored);
+        }
+        if let Some((sessions, link)) = self.state {
+            shard.restore_sessions(&sessions, link);
         }
         shard.reserve_names(self.reserved_names);
         let index = usize::from(self.index.0);

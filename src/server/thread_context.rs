@@ -6,7 +6,9 @@ use super::error::ServerError;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::moderation::Moderation;
 use crate::rooms::Directory;
+use crate::shard::SessionSettings;
 use crate::shard::stage::Stage;
 use crate::tokens::TokenChecker;
 
@@ -19,6 +21,10 @@ pub(super) struct ThreadContext {
     pub(super) clock: Clock,
     /// Checks tokens with the keys in use.
     pub(super) tokens: TokenChecker,
+    /// The bans and mutes in force.
+    pub(super) moderation: Moderation,
+    /// How users come back; `None` where they cannot.
+    pub(super) sessions: Option<SessionSettings>,
     /// The stage that the shards have to reach.
     pub(super) stage: watch::Receiver<Stage>,
     pub(super) reports: ThreadReports,

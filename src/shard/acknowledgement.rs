@@ -19,7 +19,7 @@ impl User {
     /// like every member.
     pub(super) fn acknowledge(
         &self,
-        room: RoomIndex,
+        (room, room_name): (RoomIndex, &str),
         message: MessageId,
         timestamp: u64,
         pending: Option<EntryNumber>,
@@ -28,20 +28,34 @@ impl User {
         if self.dialect == UserDialect::Hub {
             return;
         }
-        let sent = chat::message_sent(message, io.context.directory.name(room), timestamp);
+        let sent = chat::message_sent(message, room_name, timestamp);
         match pending {
             Some(entry) => io.push_gate(RoomCursor { room, entry }, sent),
             None => io.push(sent),
         }
     }
 
-    /// A room has refused what this user has asked for. That a change could not be stored is told in the place that its
-    /// acknowledgement would have, so the sender knows which one is meant.
-    pub(super) fn handle_refusal(&self, refusal: RoomRefusal, io: &mut ClientIo<'_>) {
+    /// A room has refused what this user has asked for. That a change could not be stored, or a room not opened, is told
+    /// in the place that the answer would have, so the sender knows which one is meant.
+    pub(super) fn handle_refusal(&mut self, refusal: RoomRefusal, io: &mut ClientIo<'_>) {
+        if let RoomRefusal::TooManyRooms | RoomRefusal::NotOpened = refusal
+            && self.handle_not_opened(io)
+        {
+            return;
+        }
         let error = self.error(&error_of(refusal), io);
         match (self.dialect, refusal) {
-            (UserDialect::Chat, RoomRefusal::NotStored | RoomRefusal::NotDeleted) => io.push_in_order(error),
-            _ => io.push(error),
+            (UserDialect::Hub, _) => io.push(error),
+            (UserDialect::Chat, RoomRefusal::UnknownMessage(_) | RoomRefusal::PermissionDenied) => {
+                io.push(error)
+            }
+            (
+                UserDialect::Chat,
+                RoomRefusal::NotStored
+                | RoomRefusal::NotDeleted
+                | RoomRefusal::TooManyRooms
+                | RoomRefusal::NotOpened,
+            ) => io.push_in_order(error),
         }
     }
 
@@ -64,5 +78,7 @@ fn error_of(refusal: RoomRefusal) -> ChatError {
         RoomRefusal::PermissionDenied => ChatError::PermissionDenied,
         RoomRefusal::NotStored => ChatError::NotStored,
         RoomRefusal::NotDeleted => ChatError::NotDeleted,
+        RoomRefusal::TooManyRooms => ChatError::TooManyRooms,
+        RoomRefusal::NotOpened => ChatError::RoomNotOpened,
     }
 }

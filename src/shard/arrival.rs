@@ -26,6 +26,7 @@ impl Shard {
         let UpgradeRequest { endpoint, query, identity, peer, response } = request;
         let settings = &self.context.settings;
         let identity = identity.map(|identity| self.context.with_free_name(identity));
+        let account = identity.as_ref().map(|identity| Arc::clone(&identity.account));
         let end = identity.as_ref().map(|identity| expiry::end_without_renewal(&identity.rights, now));
         let (dialect, session) = match endpoint {
             Endpoint::Chat => {
@@ -35,6 +36,9 @@ impl Shard {
                 if let Some(name) = asked.filter(|name| !self.context.is_reserved(name)) {
                     user.name = name;
                 }
+                let session = query.session.as_deref().zip(settings.sessions.as_ref());
+                user.claimed = session.and_then(|(token, sessions)| sessions.signer.check(token));
+                user.signed_in_late = matches!(user.standing, Standing::MustSignIn { .. });
                 (Dialect::Chat, Session::User(Box::new(user)))
             }
             Endpoint::Hub => {
@@ -63,7 +67,11 @@ impl Shard {
         if let (Some(end), Session::Raw { .. } | Session::Echo) = (end, &session) {
             link.deadline = end;
         }
+        let is_user = matches!(session, Session::User(_));
         let id = self.clients.insert(Client { link, session });
+        if let Some(account) = account.filter(|_| !is_user) {
+            self.context.token_connections.insert(id, account);
+        }
         self.with_client(id, now, |session, io| session.begin(io));
         if self.drain.is_some() {
             self.close_for_shutdown(id, now);

@@ -7,7 +7,7 @@ use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Command, Direct, Input, Receiver, RoomFigures, Stats};
 use crate::dialect::{ChatError, Message};
 use crate::mail::{self, AccountMessage, PrivateMessage, PrivateTyping};
-use crate::rooms::{Change, Deletion, NewMessage, Unlogged};
+use crate::rooms::{Change, Deletion, ListedRoom, NewMessage, Unlogged};
 
 /// The most rooms that one answer lists.
 const ROOMS_LISTED_MAX: usize = 500;
@@ -54,6 +54,7 @@ impl User {
             Command::GetUsers(_)
                 | Command::GetRooms { .. }
                 | Command::GetHistory { .. }
+                | Command::GetBans(_)
                 | Command::JoinRoom(_)
                 | Command::Resume { .. }
         );
@@ -65,7 +66,7 @@ impl User {
                 return Err(ChatError::Muted);
             }
             Command::Typing(_) | Command::TypingTo { .. } if self.is_muted(io.now) => {}
-            Command::Say(_) if !self.may_publish_in(io.context.directory.name(room)) => {
+            Command::Say(_) if !self.may_publish_in(&self.room_name) => {
                 return Err(ChatError::PermissionDenied);
             }
             Command::Say(content) => {
@@ -92,7 +93,8 @@ impl User {
                 self.name = Arc::clone(&new_name);
                 let changed = Direct::NameChanged { old_name: &name, new_name: &new_name };
                 let changed = chat::direct(&changed, io.now);
-                io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
+                self.keep_session(io.context);
+                self.propose_rename(room, io);
                 io.push(changed);
             }
             Command::Private { to: None, .. } => return Err(ChatError::UserNotFound),
@@ -107,6 +109,9 @@ impl User {
                 self.write_to_account(&account, content, io)?;
             }
             Command::Moderate { target, action } => self.order(target, action, io)?,
+            Command::Ban(ban) => self.ban(ban, io)?,
+            Command::Unban(subject) => self.unban(subject, io)?,
+            Command::GetBans(page) => self.list_bans(page, io)?,
             Command::GetUsers(page) => {
                 io.propose(room, Unlogged::ListMembers { user, origin, page });
             }
@@ -121,32 +126,36 @@ impl User {
             }
             Command::JoinRoom(to) => self.change_room(&to, None, io)?,
             Command::Resume { room, point } => self.change_room(&room, Some(point), io)?,
-            Command::GetRooms { prefix, offset } => {
-                let directory = &io.context.directory;
-                let matching = directory.rooms().filter(|&room| {
-                    let name = directory.name(room);
-                    name.starts_with(&*prefix) && self.may_join(name)
-                });
-                let (mut total, mut listed) = (0, Vec::new());
-                for room in matching {
-                    if total >= offset && listed.len() < ROOMS_LISTED_MAX {
-                        listed.push(RoomFigures {
-                            room: directory.name(room),
-                            users_online: directory.online(room),
-                            last_message_id: directory.last_message(room),
-                            epoch: directory.epoch(room),
-                        });
-                    }
-                    total += 1;
-                }
-                let rooms = chat::rooms(&listed, total, io.now);
-                // Each room was looked at, which costs as much as some bytes of an answer.
-                let looked_at_bytes = directory.room_count() * ROOM_LOOKED_AT_BYTES;
-                self.answers.charge(rooms.len() + looked_at_bytes, io.now.monotonic_ms);
-                io.push(rooms);
-            }
+            Command::GetRooms { prefix, offset } => self.list_rooms(&prefix, offset, io),
         }
         Ok(())
+    }
+
+    /// Lists the rooms that the user may join: the configured ones, then those that clients have created.
+    fn list_rooms(&mut self, prefix: &str, offset: usize, io: &mut ClientIo<'_>) {
+        let directory = &io.context.directory;
+        let configured = directory.rooms().iter();
+        let configured: Vec<_> = configured
+            .filter(|room| room.name().starts_with(prefix) && self.may_join(room.name()))
+            .map(|room| (Arc::clone(room), room.online()))
+            .collect();
+        let patterns = self.rights().and_then(|rights| rights.rooms.as_deref());
+        let behind = offset.saturating_sub(configured.len());
+        let created = directory.on_demand().page(patterns, prefix, behind, ROOMS_LISTED_MAX);
+        let total = configured.len() + created.total;
+        let listed: Vec<_> =
+            configured.into_iter().skip(offset).chain(created.rooms).take(ROOMS_LISTED_MAX).collect();
+        let figures = |(room, users_online): &(Arc<ListedRoom>, usize)| RoomFigures {
+            room: Arc::clone(room.name()),
+            users_online: *users_online,
+            last_message_id: room.last_message(),
+            epoch: room.epoch(),
+        };
+        let rooms = chat::rooms(&listed.iter().map(figures).collect::<Vec<_>>(), total, io.now);
+        // Each room was looked at, which costs as much as some bytes of an answer.
+        let looked_at_bytes = (directory.rooms().len() + created.looked_at) * ROOM_LOOKED_AT_BYTES;
+        self.answers.charge(rooms.len() + looked_at_bytes, io.now.monotonic_ms);
+        io.push(rooms);
     }
 
     /// Sends a private message to all connections of an account.

@@ -8,17 +8,24 @@ use tracing::debug;
 use uproar_protocol::connection::Config;
 use uproar_ring::{ConnectionId, SendBatch, SharedBytes};
 
+use super::ended_sessions::EndedSessions;
 use super::link::{Link, Overflow};
 use super::local_rooms::LocalRooms;
 use super::outgoing_mail::OutgoingMail;
 use super::settings::ShardSettings;
 use super::signed_in::SignedIn;
+use super::token_connections::TokenConnections;
 use super::work::Work;
 use crate::accounts::{Identity, ReservedNames};
 use crate::clock::Now;
+use crate::dialect::chat::{self, Direct};
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::name;
 use crate::rooms::{ClientRef, Directory, Proposal, Request, RoomCursor, RoomIndex};
+use crate::storage::StateLink;
+
+/// The close code of a server that shuts down, or no longer hears from a client (RFC 6455, 7.4.1).
+const GOING_AWAY: u16 = 1001;
 
 /// The state that the handlers of all clients of a shard share.
 pub(super) struct Context {
@@ -31,6 +38,10 @@ pub(super) struct Context {
     /// The names that nobody may take without signing in.
     pub(super) reserved_names: Arc<ReservedNames>,
     pub(super) signed_in: SignedIn,
+    pub(super) token_connections: TokenConnections,
+    pub(super) ended_sessions: EndedSessions,
+    /// Notes what changes of users, with `--data`.
+    pub(super) state: Option<StateLink>,
     pub(super) mail: OutgoingMail,
     pub(super) work: Work,
     pub(super) ping: SharedBytes,
@@ -43,7 +54,14 @@ impl Context {
     /// Sends a proposal to the home of a room.
     pub(super) fn propose(&mut self, room: RoomIndex, proposal: impl Into<Proposal>) {
         let proposal = proposal.into();
-        self.mail.request(self.directory.home(room), Request::Room { room, proposal });
+        self.mail.request(room.home(), Request::Room { room, proposal });
+    }
+
+    /// Gives up a room that was held for a client.
+    pub(super) fn release(&mut self, room: RoomIndex) {
+        if self.directory.is_on_demand(room) {
+            self.mail.request(room.home(), Request::Release { room });
+        }
     }
 
     /// Notes that a connection is signed in, and reserves its names.
@@ -157,9 +175,27 @@ impl ClientIo<'_> {
         }
     }
 
-    /// Closes the connection with a code and a reason, after the queued messages that do not wait for the disk.
+    /// Closes the connection with a code and a reason, after the queued messages that do not wait for the disk. A member
+    /// whose client may return is told when.
     pub(super) fn close(&mut self, code: u16, reason: &str, end: EndReason) {
-        self.link.close(code, reason, end, self.now);
+        let farewell = if code == GOING_AWAY { self.return_hint() } else { None };
+        self.link.close(farewell, code, reason, end, self.now);
+    }
+
+    /// Evicts the client, because its queue is full.
+    pub(super) fn evict(&mut self, overflow: Overflow) {
+        let farewell = self.return_hint();
+        self.link.evict(self.id, overflow, farewell, self.now);
+    }
+
+    /// The message that says when to return, for a member of the chat dialect whose connection is open.
+    fn return_hint(&self) -> Option<SharedBytes> {
+        if !self.link.is_open() || !self.link.is_chat_member {
+            return None;
+        }
+        let after_ms = self.context.directory.return_slots().take(self.now.monotonic_ms);
+        self.context.metrics.messages_delivered.add(1);
+        Some(SharedBytes::new(chat::direct(&Direct::Reconnect { after_ms }, self.now)))
     }
 
     fn push_with(&mut self, bytes: Bytes, push: impl FnOnce(&mut Link, SharedBytes) -> Result<(), Overflow>) {
@@ -177,7 +213,7 @@ impl ClientIo<'_> {
     ) {
         self.context.work.count_frames(1, frame.len());
         if let Err(overflow) = push(self.link, frame) {
-            self.link.evict(self.id, overflow, self.now);
+            self.evict(overflow);
         }
     }
 }

@@ -3,7 +3,9 @@
 use slab::Slab;
 use uproar_ring::ConnectionId;
 
-use super::client::Client;
+use super::client::{Client, Session};
+use super::token_connections::TokenConnections;
+use crate::moderation::BanSubject;
 
 /// The capacity that is kept when no client is left.
 const PLACES_KEPT: usize = 1_024;
@@ -100,6 +102,22 @@ impl Clients {
     #[must_use]
     pub fn most_pending_bytes(&self) -> usize {
         self.iter().map(|client| client.link.connection.pending_bytes()).max().unwrap_or(0)
+    }
+
+    /// The connections from a network that have shown no account. It visits every connection.
+    pub(super) fn without_account_at(
+        &self,
+        network: &BanSubject,
+        token_connections: &TokenConnections,
+    ) -> Vec<ConnectionId> {
+        let has_account = |id, session: &Session| match session {
+            Session::User(user) => user.is_signed_in(),
+            Session::Raw { .. } | Session::Echo => token_connections.account(id).is_some(),
+        };
+        let at_network =
+            self.slab.iter().filter(|(_, client)| BanSubject::address(client.link.peer.ip()) == *network);
+        let ids = at_network.map(|(index, client)| (self.id(index as u32), &client.session));
+        ids.filter(|(id, session)| !has_account(*id, session)).map(|(id, _)| id).collect()
     }
 
     fn iter(&self) -> impl Iterator<Item = &Client> {

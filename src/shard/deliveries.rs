@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::mail::{self, AccountMessage};
-use crate::rooms::{Delivery, Directory, Event, Publication, RoomEvent};
+use crate::rooms::{Delivery, Event, Publication, RoomEvent};
 
 impl Shard {
     pub(super) fn deliver(&mut self, delivery: mail::Delivery, now: Now) {
@@ -22,6 +22,13 @@ impl Shard {
             }
             mail::Delivery::UserNotFound { to } => {
                 self.with_user(to.connection, now, |user, io| user.refuse(&ChatError::UserNotFound, io));
+            }
+            mail::Delivery::OrderDone { to, outcome } => {
+                self.with_user(to.connection, now, |user, io| user.handle_order_done(outcome, io));
+            }
+            mail::Delivery::Moderated(notice) => self.handle_notice(&notice, now),
+            mail::Delivery::SessionEnded { to } => {
+                self.with_user(to.connection, now, |user, io| user.handle_session_ended(io));
             }
             mail::Delivery::PasswordChecked { to, result } => {
                 self.with_user(to.connection, now, |user, io| user.handle_sign_in_result(result, io));
@@ -35,6 +42,12 @@ impl Shard {
                 }
             }
             mail::Delivery::Room(Delivery::Publish(publication)) => self.publish(&publication, now),
+            mail::Delivery::Room(Delivery::Opened { to, room }) => {
+                let is_used = self.with_user(to.connection, now, |user, io| user.handle_opened(room, io));
+                if is_used != Some(true) {
+                    self.context.release(room);
+                }
+            }
             mail::Delivery::Room(Delivery::Joined { to, room, snapshot }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_joined(room, &snapshot, io));
             }
@@ -110,15 +123,15 @@ impl Shard {
     fn publish(&mut self, publication: &Arc<Publication>, now: Now) {
         let own = publication.origin.filter(|origin| origin.shard == self.context.settings.index);
         let own = own.map(|origin| origin.connection);
-        if let Event::Room { room, event: RoomEvent::Message(message), timestamp, .. } = &publication.event
+        if let Event::Room { room, room_name, event: RoomEvent::Message(message), timestamp, .. } =
+            &publication.event
             && let Some(own) = own
         {
             self.with_user(own, now, |user, io| {
-                user.acknowledge(*room, message.id, *timestamp, publication.pending, io)
+                user.acknowledge((*room, room_name), message.id, *timestamp, publication.pending, io)
             });
         }
-        let receivers =
-            self.fan_out(now, |rooms, directory, fan_out| rooms.publish(publication, own, directory, fan_out));
+        let receivers = self.fan_out(now, |rooms, fan_out| rooms.publish(publication, own, fan_out));
         if let Event::Relay { .. } = &publication.event
             && let Some(to) = publication.origin
         {
@@ -130,9 +143,9 @@ impl Shard {
     pub(super) fn fan_out(
         &mut self,
         now: Now,
-        publish: impl FnOnce(&mut LocalRooms, &Directory, &mut FanOut<'_>),
+        publish: impl FnOnce(&mut LocalRooms, &mut FanOut<'_>),
     ) -> usize {
-        let Context { rooms, directory, work, metrics, .. } = &mut self.context;
+        let Context { rooms, work, metrics, .. } = &mut self.context;
         let mut fan_out = FanOut {
             clients: &mut self.clients,
             schedule: &mut self.schedule,
@@ -142,10 +155,10 @@ impl Shard {
             delivered: 0,
             overflowed: Vec::new(),
         };
-        publish(rooms, directory, &mut fan_out);
+        publish(rooms, &mut fan_out);
         let delivered = fan_out.delivered;
         for (id, overflow) in fan_out.overflowed {
-            self.with_client(id, now, |_, io| io.link.evict(id, overflow, now));
+            self.with_client(id, now, |_, io| io.evict(overflow));
         }
         delivered
     }

@@ -51,13 +51,13 @@ impl Shard {
     }
 
     /// Takes a client whose connection is no longer open out of its room or topic.
-    pub(super) fn leave(&mut self, id: ConnectionId, end: EndReason) {
+    pub(super) fn leave(&mut self, id: ConnectionId, end: EndReason, now: Now) {
         let client = self.clients.at(id.index);
         let (dialect, context) = (client.link.dialect, &mut self.context);
         context.metrics.connections_ended.with(end).add(1);
         debug!(shard = context.settings.index.0, connection = %id, %dialect, reason = %end, "ended");
         // A server that shuts down announces no leave: everybody goes.
-        let moved = client.session.depart(id, self.drain.is_none(), context);
+        let moved = client.session.depart(id, self.drain.is_none(), context, now);
         self.clients.set_place(moved);
         self.closing.push_back(id);
     }

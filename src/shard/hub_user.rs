@@ -8,9 +8,7 @@ use crate::config::FIRST_ROOM;
 use crate::dialect::hub::{self, Command};
 use crate::dialect::{ChatError, Message};
 use crate::metrics::EndReason;
-use crate::rooms::{Change, Content, NewMessage, RoomIndex, Unlogged};
-
-const ROOM: RoomIndex = RoomIndex::GENERAL;
+use crate::rooms::{Change, Content, NewMessage, Unlogged};
 
 impl User {
     /// Takes a hub client's message.
@@ -26,7 +24,7 @@ impl User {
     }
 
     fn carry_out_for_hub(&mut self, command: Command, io: &mut ClientIo<'_>) -> Result<(), ChatError> {
-        let (room, origin) = (ROOM, io.origin());
+        let (room, origin) = (io.context.directory.general(), io.origin());
         // Input is read only while no answer is awaited, so it is in the room or was never there.
         let place = match self.membership {
             RoomMembership::In { place, .. } => Some(place),
@@ -43,6 +41,7 @@ impl User {
                 }
                 self.name = if own_name.is_some() { name } else { self.chosen_name(Some(name), io)? };
                 self.membership = RoomMembership::Joining(room);
+                self.room_name = io.context.directory.configured_name(room);
                 self.register(io);
                 self.request_join(room, None, io);
             }
@@ -59,9 +58,8 @@ impl User {
             Command::Rename(_) if !is_logged_in => return Err(ChatError::NotLoggedIn),
             Command::Rename(new_name) => {
                 let new_name = self.chosen_name(Some(new_name), io)?;
-                self.name = Arc::clone(&new_name);
-                let user = self.registered_id();
-                io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
+                self.name = new_name;
+                self.propose_rename(room, io);
             }
             Command::Who if self.has_spent_answers(io.context.settings.limits.rate, io.now) => {
                 return Err(ChatError::TooMany);
@@ -72,7 +70,7 @@ impl User {
                 Some(place) => {
                     self.membership = RoomMembership::Leaving { from: room, place, to: None, after: None };
                     let user = self.registered_id();
-                    io.propose(room, Change::Leave { user, reply: Some(origin) });
+                    io.propose(room, Change::Leave { user, visit: self.visit, reply: Some(origin) });
                 }
                 None => io.close(1000, "", EndReason::Closed),
             },
@@ -83,7 +81,7 @@ impl User {
     /// Asks for the names in the room: for the handshake, and later for a `who`.
     pub(super) fn request_names(&mut self, io: &mut ClientIo<'_>) {
         self.awaits_snapshot = true;
-        io.propose(ROOM, Unlogged::ListNames { origin: io.origin() });
+        io.propose(io.context.directory.general(), Unlogged::ListNames { origin: io.origin() });
     }
 
     /// Handles the home's answer to [`User::request_names`].

@@ -66,7 +66,7 @@ impl Shard {
                 connection.keep(&bytes[read_bytes..]);
             }
         }
-        self.follow(id);
+        self.follow(id, now);
     }
 
     /// The peer will send nothing more.
@@ -101,7 +101,7 @@ impl Shard {
         if !connection.has_pending() && connection.is_at_end_of_stream() {
             self.handle_end_of_stream(id, now);
         } else {
-            self.follow(id);
+            self.follow(id, now);
         }
     }
 
@@ -124,7 +124,7 @@ impl Shard {
             let mut io = ClientIo { id, link: &mut client.link, context: &mut self.context, now };
             let read = client.session.read(&mut rest, &mut io);
             if let Some(end) = client.link.take_end() {
-                self.leave(id, end);
+                self.leave(id, end, now);
             }
             match read {
                 Read::Nothing => break,
@@ -195,7 +195,7 @@ impl Session {
                 if bucket.as_mut().is_some_and(|bucket| !bucket.take(rate, io.now.monotonic_ms)) {
                     return note_dropped(topic, io);
                 }
-                let home = io.context.directory.topic_home(topic);
+                let home = io.context.directory.home_of(topic);
                 let (kind, payload) = (message.kind(), message.into_bytes());
                 io.context.mail.request(home, Request::Relay { topic: Arc::clone(topic), kind, payload, origin: None });
             }

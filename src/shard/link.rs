@@ -64,6 +64,8 @@ pub(super) struct Link {
     pub(super) dialect: Dialect,
     /// Why the connection is no longer open, until its membership has been ended for that.
     ended: Option<EndReason>,
+    /// True once a user of the chat dialect has been welcomed.
+    pub(super) is_chat_member: bool,
     /// True while it is in the shard's list of clients whose connection may have an action.
     pub(super) is_dirty: bool,
     /// True while it is in the shard's list of clients whose input waits for its turn.
@@ -91,6 +93,7 @@ impl Link {
             peer,
             dialect,
             ended: None,
+            is_chat_member: false,
             is_dirty: false,
             is_readable: false,
             _permit: permit,
@@ -213,16 +216,32 @@ impl Link {
         event
     }
 
-    /// Closes an open connection with a code and a reason, after the queued frames that wait for no gate.
-    pub(super) fn close(&mut self, code: u16, reason: &str, end: EndReason, now: Now) {
+    /// Closes an open connection with a code and a reason, after the queued frames that wait for no gate, and `farewell`.
+    pub(super) fn close(
+        &mut self,
+        farewell: Option<SharedBytes>,
+        code: u16,
+        reason: &str,
+        end: EndReason,
+        now: Now,
+    ) {
         if self.is_open() {
             self.greet();
+            if let Some(farewell) = farewell {
+                self.connection.push_beyond_limit(farewell);
+            }
             self.end(end, |connection| connection.close(code, reason, now.monotonic_ms));
         }
     }
 
-    /// Evicts a client whose queue is full.
-    pub(super) fn evict(&mut self, id: ConnectionId, overflow: Overflow, now: Now) {
+    /// Evicts a client whose queue is full. Of what waits, only `farewell` is sent.
+    pub(super) fn evict(
+        &mut self,
+        id: ConnectionId,
+        overflow: Overflow,
+        farewell: Option<SharedBytes>,
+        now: Now,
+    ) {
         if !self.is_open() {
             return;
         }
@@ -233,7 +252,7 @@ impl Link {
             info!(connection = %id, %dialect, %address, reason, bytes, frames, left_out, "evicted");
         }
         self.greet();
-        self.end(end, |connection| connection.evict(1013, reason, now.monotonic_ms));
+        self.end(end, |connection| connection.evict(farewell, 1013, reason, now.monotonic_ms));
     }
 
     /// The peer will send nothing more. While `is_unread`, bytes that came before are still to be read.
@@ -398,101 +417,4 @@ fn from_ring(batch: SendBatch) -> Batch<SharedBytes> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::permit::ClientPermits;
-    use crate::rooms::{EntryNumber, RoomIndex};
-    use crate::shard::Rate;
-
-    const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 0 };
-    const OVERHEAD: usize = SharedBytes::OVERHEAD_BYTES;
-
-    fn frame(len: usize) -> SharedBytes {
-        SharedBytes::from(vec![b'x'; len])
-    }
-
-    /// A frame of this length in the queue's count.
-    fn charged(bytes: usize) -> SharedBytes {
-        frame(bytes - OVERHEAD)
-    }
-
-    fn cursor(id: u64) -> RoomCursor {
-        RoomCursor { room: RoomIndex::GENERAL, entry: EntryNumber(id) }
-    }
-
-    /// A connection with nothing in its queue, which holds so many bytes.
-    fn link(queue_bytes_max: usize) -> Link {
-        let rate = Rate { per_second: 1, burst: 1 };
-        let limits =
-            Limits { message_bytes_max: 1, frame_bytes_max: 1, queue_bytes_max, rate, topic_rate: rate };
-        let peer = ClientAddress::new([127, 0, 0, 1].into(), Some(1));
-        let permit = ClientPermits::new(1).acquire().unwrap();
-        let mut link = Link::new(Dialect::Echo, peer, frame(0), None, permit, &connection_config(&limits), 0);
-        link.greet();
-        link
-    }
-
-    /// The lengths of what leaves now, in order.
-    fn leaving(link: &mut Link) -> Vec<usize> {
-        let id = ConnectionId { index: 0, generation: 0 };
-        let Some(Submission::Send(_, batch)) = link.next_submission(id, &mut Vec::new()).unwrap() else {
-            return Vec::new();
-        };
-        let lengths = (0..batch.frame_count()).map(|index| batch.slice(index).len()).collect();
-        let bytes = batch.remaining_bytes();
-        link.handle_sent(batch, bytes, 0);
-        lengths
-    }
-
-    #[test]
-    fn only_what_has_its_place_in_the_order_waits_for_gates() {
-        let mut link = link(10 * OVERHEAD + 100);
-        link.push_in_order(frame(1)).unwrap();
-        link.push_gate(cursor(1), frame(2)).unwrap();
-        link.push_in_order(frame(3)).unwrap();
-        link.push_gate(cursor(2), frame(4)).unwrap();
-        link.push_join(vec![frame(5), frame(6)]);
-        link.push(frame(7)).unwrap();
-        assert_eq!(leaving(&mut link), [1, 7]);
-        assert!(link.open_gate(cursor(2), None));
-        assert_eq!(leaving(&mut link), [0; 0]);
-        assert!(link.open_gate(cursor(1), Some(frame(8))));
-        assert!(!link.open_gate(cursor(1), None));
-        assert_eq!(leaving(&mut link), [8, 3, 4, 5, 6]);
-        assert!(link.connection.is_flushed());
-    }
-
-    #[test]
-    fn a_late_disk_does_not_count_against_the_receiver() {
-        let mut link = link(1_000);
-        link.push_gate(cursor(1), charged(200)).unwrap();
-        for _ in 0..GATED_LIMITS_MAX - 1 {
-            link.push_in_order(charged(1_000)).unwrap();
-        }
-        assert!(link.is_over_limit(), "nothing is read meanwhile");
-        link.push(charged(1_000)).unwrap();
-        assert_eq!(link.push(frame(1)), Err(Overflow::SlowReceiver));
-        assert_eq!(leaving(&mut link), [1_000 - OVERHEAD]);
-        link.push_in_order(charged(800)).unwrap();
-        assert_eq!(link.push_in_order(frame(1)), Err(Overflow::SlowStorage));
-        assert_eq!(link.push_gate(cursor(2), frame(1)), Err(Overflow::SlowStorage));
-        assert!(link.open_gate(cursor(1), None));
-        link.push_in_order(frame(1)).unwrap();
-        assert!(link.is_over_limit());
-        assert_eq!(link.queued_bytes(), GATED_LIMITS_MAX * 1_000 + OVERHEAD + 1);
-        assert_eq!(leaving(&mut link).len(), GATED_LIMITS_MAX + 2);
-        assert_eq!(link.push(charged(1_001)), Err(Overflow::SlowReceiver), "the allowance has ended");
-    }
-
-    #[test]
-    fn the_last_frame_waits_for_no_gate() {
-        let mut link = link(4 * OVERHEAD + 100);
-        link.push(frame(1)).unwrap();
-        link.push_gate(cursor(1), frame(2)).unwrap();
-        link.push_in_order(frame(3)).unwrap();
-        link.close(1000, "", EndReason::Closed, NOW);
-        assert!(!link.open_gate(cursor(1), None));
-        assert_eq!(leaving(&mut link), [1, 4]);
-        assert!(link.connection.is_flushed());
-    }
-}
+mod tests;

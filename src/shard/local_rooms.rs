@@ -24,23 +24,30 @@ const GOLDEN_SECTION: u32 = 0x9E37_79B9;
 /// The rooms and topics that have members on this shard.
 #[derive(Debug)]
 pub(super) struct LocalRooms {
-    /// By room.
-    rooms: Vec<LocalRoom>,
+    /// The configured rooms, whether they have members here or not.
+    configured: Vec<LocalRoom>,
+    /// The rooms that clients have created, while they have members here.
+    on_demand: HashMap<RoomIndex, LocalRoom>,
     topics: HashMap<Arc<str>, Members>,
+    hub: Hub,
 }
 
 /// A room as one shard sees it.
 #[derive(Debug, Default)]
-pub(super) struct LocalRoom {
+struct LocalRoom {
     /// Members that use the chat dialect.
     chat: Members,
-    /// Members that use the hub dialect.
-    hub: Members,
     /// The encoded member list and history, cached for the next newcomer.
-    pub(super) lists: chat::Lists,
-    /// The names that hub members get with messages.
-    pub(super) names: hub::Names,
-    /// When hub members of a large room get the names again.
+    lists: chat::Lists,
+}
+
+/// The members that use the hub dialect, all of them in the room `general`.
+#[derive(Debug, Default)]
+struct Hub {
+    members: Members,
+    /// The names that they get with messages.
+    names: hub::Names,
+    /// When they get the names again, if the room is large.
     pace: NamesPace,
 }
 
@@ -53,31 +60,45 @@ struct Members {
 }
 
 impl LocalRooms {
-    pub(super) fn new(rooms: usize) -> Self {
+    /// The configured rooms of `directory`, without members.
+    pub(super) fn new(directory: &Directory) -> Self {
         Self {
-            rooms: std::iter::repeat_with(LocalRoom::default).take(rooms).collect(),
+            configured: directory.rooms().iter().map(|_| LocalRoom::default()).collect(),
+            on_demand: HashMap::new(),
             topics: HashMap::new(),
+            hub: Hub::default(),
         }
     }
 
-    /// A room.
-    pub(super) fn room(&mut self, room: RoomIndex) -> &mut LocalRoom {
-        &mut self.rooms[room.get()]
+    /// A room, if it is configured or has members here.
+    fn find(&mut self, room: RoomIndex) -> Option<&mut LocalRoom> {
+        match self.configured.get_mut(room.slot()) {
+            Some(configured) => Some(configured),
+            None => self.on_demand.get_mut(&room),
+        }
+    }
+
+    /// The encoded lists of a room with members here.
+    pub(super) fn lists(&mut self, room: RoomIndex) -> &mut chat::Lists {
+        &mut self.find(room).expect("Bug: a member of an unknown room").lists
     }
 
     /// The names in the room `general`, as this shard last received them.
     pub(super) fn names(&self) -> &hub::Names {
-        &self.rooms[RoomIndex::GENERAL.get()].names
+        &self.hub.names
     }
 
     /// Takes over newer names.
     pub(super) fn update_names(&mut self, listed: &Arc<[MemberEntry]>) {
-        self.room(RoomIndex::GENERAL).names.update(listed);
+        self.hub.names.update(listed);
     }
 
     /// Adds a client to the members of a room, and returns its place.
     pub(super) fn join(&mut self, room: RoomIndex, dialect: UserDialect, slot: u32) -> u32 {
-        self.room(room).members(dialect).insert(slot)
+        if room.slot() >= self.configured.len() {
+            self.on_demand.entry(room).or_default();
+        }
+        self.members(room, dialect).insert(slot)
     }
 
     /// Removes the member of a room at a place. Another one may be there afterwards.
@@ -89,7 +110,19 @@ impl LocalRooms {
         place: u32,
         slot: u32,
     ) -> Option<Moved> {
-        self.room(room).members(dialect).remove(place, slot)
+        let members = self.members(room, dialect);
+        let moved = members.remove(place, slot);
+        if members.is_empty() {
+            self.on_demand.remove(&room);
+        }
+        moved
+    }
+
+    fn members(&mut self, room: RoomIndex, dialect: UserDialect) -> &mut Members {
+        match dialect {
+            UserDialect::Chat => &mut self.find(room).expect("Bug: a member of an unknown room").chat,
+            UserDialect::Hub => &mut self.hub.members,
+        }
     }
 
     /// Adds a client to the listeners of a topic, and returns its place.
@@ -113,13 +146,10 @@ impl LocalRooms {
         &mut self,
         publication: &Arc<Publication>,
         own: Option<ConnectionId>,
-        directory: &Directory,
         fan_out: &mut FanOut<'_>,
     ) {
         match &publication.event {
-            Event::Room { room, .. } => {
-                self.rooms[room.get()].publish(publication, own, directory.name(*room), fan_out);
-            }
+            Event::Room { room, .. } => self.publish_in(*room, publication, own, fan_out),
             Event::Relay { topic, kind, payload } => {
                 if let Some(members) = self.topics.get(topic) {
                     fan_out.metrics.broadcasts.add(1);
@@ -130,81 +160,87 @@ impl LocalRooms {
         }
     }
 
+    /// Sends an event to the members of a room. Invariant *encode once*: one encoding for each dialect that has members here.
+    fn publish_in(
+        &mut self,
+        index: RoomIndex,
+        publication: &Arc<Publication>,
+        own: Option<ConnectionId>,
+        fan_out: &mut FanOut<'_>,
+    ) {
+        let Event::Room { room_name, event, names, timestamp, .. } = &publication.event else { return };
+        // All hub members are in the first of the configured rooms.
+        let hub = (index.slot() == 0 && !self.hub.members.is_empty()).then_some(&mut self.hub);
+        let for_hub = hub.and_then(|hub| hub.encode(publication, own, names.as_ref(), fan_out.now));
+        let room = match self.configured.get(index.slot()) {
+            Some(configured) => Some(configured),
+            None => self.on_demand.get(&index),
+        };
+        let chat = room.map(|room| &room.chat).filter(|chat| !chat.is_empty());
+        if chat.is_some() || for_hub.is_some() {
+            fan_out.metrics.broadcasts.add(1);
+        }
+        if let Some(chat) = chat {
+            let own = match event {
+                // The event is the answer, too.
+                RoomEvent::Deleted { .. } => own.zip(publication.pending).map(|(id, entry)| {
+                    let gate = Some(RoomCursor { room: index, entry });
+                    Own { id, gate }
+                }),
+                _ => own.map(Own::without),
+            };
+            fan_out.push(chat, chat::room_event(event, room_name, *timestamp), publication, own);
+        }
+        if let Some(bytes) = for_hub {
+            // A hub client gets its own messages and renames like everyone, but not its own login, which
+            // it got before, and its own logout.
+            let own = own.filter(|_| is_coming_or_going(event));
+            fan_out.push(&self.hub.members, bytes, publication, own.map(Own::without));
+        }
+    }
+
     /// Sends hub members the events that had to wait for the names.
     pub(super) fn publish_due(&mut self, fan_out: &mut FanOut<'_>) {
-        let local = self.room(RoomIndex::GENERAL);
-        for ((publication, own), listing) in local.pace.take_due(fan_out.now.monotonic_ms) {
+        let Hub { members, names, pace } = &mut self.hub;
+        for ((publication, own), listing) in pace.take_due(fan_out.now.monotonic_ms) {
             let Event::Room { event, .. } = &publication.event else { continue };
-            let Some(bytes) = hub::room_event(event, &local.names, listing == Listing::Whole) else {
+            let Some(bytes) = hub::room_event(event, names, listing == Listing::Whole) else {
                 continue;
             };
             // It may have left meanwhile, and its slot be another client's.
             let own = own.filter(|_| is_coming_or_going(event));
             let own = own.filter(|&own| fan_out.clients.get_mut(own).is_some());
             fan_out.metrics.broadcasts.add(1);
-            fan_out.push(&local.hub, bytes, &publication, own.map(Own::without));
+            fan_out.push(members, bytes, &publication, own.map(Own::without));
         }
     }
 
     /// When [`LocalRooms::publish_due`] has something.
     #[must_use]
     pub(super) fn next_due_ms(&self) -> Option<u64> {
-        self.rooms[RoomIndex::GENERAL.get()].pace.next_due_ms()
+        self.hub.pace.next_due_ms()
     }
 }
 
-impl LocalRoom {
-    /// Invariant *encode once*: one encoding for each dialect that has members here.
-    fn publish(
+impl Hub {
+    /// The bytes of an event for the members, if they are told of it, and now.
+    fn encode(
         &mut self,
         publication: &Arc<Publication>,
         own: Option<ConnectionId>,
-        name: &str,
-        fan_out: &mut FanOut<'_>,
-    ) {
-        let Event::Room { room, event, names, timestamp } = &publication.event else { return };
-        if let Some(names) = names
-            && !self.hub.is_empty()
-        {
+        names: Option<&Arc<[MemberEntry]>>,
+        now: Now,
+    ) -> Option<Bytes> {
+        let Event::Room { event, .. } = &publication.event else { return None };
+        if let Some(names) = names {
             self.names.update(names);
         }
-        let for_chat = (!self.chat.is_empty()).then(|| chat::room_event(event, name, *timestamp));
-        let listing =
-            (!self.hub.is_empty()).then(|| self.pace.step(event, &self.names, fan_out.now.monotonic_ms));
-        let for_hub = match listing {
-            None => None,
-            Some(Listing::Later) => {
+        match self.pace.step(event, &self.names, now.monotonic_ms) {
+            Listing::Later => {
                 self.pace.wait_with(event, (Arc::clone(publication), own));
                 None
             }
-            Some(listing) => hub::room_event(event, &self.names, listing == Listing::Whole),
-        };
-        if for_chat.is_some() || for_hub.is_some() {
-            fan_out.metrics.broadcasts.add(1);
-        }
-        if let Some(bytes) = for_chat {
-            let own = match event {
-                // The event is the answer, too.
-                RoomEvent::Deleted { .. } => own.zip(publication.pending).map(|(id, entry)| {
-                    let gate = Some(RoomCursor { room: *room, entry });
-                    Own { id, gate }
-                }),
-                _ => own.map(Own::without),
-            };
-            fan_out.push(&self.chat, bytes, publication, own);
-        }
-        if let Some(bytes) = for_hub {
-            // A hub client gets its own messages and renames like everyone, but not its own login, which
-            // it got before, and its own logout.
-            let own = own.filter(|_| is_coming_or_going(event));
-            fan_out.push(&self.hub, bytes, publication, own.map(Own::without));
-        }
-    }
-
-    fn members(&mut self, dialect: UserDialect) -> &mut Members {
-        match dialect {
-            UserDialect::Chat => &mut self.chat,
-            UserDialect::Hub => &mut self.hub,
+            listing => hub::room_event(event, &self.names, listing == Listing::Whole),
         }
     }
 }

@@ -10,7 +10,10 @@ use uproar_ring::ConnectionId;
 use super::client::{Session, TopicMembership};
 use super::client_io::{ClientIo, Context};
 use super::clients::Moved;
-use super::user::{RoomMembership, Standing, User};
+use super::moderation::BANNED;
+use super::resumption::default_name;
+use super::user::{Opening, RoomMembership, Standing, User};
+use crate::clock::Now;
 use crate::dialect::chat::{self, Direct, Stats};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::metrics::EndReason;
@@ -26,6 +29,11 @@ impl Session {
         {
             io.context.note_signed_in(identity, io.id);
         }
+        // It may have been banned since the acceptor has asked, and an order has not found it then.
+        if io.is_banned(self.account(io).as_deref()) {
+            io.link.greet();
+            return io.close(1008, BANNED, EndReason::Banned);
+        }
         match self {
             Self::User(user) => match user.dialect {
                 UserDialect::Chat if matches!(user.standing, Standing::MustSignIn { .. }) => {
@@ -35,7 +43,7 @@ impl Session {
                 UserDialect::Chat => {
                     user.set_deadline(io);
                     if let Some(room) = user.first_room(io) {
-                        user.enter(room, io);
+                        user.arrive(room, io);
                     }
                 }
                 UserDialect::Hub => {
@@ -45,10 +53,18 @@ impl Session {
             },
             Self::Raw { topic, membership, .. } => {
                 *membership = TopicMembership::Joining;
-                let (home, origin) = (io.context.directory.topic_home(topic), io.origin());
+                let (home, origin) = (io.context.directory.home_of(topic), io.origin());
                 io.context.mail.request(home, Request::Subscribe { topic: Arc::clone(topic), origin });
             }
             Self::Echo => io.link.greet(),
+        }
+    }
+
+    /// The account that it has shown.
+    fn account(&self, io: &ClientIo<'_>) -> Option<Arc<str>> {
+        match self {
+            Self::User(user) => user.account(),
+            Self::Raw { .. } | Self::Echo => io.context.token_connections.account(io.id).cloned(),
         }
     }
 
@@ -68,6 +84,7 @@ impl Session {
         id: ConnectionId,
         is_announced: bool,
         context: &mut Context,
+        now: Now,
     ) -> Option<Moved> {
         match self {
             Self::User(user) => {
@@ -75,8 +92,10 @@ impl Session {
                     context.note_signed_out(identity, id);
                 }
                 let membership = mem::replace(&mut user.membership, RoomMembership::None);
+                // A room that is being opened for it is released when it is open: see `Delivery::Opened`.
+                user.opening = None;
                 let user_id = user.id?;
-                context.directory.users().remove(user_id);
+                context.end_user(user_id, now);
                 let (room, moved) = match membership {
                     RoomMembership::None => return None,
                     RoomMembership::Joining(room) => (room, None),
@@ -84,28 +103,36 @@ impl Session {
                         (room, context.rooms.leave(room, user.dialect, place, id.index))
                     }
                     // Its leave is on the way already.
-                    RoomMembership::Leaving { from, place, .. } => {
+                    RoomMembership::Leaving { from, place, to, .. } => {
+                        if let Some(to) = to.filter(|_| is_announced) {
+                            context.release(to);
+                        }
                         return context.rooms.leave(from, user.dialect, place, id.index);
                     }
                 };
                 if is_announced {
-                    context.propose(room, Change::Leave { user: user_id, reply: None });
+                    let visit = user.visit;
+                    context.propose(room, Change::Leave { user: user_id, visit, reply: None });
                 }
                 moved
             }
             Self::Raw { topic, membership, .. } => {
+                context.token_connections.remove(id);
                 let moved = match mem::replace(membership, TopicMembership::None) {
                     TopicMembership::None => return None,
                     TopicMembership::Joining => None,
                     TopicMembership::In { place } => context.rooms.unsubscribe(topic, place, id.index),
                 };
                 if is_announced {
-                    let (home, shard) = (context.directory.topic_home(topic), context.settings.index);
+                    let (home, shard) = (context.directory.home_of(topic), context.settings.index);
                     context.mail.request(home, Request::Unsubscribe { topic: Arc::clone(topic), shard });
                 }
                 moved
             }
-            Self::Echo => None,
+            Self::Echo => {
+                context.token_connections.remove(id);
+                None
+            }
         }
     }
 }
@@ -116,11 +143,14 @@ impl User {
     /// It comes ahead of the user's first join: others may answer that at once.
     pub(super) fn register(&mut self, io: &ClientIo<'_>) {
         debug_assert_eq!(self.id, None, "registered twice");
-        let id = io.context.directory.users().register(io.origin());
+        let id = io.context.directory.users().register(io.origin(), |id| {
+            if self.name.is_empty() {
+                self.name = default_name(id);
+            }
+            self.session(io.context)
+        });
         self.id = Some(id);
-        if self.name.is_empty() {
-            self.name = format!("User{id}").into();
-        }
+        io.context.note_user(id);
     }
 
     /// Asks the home of a room to make this user a member.
@@ -132,6 +162,7 @@ impl User {
     ) {
         let member = Member {
             user: self.registered_id(),
+            visit: self.visit,
             name: Arc::clone(&self.name),
             account: self.member_account(),
             connected_at: self.connected_at,
@@ -148,20 +179,88 @@ impl User {
         after: Option<ResumePoint>,
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
-        let to = io.context.directory.find(to).ok_or_else(|| ChatError::UnknownRoom(to.to_owned()))?;
-        if !self.may_join(io.context.directory.name(to)) {
+        let directory = &io.context.directory;
+        let configured = directory.find(to);
+        if configured.is_none() && !directory.on_demand().allows(to) {
+            return Err(ChatError::UnknownRoom(to.to_owned()));
+        }
+        if !self.may_join(to) {
             return Err(ChatError::PermissionDenied);
         }
-        let RoomMembership::In { room, place } = self.membership else { return Ok(()) };
-        let (user, origin) = (self.registered_id(), io.origin());
-        if to == room {
+        let RoomMembership::In { room, .. } = self.membership else { return Ok(()) };
+        if *to == *self.room_name {
+            let (user, origin) = (self.registered_id(), io.origin());
             self.awaits_snapshot = true;
             io.propose(room, Unlogged::Revisit { user, origin, after });
+        } else if let Some(configured) = configured {
+            self.leave_for(configured, to.into(), after, io);
         } else {
-            self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
-            io.propose(room, Change::Leave { user, reply: Some(origin) });
+            // It leaves when it is certain that it can enter.
+            self.request_opening(to.into(), after, io);
         }
         Ok(())
+    }
+
+    /// Leaves the user's room for another one, which is configured or held for it.
+    pub(super) fn leave_for(
+        &mut self,
+        to: RoomIndex,
+        name: Arc<str>,
+        after: Option<ResumePoint>,
+        io: &mut ClientIo<'_>,
+    ) {
+        let RoomMembership::In { room, place } = self.membership else { return };
+        let (user, visit, origin) = (self.registered_id(), self.visit, io.origin());
+        self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
+        self.room_name = name;
+        self.keep_session(io.context);
+        io.propose(room, Change::Leave { user, visit, reply: Some(origin) });
+    }
+
+    /// Asks the home of a room that clients create to open and hold it.
+    pub(super) fn request_opening(
+        &mut self,
+        name: Arc<str>,
+        after: Option<ResumePoint>,
+        io: &mut ClientIo<'_>,
+    ) {
+        let (home, origin) = (io.context.directory.home_of(&name), io.origin());
+        self.opening = Some(Opening { name: Arc::clone(&name), after });
+        io.context.mail.request(home, Request::Open { name, origin });
+    }
+
+    /// The room that the user has asked for is open, and held for it. False when it will not enter.
+    pub(super) fn handle_opened(&mut self, to: RoomIndex, io: &mut ClientIo<'_>) -> bool {
+        let Some(Opening { name, after }) = self.opening.take() else { return false };
+        match self.membership {
+            // It has come back to the room.
+            RoomMembership::None => self.join_first(to, name, io),
+            // It is about to be closed, and stays where it is.
+            _ if io.context.has_stopped_reading => return false,
+            _ => self.leave_for(to, name, after, io),
+        }
+        true
+    }
+
+    /// The room that the user has asked for cannot be opened. True when it was the room that it has come back to: it enters
+    /// another one.
+    pub(super) fn handle_not_opened(&mut self, io: &mut ClientIo<'_>) -> bool {
+        if self.opening.take().is_none() || self.membership != RoomMembership::None {
+            return false;
+        }
+        if let Some(room) = self.first_room(io) {
+            let name = io.context.directory.configured_name(room);
+            self.join_first(room, name, io);
+        }
+        true
+    }
+
+    /// Joins the first room of this connection.
+    pub(super) fn join_first(&mut self, room: RoomIndex, name: Arc<str>, io: &mut ClientIo<'_>) {
+        self.membership = RoomMembership::Joining(room);
+        self.room_name = name;
+        self.keep_session(io.context);
+        self.request_join(room, None, io);
     }
 
     /// The home's answer to a join, or to a visit of the user's own room.
@@ -177,32 +276,43 @@ impl User {
         }
         let is_newcomer = !mem::replace(&mut self.welcomed, true);
         match self.dialect {
-            UserDialect::Chat => self.show_room(room, snapshot, is_newcomer, io),
+            UserDialect::Chat => {
+                io.link.is_chat_member = true;
+                self.show_room(room, snapshot, is_newcomer, io);
+            }
             UserDialect::Hub => {
                 io.context.rooms.update_names(&snapshot.members.listed);
                 let last = snapshot.members.last.as_ref();
                 io.push(hub::login(&self.name, io.context.rooms.names(), last));
+                if is_newcomer && let Some(muted) = self.come_with_mute(io) {
+                    self.tell(&muted, io);
+                }
             }
         }
     }
 
     /// Shows a chat user the room that it is in.
     fn show_room(&mut self, room: RoomIndex, snapshot: &Snapshot, is_newcomer: bool, io: &mut ClientIo<'_>) {
-        let name = io.context.directory.name(room);
+        let name = &self.room_name;
         let first = if is_newcomer {
             let stats = Stats::at(io.now, io.context.directory.users_online());
-            Direct::Welcome { user: self.registered_id(), name: &self.name, stats, room: name }
+            let user = self.registered_id();
+            let session = io.context.settings.sessions.as_ref().map(|sessions| sessions.signer.sign(user));
+            Direct::Welcome { user, name: &self.name, stats, room: name, session }
         } else {
             Direct::RoomJoined { room: name }
         };
         let first = chat::direct(&first, io.now);
-        let lists = &mut io.context.rooms.room(room).lists;
+        let lists = io.context.rooms.lists(room);
         let users = lists.users(&snapshot.members, io.now);
         let history = lists.history(&snapshot.history, snapshot.epoch, snapshot.resumed.as_ref(), io.now);
         if !is_newcomer {
             self.answers.charge(users.len() + history.len(), io.now.monotonic_ms);
         }
-        io.push_join([first, users, history]);
+        match if is_newcomer { self.come_with_mute(io) } else { None } {
+            None => io.push_join([first, users, history]),
+            Some(muted) => io.push_join([first, users, history, chat::direct(&muted, io.now)]),
+        }
     }
 
     /// The list of members that the user has asked for.
@@ -212,7 +322,7 @@ impl User {
         else {
             return;
         };
-        let users = io.context.rooms.room(room).lists.users(members, io.now);
+        let users = io.context.rooms.lists(room).users(members, io.now);
         self.answers.charge(users.len(), io.now.monotonic_ms);
         io.push_in_order(users);
     }

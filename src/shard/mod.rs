@@ -14,7 +14,8 @@
 //! - A `client` is a `link` (its connection, and the `gates` ahead of it) and a session: a `user`, a topic, or an echo.
 //! - Handlers of one client get its session and a `ClientIo`, with which they send to the client and write mail:
 //!   `user_messages`, then `chat` or `hub_user`; `membership`, `sign_in` (with the list `signed_in`), `expiry`,
-//!   `moderation`, `acknowledgement`.
+//!   `resumption` (with the queue `ended_sessions`), `moderation` (with the list `token_connections`),
+//!   `acknowledgement`.
 //! - `deliveries` takes mail for clients; `local_rooms` has the members of rooms and topics, and the fan-out to them.
 //! - `schedule` lists the clients that want to submit, to read, or to be looked at when a deadline is due.
 
@@ -27,6 +28,7 @@ mod clients;
 mod deadline;
 mod deliveries;
 mod drain;
+mod ended_sessions;
 mod ending;
 pub mod event_loop;
 mod expiry;
@@ -40,12 +42,14 @@ mod moderation;
 mod names_pace;
 mod outgoing_mail;
 mod rate;
+mod resumption;
 mod schedule;
 mod settings;
 mod sign_in;
 mod signed_in;
 pub mod stage;
 mod timers;
+mod token_connections;
 pub mod turn;
 mod user;
 mod user_messages;
@@ -62,19 +66,22 @@ use crate::accounts::ReservedNames;
 use crate::clock::Now;
 use crate::mail::{Delivery, Request};
 use crate::metrics::{EndReason, ShardMetrics};
-use crate::rooms::{Directory, Homes, Receipt, Restored, UserId};
+use crate::rooms::{Directory, EndedSession, Homes, Receipt, Restored, UserId};
+use crate::storage::{StateChange, StateLink};
 use client::Session;
 use client_io::{ClientIo, Context};
 pub use clients::Clients;
 use drain::Drain;
+use ended_sessions::EndedSessions;
 pub use gates::GATED_LIMITS_MAX;
 use link::connection_config;
 use local_rooms::LocalRooms;
 pub use outgoing_mail::{DELIVERIES_WAITING_MAX, OutgoingMail, REQUESTS_WAITING_MAX};
 pub use rate::Rate;
 use schedule::Schedule;
-pub use settings::{Deadlines, Limits, ShardSettings};
+pub use settings::{Deadlines, Limits, SessionSettings, ShardSettings};
 use signed_in::SignedIn;
+use token_connections::TokenConnections;
 use user::User;
 use work::Work;
 
@@ -107,9 +114,12 @@ impl Shard {
             context: Context {
                 connection_config: connection_config(&settings.limits),
                 directory: directory.clone(),
-                rooms: LocalRooms::new(directory.room_count()),
+                rooms: LocalRooms::new(directory),
                 reserved_names: Arc::default(),
                 signed_in: SignedIn::default(),
+                token_connections: TokenConnections::default(),
+                ended_sessions: EndedSessions::default(),
+                state: None,
                 mail: OutgoingMail::new(settings.index, usize::from(directory.shards())),
                 work: Work::new(),
                 ping: SharedBytes::new(frames::ping()),
@@ -132,9 +142,18 @@ impl Shard {
     pub fn restore(&mut self, restored: &Restored) {
         assert_eq!(self.clients.count(), 0, "Bug: a client came before the history");
         self.homes.restore(&restored.rooms);
-        if let Some(last_author) = restored.last_author {
-            self.context.directory.users().continue_after(last_author);
+    }
+
+    /// Takes over this shard's part of the sessions of an earlier life of the server, which the users know already, and
+    /// notes changes of users from now on.
+    pub fn restore_sessions(&mut self, sessions: &[EndedSession], state: StateLink) {
+        let Context { settings, directory, ended_sessions, .. } = &mut self.context;
+        let is_own = |user: UserId| user.get() % u64::from(directory.shards()) == u64::from(settings.index.0);
+        for session in sessions.iter().filter(|session| is_own(session.user)) {
+            let forgotten = ended_sessions.push(session.expires_ms, session.user, directory.users());
+            forgotten.into_iter().for_each(|user| state.note(StateChange::User(user)));
         }
+        self.context.state = Some(state);
     }
 
     /// Reserves names from now on, until a [`Delivery::AccountsChanged`] brings others.
@@ -183,7 +202,8 @@ impl Shard {
             self.with_client(id, now, |session, io| session.handle_timer(due_ms, io));
         }
         self.homes.handle_tick(now);
-        self.fan_out(now, |rooms, _, fan_out| rooms.publish_due(fan_out));
+        self.forget_expired_sessions(now);
+        self.fan_out(now, |rooms, fan_out| rooms.publish_due(fan_out));
         self.close_some(now);
         self.settle(now);
     }
@@ -197,7 +217,7 @@ impl Shard {
     /// The next submission for the ring. Connections have their turn in the order in which something came up for
     /// them.
     #[must_use]
-    pub fn poll_submission(&mut self) -> Option<Submission> {
+    pub fn poll_submission(&mut self, now: Now) -> Option<Submission> {
         while let Some(id) = self.schedule.first_dirty() {
             let Some(client) = self.clients.get_mut(id) else {
                 self.schedule.pop_dirty();
@@ -222,7 +242,7 @@ impl Shard {
                 Err(error) => {
                     debug!(shard = self.context.settings.index.0, connection = %id, %error, "TLS has failed");
                     client.link.abort(EndReason::TlsError);
-                    self.follow(id);
+                    self.follow(id, now);
                 }
             }
         }
@@ -285,7 +305,9 @@ impl Shard {
     pub fn next_due_ms(&self) -> Option<u64> {
         let drain = self.drain.as_ref().and_then(Drain::next_due_ms);
         let names = self.context.rooms.next_due_ms();
-        [self.schedule.next_due_ms(), self.homes.next_due_ms(), names, drain].into_iter().flatten().min()
+        let sessions = self.context.ended_sessions.next_due_ms();
+        let due = [self.schedule.next_due_ms(), self.homes.next_due_ms(), names, drain, sessions];
+        due.into_iter().flatten().min()
     }
 
     /// Handles this shard's mail to itself until none is left.
@@ -295,7 +317,7 @@ impl Shard {
     #[inline]
     fn settle(&mut self, now: Now) {
         // After most completions, the ends of sends, there is nothing to do.
-        if self.homes.has_deliveries() || self.context.mail.has_own() || !self.closing.is_empty() {
+        if self.homes.has_mail() || self.context.mail.has_own() || !self.closing.is_empty() {
             self.settle_all(now);
         }
     }
@@ -304,6 +326,9 @@ impl Shard {
         loop {
             while let Some((to, delivery)) = self.homes.poll_delivery() {
                 self.context.mail.deliver(to, delivery);
+            }
+            while let Some((to, request)) = self.homes.poll_request() {
+                self.context.mail.request(to, request);
             }
             if let Some(delivery) = self.context.mail.pop_own_delivery() {
                 self.deliver(delivery, now);
@@ -325,12 +350,8 @@ impl Shard {
                             self.context.mail.deliver(origin.shard, Delivery::UserNotFound { to: origin });
                         }
                     }
-                    Request::Moderate(order) => {
-                        let origin = order.origin;
-                        if !self.with_welcomed_user(order.target, now, |user, io| user.moderate(&order, io)) {
-                            self.context.mail.deliver(origin.shard, Delivery::UserNotFound { to: origin });
-                        }
-                    }
+                    Request::TakeOver(order) => self.hand_session_over(&order, now),
+                    Request::Moderate(order) => self.carry_out(&order, now),
                 }
             } else if let Some(id) = self.closing.pop_front() {
                 // The ring may have closed its socket meanwhile.
@@ -353,7 +374,7 @@ impl Shard {
         let client = self.clients.get_mut(id)?;
         let mut io = ClientIo { id, link: &mut client.link, context: &mut self.context, now };
         let result = handle(&mut client.session, &mut io);
-        self.follow(id);
+        self.follow(id, now);
         Some(result)
     }
 
@@ -387,10 +408,10 @@ impl Shard {
     }
 
     /// Ends the membership of a client whose connection has ended, and lists it for everything that it wants now.
-    fn follow(&mut self, id: ConnectionId) {
+    fn follow(&mut self, id: ConnectionId, now: Now) {
         let client = self.clients.at(id.index);
         if let Some(end) = client.link.take_end() {
-            self.leave(id, end);
+            self.leave(id, end, now);
         }
         let client = self.clients.at(id.index);
         self.schedule.update(id, client, &self.context.settings.deadlines.keep_alive);

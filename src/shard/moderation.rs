@@ -1,85 +1,397 @@
-//! Moderation: admins kick, mute and unmute users. An order goes to the shard of its target, in any room and dialect.
+//! Moderation: admins kick, mute and ban. An order about a user goes to the shard of that user, in any room and dialect; one
+//! about an account or an address is carried out where the admin is. What it means for other connections goes to all
+//! shards, as a [`ModerationNotice`].
+//!
+//! Bans and mutes are noted in [`Moderation`](crate::moderation::Moderation) first. So a client that a notice does not find
+//! comes later, and is looked up when it comes.
 
 use std::sync::Arc;
 
+use tracing::field::display;
 use tracing::info;
+use uproar_ring::ConnectionId;
 
-use super::client_io::ClientIo;
+use super::Shard;
+use super::client::Session;
+use super::client_io::{ClientIo, Context};
 use super::user::User;
+use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::log_text::shown;
-use crate::mail::{self, ModerationAction, ModerationOrder};
-use crate::metrics::EndReason;
-use crate::rooms::UserId;
+use crate::mail::{self, Delivery, ModerationOrder};
+use crate::metrics::{EndReason, OrderKind};
+use crate::moderation::{
+    BanSubject, ModeratedUser, ModerationAction, ModerationNotice, Mute, NewBan, OrderRefusal,
+};
+use crate::rooms::{Page, UserId};
+use crate::storage::StateChange;
 
 /// The reason in `kicked` when the admin has given none.
 const REASON: &str = "Kicked by admin";
 
+/// The reason of the close when an account or an address is banned.
+pub(super) const BANNED: &str = "banned";
+
+/// What a row of a list of bans counts for among the bytes of an answer: it was looked for from the beginning.
+const BAN_LOOKED_AT_BYTES: usize = 16;
+
+impl Shard {
+    /// Carries out an order about a user of this shard, and tells the admin's shard.
+    pub(super) fn carry_out(&mut self, order: &ModerationOrder, now: Now) {
+        let mut outcome = Err(OrderRefusal::UserNotFound);
+        self.with_welcomed_user(order.target, now, |user, io| outcome = user.moderate(order, io));
+        self.context.mail.deliver(order.origin.shard, Delivery::OrderDone { to: order.origin, outcome });
+    }
+
+    /// Carries out what an order means for the connections of this shard.
+    pub(super) fn handle_notice(&mut self, notice: &ModerationNotice, now: Now) {
+        match notice {
+            ModerationNotice::Banned { subject, reason } => {
+                for id in self.connections_of(subject) {
+                    self.with_client(id, now, |session, io| session.end_banned(reason.as_deref(), io));
+                }
+            }
+            ModerationNotice::AccountMuted { account, seconds, until } => {
+                let mute = Mute { until: *until, is_of_address: false };
+                self.with_account(account, now, |user, io| user.be_muted(mute, *seconds, io));
+            }
+            ModerationNotice::AccountUnmuted(account) => {
+                self.with_account(account, now, |user, io| user.be_unmuted(io));
+            }
+            ModerationNotice::AddressUnmuted(address) => {
+                for id in self.connections_of(&BanSubject::Address(*address)) {
+                    self.with_user(id, now, |user, io| {
+                        if user.mute.is_of_address {
+                            user.be_unmuted(io);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Calls a handler with the welcomed users of an account. The others look at its mute when they are welcomed.
+    fn with_account(
+        &mut self,
+        account: &str,
+        now: Now,
+        mut handle: impl FnMut(&mut User, &mut ClientIo<'_>),
+    ) {
+        for id in self.context.signed_in.of(account) {
+            self.with_user(id, now, |user, io| {
+                if user.welcomed {
+                    handle(user, io);
+                }
+            });
+        }
+    }
+
+    /// The connections of an account; or those from a network that have shown none.
+    fn connections_of(&self, subject: &BanSubject) -> Vec<ConnectionId> {
+        match subject {
+            BanSubject::Account(account) => {
+                let users = self.context.signed_in.of(account);
+                users.into_iter().chain(self.context.token_connections.of(account)).collect()
+            }
+            // An index by address would cost memory for each connection, for the sake of a few orders.
+            BanSubject::Address(_) => {
+                self.clients.without_account_at(subject, &self.context.token_connections)
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Tells a client that it is banned, and closes its connection.
+    fn end_banned(&self, reason: Option<&str>, io: &mut ClientIo<'_>) {
+        if let Self::User(user) = self
+            && user.welcomed
+        {
+            user.tell(&Direct::Kicked { reason: reason.unwrap_or(REASON) }, io);
+        }
+        // Nothing may come before the answer to the upgrade.
+        io.link.greet();
+        io.close(1008, BANNED, EndReason::Banned);
+    }
+}
+
+impl ClientIo<'_> {
+    /// Whether this client may not connect, with this account or without one.
+    pub(super) fn is_banned(&self, account: Option<&str>) -> bool {
+        let moderation = &self.context.settings.moderation;
+        moderation.is_banned(account, self.link.peer.ip(), self.now.unix_seconds)
+    }
+
+    /// Sends a notice to all shards.
+    fn notify_shards(&mut self, notice: ModerationNotice) {
+        let notice = Arc::new(notice);
+        for shard in self.context.mail.shards() {
+            self.context.mail.deliver(shard, Delivery::Moderated(Arc::clone(&notice)));
+        }
+    }
+}
+
+impl Context {
+    /// Tells the storage that a ban has changed.
+    fn note_ban(&self, subject: &BanSubject) {
+        if let Some(state) = &self.state {
+            state.note(StateChange::Ban(subject.clone()));
+        }
+    }
+
+    /// Tells the storage that mutes of a user may have changed.
+    fn note_mutes(&self, user: ModeratedUser<'_>) {
+        if let Some(state) = &self.state {
+            user.subjects().for_each(|subject| state.note(StateChange::Mute(subject)));
+        }
+    }
+}
+
+/// Orders of admins. Users who are not admins get `Permission denied`.
 impl User {
-    /// Sends an admin's order to the shard of the target. Users who are not admins get `Permission denied`.
+    /// Sends an order to the shard of the target. Further messages of the admin wait until it was carried out.
     pub(super) fn order(
-        &self,
+        &mut self,
         target: Option<UserId>,
         action: Option<ModerationAction>,
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
-        if !self.is_admin() {
-            return Err(ChatError::PermissionDenied);
-        }
+        self.must_be_admin()?;
         let action = action.ok_or(ChatError::InvalidFormat)?;
-        let target = target.ok_or(ChatError::UserNotFound)?;
-        let connection = io.context.directory.users().find(target).ok_or(ChatError::UserNotFound)?;
+        let target = target.ok_or(OrderRefusal::UserNotFound)?;
+        let connection = io.context.directory.users().find(target).ok_or(OrderRefusal::UserNotFound)?;
+        self.awaits_order = true;
         let (by, by_name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
-        io.context.mail.request(
-            connection.shard,
-            mail::Request::Moderate(ModerationOrder { by, by_name, origin, target, action }),
+        let by_account = self.account();
+        let order = ModerationOrder { by, by_name, by_account, origin, target, action };
+        io.context.mail.request(connection.shard, mail::Request::Moderate(order));
+        Ok(())
+    }
+
+    /// Handles the end of this admin's order.
+    pub(super) fn handle_order_done(&mut self, outcome: Result<(), OrderRefusal>, io: &mut ClientIo<'_>) {
+        self.awaits_order = false;
+        if let Err(refusal) = outcome {
+            self.refuse(&refusal.into(), io);
+        }
+    }
+
+    /// Bans an account or an address, whether or not it is connected.
+    pub(super) fn ban(&self, ban: Result<NewBan, ChatError>, io: &mut ClientIo<'_>) -> Result<(), ChatError> {
+        self.must_be_admin()?;
+        let ban = ban?;
+        io.context.settings.moderation.ban(&ban, io.now.unix_seconds).inspect_err(|refusal| {
+            info!(subject = %ban.subject, by = %self.registered_id(), %refusal, "not banned");
+        })?;
+        let NewBan { subject, seconds, reason } = ban;
+        io.context.note_ban(&subject);
+        self.note_order_about(&subject, OrderKind::Ban, Some(seconds), reason.as_deref(), io);
+        io.notify_shards(ModerationNotice::Banned { subject, reason });
+        Ok(())
+    }
+
+    /// Ends a ban.
+    pub(super) fn unban(
+        &self,
+        subject: Result<BanSubject, ChatError>,
+        io: &mut ClientIo<'_>,
+    ) -> Result<(), ChatError> {
+        self.must_be_admin()?;
+        let subject = subject?;
+        io.context.settings.moderation.unban(&subject, io.now.unix_seconds)?;
+        io.context.note_ban(&subject);
+        self.note_order_about(&subject, OrderKind::Unban, None, None, io);
+        Ok(())
+    }
+
+    /// Lists the bans, or a page of them.
+    pub(super) fn list_bans(
+        &mut self,
+        page: Result<Option<Page>, ChatError>,
+        io: &mut ClientIo<'_>,
+    ) -> Result<(), ChatError> {
+        self.must_be_admin()?;
+        let asked = page?;
+        let page = asked.unwrap_or(Page { offset: 0, limit: usize::MAX });
+        let bans = io.context.settings.moderation.bans(page, io.now.unix_seconds);
+        let listed = chat::bans(&bans, asked.is_some(), io.now);
+        let looked_at_bytes = page.offset.min(bans.total) * BAN_LOOKED_AT_BYTES;
+        self.answers.charge(listed.len() + looked_at_bytes, io.now.monotonic_ms);
+        // As with a history, it may exceed the queue's limit, and nothing is read until it has left.
+        io.push_join([listed]);
+        Ok(())
+    }
+
+    fn must_be_admin(&self) -> Result<(), ChatError> {
+        if self.is_admin() { Ok(()) } else { Err(ChatError::PermissionDenied) }
+    }
+
+    fn note_order_about(
+        &self,
+        subject: &BanSubject,
+        kind: OrderKind,
+        seconds: Option<u32>,
+        reason: Option<&str>,
+        io: &ClientIo<'_>,
+    ) {
+        io.context.metrics.moderation_orders.with(kind).add(1);
+        let (account, address) = match subject {
+            BanSubject::Account(account) => (Some(shown(account)), None),
+            BanSubject::Address(address) => (None, Some(display(address))),
+        };
+        info!(
+            account,
+            address,
+            by = %self.registered_id(),
+            by_name = shown(&self.name),
+            by_account = self.account().as_deref().map(shown),
+            measure = %kind,
+            seconds,
+            reason = reason.map(shown),
+            "moderated"
+        );
+    }
+}
+
+/// What orders do to a user.
+impl User {
+    /// Carries out an order about this user.
+    fn moderate(&mut self, order: &ModerationOrder, io: &mut ClientIo<'_>) -> Result<(), OrderRefusal> {
+        let (moderation, now) = (io.context.settings.moderation.clone(), io.now.unix_seconds);
+        let account = self.account();
+        let target =
+            ModeratedUser { account: account.as_deref(), user: order.target, address: io.link.peer.ip() };
+        // An error changes nothing.
+        let (kind, seconds, reason) = match &order.action {
+            ModerationAction::Kick { reason } => {
+                self.tell(&Direct::Kicked { reason: reason.as_deref().unwrap_or(REASON) }, io);
+                io.close(1008, "kicked", EndReason::Kicked);
+                (OrderKind::Kick, None, reason.as_deref())
+            }
+            ModerationAction::Mute { seconds } => {
+                let until = moderation.mute(target, *seconds, now)?;
+                io.context.note_mutes(target);
+                match &account {
+                    None => self.be_muted(Mute { until, is_of_address: false }, *seconds, io),
+                    Some(account) => io.notify_shards(ModerationNotice::AccountMuted {
+                        account: Arc::clone(account),
+                        seconds: *seconds,
+                        until,
+                    }),
+                }
+                (OrderKind::Mute, Some(*seconds), None)
+            }
+            ModerationAction::Unmute => {
+                let unmuted_address = moderation.unmute(target, now);
+                io.context.note_mutes(target);
+                match &account {
+                    None => self.be_unmuted(io),
+                    Some(account) => io.notify_shards(ModerationNotice::AccountUnmuted(Arc::clone(account))),
+                }
+                if let Some(address) = unmuted_address {
+                    io.notify_shards(ModerationNotice::AddressUnmuted(address));
+                }
+                (OrderKind::Unmute, None, None)
+            }
+            ModerationAction::Ban { seconds, reason } => {
+                let subject = match &account {
+                    Some(account) => BanSubject::Account(Arc::clone(account)),
+                    None => BanSubject::address(target.address),
+                };
+                let ban = NewBan { subject, seconds: *seconds, reason: reason.clone() };
+                moderation.ban(&ban, now).inspect_err(|refusal| {
+                    info!(user = %order.target, subject = %ban.subject, by = %order.by, %refusal, "not banned");
+                })?;
+                io.context.note_ban(&ban.subject);
+                match ban.subject {
+                    // Others may share the address.
+                    BanSubject::Address(_) => {
+                        self.tell(&Direct::Kicked { reason: reason.as_deref().unwrap_or(REASON) }, io);
+                        io.close(1008, BANNED, EndReason::Banned);
+                    }
+                    subject => io.notify_shards(ModerationNotice::Banned { subject, reason: ban.reason }),
+                }
+                (OrderKind::Ban, Some(*seconds), reason.as_deref())
+            }
+        };
+        io.context.metrics.moderation_orders.with(kind).add(1);
+        info!(
+            user = %order.target,
+            name = shown(&self.name),
+            account = account.as_deref().map(shown),
+            address = %target.address,
+            by = %order.by,
+            by_name = shown(&order.by_name),
+            by_account = order.by_account.as_deref().map(shown),
+            measure = %kind,
+            seconds,
+            reason = reason.map(shown),
+            "moderated"
         );
         Ok(())
     }
 
-    /// Carries out an order about this user.
-    pub(super) fn moderate(&mut self, order: &ModerationOrder, io: &mut ClientIo<'_>) {
-        let ModerationOrder { by, by_name, target, action, .. } = order;
-        match action {
-            ModerationAction::Kick { .. } => {}
-            ModerationAction::Mute { seconds } => {
-                self.muted_until_ms = io.now.monotonic_ms + u64::from(*seconds) * 1_000;
-            }
-            ModerationAction::Unmute => self.muted_until_ms = 0,
+    fn be_muted(&mut self, mute: Mute, seconds: u32, io: &mut ClientIo<'_>) {
+        self.mute = mute;
+        self.tell(&Direct::Muted { seconds }, io);
+    }
+
+    /// Ends the mute of this user, unless it has another one.
+    fn be_unmuted(&mut self, io: &mut ClientIo<'_>) {
+        self.mute = self.present_mute(io);
+        if !self.is_muted(io.now) {
+            self.tell(&Direct::Unmuted, io);
         }
-        info!(
-            user = %target,
-            name = shown(&self.name),
-            %by,
-            by_name = shown(by_name),
-            measure = action.name(),
-            seconds = action.seconds(),
-            reason = action.reason().map(shown),
-            "moderated"
-        );
+    }
+
+    /// Finds out whether this user is muted, now that it has come. Returns the message about that.
+    pub(super) fn come_with_mute(&mut self, io: &ClientIo<'_>) -> Option<Direct<'static>> {
+        self.mute = self.present_mute(io);
+        let now = io.now.unix_seconds;
+        self.mute.holds(now).then(|| Direct::Muted { seconds: self.mute.seconds_left(now) })
+    }
+
+    /// Follows from a mute to that of the account with which the user has just signed in, and tells the user of a change.
+    pub(super) fn change_mute(&mut self, io: &mut ClientIo<'_>) {
+        let before = (self.is_muted(io.now), self.mute.until);
+        let told = self.come_with_mute(io);
+        match told {
+            Some(muted) if before != (true, self.mute.until) => self.tell(&muted, io),
+            None if before.0 => self.tell(&Direct::Unmuted, io),
+            Some(_) | None => {}
+        }
+    }
+
+    /// Goes on with the mute of the account that this user's session was signed in with, if it comes back without it.
+    pub(super) fn take_mute_of(&self, account: Option<&Arc<str>>, io: &ClientIo<'_>) {
+        let (Some(account), false) = (account, self.is_signed_in()) else { return };
+        let (user, now) = (self.registered_id(), io.now.unix_seconds);
+        if io.context.settings.moderation.mute_with_account(user, account, now) {
+            io.context.note_mutes(ModeratedUser { account: None, user, address: io.link.peer.ip() });
+        }
+    }
+
+    fn present_mute(&self, io: &ClientIo<'_>) -> Mute {
+        let account = self.account();
+        let (account, user) = (account.as_deref(), self.registered_id());
+        let present = ModeratedUser { account, user, address: io.link.peer.ip() };
+        io.context.settings.moderation.mute_of(present, io.now.unix_seconds)
+    }
+
+    /// Tells this user about an order, in its dialect.
+    pub(super) fn tell(&self, direct: &Direct<'_>, io: &mut ClientIo<'_>) {
         io.push(match self.dialect {
-            UserDialect::Chat => chat::direct(&in_chat(action), io.now),
-            UserDialect::Hub => hub::system(&in_hub(action), io.context.rooms.names()),
+            UserDialect::Chat => chat::direct(direct, io.now),
+            UserDialect::Hub => hub::system(&in_hub(direct), io.context.rooms.names()),
         });
-        if matches!(action, ModerationAction::Kick { .. }) {
-            io.close(1008, "kicked", EndReason::Kicked);
-        }
     }
 }
 
-fn in_chat(action: &ModerationAction) -> Direct<'_> {
-    match action {
-        ModerationAction::Kick { reason } => Direct::Kicked { reason: reason.as_deref().unwrap_or(REASON) },
-        ModerationAction::Mute { seconds } => Direct::Muted { seconds: *seconds },
-        ModerationAction::Unmute => Direct::Unmuted,
-    }
-}
-
-fn in_hub(action: &ModerationAction) -> String {
-    match action {
-        ModerationAction::Kick { reason } => reason.as_deref().unwrap_or(REASON).to_owned(),
-        ModerationAction::Mute { seconds } => format!("You are muted for {seconds} s"),
-        ModerationAction::Unmute => "You are no longer muted".to_owned(),
+fn in_hub(direct: &Direct<'_>) -> String {
+    match direct {
+        Direct::Kicked { reason } => (*reason).to_owned(),
+        Direct::Muted { seconds } => format!("You are muted for {seconds} s"),
+        _ => "You are no longer muted".to_owned(),
     }
 }

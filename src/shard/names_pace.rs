@@ -125,7 +125,8 @@ mod tests {
         let listing = pace.step(&event, names, now_ms);
         if listing == Listing::Later {
             let kind = if is_coming_or_going(&event) { came() } else { renamed() };
-            let event = Event::Room { room: RoomIndex::GENERAL, event, names: None, timestamp: 0 };
+            let (room, room_name) = (RoomIndex::GENERAL, "general".into());
+            let event = Event::Room { room, room_name, event, names: None, timestamp: 0 };
             let publication = Arc::new(Publication { event, origin: None, pending: None, timer: None });
             pace.wait_with(&kind, (publication, None));
         }

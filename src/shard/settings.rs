@@ -3,7 +3,9 @@
 use uproar_protocol::connection::KeepAlive;
 
 use super::rate::Rate;
+use crate::moderation::Moderation;
 use crate::rooms::{RoomSettings, ShardIndex};
+use crate::sessions::SessionSigner;
 use crate::tokens::TokenChecker;
 
 /// The limits of one connection.
@@ -30,6 +32,15 @@ pub struct Deadlines {
     pub drain_timeout_ms: u64,
 }
 
+/// How users come back as the same ones.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    /// Signs and checks their tokens.
+    pub signer: SessionSigner,
+    /// For how long after the end of a connection; not 0.
+    pub timeout_ms: u64,
+}
+
 /// The settings of a shard.
 #[derive(Clone, Debug)]
 pub struct ShardSettings {
@@ -45,6 +56,10 @@ pub struct ShardSettings {
     pub sign_in_timeout_ms: Option<u64>,
     /// True where clients that have not signed in may only listen.
     pub anonymous_listen: bool,
+    /// The bans and mutes in force, which all shards share.
+    pub moderation: Moderation,
+    /// How users come back; `None` where they cannot.
+    pub sessions: Option<SessionSettings>,
     /// The settings of rooms.
     pub rooms: RoomSettings,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::client_io::ClientIo;
+use super::moderation::BANNED;
 use super::user::{RoomMembership, Standing, User};
 use crate::accounts::{AccountChangeKind, Attempt, Credentials, Identity, SignInResult};
 use crate::dialect::ChatError;
@@ -82,6 +83,10 @@ impl User {
 
     /// Gives a user the name and the rights of its account, if there is a room that it may join.
     fn grant(&mut self, identity: Identity, io: &mut ClientIo<'_>) -> SignInOutcome {
+        if io.is_banned(Some(&identity.account)) {
+            io.close(1008, BANNED, EndReason::Banned);
+            return SignInOutcome::Denied;
+        }
         let identity = io.context.with_free_name(identity);
         let Some(first_room) = io.context.directory.first_room(|room| identity.rights.may_join(room)) else {
             io.close(1008, PERMISSION_DENIED, EndReason::PermissionDenied);
@@ -108,17 +113,18 @@ impl User {
         let new_name = Arc::clone(&self.name);
         let success = chat::direct(&Direct::AuthSuccess { name: &new_name, is_admin }, io.now);
         io.push(success);
-        let RoomMembership::In { room, place } = self.membership else {
-            self.enter(first_room, io);
+        if self.welcomed {
+            self.change_mute(io);
+        }
+        let RoomMembership::In { room, .. } = self.membership else {
+            self.arrive(first_room, io);
             return SignInOutcome::Granted;
         };
-        let (user, origin) = (self.registered_id(), io.origin());
-        if !self.may_join(io.context.directory.name(room)) {
-            let to = Some(first_room);
-            self.membership = RoomMembership::Leaving { from: room, place, to, after: None };
-            io.propose(room, Change::Leave { user, reply: Some(origin) });
+        if !self.may_join(&self.room_name) {
+            self.leave_for(first_room, io.context.directory.configured_name(first_room), None, io);
         } else if !is_renewed || self.member_account() != role_before {
-            io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
+            self.keep_session(io.context);
+            self.propose_rename(room, io);
         }
         SignInOutcome::Granted
     }
@@ -151,8 +157,7 @@ impl User {
         if let RoomMembership::In { room, .. } | RoomMembership::Joining(room) = self.membership
             && !io.context.has_stopped_reading
         {
-            let (user, new_name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
-            io.propose(room, Change::Rename { user, new_name, account: self.member_account(), origin });
+            self.propose_rename(room, io);
         }
     }
 
@@ -172,10 +177,18 @@ impl User {
         Ok(name)
     }
 
+    /// Tells the home of the user's room its present name and account.
+    pub(super) fn propose_rename(&self, room: RoomIndex, io: &mut ClientIo<'_>) {
+        let (user, visit, new_name) = (self.registered_id(), self.visit, Arc::clone(&self.name));
+        let (account, origin) = (self.member_account(), io.origin());
+        io.propose(room, Change::Rename { user, visit, new_name, account, origin });
+    }
+
     /// Takes a new user to its first room.
     pub(super) fn enter(&mut self, room: RoomIndex, io: &mut ClientIo<'_>) {
-        self.register(io);
         self.membership = RoomMembership::Joining(room);
+        self.room_name = io.context.directory.configured_name(room);
+        self.register(io);
         self.request_join(room, None, io);
     }
 

@@ -143,7 +143,7 @@ pub fn run(shard: &mut Shard, io: &mut impl Io, now: Now) {
         io.wake(waiting);
     }
     for _ in 0..SUBMISSIONS_A_TURN {
-        let Some(submission) = shard.poll_submission() else { break };
+        let Some(submission) = shard.poll_submission(now) else { break };
         io.submit(submission);
     }
 }

@@ -6,8 +6,9 @@ use super::rate::{AnswerBudget, Rate, TokenBucket};
 use crate::accounts::{Identity, Rights};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
+use crate::moderation::Mute;
 use crate::name;
-use crate::rooms::{MemberAccount, ResumePoint, RoomIndex, UserId};
+use crate::rooms::{MemberAccount, ResumePoint, RoomIndex, UserId, Visit};
 
 /// A user.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub(super) struct User {
     /// When it last sent a message, valid or not.
     pub(super) last_message_ms: u64,
     pub(super) membership: RoomMembership,
+    /// The name of the room that it is in or on its way to, once it has asked for one.
+    pub(super) room_name: Arc<str>,
+    /// The room that clients create and that a home opens or finds for it, before it leaves the one that it is in.
+    pub(super) opening: Option<Opening>,
     /// True while it waits for a snapshot of its own room, or for the names in it.
     pub(super) awaits_snapshot: bool,
     /// True once it got its first room.
@@ -34,8 +39,18 @@ pub(super) struct User {
     pub(super) has_expired: bool,
     /// True while the verifier has its name and password.
     pub(super) awaits_sign_in: bool,
-    /// The time until which it is muted.
-    pub(super) muted_until_ms: u64,
+    /// True while an order of this admin is carried out.
+    pub(super) awaits_order: bool,
+    /// How long it may not speak.
+    pub(super) mute: Mute,
+    /// The user whose session it has brought, until that is decided.
+    pub(super) claimed: Option<UserId>,
+    /// True while the earlier connection of that session is being closed.
+    pub(super) awaits_session: bool,
+    /// True where it had to sign in first, before it was greeted.
+    pub(super) signed_in_late: bool,
+    /// Which of the user's connections this is.
+    pub(super) visit: Visit,
 }
 
 impl User {
@@ -51,12 +66,19 @@ impl User {
             answers: AnswerBudget::default(),
             last_message_ms: now.monotonic_ms,
             membership: RoomMembership::None,
+            room_name: "".into(),
+            opening: None,
             awaits_snapshot: false,
             welcomed: false,
             standing: Standing::Guest,
             has_expired: false,
             awaits_sign_in: false,
-            muted_until_ms: 0,
+            awaits_order: false,
+            mute: Mute::default(),
+            claimed: None,
+            awaits_session: false,
+            signed_in_late: false,
+            visit: Visit::default(),
         }
     }
 
@@ -65,10 +87,13 @@ impl User {
         self.id.expect("Bug: in a room without an id")
     }
 
-    /// True while its input must wait for an answer from a home or from the verifier.
+    /// True while its input must wait for an answer from a home or from the verifier, about its session, or to an order.
     pub(super) fn is_awaiting(&self) -> bool {
         self.awaits_snapshot
             || self.awaits_sign_in
+            || self.opening.is_some()
+            || self.awaits_session
+            || self.awaits_order
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
     }
 
@@ -102,11 +127,11 @@ impl User {
 
     /// Whether an admin has forbidden it to speak.
     pub(super) fn is_muted(&self, now: Now) -> bool {
-        now.monotonic_ms < self.muted_until_ms
+        self.mute.holds(now.unix_seconds)
     }
 
     /// What its account or token allows. `None` where it has not signed in.
-    fn rights(&self) -> Option<&Rights> {
+    pub(super) fn rights(&self) -> Option<&Rights> {
         match &self.standing {
             Standing::SignedIn(identity) => Some(&identity.rights),
             Standing::MustSignIn { .. } | Standing::Guest | Standing::Listener => None,
@@ -157,6 +182,15 @@ pub(super) enum Standing {
     SignedIn(Identity),
 }
 
+/// What a user does once the room that it has asked for is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// The room's name.
+    pub(super) name: Arc<str>,
+    /// The position from which it resumes.
+    pub(super) after: Option<ResumePoint>,
+}
+
 /// Which room a user is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RoomMembership {
@@ -166,7 +200,7 @@ pub(super) enum RoomMembership {
     Joining(RoomIndex),
     /// In this one, at this place of the shard's list of members.
     In { room: RoomIndex, place: u32 },
-    /// Still in `from`, whose home was told. Once it has answered, `to` is asked, or, without one, the
-    /// connection is closed.
+    /// Still in `from`, whose home was told. Once it has answered, `to`, which is held until then, is asked, or,
+    /// without one, the connection is closed.
     Leaving { from: RoomIndex, place: u32, to: Option<RoomIndex>, after: Option<ResumePoint> },
 }

@@ -18,6 +18,9 @@ const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
 /// file for long.
 pub(super) const LOG_BYTES_MAX: u64 = 8 << 20;
 
+/// The free space that a disk must have after a failure before it is written again.
+pub(super) const BALLAST_BYTES: u32 = 1 << 20;
+
 /// The schema of a file, with the steps that lead to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
@@ -93,6 +96,29 @@ impl DatabaseError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
             _ => Self::Unusable { path, source },
         }
+    }
+}
+
+/// Why a write failed.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// An error of SQLite.
+    #[error("the file cannot be written: {0}; {advice}", advice = advice(.0))]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file or its log was deleted, moved or replaced.
+    #[error(
+        "{} was deleted, moved or replaced: put it back where it was, or restart uproar, which goes on with what it \
+         finds there",
+        path.display()
+    )]
+    Missing { path: PathBuf },
+}
+
+fn advice(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "stop the program that has locked it",
+        _ => "check that the disk works and has room",
     }
 }
 
@@ -207,6 +233,18 @@ impl FileIdentity {
         let is_there =
             |(path, expected): &&(PathBuf, FileNumber)| number(path).is_ok_and(|found| found == *expected);
         self.0.iter().find(|file| !is_there(file)).map(|(path, _)| &**path)
+    }
+
+    /// Checks that no file was deleted, moved or replaced. SQLite would go on writing to a deleted one.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Missing`].
+    pub(super) fn check(&self) -> Result<(), WriteError> {
+        match self.missing() {
+            None => Ok(()),
+            Some(path) => Err(WriteError::Missing { path: path.to_owned() }),
+        }
     }
 }
 

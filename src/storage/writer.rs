@@ -15,10 +15,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, error, info, warn};
 use uproar_ring::Waker;
 
-use super::database::{DatabaseError, LogState};
-use super::history::{HistoryFile, WriteError, last_of_each_room};
+use super::database::{DatabaseError, LogState, WriteError};
+use super::history::{HISTORY_FILE, HistoryFile, Written, last_of_each_room};
 use crate::metrics::StorageMetrics;
-use crate::rooms::{Directory, HistoryChange, Receipt, RoomIndex, RoomReceipt, WRITES_UNANSWERED_MAX, Write};
+use crate::rooms::{
+    HistoryChange, Receipt, RoomIndex, RoomReceipt, WRITES_UNANSWERED_MAX, Write, WriteAction,
+};
 
 /// The most messages of a batch. A larger one would delay its first messages, and hold more of the log in memory.
 const BATCH_WRITES_MAX: usize = 4_096;
@@ -43,7 +45,6 @@ pub struct StorageLink {
 #[derive(Debug)]
 pub struct HistoryWriter {
     file: HistoryFile,
-    directory: Directory,
     writes: Receiver<Write>,
     /// By shard, with its waker.
     receipts: Vec<(UnboundedSender<Vec<Receipt>>, Waker)>,
@@ -61,7 +62,6 @@ impl HistoryWriter {
     #[must_use]
     pub fn new(
         file: HistoryFile,
-        directory: &Directory,
         shards: Vec<Waker>,
         metrics: Arc<StorageMetrics>,
     ) -> (Self, Vec<StorageLink>) {
@@ -77,7 +77,6 @@ impl HistoryWriter {
         metrics.is_durable.set(1);
         let writer = Self {
             file,
-            directory: directory.clone(),
             writes: written,
             receipts,
             metrics,
@@ -119,13 +118,19 @@ impl HistoryWriter {
         }
         let began = Instant::now();
         match self.file.write(batch) {
-            Ok(reserved) => {
+            Ok(Written { reserved, opened, forgotten }) => {
                 self.metrics.commits.record(began.elapsed());
                 self.metrics.messages_kept.add(count_messages(batch));
                 let kept =
                     last_of_each_room(batch).into_iter().map(|(room, id)| (room, RoomReceipt::Kept(id)));
                 let reserved = reserved.into_iter().map(|(room, id)| (room, RoomReceipt::Reserved(id)));
-                self.answer(kept.chain(reserved));
+                let opened = opened.into_iter().map(|(room, restored)| {
+                    let receipt = |restored| RoomReceipt::Opened(Box::new(restored));
+                    (room, restored.map_or(RoomReceipt::NotOpened, receipt))
+                });
+                // The last that is said about a room.
+                let forgotten = forgotten.into_iter().map(|room| (room, RoomReceipt::Forgotten));
+                self.answer(kept.chain(reserved).chain(opened).chain(forgotten));
             }
             Err(error) => {
                 self.fail(&error);
@@ -136,7 +141,7 @@ impl HistoryWriter {
 
     /// Writing has failed.
     fn fail(&mut self, error: &WriteError) {
-        error!("{error}; it is no longer durable, and messages are rejected meanwhile");
+        error!("{HISTORY_FILE}: {error}; it is no longer durable, and messages are rejected meanwhile");
         self.is_failing = true;
         self.check_at = Instant::now() + CHECK_INTERVAL;
         // The shards learn of it before `/readyz` reports it.
@@ -176,7 +181,13 @@ impl HistoryWriter {
     fn lose(&mut self, batch: &[Write]) {
         let lost = self.file.lose(batch);
         self.metrics.messages_lost.add(count_messages(batch));
-        self.answer(lost.into_iter().map(|(room, id, epoch)| (room, RoomReceipt::Lost(id, epoch))));
+        let lost = lost.into_iter().map(|(room, id, epoch)| (room, RoomReceipt::Lost(id, epoch)));
+        let others = batch.iter().filter_map(|Write { room, action }| match action {
+            WriteAction::Change(..) => None,
+            WriteAction::Open(_) => Some((*room, RoomReceipt::NotOpened)),
+            WriteAction::Forget => Some((*room, RoomReceipt::Forgotten)),
+        });
+        self.answer(lost.chain(others));
     }
 
     fn try_again(&mut self) {
@@ -184,8 +195,10 @@ impl HistoryWriter {
             Ok(reserved) => {
                 info!("history.db can be written again; history is durable, and messages are taken");
                 self.is_failing = false;
-                let rooms = self.directory.rooms();
-                self.answer(rooms.zip(reserved).map(|(room, id)| (room, RoomReceipt::Reserved(id))));
+                for shard in &self.receipts {
+                    send(shard, vec![Receipt::Recovered]);
+                }
+                self.answer(reserved.into_iter().map(|(room, id)| (room, RoomReceipt::Reserved(id))));
                 self.metrics.is_durable.set(1);
                 self.metrics.is_failing.set(0);
             }
@@ -200,7 +213,7 @@ impl HistoryWriter {
     fn answer(&self, receipts: impl Iterator<Item = (RoomIndex, RoomReceipt)>) {
         let mut by_shard = vec![Vec::new(); self.receipts.len()];
         for (room, receipt) in receipts {
-            by_shard[usize::from(self.directory.home(room).0)].push(Receipt::Room(room, receipt));
+            by_shard[usize::from(room.home().0)].push(Receipt::Room(room, receipt));
         }
         for (receipts, shard) in by_shard.into_iter().zip(&self.receipts) {
             if !receipts.is_empty() {
@@ -211,7 +224,9 @@ impl HistoryWriter {
 }
 
 fn count_messages(batch: &[Write]) -> u64 {
-    batch.iter().filter(|write| matches!(write.change, HistoryChange::Append(_))).count() as u64
+    let is_message =
+        |write: &&Write| matches!(write.action, WriteAction::Change(_, HistoryChange::Append(_)));
+    batch.iter().filter(is_message).count() as u64
 }
 
 /// Sends receipts to a shard, and wakes it. A shard that has ended needs none.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::error::TokenError;
-use crate::accounts::{Identity, Pattern, PublishRights, Rights};
+use crate::accounts::{Identity, PublishRights, Rights};
 use crate::name;
+use crate::pattern::Pattern;
 
 /// The most characters of `sub`.
 const SUBJECT_CHARACTERS_MAX: usize = 128;

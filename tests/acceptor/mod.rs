@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -107,8 +107,16 @@ impl HandshakeServices for Services {
     fn takes_tokens(&self) -> bool {
         false
     }
-    fn authorize(&self, _: &Endpoint, _: Option<&str>) -> Result<Option<Identity>, AuthorizationRefusal> {
+    fn authorize(
+        &self,
+        _: &Endpoint,
+        _: Option<&str>,
+        _: IpAddr,
+    ) -> Result<Option<Identity>, AuthorizationRefusal> {
         Ok(None)
+    }
+    fn is_banned(&self, _: IpAddr) -> bool {
+        false
     }
     fn has_public_metrics(&self) -> bool {
         true

@@ -31,6 +31,7 @@ async fn a_newcomer_gets_welcome_users_and_history(launch: Launch) {
         "message": "Welcome to the chat room!",
         "server_stats": {},
         "room": "general",
+        "session": alice.session,
     });
     assert_eq!(welcome, direct("welcome", content));
 

@@ -22,7 +22,7 @@ on_one_and_four_shards_only! {
     bad_seconds_and_reasons_are_a_wrong_format,
     an_admin_may_do_it_to_itself_and_to_other_admins,
     hostile_reasons_come_as_they_are,
-    a_mute_does_not_outlive_its_session,
+    who_comes_later_from_the_address_of_a_muted_guest_is_muted_and_told,
 }
 
 const MUTED: &str = "You are muted";
@@ -261,14 +261,33 @@ async fn hostile_reasons_come_as_they_are(launch: Launch) {
     assert!(!log.contains(['\u{202e}', '\0', '\u{1b}', '\u{200b}']), "{log}");
 }
 
-async fn a_mute_does_not_outlive_its_session(launch: Launch) {
+async fn who_comes_later_from_the_address_of_a_muted_guest_is_muted_and_told(launch: Launch) {
     let (server, _accounts) = serve(launch).await;
-    let [mut boss, mut alice] = boss_and_others(&server).await;
+    let [mut boss, mut alice, mut bob] = boss_and_others(&server).await;
     mute(&mut boss, &mut alice, 3_600).await;
     alice.leave().await;
     assert_eq!(boss.next().await["type"], "leave");
     let mut again = Chat::enter(&server).await;
-    again.message("a new one").await;
+    // Behind the first messages, with the time that is left.
+    let muted = again.next().await;
+    assert_eq!(muted["type"], "muted");
+    let left = muted["content"]["seconds"].as_u64().unwrap();
+    assert!((3_500..=3_600).contains(&left), "{left}");
+    again.say(json!({"type": "message", "content": "hm"})).await;
+    assert_eq!(again.next().await, error(MUTED));
+    assert_eq!(
+        (boss.next().await["type"].clone(), bob.until("join").await["type"].clone()),
+        (json!("join"), json!("join"))
+    );
+    // Who was there already may go on.
+    bob.message("still here").await;
+    assert_eq!(boss.next().await["content"], "still here");
+    assert_eq!(again.next().await["content"], "still here");
+    // An account is not muted with the address.
+    again.say(auth("Ann")).await;
+    assert_eq!(again.next().await["type"], "auth_success");
+    assert_eq!(again.next().await, direct("unmuted", json!({})));
+    again.message("as Ann").await;
 }
 
 /// A server that requires nothing, with two admins and a user who may sign in.

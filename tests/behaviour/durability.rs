@@ -336,7 +336,7 @@ fn change(path: &PathBuf, sql: &str) {
     rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
 }
 
-async fn stop(server: &mut Server) {
+pub(crate) async fn stop(server: &mut Server) {
     server.signal(Signal::TERM);
     let status = server.exit().await;
     assert!(status.success(), "{status}");

@@ -42,16 +42,22 @@ async fn an_evicted_reader_finds_whole_messages_and_the_reason(launch: Launch) {
     for kind in ["welcome", "users", "history"] {
         assert!(slow.text().await.contains(&format!("{kind:?}")));
     }
-    let mut heard = 0;
+    let (mut heard, mut is_told_to_return) = (0, false);
     loop {
         let next = slow.frame().await.expect("a close frame before the end");
         if next.opcode == CLOSE {
             assert_eq!(next.payload[..2], 1013_u16.to_be_bytes());
             assert_eq!(&next.payload[2..], b"slow consumer");
+            assert!(is_told_to_return);
             break;
         }
         assert_eq!((next.opcode, next.is_final), (TEXT, true));
         let message: Value = serde_json::from_slice(&next.payload).unwrap();
+        if message["type"] == "reconnect" {
+            is_told_to_return = true;
+            continue;
+        }
+        assert!(!is_told_to_return, "it is the last message");
         let word = message["content"].as_str().unwrap();
         assert!(word.starts_with(&format!("{heard} ")), "a gap before the end");
         heard += 1;

@@ -96,3 +96,26 @@ async fn one_signs_in_also_where_one_need_not() {
     let kicked = ann.until("kicked").await;
     assert_eq!(kicked["content"]["reason"], "Kicked by admin");
 }
+
+#[tokio::test]
+async fn a_private_talk_with_an_account_survives_its_reconnect() {
+    let _stage = stage().await;
+    let accounts = AccountFile::of(&["Bob"], &[]).await;
+    let server = Launch::with_shards(2).flag("--data", accounts.path().display()).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    for word in ["before", "after"] {
+        let mut bob = Chat::enter(&server).await;
+        bob.say(json!({"type": "auth", "username": "Bob", "password": password_of("Bob")})).await;
+        bob.until("auth_success").await;
+        // He says something, so that everybody knows by whom it is.
+        bob.say(json!({"type": "private_message", "to_id": 1, "content": format!("{word}, from Bob")})).await;
+        bob.until("private_message_sent").await;
+        ann.choose("Bob").await;
+        ann.until("all('#private li').length === 1").await;
+        ann.say(&format!("{word}, to Bob")).await;
+        assert_eq!(bob.until("private_message").await["content"], format!("{word}, to Bob"));
+        bob.leave().await;
+        ann.until("text('#members-count') === '1'").await;
+    }
+    ann.has_heard(&["before, from Bob", "before, to Bob", "after, from Bob", "after, to Bob"]).await;
+}

@@ -98,8 +98,28 @@ impl Browser {
         browser
     }
 
+    /// Opens a page, and gives no name where it asks for one.
     pub(crate) async fn visit(&self, url: &str) {
+        self.look_at(url).await;
+        self.run("if (at('dialog')?.open) at('dialog').close();", Value::Null).await;
+    }
+
+    /// Opens a page.
+    pub(crate) async fn look_at(&self, url: &str) {
         within("page", self.client.goto(url)).await.expect("the page opens");
+    }
+
+    /// Loads the page again.
+    pub(crate) async fn reload(&self) {
+        within("page", self.client.refresh()).await.expect("the page opens");
+    }
+
+    /// Keeps a picture of the window where `PAGE_PICTURES` names a directory, for people to look at.
+    pub(crate) async fn picture(&self, name: &str) {
+        if let Some(directory) = std::env::var_os("PAGE_PICTURES") {
+            let picture = self.client.screenshot().await.expect("a picture");
+            std::fs::write(std::path::Path::new(&directory).join(format!("{name}.png")), picture).unwrap();
+        }
     }
 
     /// Waits until it is connected and in a room.

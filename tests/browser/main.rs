@@ -23,12 +23,14 @@ mod line;
 
 mod accounts;
 mod crowds;
+mod first_visit;
 mod frames;
 mod hostile;
 mod layout;
 mod pages;
 mod people;
 mod returning;
+mod rooms;
 
 /// Says something to the room, whatever else is heard meanwhile, and returns its id.
 async fn tell(member: &mut harness::Chat, text: &str) -> u64 {

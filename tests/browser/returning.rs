@@ -270,3 +270,68 @@ async fn over_a_restart_with_data_nothing_is_missed_and_nothing_doubled() {
     late.until("all('.text').length === 4").await;
     assert_eq!(late.said().await, ann.said().await);
 }
+
+#[tokio::test]
+async fn over_a_reload_and_a_broken_line_one_stays_who_one_was_and_where() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(2).start();
+    let (line, ann) = enter_over_a_line(&server).await;
+    ann.be_called("Ann").await;
+    ann.choose("random").await;
+    ann.until("text('#title') === '# random'").await;
+    let own_id = "all('.member').find((one) => one.textContent.startsWith('AAnn')).id";
+    let id = ann.see(own_id).await;
+    ann.reload().await;
+    ann.is_ready().await;
+    let is_back =
+        "text('#me .name') === 'Ann' && text('#title') === '# random' && all('.member').length === 1";
+    ann.until(is_back).await;
+    assert_eq!(ann.see(own_id).await, id);
+    line.cut();
+    ann.until("at('state').dataset.state === 'lost'").await;
+    line.mend();
+    ann.reconnect().await;
+    ann.until("at('state').dataset.state === 'open'").await;
+    ann.until(is_back).await;
+    assert_eq!(ann.see(own_id).await, id);
+}
+
+#[tokio::test]
+async fn who_goes_on_elsewhere_is_told_and_does_not_come_back_by_itself() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(2).start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let session = ann.see("sessionStorage.session").await;
+    let mut elsewhere =
+        Chat::connect_at(&server, &format!("/chat?session={}", session.as_str().unwrap())).await;
+    assert_eq!(elsewhere.until("welcome").await["content"]["user_name"], "User1");
+    ann.until(
+        "text('#state') === 'Closed by the server: session resumed elsewhere' && !at('reconnect').hidden",
+    )
+    .await;
+    // Hers again, because she wants it.
+    ann.choose("Connect now").await;
+    ann.is_ready().await;
+    assert_eq!(elsewhere.closed_in_the_end().await, (1008, "session resumed elsewhere".to_owned()));
+    ann.until("text('#me .name') === 'User1' && all('.member').length === 1").await;
+}
+
+#[tokio::test]
+async fn after_a_restart_the_page_comes_back_by_itself_in_its_slot() {
+    let _stage = stage().await;
+    let launch = Launch::with_shards(1);
+    let mut server = launch.clone().start();
+    let address = server.address();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let note = "window.slots = []; const wait = window.setTimeout;
+        window.setTimeout = (act, ms, ...rest) => { slots.push(ms); return wait(act, ms, ...rest); };";
+    ann.run(note, "").await;
+    server.signal(rustix::process::Signal::TERM);
+    ann.until("at('state').dataset.state === 'lost'").await;
+    // She alone was let go, so her slot is at once; without it, she would wait for a quarter of a second or more.
+    ann.until("slots.includes(0)").await;
+    assert_eq!(server.exit().await.code(), Some(0));
+    let _server = launch.at(address).start();
+    ann.is_ready().await;
+    ann.until("text('#me .name') === 'User1'").await;
+}

@@ -33,6 +33,8 @@ pub(crate) struct Client {
     pub(crate) socket: Socket,
     pub(crate) talk: Talk,
     pub(crate) permit: Option<ClientPermit>,
+    /// The token with which it comes back.
+    pub(crate) session: Option<String>,
     /// False while it has stopped reading.
     pub(crate) is_reading: bool,
     /// The step at which it was told that it is connected.
@@ -74,6 +76,7 @@ impl Client {
             socket: Socket::new(*random.pick(&[200, 2_000, 20_000, 200_000])),
             talk,
             permit: None,
+            session: None,
             is_reading: true,
             greeted_at: None,
             close_sent: None,
@@ -359,7 +362,7 @@ impl Client {
                 );
                 self.pongs_awaited.drain(..=place.unwrap_or_default());
             }
-            Incoming::Close(code, reason) => self.hear_close(code, &reason, scenario, random)?,
+            Incoming::Close(code, reason) => self.hear_close(code, &reason, record, scenario, random)?,
             Incoming::Text(text) => match &mut self.talk {
                 Talk::Chat(chat) => chat.hear(&text, record, scenario)?,
                 Talk::Hub(hub) => hub.hear(&text, record, scenario)?,
@@ -375,8 +378,20 @@ impl Client {
         Ok(())
     }
 
-    fn hear_close(&mut self, code: u16, reason: &str, scenario: &Scenario, random: &mut Random) -> Checked {
+    fn hear_close(
+        &mut self,
+        code: u16,
+        reason: &str,
+        record: &Record,
+        scenario: &Scenario,
+        random: &mut Random,
+    ) -> Checked {
         self.close_seen = Some(code);
+        if let Talk::Chat(chat) = &self.talk
+            && self.close_sent.is_none()
+        {
+            chat.check_close(code)?;
+        }
         match (code, reason) {
             (1013, "slow consumer") => {
                 ensure!(EverythingBounded, !scenario.is_queue_ample(), "evicted although its queue had room");
@@ -391,6 +406,16 @@ impl Client {
             (1008, "idle timeout") => {
                 let is_told = matches!(&self.talk, Talk::Hub(hub) if hub.is_told_of_silence);
                 ensure!(Protocol, is_told, "sent away for its silence without a word");
+            }
+            (1008, "session resumed elsewhere") => {
+                // It may not have been welcomed yet: then it has claimed the user itself.
+                let is_meant = match &self.talk {
+                    Talk::Chat(chat) => {
+                        chat.user.or(chat.claimed).is_some_and(|user| record.is_claimed(user))
+                    }
+                    _ => false,
+                };
+                ensure!(OnePlace, is_meant, "closed for a user who has not come back");
             }
             (1000, "") if self.has_logged_out => {}
             (1001, "server shutting down") => {

@@ -12,7 +12,8 @@ use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::ShardMetrics;
 use uproar::rooms::{
-    self, Change, ClientRef, Directory, Event, Proposal, Receipt, RoomEvent, ShardIndex, Unlogged, Write,
+    self, Change, ClientRef, Directory, Event, Proposal, Receipt, RoomEvent, ShardIndex, Unlogged, Visit,
+    Write,
 };
 use uproar::shard::stage::{Progress, Stage};
 use uproar::shard::turn::{self, Io};
@@ -288,7 +289,7 @@ impl Host {
         let admission = Admission {
             request: UpgradeRequest {
                 endpoint: client.endpoint(),
-                query: UpgradeQuery::default(),
+                query: UpgradeQuery { session: client.session.clone(), ..UpgradeQuery::default() },
                 identity: None,
                 peer: client.address().into(),
                 response: greeting(),
@@ -438,14 +439,19 @@ impl Outside<'_, '_> {
         let is_late = match request {
             Request::Room(rooms::Request::Room { proposal, .. }) => match proposal {
                 Proposal::Change(Change::Join { member, .. }) => {
-                    self.around.record.users.contains_key(&member.user.get())
+                    // Who comes back is known, and a newcomer.
+                    let is_known = self.around.record.users.contains_key(&member.user.get());
+                    is_known && member.visit == Visit::default()
                 }
                 Proposal::Change(Change::Leave { reply, .. }) => reply.is_some(),
                 // Newcomers of the hub dialect ask for names, and are let go without having been anywhere.
                 Proposal::Unlogged(Unlogged::ListNames { .. }) => false,
                 _ => true,
             },
-            Request::Room(rooms::Request::Subscribe { .. } | rooms::Request::Unsubscribe { .. }) => false,
+            Request::Room(rooms::Request::Subscribe { .. } | rooms::Request::Unsubscribe { .. })
+            | Request::TakeOver(_) => false,
+            // A client that has gone does not come, and rooms make place for others.
+            Request::Room(rooms::Request::Release { .. } | rooms::Request::Forget { .. }) => false,
             _ => true,
         };
         ensure!(Settled, !self.around.is_draining || !is_late, "while others are closed, {request:?}");
@@ -465,7 +471,8 @@ impl Outside<'_, '_> {
                 }
                 Event::Relay { .. } => true,
             },
-            Delivery::Room(rooms::Delivery::Subscribed { .. } | rooms::Delivery::Names { .. }) => false,
+            Delivery::Room(rooms::Delivery::Subscribed { .. } | rooms::Delivery::Names { .. })
+            | Delivery::SessionEnded { .. } => false,
             _ => true,
         };
         ensure!(Settled, !is_late, "after everyone was closed, {delivery:?}");

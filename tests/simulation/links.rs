@@ -289,6 +289,9 @@ fn is_of_one_who_returned(payload: &[u8], around: &Around<'_>) -> bool {
     let user = announced["content"]["user_id"].as_u64().expect("an announcement names a user");
     // Of one who has not read its welcome nobody can tell.
     let Some(&client) = around.record.users.get(&user) else { return true };
+    if around.record.is_claimed(user) {
+        return true;
+    }
     matches!(&around.clients[client].talk, Talk::Chat(chat) if chat.may_have_returned())
 }
 

@@ -18,6 +18,7 @@ mod links;
 mod random;
 mod raw;
 mod record;
+mod returning;
 mod scenario;
 mod shutdown;
 mod sleep_check;

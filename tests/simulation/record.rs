@@ -40,8 +40,9 @@ pub(crate) struct Relayed {
 
 #[derive(Debug, Default)]
 pub(crate) struct Record {
+    /// By the life of the room (see `Chat::life`) and the id.
     rooms: BTreeMap<(String, u64), Said>,
-    /// The highest id that somebody has seen, by room.
+    /// The highest id that somebody has seen, by life and by room.
     last_ids: BTreeMap<String, u64>,
     /// Messages that are on the disk.
     pub(crate) durable: BTreeSet<(String, u64)>,
@@ -51,8 +52,14 @@ pub(crate) struct Record {
     pub(crate) durably_deleted: BTreeSet<(String, u64)>,
     /// Ids that somebody has asked to delete, in whatever room.
     pub(crate) deletions: BTreeSet<u64>,
-    /// Which client a user is.
+    /// Which client a user is; of several one after another, the last that was welcomed.
     pub(crate) users: BTreeMap<u64, usize>,
+    /// The tokens of those who were welcomed, with their users.
+    pub(crate) sessions: Vec<(u64, String)>,
+    /// How many clients have come back as which user, or have tried to.
+    pub(crate) claims: BTreeMap<u64, usize>,
+    /// The clients that have been a user, or may have been.
+    pub(crate) clients_of: BTreeMap<u64, BTreeSet<usize>>,
     pub(crate) privates: BTreeMap<String, Private>,
     /// Which client has said that it has read which id, in whatever room.
     pub(crate) reads: BTreeSet<(usize, u64)>,
@@ -60,6 +67,17 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// True when more than one client may be, or have been, this user. What an earlier one has sent may come late, and what
+    /// it was sent may be lost with it.
+    pub(crate) fn is_claimed(&self, user: u64) -> bool {
+        self.claims.contains_key(&user)
+    }
+
+    /// False when this client was not this user at any time. Of a user whose welcome nobody has read nobody knows.
+    pub(crate) fn may_have_been(&self, client: usize, user: u64) -> bool {
+        self.clients_of.get(&user).is_none_or(|clients| clients.contains(&client))
+    }
+
     /// Somebody has seen this message under this id.
     pub(crate) fn see_message(&mut self, room: &str, id: u64, said: Said) -> Checked {
         self.see_id(room, id);
@@ -73,9 +91,13 @@ impl Record {
     }
 
     /// Somebody was told of this id.
-    pub(crate) fn see_id(&mut self, room: &str, id: u64) {
-        let last = self.last_ids.entry(room.to_owned()).or_default();
-        *last = id.max(*last);
+    pub(crate) fn see_id(&mut self, life: &str, id: u64) {
+        // Also in whatever life.
+        let (room, _) = life.split_once('@').unwrap_or((life, ""));
+        for name in [life, room] {
+            let last = self.last_ids.entry(name.to_owned()).or_default();
+            *last = id.max(*last);
+        }
     }
 
     /// True when all ids of a room between two others are those of messages that were lost or may have been deleted.
@@ -131,7 +153,7 @@ impl Record {
             ensure!(OneOrder, twice.is_none(), "{:?} stands in {twice:?} and {:?}", said.content, (room, id));
             ensure!(
                 Protocol,
-                self.users.get(&said.from).is_none_or(|&user| user == client),
+                self.may_have_been(client, said.from),
                 "{:?} is from user {}",
                 said.content,
                 said.from

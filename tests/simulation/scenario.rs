@@ -1,21 +1,34 @@
 //! What one seed is about: sizes, limits and habits, drawn once at the start. Extremes are drawn often,
 //! and each habit is missing in some seeds, because many faults show only when something else is away.
 
+use uproar::moderation::Moderation;
 use uproar::rooms::{self, PresencePolicy, ShardIndex};
-use uproar::shard::{Deadlines, Limits, Rate, ShardSettings};
+use uproar::sessions::{SessionKey, SessionSigner};
+use uproar::shard::{Deadlines, Limits, Rate, SessionSettings, ShardSettings};
 use uproar::tokens::TokenChecker;
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::SharedBytes;
 
 use crate::random::Random;
 
+/// Longer than any run, up to its end.
+pub(crate) const SESSION_MS_AMPLE: u64 = 1 << 30;
+
 /// The longest message that clients put into a room.
 pub(crate) const CONTENT_BYTES_MAX: usize = 3_000;
+
+/// What the names of rooms begin with that clients create.
+pub(crate) const ON_DEMAND: &str = "team-";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) shards: u16,
     pub(crate) rooms: Vec<String>,
+    /// Rooms that clients create; in some seeds none.
+    pub(crate) rooms_on_demand: Vec<String>,
+    /// How many of them there are at most, and how long an empty one is kept.
+    pub(crate) rooms_max: usize,
+    pub(crate) room_ttl_ms: u64,
     pub(crate) topics: Vec<String>,
     /// Messages of one class that a mailbox holds.
     pub(crate) mailbox_messages_max: usize,
@@ -38,6 +51,8 @@ pub(crate) struct Scenario {
     pub(crate) opens_early: bool,
     /// Whether that disk fails now and then.
     pub(crate) has_failing_disk: bool,
+    /// How chat clients come back as the same users.
+    pub(crate) sessions: Option<SessionSettings>,
     pub(crate) chances: Chances,
 }
 
@@ -58,6 +73,8 @@ pub(crate) struct Chances {
     pub(crate) flood: usize,
     pub(crate) move_room: usize,
     pub(crate) send_failure: usize,
+    /// Among the chat clients that connect, those that come back.
+    pub(crate) comes_back: usize,
 }
 
 impl Scenario {
@@ -65,6 +82,10 @@ impl Scenario {
         let shards = random.between(1, 4) as u16;
         let names = ["general", "random", "gaming", "music"].map(String::from);
         let rooms = names[..random.between(1, 4)].to_vec();
+        let rooms_on_demand: Vec<String> = match random.percent(60) {
+            true => (0..random.between(1, 6)).map(|number| format!("{ON_DEMAND}{number}")).collect(),
+            false => Vec::new(),
+        };
         let topics = ["", "news", "ticks"].map(String::from)[..random.between(1, 3)].to_vec();
         let is_flooded = random.percent(10);
         let frame_bytes_max = if random.percent(6) { 150_000 } else { 16_384 };
@@ -98,10 +119,14 @@ impl Scenario {
         let seldom =
             |random: &mut Random, most: usize| if random.percent(40) { 0 } else { random.between(1, most) };
         let is_durable = random.percent(50);
-        let has_failing_disk = is_durable && random.percent(40);
+        // While messages are lost, one life of a room has several epochs, and a client cannot tell them apart.
+        let has_failing_disk = is_durable && rooms_on_demand.is_empty() && random.percent(60);
         Self {
             shards,
             rooms,
+            rooms_max: if random.percent(70) { random.between(1, 3) } else { 100 },
+            room_ttl_ms: *random.pick(&[1, 50, 1_000, 600_000]),
+            rooms_on_demand,
             topics,
             mailbox_messages_max: if random.percent(70) { random.between(1, 8) } else { 4_096 },
             limits,
@@ -118,6 +143,10 @@ impl Scenario {
             reserved_ahead: if random.percent(50) { 1 << 16 } else { random.between(1, 8) as u64 },
             opens_early: random.percent(50),
             has_failing_disk,
+            sessions: random.percent(80).then(|| SessionSettings {
+                signer: SessionSigner::new(&SessionKey::random(), [0; 16]),
+                timeout_ms: *random.pick(&[1, 50, 5_000, SESSION_MS_AMPLE, SESSION_MS_AMPLE]),
+            }),
             chances: Chances {
                 received: often(random),
                 taken: often(random),
@@ -133,6 +162,7 @@ impl Scenario {
                 flood: if is_flooded { 4 } else { 0 },
                 move_room: *random.pick(&[0, 10, 50]),
                 send_failure: seldom(random, 4),
+                comes_back: *random.pick(&[0, 30, 90]),
             },
         }
     }
@@ -142,13 +172,16 @@ impl Scenario {
             index: ShardIndex(index),
             limits: self.limits,
             deadlines: self.deadlines,
+            moderation: Moderation::default(),
             rooms: rooms::RoomSettings {
                 presence: self.presence,
                 names_max: self.names_max(),
                 history: self.history,
+                ttl_ms: self.room_ttl_ms,
             },
             tokens: TokenChecker::default(),
             sign_in_timeout_ms: None,
+            sessions: self.sessions.clone(),
             anonymous_listen: false,
         }
     }
@@ -160,6 +193,11 @@ impl Scenario {
             PresencePolicy::UpTo(limit) => limit > self.clients_max * 4,
             PresencePolicy::Count(_) => false,
         }
+    }
+
+    /// True when no session expires while somebody could come back.
+    pub(crate) fn are_sessions_ample(&self) -> bool {
+        self.sessions.as_ref().is_some_and(|sessions| sessions.timeout_ms == SESSION_MS_AMPLE)
     }
 
     /// The most names that hub clients are told.

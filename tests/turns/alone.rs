@@ -14,6 +14,7 @@ use uproar::handshake::route::Endpoint;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
 use uproar::mail::{Delivery, Request};
 use uproar::metrics::Metrics;
+use uproar::moderation::Moderation;
 use uproar::permit::ClientPermits;
 use uproar::rooms::{self, ClientRef, Directory, PresencePolicy, Receipt, ShardIndex, Write};
 use uproar::shard::turn::{self, Io};
@@ -81,8 +82,15 @@ impl Alone {
             },
             tokens: TokenChecker::default(),
             sign_in_timeout_ms,
+            sessions: None,
             anonymous_listen: false,
-            rooms: rooms::RoomSettings { presence: PresencePolicy::UpTo(500), names_max: 500, history: 100 },
+            moderation: Moderation::default(),
+            rooms: rooms::RoomSettings {
+                presence: PresencePolicy::UpTo(500),
+                names_max: 500,
+                history: 100,
+                ttl_ms: 600_000,
+            },
         };
         let directory = Directory::new(&["general".to_owned()], 1);
         let metrics = Metrics::new(1, 0, ClientPermits::new(10_000)).shard(0);

@@ -62,6 +62,11 @@ impl Attempts {
         *self.due.get_or_insert_with(|| now + self.backoff.delay(self.failures, fraction))
     }
 
+    /// The next one is due after this delay.
+    fn delay_next(&mut self, now: Instant, delay: Duration) {
+        self.due = now.checked_add(delay);
+    }
+
     fn begin(&mut self) {
         self.due = None;
     }
@@ -148,6 +153,12 @@ impl Reconnecting {
         self
     }
 
+    /// Waits for so long before the next attempt, instead of the usual delay: a server that closes many clients may have
+    /// told each of them when to come back, as `reconnect` of Uproar's chat does.
+    pub fn delay_next(&mut self, delay: Duration) {
+        self.attempts.delay_next(Instant::now(), delay);
+    }
+
     /// The next socket; `None` when it has given up. The first attempt is made at once, and each other one after
     /// a delay, also when the connection before was a good one: a server that accepts and then fails is spared.
     ///
@@ -189,6 +200,17 @@ mod tests {
     fn the_first_attempt_is_due_at_once() {
         let now = Instant::now();
         assert_eq!(Attempts::new(now).due(now, 0.5), now);
+    }
+
+    #[test]
+    fn a_delay_that_the_server_has_asked_for_counts_once() {
+        let mut attempts = Attempts::new(Instant::now());
+        attempts.begin();
+        let now = Instant::now();
+        attempts.delay_next(now, Duration::from_millis(17));
+        assert_eq!(attempts.due(now, 1.0), now + Duration::from_millis(17));
+        attempts.begin();
+        assert_eq!((attempts.fail(), delay(&mut attempts)), (1, 1.0));
     }
 
     #[test]

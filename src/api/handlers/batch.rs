@@ -3,6 +3,7 @@
 //! A batch is not atomic. Its items are sent in order, so those for one room or topic take effect in order; then their
 //! outcomes are awaited together.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use axum::Extension;
@@ -18,7 +19,8 @@ use crate::api::body::{BATCH_BYTES_MAX, require_json};
 use crate::api::fields::Fields;
 use crate::api::idempotency::{Attempt, ContentDigest, IdempotencyKey};
 use crate::api::keys::Caller;
-use crate::api::link::{Asked, Published};
+use super::publish::Target;
+use crate::api::link::{Asked, NoReply, Published};
 use crate::api::message::{ITEMS_MAX, Item, Post};
 use crate::api::problem::Problem;
 
@@ -81,16 +83,17 @@ enum Sent {
 type Attempted = Option<Attempt<Finished>>;
 
 async fn publish_all(api: &Api, items: Vec<Item>) -> Vec<Value> {
+    let mut rooms = find_rooms(api, &items).await;
     let mut sent = Vec::with_capacity(items.len());
     for item in items {
-        sent.push(send(api, item).await);
+        sent.push(send(api, item, &mut rooms).await);
     }
+    // No message is on its way to them any more when they are released.
+    drop(rooms);
     let mut results = Vec::with_capacity(sent.len());
     for sent in sent {
         results.push(match sent {
-            Sent::ToRoom(attempt, asked) => {
-                keep(attempt, publish::finish(asked).await.map(Published::to_json))
-            }
+            Sent::ToRoom(attempt, asked) => keep(attempt, publish::finish(asked).await.map(Published::to_json)),
             Sent::ToTopic(attempt, asked) => {
                 keep(attempt, broadcast::finish(asked).await.map(|receivers| json!({ "receivers": receivers })))
             }
@@ -101,13 +104,40 @@ async fn publish_all(api: &Api, items: Vec<Item>) -> Vec<Value> {
     results
 }
 
-async fn send(api: &Api, Item { post, key }: Item) -> Sent {
+/// The rooms of a batch, by name.
+type FoundRooms = HashMap<String, Result<Target, Problem>>;
+
+/// Finds or opens the rooms of all items, each once and all together.
+async fn find_rooms(api: &Api, items: &[Item]) -> FoundRooms {
+    let mut findings = HashMap::new();
+    for item in items {
+        if let Post::Room { room, .. } = &item.post
+            && !findings.contains_key(room)
+        {
+            findings.insert(room.clone(), publish::find(api, room).await);
+        }
+    }
+    let mut found = HashMap::with_capacity(findings.len());
+    for (room, finding) in findings {
+        found.insert(room, finding.target(api).await);
+    }
+    found
+}
+
+async fn send(api: &Api, Item { post, key }: Item, rooms: &mut FoundRooms) -> Sent {
     let attempt = match begin(api, key, post.digest()) {
         Ok(attempt) => attempt,
         Err(begun_before) => return Sent::Before(begun_before),
     };
     match post {
-        Post::Room { room, post } => Sent::ToRoom(attempt, publish::say(api, &room, post.message()).await),
+        Post::Room { room, post } => {
+            let asked = match rooms.get(&room) {
+                Some(Ok(target)) => publish::say(api, target, post.message()).await,
+                Some(Err(problem)) => Err(problem.clone()),
+                None => Err(NoReply::Lost.problem()),
+            };
+            Sent::ToRoom(attempt, asked)
+        }
         Post::Topic(post) => Sent::ToTopic(attempt, broadcast::relay(api, post).await),
     }
 }

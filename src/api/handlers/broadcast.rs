@@ -60,7 +60,7 @@ pub(super) async fn relay(api: &Api, post: TopicPost) -> Result<Asked, Problem> 
     let TopicPost { topic, kind, payload } = post;
     let too_long = || Problem::new(ProblemKind::NotFound, "no topic has so long a name");
     let topic = endpoint::topic_of(&topic).ok_or_else(too_long)?;
-    let home = api.0.directory.topic_home(&topic);
+    let home = api.0.directory.home_of(&topic);
     let asked = api.0.link.ask(home, |origin| {
         mail::Request::Room(RoomRequest::Relay { topic: topic.into(), kind, payload, origin: Some(origin) })
     });

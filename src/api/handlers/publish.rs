@@ -13,11 +13,11 @@ use crate::api::body::{BODY_BYTES_MAX, require_json};
 use crate::api::fields::Fields;
 use crate::api::idempotency::{ContentDigest, IdempotencyKey};
 use crate::api::keys::Caller;
-use crate::api::link::{Asked, NoReply, Published, Reply};
+use crate::api::link::{Asked, HeldRoom, NoReply, Published, Reply};
 use crate::api::message::{RoomPost, Rooms};
 use crate::api::problem::{Problem, ProblemKind};
 use crate::mail;
-use crate::rooms::{Change, NewMessage, Request as RoomRequest};
+use crate::rooms::{Change, NewMessage, Request as RoomRequest, RoomIndex};
 
 pub(in crate::api) async fn post(
     State(api): State<Api>,
@@ -42,15 +42,23 @@ pub(in crate::api) async fn post(
 async fn publish(api: &Api, rooms: &Rooms, post: &RoomPost) -> Result<Value, Problem> {
     match rooms {
         Rooms::One(room) => {
-            finish(say(api, room, post.message()).await).await.map(Published::to_json)
+            let target = find(api, room).await.target(api).await?;
+            finish(say(api, &target, post.message()).await).await.map(Published::to_json)
         }
         Rooms::Several(rooms) => {
-            let mut asked = Vec::with_capacity(rooms.len());
+            let mut findings = Vec::with_capacity(rooms.len());
             for room in rooms {
-                asked.push(say(api, room, post.message()).await);
+                findings.push(find(api, room).await);
+            }
+            let mut sent = Vec::with_capacity(rooms.len());
+            for finding in findings {
+                sent.push(match finding.target(api).await {
+                    Ok(target) => say(api, &target, post.message()).await,
+                    Err(problem) => Err(problem),
+                });
             }
             let mut results = Vec::with_capacity(rooms.len());
-            for (room, asked) in rooms.iter().zip(asked) {
+            for (room, asked) in rooms.iter().zip(sent) {
                 let outcome = finish(asked).await.map(Published::to_json);
                 let mut result = Finished::of(&outcome).into_result(false);
                 result["room"] = json!(room);
@@ -61,16 +69,74 @@ async fn publish(api: &Api, rooms: &Rooms, post: &RoomPost) -> Result<Value, Pro
     }
 }
 
-/// Sends a message to the home of a room.
+/// A room that a message can be sent to.
+pub(super) enum Target {
+    /// One that is always there.
+    Configured(RoomIndex),
+    /// One that was opened for the message, or found open.
+    Held(HeldRoom),
+}
+
+impl Target {
+    fn room(&self) -> RoomIndex {
+        match self {
+            Self::Configured(room) | Self::Held(HeldRoom { room, .. }) => *room,
+        }
+    }
+}
+
+/// Finds the room of this name, or asks its home to open it.
+pub(super) async fn find(api: &Api, name: &str) -> Finding {
+    let directory = &api.0.directory;
+    if let Some(room) = directory.find(name) {
+        return Finding::Found(room);
+    }
+    if !directory.on_demand().allows(name) {
+        return Finding::Refused(Problem::new(ProblemKind::NotFound, "there is no room of this name"));
+    }
+    let asked = api.0.link.ask(directory.home_of(name), |origin| {
+        mail::Request::Room(RoomRequest::Open { name: name.into(), origin })
+    });
+    match asked.await {
+        Ok(asked) => Finding::Asked(asked),
+        Err(error) => Finding::Refused(error.problem()),
+    }
+}
+
+/// A room on its way to be found.
+pub(super) enum Finding {
+    Found(RoomIndex),
+    Asked(Asked),
+    Refused(Problem),
+}
+
+impl Finding {
+    /// Waits until the room is open.
+    pub(super) async fn target(self, api: &Api) -> Result<Target, Problem> {
+        let asked = match self {
+            Self::Found(room) => return Ok(Target::Configured(room)),
+            Self::Asked(asked) => asked,
+            Self::Refused(problem) => return Err(problem),
+        };
+        match asked.reply().await.map_err(NoReply::problem)? {
+            Reply::Opened(room) => Ok(Target::Held(api.0.link.hold(room))),
+            Reply::TooManyRooms => Err(Problem::new(
+                ProblemKind::Unavailable,
+                "there are as many rooms as there may be, and none of them is empty",
+            )),
+            _ => Err(Problem::new(ProblemKind::Unavailable, "the disk cannot be read at the moment")),
+        }
+    }
+}
+
+/// Sends a message to a room.
 ///
 /// # Errors
 ///
-/// When there is no such room, or the server shuts down.
-pub(super) async fn say(api: &Api, room: &str, message: NewMessage) -> Result<Asked, Problem> {
-    let directory = &api.0.directory;
-    let not_found = || Problem::new(ProblemKind::NotFound, "there is no room of this name");
-    let room = directory.find(room).ok_or_else(not_found)?;
-    let asked = api.0.link.ask(directory.home(room), |origin| {
+/// When the server shuts down.
+pub(super) async fn say(api: &Api, target: &Target, message: NewMessage) -> Result<Asked, Problem> {
+    let room = target.room();
+    let asked = api.0.link.ask(room.home(), |origin| {
         mail::Request::Room(RoomRequest::Room { room, proposal: Change::Message { message, origin }.into() })
     });
     asked.await.map_err(NoReply::problem)
@@ -91,7 +157,7 @@ fn outcome(reply: Result<Reply, NoReply>) -> Result<Published, Problem> {
             ProblemKind::NotStored,
             "members may have seen the message, and the disk has refused it",
         )),
-        Reply::Relayed { .. } | Reply::Members(_) | Reply::History(_) => Err(NoReply::Lost.problem()),
+        _ => Err(NoReply::Lost.problem()),
     }
 }
 

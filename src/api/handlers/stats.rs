@@ -29,7 +29,7 @@ pub(in crate::api) async fn show(
         users_online: directory.users_online(),
         connections: metrics.clients(),
         connections_max: metrics.clients_max(),
-        rooms: directory.room_count(),
+        rooms: directory.rooms().len() + directory.on_demand().len(),
         shards: directory.shards(),
         draining: metrics.is_draining(),
     })

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::accounts::{Credentials, Password};
 use crate::dialect::{ChatError, Message};
-use crate::mail::ModerationAction;
+use crate::moderation::{BanSubject, ModerationAction, NewBan, OrderRefusal};
 use crate::name;
 use crate::rooms::{Content, Epoch, MessageId, Page, ResumePoint, UserId};
 use crate::tokens::BearerToken;
@@ -20,8 +20,8 @@ const URL_CHARACTERS_MAX: usize = 2_048;
 const HISTORY_PAGE_MAX: usize = 100;
 const HISTORY_PAGE_DEFAULT: usize = 50;
 
-/// The longest mute: a year.
-const MUTE_SECONDS_MAX: u32 = 31_536_000;
+/// The longest mute, and the longest ban that is not for good: a year.
+const TERM_SECONDS_MAX: u32 = 31_536_000;
 
 /// A message of a chat client, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,12 @@ pub enum Command {
     /// Moderate a user, as an admin. `None` when `target_id` cannot be a user id, or when the action's fields are wrong:
     /// only admins get an error about either.
     Moderate { target: Option<UserId>, action: Option<ModerationAction> },
+    /// Ban an account or an address. Only admins get the error.
+    Ban(Result<NewBan, ChatError>),
+    /// End a ban. Only admins get the error.
+    Unban(Result<BanSubject, ChatError>),
+    /// List the bans, or a page of them. Only admins get the error.
+    GetBans(Result<Option<Page>, ChatError>),
 }
 
 impl Command {
@@ -87,7 +93,10 @@ impl Command {
             | Self::Delete(_)
             | Self::SetName(_)
             | Self::Private { .. }
-            | Self::Moderate { .. } => false,
+            | Self::Moderate { .. }
+            | Self::Ban(_)
+            | Self::Unban(_)
+            | Self::GetBans(_) => false,
         }
     }
 }
@@ -161,17 +170,16 @@ fn command(kind: &str, fields: &Map<String, Value>, json: &str) -> Result<Option
         "read" => message_id(fields, json).map(|id| Some(Command::Read(id))),
         "delete_message" => message_id(fields, json).map(|id| Some(Command::Delete(id))),
         "kick" => {
-            let reason = text(fields, "reason").ok();
-            let kick = |reason: Option<String>| ModerationAction::Kick {
-                reason: reason.filter(|it| !it.is_empty()),
-            };
-            Ok(Some(moderate(fields, reason.map(kick))))
+            let action = reason(fields).ok().map(|reason| ModerationAction::Kick { reason });
+            Ok(Some(moderate(fields, action)))
         }
         "mute" => {
-            let seconds = fields.get("seconds").and_then(Value::as_u64).and_then(|it| u32::try_from(it).ok());
-            let seconds = seconds.filter(|seconds| (1..=MUTE_SECONDS_MAX).contains(seconds));
+            let seconds = term(fields).filter(|seconds| *seconds > 0);
             Ok(Some(moderate(fields, seconds.map(|seconds| ModerationAction::Mute { seconds }))))
         }
+        "ban" => Ok(Some(ban(fields))),
+        "unban" => Ok(Some(Command::Unban(subject(fields).unwrap_or(Err(ChatError::InvalidFormat))))),
+        "get_bans" => Ok(Some(Command::GetBans(page(fields)))),
         "unmute" => Ok(Some(moderate(fields, Some(ModerationAction::Unmute)))),
         "get_rooms" => {
             let prefix = text(fields, "prefix")?.unwrap_or_default();
@@ -260,6 +268,42 @@ fn name(fields: &Map<String, Value>) -> Option<Arc<str>> {
 
 fn moderate(fields: &Map<String, Value>, action: Option<ModerationAction>) -> Command {
     Command::Moderate { target: user(fields, "target_id"), action }
+}
+
+/// The reason of a kick or a ban; an empty one is none.
+fn reason(fields: &Map<String, Value>) -> Result<Option<String>, ChatError> {
+    Ok(text(fields, "reason")?.filter(|reason| !reason.is_empty()))
+}
+
+/// The seconds of a mute or a ban.
+fn term(fields: &Map<String, Value>) -> Option<u32> {
+    let seconds = fields.get("seconds").and_then(Value::as_u64);
+    seconds.and_then(|seconds| u32::try_from(seconds).ok()).filter(|seconds| *seconds <= TERM_SECONDS_MAX)
+}
+
+/// Where several are given, `target_id` counts, and then `account`.
+fn ban(fields: &Map<String, Value>) -> Command {
+    let terms = term(fields).zip(reason(fields).ok());
+    match subject(fields) {
+        Some(subject) if !fields.contains_key("target_id") => Command::Ban(match (subject, terms) {
+            (Ok(subject), Some((seconds, reason))) => Ok(NewBan { subject, seconds, reason }),
+            _ => Err(ChatError::InvalidFormat),
+        }),
+        _ => moderate(fields, terms.map(|(seconds, reason)| ModerationAction::Ban { seconds, reason })),
+    }
+}
+
+/// The account, or else the address, that an order names; `None` where there is neither. Text that cannot be one is of no
+/// ban.
+fn subject(fields: &Map<String, Value>) -> Option<Result<BanSubject, ChatError>> {
+    let parse_account: fn(&str) -> Option<BanSubject> = BanSubject::account;
+    let (value, parse) = match (fields.get("account"), fields.get("address")) {
+        (Some(account), _) => (account, parse_account),
+        (None, Some(address)) => (address, BanSubject::parse_address as _),
+        (None, None) => return None,
+    };
+    let text = value.as_str().ok_or(ChatError::InvalidFormat);
+    Some(text.and_then(|text| parse(text).ok_or(ChatError::Order(OrderRefusal::UnknownBan))))
 }
 
 /// A name and a password. The name is trimmed as that of the account was.

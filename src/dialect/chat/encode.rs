@@ -1,5 +1,6 @@
 //! Messages to chat clients, in three envelopes: *direct*, *room* and *private*.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use uproar_protocol::frames;
 
 use super::content::{Shown, kind_of, with_account};
 use crate::clock::Now;
+use crate::moderation::{Ban, BanSubject, BansPage};
 use crate::rooms::{Content, Epoch, MessageId, NamedMember, PresenceReport, RoomEvent, UserId};
 
 /// The server's figures.
@@ -39,7 +41,7 @@ impl Stats {
 #[derive(Debug)]
 pub enum Direct<'a> {
     /// The first message to a user.
-    Welcome { user: UserId, name: &'a str, stats: Stats, room: &'a str },
+    Welcome { user: UserId, name: &'a str, stats: Stats, room: &'a str, session: Option<String> },
     /// A message of the user had no effect.
     Error { message: String },
     /// The user's own new name.
@@ -60,13 +62,15 @@ pub enum Direct<'a> {
     Muted { seconds: u32 },
     /// The user may send messages again.
     Unmuted,
+    /// The connection is about to be closed; the client is to return after this time.
+    Reconnect { after_ms: u64 },
 }
 
 /// A room, as a list of all has it.
 #[derive(Debug, Serialize)]
-pub struct RoomFigures<'a> {
+pub struct RoomFigures {
     /// Its name.
-    pub room: &'a str,
+    pub room: Arc<str>,
     /// How many are in it.
     pub users_online: usize,
     /// The id of its last message; 0 when there is none.
@@ -79,11 +83,14 @@ pub struct RoomFigures<'a> {
 #[must_use]
 pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
     let (kind, content) = match direct {
-        Direct::Welcome { user, name, stats, room } => {
+        Direct::Welcome { user, name, stats, room, session } => {
             let message = "Welcome to the chat room!";
-            let content = json!({
+            let mut content = json!({
                 "user_id": user, "user_name": name, "message": message, "server_stats": stats, "room": room,
             });
+            if let Some(session) = session {
+                content["session"] = json!(session);
+            }
             ("welcome", content)
         }
         Direct::Error { message } => ("error", json!({ "message": message })),
@@ -104,6 +111,7 @@ pub fn direct(direct: &Direct<'_>, now: Now) -> Bytes {
         Direct::Kicked { reason } => ("kicked", json!({ "reason": reason })),
         Direct::Muted { seconds } => ("muted", json!({ "seconds": seconds })),
         Direct::Unmuted => ("unmuted", json!({})),
+        Direct::Reconnect { after_ms } => ("reconnect", json!({ "after_ms": after_ms })),
     };
     text(&Envelope { content, timestamp: now.unix_seconds, kind })
 }
@@ -119,7 +127,7 @@ struct Envelope<C> {
 
 #[derive(Serialize)]
 struct Rooms<'a> {
-    content: &'a [RoomFigures<'a>],
+    content: &'a [RoomFigures],
     timestamp: u64,
     total: usize,
     #[serde(rename = "type")]
@@ -128,8 +136,46 @@ struct Rooms<'a> {
 
 /// Lists rooms, of which there are `total` in all.
 #[must_use]
-pub fn rooms(listed: &[RoomFigures<'_>], total: usize, now: Now) -> Bytes {
+pub fn rooms(listed: &[RoomFigures], total: usize, now: Now) -> Bytes {
     text(&Rooms { content: listed, timestamp: now.unix_seconds, total, kind: "rooms" })
+}
+
+#[derive(Serialize)]
+struct Bans<'a> {
+    content: Vec<BanRow<'a>>,
+    timestamp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<usize>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct BanRow<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    until: u64,
+    reason: &'a str,
+}
+
+impl<'a> BanRow<'a> {
+    fn of((subject, ban): &'a (BanSubject, Ban)) -> Self {
+        let (account, address) = match subject {
+            BanSubject::Account(account) => (Some(&**account), None),
+            BanSubject::Address(address) => (None, Some(*address)),
+        };
+        Self { account, address, until: ban.until, reason: &ban.reason }
+    }
+}
+
+/// Lists bans. A page, and a list that leaves some out, has the number of all.
+#[must_use]
+pub fn bans(page: &BansPage, is_page: bool, now: Now) -> Bytes {
+    let content: Vec<_> = page.listed.iter().map(BanRow::of).collect();
+    let total = Some(page.total).filter(|total| is_page || *total > content.len());
+    text(&Bans { content, timestamp: now.unix_seconds, total, kind: "bans" })
 }
 
 #[derive(Serialize)]

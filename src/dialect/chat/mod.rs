@@ -7,7 +7,7 @@ mod lists;
 
 pub use decode::{Command, Input, Receiver, decode, is_image_url};
 pub use encode::{
-    Direct, RoomFigures, Stats, direct, message_sent, private_message, private_message_sent,
+    Direct, RoomFigures, Stats, bans, direct, message_sent, private_message, private_message_sent,
     private_message_sent_to_account, private_typing, room_event, rooms,
 };
 pub use lists::{Lists, history_page};

@@ -7,17 +7,18 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
-use thiserror::Error;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tracing::error;
 
 use self::tables::{RoomRow, SCHEMA};
-use super::database::{self, DatabaseError, FileIdentity, LogState};
+use super::database::{self, BALLAST_BYTES, DatabaseError, FileIdentity, LogState, WriteError};
+use crate::log_text::shown;
 use crate::rooms::{
-    Directory, EntryNumber, Epoch, HistoryChange, KeptMessage, MessageId, Restored, RestoredRoom, RoomIndex,
-    UserId, Write,
+    Directory, EntryNumber, Epoch, HistoryChange, MessageId, Restored, RestoredRoom, RoomIndex, UserId,
+    Write, WriteAction,
 };
 
 /// The file's name in the data directory.
@@ -28,48 +29,33 @@ pub const HISTORY_FILE: &str = "history.db";
 /// faster than rows are added.
 const ROWS_EXCESS_MAX: u64 = 500;
 
-/// The free space that a disk must have after a failure before messages are accepted again.
-const BALLAST_BYTES: u32 = 1 << 20;
-
 /// The open file.
 #[derive(Debug)]
 pub struct HistoryFile {
     connection: Connection,
     path: PathBuf,
     identity: FileIdentity,
-    /// By room.
-    rooms: Vec<RoomRow>,
+    /// The rooms that are open.
+    rooms: HashMap<RoomIndex, RoomRow>,
     kept_max: u64,
-    /// The room that was pruned last; the other rooms have their turn first.
-    pruned_last: usize,
+    /// The rooms with so many rows that some are to be deleted, in turn.
+    overfull: VecDeque<RoomIndex>,
 }
 
-/// Why a write failed.
-#[expect(missing_docs, reason = "the fields are what their names and types say")]
-#[derive(Debug, Error)]
-pub enum WriteError {
-    /// An error of SQLite.
-    #[error("history.db cannot be written: {0}; {advice}", advice = advice(.0))]
-    Sqlite(#[from] rusqlite::Error),
-    /// The file or its log was deleted, moved or replaced.
-    #[error(
-        "{} was deleted, moved or replaced: put it back where it was, or restart uproar, which goes on with what it \
-         finds there",
-        path.display()
-    )]
-    Missing { path: PathBuf },
-}
-
-fn advice(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "stop the program that has locked it",
-        _ => "check that the disk works and has room",
-    }
+/// What a batch has brought, beside that it is on the disk.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The renewed reservations.
+    pub reserved: Vec<(RoomIndex, MessageId)>,
+    /// The rooms that were opened; `None` for one that is damaged in the file.
+    pub opened: Vec<(RoomIndex, Option<RestoredRoom>)>,
+    /// The rooms that were forgotten.
+    pub forgotten: Vec<RoomIndex>,
 }
 
 impl HistoryFile {
-    /// Opens or creates the file, and reserves ids for every room of the directory. Messages of other rooms stay in the
-    /// file.
+    /// Opens or creates the file, and reserves ids for every configured room. Messages of other rooms stay in the
+    /// file until these are opened.
     ///
     /// # Errors
     ///
@@ -85,37 +71,14 @@ impl HistoryFile {
         let damaged = |detail: &str| DatabaseError::Damaged { path: path.to_owned(), detail: detail.into() };
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let mut states = Vec::new();
+        let mut states = HashMap::new();
         let mut rooms = Vec::new();
         for room in directory.rooms() {
-            let state = tables::find_room(&transaction, directory.name(room)).map_err(failed)?;
-            let mut state = state.ok_or_else(|| damaged("a room with an invalid epoch"))?;
-            state.rows = tables::count_rows(&transaction, state.key).map_err(failed)?;
-            state.prune(&transaction, kept_max, u64::MAX).map_err(failed)?;
-            let kept = tables::last_messages(&transaction, state.key).map_err(failed)?;
-            let kept = kept.ok_or_else(|| damaged("an invalid message"))?;
-            // Members may have seen messages with reserved ids that are not in the file.
-            let last = kept.last().map_or(MessageId(0), KeptMessage::id);
-            if last > state.last_id
-                || state.kept_from.0 > state.last_id.0 + 1
-                || state.last_id > MessageId::MAX
-            {
-                return Err(damaged("a room whose ids contradict its messages"));
-            }
-            if last < state.last_id {
-                state.kept_from = MessageId(state.last_id.0 + 1);
-            } else if let Some(first) = kept.first() {
-                state.kept_from = state.kept_from.max(first.id());
-            }
-            state.save(&transaction).map_err(failed)?;
-            rooms.push(RestoredRoom {
-                epoch: state.epoch,
-                kept,
-                last_id: state.last_id,
-                kept_from: state.kept_from,
-                reserved: state.reserved,
-            });
-            states.push(state);
+            tables::create_room(&transaction, room.name()).map_err(failed)?;
+            let found = tables::restore_room(&transaction, room.name(), kept_max).map_err(failed)?;
+            let (state, restored) = found.map_err(damaged)?;
+            states.insert(room.index(), state);
+            rooms.push(restored);
         }
         let last_author = transaction
             .query_row("SELECT max(from_id) FROM message", [], |row| row.get::<_, Option<i64>>(0))
@@ -124,105 +87,148 @@ impl HistoryFile {
         let last_author = last_author.and_then(|id| UserId::from_wire(id.try_into().ok()?));
         let identity = FileIdentity::of(path)
             .map_err(|source| DatabaseError::NotCreated { path: path.to_owned(), source })?;
-        let file =
-            Self { connection, path: path.to_owned(), identity, rooms: states, kept_max, pruned_last: 0 };
+        let file = Self {
+            connection,
+            path: path.to_owned(),
+            identity,
+            rooms: states,
+            kept_max,
+            overfull: VecDeque::new(),
+        };
         Ok((file, Restored { rooms, last_author }))
     }
 
-    /// Writes all changes of a batch or none, and returns the renewed reservations once they are on the disk.
+    /// Carries out a whole batch or nothing of it.
     ///
     /// # Errors
     ///
     /// [`WriteError`]; nothing was written, or only to a file that has been deleted.
-    pub fn write(&mut self, batch: &[Write]) -> Result<Vec<(RoomIndex, MessageId)>, WriteError> {
+    pub fn write(&mut self, batch: &[Write]) -> Result<Written, WriteError> {
         self.check_place()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // They replace the rooms' states when the transaction is committed.
-        let mut changed: BTreeMap<usize, RoomRow> = BTreeMap::new();
-        let mut reserved = Vec::new();
-        {
-            let mut insert = transaction.prepare_cached(tables::INSERT_MESSAGE)?;
-            for Write { room, change, .. } in batch {
-                let state = changed.entry(room.get()).or_insert_with(|| self.rooms[room.get()].clone());
-                match change {
-                    HistoryChange::Append(message) => {
-                        assert!(message.id > state.last_id, "Bug: a room's messages came out of order");
-                        assert!(
-                            message.id <= state.reserved,
-                            "Bug: an id was given out that was not reserved"
-                        );
-                        state.insert(&mut insert, message)?;
+        // They replace the rooms' states when the transaction is committed. `None` is a room that is forgotten.
+        let mut changed: HashMap<RoomIndex, Option<RoomRow>> = HashMap::new();
+        let mut written = Written::default();
+        for Write { room, action } in batch {
+            let state = changed.entry(*room).or_insert_with(|| self.rooms.get(room).cloned());
+            match action {
+                WriteAction::Change(_, change) => {
+                    let state = state.as_mut().expect("Bug: a change of a room that is not open");
+                    write_change(&transaction, state, change)?;
+                    if state.needs_reservation() || state.is_stale {
+                        state.save(&transaction)?;
+                        written.reserved.push((*room, state.reserved));
                     }
-                    HistoryChange::Delete(message) => state.delete(&transaction, message.id)?,
                 }
-                if state.needs_reservation() || state.is_stale {
-                    state.save(&transaction)?;
-                    reserved.push((*room, state.reserved));
+                WriteAction::Open(name) => {
+                    let opened = match tables::restore_room(&transaction, name, self.kept_max)? {
+                        Ok((row, restored)) => {
+                            *state = Some(row);
+                            Some(restored)
+                        }
+                        Err(damage) => {
+                            error!(room = shown(name), "history.db is damaged ({damage})");
+                            None
+                        }
+                    };
+                    written.opened.push((*room, opened));
+                }
+                WriteAction::Forget => {
+                    if let Some(mut state) = state.take() {
+                        state.finish(&transaction, self.kept_max)?;
+                    }
+                    written.forgotten.push(*room);
                 }
             }
         }
-        let mut rows_left = batch.len() as u64 + ROWS_EXCESS_MAX;
-        let mut pruned_last = self.pruned_last;
-        for room in in_turn(self.pruned_last, self.rooms.len()) {
-            let current = changed.get(&room).unwrap_or(&self.rooms[room]);
-            if rows_left == 0 || current.rows <= self.kept_max + ROWS_EXCESS_MAX {
-                continue;
+        let mut overfull = self.overfull.clone();
+        for (room, state) in &mut changed {
+            if let Some(state) = state
+                && !state.is_overfull
+                && state.rows > self.kept_max + ROWS_EXCESS_MAX
+            {
+                state.is_overfull = true;
+                overfull.push_back(*room);
             }
-            let state = changed.entry(room).or_insert_with(|| self.rooms[room].clone());
+        }
+        let mut rows_left = batch.len() as u64 + ROWS_EXCESS_MAX;
+        while rows_left > 0
+            && let Some(room) = overfull.pop_front()
+        {
+            let state = changed.entry(room).or_insert_with(|| self.rooms.get(&room).cloned());
+            let Some(state) = state else { continue };
             rows_left -= state.prune(&transaction, self.kept_max, rows_left)?;
-            pruned_last = room;
+            state.is_overfull = state.rows > self.kept_max + ROWS_EXCESS_MAX;
+            if state.is_overfull {
+                overfull.push_back(room);
+            }
         }
         transaction.commit()?;
         // What was committed to a deleted file is lost.
         self.check_place()?;
-        self.pruned_last = pruned_last;
+        self.overfull = overfull;
         for (room, state) in changed {
-            self.rooms[room] = state;
-        }
-        Ok(reserved)
-    }
-
-    /// Gives changes up, and returns the new epochs of their rooms, each with the last entry that is lost.
-    ///
-    /// They are stored when the file can be written again. If the server is killed before that, the file has the old
-    /// epochs, and clients with a new epoch learn that messages are missing, like clients with an id that the file
-    /// does not have.
-    pub fn lose(&mut self, batch: &[Write]) -> Vec<(RoomIndex, EntryNumber, Epoch)> {
-        for Write { room, change, .. } in batch {
-            if let HistoryChange::Append(message) = change {
-                let state = &mut self.rooms[room.get()];
-                state.last_id = message.id;
-                state.kept_from = MessageId(message.id.0 + 1);
+            match state {
+                Some(state) => drop(self.rooms.insert(room, state)),
+                None => drop(self.rooms.remove(&room)),
             }
         }
-        let lost = last_of_each_room(batch).into_iter().map(|(room, last)| {
-            let (state, epoch) = (&mut self.rooms[room.get()], Epoch::random());
-            state.epoch = epoch;
-            state.is_stale = true;
-            (room, last, epoch)
-        });
-        lost.collect()
+        Ok(written)
     }
 
-    /// Tests whether the file can be written again, and renews the reservations of all rooms. It also tests for free
+    /// Gives a batch up, and returns the new epochs of the rooms that it would have changed, each with the last entry
+    /// that is lost.
+    ///
+    /// They are stored when the file can be written again. If the server is killed before that, or the room is
+    /// forgotten, the file has the old epochs, and clients with a new epoch learn that messages are missing, like
+    /// clients with an id that the file does not have.
+    pub fn lose(&mut self, batch: &[Write]) -> Vec<(RoomIndex, EntryNumber, Epoch)> {
+        let mut lost = Vec::new();
+        for (room, last) in last_of_each_room(batch) {
+            let Some(state) = self.rooms.get_mut(&room) else { continue };
+            let epoch = Epoch::random();
+            state.epoch = epoch;
+            state.is_stale = true;
+            lost.push((room, last, epoch));
+        }
+        for Write { room, action } in batch {
+            match action {
+                WriteAction::Change(_, HistoryChange::Append(message)) => {
+                    if let Some(state) = self.rooms.get_mut(room) {
+                        state.last_id = message.id;
+                        state.kept_from = MessageId(message.id.0 + 1);
+                    }
+                }
+                WriteAction::Change(_, HistoryChange::Delete(_)) | WriteAction::Open(_) => {}
+                WriteAction::Forget => drop(self.rooms.remove(room)),
+            }
+        }
+        lost
+    }
+
+    /// Tests whether the file can be written again, writes what could not be written of the rooms, and returns the
+    /// reservations that are renewed. It also tests for free
     /// space: a disk with room for a reservation but not for messages would seem to recover every second, and lose
     /// messages each time.
     ///
     /// # Errors
     ///
     /// [`WriteError`]; then nothing was written.
-    pub fn renew(&mut self) -> Result<Vec<MessageId>, WriteError> {
+    pub fn renew(&mut self) -> Result<Vec<(RoomIndex, MessageId)>, WriteError> {
         self.check_place()?;
         self.connection.execute("INSERT INTO ballast VALUES (zeroblob(?1))", [BALLAST_BYTES])?;
-        let mut rooms = self.rooms.clone();
+        let is_due = |state: &&RoomRow| state.is_stale || state.needs_reservation();
+        let due = self.rooms.iter().filter(|(_, state)| is_due(state));
+        let mut due: Vec<(RoomIndex, RoomRow)> = due.map(|(room, state)| (*room, state.clone())).collect();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute("DELETE FROM ballast", [])?;
-        for state in &mut rooms {
+        for (_, state) in &mut due {
             state.save(&transaction)?;
         }
         transaction.commit()?;
-        self.rooms = rooms;
-        Ok(self.rooms.iter().map(|state| state.reserved).collect())
+        let reserved = due.iter().map(|(room, state)| (*room, state.reserved)).collect();
+        self.rooms.extend(due);
+        Ok(reserved)
     }
 
     /// Checks that the file has not been deleted, moved or replaced. SQLite would go on writing to a deleted file.
@@ -231,10 +237,7 @@ impl HistoryFile {
     ///
     /// [`WriteError::Missing`].
     pub fn check_place(&self) -> Result<(), WriteError> {
-        match self.identity.missing() {
-            None => Ok(()),
-            Some(path) => Err(WriteError::Missing { path: path.to_owned() }),
-        }
+        self.identity.check()
     }
 
     /// Truncates the write-ahead log, if it has grown and no other program reads it.
@@ -254,10 +257,8 @@ impl HistoryFile {
     pub fn close(mut self) -> Result<(), DatabaseError> {
         let mut finish = || {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for state in &mut self.rooms {
-                state.reserved = state.last_id;
-                state.store(&transaction)?;
-                state.prune(&transaction, self.kept_max, u64::MAX)?;
+            for state in self.rooms.values_mut() {
+                state.finish(&transaction, self.kept_max)?;
             }
             transaction.commit()
         };
@@ -268,12 +269,26 @@ impl HistoryFile {
     }
 }
 
-/// The rooms of a batch, each with its last entry.
-pub(super) fn last_of_each_room(batch: &[Write]) -> HashMap<RoomIndex, EntryNumber> {
-    batch.iter().map(|Write { room, entry, .. }| (*room, *entry)).collect()
+fn write_change(
+    transaction: &Transaction<'_>,
+    state: &mut RoomRow,
+    change: &HistoryChange,
+) -> rusqlite::Result<()> {
+    match change {
+        HistoryChange::Append(message) => {
+            assert!(message.id > state.last_id, "Bug: a room's messages came out of order");
+            assert!(message.id <= state.reserved, "Bug: an id was given out that was not reserved");
+            state.insert(transaction, &mut transaction.prepare_cached(tables::INSERT_MESSAGE)?, message)
+        }
+        HistoryChange::Delete(message) => state.delete(transaction, message.id),
+    }
 }
 
-/// All of `count` rooms once, starting after this one.
-fn in_turn(last: usize, count: usize) -> impl Iterator<Item = usize> {
-    (1..=count).map(move |step| (last + step) % count)
+/// The rooms that a batch changes, each with its last entry.
+pub(super) fn last_of_each_room(batch: &[Write]) -> HashMap<RoomIndex, EntryNumber> {
+    let changes = batch.iter().filter_map(|Write { room, action }| match action {
+        WriteAction::Change(entry, _) => Some((*room, *entry)),
+        WriteAction::Open(_) | WriteAction::Forget => None,
+    });
+    changes.collect()
 }

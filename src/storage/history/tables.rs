@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
-use rusqlite::{CachedStatement, Row, Transaction, params};
+use rusqlite::{CachedStatement, OptionalExtension as _, Row, Transaction, params};
 
-use crate::rooms::{Content, Epoch, KeptMessage, MessageId, RoomMessage, UserId, WRITES_UNANSWERED_MAX};
+use crate::rooms::{
+    Content, Epoch, KeptMessage, MessageId, RestoredRoom, RoomMessage, UserId, WRITES_UNANSWERED_MAX,
+};
 use crate::storage::database::Schema;
 
 /// Ids that are reserved for a room ahead of the last message. Each reservation is a row to write, and a
@@ -65,41 +67,68 @@ const KIND_DELETED: &str = "deleted";
 /// The state of a room: what its row holds, and changes that are not written yet.
 #[derive(Clone, Debug)]
 pub(super) struct RoomRow {
-    pub(super) key: i64,
+    pub(super) name: Arc<str>,
+    /// `None` while the room has no row. It gets one with its first message; until then, no crash can bring its epoch
+    /// back, so its ids need no reservation on the disk.
+    pub(super) key: Option<i64>,
     /// The last message that was given to the storage, written or not.
     pub(super) last_id: MessageId,
-    /// As in the file.
+    /// As in the file, if there is a row.
     pub(super) reserved: MessageId,
     pub(super) kept_from: MessageId,
     pub(super) epoch: Epoch,
     /// True while `kept_from` and `epoch` differ from the file.
     pub(super) is_stale: bool,
     pub(super) rows: u64,
+    /// True while it waits to be pruned.
+    pub(super) is_overfull: bool,
 }
 
 impl RoomRow {
+    /// A room without a row.
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            key: None,
+            last_id: MessageId(0),
+            reserved: MessageId(RESERVED_AHEAD),
+            kept_from: MessageId(1),
+            epoch: Epoch::random(),
+            is_stale: false,
+            rows: 0,
+            is_overfull: false,
+        }
+    }
+
+    /// The row's key. The row is created if necessary.
+    fn written_key(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+        if let Some(key) = self.key {
+            return Ok(key);
+        }
+        let mut insert = transaction
+            .prepare_cached("INSERT INTO room (name, reserved, kept_from, epoch) VALUES (?1, ?2, ?3, ?4)")?;
+        let (reserved, kept_from, epoch) = (self.reserved.0, self.kept_from.0, self.epoch.to_string());
+        let key = insert.insert(params![&*self.name, reserved, kept_from, epoch])?;
+        self.key = Some(key);
+        self.is_stale = false;
+        Ok(key)
+    }
+
     /// Writes the next message of the room, with [`INSERT_MESSAGE`].
     pub(super) fn insert(
         &mut self,
+        transaction: &Transaction<'_>,
         statement: &mut CachedStatement<'_>,
         message: &RoomMessage,
     ) -> rusqlite::Result<()> {
+        let key = self.written_key(transaction)?;
         let RoomMessage { id, from, from_name, from_account, content, timestamp } = message;
         let (kind, content) = match content {
             Content::Text(text) => (KIND_TEXT, text),
             Content::Image(url) => (KIND_IMAGE, url),
         };
         let (from, from_account) = (from.get(), from_account.as_deref());
-        statement.execute(params![
-            self.key,
-            id.0,
-            kind,
-            from,
-            &**from_name,
-            content,
-            timestamp,
-            from_account
-        ])?;
+        statement.execute(params![key, id.0, kind, from, &**from_name, content, timestamp, from_account])?;
         self.last_id = *id;
         self.rows += 1;
         Ok(())
@@ -127,6 +156,14 @@ impl RoomRow {
         self.reserved.0 - self.last_id.0 < RESERVED_AHEAD / 2
     }
 
+    /// Writes that no id beyond the last message is in use, and deletes the rows that the room does not keep.
+    pub(super) fn finish(&mut self, transaction: &Transaction<'_>, kept_max: u64) -> rusqlite::Result<()> {
+        self.reserved = self.last_id;
+        self.store(transaction)?;
+        self.prune(transaction, kept_max, u64::MAX)?;
+        Ok(())
+    }
+
     /// Writes the changes, with a new reservation.
     pub(super) fn save(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         self.reserved = self.reserved.max(MessageId(self.last_id.0 + RESERVED_AHEAD));
@@ -134,7 +171,7 @@ impl RoomRow {
         self.store(transaction)
     }
 
-    pub(super) fn store(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    fn store(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let mut update = transaction
             .prepare_cached("UPDATE room SET reserved = ?2, kept_from = ?3, epoch = ?4 WHERE room = ?1")?;
         update.execute(params![self.key, self.reserved.0, self.kept_from.0, self.epoch.to_string()])?;
@@ -160,32 +197,74 @@ impl RoomRow {
     }
 }
 
-/// A room's row, which is created if necessary; `None` when its epoch is invalid.
-pub(super) fn find_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<RoomRow>> {
+/// Creates the row of a configured room, which has one from the start.
+pub(super) fn create_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<()> {
     transaction.execute(
         "INSERT INTO room (name, reserved, kept_from, epoch) VALUES (?1, 0, 1, ?2) ON CONFLICT DO NOTHING",
         params![name, Epoch::random().to_string()],
     )?;
-    let select = "SELECT room, reserved, kept_from, epoch FROM room WHERE name = ?1";
-    transaction.query_row(select, [name], |row| {
+    Ok(())
+}
+
+/// A room's state. `Err` says what is wrong with it in the file.
+fn find_room(
+    transaction: &Transaction<'_>,
+    name: &Arc<str>,
+) -> rusqlite::Result<Result<RoomRow, &'static str>> {
+    let mut select =
+        transaction.prepare_cached("SELECT room, reserved, kept_from, epoch FROM room WHERE name = ?1")?;
+    let row = |row: &Row<'_>| {
         // All reserved ids count as used.
         let reserved = MessageId(row.get(1)?);
         let kept_from = MessageId(row.get(2)?);
-        let Some(epoch) = Epoch::from_file(&row.get::<_, String>(3)?) else { return Ok(None) };
-        let key = row.get(0)?;
-        Ok(Some(RoomRow { key, last_id: reserved, reserved, kept_from, epoch, is_stale: false, rows: 0 }))
-    })
+        let Some(epoch) = Epoch::from_file(&row.get::<_, String>(3)?) else {
+            return Ok(Err("a room with an invalid epoch"));
+        };
+        let (key, last_id) = (Some(row.get(0)?), reserved);
+        Ok(Ok(RoomRow { key, last_id, reserved, kept_from, epoch, ..RoomRow::new(Arc::clone(name)) }))
+    };
+    let found = select.query_row([&**name], row).optional()?;
+    Ok(found.unwrap_or_else(|| Ok(RoomRow::new(Arc::clone(name)))))
 }
 
-pub(super) fn count_rows(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<u64> {
+/// A room's state and history, with a new reservation if it has a row. `Err` says what is wrong with it in the file.
+pub(super) fn restore_room(
+    transaction: &Transaction<'_>,
+    name: &Arc<str>,
+    kept_max: u64,
+) -> rusqlite::Result<Result<(RoomRow, RestoredRoom), &'static str>> {
+    let mut state = match find_room(transaction, name)? {
+        Ok(state) => state,
+        Err(damage) => return Ok(Err(damage)),
+    };
+    let mut kept = Vec::new();
+    if let Some(key) = state.key {
+        state.rows = count_rows(transaction, key)?;
+        state.prune(transaction, kept_max, u64::MAX)?;
+        let Some(found) = last_messages(transaction, key)? else { return Ok(Err("an invalid message")) };
+        kept = found;
+        // Members may have seen messages with reserved ids that are not in the file.
+        let last = kept.last().map_or(MessageId(0), KeptMessage::id);
+        if last > state.last_id || state.kept_from.0 > state.last_id.0 + 1 || state.last_id > MessageId::MAX {
+            return Ok(Err("a room whose ids contradict its messages"));
+        }
+        if last < state.last_id {
+            state.kept_from = MessageId(state.last_id.0 + 1);
+        } else if let Some(first) = kept.first() {
+            state.kept_from = state.kept_from.max(first.id());
+        }
+        state.save(transaction)?;
+    }
+    let RoomRow { epoch, last_id, kept_from, reserved, .. } = state;
+    Ok(Ok((state, RestoredRoom { epoch, kept, last_id, kept_from, reserved })))
+}
+
+fn count_rows(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<u64> {
     transaction.query_row("SELECT count(*) FROM message WHERE room = ?1", [key], |row| row.get(0))
 }
 
 /// A room's messages, oldest first; `None` when one of them is invalid.
-pub(super) fn last_messages(
-    transaction: &Transaction<'_>,
-    key: i64,
-) -> rusqlite::Result<Option<Vec<KeptMessage>>> {
+fn last_messages(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<Option<Vec<KeptMessage>>> {
     let mut select = transaction.prepare_cached(
         "SELECT id, kind, from_id, from_name, content, timestamp, from_account FROM message WHERE room = ?1 \
          ORDER BY id",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::rooms::{Content, RoomMessage};
+use crate::rooms::{Content, KeptMessage, RoomMessage};
 use crate::storage::database::Schema;
 
 const KEPT_MAX: u64 = 10;
@@ -23,7 +23,7 @@ fn open_and_restore(data: &tempfile::TempDir) -> (Directory, HistoryFile, Restor
 
 /// So many messages behind the last one of a room.
 fn batch(file: &HistoryFile, room: RoomIndex, count: u64) -> Vec<Write> {
-    let last = file.rooms[room.get()].last_id.0;
+    let last = file.rooms[&room].last_id.0;
     let message = |id| RoomMessage {
         id: MessageId(id),
         from: UserId::from_wire(1).unwrap(),
@@ -32,27 +32,49 @@ fn batch(file: &HistoryFile, room: RoomIndex, count: u64) -> Vec<Write> {
         content: Content::Text("hello".into()),
         timestamp: 0,
     };
-    let append =
-        |id| Write { room, entry: EntryNumber(id), change: HistoryChange::Append(Arc::new(message(id))) };
+    let append = |id| {
+        let change = HistoryChange::Append(Arc::new(message(id)));
+        Write { room, action: WriteAction::Change(EntryNumber(id), change) }
+    };
     (last + 1..=last + count).map(append).collect()
+}
+
+/// The message that this writes.
+fn message_of(write: &Write) -> &Arc<RoomMessage> {
+    match &write.action {
+        WriteAction::Change(_, HistoryChange::Append(message)) => message,
+        _ => panic!("{write:?} writes no message"),
+    }
+}
+
+fn delete(room: RoomIndex, entry: u64, message: Arc<RoomMessage>) -> Write {
+    Write { room, action: WriteAction::Change(EntryNumber(entry), HistoryChange::Delete(message)) }
 }
 
 /// The deletion of the message that this writes.
 fn deletion(write: &Write) -> Write {
-    let HistoryChange::Append(message) = &write.change else { panic!("{write:?} writes no message") };
-    Write { change: HistoryChange::Delete(Arc::clone(message)), ..write.clone() }
+    delete(write.room, 9, Arc::clone(message_of(write)))
 }
 
-fn rows(file: &HistoryFile) -> Vec<u64> {
-    let counted: Vec<u64> = file
-        .rooms
+/// The states of the configured rooms, in order.
+fn states(directory: &Directory, file: &HistoryFile) -> Vec<RoomRow> {
+    directory.rooms().iter().map(|room| file.rooms[&room.index()].clone()).collect()
+}
+
+fn epochs(directory: &Directory, file: &HistoryFile) -> Vec<Epoch> {
+    states(directory, file).iter().map(|state| state.epoch).collect()
+}
+
+fn rows(directory: &Directory, file: &HistoryFile) -> Vec<u64> {
+    let states = states(directory, file);
+    let counted: Vec<u64> = states
         .iter()
         .map(|state| {
             let count = "SELECT count(*) FROM message WHERE room = ?1";
             file.connection.query_row(count, [state.key], |row| row.get(0)).unwrap()
         })
         .collect();
-    assert_eq!(counted, file.rooms.iter().map(|state| state.rows).collect::<Vec<u64>>());
+    assert_eq!(counted, states.iter().map(|state| state.rows).collect::<Vec<u64>>());
     counted
 }
 
@@ -60,7 +82,7 @@ fn rows(file: &HistoryFile) -> Vec<u64> {
 fn a_busy_room_does_not_keep_others_from_being_pruned_and_no_batch_deletes_much() {
     let data = tempfile::tempdir().unwrap();
     let (directory, mut file) = open(&data);
-    let rooms: Vec<RoomIndex> = directory.rooms().collect();
+    let rooms: Vec<RoomIndex> = directory.rooms().iter().map(|room| room.index()).collect();
     // They have more than they keep, as when a batch had no time for them.
     for &room in &rooms[1..] {
         let history: Vec<Write> = batch(&file, room, 3 * ROWS_EXCESS_MAX);
@@ -70,41 +92,43 @@ fn a_busy_room_does_not_keep_others_from_being_pruned_and_no_batch_deletes_much(
         }
     }
     file.kept_max = KEPT_MAX;
+    let one_more: Vec<Write> = rooms[1..].iter().flat_map(|&room| batch(&file, room, 1)).collect();
+    file.write(&one_more).unwrap();
     for _ in 0..6 {
-        let before: u64 = rows(&file).iter().sum();
+        let before: u64 = rows(&directory, &file).iter().sum();
         let busy = batch(&file, rooms[0], ROWS_EXCESS_MAX + 1);
         file.write(&busy).unwrap();
-        let after: u64 = rows(&file).iter().sum();
+        let after: u64 = rows(&directory, &file).iter().sum();
         let deleted = before + busy.len() as u64 - after;
         assert!(deleted <= busy.len() as u64 + ROWS_EXCESS_MAX, "{deleted}");
     }
-    let rows = rows(&file);
+    let rows = rows(&directory, &file);
     assert!(rows.iter().all(|rows| *rows <= KEPT_MAX + ROWS_EXCESS_MAX), "{rows:?}");
 }
 
 #[test]
 fn an_epoch_outlives_the_server_and_a_lost_message_ends_it() {
     let data = tempfile::tempdir().unwrap();
-    let epochs = |file: &HistoryFile| file.rooms.iter().map(|room| room.epoch).collect::<Vec<_>>();
     let (directory, mut file) = open(&data);
-    let first = epochs(&file);
+    let first = epochs(&directory, &file);
     assert!(first[0] != first[1] && first[1] != first[2], "each room has its own");
-    let general = directory.rooms().next().unwrap();
+    let general = directory.general();
     file.write(&batch(&file, general, 3)).unwrap();
     // As after a kill.
     drop(file);
-    let (_, mut file) = open(&data);
-    assert_eq!(epochs(&file), first);
+    let (directory, mut file) = open(&data);
+    assert_eq!(epochs(&directory, &file), first);
 
     let lost = batch(&file, general, 2);
     let lost = file.lose(&lost);
-    let second = epochs(&file);
-    assert_eq!(lost, [(general, EntryNumber(file.rooms[0].last_id.0), second[0])]);
+    let second = epochs(&directory, &file);
+    assert_eq!(lost, [(general, EntryNumber(states(&directory, &file)[0].last_id.0), second[0])]);
     assert_ne!(second[0], first[0]);
     assert_eq!(second[1..], first[1..]);
     file.renew().unwrap();
     drop(file);
-    assert_eq!(epochs(&open(&data).1), second);
+    let (directory, file) = open(&data);
+    assert_eq!(epochs(&directory, &file), second);
 }
 
 #[test]
@@ -119,13 +143,13 @@ fn a_file_of_the_version_without_epochs_is_brought_up_to_date() {
              INSERT INTO message VALUES (1, 7, 'message', 1, 'Ann', 'hello', 5);",
         )
         .unwrap();
-    let (_, file) = open(&data);
-    let epochs: Vec<Epoch> = file.rooms.iter().map(|room| room.epoch).collect();
-    assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2]);
-    assert_eq!(rows(&file), [1, 0, 0]);
+    let (directory, file) = open(&data);
+    let before_restart = epochs(&directory, &file);
+    assert!(before_restart[0] != before_restart[1] && before_restart[1] != before_restart[2]);
+    assert_eq!(rows(&directory, &file), [1, 0, 0]);
     drop(file);
-    let (_, file) = open(&data);
-    assert_eq!(file.rooms.iter().map(|room| room.epoch).collect::<Vec<_>>(), epochs);
+    let (directory, file) = open(&data);
+    assert_eq!(epochs(&directory, &file), before_restart);
     assert!(database::open(&path, &before).unwrap_err().to_string().contains("has version 3"));
 }
 
@@ -157,12 +181,12 @@ fn a_file_of_the_version_without_accounts_keeps_its_messages() {
     assert_eq!(restored.rooms[0].kept, kept.map(|kept| KeptMessage::Whole(Arc::new(kept))));
     assert_eq!(restored.rooms[0].epoch, epoch);
     // And takes new ones.
-    let general = directory.rooms().next().unwrap();
+    let general = directory.general();
     let written = batch(&file, general, 1);
     file.write(&written).unwrap();
     drop(file);
     let (_, _, restored) = open_and_restore(&data);
-    let HistoryChange::Append(message) = &written[0].change else { panic!("{written:?}") };
+    let message = message_of(&written[0]);
     assert_eq!(restored.rooms[0].kept[2], KeptMessage::Whole(Arc::clone(message)));
     assert_eq!(message.from_account.as_deref(), Some("ann"));
 }
@@ -171,11 +195,11 @@ fn a_file_of_the_version_without_accounts_keeps_its_messages() {
 fn a_deleted_message_leaves_its_place_and_none_of_its_words() {
     let data = tempfile::tempdir().unwrap();
     let (directory, mut file) = open(&data);
-    let general = directory.rooms().next().unwrap();
+    let general = directory.general();
     let mut writes = batch(&file, general, 3);
     let long = format!("secret {}", "s".repeat(20_000));
     for (write, words) in writes.iter_mut().zip(["secret", &long]) {
-        let HistoryChange::Append(message) = &mut write.change else { continue };
+        let WriteAction::Change(_, HistoryChange::Append(message)) = &mut write.action else { continue };
         Arc::get_mut(message).unwrap().content = Content::Text(words.into());
     }
     file.write(&writes[..2]).unwrap();
@@ -184,9 +208,8 @@ fn a_deleted_message_leaves_its_place_and_none_of_its_words() {
     let batch: Vec<Write> = [writes[2].clone()].into_iter().chain(deleted).collect();
     file.write(&batch[..2]).unwrap();
     file.write(&batch[2..]).unwrap();
-    let mut lost = deletion(&writes[2]);
-    let HistoryChange::Delete(message) = &mut lost.change else { panic!("{lost:?}") };
-    *message = Arc::new(RoomMessage {
+    let message = message_of(&writes[2]);
+    let lost = Arc::new(RoomMessage {
         id: MessageId(4),
         from: message.from,
         from_name: Arc::clone(&message.from_name),
@@ -194,18 +217,18 @@ fn a_deleted_message_leaves_its_place_and_none_of_its_words() {
         content: Content::Text("lost".into()),
         timestamp: 0,
     });
-    file.write(&[lost]).unwrap();
-    assert_eq!(rows(&file)[0], 3);
+    file.write(&[delete(general, 10, lost)]).unwrap();
+    assert_eq!(rows(&directory, &file)[0], 3);
     file.close().unwrap();
     let bytes = std::fs::read(data.path().join(HISTORY_FILE)).unwrap();
     for words in ["secret", "sssss"] {
         assert!(!bytes.windows(words.len()).any(|part| part == words.as_bytes()), "{words}");
     }
-    let (_, file, restored) = open_and_restore(&data);
+    let (directory, file, restored) = open_and_restore(&data);
     let ids: Vec<(u64, bool)> =
         restored.rooms[0].kept.iter().map(|kept| (kept.id().0, kept.message().is_some())).collect();
     assert_eq!(ids, [(1, false), (2, false), (3, true)]);
-    assert_eq!(rows(&file)[0], 3);
+    assert_eq!(rows(&directory, &file)[0], 3);
     assert_eq!(restored.last_author, UserId::from_wire(1));
 }
 
@@ -213,16 +236,16 @@ fn a_deleted_message_leaves_its_place_and_none_of_its_words() {
 fn a_lost_deletion_leaves_the_message_and_begins_an_epoch() {
     let data = tempfile::tempdir().unwrap();
     let (directory, mut file) = open(&data);
-    let general = directory.rooms().next().unwrap();
+    let general = directory.general();
     let written = batch(&file, general, 2);
     file.write(&written).unwrap();
-    let before = (file.rooms[0].kept_from, file.rooms[0].last_id, file.rooms[0].epoch);
-    let lost = Write { entry: EntryNumber(9), ..deletion(&written[0]) };
-    let lost = file.lose(&[lost]);
-    let after = file.rooms[0].clone();
+    let state = |file: &HistoryFile| file.rooms[&general].clone();
+    let before = state(&file);
+    let lost = file.lose(&[deletion(&written[0])]);
+    let after = state(&file);
     assert_eq!(lost, [(general, EntryNumber(9), after.epoch)]);
-    assert_eq!((after.kept_from, after.last_id), (before.0, before.1), "no message is missing");
-    assert_ne!(after.epoch, before.2);
+    assert_eq!((after.kept_from, after.last_id), (before.kept_from, before.last_id), "no message is missing");
+    assert_ne!(after.epoch, before.epoch);
     file.renew().unwrap();
     file.close().unwrap();
     let (_, _, restored) = open_and_restore(&data);
@@ -234,10 +257,85 @@ fn a_lost_deletion_leaves_the_message_and_begins_an_epoch() {
 fn the_oldest_are_deleted() {
     let data = tempfile::tempdir().unwrap();
     let (directory, mut file) = open(&data);
-    let general = directory.rooms().next().unwrap();
+    let general = directory.general();
     let count = KEPT_MAX + ROWS_EXCESS_MAX + 1;
     file.write(&batch(&file, general, count)).unwrap();
     let first = "SELECT min(id), max(id) FROM message";
     let ids: (u64, u64) = file.connection.query_row(first, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     assert_eq!(ids, (ROWS_EXCESS_MAX + 2, count));
+}
+
+/// A room that clients create, as a home would number it.
+fn created(slot: u32) -> RoomIndex {
+    RoomIndex::example(slot)
+}
+
+fn open_room(file: &mut HistoryFile, room: RoomIndex) -> RestoredRoom {
+    let open = Write { room, action: WriteAction::Open("team-a".into()) };
+    let (opened, restored) = file.write(&[open]).unwrap().opened.remove(0);
+    assert_eq!(opened, room);
+    restored.unwrap()
+}
+
+fn room_rows(file: &HistoryFile) -> u64 {
+    let count = "SELECT count(*) FROM room WHERE name = 'team-a'";
+    file.connection.query_row(count, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_room_comes_back_with_its_messages_and_its_ids_go_on() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, mut file) = open(&data);
+    let (first, second) = (created(3), created(4));
+    let restored = open_room(&mut file, first);
+    assert!(restored.kept.is_empty() && restored.reserved > MessageId(1));
+    let (batch, forget) = (batch(&file, first, 2), Write { room: first, action: WriteAction::Forget });
+    // Opened again in the batch in which it is forgotten.
+    let open_again = Write { room: second, action: WriteAction::Open("team-a".into()) };
+    let all: Vec<Write> = batch.into_iter().chain([forget, open_again]).collect();
+    let mut written = file.write(&all).unwrap();
+    assert_eq!(written.forgotten, [first]);
+    let (_, again) = written.opened.remove(0);
+    let again = again.unwrap();
+    let ids: Vec<u64> = again.kept.iter().map(|kept| kept.id().0).collect();
+    assert_eq!((ids, again.last_id, again.kept_from), (vec![1, 2], MessageId(2), MessageId(1)));
+    assert_eq!(again.epoch, restored.epoch);
+    assert!(again.reserved > MessageId(2));
+    // After a crash its reserved ids count as used.
+    drop(file);
+    let (_, mut file) = open(&data);
+    let crashed = open_room(&mut file, first);
+    assert_eq!((crashed.epoch, crashed.last_id, crashed.kept.len()), (restored.epoch, again.reserved, 2));
+    assert_eq!(crashed.kept_from.0, crashed.last_id.0 + 1);
+}
+
+#[test]
+fn a_room_in_which_nothing_was_said_leaves_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, mut file) = open(&data);
+    let room = created(3);
+    let first = open_room(&mut file, room);
+    assert_eq!(room_rows(&file), 0);
+    file.write(&[Write { room, action: WriteAction::Forget }]).unwrap();
+    assert_ne!(open_room(&mut file, room).epoch, first.epoch);
+    file.close().unwrap();
+    assert_eq!(room_rows(&open(&data).1), 0);
+}
+
+#[test]
+fn a_room_whose_first_message_was_lost_is_written_with_its_next() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, mut file) = open(&data);
+    let room = created(3);
+    let first = open_room(&mut file, room);
+    let lost = batch(&file, room, 2);
+    let (_, _, epoch) = file.lose(&lost).remove(0);
+    assert!(file.renew().unwrap().iter().any(|(renewed, _)| *renewed == room));
+    assert_eq!(room_rows(&file), 0);
+    let next = batch(&file, room, 1);
+    file.write(&next).unwrap();
+    file.write(&[Write { room, action: WriteAction::Forget }]).unwrap();
+    let again = open_room(&mut file, room);
+    assert_eq!((again.epoch, again.kept_from, again.last_id), (epoch, MessageId(3), MessageId(3)));
+    assert_ne!(epoch, first.epoch);
 }

@@ -12,6 +12,8 @@ pub(crate) struct Chat {
     socket: Socket,
     pub(crate) id: u64,
     pub(crate) name: String,
+    /// The token with which it may come back; empty where there is none.
+    pub(crate) session: String,
 }
 
 impl Chat {
@@ -22,12 +24,22 @@ impl Chat {
 
     /// As [`Chat::connect`], with a query behind the path.
     pub(crate) async fn connect_at(server: &Server, path: &str) -> Self {
-        Self { socket: Socket::connect(server, path).await, id: 0, name: String::new() }
+        Self {
+            socket: Socket::connect(server, path).await,
+            id: 0,
+            name: String::new(),
+            session: String::new(),
+        }
     }
 
     /// As [`Chat::connect`], with a token.
     pub(crate) async fn with_token(server: &Server, token: &str) -> Self {
-        Self { socket: Socket::with_token(server, "/chat", token).await, id: 0, name: String::new() }
+        Self {
+            socket: Socket::with_token(server, "/chat", token).await,
+            id: 0,
+            name: String::new(),
+            session: String::new(),
+        }
     }
 
     /// Connects and reads all messages to a new member.
@@ -64,6 +76,7 @@ impl Chat {
         assert_eq!(welcome["type"], "welcome");
         self.id = welcome["content"]["user_id"].as_u64().expect("a user_id");
         self.name = text_of(&welcome["content"]["user_name"]);
+        self.session = welcome["content"]["session"].as_str().unwrap_or_default().to_owned();
         welcome
     }
 
@@ -127,8 +140,24 @@ impl Chat {
         assert_eq!(self.next().await["type"], "history");
     }
 
+    /// The code and reason of the close that must come next; only `reconnect` comes before it, where it belongs.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
-        self.socket.closed().await
+        match self.socket.next().await {
+            Some(Message::Close(Some(close))) => {
+                assert!(
+                    self.id == 0 || !matches!(close.code.into(), 1001 | 1012 | 1013),
+                    "no reconnect before it"
+                );
+                (close.code.into(), close.reason.to_string())
+            }
+            Some(Message::Text(text)) => {
+                after_ms_of(&text);
+                let (code, reason) = self.socket.closed().await;
+                assert!(matches!(code, 1001 | 1012 | 1013), "a reconnect before {code}");
+                (code, reason)
+            }
+            other => panic!("instead of a close: {other:?}"),
+        }
     }
 
     /// Skips to the close, and returns its code and reason.
@@ -149,6 +178,16 @@ impl Chat {
     pub(crate) async fn leave(self) {
         self.socket.leave(1000).await;
     }
+}
+
+/// When a `reconnect` says that its client is to return.
+pub(crate) fn after_ms_of(text: &str) -> u64 {
+    let mut message: Value = serde_json::from_str(text).expect(text);
+    take_timestamp(&mut message, "timestamp");
+    let after_ms = message["content"]["after_ms"].as_u64().expect("whole milliseconds");
+    assert_eq!(message, json!({"type": "reconnect", "content": {"after_ms": after_ms}}));
+    assert!(after_ms <= 60_000, "{after_ms}");
+    after_ms
 }
 
 /// Takes a time off an object: whole Unix seconds, close to now.

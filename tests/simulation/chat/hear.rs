@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Chat, IMAGES, Immediate, Ordered, Shown};
 use crate::record::{Record, Said, content_key};
-use crate::scenario::Scenario;
+use crate::scenario::{ON_DEMAND, Scenario};
 use crate::violation::{Checked, ensure, violated};
 
 impl Chat {
@@ -15,9 +15,11 @@ impl Chat {
         let Ok(message) = serde_json::from_str::<Value>(text) else { violated!(Protocol, "no JSON: {text}") };
         let kind = message["type"].as_str().unwrap_or_default();
         ensure!(Protocol, message["timestamp"].is_u64(), "no timestamp: {text}");
+        ensure!(Protocol, !self.is_told_to_return, "behind reconnect: {text}");
         let content = &message["content"];
         if self.shown == Shown::Nothing && self.user.is_none() {
-            ensure!(Protocol, kind == "welcome", "{kind} before welcome");
+            // Of an eviction, nothing else is left.
+            ensure!(Protocol, matches!(kind, "welcome" | "reconnect"), "{kind} before welcome");
         }
         match kind {
             "welcome" => self.hear_welcome(content, record, scenario),
@@ -29,12 +31,16 @@ impl Chat {
                 self.skip_ordered(
                     |answer| matches!(answer, Ordered::RoomJoined { room: asked, .. } if *asked == room),
                 )?;
-                let Some(Ordered::RoomJoined { after, .. }) = self.ordered.pop_front() else {
+                let Some(Ordered::RoomJoined { after, epoch, .. }) = self.ordered.pop_front() else {
                     violated!(Protocol, "room_joined for nothing")
                 };
                 self.resumed_after = after;
+                self.resumed_epoch = epoch;
                 ensure!(OneOrder, self.shown == Shown::All, "room_joined before the room before was shown");
                 if room != self.room {
+                    if let (Some((_, epoch)), Some(last)) = (self.life.split_once('@'), self.last_id) {
+                        self.visited.insert(self.room.clone(), (epoch.to_owned(), last));
+                    }
                     self.last_id = None;
                     self.room = room;
                 }
@@ -63,6 +69,26 @@ impl Chat {
                         self.ordered.pop_front();
                         Ok(())
                     }
+                    "Too many rooms" => {
+                        ensure!(
+                            Protocol,
+                            scenario.rooms_max < scenario.rooms_on_demand.len(),
+                            "there is place"
+                        );
+                        // It comes behind the answers to earlier moves, and may overtake what the room before answers.
+                        let is_meant = |answer: &Ordered| {
+                            matches!(answer, Ordered::RoomJoined { room, .. }
+                                if room.starts_with(ON_DEMAND) || !scenario.is_rate_limited())
+                        };
+                        let Some(place) = self.ordered.iter().position(is_meant) else {
+                            violated!(Protocol, "{error}, and no room was asked for")
+                        };
+                        let refused = self.ordered.remove(place);
+                        let is_on_demand = matches!(&refused, Some(Ordered::RoomJoined { room, .. })
+                            if room.starts_with(ON_DEMAND));
+                        ensure!(Protocol, is_on_demand, "{error} answers {refused:?}");
+                        Ok(())
+                    }
                     "Message could not be deleted" => {
                         ensure!(Protocol, scenario.has_failing_disk, "refused without a reason");
                         self.end_deletion(None)
@@ -81,6 +107,11 @@ impl Chat {
                     }
                     _ => self.take_immediate(&Immediate::Error(error)),
                 }
+            }
+            "reconnect" => {
+                ensure!(Protocol, number_of(content, "after_ms")? <= 60_000, "too far away: {text}");
+                self.is_told_to_return = true;
+                Ok(())
             }
             "stats" => self.take_immediate(&Immediate::Stats),
             "rooms" => {
@@ -120,10 +151,30 @@ impl Chat {
         let user = number_of(content, "user_id")?;
         self.user = Some(user);
         self.name = text_of(content, "user_name")?;
-        ensure!(Protocol, self.name == format!("User{user}"), "user {user} is called {}", self.name);
-        ensure!(Protocol, content["room"] == "general", "welcome to another room");
+        let has_come_back = self.claimed == Some(user);
+        if let Some(claimed) = self.claimed.filter(|_| scenario.are_sessions_ample()) {
+            let is_alone = record.claims[&claimed] == 1;
+            ensure!(Protocol, has_come_back || !is_alone, "user {user} has come back as {claimed}");
+        }
+        self.room = text_of(content, "room")?;
+        let is_default = self.name == format!("User{user}");
+        if has_come_back {
+            ensure!(Protocol, is_default || self.has_renamed(), "user {user} comes back as {}", self.name);
+            let is_known =
+                scenario.rooms.contains(&self.room) || scenario.rooms_on_demand.contains(&self.room);
+            ensure!(Protocol, is_known, "welcome to {}", self.room);
+        } else {
+            ensure!(Protocol, is_default, "user {user} is called {}", self.name);
+            ensure!(Protocol, self.room == "general", "welcome to {}", self.room);
+        }
+        ensure!(Protocol, content["session"].is_string() == scenario.sessions.is_some(), "{content}");
+        if let Some(session) = content["session"].as_str() {
+            record.sessions.push((user, session.to_owned()));
+        }
         ensure!(Protocol, content["server_stats"]["users_online"].as_u64() > Some(0), "nobody is online");
-        ensure!(Protocol, record.users.insert(user, self.client).is_none(), "user {user} twice");
+        record.clients_of.entry(user).or_default().insert(self.client);
+        let before = record.users.insert(user, self.client);
+        ensure!(Protocol, has_come_back || before.is_none(), "user {user} twice");
         ensure!(Protocol, user <= scenario.arrivals_max as u64, "user {user} of {}", scenario.arrivals_max);
         self.shown = Shown::Name;
         Ok(())
@@ -178,10 +229,14 @@ impl Chat {
         let (id, reader) = (number_of(content, "message_id")?, number_of(content, "read_by")?);
         ensure!(Protocol, content["read_at"].is_u64(), "no time of reading: {content}");
         // Somebody that does not read its own welcome is known to nobody.
-        let is_asked = record.users.get(&reader).is_none_or(|&client| record.reads.contains(&(client, id)));
+        let mut clients = record.clients_of.get(&reader).into_iter().flatten();
+        let is_asked = !record.clients_of.contains_key(&reader)
+            || clients.any(|&client| record.reads.contains(&(client, id)));
         ensure!(Protocol, is_asked, "user {reader} has not read {id}");
         let own = self.user.unwrap_or(0);
-        ensure!(Protocol, record.may_be_author(own, id, scenario.rooms.len()), "{id} is somebody else's");
+        let has_lives = !scenario.rooms_on_demand.is_empty();
+        let rooms = if has_lives { usize::MAX } else { scenario.rooms.len() };
+        ensure!(Protocol, record.may_be_author(own, id, rooms), "{id} is somebody else's");
         Ok(())
     }
 
@@ -206,14 +261,14 @@ impl Chat {
         let Some(Ordered::MessageSent(said)) = self.ordered.pop_front() else {
             violated!(Protocol, "message_sent for nothing")
         };
-        record.see_id(&self.room, id);
+        record.see_id(&self.life, id);
         if self.refused_for_rate == 0 {
             let said = Said { from: self.user.unwrap_or(0), name: self.name.clone(), content: said };
             // The answer to a change of name may have overtaken this one.
             if self.immediate.iter().all(|answer| !matches!(answer, Immediate::NameChanged(_)))
                 && !self.has_renamed()
             {
-                return record.see_message(&self.room, id, said);
+                return record.see_message(&self.life, id, said);
             }
         }
         Ok(())
@@ -234,7 +289,10 @@ impl Chat {
         let is_exact = scenario.is_presence_exact() && self.is_roster_whole;
         let from = number_of(message, "from_id")?;
         let own = self.user.unwrap_or(0);
-        ensure!(OneOrder, from != own, "{kind} to the one who caused it");
+        // What somebody has said on an earlier connection may come behind the join of the next one.
+        let is_speech = matches!(kind, "message" | "image" | "typing");
+        let may_be_late = is_speech && record.is_claimed(from);
+        ensure!(OneOrder, from != own || may_be_late, "{kind} to the one who caused it");
         if let Some(room) = content.get("room") {
             ensure!(OneOrder, *room == *self.room, "{kind} of {room} in {}", self.room);
         }
@@ -243,7 +301,7 @@ impl Chat {
                 let id = number_of(message, "message_id")?;
                 self.follow(id, record)?;
                 let said = Said { from, name: text_of(message, "from_name")?, content: content_of(message)? };
-                if is_exact {
+                if is_exact && !may_be_late {
                     let name = self.roster.get(&from);
                     ensure!(
                         OneOrder,
@@ -252,13 +310,17 @@ impl Chat {
                         said.name
                     );
                 }
-                record.see_message(&self.room, id, said)?;
+                record.see_message(&self.life, id, said)?;
             }
             "typing" => {
                 let (user, name) = (number_of(content, "user_id")?, text_of(content, "user_name")?);
                 ensure!(OneOrder, user == from && content["is_typing"].is_boolean(), "{message}");
                 let known = self.roster.get(&user);
-                ensure!(OneOrder, !is_exact || known == Some(&name), "{name} writes, who is {known:?} here");
+                ensure!(
+                    OneOrder,
+                    !is_exact || may_be_late || known == Some(&name),
+                    "{name} writes, who is {known:?} here"
+                );
             }
             "join" => {
                 let (user, name) = (number_of(content, "user_id")?, text_of(content, "user_name")?);
@@ -311,19 +373,18 @@ impl Chat {
     fn hear_private(&mut self, message: &Value, record: &mut Record) -> Checked {
         let content = text_of(message, "content")?;
         let from = number_of(message, "from_id")?;
+        let may_be_sender = record
+            .privates
+            .get(&content)
+            .is_none_or(|private| record.may_have_been(private.from_client, from));
         let Some(private) = record.privates.get_mut(&content) else {
             violated!(Protocol, "a private message that was never sent: {content:?}")
         };
         ensure!(Protocol, Some(private.to) == self.user, "somebody else's private message: {content:?}");
         ensure!(Protocol, private.received_by.replace(self.client).is_none(), "a private message twice");
-        let from_client = record.users.get(&from);
-        ensure!(
-            Protocol,
-            from_client.is_none_or(|&client| client == private.from_client),
-            "from {from}: {content:?}"
-        );
+        ensure!(Protocol, may_be_sender, "from {from}: {content:?}");
         let (_, sequence) = content_key(&content).unwrap_or_default();
-        let before = self.privates_from.insert(from, sequence);
+        let before = self.privates_from.insert(private.from_client, sequence);
         ensure!(OneOrder, before.is_none_or(|before| before < sequence), "{content:?} after {before:?}");
         Ok(())
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::hear::{content_of, number_of, text_of};
 use super::{Chat, Ordered, Shown};
 use crate::record::{Record, Said};
-use crate::scenario::Scenario;
+use crate::scenario::{ON_DEMAND, Scenario};
 use crate::violation::{Checked, ensure, violated};
 
 impl Chat {
@@ -17,6 +17,15 @@ impl Chat {
     ) -> Checked {
         let content = &message["content"];
         let resumed_after = self.resumed_after.take();
+        let epoch = text_of(message, "epoch")?;
+        let is_of_other_life =
+            self.resumed_epoch.take().is_some_and(|resumed| resumed != epoch) && !scenario.is_rate_limited();
+        let life = match self.room.starts_with(ON_DEMAND) {
+            true => format!("{}@{epoch}", self.room),
+            false => self.room.clone(),
+        };
+        ensure!(OneOrder, self.last_id.is_none() || life == self.life, "{life} follows {}", self.life);
+        self.life = life;
         let complete = message.get("complete").and_then(Value::as_bool);
         if !scenario.is_rate_limited() {
             // Otherwise it is not known which of several requests was dropped.
@@ -32,6 +41,12 @@ impl Chat {
         ensure!(EverythingBounded, kept.len() <= scenario.history, "a history of {}", kept.len());
         let ids = self.see_rows(kept, record, scenario)?;
         let before = ids.last().copied();
+        if is_of_other_life {
+            ensure!(OneOrder, complete == Some(false), "complete: {complete:?} in another life");
+            self.check_window(&ids, 0, record, scenario)?;
+            self.last_id = before.max(self.last_id);
+            return Ok(());
+        }
         if !scenario.is_rate_limited() {
             self.check_deleted(message, resumed_after, &ids, record, scenario)?;
         }
@@ -83,7 +98,7 @@ impl Chat {
             );
             ensure!(
                 OneOrder,
-                scenario.has_failing_disk || !self.deleted.contains(&(self.room.clone(), id)),
+                scenario.has_failing_disk || !self.deleted.contains(&(self.life.clone(), id)),
                 "{id} was deleted and is in a history"
             );
             ids.push(id);
@@ -92,7 +107,7 @@ impl Chat {
                 name: text_of(row, "sender")?,
                 content: content_of(row)?,
             };
-            record.see_message(&self.room, id, said)?;
+            record.see_message(&self.life, id, said)?;
         }
         Ok(ids)
     }
@@ -138,7 +153,7 @@ impl Chat {
             let furthest = Self::furthest(last, record);
             let kept_from = (furthest + 1).saturating_sub(scenario.history as u64);
             for (room, id) in &self.deleted {
-                let is_due = *room == self.room && (kept_from..=after).contains(id);
+                let is_due = *room == self.life && (kept_from..=after).contains(id);
                 ensure!(OneOrder, !is_due || deleted.contains(id), "{id} is not among {deleted:?}");
             }
         }
@@ -181,9 +196,9 @@ impl Chat {
         ensure!(OneOrder, self.shown == Shown::All, "a deletion in a room before its history");
         ensure!(Protocol, message["from_id"] == by, "deleted by {by}: {message}");
         ensure!(Protocol, record.deletions.contains(&id), "nobody has asked to delete {id}");
-        let author = record.author_of(&self.room, id);
+        let author = record.author_of(&self.life, id);
         ensure!(Protocol, author.is_none_or(|author| author == by), "{id} is by {author:?}, and not by {by}");
-        let is_new = self.deleted.insert((self.room.clone(), id));
+        let is_new = self.deleted.insert((self.life.clone(), id));
         ensure!(OneOrder, is_new || scenario.has_failing_disk, "{id} of {} was deleted twice", self.room);
         if Some(by) != self.user {
             return Ok(());
@@ -246,7 +261,7 @@ impl Chat {
         }
         if complete {
             // So the room has given it out, even if nobody who heard it is left.
-            record.see_id(&self.room, after);
+            record.see_id(&self.life, after);
         }
         self.last_id = last.or(complete.then_some(after)).max(self.last_id);
         Ok(())

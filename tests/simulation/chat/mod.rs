@@ -26,10 +26,11 @@ enum Ordered {
         before: Option<u64>,
         limit: usize,
     },
-    /// With the id that it has resumed after, if it has.
+    /// With the id that it has resumed after, if it has, and the epoch of that.
     RoomJoined {
         room: String,
         after: Option<u64>,
+        epoch: Option<String>,
     },
 }
 
@@ -55,8 +56,16 @@ enum Shown {
 pub(crate) struct Chat {
     client: usize,
     pub(crate) user: Option<u64>,
+    /// The user whose session it has brought.
+    pub(crate) claimed: Option<u64>,
     name: String,
     pub(crate) room: String,
+    /// What the room's messages are known by: its name, and, of a room that clients create, its epoch.
+    life: String,
+    /// The epoch of each such room that it has been in, and the last id that it has heard there.
+    visited: BTreeMap<String, (String, u64)>,
+    /// The epoch that it has resumed with.
+    resumed_epoch: Option<String>,
     shown: Shown,
     last_id: Option<u64>,
     pub(crate) roster: BTreeMap<u64, String>,
@@ -84,18 +93,36 @@ pub(crate) struct Chat {
     deletes_open: usize,
     /// What it was told is deleted, by room.
     deleted: BTreeSet<(String, u64)>,
-    /// The last private message from each user.
-    privates_from: BTreeMap<u64, usize>,
+    /// The last private message from each client.
+    privates_from: BTreeMap<usize, usize>,
     pub(crate) rooms_told: Option<BTreeMap<String, u64>>,
+    /// True once it was told when to return: the close comes next.
+    is_told_to_return: bool,
 }
 
 impl Chat {
+    /// A close with this code comes next. An evicted member may never have read its welcome.
+    pub(crate) fn check_close(&self, code: u16) -> Checked {
+        let (is_told, may_return) = (self.is_told_to_return, matches!(code, 1001 | 1012 | 1013));
+        ensure!(Protocol, may_return || !is_told, "told to return, and closed with {code}");
+        ensure!(
+            Protocol,
+            is_told || !may_return || self.user.is_none(),
+            "closed with {code}, and when to return?"
+        );
+        Ok(())
+    }
+
     pub(crate) fn new(client: usize) -> Self {
         Self {
             client,
             user: None,
+            claimed: None,
             name: String::new(),
             room: "general".to_owned(),
+            life: "general".to_owned(),
+            visited: BTreeMap::new(),
+            resumed_epoch: None,
             shown: Shown::Nothing,
             last_id: None,
             roster: BTreeMap::new(),
@@ -116,6 +143,7 @@ impl Chat {
             deleted: BTreeSet::new(),
             privates_from: BTreeMap::new(),
             rooms_told: None,
+            is_told_to_return: false,
         }
     }
 
@@ -160,7 +188,7 @@ impl Chat {
             return Ok(());
         }
         ensure!(Settled, self.is_in_room(), "shown {:?} of {} at its end", self.shown, self.room);
-        let last_id = record.last_id(&self.room);
+        let last_id = record.last_id(&self.life);
         ensure!(
             Settled,
             self.last_id
@@ -186,7 +214,7 @@ impl Chat {
             self.immediate.iter().take(3).collect::<Vec<_>>(),
             self.privates_open
         );
-        let last_id = record.last_id(&self.room);
+        let last_id = record.last_id(&self.life);
         ensure!(
             OneOrder,
             self.last_id

@@ -23,13 +23,20 @@ impl Chat {
     /// Draws the next thing to send.
     pub(crate) fn speak(&mut self, record: &mut Record, scenario: &Scenario, random: &mut Random) -> String {
         if random.percent(scenario.chances.move_room) {
-            let room = random.pick(&scenario.rooms).clone();
-            let after = random.percent(40).then(|| self.some_id(&room, record, random));
-            self.ordered.push_back(Ordered::RoomJoined { room: room.clone(), after });
+            let rooms: Vec<&String> = scenario.rooms.iter().chain(&scenario.rooms_on_demand).collect();
+            let room = (*random.pick(&rooms)).clone();
+            let (epoch, after) = match self.visited.get(&room) {
+                Some((epoch, last)) if random.percent(50) => (Some(epoch.clone()), Some(*last)),
+                _ => (None, random.percent(40).then(|| self.some_id(&room, record, random))),
+            };
+            self.ordered.push_back(Ordered::RoomJoined { room: room.clone(), after, epoch: epoch.clone() });
             self.moves += 1;
-            let message = match after {
-                Some(after) => json!({ "type": "resume", "room": room, "after": after }),
-                None => json!({ "type": "join_room", "room": room }),
+            let message = match (after, epoch) {
+                (Some(after), Some(epoch)) => {
+                    json!({ "type": "resume", "room": room, "after": after, "epoch": epoch })
+                }
+                (Some(after), None) => json!({ "type": "resume", "room": room, "after": after }),
+                (None, _) => json!({ "type": "join_room", "room": room }),
             };
             return message.to_string();
         }
@@ -48,7 +55,7 @@ impl Chat {
                 json!({ "type": "typing", "is_typing": random.percent(50) })
             }
             23 => {
-                let room = self.room.clone();
+                let room = self.life.clone();
                 let id = self.some_id(&room, record, random);
                 if self.deletes_asked.contains(&id) {
                     // Nobody could tell which of the two is refused.
@@ -64,7 +71,7 @@ impl Chat {
                 json!({ "type": "image", "url": "javascript:alert(1)" })
             }
             25 | 26 => {
-                let room = self.room.clone();
+                let room = self.life.clone();
                 let own = self.user.map(|user| record.last_of(user, &room, 5)).unwrap_or_default();
                 let id = match own.is_empty() || random.percent(30) {
                     true => self.some_id(&room, record, random),
@@ -80,7 +87,7 @@ impl Chat {
                 json!({ "type": "delete_message", "message_id": id })
             }
             27 => {
-                let before = random.percent(60).then(|| self.some_id(&self.room, record, random));
+                let before = random.percent(60).then(|| self.some_id(&self.life, record, random));
                 let limit = random.between(1, 20);
                 self.ordered.push_back(Ordered::Page { before, limit });
                 match before {

@@ -1,24 +1,31 @@
 //! What holds of all shards and clients together: at any time, at rest, and at the end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use uproar::metrics::{Dialect, EndReason};
 use uproar::rooms::{ClientRef, ShardIndex, UserId};
 use uproar::shard::stage::Stage;
 
 use super::{Summary, TIMERS_MAX, World, of_client};
+use crate::chat::Chat;
 use crate::client::{Client, Talk};
 use crate::violation::{Checked, ensure};
 
 impl World<'_> {
     /// Where users are looked up, they are.
     pub(super) fn check_places(&self) -> Checked {
+        let (rooms, rooms_max) = (self.directory.on_demand().len(), self.scenario.rooms_max);
+        ensure!(EverythingBounded, rooms <= rooms_max, "{rooms} rooms were created, {rooms_max} may be");
         for (&user, &number) in &self.record.users {
             let found = UserId::from_wire(user).and_then(|user| self.directory.users().find(user));
             let place = self.place_of(&self.clients[number]);
+            let is_elsewhere = |found| {
+                self.clients.iter().any(|client| client.may_be(user) && self.place_of(client) == Some(found))
+            };
             ensure!(
                 OnePlace,
-                found.is_none_or(|found| Some(found) == place),
+                found.is_none_or(|found| Some(found) == place || is_elsewhere(found)),
                 "user {user} is looked up at {found:?}, and client {number} is at {place:?}"
             );
         }
@@ -44,7 +51,8 @@ impl World<'_> {
         }
         for private in self.record.privates.values() {
             let receiver = self.record.users.get(&private.to).map(|&client| &self.clients[client]);
-            let is_due = private.is_confirmed && receiver.is_some_and(Client::is_faithful);
+            let is_one = !self.record.is_claimed(private.to);
+            let is_due = private.is_confirmed && is_one && receiver.is_some_and(Client::is_faithful);
             ensure!(Protocol, !is_due || private.received_by.is_some(), "{private:?} has not arrived");
         }
         self.check_rosters(is_told)
@@ -52,7 +60,7 @@ impl World<'_> {
 
     /// Who is told to be in a room is there, and who is there is told.
     pub(super) fn check_rosters(&self, is_told: bool) -> Checked {
-        let mut members: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        let mut members: BTreeMap<&str, BTreeMap<u64, &Chat>> = BTreeMap::new();
         // Connections of which it is not known where they are: they do not read.
         let mut hidden = 0;
         let mut in_hub = 0;
@@ -71,24 +79,32 @@ impl World<'_> {
             };
             match chat.user {
                 Some(user) if client.is_faithful() && chat.is_in_room() => {
-                    members.entry(&chat.room).or_default().push(user);
+                    members.entry(&chat.room).or_default().insert(user, chat);
                 }
                 _ if client.is_gone() => {}
                 _ => hidden += 1,
             }
         }
-        for room in self.directory.rooms() {
-            let name = &**self.directory.name(room);
-            let there = members.get(name).map(Vec::as_slice).unwrap_or_default();
-            let online = self.directory.online(room);
+        let configured = self.directory.rooms().iter().map(|room| (Arc::clone(room), room.online()));
+        let created = self.directory.on_demand().page(None, "", 0, usize::MAX).rooms;
+        let rooms: Vec<_> = configured.chain(created).collect();
+        for name in members.keys() {
+            let is_listed = rooms.iter().any(|(room, _)| &**room.name() == *name);
+            ensure!(OneLeave, is_listed, "{name} has members, and is not listed");
+        }
+        let all_online: usize = rooms.iter().map(|(_, online)| online).sum();
+        ensure!(OneLeave, self.directory.users_online() == all_online, "{all_online} are online");
+        for (room, online) in rooms {
+            let name = &**room.name();
+            let chats = members.get(name);
+            let there: Vec<u64> = chats.into_iter().flat_map(BTreeMap::keys).copied().collect();
             let known = there.len() + if name == "general" { in_hub } else { 0 };
             ensure!(
                 OneLeave,
                 (known..=known + hidden).contains(&online),
                 "{online} are in {name}, {there:?} and up to {hidden} more should be"
             );
-            for &user in there {
-                let Talk::Chat(chat) = &self.clients[self.record.users[&user]].talk else { continue };
+            for (&user, chat) in chats.into_iter().flatten() {
                 if chat.is_roster_whole {
                     let known: Vec<u64> = chat.roster.keys().copied().collect();
                     ensure!(
@@ -120,7 +136,8 @@ impl World<'_> {
         }
         for private in self.record.privates.values().filter(|private| private.is_confirmed) {
             let receiver = self.record.users.get(&private.to).map(|&client| &self.clients[client]);
-            let is_due = receiver.is_some_and(Client::is_shut_down);
+            let is_one = !self.record.is_claimed(private.to);
+            let is_due = is_one && receiver.is_some_and(Client::is_shut_down);
             ensure!(Settled, !is_due || private.received_by.is_some(), "{private:?} has not arrived");
         }
         Ok(())
@@ -163,18 +180,23 @@ impl World<'_> {
             summary.delivered += metrics.messages_delivered.get();
             summary.evicted += metrics.connections_ended.with(EndReason::SlowConsumer).get();
         }
-        let users = self.directory.users().len();
-        ensure!(NothingLeft, users == 0, "{users} users who have gone can be looked up");
+        let users = self.directory.users();
+        let (online, ended) = (users.online_count(), users.ended_count());
+        ensure!(NothingLeft, online == 0, "{online} users who have gone can be looked up");
+        ensure!(NothingLeft, ended == 0, "{ended} sessions that have expired are kept");
         ensure!(NothingLeft, self.places.taken() == 0, "{} places are taken", self.places.taken());
         if self.shutdown.stage > Stage::Serving {
             self.shutdown.check_end()?;
         } else {
             for room in self.directory.rooms() {
-                let online = self.directory.online(room);
-                ensure!(OneLeave, online == 0, "{online} are still in {}", self.directory.name(room));
+                let online = room.online();
+                ensure!(OneLeave, online == 0, "{online} are still in {}", room.name());
             }
+            ensure!(NothingLeft, self.directory.users_online() == 0, "somebody is still in a room");
             let homes: usize = self.hosts.iter().map(|host| host.shard.homes().room_count()).sum();
-            ensure!(NothingLeft, homes == self.directory.room_count(), "a topic is left that nobody hears");
+            let configured = self.directory.rooms().len();
+            ensure!(NothingLeft, homes == configured, "a topic or room is left that nobody hears");
+            ensure!(NothingLeft, self.directory.on_demand().is_empty(), "a room is listed that is not there");
         }
         self.record.check_rooms()?;
         self.check_shut_down()?;

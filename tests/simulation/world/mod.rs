@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::host::{Around, Host, Mailbox, Pace};
 use crate::random::Random;
 use crate::record::Record;
-use crate::scenario::Scenario;
+use crate::scenario::{ON_DEMAND, SESSION_MS_AMPLE, Scenario};
 use crate::shutdown::Shutdown;
 use crate::storage::Storage;
 use crate::trace::Trace;
@@ -60,7 +60,8 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
     let mut random = Random::new(seed);
     let scenario = Scenario::draw(&mut random);
     trace.note([seed as usize, 0, 0], || format!("{scenario:?}"));
-    let directory = Directory::new(&scenario.rooms, scenario.shards);
+    let directory = Directory::new(&scenario.rooms, scenario.shards)
+        .with_rooms_on_demand(&[format!("{ON_DEMAND}*")], scenario.rooms_max);
     let places = ClientPermits::new(scenario.clients_max);
     let metrics = Metrics::new(usize::from(scenario.shards), 0, places.clone());
     let storage = scenario.is_durable.then(|| Storage::new(&directory, &scenario));
@@ -105,7 +106,10 @@ impl World<'_> {
     fn step(&mut self) -> Checked {
         self.trace.step += 1;
         if self.random.percent(self.scenario.chances.jump) {
-            self.wait_for_timer();
+            // Somebody may still come back with a session that lasts.
+            if self.next_due_ms().is_some_and(|due_ms| due_ms < SESSION_MS_AMPLE) {
+                self.wait_for_timer();
+            }
         } else if self.random.percent(20) {
             self.now_ms += self.random.below(20) as u64;
         }
@@ -150,6 +154,9 @@ impl World<'_> {
         let number = self.clients.len();
         let mut client = Client::draw(number, &self.scenario, &mut self.random);
         client.permit = Some(permit);
+        if self.scenario.sessions.is_some() && self.random.percent(self.scenario.chances.comes_back) {
+            client.come_back(&mut self.record, &mut self.random);
+        }
         let shard = client.shard;
         self.trace.note([number, shard, 0], || {
             format!("{number} connects to shard {shard}: {:?}", client.endpoint())
@@ -338,9 +345,13 @@ impl World<'_> {
     }
 
     fn wait_for_timer(&mut self) -> bool {
-        let due_ms = self.hosts.iter().filter_map(|host| host.shard.next_due_ms()).min();
+        let due_ms = self.next_due_ms();
         self.now_ms = self.now_ms.max(due_ms.unwrap_or(0));
         due_ms.is_some()
+    }
+
+    fn next_due_ms(&self) -> Option<u64> {
+        self.hosts.iter().filter_map(|host| host.shard.next_due_ms()).min()
     }
 
     fn probe(&mut self) {

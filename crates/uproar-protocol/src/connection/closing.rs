@@ -75,16 +75,17 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
     }
 
     /// Closes a connection whose queue is full. What the peer has not read is dropped, so that the close frame stands right
-    /// behind the frame that is half sent. Does nothing on a connection that is not open.
+    /// behind the frame that is half sent, or behind `farewell`, a frame that is sent in between. Does nothing on a
+    /// connection that is not open.
     ///
     /// # Panics
     ///
     /// As for [`Connection::close`].
-    pub fn evict(&mut self, code: u16, reason: &str, now_ms: u64) {
+    pub fn evict(&mut self, farewell: Option<B>, code: u16, reason: &str, now_ms: u64) {
         if self.is_open() {
             self.phase = Phase::Closing(self.new_deadlines(now_ms));
             let last = self.close_frame(code, reason);
-            self.queue.truncate(last);
+            self.queue.truncate(farewell, last);
         }
     }
 

@@ -260,7 +260,7 @@ mod tests {
         let (mut encryption, mut client) = connected();
         let mut out = queue(&[&[b'a'; 100_000], &[b'b'; 100_000]]);
         let batch = encryption.next_batch(&mut out, &mut Vec::new()).unwrap().unwrap();
-        out.truncate((&b"the end"[..]).into());
+        out.truncate(None, (&b"the end"[..]).into());
         let mut heard = Vec::new();
         client.handle_received(batch.slice(0), &mut heard).unwrap();
         let sent = batch.remaining_bytes();

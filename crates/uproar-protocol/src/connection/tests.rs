@@ -175,7 +175,7 @@ fn an_eviction_drops_what_was_not_read_but_for_the_frame_half_sent() {
     let Ok(Some(Action::Send(batch))) = server.poll_action(&mut Vec::new()) else {
         panic!("nothing to send")
     };
-    server.evict(1013, "slow", 0);
+    server.evict(None, 1013, "slow", 0);
     server.handle_sent(batch, 14, 0);
     let (sent, _) = drain(&mut server, 0);
     assert_eq!(sent, [&b"456789"[..], &frame(Opcode::Close, b"\x03\xf5slow", None)].concat());
@@ -322,7 +322,7 @@ proptest! {
                 Step::Leave => tested.leave(1000, "", now_ms),
                 Step::Finish => tested.finish(now_ms),
                 Step::Close => tested.close(1000, "", now_ms),
-                Step::Evict => tested.evict(1013, "slow", now_ms),
+                Step::Evict => tested.evict(None, 1013, "slow", now_ms),
                 Step::Send(bytes) => {
                     if let Some(batch) = under_way.take() {
                         let batch: Batch<Bytes> = batch;

@@ -240,10 +240,10 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> SendQueue<B> {
         }
     }
 
-    /// Drops everything but the entry that is half sent, and appends the last one. Where nothing has been sent, the first
+    /// Drops everything but the entry that is half sent, and appends the last ones. Where nothing has been sent, the first
     /// entry stays: it may be the answer to the upgrade, without which the peer would not understand the last one. What
     /// leaves ahead of messages stays for the same reason.
-    pub(super) fn truncate(&mut self, last: B) {
+    pub(super) fn truncate(&mut self, farewell: Option<B>, last: B) {
         self.waiting.truncate(usize::from(!self.has_begun && self.lanes.is_none()));
         self.waiting.shrink_to_fit();
         self.waiting_bytes = self.waiting.iter().map(|entry| self.charge(entry)).sum();
@@ -262,6 +262,9 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> SendQueue<B> {
         self.tidy();
         self.is_truncated = self.in_flight_bytes > 0;
         self.is_sealed = false;
+        if let Some(farewell) = farewell {
+            self.push_beyond_limit(farewell);
+        }
         self.seal(Some(last));
     }
 

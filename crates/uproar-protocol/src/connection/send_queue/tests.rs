@@ -101,7 +101,7 @@ fn truncating_keeps_only_the_entry_that_is_half_sent() {
     }
     let batch = queue.next_batch().unwrap();
     queue.push(frame(10)).unwrap();
-    queue.truncate(frame(4));
+    queue.truncate(None, frame(4));
     queue.push(frame(50)).unwrap();
     queue.handle_sent(batch, 12);
     assert_eq!(queue.queued_bytes(), 2 * OVERHEAD + 8 + 4);
@@ -119,7 +119,7 @@ fn truncating_keeps_the_first_entry_until_something_was_sent() {
     let mut queue = of_bytes(100);
     queue.push_beyond_limit(frame(10));
     queue.push_beyond_limit(frame(20));
-    queue.truncate(frame(4));
+    queue.truncate(None, frame(4));
     assert_eq!(queue.queued_bytes(), 2 * OVERHEAD + 10 + 4);
     let batch = queue.next_batch().unwrap();
     assert_eq!(batch.entry_count(), 2);
@@ -193,7 +193,7 @@ fn no_pong_comes_behind_the_last_entry() {
     evicted.push(frame(100)).unwrap();
     let batch = evicted.next_batch().unwrap();
     evicted.push_pong(frame(2));
-    evicted.truncate(frame(4));
+    evicted.truncate(None, frame(4));
     evicted.handle_sent(batch, 100);
     assert_eq!(leaving(&mut evicted), [4]);
     assert!(evicted.is_empty());
@@ -288,7 +288,7 @@ fn truncating_keeps_what_leaves_ahead_of_messages() {
     queue.push_http(b"http");
     queue.push_message(MessageKind::Text, b"m").unwrap();
     queue.push_pong(Bytes::from_static(b"pong"));
-    queue.truncate(Bytes::from_static(b"last"));
+    queue.truncate(None, Bytes::from_static(b"last"));
     assert_eq!(queue.push_message(MessageKind::Text, b"late"), Ok(()));
     assert_eq!(leaving_entries(&mut queue), [b"http", b"last"]);
 }

@@ -1,0 +1,86 @@
+//! The orders of admins, and what follows from them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::BanSubject;
+
+/// What an admin does to a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModerationAction {
+    /// Disconnect the user.
+    Kick {
+        /// What the user is told; not empty.
+        reason: Option<String>,
+    },
+    /// Forbid the user to send messages for a while.
+    Mute {
+        /// For how long.
+        seconds: u32,
+    },
+    /// Allow it again.
+    Unmute,
+    /// Disconnect the user, and refuse its account, or else its address.
+    Ban {
+        /// For how long; 0 for good.
+        seconds: u32,
+        /// What the user is told; not empty.
+        reason: Option<String>,
+    },
+}
+
+/// A ban of an account or an address, as an admin orders it.
+#[expect(missing_docs, reason = "as in a moderation action")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewBan {
+    pub subject: BanSubject,
+    pub seconds: u32,
+    pub reason: Option<String>,
+}
+
+/// Why an order has no effect, with the text that the admin gets.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum OrderRefusal {
+    /// The target is unknown or offline.
+    #[error("User not found or offline")]
+    UserNotFound,
+    /// There is no such ban.
+    #[error("Unknown ban")]
+    UnknownBan,
+    /// There are as many bans as are kept.
+    #[error("Too many bans")]
+    TooManyBans,
+    /// There are as many mutes as are kept.
+    #[error("Too many mutes")]
+    TooManyMutes,
+    /// The address is a trusted proxy's own, which stands for all clients that it does not tell an address of.
+    #[error("Address of a trusted proxy")]
+    TrustedProxy,
+}
+
+/// What an order means for the connections of all shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModerationNotice {
+    /// The connections of a banned account end. If an address was banned, those from there that have not signed in end.
+    Banned {
+        /// The account or the address.
+        subject: BanSubject,
+        /// What they are told.
+        reason: Option<String>,
+    },
+    /// The users of an account are muted.
+    AccountMuted {
+        /// The account.
+        account: Arc<str>,
+        /// For how long, as they are told.
+        seconds: u32,
+        /// The last second of the mute, in Unix seconds.
+        until: u64,
+    },
+    /// The users of an account are no longer muted.
+    AccountUnmuted(Arc<str>),
+    /// Users who came from this network are no longer muted for that.
+    AddressUnmuted(IpAddr),
+}

@@ -1,0 +1,477 @@
+//! The bans and mutes of a server, shared by its threads.
+
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::terms::{Term, Terms};
+use super::{BanSubject, MuteSubject, NewBan, OrderRefusal};
+use crate::address::{AddressRange, network};
+use crate::rooms::{Page, UserId};
+
+/// The most bans, and the most mutes: with a name and a reason each, some 20 MB; with the longest, 80 MB. Only admins
+/// add them.
+pub const TERMS_MAX: usize = 65_536;
+
+/// The most bans of one list.
+pub const LISTED_MAX: usize = 500;
+
+/// The most characters of a reason that are kept for the list.
+const REASON_CHARACTERS_MAX: usize = 200;
+
+/// A ban that is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ban {
+    /// Its last second, in Unix seconds; 0 for good.
+    pub until: u64,
+    /// The reason that the admin gave, or nothing. At most 200 characters and an ellipsis.
+    pub reason: Arc<str>,
+}
+
+impl Term for Ban {
+    fn last_second(&self) -> Option<u64> {
+        Some(self.until).filter(|until| *until > 0)
+    }
+}
+
+/// The last second of a mute, in Unix seconds.
+impl Term for u64 {
+    fn last_second(&self) -> Option<u64> {
+        Some(*self)
+    }
+}
+
+/// A user as mutes know it.
+#[derive(Clone, Copy, Debug)]
+pub struct ModeratedUser<'a> {
+    /// The account with which it has signed in.
+    pub account: Option<&'a str>,
+    /// Its id.
+    pub user: UserId,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+impl ModeratedUser<'_> {
+    /// Everything by which it may be muted.
+    pub fn subjects(self) -> impl Iterator<Item = MuteSubject> {
+        let Self { account, user, address } = self;
+        let own = [MuteSubject::Session(user), MuteSubject::Address(network(address))];
+        account.map(|account| MuteSubject::Account(account.into())).into_iter().chain(own)
+    }
+}
+
+/// How long a user is muted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mute {
+    /// The last second of it, in Unix seconds; 0 where it is not muted.
+    pub until: u64,
+    /// True when it is so only because of its address.
+    pub is_of_address: bool,
+}
+
+impl Mute {
+    /// Whether it holds at this time, in Unix seconds.
+    #[must_use]
+    pub fn holds(self, now: u64) -> bool {
+        now <= self.until
+    }
+
+    /// The seconds that are left, at least 1.
+    #[must_use]
+    pub fn seconds_left(self, now: u64) -> u32 {
+        u32::try_from(self.until.saturating_sub(now)).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+/// The bans and mutes that outlive the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredTerms {
+    /// The bans.
+    pub bans: Vec<(BanSubject, Ban)>,
+    /// The mutes, each with its last second in Unix seconds.
+    pub mutes: Vec<(MuteSubject, u64)>,
+}
+
+/// A part of the list of bans.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BansPage {
+    /// The bans.
+    pub listed: Vec<(BanSubject, Ban)>,
+    /// How many there are in all.
+    pub total: usize,
+}
+
+/// The bans and mutes in force. Clones share them. Times are Unix seconds.
+///
+/// The default has none, and trusts no proxy.
+#[derive(Clone, Debug, Default)]
+pub struct Moderation(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Their addresses stand for clients that they do not tell an address of, and are neither banned nor muted.
+    trusted_proxies: Vec<AddressRange>,
+    register: RwLock<Register>,
+}
+
+#[derive(Debug)]
+struct Register {
+    bans: Terms<BanSubject, Ban>,
+    mutes: Terms<MuteSubject, u64>,
+}
+
+impl Default for Register {
+    fn default() -> Self {
+        Self { bans: Terms::new(TERMS_MAX), mutes: Terms::new(TERMS_MAX) }
+    }
+}
+
+impl Register {
+    fn purge(&mut self, now: u64) {
+        while self.bans.pop_ended(now).is_some() {}
+        while self.mutes.pop_ended(now).is_some() {}
+    }
+}
+
+impl Moderation {
+    /// Neither bans nor mutes.
+    #[must_use]
+    pub fn new(trusted_proxies: Vec<AddressRange>) -> Self {
+        Self(Arc::new(Shared { trusted_proxies, register: RwLock::default() }))
+    }
+
+    /// Bans an account or an address. A ban that is there is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`OrderRefusal::TrustedProxy`] or [`OrderRefusal::TooManyBans`].
+    pub fn ban(&self, ban: &NewBan, now: u64) -> Result<(), OrderRefusal> {
+        let NewBan { subject, seconds, reason } = ban;
+        if let BanSubject::Address(address) = subject
+            && self.is_trusted_proxy(*address)
+        {
+            return Err(OrderRefusal::TrustedProxy);
+        }
+        let until = if *seconds == 0 { 0 } else { now + u64::from(*seconds) };
+        let ban = Ban { until, reason: shortened(reason.as_deref().unwrap_or_default()) };
+        let mut register = self.write(now);
+        register.bans.insert([(subject.clone(), ban)]).map_err(|_| OrderRefusal::TooManyBans)
+    }
+
+    /// Ends a ban.
+    ///
+    /// # Errors
+    ///
+    /// [`OrderRefusal::UnknownBan`].
+    pub fn unban(&self, subject: &BanSubject, now: u64) -> Result<(), OrderRefusal> {
+        self.write(now).bans.remove(subject).then_some(()).ok_or(OrderRefusal::UnknownBan)
+    }
+
+    /// Whether a client may not connect: its account is banned; or, if it has shown none, its address.
+    #[must_use]
+    pub fn is_banned(&self, account: Option<&str>, address: IpAddr, now: u64) -> bool {
+        let subject = match account {
+            Some(account) => BanSubject::Account(account.into()),
+            None if self.is_trusted_proxy(address) => return false,
+            None => BanSubject::address(address),
+        };
+        self.read().bans.get(&subject, now).is_some()
+    }
+
+    /// The bans in force, without the first `offset`, in the order of their subjects. At most [`LISTED_MAX`].
+    #[must_use]
+    pub fn bans(&self, page: Page, now: u64) -> BansPage {
+        let register = self.write(now);
+        let listed = register.bans.iter().skip(page.offset).take(page.limit.min(LISTED_MAX));
+        let listed = listed.map(|(subject, ban)| (subject.clone(), ban.clone())).collect();
+        BansPage { listed, total: register.bans.iter().len() }
+    }
+
+    /// Mutes a user: its account; or, if it has none, its session and those who come later from its address. Returns the
+    /// last second of it.
+    ///
+    /// # Errors
+    ///
+    /// [`OrderRefusal::TooManyMutes`].
+    pub fn mute(&self, target: ModeratedUser<'_>, seconds: u32, now: u64) -> Result<u64, OrderRefusal> {
+        let until = now + u64::from(seconds);
+        let ModeratedUser { account, user, address } = target;
+        let mut register = self.write(now);
+        let muted = match account {
+            Some(account) => register.mutes.insert([(MuteSubject::Account(account.into()), until)]),
+            None if self.is_trusted_proxy(address) => {
+                register.mutes.insert([(MuteSubject::Session(user), until)])
+            }
+            None => register.mutes.insert([
+                (MuteSubject::Session(user), until),
+                (MuteSubject::Address(network(address)), until),
+            ]),
+        };
+        muted.map(|()| until).map_err(|_| OrderRefusal::TooManyMutes)
+    }
+
+    /// Ends every mute of a user: of its account, its session, and its address. Returns the network of its address, if
+    /// clients from there are no longer muted. The address of a user who is signed in stays muted, unless that came with
+    /// the mute of its own session.
+    #[must_use]
+    pub fn unmute(&self, target: ModeratedUser<'_>, now: u64) -> Option<IpAddr> {
+        let ModeratedUser { account, user, address } = target;
+        let mut register = self.write(now);
+        if let Some(account) = account {
+            register.mutes.remove(&MuteSubject::Account(account.into()));
+        }
+        let was_muted = register.mutes.remove(&MuteSubject::Session(user));
+        let address = network(address);
+        let is_lifted = account.is_none() || was_muted;
+        (is_lifted && register.mutes.remove(&MuteSubject::Address(address))).then_some(address)
+    }
+
+    /// How long a user is muted who comes now, or who has signed in now.
+    #[must_use]
+    pub fn mute_of(&self, user: ModeratedUser<'_>, now: u64) -> Mute {
+        let ModeratedUser { account, user, address } = user;
+        let register = self.read();
+        let until = |subject| register.mutes.get(&subject, now).copied().unwrap_or(0);
+        let of_account = account.map_or(0, |account| until(MuteSubject::Account(account.into())));
+        let own = of_account.max(until(MuteSubject::Session(user)));
+        if own > 0 || account.is_some() {
+            return Mute { until: own, is_of_address: false };
+        }
+        let of_address = until(MuteSubject::Address(network(address)));
+        Mute { until: of_address, is_of_address: of_address > 0 }
+    }
+
+    /// Mutes a session as long as an account: it was the account's, and has come back without signing in. Returns true if
+    /// the account is muted. Where there are as many mutes as are kept, the session is not muted.
+    pub fn mute_with_account(&self, user: UserId, account: &str, now: u64) -> bool {
+        let mut register = self.write(now);
+        let of_account = register.mutes.get(&MuteSubject::Account(account.into()), now).copied();
+        of_account.is_some_and(|until| register.mutes.insert([(MuteSubject::Session(user), until)]).is_ok())
+    }
+
+    /// A ban, to be stored.
+    #[must_use]
+    pub fn stored_ban(&self, subject: &BanSubject) -> Option<Ban> {
+        self.read().bans.find(subject).cloned()
+    }
+
+    /// The last second of a mute, to be stored.
+    #[must_use]
+    pub fn stored_mute(&self, subject: &MuteSubject) -> Option<u64> {
+        self.read().mutes.find(subject).copied()
+    }
+
+    /// All bans and mutes, to be stored.
+    #[must_use]
+    pub fn stored(&self) -> StoredTerms {
+        let register = self.read();
+        StoredTerms {
+            bans: register.bans.iter().map(|(subject, ban)| (subject.clone(), ban.clone())).collect(),
+            mutes: register.mutes.iter().map(|(subject, until)| (subject.clone(), *until)).collect(),
+        }
+    }
+
+    /// Takes over the bans and mutes of an earlier life of the server. Returns how many there is no room for.
+    pub fn restore(&self, stored: &StoredTerms, now: u64) -> usize {
+        let mut register = self.write(now);
+        let register = &mut *register;
+        let bans = stored.bans.iter().filter(|one| register.bans.insert([(*one).clone()]).is_err());
+        let left_out = bans.count();
+        let mutes = stored.mutes.iter().filter(|one| register.mutes.insert([(*one).clone()]).is_err());
+        left_out + mutes.count()
+    }
+
+    fn is_trusted_proxy(&self, address: IpAddr) -> bool {
+        self.0.trusted_proxies.iter().any(|range| range.contains(address))
+    }
+
+    /// A thread that has panicked has ended the server, so what it left behind no longer matters.
+    fn read(&self) -> RwLockReadGuard<'_, Register> {
+        self.0.register.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the register for a change, without terms that have ended.
+    fn write(&self, now: u64) -> RwLockWriteGuard<'_, Register> {
+        let mut register = self.0.register.write().unwrap_or_else(PoisonError::into_inner);
+        register.purge(now);
+        register
+    }
+}
+
+fn shortened(reason: &str) -> Arc<str> {
+    match reason.char_indices().nth(REASON_CHARACTERS_MAX) {
+        None => reason.into(),
+        Some((end, _)) => format!("{}…", &reason[..end]).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect(text)
+    }
+
+    fn account(name: &str) -> BanSubject {
+        BanSubject::account(name).expect(name)
+    }
+
+    fn ban(moderation: &Moderation, subject: BanSubject, seconds: u32, now: u64) -> Result<(), OrderRefusal> {
+        moderation.ban(&NewBan { subject, seconds, reason: Some("spam".into()) }, now)
+    }
+
+    fn user(account: Option<&str>, id: u64, address: &str) -> (Option<String>, UserId, IpAddr) {
+        (account.map(str::to_owned), UserId::from_wire(id).expect("an id"), ip(address))
+    }
+
+    fn of(user: &(Option<String>, UserId, IpAddr)) -> ModeratedUser<'_> {
+        ModeratedUser { account: user.0.as_deref(), user: user.1, address: user.2 }
+    }
+
+    #[test]
+    fn an_account_is_refused_from_everywhere_and_an_address_to_those_without_an_account() {
+        let moderation = Moderation::default();
+        ban(&moderation, account("ann"), 0, 5).unwrap();
+        ban(&moderation, BanSubject::address(ip("2001:db8::1")), 10, 5).unwrap();
+        for (account, address, is_banned) in [
+            (Some("ann"), "192.0.2.1", true),
+            (Some("ann"), "2001:db8::2", true),
+            (Some("Ann"), "192.0.2.1", false),
+            (Some("ben"), "2001:db8::1", false),
+            (None, "2001:db8::2", true),
+            (None, "2001:db8:0:1::1", false),
+            (None, "192.0.2.1", false),
+        ] {
+            assert_eq!(moderation.is_banned(account, ip(address), 15), is_banned, "{account:?} {address}");
+        }
+        assert!(!moderation.is_banned(None, ip("2001:db8::1"), 16));
+        assert!(moderation.is_banned(Some("ann"), ip("192.0.2.1"), u64::MAX));
+        assert_eq!(moderation.unban(&account("ann"), 16), Ok(()));
+        assert!(!moderation.is_banned(Some("ann"), ip("192.0.2.1"), 16));
+        assert_eq!(moderation.unban(&account("ann"), 16), Err(OrderRefusal::UnknownBan));
+        let ended = BanSubject::address(ip("2001:db8::1"));
+        assert_eq!(moderation.unban(&ended, 16), Err(OrderRefusal::UnknownBan));
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_not_banned_even_with_its_neighbours() {
+        let moderation = Moderation::new(vec!["2001:db8::5".parse().unwrap(), "10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(
+            ban(&moderation, BanSubject::address(ip("::ffff:10.1.1.1")), 0, 0),
+            Err(OrderRefusal::TrustedProxy)
+        );
+        ban(&moderation, BanSubject::address(ip("2001:db8::6")), 0, 0).unwrap();
+        assert!(moderation.is_banned(None, ip("2001:db8::6"), 1));
+        assert!(!moderation.is_banned(None, ip("2001:db8::5"), 1), "the proxy itself");
+        let guest = user(None, 1, "10.1.1.1");
+        moderation.mute(of(&guest), 10, 0).unwrap();
+        assert_eq!(moderation.mute_of(of(&guest), 1).until, 10);
+        assert_eq!(moderation.mute_of(of(&user(None, 2, "10.1.1.1")), 1).until, 0);
+    }
+
+    #[test]
+    fn bans_are_listed_by_account_and_then_by_address() {
+        let moderation = Moderation::default();
+        for subject in [
+            BanSubject::address(ip("2001:db8::1")),
+            account("ben"),
+            BanSubject::address(ip("203.0.113.1")),
+            BanSubject::address(ip("9.0.0.1")),
+            account("Zoë"),
+        ] {
+            ban(&moderation, subject, 0, 1).unwrap();
+        }
+        ban(&moderation, account("ended"), 1, 1).unwrap();
+        let page = |offset, limit| moderation.bans(Page { offset, limit }, 3);
+        let names =
+            |page: &BansPage| page.listed.iter().map(|(subject, _)| subject.to_string()).collect::<Vec<_>>();
+        let all = ["Zoë", "ben", "9.0.0.1", "203.0.113.1", "2001:db8::"];
+        assert_eq!((names(&page(0, usize::MAX)), page(0, 0).total), (all.map(str::to_owned).to_vec(), 5));
+        assert_eq!(names(&page(1, 2)), all[1..3]);
+        assert_eq!(page(9, 2), BansPage { listed: Vec::new(), total: 5 });
+    }
+
+    #[test]
+    fn a_long_reason_is_shortened_in_the_list() {
+        let moderation = Moderation::default();
+        for (length, kept) in [(200, 200), (201, 201)] {
+            let reason = Some("é".repeat(length));
+            moderation.ban(&NewBan { subject: account("ann"), seconds: 0, reason }, 0).unwrap();
+            let page = moderation.bans(Page { offset: 0, limit: 1 }, 0);
+            assert_eq!(page.listed[0].1.reason.chars().count(), kept);
+            assert_eq!(page.listed[0].1.reason.ends_with('…'), length > 200);
+        }
+    }
+
+    #[test]
+    fn there_are_so_many_bans_and_no_more() {
+        let moderation = Moderation::default();
+        for n in 0..TERMS_MAX {
+            ban(&moderation, account(&n.to_string()), 60, 0).unwrap();
+        }
+        assert_eq!(ban(&moderation, account("one more"), 60, 60), Err(OrderRefusal::TooManyBans));
+        ban(&moderation, account("7"), 0, 60).unwrap();
+        assert_eq!(moderation.bans(Page { offset: 0, limit: usize::MAX }, 60).listed.len(), LISTED_MAX);
+        ban(&moderation, account("one more"), 60, 61).unwrap();
+        assert_eq!(
+            moderation.bans(Page { offset: 0, limit: 9 }, 61).total,
+            2,
+            "those that have ended are gone"
+        );
+    }
+
+    #[test]
+    fn an_account_is_muted_with_every_session_and_nobody_else() {
+        let moderation = Moderation::default();
+        let ann = user(Some("ann"), 1, "192.0.2.1");
+        assert_eq!(moderation.mute(of(&ann), 10, 5), Ok(15));
+        for (other, until) in [
+            (user(Some("ann"), 2, "192.0.2.2"), 15),
+            (user(Some("ben"), 3, "192.0.2.1"), 0),
+            (user(None, 4, "192.0.2.1"), 0),
+        ] {
+            let mute = moderation.mute_of(of(&other), 15);
+            assert_eq!(mute, Mute { until, is_of_address: false }, "{other:?}");
+            assert_eq!((mute.holds(15), mute.holds(16)), (until == 15, false));
+        }
+        assert_eq!(moderation.unmute(of(&user(Some("ann"), 2, "192.0.2.2")), 6), None);
+        assert_eq!(moderation.mute_of(of(&ann), 6).until, 0);
+    }
+
+    #[test]
+    fn a_guest_is_muted_with_its_session_and_who_comes_from_its_address() {
+        let moderation = Moderation::default();
+        let guest = user(None, 1, "2001:db8::1");
+        moderation.mute(of(&guest), 10, 5).unwrap();
+        for (other, until, is_of_address) in [
+            (user(None, 1, "192.0.2.9"), 15, false),
+            (user(Some("ann"), 1, "192.0.2.9"), 15, false),
+            (user(None, 2, "2001:db8::2"), 15, true),
+            (user(None, 2, "2001:db8:0:1::1"), 0, false),
+            (user(Some("ann"), 2, "2001:db8::1"), 0, false),
+        ] {
+            assert_eq!(moderation.mute_of(of(&other), 6), Mute { until, is_of_address }, "{other:?}");
+        }
+        assert_eq!(moderation.unmute(of(&user(Some("ben"), 8, "2001:db8::1")), 6), None, "not its own mute");
+        assert_eq!(moderation.unmute(of(&guest), 6), Some(ip("2001:db8::")));
+        assert_eq!(moderation.mute_of(of(&user(None, 2, "2001:db8::2")), 6), Mute::default());
+        assert_eq!(moderation.unmute(of(&guest), 6), None);
+    }
+
+    #[test]
+    fn who_has_signed_in_since_is_unmuted_with_its_address() {
+        let moderation = Moderation::default();
+        moderation.mute(of(&user(None, 1, "192.0.2.1")), 10, 5).unwrap();
+        let signed_in = user(Some("ann"), 1, "192.0.2.1");
+        moderation.mute(of(&signed_in), 20, 5).unwrap();
+        assert_eq!(moderation.unmute(of(&signed_in), 6), Some(ip("192.0.2.1")));
+        assert_eq!(moderation.mute_of(of(&signed_in), 6), Mute::default());
+    }
+
+    #[test]
+    fn the_seconds_left_are_whole_and_never_none() {
+        let mute = Mute { until: 20, is_of_address: false };
+        assert_eq!([5, 19, 20].map(|now| mute.seconds_left(now)), [15, 1, 1]);
+    }
+}

@@ -1,0 +1,23 @@
+//! Why a room that clients have created is kept, and until when.
+
+/// What keeps a room that clients have created.
+#[derive(Debug, Default)]
+pub(super) struct Lease {
+    /// Clients that were told that the room is open, and have neither joined nor given up.
+    pub(super) held: usize,
+    /// How many members the list of rooms was told.
+    pub(super) members: usize,
+    /// Whether the list of rooms was told that the room may be claimed.
+    pub(super) is_empty: bool,
+    /// When the last member left; `None` before the first one.
+    pub(super) left_ms: Option<u64>,
+    /// Its entry in `Homes::expiries`.
+    pub(super) expiry_ms: Option<u64>,
+}
+
+impl Lease {
+    /// A client that has held the room joins, or gives up.
+    pub(super) fn release(&mut self) {
+        self.held = self.held.checked_sub(1).expect("Bug: a client has joined a room that it did not hold");
+    }
+}

@@ -1,0 +1,152 @@
+//! Rooms that clients create: opened when a client asks for one, and forgotten when they have been empty for long, or
+//! when another room needs their place.
+//!
+//! A client asks twice: first the room is opened and *held*, which may be refused; then the client leaves its old room,
+//! and joins this one. A hold keeps a room from being forgotten, as a member does.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::lease::Lease;
+use super::{Homes, OpenRoom, RoomState, reschedule};
+use crate::clock::Now;
+use crate::rooms::room::Room;
+use crate::rooms::{
+    ClientRef, Delivery, Epoch, ListedRoom, Request, RestoredRoom, RoomIndex, RoomRefusal, Write, WriteAction,
+};
+
+impl Homes {
+    /// Opens a room for a client, or finds it open, and holds it for the client.
+    pub(super) fn open(&mut self, name: Arc<str>, origin: ClientRef, now: Now) {
+        let Some(&index) = self.on_demand.get(&name) else { return self.open_anew(name, origin, now) };
+        match self.rooms.get_mut(index) {
+            Some(RoomState::Opening { waiting, .. }) => {
+                waiting.push(origin);
+                self.outbox.proposals_waiting += 1;
+            }
+            Some(RoomState::Open(OpenRoom { lease: Some(lease), .. })) => {
+                lease.held += 1;
+                if self.follow_lease(index, now) {
+                    self.outbox.send(origin.shard, Delivery::Opened { to: origin, room: index });
+                } else {
+                    // Another home has claimed its place, and the request to forget it is still on the way.
+                    self.forget(index);
+                    self.open_anew(name, origin, now);
+                }
+            }
+            Some(RoomState::Open(_)) | None => {
+                unreachable!("Bug: a room is found that clients did not create")
+            }
+        }
+    }
+
+    fn open_anew(&mut self, name: Arc<str>, origin: ClientRef, now: Now) {
+        let refuse = |refusal| Delivery::Refused { to: origin, refusal };
+        if self.outbox.is_storage_failing {
+            return self.outbox.send(origin.shard, refuse(RoomRefusal::NotOpened));
+        }
+        match self.home.directory.on_demand().reserve() {
+            Ok(None) => {}
+            Ok(Some(room)) => self.outbox.requests.push_back((room.home(), Request::Forget { room })),
+            Err(_) => return self.outbox.send(origin.shard, refuse(RoomRefusal::TooManyRooms)),
+        }
+        let opening = RoomState::Opening { name: Arc::clone(&name), waiting: vec![origin] };
+        let index = self.rooms.insert(opening);
+        self.on_demand.insert(Arc::clone(&name), index);
+        self.outbox.proposals_waiting += 1;
+        if self.is_durable {
+            self.outbox.write(Write { room: index, action: WriteAction::Open(name) });
+        } else {
+            self.finish_opening(index, None, now);
+        }
+    }
+
+    /// The room has its history, if it is to have any: the clients that wait may join.
+    pub(super) fn finish_opening(&mut self, index: RoomIndex, restored: Option<RestoredRoom>, now: Now) {
+        let Some(state) = self.rooms.get_mut(index) else { return };
+        let RoomState::Opening { name, waiting } = state else { return };
+        let (name, waiting) = (Arc::clone(name), mem::take(waiting));
+        let epoch = restored.as_ref().map_or_else(Epoch::random, |restored| restored.epoch);
+        let listed = Arc::new(ListedRoom::new(name, index, epoch));
+        let mut room = Room::new(Arc::clone(&listed), Arc::clone(&self.home));
+        if let Some(restored) = restored {
+            room.restore(restored);
+        }
+        let lease = Lease { held: waiting.len(), ..Lease::default() };
+        *state = RoomState::Open(OpenRoom::new(room, Some(lease)));
+        self.home.directory.on_demand().insert(&listed);
+        self.outbox.proposals_waiting -= waiting.len();
+        for to in waiting {
+            self.outbox.send(to.shard, Delivery::Opened { to, room: index });
+        }
+        self.follow(index, now);
+    }
+
+    /// The history of a room cannot be read.
+    pub(super) fn fail_opening(&mut self, index: RoomIndex) {
+        let Some(RoomState::Opening { name, waiting }) = self.rooms.remove(index) else { return };
+        self.on_demand.remove(&name);
+        self.home.directory.on_demand().cancel();
+        self.outbox.proposals_waiting -= waiting.len();
+        for to in waiting {
+            self.outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NotOpened });
+        }
+    }
+
+    /// A client that has held a room will not join it.
+    pub(super) fn release(&mut self, index: RoomIndex, now: Now) {
+        if let Some(OpenRoom { lease: Some(lease), .. }) = self.open_room(index) {
+            lease.release();
+            self.follow(index, now);
+        }
+    }
+
+    /// Forgets a room without members, unless it is forgotten already.
+    pub(super) fn forget(&mut self, index: RoomIndex) {
+        let Some(open) = self.open_room(index) else { return };
+        assert_eq!(open.room.member_count(), 0, "Bug: a room with members is forgotten");
+        open.is_forgotten = true;
+        let (listed, report_ms) = (Arc::clone(open.room.listed()), open.report_ms.take());
+        let expiry_ms = open.lease.as_mut().and_then(|lease| lease.expiry_ms.take());
+        self.reports.remove(&(report_ms.unwrap_or_default(), index));
+        self.expiries.remove(&(expiry_ms.unwrap_or_default(), index));
+        self.on_demand.remove(listed.name());
+        self.home.directory.on_demand().remove(&listed);
+        if self.is_durable {
+            // Its last writes may have no receipt yet.
+            self.outbox.write(Write { room: index, action: WriteAction::Forget });
+        } else {
+            self.rooms.remove(index);
+        }
+    }
+
+    /// Tells the list of rooms how many members a room has now, and when it is to be forgotten. False when another home
+    /// has claimed its place.
+    pub(super) fn follow_lease(&mut self, index: RoomIndex, now: Now) -> bool {
+        let Some(RoomState::Open(OpenRoom { room, lease: Some(lease), .. })) = self.rooms.get_mut(index)
+        else {
+            return true;
+        };
+        let members = room.member_count();
+        let is_empty = members == 0 && lease.held == 0 && !room.has_waiting();
+        if (members, is_empty) == (lease.members, lease.is_empty) {
+            return true;
+        }
+        if members == 0 && lease.members > 0 {
+            lease.left_ms = Some(now.monotonic_ms);
+        }
+        (lease.members, lease.is_empty) = (members, is_empty);
+        if is_empty && lease.left_ms.is_none() {
+            if room.is_unused() {
+                // The client that created it has not come.
+                self.forget(index);
+                return true;
+            }
+            // A backend has sent a message to it.
+            lease.left_ms = Some(now.monotonic_ms);
+        }
+        let expiry_ms = lease.left_ms.filter(|_| is_empty).map(|left_ms| left_ms + self.home.settings.ttl_ms);
+        reschedule(&mut self.expiries, index, &mut lease.expiry_ms, expiry_ms);
+        self.home.directory.on_demand().update(room.listed(), members, is_empty)
+    }
+}

@@ -1,0 +1,43 @@
+//! What is kept of a chat user for the case that it comes back on another connection.
+
+use std::sync::Arc;
+
+use super::UserId;
+
+/// A user's name, room and account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserSession {
+    /// The display name.
+    pub name: Arc<str>,
+    /// The name of the room that the user is in, or on its way to.
+    pub room: Arc<str>,
+    /// The account with which the user has signed in.
+    pub account: Option<Arc<str>>,
+}
+
+/// A session whose connection has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedSession {
+    /// The user's id.
+    pub user: UserId,
+    /// What is kept.
+    pub session: Arc<UserSession>,
+    /// When the connection ended, in Unix seconds.
+    pub ended_at: u64,
+    /// Until when it may be resumed, on the server's monotonic clock.
+    pub expires_ms: u64,
+}
+
+/// A session as the storage keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSession {
+    /// What is kept.
+    pub session: Arc<UserSession>,
+    /// When the connection ended, in Unix seconds; `None` while the user is online.
+    pub ended_at: Option<u64>,
+}
+
+/// Counts the connections of one user: 0 for the first, and one more each time that the user comes back. A room tells by it
+/// what comes late from an earlier connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Visit(pub u32);

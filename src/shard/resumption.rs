@@ -1,0 +1,179 @@
+//! Users that come back on another connection with the token of their session.
+//!
+//! A session that has ended is taken on the shard of the new connection, in one step. If the earlier connection is still
+//! there, its shard is asked to close it, which ends the session like any other; then the new connection takes it. So a
+//! newcomer that goes meanwhile loses nothing, and of two that come at once one is a new user.
+
+use std::sync::Arc;
+
+use super::Shard;
+use super::client_io::{ClientIo, Context};
+use super::user::{RoomMembership, Standing, User};
+use crate::clock::Now;
+use crate::dialect::UserDialect;
+use crate::mail::{self, TakeOver};
+use crate::metrics::EndReason;
+use crate::rooms::{ClientRef, Resumption, RoomIndex, UserId, UserSession, Visit};
+use crate::storage::StateChange;
+
+impl Shard {
+    /// Closes a user's connection, because the user has come back on another one, and tells that one.
+    pub(super) fn hand_session_over(&mut self, order: &TakeOver, now: Now) {
+        // Where everybody is closed, the newcomer is, too; until then it waits.
+        if self.drain.is_some() {
+            return;
+        }
+        let TakeOver { user, connection, origin } = *order;
+        self.with_user(connection, now, |found, io| {
+            // It may have ended since, and its slot be another client's.
+            if found.id == Some(user) {
+                io.close(1008, "session resumed elsewhere", EndReason::SessionResumed);
+            }
+        });
+        self.context.mail.deliver(origin.shard, mail::Delivery::SessionEnded { to: origin });
+    }
+
+    /// Forgets the sessions that have expired.
+    pub(super) fn forget_expired_sessions(&mut self, now: Now) {
+        let Context { ended_sessions, directory, state, .. } = &mut self.context;
+        while let Some(user) = ended_sessions.poll_expired(now.monotonic_ms, directory.users()) {
+            if let Some(state) = state {
+                state.note(StateChange::User(user));
+            }
+        }
+    }
+}
+
+impl Context {
+    /// Notes that a user's connection has ended. Its session is kept, if it has one.
+    pub(super) fn end_user(&mut self, user: UserId, now: Now) {
+        let timeout_ms = self.settings.sessions.as_ref().map_or(0, |sessions| sessions.timeout_ms);
+        if let Some(expires_ms) = self.directory.users().end(user, timeout_ms, now)
+            && let Some(oldest) = self.ended_sessions.push(expires_ms, user, self.directory.users())
+        {
+            self.note_user(oldest);
+        }
+        self.note_user(user);
+    }
+
+    /// Tells the storage that what is kept of a user has changed.
+    pub(super) fn note_user(&self, user: UserId) {
+        if let Some(state) = &self.state {
+            state.note(StateChange::User(user));
+        }
+    }
+}
+
+impl User {
+    /// Greets a user who may join `first_room`: as the one whose session it has brought, or else as a new one.
+    pub(super) fn arrive(&mut self, first_room: RoomIndex, io: &mut ClientIo<'_>) {
+        match self.claimed.map(|claimed| (claimed, self.resume(claimed, io))) {
+            Some((claimed, Resumption::Resumed(visit, session))) => {
+                self.take_session(claimed, visit, &session, first_room, io);
+            }
+            Some((claimed, Resumption::Online(ClientRef { shard, connection }))) if !self.awaits_session => {
+                self.awaits_session = true;
+                let order = TakeOver { user: claimed, connection, origin: io.origin() };
+                io.context.mail.request(shard, mail::Request::TakeOver(order));
+            }
+            // After it has waited, somebody else has been faster.
+            Some((_, Resumption::Online(_) | Resumption::Refused)) | None => {
+                self.claimed = None;
+                self.awaits_session = false;
+                self.enter(first_room, io);
+            }
+        }
+    }
+
+    /// The earlier connection of the session has ended.
+    pub(super) fn handle_session_ended(&mut self, io: &mut ClientIo<'_>) {
+        // This one may have ended, too: then the session stays as it is.
+        if !self.awaits_session || !io.link.is_open() {
+            return;
+        }
+        if let Some(room) = self.first_room(io) {
+            self.arrive(room, io);
+        }
+        self.awaits_session = false;
+    }
+
+    fn resume(&self, user: UserId, io: &ClientIo<'_>) -> Resumption {
+        let is_banned = |session: &UserSession| {
+            session.account.as_deref().is_some_and(|account| io.is_banned(Some(account)))
+        };
+        let is_accepted = |session: &UserSession| self.may_take(session) && !is_banned(session);
+        io.context.directory.users().resume(user, io.origin(), is_accepted, io.now)
+    }
+
+    /// Whether this user may go on with a session: without an account on either side, or with the same one. One that has no
+    /// account may be taken by somebody who has signed in, as somebody may sign in later: so a mute stays.
+    fn may_take(&self, session: &UserSession) -> bool {
+        match (&self.standing, &session.account) {
+            (Standing::SignedIn(own), Some(account)) => own.account == *account,
+            (Standing::SignedIn(_), None) => !self.signed_in_late,
+            (Standing::Guest | Standing::Listener, _) => true,
+            (Standing::MustSignIn { .. }, _) => false,
+        }
+    }
+
+    fn take_session(
+        &mut self,
+        id: UserId,
+        visit: Visit,
+        session: &UserSession,
+        first_room: RoomIndex,
+        io: &mut ClientIo<'_>,
+    ) {
+        self.claimed = None;
+        self.awaits_session = false;
+        (self.id, self.visit) = (Some(id), visit);
+        match (&self.standing, &session.account) {
+            // The token gives no rights to the account's name.
+            (Standing::Guest | Standing::Listener | Standing::MustSignIn { .. }, Some(_)) => {
+                self.name = default_name(id);
+            }
+            (Standing::SignedIn(own), Some(_)) if own.rights.may_rename && !self.signed_in_late => {
+                self.name = Arc::clone(&session.name);
+            }
+            (Standing::SignedIn(_), _) => {}
+            (_, None) => self.name = Arc::clone(&session.name),
+        }
+        self.take_mute_of(session.account.as_ref(), io);
+        io.context.metrics.sessions_resumed.add(1);
+        let (directory, kept) = (&io.context.directory, Arc::clone(&session.room));
+        let may_join = self.may_join(&kept);
+        match directory.find(&kept) {
+            Some(room) if may_join => self.join_first(room, kept, io),
+            None if may_join && directory.on_demand().allows(&kept) => self.request_opening(kept, None, io),
+            Some(_) | None => {
+                let name = directory.configured_name(first_room);
+                self.join_first(first_room, name, io);
+            }
+        }
+    }
+
+    /// Keeps what this user comes back with. It is called when its name, its account or its room has changed.
+    pub(super) fn keep_session(&self, context: &Context) {
+        if let (Some(user), Some(session)) = (self.id, self.session(context)) {
+            context.directory.users().update(user, session);
+            context.note_user(user);
+        }
+    }
+
+    /// What is kept of this user; `None` for one that cannot come back.
+    pub(super) fn session(&self, context: &Context) -> Option<UserSession> {
+        if self.membership == RoomMembership::None {
+            return None;
+        }
+        if self.dialect != UserDialect::Chat || context.settings.sessions.is_none() {
+            return None;
+        }
+        let (name, room) = (Arc::clone(&self.name), Arc::clone(&self.room_name));
+        Some(UserSession { name, room, account: self.account() })
+    }
+}
+
+/// The name of a user that has chosen none.
+pub(super) fn default_name(user: UserId) -> Arc<str> {
+    format!("User{user}").into()
+}

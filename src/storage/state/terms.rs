@@ -1,0 +1,131 @@
+//! The tables of bans and mutes: one row for each that is in force.
+
+use rusqlite::{Row, Transaction, params};
+
+use crate::moderation::{Ban, BanSubject, Moderation, MuteSubject, StoredTerms};
+use crate::rooms::UserId;
+
+pub(super) const CREATE: &str = "
+    CREATE TABLE ban (
+        -- 'account' or 'address'.
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        -- The last second, in Unix seconds; 0 for good.
+        until INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (kind, subject)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE mute (
+        -- 'account', 'session' (the subject is a user id) or 'address'.
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (kind, subject)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Writes a ban as it is now, or removes its row.
+pub(super) fn save_ban(
+    transaction: &Transaction<'_>,
+    subject: &BanSubject,
+    moderation: &Moderation,
+) -> rusqlite::Result<()> {
+    match moderation.stored_ban(subject) {
+        Some(ban) => insert_ban(transaction, subject, &ban),
+        None => delete(transaction, "DELETE FROM ban WHERE kind = ?1 AND subject = ?2", ban_key(subject)),
+    }
+}
+
+/// Writes a mute as it is now, or removes its row.
+pub(super) fn save_mute(
+    transaction: &Transaction<'_>,
+    subject: &MuteSubject,
+    moderation: &Moderation,
+) -> rusqlite::Result<()> {
+    match moderation.stored_mute(subject) {
+        Some(until) => insert_mute(transaction, subject, until),
+        None => delete(transaction, "DELETE FROM mute WHERE kind = ?1 AND subject = ?2", mute_key(subject)),
+    }
+}
+
+/// Replaces all rows.
+pub(super) fn save_all(transaction: &Transaction<'_>, moderation: &Moderation) -> rusqlite::Result<()> {
+    transaction.execute_batch("DELETE FROM ban; DELETE FROM mute")?;
+    let StoredTerms { bans, mutes } = moderation.stored();
+    bans.iter().try_for_each(|(subject, ban)| insert_ban(transaction, subject, ban))?;
+    mutes.iter().try_for_each(|(subject, until)| insert_mute(transaction, subject, *until))
+}
+
+/// Removes the rows that have ended.
+pub(super) fn remove_ended(transaction: &Transaction<'_>, unix_seconds: u64) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM ban WHERE until <> 0 AND until < ?1", [unix_seconds])?;
+    transaction.execute("DELETE FROM mute WHERE until < ?1", [unix_seconds]).map(drop)
+}
+
+/// Reads all rows. `None` if one is invalid.
+pub(super) fn restore(transaction: &Transaction<'_>) -> rusqlite::Result<Option<StoredTerms>> {
+    let text = |row: &Row<'_>, index| row.get::<_, String>(index);
+    let mut bans = transaction.prepare("SELECT kind, subject, until, reason FROM ban")?;
+    let bans = bans.query_map([], |row| {
+        let (kind, subject, until) = (text(row, 0)?, text(row, 1)?, row.get::<_, i64>(2)?);
+        let reason = text(row, 3)?.into();
+        let until = u64::try_from(until).ok();
+        Ok(ban_subject(&kind, &subject).zip(until.map(|until| Ban { until, reason })))
+    })?;
+    let Some(bans) = bans.collect::<rusqlite::Result<Option<_>>>()? else { return Ok(None) };
+    let mut mutes = transaction.prepare("SELECT kind, subject, until FROM mute")?;
+    let mutes = mutes.query_map([], |row| {
+        let (kind, subject, until) = (text(row, 0)?, text(row, 1)?, row.get::<_, i64>(2)?);
+        Ok(mute_subject(&kind, &subject).zip(until.try_into().ok()))
+    })?;
+    let mutes = mutes.collect::<rusqlite::Result<Option<_>>>()?;
+    Ok(mutes.map(|mutes| StoredTerms { bans, mutes }))
+}
+
+fn insert_ban(transaction: &Transaction<'_>, subject: &BanSubject, ban: &Ban) -> rusqlite::Result<()> {
+    let (kind, subject) = ban_key(subject);
+    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO ban VALUES (?1, ?2, ?3, ?4)")?;
+    insert.execute(params![kind, subject, ban.until, &*ban.reason]).map(drop)
+}
+
+fn insert_mute(transaction: &Transaction<'_>, subject: &MuteSubject, until: u64) -> rusqlite::Result<()> {
+    let (kind, subject) = mute_key(subject);
+    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO mute VALUES (?1, ?2, ?3)")?;
+    insert.execute(params![kind, subject, until]).map(drop)
+}
+
+fn delete(transaction: &Transaction<'_>, sql: &str, key: (&str, String)) -> rusqlite::Result<()> {
+    transaction.prepare_cached(sql)?.execute(key).map(drop)
+}
+
+fn ban_key(subject: &BanSubject) -> (&'static str, String) {
+    match subject {
+        BanSubject::Account(account) => ("account", account.to_string()),
+        BanSubject::Address(address) => ("address", address.to_string()),
+    }
+}
+
+fn ban_subject(kind: &str, subject: &str) -> Option<BanSubject> {
+    match kind {
+        "account" => BanSubject::account(subject),
+        "address" => BanSubject::parse_address(subject),
+        _ => None,
+    }
+}
+
+fn mute_key(subject: &MuteSubject) -> (&'static str, String) {
+    match subject {
+        MuteSubject::Account(account) => ("account", account.to_string()),
+        MuteSubject::Session(user) => ("session", user.to_string()),
+        MuteSubject::Address(address) => ("address", address.to_string()),
+    }
+}
+
+fn mute_subject(kind: &str, subject: &str) -> Option<MuteSubject> {
+    match kind {
+        "account" => Some(MuteSubject::Account(subject.into())),
+        "session" => subject.parse().ok().and_then(UserId::from_wire).map(MuteSubject::Session),
+        "address" => subject.parse().ok().map(MuteSubject::Address),
+        _ => None,
+    }
+}
