@@ -73,7 +73,7 @@ impl Mute {
     /// Whether it holds at this time, in Unix seconds.
     #[must_use]
     pub fn holds(self, now: u64) -> bool {
-        now <= self.until
+        self.until > 0 && now <= self.until
     }
 
     /// The seconds that are left, at least 1.
