@@ -58,11 +58,6 @@ impl Fields {
         })
     }
 
-    /// A whole number from 0 on, if there is one.
-    pub(super) fn number(&mut self, key: &str) -> Option<u64> {
-        self.optional(key, "a whole number from 0 on", |value| value.as_u64())
-    }
-
     /// A list, if there is one.
     pub(super) fn list(&mut self, key: &str) -> Option<Vec<Value>> {
         self.optional(key, "an array", |value| match value {
@@ -124,12 +119,11 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_told_at_once() {
-        let body = br#"{"room": 7, "content": "hi", "rooms": ["a", 1, null], "to/day~": 1, "ttl": -1, "none": null}"#;
+        let body = br#"{"room": 7, "content": "hi", "rooms": ["a", 1, null], "to/day~": 1, "none": null}"#;
         let mut fields = Fields::of_body(body).unwrap();
         assert_eq!(fields.text("room"), None);
         assert_eq!(fields.text("content").as_deref(), Some("hi"));
         assert_eq!(fields.texts("rooms"), Some(vec!["a".into()]));
-        assert_eq!(fields.number("ttl"), None);
         assert_eq!(fields.text("none"), None);
         fields.require("room", false);
         fields.require("name", false);
@@ -142,7 +136,6 @@ mod tests {
                 ("/room", "is not a string"),
                 ("/rooms/1", "is not a string"),
                 ("/rooms/2", "is not a string"),
-                ("/ttl", "is not a whole number from 0 on"),
                 ("/name", "is missing"),
                 ("/to~1day~0", "is not known"),
             ]

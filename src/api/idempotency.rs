@@ -4,7 +4,6 @@
 //! final outcomes are kept. Where nothing happened, the repetition is to succeed.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -97,15 +96,13 @@ impl<T> Clone for Outcomes<T> {
 impl<T> Default for Outcomes<T> {
     fn default() -> Self {
         let kept = Kept { by_key: HashMap::new(), in_order: VecDeque::new() };
-        Self(Arc::new(Shared { kept: Mutex::new(kept), forgotten_early: AtomicU64::new(0), keys_max: KEYS_MAX }))
+        Self(Arc::new(Shared { kept: Mutex::new(kept), keys_max: KEYS_MAX }))
     }
 }
 
 #[derive(Debug)]
 struct Shared<T> {
     kept: Mutex<Kept<T>>,
-    /// Keys that had to go before their time.
-    forgotten_early: AtomicU64,
     keys_max: usize,
 }
 
@@ -138,11 +135,6 @@ impl<T: Clone> Outcomes<T> {
             }
         }
     }
-
-    /// Keys that were forgotten before their time, because there were too many.
-    pub(super) fn forgotten_early(&self) -> u64 {
-        self.0.forgotten_early.load(Relaxed)
-    }
 }
 
 impl<T> Outcomes<T> {
@@ -172,9 +164,10 @@ pub(super) struct Attempt<T> {
 }
 
 impl<T> Attempt<T> {
-    /// Keeps the outcome.
-    pub(super) fn finish(mut self, outcome: T, now: Instant) {
-        let Some(key) = self.key.take() else { return };
+    /// Keeps the outcome. Returns how many keys had to go before their time, because there are too many.
+    pub(super) fn finish(mut self, outcome: T, now: Instant) -> u64 {
+        let mut forgotten_early = 0;
+        let Some(key) = self.key.take() else { return forgotten_early };
         let mut kept = self.outcomes.lock();
         if let Some(entry) = kept.by_key.get_mut(&key) {
             entry.outcome = Some(outcome);
@@ -184,8 +177,9 @@ impl<T> Attempt<T> {
             && let Some((_, oldest)) = kept.in_order.pop_front()
         {
             kept.by_key.remove(&oldest);
-            self.outcomes.0.forgotten_early.fetch_add(1, Relaxed);
+            forgotten_early += 1;
         }
+        forgotten_early
     }
 }
 
@@ -245,9 +239,8 @@ mod tests {
         let now = Instant::now();
         for text in ["a", "b", "c"] {
             let Known::New(attempt) = outcomes.begin(key(text), content("x"), now) else { panic!() };
-            attempt.finish(1, now);
+            assert_eq!(attempt.finish(1, now), u64::from(text == "c"));
         }
-        assert_eq!(outcomes.forgotten_early(), 1);
         assert!(matches!(outcomes.begin(key("b"), content("x"), now), Known::Done(1)));
         assert!(matches!(outcomes.begin(key("a"), content("x"), now), Known::New(_)));
     }

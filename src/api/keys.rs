@@ -185,11 +185,11 @@ fn hash(key: &str) -> [u8; 32] {
 
 /// A new key, and its line for the file.
 #[derive(Debug)]
-pub struct NewKey {
+pub(super) struct NewKey {
     /// The key itself, to be shown once.
-    pub key: String,
+    pub(super) key: String,
     /// The line.
-    pub line: String,
+    pub(super) line: String,
 }
 
 impl NewKey {
@@ -198,7 +198,7 @@ impl NewKey {
     /// # Errors
     ///
     /// When the name cannot be a key's, or the system has no random bytes.
-    pub fn new(name: &str, scopes: Scopes) -> Result<Self, NewKeyError> {
+    pub(super) fn new(name: &str, scopes: Scopes) -> Result<Self, NewKeyError> {
         check_name(name).map_err(|problem| NewKeyError::Name { name: name.to_owned(), problem })?;
         let mut bytes = [0; 32];
         // Fewer than 257 bytes come all at once (getrandom(2)).

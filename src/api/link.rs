@@ -33,15 +33,13 @@ pub(super) struct Published {
 /// The answer to a request.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// The message is as durable as configured.
-    Published(Published),
+    /// The message, or its deletion, is as durable as configured.
+    Done(Published),
     /// The room is open, and held until the link releases it.
     Opened(RoomIndex),
-    /// Nothing happened, because there are as many rooms as there may be, and none of them is empty.
-    TooManyRooms,
-    /// Nothing happened, because the disk takes no message.
-    NotTaken,
-    /// Members have seen the message, and the disk has not taken it.
+    /// Nothing happened, for this reason.
+    Refused(RoomRefusal),
+    /// Members have seen the message or the deletion, and the disk has not taken it.
     NotStored,
     /// So many queues have taken a message of a topic.
     Relayed { receivers: usize },
@@ -222,10 +220,10 @@ impl UnderWay {
 
     fn handle(&mut self, answer: mail::Delivery) {
         match answer {
-            mail::Delivery::Room(Delivery::Said { to, message, epoch, pending }) => {
+            mail::Delivery::Room(Delivery::Done { to, message, epoch, pending }) => {
                 let published = Published { message, epoch };
                 match pending {
-                    None => self.finish(to, Reply::Published(published)),
+                    None => self.finish(to, Reply::Done(published)),
                     Some(_) => {
                         if let Some(ticket) = self.find(to) {
                             ticket.state = TicketState::Taken(published);
@@ -236,15 +234,12 @@ impl UnderWay {
             mail::Delivery::Room(Delivery::Kept { to, .. }) => {
                 if let Some(Ticket { state: TicketState::Taken(published), .. }) = self.find(to) {
                     let published = *published;
-                    self.finish(to, Reply::Published(published));
+                    self.finish(to, Reply::Done(published));
                 }
             }
             mail::Delivery::Room(Delivery::Lost { to, .. }) => self.finish(to, Reply::NotStored),
             mail::Delivery::Room(Delivery::Opened { to, room }) => self.finish(to, Reply::Opened(room)),
-            mail::Delivery::Room(Delivery::Refused { to, refusal: RoomRefusal::TooManyRooms }) => {
-                self.finish(to, Reply::TooManyRooms);
-            }
-            mail::Delivery::Room(Delivery::Refused { to, .. }) => self.finish(to, Reply::NotTaken),
+            mail::Delivery::Room(Delivery::Refused { to, refusal }) => self.finish(to, Reply::Refused(refusal)),
             mail::Delivery::Room(Delivery::Members { to, members }) => self.finish(to, Reply::Members(members)),
             mail::Delivery::Room(Delivery::History { to, page }) => self.finish(to, Reply::History(page)),
             mail::Delivery::Room(Delivery::Relayed { to, shards }) => {

@@ -16,6 +16,7 @@ mod keys;
 mod link;
 mod listener;
 mod message;
+mod parameters;
 mod problem;
 mod router;
 mod serve;

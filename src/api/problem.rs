@@ -108,7 +108,7 @@ impl Problem {
         problem
     }
 
-    /// Fields that are wrong.
+    /// Fields or parameters that are wrong.
     #[must_use]
     pub fn of_fields(errors: Vec<FieldError>) -> Self {
         Self { errors, ..Self::new(ProblemKind::Invalid, "see errors") }

@@ -8,13 +8,14 @@ use axum::extract::{MatchedPath, State};
 use axum::http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tracing::debug;
 
 use super::Api;
-use super::handlers::{batch, broadcast, health, metrics, openapi, publish, stats};
+use super::handlers::{batch, broadcast, health, metrics, openapi, publish, rooms, stats};
 use super::keys::Scope;
 use super::problem::{Problem, ProblemKind};
+use crate::metrics::StatusClass;
 
 /// Fields of every answer: it is not to be stored, and is nothing but what its type says.
 const EVERYWHERE: [(HeaderName, HeaderValue); 2] = [
@@ -24,7 +25,14 @@ const EVERYWHERE: [(HeaderName, HeaderValue); 2] = [
 
 /// All paths.
 pub(super) fn router(api: Api) -> Router {
-    let read = Router::new().route("/metrics", get(metrics::show)).route("/api/v1/stats", get(stats::show));
+    let read = Router::new()
+        .route("/metrics", get(metrics::show))
+        .route("/api/v1/stats", get(stats::show))
+        .route("/api/v1/rooms", get(rooms::list))
+        .route("/api/v1/rooms/{room}", get(rooms::show))
+        .route("/api/v1/rooms/{room}/members", get(rooms::members))
+        .route("/api/v1/rooms/{room}/history", get(rooms::history));
+    let moderate = Router::new().route("/api/v1/rooms/{room}/messages/{id}", delete(rooms::delete_message));
     let publish = Router::new()
         .route("/api/v1/publish", post(publish::post))
         .route("/api/v1/broadcast/{topic}", post(broadcast::post))
@@ -32,12 +40,13 @@ pub(super) fn router(api: Api) -> Router {
     Router::new()
         .merge(with_scope(read, &api, Scope::Read))
         .merge(with_scope(publish, &api, Scope::Publish))
+        .merge(with_scope(moderate, &api, Scope::Moderate))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/api/v1/openapi.json", get(openapi::show))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(middleware::map_response(finish))
+        .layer(middleware::map_response_with_state(api.clone(), finish))
         .with_state(api)
 }
 
@@ -87,7 +96,8 @@ async fn method_not_allowed(method: Method) -> Problem {
     Problem::new(ProblemKind::MethodNotAllowed, format!("{method} is not among them; see Allow"))
 }
 
-async fn finish(mut response: Response) -> Response {
+async fn finish(State(api): State<Api>, mut response: Response) -> Response {
     response.headers_mut().extend(EVERYWHERE);
+    api.0.metrics.api().requests.with(StatusClass::of(response.status().as_u16())).add(1);
     response
 }

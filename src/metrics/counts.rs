@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Dialect, DurationHistogram, EndReason, FanOutHistogram, HandshakeKind, Labelled, OrderKind,
-    RefusalReason, ShardPulse, SignInOutcome, TlsFailure,
+    RefusalReason, ShardPulse, SignInOutcome, StatusClass, TlsFailure,
 };
 use crate::permit::ClientPermits;
 
@@ -16,6 +16,7 @@ pub struct Metrics {
     pub(super) shards: Arc<[Arc<ShardMetrics>]>,
     pub(super) acceptors: Arc<[Arc<AcceptorMetrics>]>,
     pub(super) storage: Arc<StorageMetrics>,
+    pub(super) api: Arc<ApiMetrics>,
     pub(super) process: Arc<ProcessMetrics>,
 }
 
@@ -34,6 +35,7 @@ impl Metrics {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             acceptors: (0..acceptors).map(|_| Arc::default()).collect(),
             storage: Arc::default(),
+            api: Arc::default(),
             process: Arc::new(ProcessMetrics {
                 started: Instant::now(),
                 client_permits,
@@ -72,6 +74,12 @@ impl Metrics {
     #[must_use]
     pub fn storage(&self) -> &Arc<StorageMetrics> {
         &self.storage
+    }
+
+    /// The numbers that the HTTP API writes; all zero where there is none.
+    #[must_use]
+    pub fn api(&self) -> &Arc<ApiMetrics> {
+        &self.api
     }
 
     /// The number of clients, over all shards.
@@ -204,6 +212,15 @@ pub struct StorageMetrics {
     pub failures: Counter,
     /// How long batches took, from the first statement until they were on the disk.
     pub commits: DurationHistogram,
+}
+
+/// The numbers of the HTTP API's thread.
+#[derive(Debug, Default)]
+pub struct ApiMetrics {
+    /// Requests answered, by the class of their status.
+    pub requests: Labelled<Counter, StatusClass, { StatusClass::ALL.len() }>,
+    /// Idempotency keys that were forgotten before their time, because there were too many.
+    pub keys_forgotten_early: Counter,
 }
 
 /// A number that only grows. Only one thread writes it.

@@ -213,6 +213,30 @@ label! {
 }
 
 label! {
+    /// The class of a response's status (RFC 9110, 15).
+    StatusClass as "class" {
+        /// The request was carried out.
+        Successful = "2xx",
+        /// The request was wrong.
+        ClientError = "4xx",
+        /// The server could not carry it out.
+        ServerError = "5xx",
+    }
+}
+
+impl StatusClass {
+    /// The class of a status. The HTTP API has no informational responses and no redirections.
+    #[must_use]
+    pub fn of(status: u16) -> Self {
+        match status {
+            ..400 => Self::Successful,
+            400..500 => Self::ClientError,
+            500.. => Self::ServerError,
+        }
+    }
+}
+
+label! {
     /// What an admin has ordered.
     OrderKind as "order" {
         /// Disconnect a user.

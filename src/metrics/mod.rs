@@ -13,14 +13,14 @@ mod labels;
 mod pulse;
 mod scrape;
 
-pub use counts::{AcceptorMetrics, Counter, Gauge, Metrics, ShardMetrics, StorageMetrics};
+pub use counts::{AcceptorMetrics, ApiMetrics, Counter, Gauge, Metrics, ShardMetrics, StorageMetrics};
 pub use durations::DurationHistogram;
 pub use fan_out::FanOutHistogram;
 pub use scrape::TEXT_TYPE;
 pub use health::Health;
 pub use labels::{
     Dialect, EndReason, HandshakeKind, Label, Labelled, OrderKind, RefusalReason, RoomSizeClass,
-    SignInOutcome, TlsFailure,
+    SignInOutcome, StatusClass, TlsFailure,
 };
 pub use pulse::ShardPulse;
 

@@ -255,6 +255,17 @@ impl Collector for Scrape {
             &storage.commits,
         )?;
 
+        let api = metrics.api();
+        to.each("api_requests_total", "Requests to the HTTP API answered", Counter, |class| {
+            api.requests.with(class).get()
+        })?;
+        to.one(
+            "api_idempotency_keys_forgotten_total",
+            "Idempotency keys forgotten before their time, because there were too many",
+            Counter,
+            api.keys_forgotten_early.get(),
+        )?;
+
         to.one("ring_turns_total", "Turns of the event loops", Counter, metrics.sum(|s| s.ring_turns.get()))?;
         to.one(
             "ring_submissions_total",

@@ -113,6 +113,14 @@ impl History {
         HistoryPage { messages, epoch: self.epoch, has_more: older.next().is_some() }
     }
 
+    /// The first `limit` kept messages behind this one, oldest first.
+    pub(super) fn page_after(&self, after: MessageId, limit: usize) -> HistoryPage {
+        let begin = self.kept.partition_point(|kept| kept.id() <= after);
+        let mut newer = messages(self.kept.range(begin..));
+        let messages: Vec<_> = newer.by_ref().take(limit).collect();
+        HistoryPage { messages, epoch: self.epoch, has_more: newer.next().is_some() }
+    }
+
     /// The kept messages after a point, oldest first. If the id is of another epoch, or was never given out, it is
     /// unknown which messages followed it: then all kept messages are returned.
     pub(super) fn after(&mut self, point: ResumePoint) -> (Arc<[Arc<RoomMessage>]>, Resumed) {

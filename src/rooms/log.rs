@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::{
     ClientRef, Content, EntryNumber, HistoryChange, Member, MemberAccount, MessageId, Page, ResumePoint,
-    RoomMessage, UserId, Visit,
+    RoomMessage, ShardIndex, UserId, Visit,
 };
 
 /// Proposals that may wait for the storage at all homes of a shard. Then the shard takes no requests, and with that its
@@ -109,8 +109,29 @@ pub enum Unlogged {
     /// List the last `limit` kept messages before this one, or of all. Answered with
     /// [`Delivery::History`](super::Delivery::History).
     ListHistory { origin: ClientRef, before: Option<MessageId>, limit: usize },
+    /// To the HTTP API: list the `limit` members behind this id. Answered with [`Delivery::Members`](super::Delivery::Members).
+    ListMembersAfter { origin: ClientRef, after: Option<UserId>, limit: usize },
+    /// To the HTTP API: list the first `limit` kept messages behind this one. Answered with
+    /// [`Delivery::History`](super::Delivery::History).
+    ListHistoryAfter { origin: ClientRef, after: MessageId, limit: usize },
     /// List the names, also for one that is no member. Answered with [`Delivery::Names`](super::Delivery::Names).
     ListNames { origin: ClientRef },
+}
+
+impl Proposal {
+    /// The HTTP API's request that this is, if it is one. It is answered even where the room is forgotten.
+    pub(super) fn of_api(&self) -> Option<ClientRef> {
+        let (Self::Change(Change::Message { origin, .. } | Change::Delete { origin, .. })
+        | Self::Unlogged(
+            Unlogged::ListMembersAfter { origin, .. }
+            | Unlogged::ListHistoryAfter { origin, .. }
+            | Unlogged::ListHistory { origin, .. },
+        )) = self
+        else {
+            return None;
+        };
+        Some(*origin).filter(|origin| origin.shard == ShardIndex::API)
+    }
 }
 
 impl From<Change<NewMessage>> for Proposal {
@@ -318,7 +339,6 @@ impl RoomLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rooms::ShardIndex;
     use uproar_ring::ConnectionId;
 
     fn origin(connection: u32) -> ClientRef {

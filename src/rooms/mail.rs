@@ -64,9 +64,9 @@ pub enum Delivery {
     Renamed { to: ClientRef, old_name: Arc<str>, new_name: Arc<str>, names: Arc<[MemberEntry]> },
     /// To the author of a message, in any room: a user has read the message, at this time in Unix seconds.
     Read { author: UserId, message: MessageId, reader: UserId, read_at: u64 },
-    /// To the HTTP API: the room has taken its message. Where the room is durable, [`Delivery::Kept`] or
-    /// [`Delivery::Lost`] follows for the entry `pending`.
-    Said { to: ClientRef, message: MessageId, epoch: Epoch, pending: Option<EntryNumber> },
+    /// To the HTTP API: the room has taken its message, or has deleted one. Where the room is durable,
+    /// [`Delivery::Kept`] or [`Delivery::Lost`] follows for the entry `pending`.
+    Done { to: ClientRef, message: MessageId, epoch: Epoch, pending: Option<EntryNumber> },
     /// To the HTTP API: its message was passed on to so many shards, each of which tells how many receivers it has there.
     Relayed { to: ClientRef, shards: usize },
     /// This connection is subscribed to its topic from now on.
@@ -88,4 +88,6 @@ pub enum RoomRefusal {
     TooManyRooms,
     /// The room's history cannot be read, because the storage fails.
     NotOpened,
+    /// The room was forgotten meanwhile. Only the HTTP API is told: the members of a room that is forgotten have left it.
+    NoRoom,
 }

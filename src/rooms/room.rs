@@ -131,6 +131,14 @@ impl Room {
             }
             Unlogged::Read { user, origin, message } => self.read(user, origin, message, now, outbox),
             Unlogged::ListMembers { user, origin, page } => self.list(user, origin, page, outbox),
+            Unlogged::ListMembersAfter { origin, after, limit } => {
+                let members = self.roster.after(after, limit);
+                outbox.send(origin.shard, Delivery::Members { to: origin, members });
+            }
+            Unlogged::ListHistoryAfter { origin, after, limit } => {
+                let page = self.history.page_after(after, limit);
+                outbox.send(origin.shard, Delivery::History { to: origin, page });
+            }
             Unlogged::ListHistory { origin, before, limit } => {
                 let page = self.history.page(before, limit);
                 outbox.send(origin.shard, Delivery::History { to: origin, page });
@@ -243,9 +251,20 @@ impl Room {
         let id = message.id;
         // Members do not wait for the disk.
         self.publish(RoomEvent::Message(message), Some(origin), pending, now, outbox);
-        if origin.shard == ShardIndex::API {
+        self.answer_api(id, origin, pending, outbox);
+    }
+
+    /// Tells the HTTP API, if this is its change, that the room has made it.
+    fn answer_api(
+        &self,
+        message: MessageId,
+        to: ClientRef,
+        pending: Option<EntryNumber>,
+        outbox: &mut Outbox,
+    ) {
+        if to.shard == ShardIndex::API {
             let epoch = self.history.epoch();
-            outbox.send(ShardIndex::API, Delivery::Said { to: origin, message: id, epoch, pending });
+            outbox.send(ShardIndex::API, Delivery::Done { to, message, epoch, pending });
         }
     }
 
@@ -271,6 +290,7 @@ impl Room {
         let deleted =
             RoomEvent::Deleted { message: id, by: deletion.user, by_name: Arc::clone(&deletion.name) };
         self.publish(deleted, Some(origin), pending, now, outbox);
+        self.answer_api(id, origin, pending, outbox);
     }
 
     fn find_deletable(&self, deletion: &Deletion) -> Result<&Arc<RoomMessage>, RoomRefusal> {

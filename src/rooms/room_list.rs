@@ -127,6 +127,25 @@ impl RoomList {
         RoomPage { total, rooms: page.collect(), looked_at: total }
     }
 
+    /// The room of this name, if it is open.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<ListedRoom>> {
+        self.rooms().by_name.get(name).map(|place| Arc::clone(&place.room))
+    }
+
+    /// The rooms whose names begin with `prefix` and come behind `after`, by name, at most `limit`.
+    #[must_use]
+    pub fn by_name(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<Arc<ListedRoom>> {
+        let rooms = self.rooms();
+        let first = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let behind = rooms.by_name.range::<str, _>((first, Bound::Unbounded));
+        let matching = behind.take_while(|(name, _)| name.starts_with(prefix)).take(limit);
+        matching.map(|(_, place)| Arc::clone(&place.room)).collect()
+    }
+
     /// Takes a place for a room that is about to be opened. Where there is none, the room that has been empty longest
     /// makes place: it is off the list, and its home must be told to forget it.
     pub(super) fn reserve(&self) -> Result<Option<RoomIndex>, TooManyRooms> {

@@ -1,6 +1,7 @@
 //! The members of a room.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::event::{MemberEntry, MemberList};
@@ -127,6 +128,14 @@ impl Roster {
     /// The members of one page.
     pub(super) fn page(&self, page: Page) -> MemberList {
         let listed = self.entries().skip(page.offset).take(page.limit).collect();
+        MemberList { listed, last: None, total: Some(self.len()) }
+    }
+
+    /// The first `limit` members behind this id.
+    pub(super) fn after(&self, after: Option<UserId>, limit: usize) -> MemberList {
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.members.range((first, Bound::Unbounded)).take(limit);
+        let listed = behind.map(|(id, entry)| entry.listed_as(*id)).collect();
         MemberList { listed, last: None, total: Some(self.len()) }
     }
 

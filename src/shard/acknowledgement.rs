@@ -54,7 +54,8 @@ impl User {
                 RoomRefusal::NotStored
                 | RoomRefusal::NotDeleted
                 | RoomRefusal::TooManyRooms
-                | RoomRefusal::NotOpened,
+                | RoomRefusal::NotOpened
+                | RoomRefusal::NoRoom,
             ) => io.push_in_order(error),
         }
     }
@@ -79,6 +80,6 @@ fn error_of(refusal: RoomRefusal) -> ChatError {
         RoomRefusal::NotStored => ChatError::NotStored,
         RoomRefusal::NotDeleted => ChatError::NotDeleted,
         RoomRefusal::TooManyRooms => ChatError::TooManyRooms,
-        RoomRefusal::NotOpened => ChatError::RoomNotOpened,
+        RoomRefusal::NotOpened | RoomRefusal::NoRoom => ChatError::RoomNotOpened,
     }
 }

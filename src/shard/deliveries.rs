@@ -91,7 +91,7 @@ impl Shard {
             }
             // These are for the HTTP API alone.
             mail::Delivery::RelayReceived { .. }
-            | mail::Delivery::Room(Delivery::Said { .. } | Delivery::Relayed { .. }) => {
+            | mail::Delivery::Room(Delivery::Done { .. } | Delivery::Relayed { .. }) => {
                 debug_assert!(false, "Bug: a shard gets an answer that is for the API");
             }
             mail::Delivery::Room(Delivery::Subscribed { to }) => {

@@ -23,6 +23,7 @@ use uproar::handshake::{
     Acceptor, Admission, Admissions, AuthorizationRefusal, HandOver, HandshakeEvent, HandshakeLimits,
     HandshakeServices, Intake, ProxyPolicy,
 };
+use uproar::metrics::Health;
 use uproar::permit::{ClientPermit, ClientPermits};
 use uproar::topics::TopicLimiter;
 use uproar_protocol::head::HEAD_BYTES_MAX;

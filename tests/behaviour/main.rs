@@ -71,6 +71,7 @@ mod api_broadcast;
 mod api_http;
 mod api_idempotency;
 mod api_publish;
+mod api_rooms;
 
 mod account_names;
 mod accounts_command;

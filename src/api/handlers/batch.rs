@@ -4,7 +4,6 @@
 //! outcomes are awaited together.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use axum::Extension;
 use axum::body::Body;
@@ -13,7 +12,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
-use super::{BegunBefore, Finished, begin, broadcast, carry_out, publish};
+use super::{BegunBefore, Finished, begin, broadcast, carry_out, keep, publish};
 use crate::api::Api;
 use crate::api::body::{BATCH_BYTES_MAX, require_json};
 use crate::api::fields::Fields;
@@ -38,12 +37,13 @@ pub(in crate::api) async fn post(
         Ok(attempt) => attempt,
         Err(begun_before) => return Ok(begun_before.into_response()),
     };
+    let publishing = api.clone();
     let work = async move {
         // The items are made of it.
         let _body = body;
-        Ok(json!({ "results": publish_all(&api, items).await }))
+        Ok(json!({ "results": publish_all(&publishing, items).await }))
     };
-    Ok(carry_out(attempt, work).await)
+    Ok(carry_out(&api, attempt, work).await)
 }
 
 /// Reads all items. If one is malformed, nothing is done.
@@ -93,9 +93,12 @@ async fn publish_all(api: &Api, items: Vec<Item>) -> Vec<Value> {
     let mut results = Vec::with_capacity(sent.len());
     for sent in sent {
         results.push(match sent {
-            Sent::ToRoom(attempt, asked) => keep(attempt, publish::finish(asked).await.map(Published::to_json)),
+            Sent::ToRoom(attempt, asked) => {
+                result(api, attempt, &publish::finish(asked).await.map(Published::to_json))
+            }
             Sent::ToTopic(attempt, asked) => {
-                keep(attempt, broadcast::finish(asked).await.map(|receivers| json!({ "receivers": receivers })))
+                let outcome = broadcast::finish(asked).await;
+                result(api, attempt, &outcome.map(|receivers| json!({ "receivers": receivers })))
             }
             Sent::Before(BegunBefore::Done(finished)) => finished.into_result(true),
             Sent::Before(BegunBefore::Refused(problem)) => problem.to_json(),
@@ -143,10 +146,7 @@ async fn send(api: &Api, Item { post, key }: Item, rooms: &mut FoundRooms) -> Se
 }
 
 /// The result of an item, which is kept for its repetitions.
-fn keep(attempt: Attempted, outcome: Result<Value, Problem>) -> Value {
-    let finished = Finished::of(&outcome);
-    if let (Some(attempt), false) = (attempt, outcome.is_err_and(|problem| problem.is_passing())) {
-        attempt.finish(finished.clone(), Instant::now());
-    }
-    finished.into_result(false)
+fn result(api: &Api, attempt: Attempted, outcome: &Result<Value, Problem>) -> Value {
+    keep(api, attempt, outcome);
+    Finished::of(outcome).into_result(false)
 }

@@ -43,12 +43,13 @@ pub(in crate::api) async fn post(
         Err(begun_before) => return Ok(begun_before.into_response()),
     };
     let post = TopicPost { topic, kind, payload: body.bytes.clone() };
+    let relaying = api.clone();
     let work = async move {
         let _body = body;
-        let receivers = finish(relay(&api, post).await).await?;
+        let receivers = finish(relay(&relaying, post).await).await?;
         Ok(json!({ "receivers": receivers }))
     };
-    Ok(carry_out(attempt, work).await)
+    Ok(carry_out(&api, attempt, work).await)
 }
 
 /// Sends a message to the home of a topic.
@@ -71,6 +72,6 @@ pub(super) async fn relay(api: &Api, post: TopicPost) -> Result<Asked, Problem> 
 pub(super) async fn finish(asked: Result<Asked, Problem>) -> Result<usize, Problem> {
     match asked?.reply().await.map_err(NoReply::problem)? {
         Reply::Relayed { receivers } => Ok(receivers),
-        _ => Err(NoReply::Lost.problem()),
+        reply => Err(reply.problem()),
     }
 }

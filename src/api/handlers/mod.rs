@@ -6,6 +6,7 @@ pub(super) mod health;
 pub(super) mod metrics;
 pub(super) mod openapi;
 pub(super) mod publish;
+pub(super) mod rooms;
 pub(super) mod stats;
 
 use std::future::Future;
@@ -19,8 +20,9 @@ use tokio::time::timeout;
 
 use super::Api;
 use super::idempotency::{Attempt, ContentDigest, IdempotencyKey, Known};
-use super::link::NoReply;
+use super::link::{NoReply, Reply};
 use super::problem::{Problem, ProblemKind};
+use crate::rooms::RoomRefusal;
 
 /// How long a request may take. Behind it, its outcome is unknown to the caller.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,16 +111,24 @@ impl IntoResponse for BegunBefore {
     }
 }
 
+/// Keeps an outcome for the repetitions of its request. Where nothing happened, a repetition is to succeed.
+fn keep(api: &Api, attempt: Option<Attempt<Finished>>, outcome: &Result<Value, Problem>) {
+    if let (Some(attempt), false) = (attempt, outcome.as_ref().is_err_and(Problem::is_passing)) {
+        let forgotten_early = attempt.finish(Finished::of(outcome), Instant::now());
+        api.0.metrics.api().keys_forgotten_early.add(forgotten_early);
+    }
+}
+
 /// Carries a request out, to its end even if its caller gives up, and answers it.
 async fn carry_out(
+    api: &Api,
     attempt: Option<Attempt<Finished>>,
     work: impl Future<Output = Result<Value, Problem>> + Send + 'static,
 ) -> Response {
+    let api = api.clone();
     let working = tokio::spawn(async move {
         let outcome = work.await;
-        if let (Some(attempt), false) = (attempt, outcome.as_ref().is_err_and(Problem::is_passing)) {
-            attempt.finish(Finished::of(&outcome), Instant::now());
-        }
+        keep(&api, attempt, &outcome);
         outcome
     });
     match timeout(REQUEST_TIMEOUT, working).await {
@@ -131,6 +141,40 @@ async fn carry_out(
             Problem::new(ProblemKind::Unknown, detail).into_response()
         }
     }
+}
+
+impl Reply {
+    /// The problem of a request that this is no answer to.
+    fn problem(self) -> Problem {
+        match self {
+            Self::Refused(RoomRefusal::UnknownMessage(_)) => {
+                Problem::new(ProblemKind::NotFound, "the room does not keep this message")
+            }
+            Self::Refused(RoomRefusal::NoRoom) => no_room(),
+            Self::Refused(RoomRefusal::TooManyRooms) => Problem::new(
+                ProblemKind::Unavailable,
+                "there are as many rooms as there may be, and none of them is empty",
+            ),
+            Self::Refused(
+                RoomRefusal::NotStored
+                | RoomRefusal::NotDeleted
+                | RoomRefusal::NotOpened
+                | RoomRefusal::PermissionDenied,
+            ) => Problem::new(ProblemKind::Unavailable, "the disk takes nothing at the moment"),
+            Self::NotStored => Problem::new(
+                ProblemKind::NotStored,
+                "members may have seen it, and the disk has refused it",
+            ),
+            Self::Done(_) | Self::Opened(_) | Self::Relayed { .. } | Self::Members(_) | Self::History(_) => {
+                debug_assert!(false, "Bug: an answer to another request");
+                NoReply::Lost.problem()
+            }
+        }
+    }
+}
+
+fn no_room() -> Problem {
+    Problem::new(ProblemKind::NotFound, "there is no room of this name")
 }
 
 impl NoReply {

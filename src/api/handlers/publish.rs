@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
-use super::{Finished, begin, carry_out};
+use super::{Finished, begin, carry_out, no_room};
 use crate::api::Api;
 use crate::api::body::{BODY_BYTES_MAX, require_json};
 use crate::api::fields::Fields;
@@ -15,7 +15,7 @@ use crate::api::idempotency::{ContentDigest, IdempotencyKey};
 use crate::api::keys::Caller;
 use crate::api::link::{Asked, HeldRoom, NoReply, Published, Reply};
 use crate::api::message::{RoomPost, Rooms};
-use crate::api::problem::{Problem, ProblemKind};
+use crate::api::problem::Problem;
 use crate::mail;
 use crate::rooms::{Change, NewMessage, Request as RoomRequest, RoomIndex};
 
@@ -36,7 +36,8 @@ pub(in crate::api) async fn post(
         Ok(attempt) => attempt,
         Err(begun_before) => return Ok(begun_before.into_response()),
     };
-    Ok(carry_out(attempt, async move { publish(&api, &rooms, &post).await }).await)
+    let publishing = api.clone();
+    Ok(carry_out(&api, attempt, async move { publish(&publishing, &rooms, &post).await }).await)
 }
 
 async fn publish(api: &Api, rooms: &Rooms, post: &RoomPost) -> Result<Value, Problem> {
@@ -92,7 +93,7 @@ pub(super) async fn find(api: &Api, name: &str) -> Finding {
         return Finding::Found(room);
     }
     if !directory.on_demand().allows(name) {
-        return Finding::Refused(Problem::new(ProblemKind::NotFound, "there is no room of this name"));
+        return Finding::Refused(no_room());
     }
     let asked = api.0.link.ask(directory.home_of(name), |origin| {
         mail::Request::Room(RoomRequest::Open { name: name.into(), origin })
@@ -120,11 +121,7 @@ impl Finding {
         };
         match asked.reply().await.map_err(NoReply::problem)? {
             Reply::Opened(room) => Ok(Target::Held(api.0.link.hold(room))),
-            Reply::TooManyRooms => Err(Problem::new(
-                ProblemKind::Unavailable,
-                "there are as many rooms as there may be, and none of them is empty",
-            )),
-            _ => Err(Problem::new(ProblemKind::Unavailable, "the disk cannot be read at the moment")),
+            reply => Err(reply.problem()),
         }
     }
 }
@@ -149,15 +146,8 @@ pub(super) async fn finish(asked: Result<Asked, Problem>) -> Result<Published, P
 
 fn outcome(reply: Result<Reply, NoReply>) -> Result<Published, Problem> {
     match reply.map_err(NoReply::problem)? {
-        Reply::Published(published) => Ok(published),
-        Reply::NotTaken => {
-            Err(Problem::new(ProblemKind::Unavailable, "the disk takes no messages at the moment"))
-        }
-        Reply::NotStored => Err(Problem::new(
-            ProblemKind::NotStored,
-            "members may have seen the message, and the disk has refused it",
-        )),
-        _ => Err(NoReply::Lost.problem()),
+        Reply::Done(published) => Ok(published),
+        reply => Err(reply.problem()),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::rooms::room_slots::RoomSlots;
 use crate::rooms::topic::Topic;
 use crate::rooms::{
     ClientRef, Delivery, Directory, ListedRoom, PROPOSALS_WAITING_MAX, Receipt, Request, RestoredRoom,
-    RoomIndex, RoomReceipt, RoomSettings, ShardIndex, WRITES_UNANSWERED_MAX, Write,
+    RoomIndex, RoomReceipt, RoomRefusal, RoomSettings, ShardIndex, WRITES_UNANSWERED_MAX, Write,
 };
 
 /// Rooms that one tick forgets at most; the rest follow in the next turn. Each costs a few microseconds.
@@ -137,7 +137,12 @@ impl Homes {
 
     fn propose(&mut self, index: RoomIndex, proposal: Proposal, now: Now) {
         // Mail for a room that was forgotten is dropped: what its members have sent came before they left.
-        let Some(open) = self.open_room(index) else { return };
+        let Some(open) = self.open_room(index) else {
+            if let Some(to) = proposal.of_api() {
+                self.outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NoRoom });
+            }
+            return;
+        };
         if let (Proposal::Change(Change::Join { .. }), Some(lease)) = (&proposal, &mut open.lease) {
             lease.release();
         }
