@@ -120,7 +120,8 @@ mod tests {
         for value in [format!("Bearer {key}"), format!("bearer  {key} ")] {
             assert_eq!(&*policy.authorize(&with(&value), Scope::Read).unwrap().name, "billing");
         }
-        let refused = |headers: &HeaderMap, scope| challenge_of(policy.authorize(headers, scope).unwrap_err());
+        let refused =
+            |headers: &HeaderMap, scope| challenge_of(policy.authorize(headers, scope).unwrap_err());
         let realm = "Bearer realm=\"uproar\"".to_owned();
         for value in ["", "Bearer", "Basic dTpw", &key] {
             assert_eq!(refused(&with(value), Scope::Read), (401, realm.clone()), "{value}");

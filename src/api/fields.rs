@@ -36,12 +36,7 @@ impl Fields {
     }
 
     /// A field that may be absent. `null` counts as absent.
-    fn optional<T>(
-        &mut self,
-        key: &str,
-        expected: &str,
-        read: impl FnOnce(Value) -> Option<T>,
-    ) -> Option<T> {
+    fn optional<T>(&mut self, key: &str, expected: &str, read: impl FnOnce(Value) -> Option<T>) -> Option<T> {
         let value = self.object.remove(key).filter(|value| !value.is_null())?;
         let read = read(value);
         if read.is_none() {
@@ -89,7 +84,9 @@ impl Fields {
     /// Notes that a field is missing.
     pub(super) fn require(&mut self, key: &str, is_there: bool) {
         // One of the wrong type was noted before.
-        if !is_there && !self.errors.iter().any(|error| error.pointer == Some(format!("{}/{key}", self.pointer))) {
+        if !is_there
+            && !self.errors.iter().any(|error| error.pointer == Some(format!("{}/{key}", self.pointer)))
+        {
             self.refuse(key, "is missing");
         }
     }

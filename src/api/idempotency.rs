@@ -37,7 +37,9 @@ impl IdempotencyKey {
     pub(super) fn of_headers(headers: &HeaderMap, caller: &str) -> Result<Option<Self>, Problem> {
         let Some(value) = headers.get(HEADER) else { return Ok(None) };
         let key = value.to_str().ok().and_then(|text| Self::parse(text, caller));
-        let invalid = || Problem::new(ProblemKind::Malformed, "Idempotency-Key is not 1 to 128 visible ASCII characters");
+        let invalid = || {
+            Problem::new(ProblemKind::Malformed, "Idempotency-Key is not 1 to 128 visible ASCII characters")
+        };
         key.map(Some).ok_or_else(invalid)
     }
 
@@ -228,7 +230,10 @@ mod tests {
         let Known::New(attempt) = outcomes.begin(key("a"), content("x"), now) else { panic!() };
         attempt.finish(1, now);
         let end = now + KEPT_FOR;
-        assert!(matches!(outcomes.begin(key("a"), content("x"), end - Duration::from_millis(1)), Known::Done(1)));
+        assert!(matches!(
+            outcomes.begin(key("a"), content("x"), end - Duration::from_millis(1)),
+            Known::Done(1)
+        ));
         assert!(matches!(outcomes.begin(key("a"), content("x"), end), Known::New(_)));
     }
 

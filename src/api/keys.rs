@@ -159,7 +159,8 @@ pub(super) struct ProblemInLine {
 
 fn parse_line(line: &str) -> Result<([u8; 32], Caller), &'static str> {
     let mut parts = line.split(':');
-    let (Some(name), Some(scopes), Some(hash), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some(name), Some(scopes), Some(hash), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return Err("it is not name:scopes:sha256; make one with: uproar api-key NAME");
     };
@@ -281,8 +282,9 @@ fn read(path: &Path) -> Result<ApiKeys, ApiKeyError> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(ApiKeyError::TooLong { path: path() });
     }
-    let keys = ApiKeys::parse(&String::from_utf8_lossy(&bytes))
-        .map_err(|ProblemInLine { number: line, problem }| ApiKeyError::Line { path: path(), line, problem })?;
+    let keys = ApiKeys::parse(&String::from_utf8_lossy(&bytes)).map_err(
+        |ProblemInLine { number: line, problem }| ApiKeyError::Line { path: path(), line, problem },
+    )?;
     if keys.is_empty() {
         return Err(ApiKeyError::Empty { path: path() });
     }

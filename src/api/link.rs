@@ -239,8 +239,12 @@ impl UnderWay {
             }
             mail::Delivery::Room(Delivery::Lost { to, .. }) => self.finish(to, Reply::NotStored),
             mail::Delivery::Room(Delivery::Opened { to, room }) => self.finish(to, Reply::Opened(room)),
-            mail::Delivery::Room(Delivery::Refused { to, refusal }) => self.finish(to, Reply::Refused(refusal)),
-            mail::Delivery::Room(Delivery::Members { to, members }) => self.finish(to, Reply::Members(members)),
+            mail::Delivery::Room(Delivery::Refused { to, refusal }) => {
+                self.finish(to, Reply::Refused(refusal))
+            }
+            mail::Delivery::Room(Delivery::Members { to, members }) => {
+                self.finish(to, Reply::Members(members))
+            }
             mail::Delivery::Room(Delivery::History { to, page }) => self.finish(to, Reply::History(page)),
             mail::Delivery::Room(Delivery::Relayed { to, shards }) => {
                 self.count_relay(to, |count| count.shards = Some(shards));

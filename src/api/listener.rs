@@ -30,7 +30,8 @@ impl FromStr for ApiAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = "allowed is an address and a port, such as 127.0.0.1:9090, or unix: and an absolute path";
+        let invalid =
+            "allowed is an address and a port, such as 127.0.0.1:9090, or unix: and an absolute path";
         match text.strip_prefix(UNIX_PREFIX) {
             Some(path) if path.starts_with('/') && !path.contains('\0') => Ok(Self::Unix(path.into())),
             Some(_) => Err(invalid.into()),

@@ -77,7 +77,13 @@ impl Post {
                 };
                 // An account is never empty.
                 let account = from_account.as_deref().unwrap_or_default();
-                ContentDigest::of(&[kind, room.as_bytes(), text.as_bytes(), from_name.as_bytes(), account.as_bytes()])
+                ContentDigest::of(&[
+                    kind,
+                    room.as_bytes(),
+                    text.as_bytes(),
+                    from_name.as_bytes(),
+                    account.as_bytes(),
+                ])
             }
             Self::Topic(TopicPost { topic, kind: MessageKind::Text, payload }) => {
                 ContentDigest::of(&[b"topic text", topic.as_bytes(), payload])
@@ -122,7 +128,9 @@ impl Rooms {
     pub(super) fn read(fields: &mut Fields) -> Option<Self> {
         match (fields.text("room"), fields.texts("rooms")) {
             (Some(room), None) => return Some(Self::One(room)),
-            (None, Some(rooms)) if (1..=ROOMS_MAX).contains(&rooms.len()) => return Some(Self::Several(rooms)),
+            (None, Some(rooms)) if (1..=ROOMS_MAX).contains(&rooms.len()) => {
+                return Some(Self::Several(rooms));
+            }
             (None, Some(_)) => fields.refuse("rooms", format!("has not 1 to {ROOMS_MAX} rooms")),
             (Some(_), Some(_)) => fields.refuse("rooms", "cannot be given together with room"),
             (None, None) => fields.require("room", false),
@@ -240,7 +248,9 @@ mod tests {
         let (rooms, several) = several.unwrap();
         assert_eq!(rooms, Rooms::Several(vec!["a".into(), "b".into()]));
         assert_eq!((&*several.from_name, several.from_account.as_deref()), ("Shop", Some("x")));
-        for body in [&br#"{"room": "a", "rooms": ["b"], "content": "c"}"#[..], br#"{"rooms": [], "content": "c"}"#] {
+        for body in
+            [&br#"{"room": "a", "rooms": ["b"], "content": "c"}"#[..], br#"{"rooms": [], "content": "c"}"#]
+        {
             assert_eq!(post(body).unwrap_err()[0].pointer.as_deref(), Some("/rooms"));
         }
     }

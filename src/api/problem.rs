@@ -167,11 +167,8 @@ mod tests {
 
     #[test]
     fn a_problem_has_the_members_of_the_rfc() {
-        let error = FieldError {
-            detail: "not a string".into(),
-            pointer: Some("/content".into()),
-            parameter: None,
-        };
+        let error =
+            FieldError { detail: "not a string".into(), pointer: Some("/content".into()), parameter: None };
         assert_eq!(
             Problem::of_fields(vec![error]).to_json(),
             serde_json::json!({

@@ -230,7 +230,12 @@ impl Connections {
             }
             Some(open.insert(OpenConnection { idle_since: Some(now), close: Arc::clone(&close) }))
         })?;
-        Some(ConnectionPlace { shared: Arc::clone(&self.0), index, close, has_request: AtomicBool::new(false) })
+        Some(ConnectionPlace {
+            shared: Arc::clone(&self.0),
+            index,
+            close,
+            has_request: AtomicBool::new(false),
+        })
     }
 
     async fn wait_until_empty(&self) {

@@ -38,8 +38,12 @@ impl FromStr for Command {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "check" => Ok(Self::Check),
-            "user" | "token" | "api-key" => Err(format!("the command {text} comes first, and its settings follow")),
-            _ => Err("the commands are check, user, token and api-key; without one, the server starts".into()),
+            "user" | "token" | "api-key" => {
+                Err(format!("the command {text} comes first, and its settings follow"))
+            }
+            _ => {
+                Err("the commands are check, user, token and api-key; without one, the server starts".into())
+            }
         }
     }
 }

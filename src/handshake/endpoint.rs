@@ -88,8 +88,18 @@ fn normalised(path: &str) -> String {
 
 /// The characters that a browser escapes in a path (the path percent-encode set in the URL standard), and `%`, which
 /// begins an escape.
-const ESCAPED_IN_PATHS: &AsciiSet =
-    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'^').add(b'`').add(b'{').add(b'}');
+const ESCAPED_IN_PATHS: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
 
 /// The topic of this name, as its path is written; `None` if it is too long.
 #[must_use]

@@ -188,7 +188,9 @@ impl Requests {
                 Answer::Respond(Response::new(StatusCode::OK, TEXT_TYPE, text.into()))
             }
             Route::Health => Answer::RespondUncounted(state(self.services.health().problem(), "ok")),
-            Route::Readiness => Answer::RespondUncounted(state(self.services.health().readiness_problem(), "ready")),
+            Route::Readiness => {
+                Answer::RespondUncounted(state(self.services.health().readiness_problem(), "ready"))
+            }
             Route::Respond(response) => Answer::Respond(response),
             Route::OriginRefused(response, refusal) => {
                 log_refused_origin(head, refusal);

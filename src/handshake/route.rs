@@ -124,7 +124,9 @@ impl Resource {
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             "/metrics" if policy.has_metrics => Self::Metrics,
-            _ => Self::Endpoint(Endpoint::of(path).filter(|endpoint| policy.dialects.contains(endpoint.dialect()))?),
+            _ => Self::Endpoint(
+                Endpoint::of(path).filter(|endpoint| policy.dialects.contains(endpoint.dialect()))?,
+            ),
         })
     }
 }

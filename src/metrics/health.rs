@@ -44,9 +44,6 @@ impl Metrics {
     /// Whether the server works at this moment.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health {
-            longest_turn: self.longest_turn(),
-            has_storage_failed: self.storage().is_failing.get() == 1,
-        }
+        Health { longest_turn: self.longest_turn(), has_storage_failed: self.storage().is_failing.get() == 1 }
     }
 }

@@ -16,13 +16,13 @@ mod scrape;
 pub use counts::{AcceptorMetrics, ApiMetrics, Counter, Gauge, Metrics, ShardMetrics, StorageMetrics};
 pub use durations::DurationHistogram;
 pub use fan_out::FanOutHistogram;
-pub use scrape::TEXT_TYPE;
 pub use health::Health;
 pub use labels::{
     Dialect, EndReason, HandshakeKind, Label, Labelled, OrderKind, RefusalReason, RoomSizeClass,
     SignInOutcome, StatusClass, TlsFailure,
 };
 pub use pulse::ShardPulse;
+pub use scrape::TEXT_TYPE;
 
 #[cfg(test)]
 mod tests;

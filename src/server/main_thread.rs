@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use uproar_ring::Waker;
 
-use super::api::{ApiPlace, ApiStart};
 use super::acceptors::{AcceptorsStart, address_limits, spawn_acceptors};
+use super::api::{ApiPlace, ApiStart};
 use super::error::ServerError;
 use super::listener::Listener;
 use super::shards::{ThreadLinks, spawn_shards};
@@ -155,7 +155,8 @@ async fn serve(
     }
     // So that the channel closes with the last thread.
     drop((context, acceptors_start));
-    let ready = Ready { waiting_for: usize::from(shards) + drained_count, announce: Some(|| announce(address)) };
+    let ready =
+        Ready { waiting_for: usize::from(shards) + drained_count, announce: Some(|| announce(address)) };
     let controls = Controls { stage, intake, listener, metrics };
     let drain_timeout_ms = config.drain_timeout.as_millis() as u64;
     let coordinator = Coordinator::new(usize::from(shards), drained_count, drain_timeout_ms);
@@ -306,7 +307,9 @@ impl ReloadedFiles {
             api_keys.reload();
         }
         if self.certificate.is_none() && self.token_keys.is_none() && self.api_keys.is_none() {
-            info!("SIGHUP ignored: there are no files to read again, see --tls-cert, --token-key and --api-key-file");
+            info!(
+                "SIGHUP ignored: there are no files to read again, see --tls-cert, --token-key and --api-key-file"
+            );
         }
     }
 }

@@ -197,7 +197,9 @@ impl Session {
                 }
                 let home = io.context.directory.home_of(topic);
                 let (kind, payload) = (message.kind(), message.into_bytes());
-                io.context.mail.request(home, Request::Relay { topic: Arc::clone(topic), kind, payload, origin: None });
+                io.context
+                    .mail
+                    .request(home, Request::Relay { topic: Arc::clone(topic), kind, payload, origin: None });
             }
             Self::User(user) => user.handle_message(&message, io),
         }

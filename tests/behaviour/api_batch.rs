@@ -28,7 +28,8 @@ async fn items_go_to_rooms_and_topics_with_a_result_each(launch: Launch) {
     let answer = backend.post(BATCH, &batch).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let results = answer.json();
-    let statuses: Vec<_> = results["results"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
+    let statuses: Vec<_> =
+        results["results"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
     assert_eq!(statuses, [200, 200, 404, 200]);
     assert_eq!(results["results"][0]["message_id"], 1);
     assert_eq!(results["results"][1]["receivers"], 2);
@@ -52,7 +53,8 @@ async fn items_for_one_room_take_effect_in_order(launch: Launch) {
     let answer = backend.post(BATCH, &json!({ "items": items })).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let results = answer.json();
-    let ids: Vec<_> = results["results"].as_array().unwrap().iter().map(|it| it["message_id"].clone()).collect();
+    let ids: Vec<_> =
+        results["results"].as_array().unwrap().iter().map(|it| it["message_id"].clone()).collect();
     assert!(ids.iter().enumerate().all(|(place, id)| *id == place / 2 + 1), "{ids:?}");
     for number in (0..1_000).step_by(2) {
         assert_eq!(ann.next().await["content"], number.to_string());
@@ -72,8 +74,13 @@ async fn a_malformed_batch_fails_whole(launch: Launch) {
     };
     let good = json!({"room": "general", "content": "unheard"});
     refused(json!({"items": [good, 7, {"room": "general"}]}), &["/items/1", "/items/2/content"]).await;
-    refused(json!({"items": [good, {"topic": "t", "text": "a", "base64": "YQ=="}]}), &["/items/1/base64"]).await;
-    refused(json!({"items": [good, {"rooms": ["general"], "content": "a"}]}), &["/items/1/room", "/items/1/rooms"]).await;
+    refused(json!({"items": [good, {"topic": "t", "text": "a", "base64": "YQ=="}]}), &["/items/1/base64"])
+        .await;
+    refused(
+        json!({"items": [good, {"rooms": ["general"], "content": "a"}]}),
+        &["/items/1/room", "/items/1/rooms"],
+    )
+    .await;
     refused(json!({"items": vec![good.clone(); 1_001]}), &["/items"]).await;
     refused(json!({"item": [good]}), &["/items", "/item"]).await;
     let long = json!({"items": [{"room": "general", "content": "x".repeat(16 << 20)}]});
@@ -85,10 +92,12 @@ async fn a_malformed_batch_fails_whole(launch: Launch) {
 async fn an_item_with_a_key_is_published_once(launch: Launch) {
     let (server, backend) = with_backend(launch).await;
     let mut ann = Chat::enter(&server).await;
-    let item = |key: &str, content: &str| json!({"room": "general", "content": content, "idempotency_key": key});
+    let item =
+        |key: &str, content: &str| json!({"room": "general", "content": content, "idempotency_key": key});
     let batch = json!({"items": [item("a", "once"), item("b", "twice")]});
     let first = backend.post(BATCH, &batch).await.json();
-    let again = json!({"items": [item("a", "once"), item("b", "other"), item("c", "last"), item("c", "last")]});
+    let again =
+        json!({"items": [item("a", "once"), item("b", "other"), item("c", "last"), item("c", "last")]});
     let second = backend.post(BATCH, &again).await.json();
     let results = second["results"].as_array().unwrap();
     assert_eq!(results[0]["message_id"], first["results"][0]["message_id"]);

@@ -17,7 +17,8 @@ async fn the_body_goes_to_every_listener_and_they_are_counted(launch: Launch) {
     let (server, backend) = with_backend(launch).await;
     let mut listeners = Socket::listeners(&server, "/broadcast/prices", 9).await;
     let mut others = Socket::listeners(&server, "/broadcast/price", 1).await;
-    let answer = backend.request("POST", "/api/v1/broadcast/prices", &[("Content-Type", "text/plain")], b"7").await;
+    let answer =
+        backend.request("POST", "/api/v1/broadcast/prices", &[("Content-Type", "text/plain")], b"7").await;
     assert_eq!((answer.status, answer.json()["receivers"].as_u64()), (200, Some(9)), "{answer:?}");
     for listener in &mut listeners {
         assert_eq!(listener.next().await, Some(Message::text("7")));
@@ -72,7 +73,8 @@ async fn a_name_is_one_segment(launch: Launch) {
 
 async fn a_topic_without_listeners_has_no_receivers(launch: Launch) {
     let (server, backend) = with_backend(launch).await;
-    let post = async || backend.request("POST", "/api/v1/broadcast/t", &[], b"x").await.json()["receivers"].clone();
+    let post =
+        async || backend.request("POST", "/api/v1/broadcast/t", &[], b"x").await.json()["receivers"].clone();
     assert_eq!(post().await, 0);
     let listeners = Socket::listeners(&server, "/broadcast/t", 2).await;
     assert_eq!(post().await, 2);
@@ -83,11 +85,10 @@ async fn a_topic_without_listeners_has_no_receivers(launch: Launch) {
 }
 
 async fn bodies_are_within_the_frame_limit(launch: Launch) {
-    let (server, backend) = with_backend(launch.flag("--max-message", 1_000).flag("--max-frame", 2_000)).await;
+    let (server, backend) =
+        with_backend(launch.flag("--max-message", 1_000).flag("--max-frame", 2_000)).await;
     let mut listeners = Socket::listeners(&server, "/broadcast/t", 1).await;
-    let post = async |len: usize| {
-        backend.request("POST", "/api/v1/broadcast/t", &[], &vec![b'x'; len]).await
-    };
+    let post = async |len: usize| backend.request("POST", "/api/v1/broadcast/t", &[], &vec![b'x'; len]).await;
     assert_eq!(post(2_000).await.status, 200);
     assert_eq!(listeners[0].next().await.map(|message| message.len()), Some(2_000));
     post(2_001).await.assert_problem(413, "too-large");

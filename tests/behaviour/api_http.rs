@@ -28,9 +28,11 @@ async fn unknown_paths_and_methods_are_problems(launch: Launch) {
     for path in ["/", "/api/v1", "/api/v1/", "/api/v2/stats", "/chat", "/api/v1/stats/", "/api/v1/%00"] {
         backend.get(path).await.assert_problem(404, "not-found");
     }
-    for (method, path, allowed) in
-        [("POST", "/api/v1/stats", "GET,HEAD"), ("DELETE", "/metrics", "GET,HEAD"), ("PUT", "/healthz", "GET,HEAD")]
-    {
+    for (method, path, allowed) in [
+        ("POST", "/api/v1/stats", "GET,HEAD"),
+        ("DELETE", "/metrics", "GET,HEAD"),
+        ("PUT", "/healthz", "GET,HEAD"),
+    ] {
         let refused = backend.request(method, path, &[], b"").await;
         refused.assert_problem(405, "method-not-allowed");
         assert_eq!(refused.header("allow"), Some(allowed), "{path}");
@@ -78,7 +80,9 @@ async fn rubbish_ends_its_own_connection(launch: Launch) {
     keys.add("backend", &[]).await;
     let server = launch.with_api(&keys).start();
     let backend = Backend::without_key(&server);
-    for rubbish in [&b"\r\n\r\n\x00\xff\xfe\r\n\r\n"[..], b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", &[0; 100_000]] {
+    for rubbish in
+        [&b"\r\n\r\n\x00\xff\xfe\r\n\r\n"[..], b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", &[0; 100_000]]
+    {
         let mut stream = backend.connect().await;
         let _ = stream.write_all(rubbish).await;
         let mut answer = Vec::new();

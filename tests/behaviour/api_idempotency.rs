@@ -20,7 +20,9 @@ async fn a_repeated_request_is_answered_as_the_first_time(launch: Launch) {
     let (server, backend) = with_backend(launch).await;
     let mut ann = Chat::enter(&server).await;
     let body = json!({"room": "general", "content": "once"}).to_string();
-    let post = async || backend.request("POST", PUBLISH, &[JSON, ("Idempotency-Key", "order-7")], body.as_bytes()).await;
+    let post = async || {
+        backend.request("POST", PUBLISH, &[JSON, ("Idempotency-Key", "order-7")], body.as_bytes()).await
+    };
     let first = post().await;
     assert_eq!((first.status, first.header("idempotency-replayed")), (200, None));
     for _ in 0..3 {
@@ -46,7 +48,9 @@ async fn a_key_with_another_content_is_refused(launch: Launch) {
     };
     assert_eq!(post(PUBLISH, r#"{"room": "general", "content": "a"}"#).await.status, 200);
     post(PUBLISH, r#"{"room": "general", "content": "b"}"#).await.assert_problem(422, "invalid");
-    post("/api/v1/broadcast/t", r#"{"room": "general", "content": "a"}"#).await.assert_problem(422, "invalid");
+    post("/api/v1/broadcast/t", r#"{"room": "general", "content": "a"}"#)
+        .await
+        .assert_problem(422, "invalid");
 }
 
 async fn a_key_is_of_one_api_key_alone(launch: Launch) {
@@ -81,5 +85,8 @@ async fn invalid_keys_are_refused(launch: Launch) {
         answer.assert_problem(400, "malformed");
     }
     let longest = "k".repeat(128);
-    assert_eq!(backend.request("POST", PUBLISH, &[JSON, ("Idempotency-Key", &longest)], body).await.status, 200);
+    assert_eq!(
+        backend.request("POST", PUBLISH, &[JSON, ("Idempotency-Key", &longest)], body).await.status,
+        200
+    );
 }

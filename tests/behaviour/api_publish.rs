@@ -67,7 +67,10 @@ async fn all_members_of_a_room_get_a_message_of_the_system(launch: Launch) {
     let history = newcomer.until("history").await;
     assert_eq!(history["epoch"], published["epoch"]);
     let row = &history["content"][0];
-    assert_eq!((&row["from_id"], &row["sender"], &row["content"]), (&json!(0), &json!("System"), &json!("at noon")));
+    assert_eq!(
+        (&row["from_id"], &row["sender"], &row["content"]),
+        (&json!(0), &json!("System"), &json!("at noon"))
+    );
     // Nobody elsewhere has heard it.
     elsewhere.say(json!({"type": "get_stats"})).await;
     assert_eq!(elsewhere.next().await["type"], "stats");
@@ -76,7 +79,8 @@ async fn all_members_of_a_room_get_a_message_of_the_system(launch: Launch) {
 async fn a_message_may_have_a_name_and_an_account(launch: Launch) {
     let (server, backend) = with_backend(launch).await;
     let mut ann = Chat::enter(&server).await;
-    let post = json!({"room": "general", "content": "shipped", "from_name": " Shop ", "from_account": "shop-7"});
+    let post =
+        json!({"room": "general", "content": "shipped", "from_name": " Shop ", "from_account": "shop-7"});
     assert_eq!(backend.post(PUBLISH, &post).await.status, 200);
     let mut wanted = message("Shop", 1, "shipped");
     wanted["from_account"] = json!("shop-7");
@@ -89,7 +93,10 @@ async fn an_image_is_sent_like_a_message(launch: Launch) {
     let post = json!({"room": "general", "image": "https://example.org/cat.png"});
     assert_eq!(backend.post(PUBLISH, &post).await.status, 200);
     let image = ann.next().await;
-    assert_eq!((&image["type"], &image["content"]["url"]), (&json!("image"), &json!("https://example.org/cat.png")));
+    assert_eq!(
+        (&image["type"], &image["content"]["url"]),
+        (&json!("image"), &json!("https://example.org/cat.png"))
+    );
 }
 
 async fn hub_members_get_it_as_a_line(launch: Launch) {
@@ -98,7 +105,10 @@ async fn hub_members_get_it_as_a_line(launch: Launch) {
     let (mut hub, _) = hub_beside(&server, "Hub", &mut ann).await;
     assert_eq!(backend.post(PUBLISH, &json!({"room": "general", "content": "hello"})).await.status, 200);
     let said = hub.next().await;
-    assert_eq!((&said["type"], &said["from"], &said["content"]), (&json!("user"), &json!("System"), &json!("hello")));
+    assert_eq!(
+        (&said["type"], &said["from"], &said["content"]),
+        (&json!("user"), &json!("System"), &json!("hello"))
+    );
 }
 
 async fn several_rooms_get_it_with_a_result_each(launch: Launch) {
@@ -116,7 +126,8 @@ async fn several_rooms_get_it_with_a_result_each(launch: Launch) {
     let told: Vec<_> = results.iter().map(|it| (it["room"].clone(), it["status"].clone())).collect();
     assert_eq!(
         told,
-        [("gaming", 200), ("nowhere", 404), ("general", 200)].map(|(room, status)| (json!(room), json!(status)))
+        [("gaming", 200), ("nowhere", 404), ("general", 200)]
+            .map(|(room, status)| (json!(room), json!(status)))
     );
     assert_eq!(results[0]["message_id"], 1);
     assert_eq!(results[1]["type"], "urn:uproar:problem:not-found");

@@ -91,7 +91,9 @@ async fn members_are_listed_by_id_in_pages(launch: Launch) {
         let page = backend.get(&path).await.json();
         let rows = page["members"].as_array().unwrap();
         assert_eq!((rows.len(), &page["total"]), (count, &json!(5)));
-        seen.extend(rows.iter().map(|row| (row["id"].as_u64().unwrap(), row["name"].as_str().unwrap().to_owned())));
+        seen.extend(
+            rows.iter().map(|row| (row["id"].as_u64().unwrap(), row["name"].as_str().unwrap().to_owned())),
+        );
         path = format!(
             "/api/v1/rooms/general/members?limit=2&after={}",
             page["next"].as_str().unwrap_or_default()
@@ -187,7 +189,8 @@ async fn a_message_opens_a_room_of_a_pattern(launch: Launch) {
         {"room": "other", "content": "four"},
     ]});
     let results = backend.post("/api/v1/batch", &batch).await.json();
-    let statuses: Vec<_> = results["results"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
+    let statuses: Vec<_> =
+        results["results"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
     assert_eq!(statuses, [200, 200, 200, 404]);
     for content in ["one", "three"] {
         assert_eq!(ann.next().await["content"], content);
@@ -217,7 +220,8 @@ async fn a_removed_message_stays_removed(launch: Launch) {
     drop(server);
     let (_server, backend) = with_api(launch).await;
     let history = backend.get("/api/v1/rooms/general/history").await.json();
-    let contents: Vec<_> = history["messages"].as_array().unwrap().iter().map(|row| row["content"].clone()).collect();
+    let contents: Vec<_> =
+        history["messages"].as_array().unwrap().iter().map(|row| row["content"].clone()).collect();
     assert_eq!(contents, ["kept"]);
 }
 
@@ -231,6 +235,7 @@ async fn a_room_that_a_backend_opened_comes_back(launch: Launch) {
     let again = publish(&backend, "team-a", "again").await;
     assert_eq!(again["epoch"], published["epoch"]);
     let history = backend.get("/api/v1/rooms/team-a/history").await.json();
-    let contents: Vec<_> = history["messages"].as_array().unwrap().iter().map(|row| row["content"].clone()).collect();
+    let contents: Vec<_> =
+        history["messages"].as_array().unwrap().iter().map(|row| row["content"].clone()).collect();
     assert_eq!(contents, ["welcome", "again"]);
 }

@@ -12,13 +12,13 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
+use super::publish::Target;
 use super::{BegunBefore, Finished, begin, broadcast, carry_out, keep, publish};
 use crate::api::Api;
 use crate::api::body::{BATCH_BYTES_MAX, require_json};
 use crate::api::fields::Fields;
 use crate::api::idempotency::{Attempt, ContentDigest, IdempotencyKey};
 use crate::api::keys::Caller;
-use super::publish::Target;
 use crate::api::link::{Asked, NoReply, Published};
 use crate::api::message::{ITEMS_MAX, Item, Post};
 use crate::api::problem::Problem;

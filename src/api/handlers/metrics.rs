@@ -6,9 +6,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use crate::api::Api;
 use crate::metrics::TEXT_TYPE;
 
-pub(in crate::api) async fn show(
-    State(api): State<Api>,
-) -> ([(HeaderName, HeaderValue); 1], String) {
+pub(in crate::api) async fn show(State(api): State<Api>) -> ([(HeaderName, HeaderValue); 1], String) {
     let text = api.0.metrics.render(api.0.directory.users_online());
     ([(header::CONTENT_TYPE, HeaderValue::from_static(TEXT_TYPE))], text)
 }

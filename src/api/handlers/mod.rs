@@ -137,7 +137,8 @@ async fn carry_out(
         Ok(Ok(outcome)) => Finished::of(&outcome).into_response(),
         Ok(Err(_)) => NoReply::Lost.problem().into_response(),
         Err(_) => {
-            let detail = format!("there was no answer within {REQUEST_TIMEOUT:?}; repeat it with an idempotency key");
+            let detail =
+                format!("there was no answer within {REQUEST_TIMEOUT:?}; repeat it with an idempotency key");
             Problem::new(ProblemKind::Unknown, detail).into_response()
         }
     }
@@ -161,10 +162,9 @@ impl Reply {
                 | RoomRefusal::NotOpened
                 | RoomRefusal::PermissionDenied,
             ) => Problem::new(ProblemKind::Unavailable, "the disk takes nothing at the moment"),
-            Self::NotStored => Problem::new(
-                ProblemKind::NotStored,
-                "members may have seen it, and the disk has refused it",
-            ),
+            Self::NotStored => {
+                Problem::new(ProblemKind::NotStored, "members may have seen it, and the disk has refused it")
+            }
             Self::Done(_) | Self::Opened(_) | Self::Relayed { .. } | Self::Members(_) | Self::History(_) => {
                 debug_assert!(false, "Bug: an answer to another request");
                 NoReply::Lost.problem()

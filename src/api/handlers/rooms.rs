@@ -74,7 +74,8 @@ pub(in crate::api) async fn members(
     let after = query.number("after").map(UserId::from_stored);
     let limit = query.limit();
     query.end()?;
-    let reply = ask(&api, &room, |origin| Unlogged::ListMembersAfter { origin, after, limit: limit + 1 }.into());
+    let reply =
+        ask(&api, &room, |origin| Unlogged::ListMembersAfter { origin, after, limit: limit + 1 }.into());
     let Reply::Members(members) = reply.await? else { return Err(NoReply::Lost.problem()) };
     let mut listed = members.listed.to_vec();
     let has_more = listed.len() > limit;

@@ -19,9 +19,7 @@ pub(in crate::api) struct Stats {
     draining: bool,
 }
 
-pub(in crate::api) async fn show(
-    State(api): State<Api>,
-) -> Json<Stats> {
+pub(in crate::api) async fn show(State(api): State<Api>) -> Json<Stats> {
     let (directory, metrics) = (&api.0.directory, &api.0.metrics);
     Json(Stats {
         version: env!("CARGO_PKG_VERSION"),

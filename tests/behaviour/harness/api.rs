@@ -180,4 +180,3 @@ pub(crate) async fn through_unix_socket(path: &Path, request: &str) -> Answer {
     within("answer", stream.read_to_end(&mut bytes)).await.unwrap();
     Answer::parse(&String::from_utf8(bytes).unwrap())
 }
-
