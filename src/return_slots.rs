@@ -14,7 +14,7 @@ const DELAY_MS_MAX: u64 = 60_000;
 
 /// The slots in which clients return, shared by all shards. Copies share the same slots.
 ///
-/// A client that is closed alone returns at once. Clients that are closed faster than one in [`SLOT_MS`] get slots behind
+/// A client that is closed alone returns at once. Clients that are closed faster than one a millisecond get slots behind
 /// each other, so they return at that rate.
 #[derive(Clone, Debug, Default)]
 pub struct ReturnSlots {

@@ -1,53 +1,18 @@
 //! Where the interface listens: a TCP port, or a unix socket.
 
-use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::config::ApiAddress;
+
 /// The permissions of the socket: its owner and its group may connect, and need no key.
 const SOCKET_MODE: u32 = 0o660;
-
-/// The prefix of a unix socket's address.
-const UNIX_PREFIX: &str = "unix:";
-
-/// The address of `--api-listen`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ApiAddress {
-    /// A TCP port.
-    Tcp(SocketAddr),
-    /// A unix socket at an absolute path.
-    Unix(PathBuf),
-}
-
-impl FromStr for ApiAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let invalid =
-            "allowed is an address and a port, such as 127.0.0.1:9090, or unix: and an absolute path";
-        match text.strip_prefix(UNIX_PREFIX) {
-            Some(path) if path.starts_with('/') && !path.contains('\0') => Ok(Self::Unix(path.into())),
-            Some(_) => Err(invalid.into()),
-            None => text.parse().map(Self::Tcp).map_err(|_| invalid.into()),
-        }
-    }
-}
-
-impl fmt::Display for ApiAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "{UNIX_PREFIX}{}", path.display()),
-        }
-    }
-}
 
 /// Why the interface cannot listen.
 #[derive(Debug, Error)]
@@ -150,16 +115,6 @@ fn listen_unix(path: &Path) -> io::Result<UnixSocket> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_ports_or_absolute_paths() {
-        for text in ["127.0.0.1:9090", "[::1]:0", "unix:/run/uproar/api.sock"] {
-            assert_eq!(text.parse::<ApiAddress>().unwrap().to_string(), text);
-        }
-        for text in ["", "9090", "localhost:9090", "unix:", "unix:api.sock", "/run/api.sock", "127.0.0.1"] {
-            assert!(text.parse::<ApiAddress>().is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn a_dead_socket_is_replaced_and_nothing_else_is() {

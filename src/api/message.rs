@@ -7,10 +7,10 @@ use data_encoding::BASE64;
 use serde_json::{Map, Value};
 use uproar_protocol::frames::MessageKind;
 
-use super::ApiLimits;
 use super::fields::Fields;
 use super::idempotency::{ContentDigest, IdempotencyKey};
 use super::problem::FieldError;
+use super::state::ApiLimits;
 use crate::dialect::chat;
 use crate::name;
 use crate::rooms::{Content, NewMessage, UserId};

@@ -10,16 +10,19 @@ mod access;
 mod body;
 mod command;
 mod fields;
+mod finished;
 mod handlers;
 mod idempotency;
 mod keys;
 mod link;
 mod listener;
 mod message;
+mod outcome;
 mod parameters;
 mod problem;
 mod router;
 mod serve;
+mod state;
 
 use std::io;
 use std::sync::Arc;
@@ -30,7 +33,6 @@ use uproar_protocol::tls::ServerConfig;
 
 use self::access::AccessPolicy;
 use self::body::BodyBudget;
-use self::handlers::Finished;
 use self::idempotency::Outcomes;
 use self::link::MeshLink;
 use crate::handshake::Intake;
@@ -40,8 +42,10 @@ use crate::metrics::Metrics;
 use crate::rooms::Directory;
 pub use command::{ApiKeyCommand, run};
 pub use keys::{ApiKeyError, ApiKeyFile, ApiKeys, NewKeyError, Scope, Scopes};
-pub use listener::{ApiAddress, ApiListenError, ApiListener};
+pub use listener::{ApiListenError, ApiListener};
 pub use problem::{FieldError, Problem, ProblemKind};
+pub use state::ApiLimits;
+use state::{Api, ApiState};
 
 /// What the interface needs of the server.
 #[derive(Debug)]
@@ -58,30 +62,6 @@ pub struct ApiServices {
     pub mesh: Mesh,
     /// What messages are held to.
     pub limits: ApiLimits,
-}
-
-/// The limits of messages, as for clients.
-#[derive(Clone, Copy, Debug)]
-pub struct ApiLimits {
-    /// The longest content of a room's message, in bytes.
-    pub message_bytes_max: usize,
-    /// The longest message of a topic, in bytes.
-    pub frame_bytes_max: usize,
-}
-
-/// What handlers share.
-#[derive(Clone, Debug)]
-struct Api(Arc<ApiState>);
-
-#[derive(Debug)]
-struct ApiState {
-    access: AccessPolicy,
-    bodies: BodyBudget,
-    outcomes: Outcomes<Finished>,
-    link: MeshLink,
-    directory: Directory,
-    metrics: Metrics,
-    limits: ApiLimits,
 }
 
 /// Serves the interface until [`Intake::Closed`], on the calling thread. `ready` is called once it serves, and `drained` once it

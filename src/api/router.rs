@@ -11,10 +11,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use tracing::debug;
 
-use super::Api;
 use super::handlers::{batch, broadcast, health, metrics, openapi, publish, rooms, stats};
 use super::keys::Scope;
 use super::problem::{Problem, ProblemKind};
+use super::state::Api;
 use crate::metrics::StatusClass;
 
 /// Fields of every answer: it is not to be stored, and is nothing but what its type says.

@@ -6,6 +6,7 @@
 //!   largest message fits the send queue, say) is stated there and nowhere else;
 //! - `placement` says on which cores shards run.
 
+mod api_address;
 mod placement;
 mod validation;
 
@@ -20,10 +21,10 @@ use uproar_protocol::head::HEAD_BYTES_MAX;
 use uproar_ring::Features;
 
 pub use crate::address::AddressRange;
-pub use crate::api::ApiAddress;
 pub use crate::handshake::endpoint::Dialects;
 pub use crate::handshake::origin::{AllowedHost, AllowedOrigin};
 use crate::metrics::Dialect;
+pub use api_address::ApiAddress;
 pub use placement::{Placement, SHARDS_MAX, allowed_cores, pin};
 pub use validation::{ConfigError, ConflictingSetting};
 

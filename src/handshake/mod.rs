@@ -32,6 +32,7 @@ mod proxies;
 mod proxy_protocol;
 mod query;
 mod request;
+mod resource;
 pub mod route;
 mod services;
 mod token;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::endpoint::Dialects;
 pub use super::endpoint::Endpoint;
 use super::origin::{OriginPolicy, OriginRefusal};
+use super::resource::Resource;
 use crate::metrics::Dialect;
 use uproar_protocol::head::Head;
 use uproar_protocol::response::{Response, StatusCode};
@@ -86,7 +87,9 @@ pub fn route(head: &Head<'_>, policy: RoutePolicy<'_>) -> Route {
     if head.method == "OPTIONS" && head.target == "*" {
         return Route::Respond(Response::options(METHODS));
     }
-    let Some(resource) = Resource::of(head.path(), &policy) else { return not_found() };
+    let Some(resource) = Resource::of(head.path(), policy.dialects, policy.has_metrics) else {
+        return not_found();
+    };
     if head.lists("upgrade", "websocket") {
         let Resource::Endpoint(endpoint) = resource else { return not_found() };
         return upgrade(head, endpoint, policy);
@@ -107,27 +110,6 @@ pub fn route(head: &Head<'_>, policy: RoutePolicy<'_>) -> Route {
         Resource::Health => Route::Health,
         Resource::Ready => Route::Readiness,
         Resource::Metrics => Route::Metrics,
-    }
-}
-
-/// The resource at a path.
-enum Resource {
-    Endpoint(Endpoint),
-    Health,
-    Ready,
-    Metrics,
-}
-
-impl Resource {
-    fn of(path: &str, policy: &RoutePolicy<'_>) -> Option<Self> {
-        Some(match path {
-            "/healthz" => Self::Health,
-            "/readyz" => Self::Ready,
-            "/metrics" if policy.has_metrics => Self::Metrics,
-            _ => Self::Endpoint(
-                Endpoint::of(path).filter(|endpoint| policy.dialects.contains(endpoint.dialect()))?,
-            ),
-        })
     }
 }
 

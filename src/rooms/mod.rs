@@ -8,6 +8,7 @@
 //! [`Homes`] holds the rooms whose home is one shard: requests and ticks go in, deliveries come out.
 
 mod accounts_online;
+mod deletion;
 mod directory;
 mod durability;
 mod epoch;
@@ -32,6 +33,7 @@ mod user_session;
 mod users;
 
 pub use accounts_online::{AccountsOnline, OnlineAccount};
+pub use deletion::Deletion;
 pub use directory::Directory;
 pub use durability::{
     HistoryChange, Receipt, Restored, RestoredRoom, RoomReceipt, WRITES_UNANSWERED_MAX, Write, WriteAction,
@@ -45,7 +47,7 @@ pub use fan_out_timer::FanOutTimer;
 pub use homes::Homes;
 pub use ids::{ClientRef, EntryNumber, MessageId, RoomIndex, ShardIndex, UserId};
 pub use listed_room::ListedRoom;
-pub use log::{Change, Deletion, NewMessage, PROPOSALS_WAITING_MAX, Proposal, Unlogged};
+pub use log::{Change, NewMessage, PROPOSALS_WAITING_MAX, Proposal, Unlogged};
 pub use mail::{Delivery, Request, RoomRefusal};
 pub use member::{Member, MemberAccount, NamedMember, Page, ResumePoint, RoomCursor};
 pub use presence::PresencePolicy;

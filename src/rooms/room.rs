@@ -7,13 +7,13 @@ use tracing::info;
 
 use super::event::{Event, Publication, RoomEvent, RoomMessage, Snapshot};
 use super::history::History;
-use super::log::{Change, Deletion, Entry, Outcome, Proposal, RoomLog, Unanswered, Unlogged};
+use super::log::{Change, Entry, Outcome, Proposal, RoomLog, Unanswered, Unlogged};
 use super::outbox::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
 use super::{
-    ClientRef, Delivery, Directory, EntryNumber, Epoch, HistoryChange, KeptMessage, ListedRoom, Member,
-    MemberAccount, MessageId, NamedMember, Page, RestoredRoom, ResumePoint, RoomCursor, RoomRefusal,
+    ClientRef, Deletion, Delivery, Directory, EntryNumber, Epoch, HistoryChange, KeptMessage, ListedRoom,
+    Member, MemberAccount, MessageId, NamedMember, Page, RestoredRoom, ResumePoint, RoomCursor, RoomRefusal,
     RoomSettings, ShardIndex, UserId, Visit, Write, WriteAction,
 };
 use crate::clock::Now;

@@ -10,8 +10,8 @@ use uproar_protocol::tls::ServerConfig;
 
 use super::error::ServerError;
 use super::thread_context::{ThreadContext, ThreadReport};
-use crate::api::{self, ApiAddress, ApiKeyFile, ApiKeys, ApiLimits, ApiListener, ApiServices};
-use crate::config::Config;
+use crate::api::{self, ApiKeyFile, ApiKeys, ApiLimits, ApiListener, ApiServices};
+use crate::config::{ApiAddress, Config};
 use crate::handshake::Intake;
 use crate::mail::Delivery;
 use crate::mesh::Mesh;

@@ -13,17 +13,19 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use super::publish::Target;
-use super::{BegunBefore, Finished, begin, broadcast, carry_out, keep, publish};
-use crate::api::Api;
+use super::{broadcast, publish};
 use crate::api::body::{BATCH_BYTES_MAX, require_json};
 use crate::api::fields::Fields;
+use crate::api::finished::Finished;
 use crate::api::idempotency::{Attempt, ContentDigest, IdempotencyKey};
 use crate::api::keys::Caller;
 use crate::api::link::{Asked, NoReply, Published};
 use crate::api::message::{ITEMS_MAX, Item, Post};
+use crate::api::outcome::{BegunBefore, begin, carry_out, keep};
 use crate::api::problem::Problem;
+use crate::api::state::Api;
 
-pub(in crate::api) async fn post(
+pub(crate) async fn post(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,

@@ -9,19 +9,19 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 use uproar_protocol::frames::MessageKind;
 
-use super::{begin, carry_out};
-use crate::api::Api;
 use crate::api::body::{BODY_BYTES_MAX, is_json, media_type};
 use crate::api::idempotency::{ContentDigest, IdempotencyKey};
 use crate::api::keys::Caller;
 use crate::api::link::{Asked, NoReply, Reply};
 use crate::api::message::TopicPost;
+use crate::api::outcome::{begin, carry_out};
 use crate::api::problem::{Problem, ProblemKind};
+use crate::api::state::Api;
 use crate::handshake::endpoint;
 use crate::mail;
 use crate::rooms::Request as RoomRequest;
 
-pub(in crate::api) async fn post(
+pub(crate) async fn post(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     topic: Result<Path<String>, PathRejection>,

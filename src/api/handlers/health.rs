@@ -3,17 +3,17 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use crate::api::Api;
+use crate::api::state::Api;
 use crate::metrics::Metrics;
 
 /// 200 while the server runs, 503 while it shuts down.
-pub(in crate::api) async fn alive(State(api): State<Api>) -> (StatusCode, &'static str) {
+pub(crate) async fn alive(State(api): State<Api>) -> (StatusCode, &'static str) {
     let metrics = &api.0.metrics;
     state(draining(metrics).or_else(|| metrics.health().problem()), "ok")
 }
 
 /// 200 while messages are taken.
-pub(in crate::api) async fn ready(State(api): State<Api>) -> (StatusCode, &'static str) {
+pub(crate) async fn ready(State(api): State<Api>) -> (StatusCode, &'static str) {
     let metrics = &api.0.metrics;
     state(draining(metrics).or_else(|| metrics.health().readiness_problem()), "ready")
 }

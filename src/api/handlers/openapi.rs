@@ -4,6 +4,6 @@ use axum::http::{HeaderName, HeaderValue, header};
 
 const DESCRIPTION: &str = include_str!("../../../docs/openapi.json");
 
-pub(in crate::api) async fn show() -> ([(HeaderName, HeaderValue); 1], &'static str) {
+pub(crate) async fn show() -> ([(HeaderName, HeaderValue); 1], &'static str) {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], DESCRIPTION)
 }

@@ -7,19 +7,20 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
-use super::{Finished, begin, carry_out, no_room};
-use crate::api::Api;
 use crate::api::body::{BODY_BYTES_MAX, require_json};
 use crate::api::fields::Fields;
+use crate::api::finished::Finished;
 use crate::api::idempotency::{ContentDigest, IdempotencyKey};
 use crate::api::keys::Caller;
 use crate::api::link::{Asked, HeldRoom, NoReply, Published, Reply};
 use crate::api::message::{RoomPost, Rooms};
+use crate::api::outcome::{begin, carry_out, no_room};
 use crate::api::problem::Problem;
+use crate::api::state::Api;
 use crate::mail;
 use crate::rooms::{Change, NewMessage, Request as RoomRequest, RoomIndex};
 
-pub(in crate::api) async fn post(
+pub(crate) async fn post(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,

@@ -9,12 +9,12 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use super::{carry_out, no_room};
-use crate::api::Api;
 use crate::api::keys::Caller;
 use crate::api::link::{NoReply, Reply};
+use crate::api::outcome::{REQUEST_TIMEOUT, carry_out, no_room};
 use crate::api::parameters::Parameters;
 use crate::api::problem::{Problem, ProblemKind};
+use crate::api::state::Api;
 use crate::mail;
 use crate::rooms::{
     Change, Content, Deletion, ListedRoom, MemberAccount, MemberEntry, MessageId, Proposal,
@@ -22,10 +22,7 @@ use crate::rooms::{
 };
 
 /// `GET /rooms`: by name. No shard is asked.
-pub(in crate::api) async fn list(
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Value>, Problem> {
+pub(crate) async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
     let mut query = Parameters::of(query.as_deref());
     let prefix = query.text("prefix").unwrap_or_default();
     let after = query.text("after");
@@ -47,7 +44,7 @@ pub(in crate::api) async fn list(
 }
 
 /// `GET /rooms/{room}`.
-pub(in crate::api) async fn show(
+pub(crate) async fn show(
     State(api): State<Api>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
@@ -64,7 +61,7 @@ fn figures(room: &ListedRoom) -> Value {
 }
 
 /// `GET /rooms/{room}/members`: by id.
-pub(in crate::api) async fn members(
+pub(crate) async fn members(
     State(api): State<Api>,
     name: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
@@ -95,7 +92,7 @@ fn member(MemberEntry { id, name, account, connected_at }: &MemberEntry) -> Valu
 }
 
 /// `GET /rooms/{room}/history`: the last kept messages, those before one, or those behind one; the oldest first.
-pub(in crate::api) async fn history(
+pub(crate) async fn history(
     State(api): State<Api>,
     name: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
@@ -136,7 +133,7 @@ fn row(message: &RoomMessage) -> Value {
 }
 
 /// `DELETE /rooms/{room}/messages/{id}`.
-pub(in crate::api) async fn delete_message(
+pub(crate) async fn delete_message(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     path: Result<Path<(String, u64)>, PathRejection>,
@@ -184,7 +181,7 @@ async fn ask(
         mail::Request::Room(RoomRequest::Room { room, proposal: proposal(origin) })
     });
     let asked = asked.await.map_err(NoReply::problem)?;
-    match tokio::time::timeout(super::REQUEST_TIMEOUT, asked.reply()).await {
+    match tokio::time::timeout(REQUEST_TIMEOUT, asked.reply()).await {
         Ok(Ok(Reply::Refused(refusal))) => Err(Reply::Refused(refusal).problem()),
         Ok(reply) => reply.map_err(NoReply::problem),
         Err(_) => Err(Problem::new(ProblemKind::Unknown, "there was no answer in time")),

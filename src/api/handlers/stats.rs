@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::api::Api;
+use crate::api::state::Api;
 
 /// The answer.
 #[derive(Debug, Serialize)]
-pub(in crate::api) struct Stats {
+pub(crate) struct Stats {
     version: &'static str,
     uptime_seconds: u64,
     users_online: usize,
@@ -19,7 +19,7 @@ pub(in crate::api) struct Stats {
     draining: bool,
 }
 
-pub(in crate::api) async fn show(State(api): State<Api>) -> Json<Stats> {
+pub(crate) async fn show(State(api): State<Api>) -> Json<Stats> {
     let (directory, metrics) = (&api.0.directory, &api.0.metrics);
     Json(Stats {
         version: env!("CARGO_PKG_VERSION"),
