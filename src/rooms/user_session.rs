@@ -11,7 +11,7 @@ pub struct UserSession {
     pub name: Arc<str>,
     /// The name of the room that the user is in, or on its way to.
     pub room: Arc<str>,
-    /// The account with which the user has signed in.
+    /// The account that the session belongs to: the one with which the user has signed in last, on whichever connection.
     pub account: Option<Arc<str>>,
 }
 

@@ -127,6 +127,7 @@ impl User {
         self.claimed = None;
         self.awaits_session = false;
         (self.id, self.visit) = (Some(id), visit);
+        self.owner = session.account.clone();
         match (&self.standing, &session.account) {
             // The token gives no rights to the account's name.
             (Standing::Guest | Standing::Listener | Standing::MustSignIn { .. }, Some(_)) => {
@@ -169,7 +170,9 @@ impl User {
             return None;
         }
         let (name, room) = (Arc::clone(&self.name), Arc::clone(&self.room_name));
-        Some(UserSession { name, room, account: self.account() })
+        // A session stays its account's while the user has not signed in again.
+        let account = self.account().or_else(|| self.owner.clone());
+        Some(UserSession { name, room, account })
     }
 }
 

@@ -323,6 +323,11 @@ async fn who_is_signed_in_signs_in_again(launch: Launch) {
     assert_eq!((again.id, &again.name), (id, &format!("User{id}")));
     let (code, reason) = back.closed_in_the_end().await;
     assert_eq!((code, &*reason), RESUMED_ELSEWHERE);
+    // To another account it is refused, also after a guest has had it.
+    let other = key.token("eve", &[]).await;
+    let (eve, _) = enter_at(&server, &format!("/chat?token={other}&session={session}")).await;
+    assert!(eve.id > bob.id.max(id));
+    eve.leave().await;
     // A kicked user may come back.
     bob.say(json!({"type": "auth", "token": token})).await;
     bob.until("auth_success").await;
