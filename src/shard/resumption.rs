@@ -1,8 +1,8 @@
 //! Users that come back on another connection with the token of their session.
 //!
-//! A session that has ended is taken on the shard of the new connection, in one step. If the earlier connection is still
-//! there, its shard is asked to close it, which ends the session like any other; then the new connection takes it. So a
-//! newcomer that goes meanwhile loses nothing, and of two that come at once one is a new user.
+//! The shard of the new connection takes a session that has ended, in one step. If the earlier connection is still there,
+//! its shard is asked to close it, which ends the session as every close does; then the new connection takes the session.
+//! If the new connection ends meanwhile, the session stays. Of two connections that come at once, one is a new user.
 
 use std::sync::Arc;
 
