@@ -416,7 +416,7 @@ mod tests {
     use crate::metrics::ShardMetrics;
     use crate::rooms::{Content, NewMessage, PresencePolicy, Resumption, ShardIndex, UserSession};
 
-    const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 0 };
+    const NOW: Now = Now { monotonic_ms: 0, uptime_ms: 0, unix_seconds: 0 };
 
     /// A room with its outbox, and two users: a member that stays, and one that comes back.
     struct Visited {

@@ -24,7 +24,7 @@ pub struct EndedSession {
     pub session: Arc<UserSession>,
     /// When the connection ended, in Unix seconds.
     pub ended_at: u64,
-    /// Until when it may be resumed, on the server's monotonic clock.
+    /// Until when it may be resumed, on the clock that shards share ([`Now::uptime_ms`](crate::clock::Now::uptime_ms)).
     pub expires_ms: u64,
 }
 

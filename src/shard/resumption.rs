@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::client_io::{ClientIo, Context};
+use super::ended_sessions::Ended;
 use super::user::{RoomMembership, Standing, User};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
@@ -33,27 +34,36 @@ impl Shard {
         self.context.mail.deliver(origin.shard, mail::Delivery::SessionEnded { to: origin });
     }
 
-    /// Forgets the sessions that have expired.
+    /// Forgets sessions that have expired.
     pub(super) fn forget_expired_sessions(&mut self, now: Now) {
         let Context { ended_sessions, directory, state, .. } = &mut self.context;
-        while let Some(user) = ended_sessions.poll_expired(now.monotonic_ms, directory.users()) {
+        ended_sessions.forget_expired(now.monotonic_ms, directory.users(), |user| {
             if let Some(state) = state {
                 state.note(StateChange::User(user));
             }
-        }
+        });
     }
 }
 
 impl Context {
     /// Notes that a user's connection has ended. Its session is kept, if it has one.
     pub(super) fn end_user(&mut self, user: UserId, now: Now) {
-        let timeout_ms = self.settings.sessions.as_ref().map_or(0, |sessions| sessions.timeout_ms);
-        if let Some(expires_ms) = self.directory.users().end(user, timeout_ms, now)
-            && let Some(oldest) = self.ended_sessions.push(expires_ms, user, self.directory.users())
-        {
-            self.note_user(oldest);
+        let sessions = self.settings.sessions.as_ref();
+        let (timeout_ms, kept_max) =
+            sessions.map_or((0, 0), |sessions| (sessions.timeout_ms, sessions.kept_max));
+        if let Some(expires_ms) = self.directory.users().end(user, timeout_ms, now) {
+            let due_ms = now.monotonic_ms.saturating_add(timeout_ms);
+            self.keep_ended(Ended { user, due_ms, expires_ms }, kept_max);
         }
         self.note_user(user);
+    }
+
+    /// Keeps a session that has ended, and forgets another one where there are too many.
+    pub(super) fn keep_ended(&mut self, ended: Ended, kept_max: usize) {
+        if let Some(oldest) = self.ended_sessions.push(ended, kept_max, self.directory.users()) {
+            self.metrics.sessions_forgotten.add(1);
+            self.note_user(oldest);
+        }
     }
 
     /// Tells the storage that what is kept of a user has changed.
