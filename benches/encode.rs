@@ -13,7 +13,7 @@ use uproar::rooms::{
 };
 use uproar_protocol::frames::{self, MessageKind};
 
-const NOW: Now = Now { monotonic_ms: 1_000, unix_seconds: 1_700_000_000 };
+const NOW: Now = Now { monotonic_ms: 1_000, uptime_ms: 1_000, unix_seconds: 1_700_000_000 };
 
 fn user(n: u64) -> UserId {
     UserId::from_wire(n).expect("not 0")

@@ -3,11 +3,14 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// One moment, on two clocks.
+/// One moment, on three clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Milliseconds since the server started; never goes back. For every deadline.
+    /// Milliseconds since the server started, without those in which the thread could not run (see [`RunningClock`]); never
+    /// goes back. For every deadline of one thread.
     pub monotonic_ms: u64,
+    /// All milliseconds since the server started; never goes back. For times that threads share.
+    pub uptime_ms: u64,
     /// Whole seconds since 1970, UTC. For every timestamp that a client sees.
     pub unix_seconds: u64,
 }
@@ -29,7 +32,8 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Now { monotonic_ms: self.started.elapsed().as_millis() as u64, unix_seconds: unix.as_secs() }
+        let uptime_ms = self.started.elapsed().as_millis() as u64;
+        Now { monotonic_ms: uptime_ms, uptime_ms, unix_seconds: unix.as_secs() }
     }
 }
 
@@ -62,7 +66,7 @@ impl RunningClock {
     /// The present moment.
     pub fn now(&mut self) -> Now {
         let mut now = self.clock.now();
-        now.monotonic_ms = self.elapse(now.monotonic_ms);
+        now.monotonic_ms = self.elapse(now.uptime_ms);
         now
     }
 

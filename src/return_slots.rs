@@ -18,12 +18,12 @@ const DELAY_MS_MAX: u64 = 60_000;
 /// each other, so they return at that rate.
 #[derive(Clone, Debug, Default)]
 pub struct ReturnSlots {
-    /// When the next slot is free, on the clock of the shards.
+    /// When the next slot is free, on the clock that shards share ([`Now::uptime_ms`](crate::clock::Now::uptime_ms)).
     next_free_ms: Arc<AtomicU64>,
 }
 
 impl ReturnSlots {
-    /// Takes the next slot, and returns how long it is until then: 0 to 60,000 ms.
+    /// Takes the next slot, and returns how long it is until then: 0 to 60,000 ms. `now_ms` is on the clock of all shards.
     #[must_use]
     pub fn take(&self, now_ms: u64) -> u64 {
         let slot = |free_ms: u64| if free_ms > now_ms + DELAY_MS_MAX { now_ms } else { free_ms.max(now_ms) };

@@ -20,7 +20,7 @@ use uproar_ring::ConnectionId;
 use uproar_ring::{Completion, SendBatch, Submission};
 
 /// The moment at which everything in a benchmark happens.
-pub(crate) const NOW: Now = Now { monotonic_ms: 1_000, unix_seconds: 1_700_000_000 };
+pub(crate) const NOW: Now = Now { monotonic_ms: 1_000, uptime_ms: 1_000, unix_seconds: 1_700_000_000 };
 
 /// Connections of one shard.
 pub(crate) struct Crowd {

@@ -139,6 +139,8 @@ pub struct ShardMetrics {
     pub connections_ended: Labelled<Counter, EndReason, { EndReason::ALL.len() }>,
     /// Users that came back with their session.
     pub sessions_resumed: Counter,
+    /// Sessions that were forgotten before their time, because too many had ended.
+    pub sessions_forgotten: Counter,
     /// Attempts to sign in that were answered.
     pub sign_ins: Labelled<Counter, SignInOutcome, { SignInOutcome::ALL.len() }>,
     /// Orders of admins that were carried out.

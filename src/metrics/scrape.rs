@@ -166,6 +166,12 @@ impl Collector for Scrape {
             Counter,
             metrics.sum(|s| s.sessions_resumed.get()),
         )?;
+        to.one(
+            "sessions_forgotten_total",
+            "Sessions that were forgotten early, because too many had ended",
+            Counter,
+            metrics.sum(|s| s.sessions_forgotten.get()),
+        )?;
         to.each("sign_ins_total", "Attempts to sign in", Counter, |outcome| {
             metrics.sum(|s| s.sign_ins.with(outcome).get())
         })?;

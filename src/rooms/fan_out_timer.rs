@@ -70,7 +70,7 @@ mod tests {
 
     /// The number of timed fan-outs among `count` in one millisecond.
     fn timed(timers: &mut FanOutTimers, members: usize, count: usize, monotonic_ms: u64) -> usize {
-        let now = Now { monotonic_ms, unix_seconds: 0 };
+        let now = Now { monotonic_ms, ..Now::default() };
         (0..count).filter(|_| timers.start(members, now).is_some()).count()
     }
 

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use uproar_ring::ConnectionId;
 
-/// A user, for as long as the server runs: 1, 2, 3 … in the order in which users are greeted. 0 stands for the system
-/// itself.
+/// A user: 1, 2, 3 … in the order in which users are greeted. No id is given twice while the server runs, and with
+/// `--data` none after a restart either. 0 stands for the system itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UserId(pub(super) u64);

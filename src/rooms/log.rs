@@ -9,6 +9,8 @@
 //!   wait for the next reservation, and later proposals behind them. While the storage fails, messages and deletions are
 //!   refused. An entry that changes the history has a second outcome: it is on the disk, or it will never be.
 //!
+//! A message whose author is no member any more, or is one by a later connection, is dropped before it gets an id.
+//!
 //! Whether a message may be deleted depends on the state that the room has by then. So the deletion becomes an entry in
 //! any case, and the room decides when it applies the entry: whoever applies the same entries decides the same.
 
@@ -16,6 +18,7 @@ use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
 use std::sync::Arc;
 
+use super::roster::Roster;
 use super::{
     ClientRef, Content, Deletion, EntryNumber, HistoryChange, Member, MemberAccount, MessageId, Page,
     ResumePoint, RoomMessage, ShardIndex, UserId, Visit,
@@ -39,10 +42,12 @@ pub enum Proposal {
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug)]
 pub enum Change<M> {
-    /// Enter the room. A user who is a member by an earlier visit leaves first; one by a later visit stays. Answered with [`Delivery::Joined`](super::Delivery::Joined), with the messages since `after` if that
-    /// is given.
+    /// Enter the room. A user who is a member by an earlier visit leaves first. It changes nothing once the user has come
+    /// back by a later visit. Answered with [`Delivery::Joined`](super::Delivery::Joined), with the messages since `after`
+    /// if that is given.
     Join { member: Member, after: Option<ResumePoint> },
-    /// Leave the room, unless the user is a member by another visit. Answered with [`Delivery::Left`](super::Delivery::Left) when `reply` says where to.
+    /// Leave the room, unless the user is a member by another visit. Answered with
+    /// [`Delivery::Left`](super::Delivery::Left) when `reply` says where to.
     Leave { user: UserId, visit: Visit, reply: Option<ClientRef> },
     /// As for a leave, change a member's name, account or role.
     Rename {
@@ -52,9 +57,9 @@ pub enum Change<M> {
         account: Option<MemberAccount>,
         origin: ClientRef,
     },
-    /// Send a message to the room. Answered with [`Delivery::Refused`](super::Delivery::Refused) when it cannot be
-    /// stored.
-    Message { message: M, origin: ClientRef },
+    /// Send a message to the room. It is dropped, and gets no id, unless its author is a member by `visit`; without one, it
+    /// needs no membership. Answered with [`Delivery::Refused`](super::Delivery::Refused) when it cannot be stored.
+    Message { message: M, visit: Option<Visit>, origin: ClientRef },
     /// Delete a message. Answered with [`Delivery::Refused`](super::Delivery::Refused) when the room does not keep it,
     /// when the user may not delete it, or when that cannot be stored.
     Delete { deletion: Deletion, origin: ClientRef },
@@ -76,8 +81,8 @@ pub struct NewMessage {
 pub enum Unlogged {
     /// Show a member the room again. Answered with [`Delivery::Joined`](super::Delivery::Joined).
     Revisit { user: UserId, origin: ClientRef, after: Option<ResumePoint> },
-    /// Announce that a member started or stopped typing.
-    Typing { user: UserId, name: Arc<str>, origin: ClientRef, is_typing: bool },
+    /// Announce that a member by this visit started or stopped typing.
+    Typing { user: UserId, visit: Visit, name: Arc<str>, origin: ClientRef, is_typing: bool },
     /// Note that a member has read a message. Its sender gets [`Delivery::Read`](super::Delivery::Read); answered with
     /// [`Delivery::Refused`](super::Delivery::Refused) when the room does not keep such a message.
     Read { user: UserId, origin: ClientRef, message: MessageId },
@@ -134,6 +139,8 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Entry(Entry),
+    /// A message of an earlier connection of its author, which comes late, is dropped.
+    Late,
     /// A request that is no entry; it is handled now.
     Unlogged(Unlogged),
     /// The message of the client `to` is rejected, because it cannot be stored.
@@ -222,18 +229,24 @@ impl RoomLog {
         proposal: Proposal,
         timestamp: u64,
         is_failing: bool,
+        members: &Roster,
     ) -> Option<Outcome> {
         if self.has_waiting() || self.must_wait(&proposal, is_failing) {
             self.waiting.push_back(proposal);
             return None;
         }
-        Some(self.decide(proposal, timestamp, is_failing))
+        Some(self.decide(proposal, timestamp, is_failing, members))
     }
 
     /// The outcome of the next proposal that has waited. `None` while it has to wait, or there is none. To be called after
     /// each `handle_*`, and when the storage begins to fail.
     #[must_use]
-    pub(super) fn poll_outcome(&mut self, timestamp: u64, is_failing: bool) -> Option<Outcome> {
+    pub(super) fn poll_outcome(
+        &mut self,
+        timestamp: u64,
+        is_failing: bool,
+        members: &Roster,
+    ) -> Option<Outcome> {
         if self.must_wait(self.waiting.front()?, is_failing) {
             return None;
         }
@@ -242,7 +255,7 @@ impl RoomLog {
             // Rooms wait seldom, and there may be many.
             self.waiting = VecDeque::new();
         }
-        Some(self.decide(proposal, timestamp, is_failing))
+        Some(self.decide(proposal, timestamp, is_failing, members))
     }
 
     fn must_wait(&self, proposal: &Proposal, is_failing: bool) -> bool {
@@ -257,7 +270,7 @@ impl RoomLog {
         }
     }
 
-    fn decide(&mut self, proposal: Proposal, timestamp: u64, is_failing: bool) -> Outcome {
+    fn decide(&mut self, proposal: Proposal, timestamp: u64, is_failing: bool, members: &Roster) -> Outcome {
         let change = match proposal {
             Proposal::Unlogged(request) => return Outcome::Unlogged(request),
             Proposal::Change(Change::Join { member, after }) => Change::Join { member, after },
@@ -265,15 +278,20 @@ impl RoomLog {
             Proposal::Change(Change::Rename { user, visit, new_name, account, origin }) => {
                 Change::Rename { user, visit, new_name, account, origin }
             }
+            Proposal::Change(Change::Message { message, visit: Some(visit), .. })
+                if members.visit(message.user) != Some(visit) =>
+            {
+                return Outcome::Late;
+            }
             Proposal::Change(Change::Message { origin, .. }) if is_failing => {
                 return Outcome::MessageRefused { to: origin };
             }
-            Proposal::Change(Change::Message { message, origin }) => {
+            Proposal::Change(Change::Message { message, visit, origin }) => {
                 let id = MessageId(self.last_message.0 + 1);
                 self.last_message = id;
                 let NewMessage { user: from, name: from_name, account: from_account, content } = message;
                 let message = Arc::new(RoomMessage { id, from, from_name, from_account, content, timestamp });
-                Change::Message { message, origin }
+                Change::Message { message, visit, origin }
             }
             Proposal::Change(Change::Delete { deletion, origin }) if is_failing => {
                 return Outcome::DeletionRefused { deletion, to: origin };
@@ -339,14 +357,15 @@ mod tests {
         }
 
         fn propose(&mut self, proposal: impl Into<Proposal>) {
-            self.outcomes.extend(self.log.propose(proposal.into(), 9, self.is_failing));
+            let members = Roster::new(1);
+            self.outcomes.extend(self.log.propose(proposal.into(), 9, self.is_failing, &members));
         }
     }
 
     fn say(log: &mut Driven, connection: u32) {
         let content = Content::Text(connection.to_string());
         let message = NewMessage { user: user(), name: "a".into(), account: None, content };
-        log.propose(Change::Message { message, origin: origin(connection) });
+        log.propose(Change::Message { message, visit: None, origin: origin(connection) });
     }
 
     fn delete(log: &mut Driven, connection: u32) {
@@ -369,9 +388,10 @@ mod tests {
             Outcome::MessageRefused { to } | Outcome::DeletionRefused { to, .. } => {
                 (0, Some(u64::from(to.connection.index)))
             }
-            Outcome::Unlogged(_) => (0, None),
+            Outcome::Unlogged(_) | Outcome::Late => (0, None),
         };
-        let later = std::iter::from_fn(|| log.log.poll_outcome(9, log.is_failing));
+        let members = Roster::new(1);
+        let later = std::iter::from_fn(|| log.log.poll_outcome(9, log.is_failing, &members));
         log.outcomes.drain(..).chain(later).map(outcome).collect()
     }
 
@@ -438,8 +458,10 @@ mod tests {
         (1..=3).for_each(|connection| say(&mut log, connection));
         leave(&mut log);
         for outcome in log.outcomes.drain(..) {
-            if let Outcome::Entry(Entry { number: entry, change: Change::Message { message, origin: to } }) =
-                outcome
+            if let Outcome::Entry(Entry {
+                number: entry,
+                change: Change::Message { message, origin: to, .. },
+            }) = outcome
             {
                 let change = HistoryChange::Append(message);
                 log.log.await_receipt(Unanswered { entry, change, to });

@@ -78,7 +78,7 @@ impl Room {
 
     /// Proposes a change to the log, and applies the outcome if it is ready.
     pub(super) fn propose(&mut self, proposal: Proposal, now: Now, outbox: &mut Outbox) {
-        match self.log.propose(proposal, now.unix_seconds, outbox.is_storage_failing) {
+        match self.log.propose(proposal, now.unix_seconds, outbox.is_storage_failing, &self.roster) {
             Some(outcome) => self.apply_outcome(outcome, now, outbox),
             None => outbox.proposals_waiting += 1,
         }
@@ -86,7 +86,9 @@ impl Room {
 
     /// Applies the outcomes of proposals that need not wait any more.
     pub(super) fn apply_outcomes(&mut self, now: Now, outbox: &mut Outbox) {
-        while let Some(outcome) = self.log.poll_outcome(now.unix_seconds, outbox.is_storage_failing) {
+        while let Some(outcome) =
+            self.log.poll_outcome(now.unix_seconds, outbox.is_storage_failing, &self.roster)
+        {
             outbox.proposals_waiting -= 1;
             self.apply_outcome(outcome, now, outbox);
         }
@@ -95,6 +97,8 @@ impl Room {
     fn apply_outcome(&mut self, outcome: Outcome, now: Now, outbox: &mut Outbox) {
         match outcome {
             Outcome::Entry(entry) => self.apply(entry, now, outbox),
+            // Its connection has ended, so nobody waits for an answer.
+            Outcome::Late => {}
             Outcome::Unlogged(request) => self.handle_unlogged(request, now, outbox),
             Outcome::MessageRefused { to } => {
                 outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NotStored });
@@ -118,7 +122,7 @@ impl Room {
             Change::Rename { user, new_name, account, origin, .. } => {
                 self.rename(NamedMember { id: user, name: new_name, account }, origin, now, outbox);
             }
-            Change::Message { message, origin } => self.append(message, origin, now, outbox),
+            Change::Message { message, origin, .. } => self.append(message, origin, now, outbox),
             Change::Delete { deletion, origin } => self.delete(&deletion, origin, now, outbox),
         }
     }
@@ -126,7 +130,8 @@ impl Room {
     fn handle_unlogged(&mut self, request: Unlogged, now: Now, outbox: &mut Outbox) {
         match request {
             Unlogged::Revisit { user, origin, after } => self.show(user, origin, after, outbox),
-            Unlogged::Typing { user, name, origin, is_typing } => {
+            Unlogged::Typing { user, visit, .. } if self.roster.visit(user) != Some(visit) => {}
+            Unlogged::Typing { user, name, origin, is_typing, .. } => {
                 self.publish(RoomEvent::Typing { user, name, is_typing }, Some(origin), None, now, outbox);
             }
             Unlogged::Read { user, origin, message } => self.read(user, origin, message, now, outbox),
@@ -148,6 +153,10 @@ impl Room {
     }
 
     fn join(&mut self, member: Member, after: Option<ResumePoint>, now: Now, outbox: &mut Outbox) {
+        // The user has come back meanwhile, perhaps to another room, so the connection that has asked has ended.
+        if self.home.directory.users().visit(member.user).is_some_and(|present| present > member.visit) {
+            return;
+        }
         match self.roster.visit(member.user) {
             None => {}
             // What an earlier connection has sent to this room is overtaken by what the user does on its next one.
@@ -435,9 +444,9 @@ mod tests {
 
     use super::*;
     use crate::metrics::ShardMetrics;
-    use crate::rooms::{NewMessage, PresencePolicy, ShardIndex};
+    use crate::rooms::{Content, NewMessage, PresencePolicy, Resumption, ShardIndex, UserSession};
 
-    const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 0 };
+    const NOW: Now = Now { monotonic_ms: 0, uptime_ms: 0, unix_seconds: 0 };
 
     /// A room with its outbox, and two users: a member that stays, and one that comes back.
     struct Visited {
@@ -477,13 +486,34 @@ mod tests {
             self.propose(Change::Rename { user, visit, new_name, account: None, origin });
         }
 
+        fn say(&mut self, visit: Option<u32>) {
+            let content = Content::Text("a".into());
+            let message = NewMessage { user: user(2), name: "a".into(), account: None, content };
+            let origin = member(2, visit.unwrap_or(0)).origin;
+            self.propose(Change::Message { message, visit: visit.map(Visit), origin });
+        }
+
+        fn type_(&mut self, visit: u32) {
+            let (user, visit, origin) = (user(2), Visit(visit), member(2, visit).origin);
+            let typing = Unlogged::Typing { user, visit, name: "a".into(), origin, is_typing: true };
+            self.room.propose(typing.into(), NOW, &mut self.outbox);
+        }
+
         /// What was published since the last call.
-        fn announced(&mut self) -> Vec<&'static str> {
+        fn announced(&mut self) -> Vec<String> {
             let event = |(_, delivery)| match delivery {
                 Delivery::Publish(publication) => match &publication.event {
-                    Event::Room { event: RoomEvent::Joined { users_online: 2, .. }, .. } => Some("join"),
-                    Event::Room { event: RoomEvent::Left { users_online: 1, .. }, .. } => Some("leave"),
-                    _ => Some("something else"),
+                    Event::Room { event: RoomEvent::Joined { users_online: 2, .. }, .. } => {
+                        Some("join".into())
+                    }
+                    Event::Room { event: RoomEvent::Left { users_online: 1, .. }, .. } => {
+                        Some("leave".into())
+                    }
+                    Event::Room { event: RoomEvent::Message(message), .. } => {
+                        Some(format!("message {}", message.id.0))
+                    }
+                    Event::Room { event: RoomEvent::Typing { .. }, .. } => Some("typing".into()),
+                    _ => Some("something else".into()),
                 },
                 _ => None,
             };
@@ -533,14 +563,45 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_when_the_user_has_gone_is_a_join_and_its_leave() {
+    fn a_late_join_of_a_user_who_has_come_back_elsewhere_changes_nothing() {
         let mut visited = Visited::new();
-        visited.join(1);
-        visited.leave(1);
+        let users = visited.room.home.directory.users().clone();
+        let session = UserSession { name: "a".into(), room: "tea".into(), account: None };
+        let registered = [1, 2].map(|id| users.register(member(id, 0).origin, |_| Some(session.clone())));
+        assert_eq!(registered, [user(1), user(2)]);
+        users.end(user(2), 9, NOW);
+        let resumed = users.resume(user(2), member(2, 1).origin, |_| true, NOW);
+        assert!(matches!(resumed, Resumption::Resumed(Visit(1), _)), "{resumed:?}");
         visited.join(0);
         visited.leave(0);
+        assert_eq!(visited.announced(), [""; 0]);
+        // Also when it is gone, as long as it is known.
+        visited.join(1);
+        visited.leave(1);
+        users.end(user(2), 9, NOW);
+        visited.join(0);
         visited.leave(0);
-        assert_eq!(visited.announced(), ["join", "leave", "join", "leave"]);
+        assert_eq!(visited.announced(), ["join", "leave"]);
         assert_eq!(visited.room.roster.len(), 1);
+    }
+
+    #[test]
+    fn what_an_earlier_connection_has_said_is_not_published_late() {
+        let mut visited = Visited::new();
+        visited.join(0);
+        visited.say(Some(0));
+        visited.type_(0);
+        assert_eq!(visited.announced(), ["join", "message 1", "typing"]);
+        visited.join(1);
+        assert_eq!(visited.announced(), ["leave", "join"]);
+        visited.say(Some(0));
+        visited.type_(0);
+        visited.say(Some(1));
+        visited.leave(1);
+        visited.say(Some(1));
+        visited.type_(1);
+        // One that needs no membership; no id was lost.
+        visited.say(None);
+        assert_eq!(visited.announced(), ["message 2", "leave", "message 3"]);
     }
 }

@@ -11,7 +11,7 @@ pub struct UserSession {
     pub name: Arc<str>,
     /// The name of the room that the user is in, or on its way to.
     pub room: Arc<str>,
-    /// The account with which the user has signed in.
+    /// The account that the session belongs to: the one with which the user has signed in last, on whichever connection.
     pub account: Option<Arc<str>>,
 }
 
@@ -24,7 +24,7 @@ pub struct EndedSession {
     pub session: Arc<UserSession>,
     /// When the connection ended, in Unix seconds.
     pub ended_at: u64,
-    /// Until when it may be resumed, on the server's monotonic clock.
+    /// Until when it may be resumed, on the clock that shards share ([`Now::uptime_ms`](crate::clock::Now::uptime_ms)).
     pub expires_ms: u64,
 }
 

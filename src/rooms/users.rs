@@ -2,24 +2,24 @@
 //!
 //! A shard registers a user when it greets the user, and ends it when the user goes. A chat user stays here for a while
 //! longer, so that it can come back as the same user. Shards look a user up for private messages, admins' orders and read
-//! receipts. Messages of rooms and topics never come here.
+//! receipts, and homes for joins. Messages of rooms and topics never come here.
 //!
-//! Only its own shard writes the entry of a user that is online, so that shard always finds the present state. A user whom
-//! another shard has found may be gone when the request arrives: the user's shard decides. An entry of a user that has
-//! ended belongs to nobody: the shard that resumes it takes it in one step.
+//! Only a user's own shard changes its entry while it is online, and so always finds the present state there. Another shard
+//! may find a user that has gone by the time its request arrives; the user's shard decides. The entry of a user that has
+//! ended belongs to no shard, and the one that resumes the session takes it in one step.
 //!
 //! The map is papaya's. Its look-ups take no lock, and shards that write wait for each other only while the table is
 //! copied into a larger or smaller one, a few entries at a time. In a map of locks (dashmap; scc), a shard that is
 //! preempted while it holds one stops the others for a time slice. A registry shard would need no map, but adds a hop to
 //! each private message. A look-up takes 33 ns among 10,000 users, beside 16 ns in the standard library's map.
 //!
-//! Memory: 60 bytes for each user, and some 120 for what is kept of one that can come back. Each shard keeps at most 32 entries of users that have gone (or one for each core of
-//! the machine, if that is more) until papaya frees them together. The table is halved when newcomers find it full of
-//! removed entries; until then it has 9 to 18 bytes for each user of the busiest time. papaya's feature `fast-barrier`
-//! stays off: with it, freeing would interrupt all cores (`membarrier`).
+//! Memory: 60 bytes for each user, and some 120 for what is kept of one that can come back. Each shard keeps at most 32
+//! entries of users that have gone (or one for each core of the machine, if that is more) until papaya frees them together.
+//! The table is halved when newcomers find it full of removed entries; until then it has 9 to 18 bytes for each user of the
+//! busiest time. papaya's feature `fast-barrier` stays off: with it, freeing would interrupt all cores (`membarrier`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
 
 use papaya::{Compute, HashMap, Operation};
 
@@ -30,10 +30,25 @@ use crate::clock::Now;
 #[derive(Clone, Debug, Default)]
 pub struct Users(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     last_id: AtomicU64,
+    /// The last id that no later life of the server gives again; all of them where it has no storage.
+    reserved_through: AtomicU64,
+    /// How many sessions have ended and are kept. It is changed behind the map, so it may be below zero for a moment.
+    ended: AtomicIsize,
     users: HashMap<UserId, UserState>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            last_id: AtomicU64::new(0),
+            reserved_through: AtomicU64::new(u64::MAX),
+            ended: AtomicIsize::new(0),
+            users: HashMap::default(),
+        }
+    }
 }
 
 /// Where a user is.
@@ -100,6 +115,14 @@ impl Users {
         }
     }
 
+    /// Which of its connections a user is on, or was on last; `None` if it is forgotten.
+    #[must_use]
+    pub fn visit(&self, user: UserId) -> Option<Visit> {
+        match self.0.users.pin().get(&user)? {
+            UserState::Online { visit, .. } | UserState::Ended { visit, .. } => Some(*visit),
+        }
+    }
+
     /// Changes what is kept of a user that is online. Only its own shard calls this.
     pub fn update(&self, user: UserId, session: UserSession) {
         let session = Arc::new(session);
@@ -116,7 +139,7 @@ impl Users {
     /// Notes that a user's connection has ended. Only its own shard calls this. Returns until when the session may be
     /// resumed; `None` if the user is forgotten, because it has no session or sessions are not kept (`timeout_ms` 0).
     pub fn end(&self, user: UserId, timeout_ms: u64, now: Now) -> Option<u64> {
-        let expires_ms = now.monotonic_ms.saturating_add(timeout_ms);
+        let expires_ms = now.uptime_ms.saturating_add(timeout_ms);
         let ended = |visit, session: &Arc<UserSession>| {
             let (session, ended_at) = (Arc::clone(session), now.unix_seconds);
             UserState::Ended { visit, session: EndedSession { user, session, ended_at, expires_ms } }
@@ -129,7 +152,9 @@ impl Users {
             Some((_, UserState::Online { .. })) => Operation::Remove,
             Some((_, UserState::Ended { .. })) | None => Operation::Abort(()),
         });
-        matches!(outcome, Compute::Updated { .. }).then_some(expires_ms)
+        let is_kept = matches!(outcome, Compute::Updated { .. });
+        self.0.ended.fetch_add(isize::from(is_kept), Ordering::Relaxed);
+        is_kept.then_some(expires_ms)
     }
 
     /// Puts a user that has ended, and whose session is accepted, on a new connection. Of two at once, one finds the other.
@@ -142,27 +167,35 @@ impl Users {
         now: Now,
     ) -> Resumption {
         let users = self.0.users.pin();
-        let outcome = users.compute(user, |entry| match entry {
-            Some((_, UserState::Online { connection, session: Some(session), .. }))
-                if is_accepted(session) =>
-            {
-                Operation::Abort(Resumption::Online(*connection))
+        loop {
+            let (earlier, kept) = match users.get(&user) {
+                Some(UserState::Online { connection, session: Some(session), .. })
+                    if is_accepted(session) =>
+                {
+                    return Resumption::Online(*connection);
+                }
+                Some(UserState::Ended { visit, session })
+                    if now.uptime_ms < session.expires_ms && is_accepted(&session.session) =>
+                {
+                    (*visit, Arc::clone(&session.session))
+                }
+                _ => return Resumption::Refused,
+            };
+            let visit = Visit(earlier.0.wrapping_add(1));
+            let outcome = users.compute(user, |entry| match entry {
+                Some((_, UserState::Ended { visit: present, session }))
+                    if *present == earlier && Arc::ptr_eq(&session.session, &kept) =>
+                {
+                    let session = Some(Arc::clone(&kept));
+                    Operation::Insert(UserState::Online { connection, visit, session })
+                }
+                _ => Operation::Abort(()),
+            });
+            if matches!(outcome, Compute::Updated { .. }) {
+                self.0.ended.fetch_sub(1, Ordering::Relaxed);
+                return Resumption::Resumed(visit, kept);
             }
-            Some((_, UserState::Ended { visit, session }))
-                if now.monotonic_ms < session.expires_ms && is_accepted(&session.session) =>
-            {
-                let visit = Visit(visit.0.wrapping_add(1));
-                let session = Some(Arc::clone(&session.session));
-                Operation::Insert(UserState::Online { connection, visit, session })
-            }
-            _ => Operation::Abort(Resumption::Refused),
-        });
-        match outcome {
-            Compute::Updated {
-                new: (_, UserState::Online { visit, session: Some(session), .. }), ..
-            } => Resumption::Resumed(*visit, Arc::clone(session)),
-            Compute::Aborted(resumption) => resumption,
-            _ => Resumption::Refused,
+            // Another connection has taken it since, or it was forgotten: each time that this repeats, somebody else is done.
         }
     }
 
@@ -175,7 +208,9 @@ impl Users {
             }
             _ => Operation::Abort(()),
         });
-        matches!(outcome, Compute::Removed(..))
+        let is_forgotten = matches!(outcome, Compute::Removed(..));
+        self.0.ended.fetch_sub(isize::from(is_forgotten), Ordering::Relaxed);
+        is_forgotten
     }
 
     /// Takes over the sessions of an earlier life of the server.
@@ -184,11 +219,23 @@ impl Users {
             let (user, session) = (session.user, session.clone());
             self.0.users.pin().insert(user, UserState::Ended { visit: Visit::default(), session });
         }
+        self.0.ended.fetch_add(sessions.len() as isize, Ordering::Relaxed);
     }
 
     /// Gives out only ids behind this one from now on.
     pub fn continue_after(&self, last: u64) {
         self.0.last_id.fetch_max(last, Ordering::Relaxed);
+    }
+
+    /// Ids up to this one are on the disk: no later life of the server gives them again.
+    pub fn reserve_through(&self, last: u64) {
+        self.0.reserved_through.store(last, Ordering::Release);
+    }
+
+    /// Whether no later life of the server gives this user's id to another user. Otherwise it must sign nothing about it.
+    #[must_use]
+    pub fn is_reserved(&self, user: UserId) -> bool {
+        user.0 <= self.0.reserved_through.load(Ordering::Acquire)
     }
 
     /// The last id that was given out; 0 if none was.
@@ -216,10 +263,10 @@ impl Users {
         self.0.users.pin().values().filter(|state| state.is_online()).count()
     }
 
-    /// How many sessions have ended and are kept. As [`Users::online_count`].
+    /// How many sessions have ended and are kept.
     #[must_use]
     pub fn ended_count(&self) -> usize {
-        self.0.users.pin().values().filter(|state| !state.is_online()).count()
+        self.0.ended.load(Ordering::Relaxed).try_into().unwrap_or(0)
     }
 }
 
@@ -236,7 +283,7 @@ mod tests {
         ClientRef { shard: ShardIndex(shard), connection: ConnectionId { index, generation: 0 } }
     }
 
-    const NOW: Now = Now { monotonic_ms: 1_000, unix_seconds: 50 };
+    const NOW: Now = Now { monotonic_ms: 0, uptime_ms: 1_000, unix_seconds: 50 };
 
     fn end(users: &Users, user: UserId) {
         assert_eq!(users.end(user, 120_000, NOW), None, "it has no session");
@@ -246,8 +293,8 @@ mod tests {
         UserSession { name: name.into(), room: "general".into(), account: None }
     }
 
-    fn at(monotonic_ms: u64) -> Now {
-        Now { monotonic_ms, ..NOW }
+    fn at(uptime_ms: u64) -> Now {
+        Now { uptime_ms, ..NOW }
     }
 
     #[test]
@@ -277,6 +324,20 @@ mod tests {
         let ann = users.register(connection(0, 1), |_| Some(session("Ann")));
         assert_eq!(users.end(ann, 0, NOW), None);
         assert_eq!(users.ended_count(), 0);
+    }
+
+    #[test]
+    fn a_session_expires_on_every_shard_at_the_same_time() {
+        let users = Users::default();
+        let ann = users.register(connection(0, 0), |_| Some(session("Ann")));
+        // The thread of one shard could not run for a minute.
+        users.end(ann, 500, Now { monotonic_ms: 1_000, uptime_ms: 61_000, unix_seconds: 50 });
+        let resume = |uptime_ms| {
+            let now = Now { monotonic_ms: uptime_ms, uptime_ms, unix_seconds: 50 };
+            users.resume(ann, connection(1, 0), |_| true, now)
+        };
+        assert_eq!(resume(61_500), Resumption::Refused);
+        assert_eq!(resume(61_499), Resumption::Resumed(Visit(1), session("Ann").into()));
     }
 
     #[test]

@@ -88,7 +88,8 @@ async fn serve(
     }
     let moderation = Moderation::new(config.trusted_proxies.clone());
     let last_author = history.as_ref().and_then(|(_, restored)| restored.last_author);
-    let (sessions, state) = open_state(config, data, &directory, &moderation, last_author)?;
+    let sessions_max = capacity.max_clients.max(SESSIONS_MIN);
+    let (sessions, state) = open_state(config, data, &directory, &moderation, last_author, sessions_max)?;
     let listener = Listener::open(config.listen)?;
     let address = listener.address()?;
     warn_of_strangers(config, address);
@@ -167,6 +168,10 @@ async fn serve(
     Ok(())
 }
 
+/// Sessions that have ended and are kept, where there may be fewer clients than this; otherwise as many as clients, because
+/// all may be closed at once. Some 300 bytes each: 20 MB.
+const SESSIONS_MIN: usize = 1 << 16;
+
 /// The state that outlives the server, with `--data`, and how users come back.
 type OpenedState = (Option<SessionSettings>, Option<(StateFile, RestoredState)>);
 
@@ -177,6 +182,7 @@ fn open_state(
     directory: &Directory,
     moderation: &Moderation,
     last_author: Option<UserId>,
+    sessions_max: usize,
 ) -> Result<OpenedState, ServerError> {
     let users = directory.users();
     let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -193,6 +199,7 @@ fn open_state(
     let series = state.as_ref().map_or([0; 16], |(_, restored)| restored.series);
     if let Some((_, restored)) = &state {
         users.continue_after(restored.last_user);
+        users.reserve_through(restored.reserved_through);
         users.restore(&restored.sessions);
         let left_out = moderation.restore(&restored.terms, unix_seconds);
         if left_out > 0 {
@@ -200,7 +207,8 @@ fn open_state(
         }
     }
     let timeout_ms = config.session_timeout.as_millis() as u64;
-    let settings = SessionSettings { signer: SessionSigner::new(&key, series), timeout_ms };
+    let signer = SessionSigner::new(&key, series);
+    let settings = SessionSettings { signer, timeout_ms, kept_max: sessions_max };
     Ok(((timeout_ms > 0).then_some(settings), state))
 }
 

@@ -71,7 +71,7 @@ impl User {
             }
             Command::Say(content) => {
                 let message = NewMessage { user, name, account: self.account(), content };
-                io.propose(room, Change::Message { message, origin });
+                io.propose(room, Change::Message { message, visit: Some(self.visit), origin });
             }
             Command::Delete(message) => {
                 let (account, is_admin) = (self.account(), self.is_admin());
@@ -79,7 +79,7 @@ impl User {
                 io.propose(room, Change::Delete { deletion, origin });
             }
             Command::Typing(is_typing) => {
-                io.propose(room, Unlogged::Typing { user, name, origin, is_typing });
+                io.propose(room, Unlogged::Typing { user, visit: self.visit, name, origin, is_typing });
             }
             Command::TypingTo { to, is_typing } => {
                 let to = to.ok_or(ChatError::UserNotFound)?;

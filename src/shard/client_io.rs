@@ -193,7 +193,7 @@ impl ClientIo<'_> {
         if !self.link.is_open() || !self.link.is_chat_member {
             return None;
         }
-        let after_ms = self.context.directory.return_slots().take(self.now.monotonic_ms);
+        let after_ms = self.context.directory.return_slots().take(self.now.uptime_ms);
         self.context.metrics.messages_delivered.add(1);
         Some(SharedBytes::new(chat::direct(&Direct::Reconnect { after_ms }, self.now)))
     }

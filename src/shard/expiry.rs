@@ -80,7 +80,7 @@ impl User {
             }
             Standing::SignedIn(_) => {
                 self.has_expired = true;
-                let Now { monotonic_ms: due_ms, unix_seconds: ends_at } = io.now;
+                let Now { monotonic_ms: due_ms, unix_seconds: ends_at, .. } = io.now;
                 io.link.deadline = SessionDeadline::Token { due_ms, ends_at }.later(GRACE_SECONDS);
                 let expired = Direct::TokenExpired { grace_seconds: GRACE_SECONDS };
                 io.push(chat::direct(&expired, io.now));

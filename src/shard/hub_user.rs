@@ -52,7 +52,7 @@ impl User {
             Command::Say(content) if is_logged_in => {
                 let (user, name, account) = (self.registered_id(), Arc::clone(&self.name), self.account());
                 let message = NewMessage { user, name, account, content: Content::Text(content) };
-                io.propose(room, Change::Message { message, origin });
+                io.propose(room, Change::Message { message, visit: Some(self.visit), origin });
             }
             Command::Say(_) => {}
             Command::Rename(_) if !is_logged_in => return Err(ChatError::NotLoggedIn),

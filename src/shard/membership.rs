@@ -297,7 +297,10 @@ impl User {
         let first = if is_newcomer {
             let stats = Stats::at(io.now, io.context.directory.users_online());
             let user = self.registered_id();
-            let session = io.context.settings.sessions.as_ref().map(|sessions| sessions.signer.sign(user));
+            // A later life of the server may give an id that is not reserved to somebody else.
+            let is_reserved = io.context.directory.users().is_reserved(user);
+            let sessions = io.context.settings.sessions.as_ref().filter(|_| is_reserved);
+            let session = sessions.map(|sessions| sessions.signer.sign(user));
             Direct::Welcome { user, name: &self.name, stats, room: name, session }
         } else {
             Direct::RoomJoined { room: name }

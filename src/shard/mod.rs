@@ -67,12 +67,12 @@ use crate::clock::Now;
 use crate::mail::{Delivery, Request};
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::rooms::{Directory, EndedSession, Homes, Receipt, Restored, UserId};
-use crate::storage::{StateChange, StateLink};
+use crate::storage::StateLink;
 use client::Session;
 use client_io::{ClientIo, Context};
 pub use clients::Clients;
 use drain::Drain;
-use ended_sessions::EndedSessions;
+use ended_sessions::{Ended, EndedSessions};
 pub use gates::GATED_LIMITS_MAX;
 use link::connection_config;
 use local_rooms::LocalRooms;
@@ -147,13 +147,14 @@ impl Shard {
     /// Takes over this shard's part of the sessions of an earlier life of the server, which the users know already, and
     /// notes changes of users from now on.
     pub fn restore_sessions(&mut self, sessions: &[EndedSession], state: StateLink) {
-        let Context { settings, directory, ended_sessions, .. } = &mut self.context;
-        let is_own = |user: UserId| user.get() % u64::from(directory.shards()) == u64::from(settings.index.0);
-        for session in sessions.iter().filter(|session| is_own(session.user)) {
-            let forgotten = ended_sessions.push(session.expires_ms, session.user, directory.users());
-            forgotten.into_iter().for_each(|user| state.note(StateChange::User(user)));
-        }
         self.context.state = Some(state);
+        let (index, shards) = (self.context.settings.index, self.context.directory.shards());
+        let kept_max = self.context.settings.sessions.as_ref().map_or(0, |sessions| sessions.kept_max);
+        let is_own = |user: UserId| user.get() % u64::from(shards) == u64::from(index.0);
+        for &EndedSession { user, expires_ms, .. } in sessions.iter().filter(|session| is_own(session.user)) {
+            // No clock has stopped yet.
+            self.context.keep_ended(Ended { user, due_ms: expires_ms, expires_ms }, kept_max);
+        }
     }
 
     /// Reserves names from now on, until a [`Delivery::AccountsChanged`] brings others.

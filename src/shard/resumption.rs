@@ -1,13 +1,14 @@
 //! Users that come back on another connection with the token of their session.
 //!
-//! A session that has ended is taken on the shard of the new connection, in one step. If the earlier connection is still
-//! there, its shard is asked to close it, which ends the session like any other; then the new connection takes it. So a
-//! newcomer that goes meanwhile loses nothing, and of two that come at once one is a new user.
+//! The shard of the new connection takes a session that has ended, in one step. If the earlier connection is still there,
+//! its shard is asked to close it, which ends the session as every close does; then the new connection takes the session.
+//! If the new connection ends meanwhile, the session stays. Of two connections that come at once, one is a new user.
 
 use std::sync::Arc;
 
 use super::Shard;
 use super::client_io::{ClientIo, Context};
+use super::ended_sessions::Ended;
 use super::user::{RoomMembership, Standing, User};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
@@ -33,27 +34,36 @@ impl Shard {
         self.context.mail.deliver(origin.shard, mail::Delivery::SessionEnded { to: origin });
     }
 
-    /// Forgets the sessions that have expired.
+    /// Forgets sessions that have expired.
     pub(super) fn forget_expired_sessions(&mut self, now: Now) {
         let Context { ended_sessions, directory, state, .. } = &mut self.context;
-        while let Some(user) = ended_sessions.poll_expired(now.monotonic_ms, directory.users()) {
+        ended_sessions.forget_expired(now.monotonic_ms, directory.users(), |user| {
             if let Some(state) = state {
                 state.note(StateChange::User(user));
             }
-        }
+        });
     }
 }
 
 impl Context {
     /// Notes that a user's connection has ended. Its session is kept, if it has one.
     pub(super) fn end_user(&mut self, user: UserId, now: Now) {
-        let timeout_ms = self.settings.sessions.as_ref().map_or(0, |sessions| sessions.timeout_ms);
-        if let Some(expires_ms) = self.directory.users().end(user, timeout_ms, now)
-            && let Some(oldest) = self.ended_sessions.push(expires_ms, user, self.directory.users())
-        {
-            self.note_user(oldest);
+        let sessions = self.settings.sessions.as_ref();
+        let (timeout_ms, kept_max) =
+            sessions.map_or((0, 0), |sessions| (sessions.timeout_ms, sessions.kept_max));
+        if let Some(expires_ms) = self.directory.users().end(user, timeout_ms, now) {
+            let due_ms = now.monotonic_ms.saturating_add(timeout_ms);
+            self.keep_ended(Ended { user, due_ms, expires_ms }, kept_max);
         }
         self.note_user(user);
+    }
+
+    /// Keeps a session that has ended, and forgets another one where there are too many.
+    pub(super) fn keep_ended(&mut self, ended: Ended, kept_max: usize) {
+        if let Some(oldest) = self.ended_sessions.push(ended, kept_max, self.directory.users()) {
+            self.metrics.sessions_forgotten.add(1);
+            self.note_user(oldest);
+        }
     }
 
     /// Tells the storage that what is kept of a user has changed.
@@ -127,6 +137,7 @@ impl User {
         self.claimed = None;
         self.awaits_session = false;
         (self.id, self.visit) = (Some(id), visit);
+        self.owner = session.account.clone();
         match (&self.standing, &session.account) {
             // The token gives no rights to the account's name.
             (Standing::Guest | Standing::Listener | Standing::MustSignIn { .. }, Some(_)) => {
@@ -169,7 +180,9 @@ impl User {
             return None;
         }
         let (name, room) = (Arc::clone(&self.name), Arc::clone(&self.room_name));
-        Some(UserSession { name, room, account: self.account() })
+        // A session stays its account's while the user has not signed in again.
+        let account = self.account().or_else(|| self.owner.clone());
+        Some(UserSession { name, room, account })
     }
 }
 

@@ -39,6 +39,8 @@ pub struct SessionSettings {
     pub signer: SessionSigner,
     /// For how long after the end of a connection; not 0.
     pub timeout_ms: u64,
+    /// The most sessions that are kept, on all shards together.
+    pub kept_max: usize,
 }
 
 /// The settings of a shard.

@@ -49,6 +49,8 @@ pub(super) struct User {
     pub(super) awaits_session: bool,
     /// True where it had to sign in first, before it was greeted.
     pub(super) signed_in_late: bool,
+    /// The account that its session belonged to when it came back. It gives the user nothing.
+    pub(super) owner: Option<Arc<str>>,
     /// Which of the user's connections this is.
     pub(super) visit: Visit,
 }
@@ -78,6 +80,7 @@ impl User {
             claimed: None,
             awaits_session: false,
             signed_in_late: false,
+            owner: None,
             visit: Visit::default(),
         }
     }

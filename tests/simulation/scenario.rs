@@ -145,6 +145,7 @@ impl Scenario {
             has_failing_disk,
             sessions: random.percent(80).then(|| SessionSettings {
                 signer: SessionSigner::new(&SessionKey::random(), [0; 16]),
+                kept_max: usize::MAX,
                 timeout_ms: *random.pick(&[1, 50, 5_000, SESSION_MS_AMPLE, SESSION_MS_AMPLE]),
             }),
             chances: Chances {

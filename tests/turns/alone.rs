@@ -131,7 +131,9 @@ impl Alone {
             tls: tls.map(Box::new),
             permit: ClientPermits::new(1).acquire().expect("a place"),
         };
-        let id = self.shard.admit(admission, Now { monotonic_ms: self.now_ms, unix_seconds: 0 });
+        let id = self
+            .shard
+            .admit(admission, Now { monotonic_ms: self.now_ms, uptime_ms: self.now_ms, unix_seconds: 0 });
         self.turn();
         self.complete_sends();
         self.turn();
@@ -155,7 +157,7 @@ impl Alone {
     /// Runs a turn, and says what was submitted beside sends.
     pub(crate) fn turn(&mut self) -> &[Submission] {
         self.ring.submitted.clear();
-        let now = Now { monotonic_ms: self.now_ms, unix_seconds: self.unix_seconds };
+        let now = Now { monotonic_ms: self.now_ms, uptime_ms: self.now_ms, unix_seconds: self.unix_seconds };
         turn::run(&mut self.shard, &mut self.ring, now);
         &self.ring.submitted
     }

@@ -160,7 +160,7 @@ fn the_answer_to_a_close_is_read_although_much_was_held_back_before() {
     alone.receives(id, &message(b"sent before it knew").repeat(4_000));
     let submitted = alone.turn();
     assert!(matches!(submitted, [Submission::PauseReceive(_)]), "{submitted:?}");
-    alone.shard.begin_drain(Now { monotonic_ms: alone.now_ms, unix_seconds: 0 });
+    alone.shard.begin_drain(Now { monotonic_ms: alone.now_ms, uptime_ms: alone.now_ms, unix_seconds: 0 });
     let submitted = alone.turn();
     assert!(matches!(submitted, [Submission::ResumeReceive(_)]), "{submitted:?}");
     alone.complete_sends();
@@ -187,7 +187,7 @@ fn a_sign_in_whose_answer_fits_no_queue_makes_no_member() {
     let identity =
         Identity { account: "ann".into(), name: "ann".into(), is_admin: false, rights: Arc::default() };
     let result = SignInResult::Granted(identity);
-    let now = Now { monotonic_ms: alone.now_ms, unix_seconds: 0 };
+    let now = Now { monotonic_ms: alone.now_ms, uptime_ms: alone.now_ms, unix_seconds: 0 };
     alone.shard.handle_delivery(Delivery::PasswordChecked { to, result }, now);
     alone.queue(id, Event::EndOfStream);
     let is_closed = (0..4).any(|_| {

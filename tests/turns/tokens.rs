@@ -52,7 +52,7 @@ fn another_token_keeps_the_connection_until_its_own_end() {
     assert!(sent_at(&mut alone, 10_001).contains("token_expired"));
     let to = ClientRef { shard: ShardIndex(0), connection: id };
     let result = SignInResult::Granted(expiring(70));
-    let now = Now { monotonic_ms: 20_000, unix_seconds: 20 };
+    let now = Now { monotonic_ms: 20_000, uptime_ms: 20_000, unix_seconds: 20 };
     alone.shard.handle_delivery(Delivery::PasswordChecked { to, result }, now);
     assert!(sent_at(&mut alone, 20_000).contains("auth_success"));
     assert!(!sent_at(&mut alone, 69_999).contains("expired"));
@@ -71,7 +71,7 @@ fn an_attempt_with_a_password_does_not_keep_a_token_alive() {
         sent_at(&mut alone, 20_000);
         if is_answered {
             let to = ClientRef { shard: ShardIndex(0), connection: id };
-            let now = Now { monotonic_ms: 20_000, unix_seconds: 0 };
+            let now = Now { monotonic_ms: 20_000, uptime_ms: 20_000, unix_seconds: 0 };
             let result = SignInResult::Unavailable;
             alone.shard.handle_delivery(Delivery::PasswordChecked { to, result }, now);
         }

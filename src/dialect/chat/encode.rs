@@ -32,7 +32,7 @@ impl Stats {
             .earliest()
             .map(|time| time.format("%Y-%m-%d %H:%M:%S").to_string())
             .unwrap_or_default();
-        Self { users_online, uptime_seconds: now.monotonic_ms / 1_000, server_time }
+        Self { users_online, uptime_seconds: now.uptime_ms / 1_000, server_time }
     }
 }
 
@@ -347,7 +347,7 @@ mod tests {
     use super::*;
     use crate::rooms::RoomMessage;
 
-    const NOW: Now = Now { monotonic_ms: 61_500, unix_seconds: 1_700_000_000 };
+    const NOW: Now = Now { monotonic_ms: 0, uptime_ms: 61_500, unix_seconds: 1_700_000_000 };
 
     fn json(frame: &[u8]) -> serde_json::Value {
         let header = if frame[1] < 126 { 2 } else { 4 };

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
     use crate::rooms::{Content, MessageId, UserId};
 
-    const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 5 };
+    const NOW: Now = Now { monotonic_ms: 0, uptime_ms: 0, unix_seconds: 5 };
 
     fn entry(n: u64) -> MemberEntry {
         MemberEntry {

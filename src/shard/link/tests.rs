@@ -3,7 +3,7 @@ use crate::permit::ClientPermits;
 use crate::rooms::{EntryNumber, RoomIndex};
 use crate::shard::Rate;
 
-const NOW: Now = Now { monotonic_ms: 0, unix_seconds: 0 };
+const NOW: Now = Now { monotonic_ms: 0, uptime_ms: 0, unix_seconds: 0 };
 const OVERHEAD: usize = SharedBytes::OVERHEAD_BYTES;
 
 fn frame(len: usize) -> SharedBytes {

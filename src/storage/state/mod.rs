@@ -64,6 +64,8 @@ pub struct StateSources {
 pub struct RestoredState {
     /// The last user id that may have been given out.
     pub last_user: u64,
+    /// The last user id that no later start gives again.
+    pub reserved_through: u64,
     /// Identifies the series that user ids belong to; another file has another one.
     pub series: [u8; 16],
     /// The sessions that may be resumed.
@@ -124,7 +126,8 @@ impl StateFile {
         let identity = FileIdentity::of(path)
             .map_err(|source| DatabaseError::NotCreated { path: path.to_owned(), source })?;
         let file = Self { connection, path: path.to_owned(), identity, reserved };
-        Ok((file, RestoredState { last_user, series, sessions, terms }))
+        let reserved_through = reserved.through();
+        Ok((file, RestoredState { last_user, reserved_through, series, sessions, terms }))
     }
 
     /// Writes the present values of these rows, all or none.
@@ -199,6 +202,7 @@ impl StateFile {
         self.check_place()?;
         if let Some(reserved) = renewed {
             self.reserved = reserved;
+            sources.users.reserve_through(reserved.through());
         }
         Ok(())
     }

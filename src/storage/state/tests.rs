@@ -35,7 +35,7 @@ fn sources() -> StateSources {
 }
 
 fn at(seconds: u64) -> Now {
-    Now { monotonic_ms: seconds * 1_000, unix_seconds: START + seconds }
+    Now { monotonic_ms: 0, uptime_ms: seconds * 1_000, unix_seconds: START + seconds }
 }
 
 fn names(restored: &RestoredState) -> Vec<&str> {
@@ -82,6 +82,25 @@ fn after_a_kill_ids_go_on_behind_the_reservation_and_sessions_end_at_the_start()
     // The second start has not seen the user: its time goes on from the first.
     let (_, restored) = StateFile::open(&path, TIMEOUT, START + 560).unwrap();
     assert_eq!((restored.last_user, restored.sessions[0].expires_ms), (2 << 16, 60_000));
+}
+
+#[test]
+fn a_user_behind_the_reservation_is_told_apart_until_the_next_one() {
+    let (_directory, path) = place();
+    let (mut file, restored) = StateFile::open(&path, TIMEOUT, START).unwrap();
+    let sources = sources();
+    let ann = user(&sources, "ann");
+    assert!(sources.users.is_reserved(ann), "without a storage every id is");
+    sources.users.reserve_through(restored.reserved_through);
+    sources.users.continue_after(restored.reserved_through - 1);
+    let [last, behind] = ["ben", "eve"].map(|name| user(&sources, name));
+    let are_reserved = || [ann, last, behind].map(|user| sources.users.is_reserved(user));
+    assert_eq!(are_reserved(), [true, true, false]);
+    file.write(&[], &sources).unwrap();
+    assert_eq!(are_reserved(), [true; 3]);
+    drop(file);
+    let (_, restored) = StateFile::open(&path, TIMEOUT, START).unwrap();
+    assert!(restored.last_user >= behind.get());
 }
 
 #[test]

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Ids that are reserved ahead of the last one that was given out. A kill leaves a gap of what was not given out. They are
-/// renewed at half, so the disk has the time in which 32,768 users come; while it fails for longer, ids go on without a
-/// reservation.
+/// renewed at half, so the disk has the time in which 32,768 users come. While it fails for longer, ids go on without a
+/// reservation, and their users get no session tokens: after a kill, the tokens would name other users.
 const RESERVED_AHEAD: u64 = 1 << 16;
 
 pub(super) const CREATE: &str = "
@@ -37,6 +37,11 @@ impl ReservedIds {
     /// The end of all reservations: nobody comes after this user.
     pub(super) fn none_ahead_of(last: u64) -> Self {
         Self { through: last }
+    }
+
+    /// The last id that is reserved.
+    pub(super) fn through(self) -> u64 {
+        self.through
     }
 
     /// The next reservation, if half of this one is used up.

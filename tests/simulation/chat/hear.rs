@@ -289,10 +289,7 @@ impl Chat {
         let is_exact = scenario.is_presence_exact() && self.is_roster_whole;
         let from = number_of(message, "from_id")?;
         let own = self.user.unwrap_or(0);
-        // What somebody has said on an earlier connection may come behind the join of the next one.
-        let is_speech = matches!(kind, "message" | "image" | "typing");
-        let may_be_late = is_speech && record.is_claimed(from);
-        ensure!(OneOrder, from != own || may_be_late, "{kind} to the one who caused it");
+        ensure!(OneOrder, from != own, "{kind} to the one who caused it");
         if let Some(room) = content.get("room") {
             ensure!(OneOrder, *room == *self.room, "{kind} of {room} in {}", self.room);
         }
@@ -301,7 +298,7 @@ impl Chat {
                 let id = number_of(message, "message_id")?;
                 self.follow(id, record)?;
                 let said = Said { from, name: text_of(message, "from_name")?, content: content_of(message)? };
-                if is_exact && !may_be_late {
+                if is_exact {
                     let name = self.roster.get(&from);
                     ensure!(
                         OneOrder,
@@ -316,11 +313,7 @@ impl Chat {
                 let (user, name) = (number_of(content, "user_id")?, text_of(content, "user_name")?);
                 ensure!(OneOrder, user == from && content["is_typing"].is_boolean(), "{message}");
                 let known = self.roster.get(&user);
-                ensure!(
-                    OneOrder,
-                    !is_exact || may_be_late || known == Some(&name),
-                    "{name} writes, who is {known:?} here"
-                );
+                ensure!(OneOrder, !is_exact || known == Some(&name), "{name} writes, who is {known:?} here");
             }
             "join" => {
                 let (user, name) = (number_of(content, "user_id")?, text_of(content, "user_name")?);

@@ -99,7 +99,11 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
 
 impl World<'_> {
     fn now(&self) -> Now {
-        Now { monotonic_ms: self.now_ms, unix_seconds: START_UNIX_SECONDS + self.turns }
+        Now {
+            monotonic_ms: self.now_ms,
+            uptime_ms: self.now_ms,
+            unix_seconds: START_UNIX_SECONDS + self.turns,
+        }
     }
 
     /// One choice of the scheduler.
