@@ -33,11 +33,28 @@ impl Term for Ban {
     }
 }
 
-/// The last second of a mute, in Unix seconds.
-impl Term for u64 {
+/// A mute of an account, a session or an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MuteTerm {
+    /// Its last second, in Unix seconds.
+    pub until: u64,
+    /// The network that was muted together with this session.
+    pub network: Option<IpAddr>,
+}
+
+impl Term for MuteTerm {
     fn last_second(&self) -> Option<u64> {
-        Some(*self)
+        Some(self.until)
     }
+}
+
+/// What [`Moderation::mute`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Muted {
+    /// The last second of the mute, in Unix seconds.
+    pub until: u64,
+    /// The network where the user was muted before, if clients from there are no longer muted.
+    pub lifted: Option<IpAddr>,
 }
 
 /// A user as mutes know it.
@@ -45,6 +62,8 @@ impl Term for u64 {
 pub struct ModeratedUser<'a> {
     /// The account with which it has signed in.
     pub account: Option<&'a str>,
+    /// The account of the session with which it has come back. It counts while the user has not signed in.
+    pub owner: Option<&'a str>,
     /// Its id.
     pub user: UserId,
     /// Its address.
@@ -54,9 +73,12 @@ pub struct ModeratedUser<'a> {
 impl ModeratedUser<'_> {
     /// Everything by which it may be muted.
     pub fn subjects(self) -> impl Iterator<Item = MuteSubject> {
-        let Self { account, user, address } = self;
-        let own = [MuteSubject::Session(user), MuteSubject::Address(network(address))];
-        account.map(|account| MuteSubject::Account(account.into())).into_iter().chain(own)
+        let own = [MuteSubject::Session(self.user), MuteSubject::Address(network(self.address))];
+        self.account_subject().into_iter().chain(own)
+    }
+
+    fn account_subject(self) -> Option<MuteSubject> {
+        self.account.or(self.owner).map(|account| MuteSubject::Account(account.into()))
     }
 }
 
@@ -88,8 +110,8 @@ impl Mute {
 pub struct StoredTerms {
     /// The bans.
     pub bans: Vec<(BanSubject, Ban)>,
-    /// The mutes, each with its last second in Unix seconds.
-    pub mutes: Vec<(MuteSubject, u64)>,
+    /// The mutes.
+    pub mutes: Vec<(MuteSubject, MuteTerm)>,
 }
 
 /// A part of the list of bans.
@@ -117,7 +139,7 @@ struct Shared {
 #[derive(Debug)]
 struct Register {
     bans: Terms<BanSubject, Ban>,
-    mutes: Terms<MuteSubject, u64>,
+    mutes: Terms<MuteSubject, MuteTerm>,
 }
 
 impl Default for Register {
@@ -130,6 +152,13 @@ impl Register {
     fn purge(&mut self, now: u64) {
         while self.bans.pop_ended(now).is_some() {}
         while self.mutes.pop_ended(now).is_some() {}
+    }
+
+    /// The network whose mute came with that of this session, and not with a longer one of another user.
+    fn network_muted_with(&self, session: &MuteSubject) -> Option<IpAddr> {
+        let MuteTerm { until, network } = *self.mutes.find(session)?;
+        let of_network = self.mutes.find(&MuteSubject::Address(network?))?;
+        network.filter(|_| of_network.until == until)
     }
 }
 
@@ -146,8 +175,9 @@ impl Moderation {
     ///
     /// [`OrderRefusal::TrustedProxy`] or [`OrderRefusal::TooManyBans`].
     pub fn ban(&self, ban: &NewBan, now: u64) -> Result<(), OrderRefusal> {
-        let NewBan { subject, seconds, reason } = ban;
-        if let BanSubject::Address(address) = subject
+        let NewBan { subject, address, seconds, reason } = ban;
+        // The address itself, and not the first one of its network.
+        if let (BanSubject::Address(_), Some(address)) = (subject, address)
             && self.is_trusted_proxy(*address)
         {
             return Err(OrderRefusal::TrustedProxy);
@@ -187,52 +217,65 @@ impl Moderation {
         BansPage { listed, total: register.bans.iter().len() }
     }
 
-    /// Mutes a user: its account; or, if it has none, its session and those who come later from its address. Returns the
-    /// last second of it.
+    /// Mutes a user: its account; or, if it has none, its session and those who come later from its address. A longer mute
+    /// of that address, which came with another user, stays.
     ///
     /// # Errors
     ///
     /// [`OrderRefusal::TooManyMutes`].
-    pub fn mute(&self, target: ModeratedUser<'_>, seconds: u32, now: u64) -> Result<u64, OrderRefusal> {
+    pub fn mute(&self, target: ModeratedUser<'_>, seconds: u32, now: u64) -> Result<Muted, OrderRefusal> {
         let until = now + u64::from(seconds);
-        let ModeratedUser { account, user, address } = target;
+        let ModeratedUser { account, user, address, .. } = target;
         let mut register = self.write(now);
-        let muted = match account {
-            Some(account) => register.mutes.insert([(MuteSubject::Account(account.into()), until)]),
-            None if self.is_trusted_proxy(address) => {
-                register.mutes.insert([(MuteSubject::Session(user), until)])
-            }
-            None => register.mutes.insert([
-                (MuteSubject::Session(user), until),
-                (MuteSubject::Address(network(address)), until),
-            ]),
-        };
-        muted.map(|()| until).map_err(|_| OrderRefusal::TooManyMutes)
-    }
-
-    /// Ends every mute of a user: of its account, its session, and its address. Returns the network of its address, if
-    /// clients from there are no longer muted. The address of a user who is signed in stays muted, unless that came with
-    /// the mute of its own session.
-    #[must_use]
-    pub fn unmute(&self, target: ModeratedUser<'_>, now: u64) -> Option<IpAddr> {
-        let ModeratedUser { account, user, address } = target;
-        let mut register = self.write(now);
+        let too_many = |_| OrderRefusal::TooManyMutes;
         if let Some(account) = account {
-            register.mutes.remove(&MuteSubject::Account(account.into()));
+            let muted = (MuteSubject::Account(account.into()), MuteTerm { until, network: None });
+            register.mutes.insert([muted]).map_err(too_many)?;
+            return Ok(Muted { until, lifted: None });
         }
-        let was_muted = register.mutes.remove(&MuteSubject::Session(user));
-        let address = network(address);
-        let is_lifted = account.is_none() || was_muted;
-        (is_lifted && register.mutes.remove(&MuteSubject::Address(address))).then_some(address)
+        let session = MuteSubject::Session(user);
+        // The last mute of this user counts, also for the address that was muted with it.
+        let own_before = register.network_muted_with(&session);
+        let network = (!self.is_trusted_proxy(address)).then(|| network(address));
+        let muted = (session, MuteTerm { until, network });
+        match network.map(MuteSubject::Address) {
+            None => register.mutes.insert([muted]),
+            Some(address) => {
+                let of_others = register.mutes.find(&address).filter(|_| own_before != network);
+                let until = until.max(of_others.map_or(0, |term| term.until));
+                register.mutes.insert([muted, (address, MuteTerm { until, network: None })])
+            }
+        }
+        .map_err(too_many)?;
+        let lifted = own_before.filter(|before| network != Some(*before));
+        let lifted = lifted.filter(|before| register.mutes.remove(&MuteSubject::Address(*before)));
+        Ok(Muted { until, lifted })
     }
 
-    /// How long a user is muted who comes now, or who has signed in now.
+    /// Ends every mute of a user: of its account, of its session, of the address that was muted with the session, and, if
+    /// it has no account, of its present address. Returns the networks from where clients are no longer muted.
+    #[must_use]
+    pub fn unmute(&self, target: ModeratedUser<'_>, now: u64) -> Vec<IpAddr> {
+        let ModeratedUser { account, user, address, .. } = target;
+        let mut register = self.write(now);
+        if let Some(account) = target.account_subject() {
+            register.mutes.remove(&account);
+        }
+        let session = register.mutes.take(&MuteSubject::Session(user));
+        let muted_with = session.and_then(|session| session.network);
+        let present = account.is_none().then(|| network(address));
+        let networks = muted_with.into_iter().chain(present);
+        networks.filter(|network| register.mutes.remove(&MuteSubject::Address(*network))).collect()
+    }
+
+    /// How long a user is muted who comes now or has just signed in.
     #[must_use]
     pub fn mute_of(&self, user: ModeratedUser<'_>, now: u64) -> Mute {
-        let ModeratedUser { account, user, address } = user;
+        let of_account = user.account_subject();
+        let ModeratedUser { account, user, address, .. } = user;
         let register = self.read();
-        let until = |subject| register.mutes.get(&subject, now).copied().unwrap_or(0);
-        let of_account = account.map_or(0, |account| until(MuteSubject::Account(account.into())));
+        let until = |subject| register.mutes.get(&subject, now).map_or(0, |term| term.until);
+        let of_account = of_account.map_or(0, until);
         let own = of_account.max(until(MuteSubject::Session(user)));
         if own > 0 || account.is_some() {
             return Mute { until: own, is_of_address: false };
@@ -241,12 +284,10 @@ impl Moderation {
         Mute { until: of_address, is_of_address: of_address > 0 }
     }
 
-    /// Mutes a session as long as an account: it was the account's, and has come back without signing in. Returns true if
-    /// the account is muted. Where there are as many mutes as are kept, the session is not muted.
-    pub fn mute_with_account(&self, user: UserId, account: &str, now: u64) -> bool {
-        let mut register = self.write(now);
-        let of_account = register.mutes.get(&MuteSubject::Account(account.into()), now).copied();
-        of_account.is_some_and(|until| register.mutes.insert([(MuteSubject::Session(user), until)]).is_ok())
+    /// Whether clients are muted that come from this address without signing in.
+    #[must_use]
+    pub fn is_address_muted(&self, address: IpAddr, now: u64) -> bool {
+        self.read().mutes.get(&MuteSubject::Address(network(address)), now).is_some()
     }
 
     /// A ban, to be stored.
@@ -255,9 +296,9 @@ impl Moderation {
         self.read().bans.find(subject).cloned()
     }
 
-    /// The last second of a mute, to be stored.
+    /// A mute, to be stored.
     #[must_use]
-    pub fn stored_mute(&self, subject: &MuteSubject) -> Option<u64> {
+    pub fn stored_mute(&self, subject: &MuteSubject) -> Option<MuteTerm> {
         self.read().mutes.find(subject).copied()
     }
 
@@ -267,7 +308,7 @@ impl Moderation {
         let register = self.read();
         StoredTerms {
             bans: register.bans.iter().map(|(subject, ban)| (subject.clone(), ban.clone())).collect(),
-            mutes: register.mutes.iter().map(|(subject, until)| (subject.clone(), *until)).collect(),
+            mutes: register.mutes.iter().map(|(subject, term)| (subject.clone(), *term)).collect(),
         }
     }
 
@@ -318,7 +359,8 @@ mod tests {
     }
 
     fn ban(moderation: &Moderation, subject: BanSubject, seconds: u32, now: u64) -> Result<(), OrderRefusal> {
-        moderation.ban(&NewBan { subject, seconds, reason: Some("spam".into()) }, now)
+        let address = None;
+        moderation.ban(&NewBan { subject, address, seconds, reason: Some("spam".into()) }, now)
     }
 
     fn user(account: Option<&str>, id: u64, address: &str) -> (Option<String>, UserId, IpAddr) {
@@ -326,7 +368,7 @@ mod tests {
     }
 
     fn of(user: &(Option<String>, UserId, IpAddr)) -> ModeratedUser<'_> {
-        ModeratedUser { account: user.0.as_deref(), user: user.1, address: user.2 }
+        ModeratedUser { account: user.0.as_deref(), owner: None, user: user.1, address: user.2 }
     }
 
     #[test]
@@ -356,13 +398,21 @@ mod tests {
 
     #[test]
     fn a_trusted_proxy_is_not_banned_even_with_its_neighbours() {
-        let moderation = Moderation::new(vec!["2001:db8::5".parse().unwrap(), "10.0.0.0/8".parse().unwrap()]);
-        assert_eq!(
-            ban(&moderation, BanSubject::address(ip("::ffff:10.1.1.1")), 0, 0),
-            Err(OrderRefusal::TrustedProxy)
-        );
-        ban(&moderation, BanSubject::address(ip("2001:db8::6")), 0, 0).unwrap();
-        assert!(moderation.is_banned(None, ip("2001:db8::6"), 1));
+        let proxies = ["2001:db8::5", "2001:db8:1::", "10.0.0.0/8"];
+        let moderation = Moderation::new(proxies.map(|range| range.parse().unwrap()).to_vec());
+        for (address, outcome) in [
+            ("::ffff:10.1.1.1", Err(OrderRefusal::TrustedProxy)),
+            ("2001:db8::5", Err(OrderRefusal::TrustedProxy)),
+            ("2001:db8::6", Ok(())),
+            ("2001:db8:1::", Err(OrderRefusal::TrustedProxy)),
+            ("2001:db8:1::1", Ok(())),
+        ] {
+            let address = ip(address);
+            let subject = BanSubject::address(address);
+            let ban = NewBan { subject, address: Some(address), seconds: 0, reason: None };
+            assert_eq!(moderation.ban(&ban, 0), outcome, "{address}");
+            assert_eq!(moderation.is_banned(None, address, 1), outcome.is_ok(), "{address}");
+        }
         assert!(!moderation.is_banned(None, ip("2001:db8::5"), 1), "the proxy itself");
         let guest = user(None, 1, "10.1.1.1");
         moderation.mute(of(&guest), 10, 0).unwrap();
@@ -397,7 +447,8 @@ mod tests {
         let moderation = Moderation::default();
         for (length, kept) in [(200, 200), (201, 201)] {
             let reason = Some("é".repeat(length));
-            moderation.ban(&NewBan { subject: account("ann"), seconds: 0, reason }, 0).unwrap();
+            let ban = NewBan { subject: account("ann"), address: None, seconds: 0, reason };
+            moderation.ban(&ban, 0).unwrap();
             let page = moderation.bans(Page { offset: 0, limit: 1 }, 0);
             assert_eq!(page.listed[0].1.reason.chars().count(), kept);
             assert_eq!(page.listed[0].1.reason.ends_with('…'), length > 200);
@@ -425,7 +476,7 @@ mod tests {
     fn an_account_is_muted_with_every_session_and_nobody_else() {
         let moderation = Moderation::default();
         let ann = user(Some("ann"), 1, "192.0.2.1");
-        assert_eq!(moderation.mute(of(&ann), 10, 5), Ok(15));
+        assert_eq!(moderation.mute(of(&ann), 10, 5), Ok(Muted { until: 15, lifted: None }));
         for (other, until) in [
             (user(Some("ann"), 2, "192.0.2.2"), 15),
             (user(Some("ben"), 3, "192.0.2.1"), 0),
@@ -435,7 +486,7 @@ mod tests {
             assert_eq!(mute, Mute { until, is_of_address: false }, "{other:?}");
             assert_eq!((mute.holds(15), mute.holds(16)), (until == 15, false));
         }
-        assert_eq!(moderation.unmute(of(&user(Some("ann"), 2, "192.0.2.2")), 6), None);
+        assert_eq!(moderation.unmute(of(&user(Some("ann"), 2, "192.0.2.2")), 6), [] as [IpAddr; 0]);
         assert_eq!(moderation.mute_of(of(&ann), 6).until, 0);
     }
 
@@ -453,10 +504,11 @@ mod tests {
         ] {
             assert_eq!(moderation.mute_of(of(&other), 6), Mute { until, is_of_address }, "{other:?}");
         }
-        assert_eq!(moderation.unmute(of(&user(Some("ben"), 8, "2001:db8::1")), 6), None, "not its own mute");
-        assert_eq!(moderation.unmute(of(&guest), 6), Some(ip("2001:db8::")));
+        let other = user(Some("ben"), 8, "2001:db8::1");
+        assert_eq!(moderation.unmute(of(&other), 6), [] as [IpAddr; 0], "not its own mute");
+        assert_eq!(moderation.unmute(of(&guest), 6), [ip("2001:db8::")]);
         assert_eq!(moderation.mute_of(of(&user(None, 2, "2001:db8::2")), 6), Mute::default());
-        assert_eq!(moderation.unmute(of(&guest), 6), None);
+        assert_eq!(moderation.unmute(of(&guest), 6), [] as [IpAddr; 0]);
     }
 
     #[test]
@@ -465,8 +517,54 @@ mod tests {
         moderation.mute(of(&user(None, 1, "192.0.2.1")), 10, 5).unwrap();
         let signed_in = user(Some("ann"), 1, "192.0.2.1");
         moderation.mute(of(&signed_in), 20, 5).unwrap();
-        assert_eq!(moderation.unmute(of(&signed_in), 6), Some(ip("192.0.2.1")));
+        assert_eq!(moderation.unmute(of(&signed_in), 6), [ip("192.0.2.1")]);
         assert_eq!(moderation.mute_of(of(&signed_in), 6), Mute::default());
+    }
+
+    #[test]
+    fn a_session_of_a_muted_account_is_muted_as_long_as_the_account() {
+        let moderation = Moderation::default();
+        let resumed = user(None, 7, "192.0.2.1");
+        let resumed = ModeratedUser { owner: Some("ann"), ..of(&resumed) };
+        let until = || moderation.mute_of(resumed, 6).until;
+        let ann = user(Some("ann"), 8, "192.0.2.2");
+        moderation.mute(of(&ann), 10, 5).unwrap();
+        assert_eq!((until(), moderation.stored().mutes.len()), (15, 1));
+        // Another account is not hers.
+        assert_eq!(moderation.mute_of(ModeratedUser { account: Some("ben"), ..resumed }, 6).until, 0);
+        let _ = moderation.unmute(of(&ann), 6);
+        assert_eq!(until(), 0);
+        moderation.mute(of(&ann), 10, 5).unwrap();
+        let _ = moderation.unmute(resumed, 6);
+        assert_eq!(moderation.mute_of(of(&ann), 6).until, 0);
+    }
+
+    #[test]
+    fn an_address_is_unmuted_with_the_session_with_which_it_was_muted() {
+        let moderation = Moderation::default();
+        let is_muted = |address: &str| moderation.is_address_muted(ip(address), 6);
+        moderation.mute(of(&user(None, 1, "192.0.2.1")), 1_000, 5).unwrap();
+        let moved = user(None, 1, "192.0.2.9");
+        assert_eq!(moderation.unmute(of(&moved), 6), [ip("192.0.2.1")]);
+        // Muted again where it is now, it takes the mute of its address along.
+        moderation.mute(of(&user(None, 1, "192.0.2.1")), 1_000, 5).unwrap();
+        let again = moderation.mute(of(&moved), 10, 5);
+        assert_eq!(again, Ok(Muted { until: 15, lifted: Some(ip("192.0.2.1")) }));
+        assert!(is_muted("192.0.2.9") && !is_muted("192.0.2.1"));
+    }
+
+    #[test]
+    fn of_two_mutes_of_an_address_the_longer_one_stays() {
+        let moderation = Moderation::default();
+        let until = || moderation.mute_of(of(&user(None, 9, "192.0.2.1")), 6).until;
+        let (first, second) = (user(None, 1, "192.0.2.1"), user(None, 2, "192.0.2.1"));
+        moderation.mute(of(&first), 1_000, 5).unwrap();
+        moderation.mute(of(&second), 60, 5).unwrap();
+        assert_eq!(until(), 1_005);
+        assert_eq!(moderation.mute_of(of(&second), 6).until, 65);
+        // The last mute of one user counts.
+        moderation.mute(of(&first), 10, 5).unwrap();
+        assert_eq!(until(), 15);
     }
 
     #[test]
