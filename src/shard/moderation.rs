@@ -414,10 +414,13 @@ impl User {
         io.close(1008, close, end);
     }
 
-    /// Follows a mute, unless there has been a later order meanwhile: orders of two admins may cross on their way.
+    /// Follows a mute. If there has been another order meanwhile, that one counts: orders of two admins may cross on their
+    /// way.
     fn be_muted(&mut self, until: u64, seconds: u32, io: &mut ClientIo<'_>) {
         self.mute = self.present_mute(io);
-        if self.mute.until == until {
+        if self.is_muted(io.now) {
+            let seconds_left = self.mute.seconds_left(io.now.unix_seconds);
+            let seconds = if self.mute.until == until { seconds } else { seconds_left };
             self.tell(&Direct::Muted { seconds }, io);
         }
     }
