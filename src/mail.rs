@@ -27,6 +27,13 @@ pub enum Request {
     TakeOver(TakeOver),
     /// About a user of any room. Answered with [`Delivery::OrderDone`].
     Moderate(ModerationOrder),
+    /// To each shard: what an admin's order means for its connections. Answered with [`Delivery::NoticeDone`].
+    TakeNotice {
+        /// What it means.
+        notice: Arc<ModerationNotice>,
+        /// The admin's connection.
+        origin: ClientRef,
+    },
 }
 
 impl From<rooms::Request> for Request {
@@ -47,10 +54,10 @@ pub enum Delivery {
     UserNotFound { to: ClientRef },
     /// To the HTTP API: so many queues of a shard have taken its message to a topic.
     RelayReceived { to: ClientRef, receivers: usize },
-    /// A moderation order was carried out, or has no effect.
-    OrderDone { to: ClientRef, outcome: Result<(), OrderRefusal> },
-    /// To each shard: what an order means for its connections.
-    Moderated(Arc<ModerationNotice>),
+    /// A moderation order was carried out, with what it means for other connections, or has no effect.
+    OrderDone { to: ClientRef, outcome: Result<Vec<ModerationNotice>, OrderRefusal> },
+    /// A shard has carried out what an order means for its connections.
+    NoticeDone { to: ClientRef },
     /// The earlier connection of the session that this connection has brought has ended.
     SessionEnded { to: ClientRef },
     /// The verifier has checked a password.

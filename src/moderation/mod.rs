@@ -12,5 +12,7 @@ mod subject;
 mod terms;
 
 pub use order::{ModerationAction, ModerationNotice, NewBan, OrderRefusal};
-pub use register::{Ban, BansPage, LISTED_MAX, ModeratedUser, Moderation, Mute, StoredTerms, TERMS_MAX};
+pub use register::{
+    Ban, BansPage, LISTED_MAX, ModeratedUser, Moderation, Mute, MuteTerm, Muted, StoredTerms, TERMS_MAX,
+};
 pub use subject::{BanSubject, MuteSubject};

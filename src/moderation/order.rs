@@ -36,6 +36,8 @@ pub enum ModerationAction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewBan {
     pub subject: BanSubject,
+    /// The address whose network the subject is, as the admin has given it.
+    pub address: Option<IpAddr>,
     pub seconds: u32,
     pub reason: Option<String>,
 }
@@ -55,7 +57,7 @@ pub enum OrderRefusal {
     /// There are as many mutes as are kept.
     #[error("Too many mutes")]
     TooManyMutes,
-    /// The address is a trusted proxy's own, which stands for all clients that it does not tell an address of.
+    /// The address belongs to a trusted proxy. Banning it would ban every client whose address the proxy does not report.
     #[error("Address of a trusted proxy")]
     TrustedProxy,
 }

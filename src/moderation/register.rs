@@ -1,5 +1,8 @@
 //! The bans and mutes of a server, shared by its threads.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -33,11 +36,28 @@ impl Term for Ban {
     }
 }
 
-/// The last second of a mute, in Unix seconds.
-impl Term for u64 {
+/// A mute of an account, a session or an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MuteTerm {
+    /// Its last second, in Unix seconds.
+    pub until: u64,
+    /// The network that was muted together with this session.
+    pub network: Option<IpAddr>,
+}
+
+impl Term for MuteTerm {
     fn last_second(&self) -> Option<u64> {
-        Some(*self)
+        Some(self.until)
     }
+}
+
+/// What [`Moderation::mute`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Muted {
+    /// The last second of the mute, in Unix seconds.
+    pub until: u64,
+    /// The network where the user was muted before, if clients from there are no longer muted.
+    pub lifted: Option<IpAddr>,
 }
 
 /// A user as mutes know it.
@@ -45,6 +65,8 @@ impl Term for u64 {
 pub struct ModeratedUser<'a> {
     /// The account with which it has signed in.
     pub account: Option<&'a str>,
+    /// The account of the session with which it has come back. It counts while the user has not signed in.
+    pub owner: Option<&'a str>,
     /// Its id.
     pub user: UserId,
     /// Its address.
@@ -54,9 +76,12 @@ pub struct ModeratedUser<'a> {
 impl ModeratedUser<'_> {
     /// Everything by which it may be muted.
     pub fn subjects(self) -> impl Iterator<Item = MuteSubject> {
-        let Self { account, user, address } = self;
-        let own = [MuteSubject::Session(user), MuteSubject::Address(network(address))];
-        account.map(|account| MuteSubject::Account(account.into())).into_iter().chain(own)
+        let own = [MuteSubject::Session(self.user), MuteSubject::Address(network(self.address))];
+        self.account_subject().into_iter().chain(own)
+    }
+
+    fn account_subject(self) -> Option<MuteSubject> {
+        self.account.or(self.owner).map(|account| MuteSubject::Account(account.into()))
     }
 }
 
@@ -88,8 +113,8 @@ impl Mute {
 pub struct StoredTerms {
     /// The bans.
     pub bans: Vec<(BanSubject, Ban)>,
-    /// The mutes, each with its last second in Unix seconds.
-    pub mutes: Vec<(MuteSubject, u64)>,
+    /// The mutes.
+    pub mutes: Vec<(MuteSubject, MuteTerm)>,
 }
 
 /// A part of the list of bans.
@@ -117,7 +142,7 @@ struct Shared {
 #[derive(Debug)]
 struct Register {
     bans: Terms<BanSubject, Ban>,
-    mutes: Terms<MuteSubject, u64>,
+    mutes: Terms<MuteSubject, MuteTerm>,
 }
 
 impl Default for Register {
@@ -130,6 +155,13 @@ impl Register {
     fn purge(&mut self, now: u64) {
         while self.bans.pop_ended(now).is_some() {}
         while self.mutes.pop_ended(now).is_some() {}
+    }
+
+    /// The network whose mute came with that of this session, and not with a longer one of another user.
+    fn network_muted_with(&self, session: &MuteSubject) -> Option<IpAddr> {
+        let MuteTerm { until, network } = *self.mutes.find(session)?;
+        let of_network = self.mutes.find(&MuteSubject::Address(network?))?;
+        network.filter(|_| of_network.until == until)
     }
 }
 
@@ -146,8 +178,9 @@ impl Moderation {
     ///
     /// [`OrderRefusal::TrustedProxy`] or [`OrderRefusal::TooManyBans`].
     pub fn ban(&self, ban: &NewBan, now: u64) -> Result<(), OrderRefusal> {
-        let NewBan { subject, seconds, reason } = ban;
-        if let BanSubject::Address(address) = subject
+        let NewBan { subject, address, seconds, reason } = ban;
+        // The address itself, and not the first one of its network.
+        if let (BanSubject::Address(_), Some(address)) = (subject, address)
             && self.is_trusted_proxy(*address)
         {
             return Err(OrderRefusal::TrustedProxy);
@@ -187,52 +220,65 @@ impl Moderation {
         BansPage { listed, total: register.bans.iter().len() }
     }
 
-    /// Mutes a user: its account; or, if it has none, its session and those who come later from its address. Returns the
-    /// last second of it.
+    /// Mutes a user: its account; or, if it has none, its session and those who come later from its address. A longer mute
+    /// of that address, which came with another user, stays.
     ///
     /// # Errors
     ///
     /// [`OrderRefusal::TooManyMutes`].
-    pub fn mute(&self, target: ModeratedUser<'_>, seconds: u32, now: u64) -> Result<u64, OrderRefusal> {
+    pub fn mute(&self, target: ModeratedUser<'_>, seconds: u32, now: u64) -> Result<Muted, OrderRefusal> {
         let until = now + u64::from(seconds);
-        let ModeratedUser { account, user, address } = target;
+        let ModeratedUser { account, user, address, .. } = target;
         let mut register = self.write(now);
-        let muted = match account {
-            Some(account) => register.mutes.insert([(MuteSubject::Account(account.into()), until)]),
-            None if self.is_trusted_proxy(address) => {
-                register.mutes.insert([(MuteSubject::Session(user), until)])
-            }
-            None => register.mutes.insert([
-                (MuteSubject::Session(user), until),
-                (MuteSubject::Address(network(address)), until),
-            ]),
-        };
-        muted.map(|()| until).map_err(|_| OrderRefusal::TooManyMutes)
-    }
-
-    /// Ends every mute of a user: of its account, its session, and its address. Returns the network of its address, if
-    /// clients from there are no longer muted. The address of a user who is signed in stays muted, unless that came with
-    /// the mute of its own session.
-    #[must_use]
-    pub fn unmute(&self, target: ModeratedUser<'_>, now: u64) -> Option<IpAddr> {
-        let ModeratedUser { account, user, address } = target;
-        let mut register = self.write(now);
+        let too_many = |_| OrderRefusal::TooManyMutes;
         if let Some(account) = account {
-            register.mutes.remove(&MuteSubject::Account(account.into()));
+            let muted = (MuteSubject::Account(account.into()), MuteTerm { until, network: None });
+            register.mutes.insert([muted]).map_err(too_many)?;
+            return Ok(Muted { until, lifted: None });
         }
-        let was_muted = register.mutes.remove(&MuteSubject::Session(user));
-        let address = network(address);
-        let is_lifted = account.is_none() || was_muted;
-        (is_lifted && register.mutes.remove(&MuteSubject::Address(address))).then_some(address)
+        let session = MuteSubject::Session(user);
+        // The last mute of this user counts, also for the address that was muted with it.
+        let own_before = register.network_muted_with(&session);
+        let network = (!self.is_trusted_proxy(address)).then(|| network(address));
+        let muted = (session, MuteTerm { until, network });
+        match network.map(MuteSubject::Address) {
+            None => register.mutes.insert([muted]),
+            Some(address) => {
+                let of_others = register.mutes.find(&address).filter(|_| own_before != network);
+                let until = until.max(of_others.map_or(0, |term| term.until));
+                register.mutes.insert([muted, (address, MuteTerm { until, network: None })])
+            }
+        }
+        .map_err(too_many)?;
+        let lifted = own_before.filter(|before| network != Some(*before));
+        let lifted = lifted.filter(|before| register.mutes.remove(&MuteSubject::Address(*before)));
+        Ok(Muted { until, lifted })
     }
 
-    /// How long a user is muted who comes now, or who has signed in now.
+    /// Ends every mute of a user: of its account, of its session, of the address that was muted with the session, and, if
+    /// it has no account, of its present address. Returns the networks from where clients are no longer muted.
+    #[must_use]
+    pub fn unmute(&self, target: ModeratedUser<'_>, now: u64) -> Vec<IpAddr> {
+        let ModeratedUser { account, user, address, .. } = target;
+        let mut register = self.write(now);
+        if let Some(account) = target.account_subject() {
+            register.mutes.remove(&account);
+        }
+        let session = register.mutes.take(&MuteSubject::Session(user));
+        let muted_with = session.and_then(|session| session.network);
+        let present = account.is_none().then(|| network(address));
+        let networks = muted_with.into_iter().chain(present);
+        networks.filter(|network| register.mutes.remove(&MuteSubject::Address(*network))).collect()
+    }
+
+    /// How long a user is muted who comes now or has just signed in.
     #[must_use]
     pub fn mute_of(&self, user: ModeratedUser<'_>, now: u64) -> Mute {
-        let ModeratedUser { account, user, address } = user;
+        let of_account = user.account_subject();
+        let ModeratedUser { account, user, address, .. } = user;
         let register = self.read();
-        let until = |subject| register.mutes.get(&subject, now).copied().unwrap_or(0);
-        let of_account = account.map_or(0, |account| until(MuteSubject::Account(account.into())));
+        let until = |subject| register.mutes.get(&subject, now).map_or(0, |term| term.until);
+        let of_account = of_account.map_or(0, until);
         let own = of_account.max(until(MuteSubject::Session(user)));
         if own > 0 || account.is_some() {
             return Mute { until: own, is_of_address: false };
@@ -241,12 +287,10 @@ impl Moderation {
         Mute { until: of_address, is_of_address: of_address > 0 }
     }
 
-    /// Mutes a session as long as an account: it was the account's, and has come back without signing in. Returns true if
-    /// the account is muted. Where there are as many mutes as are kept, the session is not muted.
-    pub fn mute_with_account(&self, user: UserId, account: &str, now: u64) -> bool {
-        let mut register = self.write(now);
-        let of_account = register.mutes.get(&MuteSubject::Account(account.into()), now).copied();
-        of_account.is_some_and(|until| register.mutes.insert([(MuteSubject::Session(user), until)]).is_ok())
+    /// Whether clients are muted that come from this address without signing in.
+    #[must_use]
+    pub fn is_address_muted(&self, address: IpAddr, now: u64) -> bool {
+        self.read().mutes.get(&MuteSubject::Address(network(address)), now).is_some()
     }
 
     /// A ban, to be stored.
@@ -255,9 +299,9 @@ impl Moderation {
         self.read().bans.find(subject).cloned()
     }
 
-    /// The last second of a mute, to be stored.
+    /// A mute, to be stored.
     #[must_use]
-    pub fn stored_mute(&self, subject: &MuteSubject) -> Option<u64> {
+    pub fn stored_mute(&self, subject: &MuteSubject) -> Option<MuteTerm> {
         self.read().mutes.find(subject).copied()
     }
 
@@ -267,7 +311,7 @@ impl Moderation {
         let register = self.read();
         StoredTerms {
             bans: register.bans.iter().map(|(subject, ban)| (subject.clone(), ban.clone())).collect(),
-            mutes: register.mutes.iter().map(|(subject, until)| (subject.clone(), *until)).collect(),
+            mutes: register.mutes.iter().map(|(subject, term)| (subject.clone(), *term)).collect(),
         }
     }
 
@@ -302,176 +346,5 @@ fn shortened(reason: &str) -> Arc<str> {
     match reason.char_indices().nth(REASON_CHARACTERS_MAX) {
         None => reason.into(),
         Some((end, _)) => format!("{}…", &reason[..end]).into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect(text)
-    }
-
-    fn account(name: &str) -> BanSubject {
-        BanSubject::account(name).expect(name)
-    }
-
-    fn ban(moderation: &Moderation, subject: BanSubject, seconds: u32, now: u64) -> Result<(), OrderRefusal> {
-        moderation.ban(&NewBan { subject, seconds, reason: Some("spam".into()) }, now)
-    }
-
-    fn user(account: Option<&str>, id: u64, address: &str) -> (Option<String>, UserId, IpAddr) {
-        (account.map(str::to_owned), UserId::from_wire(id).expect("an id"), ip(address))
-    }
-
-    fn of(user: &(Option<String>, UserId, IpAddr)) -> ModeratedUser<'_> {
-        ModeratedUser { account: user.0.as_deref(), user: user.1, address: user.2 }
-    }
-
-    #[test]
-    fn an_account_is_refused_from_everywhere_and_an_address_to_those_without_an_account() {
-        let moderation = Moderation::default();
-        ban(&moderation, account("ann"), 0, 5).unwrap();
-        ban(&moderation, BanSubject::address(ip("2001:db8::1")), 10, 5).unwrap();
-        for (account, address, is_banned) in [
-            (Some("ann"), "192.0.2.1", true),
-            (Some("ann"), "2001:db8::2", true),
-            (Some("Ann"), "192.0.2.1", false),
-            (Some("ben"), "2001:db8::1", false),
-            (None, "2001:db8::2", true),
-            (None, "2001:db8:0:1::1", false),
-            (None, "192.0.2.1", false),
-        ] {
-            assert_eq!(moderation.is_banned(account, ip(address), 15), is_banned, "{account:?} {address}");
-        }
-        assert!(!moderation.is_banned(None, ip("2001:db8::1"), 16));
-        assert!(moderation.is_banned(Some("ann"), ip("192.0.2.1"), u64::MAX));
-        assert_eq!(moderation.unban(&account("ann"), 16), Ok(()));
-        assert!(!moderation.is_banned(Some("ann"), ip("192.0.2.1"), 16));
-        assert_eq!(moderation.unban(&account("ann"), 16), Err(OrderRefusal::UnknownBan));
-        let ended = BanSubject::address(ip("2001:db8::1"));
-        assert_eq!(moderation.unban(&ended, 16), Err(OrderRefusal::UnknownBan));
-    }
-
-    #[test]
-    fn a_trusted_proxy_is_not_banned_even_with_its_neighbours() {
-        let moderation = Moderation::new(vec!["2001:db8::5".parse().unwrap(), "10.0.0.0/8".parse().unwrap()]);
-        assert_eq!(
-            ban(&moderation, BanSubject::address(ip("::ffff:10.1.1.1")), 0, 0),
-            Err(OrderRefusal::TrustedProxy)
-        );
-        ban(&moderation, BanSubject::address(ip("2001:db8::6")), 0, 0).unwrap();
-        assert!(moderation.is_banned(None, ip("2001:db8::6"), 1));
-        assert!(!moderation.is_banned(None, ip("2001:db8::5"), 1), "the proxy itself");
-        let guest = user(None, 1, "10.1.1.1");
-        moderation.mute(of(&guest), 10, 0).unwrap();
-        assert_eq!(moderation.mute_of(of(&guest), 1).until, 10);
-        assert_eq!(moderation.mute_of(of(&user(None, 2, "10.1.1.1")), 1).until, 0);
-    }
-
-    #[test]
-    fn bans_are_listed_by_account_and_then_by_address() {
-        let moderation = Moderation::default();
-        for subject in [
-            BanSubject::address(ip("2001:db8::1")),
-            account("ben"),
-            BanSubject::address(ip("203.0.113.1")),
-            BanSubject::address(ip("9.0.0.1")),
-            account("Zoë"),
-        ] {
-            ban(&moderation, subject, 0, 1).unwrap();
-        }
-        ban(&moderation, account("ended"), 1, 1).unwrap();
-        let page = |offset, limit| moderation.bans(Page { offset, limit }, 3);
-        let names =
-            |page: &BansPage| page.listed.iter().map(|(subject, _)| subject.to_string()).collect::<Vec<_>>();
-        let all = ["Zoë", "ben", "9.0.0.1", "203.0.113.1", "2001:db8::"];
-        assert_eq!((names(&page(0, usize::MAX)), page(0, 0).total), (all.map(str::to_owned).to_vec(), 5));
-        assert_eq!(names(&page(1, 2)), all[1..3]);
-        assert_eq!(page(9, 2), BansPage { listed: Vec::new(), total: 5 });
-    }
-
-    #[test]
-    fn a_long_reason_is_shortened_in_the_list() {
-        let moderation = Moderation::default();
-        for (length, kept) in [(200, 200), (201, 201)] {
-            let reason = Some("é".repeat(length));
-            moderation.ban(&NewBan { subject: account("ann"), seconds: 0, reason }, 0).unwrap();
-            let page = moderation.bans(Page { offset: 0, limit: 1 }, 0);
-            assert_eq!(page.listed[0].1.reason.chars().count(), kept);
-            assert_eq!(page.listed[0].1.reason.ends_with('…'), length > 200);
-        }
-    }
-
-    #[test]
-    fn there_are_so_many_bans_and_no_more() {
-        let moderation = Moderation::default();
-        for n in 0..TERMS_MAX {
-            ban(&moderation, account(&n.to_string()), 60, 0).unwrap();
-        }
-        assert_eq!(ban(&moderation, account("one more"), 60, 60), Err(OrderRefusal::TooManyBans));
-        ban(&moderation, account("7"), 0, 60).unwrap();
-        assert_eq!(moderation.bans(Page { offset: 0, limit: usize::MAX }, 60).listed.len(), LISTED_MAX);
-        ban(&moderation, account("one more"), 60, 61).unwrap();
-        assert_eq!(
-            moderation.bans(Page { offset: 0, limit: 9 }, 61).total,
-            2,
-            "those that have ended are gone"
-        );
-    }
-
-    #[test]
-    fn an_account_is_muted_with_every_session_and_nobody_else() {
-        let moderation = Moderation::default();
-        let ann = user(Some("ann"), 1, "192.0.2.1");
-        assert_eq!(moderation.mute(of(&ann), 10, 5), Ok(15));
-        for (other, until) in [
-            (user(Some("ann"), 2, "192.0.2.2"), 15),
-            (user(Some("ben"), 3, "192.0.2.1"), 0),
-            (user(None, 4, "192.0.2.1"), 0),
-        ] {
-            let mute = moderation.mute_of(of(&other), 15);
-            assert_eq!(mute, Mute { until, is_of_address: false }, "{other:?}");
-            assert_eq!((mute.holds(15), mute.holds(16)), (until == 15, false));
-        }
-        assert_eq!(moderation.unmute(of(&user(Some("ann"), 2, "192.0.2.2")), 6), None);
-        assert_eq!(moderation.mute_of(of(&ann), 6).until, 0);
-    }
-
-    #[test]
-    fn a_guest_is_muted_with_its_session_and_who_comes_from_its_address() {
-        let moderation = Moderation::default();
-        let guest = user(None, 1, "2001:db8::1");
-        moderation.mute(of(&guest), 10, 5).unwrap();
-        for (other, until, is_of_address) in [
-            (user(None, 1, "192.0.2.9"), 15, false),
-            (user(Some("ann"), 1, "192.0.2.9"), 15, false),
-            (user(None, 2, "2001:db8::2"), 15, true),
-            (user(None, 2, "2001:db8:0:1::1"), 0, false),
-            (user(Some("ann"), 2, "2001:db8::1"), 0, false),
-        ] {
-            assert_eq!(moderation.mute_of(of(&other), 6), Mute { until, is_of_address }, "{other:?}");
-        }
-        assert_eq!(moderation.unmute(of(&user(Some("ben"), 8, "2001:db8::1")), 6), None, "not its own mute");
-        assert_eq!(moderation.unmute(of(&guest), 6), Some(ip("2001:db8::")));
-        assert_eq!(moderation.mute_of(of(&user(None, 2, "2001:db8::2")), 6), Mute::default());
-        assert_eq!(moderation.unmute(of(&guest), 6), None);
-    }
-
-    #[test]
-    fn who_has_signed_in_since_is_unmuted_with_its_address() {
-        let moderation = Moderation::default();
-        moderation.mute(of(&user(None, 1, "192.0.2.1")), 10, 5).unwrap();
-        let signed_in = user(Some("ann"), 1, "192.0.2.1");
-        moderation.mute(of(&signed_in), 20, 5).unwrap();
-        assert_eq!(moderation.unmute(of(&signed_in), 6), Some(ip("192.0.2.1")));
-        assert_eq!(moderation.mute_of(of(&signed_in), 6), Mute::default());
-    }
-
-    #[test]
-    fn the_seconds_left_are_whole_and_never_none() {
-        let mute = Mute { until: 20, is_of_address: false };
-        assert_eq!([5, 19, 20].map(|now| mute.seconds_left(now)), [15, 1, 1]);
     }
 }

@@ -61,11 +61,16 @@ impl<K: Clone + Ord, V: Term> Terms<K, V> {
 
     /// Removes a value, and returns whether there was one.
     pub(super) fn remove(&mut self, subject: &K) -> bool {
-        let Some(value) = self.by_subject.remove(subject) else { return false };
+        self.take(subject).is_some()
+    }
+
+    /// Removes a value and returns it.
+    pub(super) fn take(&mut self, subject: &K) -> Option<V> {
+        let value = self.by_subject.remove(subject)?;
         if let Some(last) = value.last_second() {
             self.by_end.remove(&(last, subject.clone()));
         }
-        true
+        Some(value)
     }
 
     /// Removes the next value that has ended, and returns its subject.

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{info, warn};
 use uproar_protocol::response::{Response, StatusCode};
 use uproar_protocol::tls::ServerConfig;
 
@@ -24,6 +24,8 @@ use crate::handshake::{
     Acceptor, AuthorizationRefusal, HandOver, HandshakeEvent, HandshakeLimits, HandshakeServices, Intake,
     ProxyPolicy,
 };
+use crate::log_limit::LogLimit;
+use crate::log_text::shown;
 use crate::metrics::{AcceptorMetrics, Health, Metrics, RefusalReason};
 use crate::moderation::Moderation;
 use crate::page;
@@ -217,6 +219,12 @@ impl HandshakeServices for Services {
         let identity = token.map(check).transpose()?;
         let account = identity.as_ref().map(|identity| &*identity.account);
         if self.moderation.is_banned(account, address, unix_seconds()) {
+            static REFUSED: LogLimit = LogLimit::new();
+            if let Some(account) = account
+                && let Some(left_out) = REFUSED.allow()
+            {
+                info!(account = shown(account), %address, left_out, "the account of a token is banned");
+            }
             return Err(AuthorizationRefusal::Banned);
         }
         let is_allowed = match (&identity, endpoint) {

@@ -31,8 +31,10 @@ impl Shard {
         let (dialect, session) = match endpoint {
             Endpoint::Chat => {
                 let mut user = user(UserDialect::Chat, identity, settings, now);
-                let asked = query.name.as_deref().filter(|_| !user.is_signed_in()).and_then(name::parse);
-                // A name that is not free is ignored.
+                let is_muted = settings.moderation.is_address_muted(peer.ip(), now.unix_seconds);
+                let may_choose = !user.is_signed_in() && !is_muted;
+                let asked = query.name.as_deref().filter(|_| may_choose).and_then(name::parse);
+                // A name that is not free is ignored, and one of a muted client, which would be announced.
                 if let Some(name) = asked.filter(|name| !self.context.is_reserved(name)) {
                     user.name = name;
                 }

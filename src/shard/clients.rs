@@ -120,6 +120,17 @@ impl Clients {
         ids.filter(|(id, session)| !has_account(*id, session)).map(|(id, _)| id).collect()
     }
 
+    /// The connections of users that have come back with a session of an account and have not signed in. It visits every
+    /// connection.
+    pub(super) fn in_sessions_of(&self, account: &str) -> Vec<ConnectionId> {
+        let is_its = |session: &Session| match session {
+            Session::User(user) => user.owner.as_deref() == Some(account) && !user.is_signed_in(),
+            Session::Raw { .. } | Session::Echo => false,
+        };
+        let its = self.slab.iter().filter(|(_, client)| is_its(&client.session));
+        its.map(|(index, _)| self.id(index as u32)).collect()
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Client> {
         self.slab.iter().map(|(_, client)| client)
     }

@@ -24,9 +24,11 @@ impl Shard {
                 self.with_user(to.connection, now, |user, io| user.refuse(&ChatError::UserNotFound, io));
             }
             mail::Delivery::OrderDone { to, outcome } => {
-                self.with_user(to.connection, now, |user, io| user.handle_order_done(outcome, io));
+                self.handle_order_done(to, outcome, now);
             }
-            mail::Delivery::Moderated(notice) => self.handle_notice(&notice, now),
+            mail::Delivery::NoticeDone { to } => {
+                self.with_user(to.connection, now, |user, _| user.handle_notice_done());
+            }
             mail::Delivery::SessionEnded { to } => {
                 self.with_user(to.connection, now, |user, io| user.handle_session_ended(io));
             }

@@ -39,7 +39,12 @@ impl User {
                 if is_logged_in {
                     return Err(ChatError::LoggedInAlready);
                 }
-                self.name = if own_name.is_some() { name } else { self.chosen_name(Some(name), io)? };
+                self.name = match own_name {
+                    Some(_) => name,
+                    // A name would be announced: it gets a default one.
+                    None if io.is_address_muted() => "".into(),
+                    None => self.chosen_name(Some(name), io)?,
+                };
                 self.membership = RoomMembership::Joining(room);
                 self.room_name = io.context.directory.configured_name(room);
                 self.register(io);

@@ -338,6 +338,13 @@ impl Shard {
                     Request::Room(request) => self.homes.handle_request(request, now),
                     Request::Private(private) => {
                         let (to, origin) = (private.to, private.origin);
+                        // It follows a user that has come back on another shard.
+                        let found = self.context.directory.users().find(to);
+                        if let Some(found) = found.filter(|found| found.shard != self.context.settings.index)
+                        {
+                            self.context.mail.request(found.shard, Request::Private(private));
+                            continue;
+                        }
                         let receive =
                             |user: &mut User, io: &mut ClientIo<'_>| user.receive_private(private, io);
                         if !self.with_welcomed_user(to, now, receive) {
@@ -352,7 +359,8 @@ impl Shard {
                         }
                     }
                     Request::TakeOver(order) => self.hand_session_over(&order, now),
-                    Request::Moderate(order) => self.carry_out(&order, now),
+                    Request::Moderate(order) => self.carry_out(order, now),
+                    Request::TakeNotice { notice, origin } => self.take_notice(&notice, origin, now),
                 }
             } else if let Some(id) = self.closing.pop_front() {
                 // The ring may have closed its socket meanwhile.

@@ -1,10 +1,11 @@
 //! Moderation: admins kick, mute and ban. An order about a user goes to the shard of that user, in any room and dialect; one
-//! about an account or an address is carried out where the admin is. What it means for other connections goes to all
-//! shards, as a [`ModerationNotice`].
+//! about an account or an address is carried out where the admin is. What it means for other connections goes from there to
+//! all shards, as a [`ModerationNotice`]; each answers, and until then the admin's further messages wait.
 //!
 //! Bans and mutes are noted in [`Moderation`](crate::moderation::Moderation) first. So a client that a notice does not find
 //! comes later, and is looked up when it comes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tracing::field::display;
@@ -22,9 +23,10 @@ use crate::log_text::shown;
 use crate::mail::{self, Delivery, ModerationOrder};
 use crate::metrics::{EndReason, OrderKind};
 use crate::moderation::{
-    BanSubject, ModeratedUser, ModerationAction, ModerationNotice, Mute, NewBan, OrderRefusal,
+    BanSubject, ModeratedUser, ModerationAction, ModerationNotice, Mute, MuteSubject, Muted, NewBan,
+    OrderRefusal,
 };
-use crate::rooms::{Page, UserId};
+use crate::rooms::{ClientRef, Page, UserId};
 use crate::storage::StateChange;
 
 /// The reason in `kicked` when the admin has given none.
@@ -37,15 +39,52 @@ pub(super) const BANNED: &str = "banned";
 const BAN_LOOKED_AT_BYTES: usize = 16;
 
 impl Shard {
-    /// Carries out an order about a user of this shard, and tells the admin's shard.
-    pub(super) fn carry_out(&mut self, order: &ModerationOrder, now: Now) {
-        let mut outcome = Err(OrderRefusal::UserNotFound);
-        self.with_welcomed_user(order.target, now, |user, io| outcome = user.moderate(order, io));
+    /// Carries out an order about a user of this shard, and tells the admin's shard. The order follows a user that has come
+    /// back on another shard.
+    pub(super) fn carry_out(&mut self, order: ModerationOrder, now: Now) {
+        let found = self.context.directory.users().find(order.target);
+        if let Some(found) = found.filter(|found| found.shard != self.context.settings.index) {
+            return self.context.mail.request(found.shard, mail::Request::Moderate(order));
+        }
+        // It may not be welcomed yet, if it is about to join its first room.
+        let outcome = found.and_then(|found| {
+            let is_target = |user: &User| user.id == Some(order.target);
+            self.with_user(found.connection, now, |user, io| {
+                is_target(user).then(|| user.moderate(&order, io))
+            })
+        });
+        let outcome = outcome.flatten().unwrap_or(Err(OrderRefusal::UserNotFound));
         self.context.mail.deliver(order.origin.shard, Delivery::OrderDone { to: order.origin, outcome });
     }
 
+    /// Takes the outcome of an order of an admin of this shard. What it means for other connections goes to all shards, also
+    /// if the admin has gone.
+    pub(super) fn handle_order_done(
+        &mut self,
+        to: ClientRef,
+        outcome: Result<Vec<ModerationNotice>, OrderRefusal>,
+        now: Now,
+    ) {
+        let outcome = outcome.map(|notices| {
+            notices.into_iter().map(|notice| self.context.notify_shards(to, notice)).sum::<u32>()
+        });
+        self.with_user(to.connection, now, |user, io| {
+            user.answers_awaited -= 1;
+            match outcome {
+                Ok(notices_sent) => user.answers_awaited += notices_sent,
+                Err(refusal) => user.refuse(&refusal.into(), io),
+            }
+        });
+    }
+
+    /// Carries out a notice, and tells the shard of the admin.
+    pub(super) fn take_notice(&mut self, notice: &ModerationNotice, origin: ClientRef, now: Now) {
+        self.handle_notice(notice, now);
+        self.context.mail.deliver(origin.shard, Delivery::NoticeDone { to: origin });
+    }
+
     /// Carries out what an order means for the connections of this shard.
-    pub(super) fn handle_notice(&mut self, notice: &ModerationNotice, now: Now) {
+    fn handle_notice(&mut self, notice: &ModerationNotice, now: Now) {
         match notice {
             ModerationNotice::Banned { subject, reason } => {
                 for id in self.connections_of(subject) {
@@ -53,8 +92,7 @@ impl Shard {
                 }
             }
             ModerationNotice::AccountMuted { account, seconds, until } => {
-                let mute = Mute { until: *until, is_of_address: false };
-                self.with_account(account, now, |user, io| user.be_muted(mute, *seconds, io));
+                self.with_account(account, now, |user, io| user.be_muted(*until, *seconds, io));
             }
             ModerationNotice::AccountUnmuted(account) => {
                 self.with_account(account, now, |user, io| user.be_unmuted(io));
@@ -71,14 +109,16 @@ impl Shard {
         }
     }
 
-    /// Calls a handler with the welcomed users of an account. The others look at its mute when they are welcomed.
+    /// Calls a handler with the welcomed users of an account, or of a session of it. The others look at its mute when they
+    /// are welcomed.
     fn with_account(
         &mut self,
         account: &str,
         now: Now,
         mut handle: impl FnMut(&mut User, &mut ClientIo<'_>),
     ) {
-        for id in self.context.signed_in.of(account) {
+        let signed_in = self.context.signed_in.of(account);
+        for id in signed_in.into_iter().chain(self.clients.in_sessions_of(account)) {
             self.with_user(id, now, |user, io| {
                 if user.welcomed {
                     handle(user, io);
@@ -94,7 +134,7 @@ impl Shard {
                 let users = self.context.signed_in.of(account);
                 users.into_iter().chain(self.context.token_connections.of(account)).collect()
             }
-            // An index by address would cost memory for each connection, for the sake of a few orders.
+            // An index by address would cost memory for each connection, and orders are few.
             BanSubject::Address(_) => {
                 self.clients.without_account_at(subject, &self.context.token_connections)
             }
@@ -105,10 +145,8 @@ impl Shard {
 impl Session {
     /// Tells a client that it is banned, and closes its connection.
     fn end_banned(&self, reason: Option<&str>, io: &mut ClientIo<'_>) {
-        if let Self::User(user) = self
-            && user.welcomed
-        {
-            user.tell(&Direct::Kicked { reason: reason.unwrap_or(REASON) }, io);
+        if let Self::User(user) = self {
+            return user.be_closed(reason, BANNED, EndReason::Banned, io);
         }
         // Nothing may come before the answer to the upgrade.
         io.link.greet();
@@ -123,16 +161,26 @@ impl ClientIo<'_> {
         moderation.is_banned(account, self.link.peer.ip(), self.now.unix_seconds)
     }
 
-    /// Sends a notice to all shards.
-    fn notify_shards(&mut self, notice: ModerationNotice) {
-        let notice = Arc::new(notice);
-        for shard in self.context.mail.shards() {
-            self.context.mail.deliver(shard, Delivery::Moderated(Arc::clone(&notice)));
-        }
+    /// Whether clients are muted that come from its address without signing in.
+    pub(super) fn is_address_muted(&self) -> bool {
+        let moderation = &self.context.settings.moderation;
+        moderation.is_address_muted(self.link.peer.ip(), self.now.unix_seconds)
     }
 }
 
 impl Context {
+    /// Sends a notice to all shards, which answer the admin. Returns how many there are.
+    fn notify_shards(&mut self, origin: ClientRef, notice: ModerationNotice) -> u32 {
+        let notice = Arc::new(notice);
+        let shards = self.mail.shards();
+        shards
+            .map(|shard| {
+                let notice = Arc::clone(&notice);
+                self.mail.request(shard, mail::Request::TakeNotice { notice, origin });
+            })
+            .count() as u32
+    }
+
     /// Tells the storage that a ban has changed.
     fn note_ban(&self, subject: &BanSubject) {
         if let Some(state) = &self.state {
@@ -140,10 +188,11 @@ impl Context {
         }
     }
 
-    /// Tells the storage that mutes of a user may have changed.
-    fn note_mutes(&self, user: ModeratedUser<'_>) {
+    /// Tells the storage that mutes of a user may have changed, and that those of these networks have ended.
+    fn note_mutes(&self, user: ModeratedUser<'_>, lifted: &[IpAddr]) {
+        let lifted = lifted.iter().copied().map(MuteSubject::Address);
         if let Some(state) = &self.state {
-            user.subjects().for_each(|subject| state.note(StateChange::Mute(subject)));
+            user.subjects().chain(lifted).for_each(|subject| state.note(StateChange::Mute(subject)));
         }
     }
 }
@@ -161,7 +210,7 @@ impl User {
         let action = action.ok_or(ChatError::InvalidFormat)?;
         let target = target.ok_or(OrderRefusal::UserNotFound)?;
         let connection = io.context.directory.users().find(target).ok_or(OrderRefusal::UserNotFound)?;
-        self.awaits_order = true;
+        self.answers_awaited = 1;
         let (by, by_name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
         let by_account = self.account();
         let order = ModerationOrder { by, by_name, by_account, origin, target, action };
@@ -169,25 +218,35 @@ impl User {
         Ok(())
     }
 
-    /// Handles the end of this admin's order.
-    pub(super) fn handle_order_done(&mut self, outcome: Result<(), OrderRefusal>, io: &mut ClientIo<'_>) {
-        self.awaits_order = false;
-        if let Err(refusal) = outcome {
-            self.refuse(&refusal.into(), io);
-        }
+    /// A shard has carried out what this admin's order means for it.
+    pub(super) fn handle_notice_done(&mut self) {
+        self.answers_awaited -= 1;
     }
 
-    /// Bans an account or an address, whether or not it is connected.
-    pub(super) fn ban(&self, ban: Result<NewBan, ChatError>, io: &mut ClientIo<'_>) -> Result<(), ChatError> {
+    /// Bans an account or an address, whether or not it is connected. Further messages of the admin wait until the
+    /// connections are being closed.
+    pub(super) fn ban(
+        &mut self,
+        ban: Result<NewBan, ChatError>,
+        io: &mut ClientIo<'_>,
+    ) -> Result<(), ChatError> {
         self.must_be_admin()?;
         let ban = ban?;
         io.context.settings.moderation.ban(&ban, io.now.unix_seconds).inspect_err(|refusal| {
-            info!(subject = %ban.subject, by = %self.registered_id(), %refusal, "not banned");
+            info!(
+                subject = %ban.subject,
+                by = %self.registered_id(),
+                by_name = shown(&self.name),
+                by_account = self.account().as_deref().map(shown),
+                %refusal,
+                "not banned"
+            );
         })?;
-        let NewBan { subject, seconds, reason } = ban;
+        let NewBan { subject, seconds, reason, .. } = ban;
         io.context.note_ban(&subject);
         self.note_order_about(&subject, OrderKind::Ban, Some(seconds), reason.as_deref(), io);
-        io.notify_shards(ModerationNotice::Banned { subject, reason });
+        self.answers_awaited =
+            io.context.notify_shards(io.origin(), ModerationNotice::Banned { subject, reason });
         Ok(())
     }
 
@@ -256,61 +315,77 @@ impl User {
 
 /// What orders do to a user.
 impl User {
-    /// Carries out an order about this user.
-    fn moderate(&mut self, order: &ModerationOrder, io: &mut ClientIo<'_>) -> Result<(), OrderRefusal> {
+    /// Carries out an order about this user. Returns what it means for other connections.
+    fn moderate(
+        &mut self,
+        order: &ModerationOrder,
+        io: &mut ClientIo<'_>,
+    ) -> Result<Vec<ModerationNotice>, OrderRefusal> {
+        let log_refusal = |refusal: &OrderRefusal| {
+            info!(
+                user = %order.target,
+                by = %order.by,
+                by_name = shown(&order.by_name),
+                by_account = order.by_account.as_deref().map(shown),
+                %refusal,
+                "not moderated"
+            );
+        };
+        let mut notices = Vec::new();
         let (moderation, now) = (io.context.settings.moderation.clone(), io.now.unix_seconds);
-        let account = self.account();
-        let target =
-            ModeratedUser { account: account.as_deref(), user: order.target, address: io.link.peer.ip() };
+        let (account, owner) = (self.account(), self.owner.clone());
+        let address = io.link.peer.ip();
+        let target = ModeratedUser {
+            account: account.as_deref(),
+            owner: owner.as_deref(),
+            user: order.target,
+            address,
+        };
         // An error changes nothing.
         let (kind, seconds, reason) = match &order.action {
             ModerationAction::Kick { reason } => {
-                self.tell(&Direct::Kicked { reason: reason.as_deref().unwrap_or(REASON) }, io);
-                io.close(1008, "kicked", EndReason::Kicked);
+                self.be_closed(reason.as_deref(), "kicked", EndReason::Kicked, io);
                 (OrderKind::Kick, None, reason.as_deref())
             }
             ModerationAction::Mute { seconds } => {
-                let until = moderation.mute(target, *seconds, now)?;
-                io.context.note_mutes(target);
+                let Muted { until, lifted } =
+                    moderation.mute(target, *seconds, now).inspect_err(log_refusal)?;
+                io.context.note_mutes(target, lifted.as_slice());
                 match &account {
-                    None => self.be_muted(Mute { until, is_of_address: false }, *seconds, io),
-                    Some(account) => io.notify_shards(ModerationNotice::AccountMuted {
+                    None => self.be_muted(until, *seconds, io),
+                    Some(account) => notices.push(ModerationNotice::AccountMuted {
                         account: Arc::clone(account),
                         seconds: *seconds,
                         until,
                     }),
                 }
+                notices.extend(lifted.map(ModerationNotice::AddressUnmuted));
                 (OrderKind::Mute, Some(*seconds), None)
             }
             ModerationAction::Unmute => {
-                let unmuted_address = moderation.unmute(target, now);
-                io.context.note_mutes(target);
-                match &account {
+                let lifted = moderation.unmute(target, now);
+                io.context.note_mutes(target, &lifted);
+                match account.as_ref().or(owner.as_ref()) {
                     None => self.be_unmuted(io),
-                    Some(account) => io.notify_shards(ModerationNotice::AccountUnmuted(Arc::clone(account))),
+                    Some(account) => notices.push(ModerationNotice::AccountUnmuted(Arc::clone(account))),
                 }
-                if let Some(address) = unmuted_address {
-                    io.notify_shards(ModerationNotice::AddressUnmuted(address));
-                }
+                notices.extend(lifted.into_iter().map(ModerationNotice::AddressUnmuted));
                 (OrderKind::Unmute, None, None)
             }
             ModerationAction::Ban { seconds, reason } => {
-                let subject = match &account {
-                    Some(account) => BanSubject::Account(Arc::clone(account)),
-                    None => BanSubject::address(target.address),
+                let (subject, address) = match &account {
+                    Some(account) => (BanSubject::Account(Arc::clone(account)), None),
+                    None => (BanSubject::address(target.address), Some(target.address)),
                 };
-                let ban = NewBan { subject, seconds: *seconds, reason: reason.clone() };
-                moderation.ban(&ban, now).inspect_err(|refusal| {
-                    info!(user = %order.target, subject = %ban.subject, by = %order.by, %refusal, "not banned");
-                })?;
+                let ban = NewBan { subject, address, seconds: *seconds, reason: reason.clone() };
+                moderation.ban(&ban, now).inspect_err(log_refusal)?;
                 io.context.note_ban(&ban.subject);
                 match ban.subject {
                     // Others may share the address.
                     BanSubject::Address(_) => {
-                        self.tell(&Direct::Kicked { reason: reason.as_deref().unwrap_or(REASON) }, io);
-                        io.close(1008, BANNED, EndReason::Banned);
+                        self.be_closed(reason.as_deref(), BANNED, EndReason::Banned, io);
                     }
-                    subject => io.notify_shards(ModerationNotice::Banned { subject, reason: ban.reason }),
+                    subject => notices.push(ModerationNotice::Banned { subject, reason: ban.reason }),
                 }
                 (OrderKind::Ban, Some(*seconds), reason.as_deref())
             }
@@ -329,12 +404,25 @@ impl User {
             reason = reason.map(shown),
             "moderated"
         );
-        Ok(())
+        Ok(notices)
     }
 
-    fn be_muted(&mut self, mute: Mute, seconds: u32, io: &mut ClientIo<'_>) {
-        self.mute = mute;
-        self.tell(&Direct::Muted { seconds }, io);
+    fn be_closed(&self, reason: Option<&str>, close: &str, end: EndReason, io: &mut ClientIo<'_>) {
+        self.tell(&Direct::Kicked { reason: reason.unwrap_or(REASON) }, io);
+        // Nothing may come before the answer to the upgrade.
+        io.link.greet();
+        io.close(1008, close, end);
+    }
+
+    /// Follows a mute. If there has been another order meanwhile, that one counts: orders of two admins may cross on their
+    /// way.
+    fn be_muted(&mut self, until: u64, seconds: u32, io: &mut ClientIo<'_>) {
+        self.mute = self.present_mute(io);
+        if self.is_muted(io.now) {
+            let seconds_left = self.mute.seconds_left(io.now.unix_seconds);
+            let seconds = if self.mute.until == until { seconds } else { seconds_left };
+            self.tell(&Direct::Muted { seconds }, io);
+        }
     }
 
     /// Ends the mute of this user, unless it has another one.
@@ -363,24 +451,23 @@ impl User {
         }
     }
 
-    /// Goes on with the mute of the account that this user's session was signed in with, if it comes back without it.
-    pub(super) fn take_mute_of(&self, account: Option<&Arc<str>>, io: &ClientIo<'_>) {
-        let (Some(account), false) = (account, self.is_signed_in()) else { return };
-        let (user, now) = (self.registered_id(), io.now.unix_seconds);
-        if io.context.settings.moderation.mute_with_account(user, account, now) {
-            io.context.note_mutes(ModeratedUser { account: None, user, address: io.link.peer.ip() });
-        }
-    }
-
     fn present_mute(&self, io: &ClientIo<'_>) -> Mute {
         let account = self.account();
-        let (account, user) = (account.as_deref(), self.registered_id());
-        let present = ModeratedUser { account, user, address: io.link.peer.ip() };
+        let present = self.moderated(account.as_deref(), io);
         io.context.settings.moderation.mute_of(present, io.now.unix_seconds)
     }
 
-    /// Tells this user about an order, in its dialect.
+    /// This user as mutes know it, with the account with which it has signed in.
+    fn moderated<'a>(&'a self, account: Option<&'a str>, io: &ClientIo<'_>) -> ModeratedUser<'a> {
+        let owner = self.owner.as_deref();
+        ModeratedUser { account, owner, user: self.registered_id(), address: io.link.peer.ip() }
+    }
+
+    /// Tells this user about an order, in its dialect; before its first messages it is told nothing.
     pub(super) fn tell(&self, direct: &Direct<'_>, io: &mut ClientIo<'_>) {
+        if !self.welcomed {
+            return;
+        }
         io.push(match self.dialect {
             UserDialect::Chat => chat::direct(direct, io.now),
             UserDialect::Hub => hub::system(&in_hub(direct), io.context.rooms.names()),

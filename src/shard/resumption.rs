@@ -149,7 +149,6 @@ impl User {
             (Standing::SignedIn(_), _) => {}
             (_, None) => self.name = Arc::clone(&session.name),
         }
-        self.take_mute_of(session.account.as_ref(), io);
         io.context.metrics.sessions_resumed.add(1);
         let (directory, kept) = (&io.context.directory, Arc::clone(&session.room));
         let may_join = self.may_join(&kept);

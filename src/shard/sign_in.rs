@@ -84,6 +84,11 @@ impl User {
     /// Gives a user the name and the rights of its account, if there is a room that it may join.
     fn grant(&mut self, identity: Identity, io: &mut ClientIo<'_>) -> SignInOutcome {
         if io.is_banned(Some(&identity.account)) {
+            static REFUSED: LogLimit = LogLimit::new();
+            if let Some(left_out) = REFUSED.allow_at(io.now.monotonic_ms) {
+                let (account, address) = (shown(&identity.account), io.link.peer.ip());
+                info!(account, %address, left_out, "sign-in refused: the account is banned");
+            }
             io.close(1008, BANNED, EndReason::Banned);
             return SignInOutcome::Denied;
         }

@@ -39,8 +39,8 @@ pub(super) struct User {
     pub(super) has_expired: bool,
     /// True while the verifier has its name and password.
     pub(super) awaits_sign_in: bool,
-    /// True while an order of this admin is carried out.
-    pub(super) awaits_order: bool,
+    /// How many shards have not answered to the order of this admin.
+    pub(super) answers_awaited: u32,
     /// How long it may not speak.
     pub(super) mute: Mute,
     /// The user whose session it has brought, until that is decided.
@@ -75,7 +75,7 @@ impl User {
             standing: Standing::Guest,
             has_expired: false,
             awaits_sign_in: false,
-            awaits_order: false,
+            answers_awaited: 0,
             mute: Mute::default(),
             claimed: None,
             awaits_session: false,
@@ -96,7 +96,7 @@ impl User {
             || self.awaits_sign_in
             || self.opening.is_some()
             || self.awaits_session
-            || self.awaits_order
+            || self.answers_awaited > 0
             || matches!(self.membership, RoomMembership::Joining(_) | RoomMembership::Leaving { .. })
     }
 

@@ -9,7 +9,10 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::chat_deletion::delete;
 use crate::chat_moderation::boss_and_others;
-use crate::harness::{AccountFile, Chat, Launch, Server, direct, error, on_one_and_four_shards_only};
+use crate::harness::{
+    AccountFile, Chat, Guest, Launch, Server, admitted_from, direct, error, eventually,
+    on_one_and_four_shards_only,
+};
 
 on_one_and_four_shards_only! {
     a_late_disk_silences_nobody,
@@ -18,6 +21,7 @@ on_one_and_four_shards_only! {
     a_deletion_is_heard_at_once_by_all_but_its_cause,
     a_sender_is_no_slow_consumer_because_the_disk_is_late,
     a_shutdown_waits_for_the_disk_but_not_for_ever,
+    orders_reach_a_user_that_waits_for_its_room,
 }
 
 /// The history, which nobody can write meanwhile: the server waits five seconds for that.
@@ -175,4 +179,62 @@ async fn a_shutdown_waits_for_the_disk_but_not_for_ever(launch: Launch) {
     disk.release();
     assert_eq!(server.exit().await.code(), Some(0));
     assert!(server.output().contains("everyone is closed before"), "{}", server.output());
+}
+
+async fn orders_reach_a_user_that_waits_for_its_room(launch: Launch) {
+    let launch = launch.flag("--trusted-proxy", "127.0.0.1");
+    let (server, accounts) = serve(launch.flag("--room-pattern", "team-*").flag("--room-ttl", "50ms")).await;
+    let [mut boss] = boss_and_others(&server).await;
+    for (order, is_mute) in [
+        (json!({"type": "mute", "seconds": 3_600}), true),
+        (json!({"type": "kick", "reason": "spam"}), false),
+    ] {
+        let mut troll = Guest::enter(&server, "192.0.2.1").await;
+        if !is_mute {
+            boss.say(json!({"type": "unmute", "target_id": troll.id})).await;
+            troll.until(&["unmuted"]).await;
+        }
+        troll.say(json!({"type": "join_room", "room": "team-a"})).await;
+        troll.until(&["history"]).await;
+        assert!(troll.is_heard().await);
+        let (id, path) = (troll.id, format!("/chat?session={}", troll.session));
+        drop(troll);
+        eventually("the room is forgotten", async || {
+            boss.say(json!({"type": "get_rooms", "prefix": "team-"})).await;
+            boss.until("rooms").await["content"] == json!([])
+        })
+        .await;
+        // Opening it again is written.
+        let disk = HeldDisk::of(&accounts);
+        let give_order = async {
+            let mut order = order.clone();
+            order["target_id"] = id.into();
+            eventually("the order is carried out", async || {
+                boss.say(order.clone()).await;
+                boss.say(json!({"type": "get_stats"})).await;
+                loop {
+                    match boss.next().await {
+                        answer if answer == error("User not found or offline") => {
+                            boss.until("stats").await;
+                            return false;
+                        }
+                        answer if answer["type"] == "stats" => return true,
+                        _ => {}
+                    }
+                }
+            })
+            .await;
+            disk.release();
+        };
+        let (mut back, ()) = tokio::join!(admitted_from(&server, "192.0.2.1", &path), give_order);
+        if is_mute {
+            let mut told = Vec::new();
+            for _ in 0..4 {
+                told.push(back.json().await["type"].clone());
+            }
+            assert_eq!(told, ["welcome", "users", "history", "muted"]);
+        } else {
+            assert_eq!(back.close().await, (1008, "kicked".to_owned()));
+        }
+    }
 }

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Chat, Guest, Hub, Launch, Server, TokenKey, direct, error, eventually, on_one_and_four_shards_only,
+    Chat, Guest, Hub, Launch, Server, TEXT, TokenKey, admitted_from, direct, error, eventually, frame,
+    on_one_and_four_shards_only,
 };
 
 on_one_and_four_shards_only! {
@@ -13,6 +14,10 @@ on_one_and_four_shards_only! {
     guests_are_muted_with_their_address_but_nobody_else_is,
     a_session_that_is_resumed_elsewhere_stays_muted,
     the_session_of_a_muted_account_stays_muted_without_it,
+    a_session_is_muted_and_unmuted_with_its_account,
+    a_mute_holds_on_every_shard_before_the_admins_next_message,
+    an_unmute_follows_a_guest_to_another_address,
+    a_muted_guest_chooses_no_name,
     whoever_was_muted_with_an_address_is_unmuted_with_it,
     a_guest_behind_a_silent_proxy_is_muted_alone,
     a_mute_by_address_ends_by_itself,
@@ -183,6 +188,112 @@ async fn the_session_of_a_muted_account_stays_muted_without_it(launch: Launch) {
         assert!(!back.is_heard().await);
         session.clone_from(&back.session);
     }
+}
+
+async fn a_session_is_muted_and_unmuted_with_its_account(launch: Launch) {
+    let (server, key) = serve(launch);
+    let mut boss = admin(&server, &key).await;
+    let token = key.token("troll", &[]).await;
+    let signed_in = Guest::enter_at(&server, "192.0.2.1", &format!("/chat?token={token}")).await;
+    let path = format!("/chat?session={}", signed_in.session);
+    let mut other = member(&server, &key, "troll", &[]).await;
+    boss.say(mute(other.id, 3_600)).await;
+    other.until("muted").await;
+    let mut back = Guest::enter_at(&server, "192.0.2.99", &path).await;
+    assert_eq!(back.id, signed_in.id);
+    assert_eq!(back.next().await["type"], "muted");
+    // Through the other connection.
+    boss.say(unmute(other.id)).await;
+    assert_eq!(back.until(&["unmuted"]).await, direct("unmuted", json!({})));
+    assert!(back.is_heard().await);
+    boss.say(mute(other.id, 60)).await;
+    assert_eq!(back.until(&["muted"]).await, direct("muted", json!({"seconds": 60})));
+    assert!(!back.is_heard().await);
+    // Through the session, also when it has signed in again.
+    boss.say(unmute(back.id)).await;
+    back.until(&["unmuted"]).await;
+    other.until("unmuted").await;
+    boss.say(mute(other.id, 3_600)).await;
+    back.until(&["muted"]).await;
+    back.say(json!({"type": "auth", "token": token})).await;
+    back.until(&["auth_success"]).await;
+    assert!(!back.is_heard().await);
+    boss.say(unmute(other.id)).await;
+    back.until(&["unmuted"]).await;
+    assert!(back.is_heard().await);
+}
+
+async fn a_mute_holds_on_every_shard_before_the_admins_next_message(launch: Launch) {
+    let (server, key) = serve(launch);
+    let mut boss = admin(&server, &key).await;
+    let mut trolls = Vec::new();
+    for _ in 0..8 {
+        trolls.push(member(&server, &key, "troll", &[]).await);
+    }
+    for round in 0..20 {
+        let target = trolls[round % trolls.len()].id;
+        let said = json!({"type": "message", "content": "quiet now"});
+        boss.burst([mute(target, 3_600), said]).await;
+        for troll in &mut trolls {
+            let first = loop {
+                let message = troll.next().await;
+                if message["type"] == "muted" || message["type"] == "message" {
+                    break message;
+                }
+            };
+            assert_eq!(first["type"], "muted", "{round}");
+            troll.until("message").await;
+        }
+        boss.say(unmute(target)).await;
+        for troll in &mut trolls {
+            troll.until("unmuted").await;
+        }
+    }
+}
+
+async fn an_unmute_follows_a_guest_to_another_address(launch: Launch) {
+    let (server, key) = serve(launch);
+    let mut boss = admin(&server, &key).await;
+    let mut troll = Guest::enter(&server, "192.0.2.1").await;
+    boss.say(mute(troll.id, 3_600)).await;
+    troll.until(&["muted"]).await;
+    // A shorter mute of a neighbour does not shorten it.
+    let mut neighbour = Guest::enter(&server, "192.0.2.1").await;
+    assert_eq!(neighbour.next().await["type"], "muted");
+    boss.say(mute(neighbour.id, 1)).await;
+    assert_eq!(neighbour.until(&["muted"]).await["content"], json!({"seconds": 1}));
+    let mut later = Guest::enter(&server, "192.0.2.1").await;
+    let left = later.next().await["content"]["seconds"].as_u64().unwrap();
+    assert!(left > 3_000, "{left}");
+    let path = format!("/chat?session={}", troll.session);
+    let mut back = Guest::enter_at(&server, "192.0.2.99", &path).await;
+    boss.say(unmute(back.id)).await;
+    back.until(&["unmuted"]).await;
+    later.until(&["unmuted"]).await;
+    assert!(later.is_heard().await);
+    assert!(Guest::enter(&server, "192.0.2.1").await.is_heard().await);
+}
+
+async fn a_muted_guest_chooses_no_name(launch: Launch) {
+    let (server, key) = serve(launch);
+    let mut boss = admin(&server, &key).await;
+    let mut troll = Guest::enter(&server, "192.0.2.1").await;
+    boss.say(mute(troll.id, 3_600)).await;
+    troll.until(&["muted"]).await;
+    boss.say(json!({"type": "get_stats"})).await;
+    boss.until("stats").await;
+    let mut back = Guest::enter_at(&server, "192.0.2.1", "/chat?name=Insult").await;
+    assert_eq!(back.next().await["type"], "muted");
+    let joined = boss.until("join").await;
+    assert_eq!(joined["content"]["user_name"], format!("User{}", back.id));
+    let mut hub = admitted_from(&server, "192.0.2.1", "/ws").await;
+    hub.json().await;
+    hub.send(frame(TEXT, json!({"type": "login", "content": "Insult"}).to_string())).await;
+    let joined = boss.until("join").await;
+    assert_eq!(joined["content"]["user_name"], format!("User{}", back.id + 1));
+    let mut elsewhere = Guest::enter_at(&server, "192.0.2.2", "/chat?name=Ann").await;
+    assert_eq!(boss.until("join").await["content"]["user_name"], "Ann");
+    assert!(elsewhere.is_heard().await);
 }
 
 async fn whoever_was_muted_with_an_address_is_unmuted_with_it(launch: Launch) {

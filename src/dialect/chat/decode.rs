@@ -286,7 +286,11 @@ fn ban(fields: &Map<String, Value>) -> Command {
     let terms = term(fields).zip(reason(fields).ok());
     match subject(fields) {
         Some(subject) if !fields.contains_key("target_id") => Command::Ban(match (subject, terms) {
-            (Ok(subject), Some((seconds, reason))) => Ok(NewBan { subject, seconds, reason }),
+            (Ok(subject), Some((seconds, reason))) => {
+                let address = fields.get("address").and_then(Value::as_str);
+                let address = address.and_then(|address| address.parse().ok());
+                Ok(NewBan { subject, address, seconds, reason })
+            }
             _ => Err(ChatError::InvalidFormat),
         }),
         _ => moderate(fields, terms.map(|(seconds, reason)| ModerationAction::Ban { seconds, reason })),

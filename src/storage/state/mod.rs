@@ -31,7 +31,7 @@ pub const STATE_FILE: &str = "state.db";
 const SCHEMA: Schema = Schema {
     // "Upro" in ASCII, with the last digit for what is in it.
     application_id: 0x5570_7203,
-    steps: &[user_ids::CREATE, sessions::CREATE, CREATE_BALLAST, terms::CREATE],
+    steps: &[user_ids::CREATE, sessions::CREATE, CREATE_BALLAST, terms::CREATE, terms::ADD_NETWORK],
 };
 
 const CREATE_BALLAST: &str = "

@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, Transaction, params};
 
-use crate::moderation::{Ban, BanSubject, Moderation, MuteSubject, StoredTerms};
+use crate::moderation::{Ban, BanSubject, Moderation, MuteSubject, MuteTerm, StoredTerms};
 use crate::rooms::UserId;
 
 pub(super) const CREATE: &str = "
@@ -24,6 +24,11 @@ pub(super) const CREATE: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+pub(super) const ADD_NETWORK: &str = "
+    -- Of a session: the address that was muted with it, or the first one of its /64.
+    ALTER TABLE mute ADD COLUMN network TEXT;
+";
+
 /// Writes a ban as it is now, or removes its row.
 pub(super) fn save_ban(
     transaction: &Transaction<'_>,
@@ -43,7 +48,7 @@ pub(super) fn save_mute(
     moderation: &Moderation,
 ) -> rusqlite::Result<()> {
     match moderation.stored_mute(subject) {
-        Some(until) => insert_mute(transaction, subject, until),
+        Some(term) => insert_mute(transaction, subject, term),
         None => delete(transaction, "DELETE FROM mute WHERE kind = ?1 AND subject = ?2", mute_key(subject)),
     }
 }
@@ -53,7 +58,7 @@ pub(super) fn save_all(transaction: &Transaction<'_>, moderation: &Moderation) -
     transaction.execute_batch("DELETE FROM ban; DELETE FROM mute")?;
     let StoredTerms { bans, mutes } = moderation.stored();
     bans.iter().try_for_each(|(subject, ban)| insert_ban(transaction, subject, ban))?;
-    mutes.iter().try_for_each(|(subject, until)| insert_mute(transaction, subject, *until))
+    mutes.iter().try_for_each(|(subject, term)| insert_mute(transaction, subject, *term))
 }
 
 /// Removes the rows that have ended.
@@ -73,10 +78,16 @@ pub(super) fn restore(transaction: &Transaction<'_>) -> rusqlite::Result<Option<
         Ok(ban_subject(&kind, &subject).zip(until.map(|until| Ban { until, reason })))
     })?;
     let Some(bans) = bans.collect::<rusqlite::Result<Option<_>>>()? else { return Ok(None) };
-    let mut mutes = transaction.prepare("SELECT kind, subject, until FROM mute")?;
+    let mut mutes = transaction.prepare("SELECT kind, subject, until, network FROM mute")?;
     let mutes = mutes.query_map([], |row| {
         let (kind, subject, until) = (text(row, 0)?, text(row, 1)?, row.get::<_, i64>(2)?);
-        Ok(mute_subject(&kind, &subject).zip(until.try_into().ok()))
+        let network = row.get::<_, Option<String>>(3)?.map(|network| network.parse().ok());
+        let term = match (until.try_into().ok(), network) {
+            (Some(until), None) => Some(MuteTerm { until, network: None }),
+            (Some(until), Some(network @ Some(_))) => Some(MuteTerm { until, network }),
+            _ => None,
+        };
+        Ok(mute_subject(&kind, &subject).zip(term))
     })?;
     let mutes = mutes.collect::<rusqlite::Result<Option<_>>>()?;
     Ok(mutes.map(|mutes| StoredTerms { bans, mutes }))
@@ -88,10 +99,11 @@ fn insert_ban(transaction: &Transaction<'_>, subject: &BanSubject, ban: &Ban) ->
     insert.execute(params![kind, subject, ban.until, &*ban.reason]).map(drop)
 }
 
-fn insert_mute(transaction: &Transaction<'_>, subject: &MuteSubject, until: u64) -> rusqlite::Result<()> {
+fn insert_mute(transaction: &Transaction<'_>, subject: &MuteSubject, term: MuteTerm) -> rusqlite::Result<()> {
     let (kind, subject) = mute_key(subject);
-    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO mute VALUES (?1, ?2, ?3)")?;
-    insert.execute(params![kind, subject, until]).map(drop)
+    let network = term.network.map(|network| network.to_string());
+    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO mute VALUES (?1, ?2, ?3, ?4)")?;
+    insert.execute(params![kind, subject, term.until, network]).map(drop)
 }
 
 fn delete(transaction: &Transaction<'_>, sql: &str, key: (&str, String)) -> rusqlite::Result<()> {

@@ -195,11 +195,13 @@ fn bans_and_mutes_follow_the_register_until_they_end() {
     let now = unix_seconds();
     let ban = |subject: &BanSubject, seconds| {
         let reason = Some("spam".into());
-        sources.moderation.ban(&NewBan { subject: subject.clone(), seconds, reason }, now).unwrap();
+        let ban = NewBan { subject: subject.clone(), address: None, seconds, reason };
+        sources.moderation.ban(&ban, now).unwrap();
         StateChange::Ban(subject.clone())
     };
     let ann = user(&sources, "ann");
-    let guest = ModeratedUser { account: None, user: ann, address: "192.0.2.1".parse().unwrap() };
+    let address_of_guest = "192.0.2.1".parse().unwrap();
+    let guest = ModeratedUser { account: None, owner: None, user: ann, address: address_of_guest };
     sources.moderation.mute(guest, 1_000, now).unwrap();
     let mutes = guest.subjects().map(StateChange::Mute);
     let changes: Vec<_> = [ban(&account, 0), ban(&address, 100)].into_iter().chain(mutes).collect();
@@ -229,8 +231,9 @@ fn invalid_bans_and_mutes_are_damage() {
         "INSERT INTO ban VALUES ('account', '', 0, '')",
         "INSERT INTO ban VALUES ('address', 'nowhere', 0, '')",
         "INSERT INTO ban VALUES ('planet', 'ann', 0, '')",
-        "INSERT INTO mute VALUES ('session', '0', 9999999999)",
-        "INSERT INTO mute VALUES ('address', '192.0.2.1:80', 9999999999)",
+        "INSERT INTO mute VALUES ('session', '0', 9999999999, NULL)",
+        "INSERT INTO mute VALUES ('address', '192.0.2.1:80', 9999999999, NULL)",
+        "INSERT INTO mute VALUES ('session', '7', 9999999999, 'nowhere')",
     ] {
         let whole = fs::read(&path).unwrap();
         let connection = Connection::open(&path).unwrap();
