@@ -235,7 +235,8 @@ impl Config {
         for pattern in &self.room_patterns {
             let is_usable = match Pattern::parse(pattern) {
                 Pattern::Nothing => false,
-                Pattern::Name(start) => !start.is_empty(),
+                // Else no room may have this name.
+                Pattern::Name(name) => !name.is_empty() && !name.ends_with(char::is_whitespace),
                 Pattern::Prefix(_) => true,
             };
             if !is_usable
@@ -244,8 +245,8 @@ impl Config {
                 || pattern.contains(char::is_control)
             {
                 let allowed = format!(
-                    "the beginning of names and one * behind it, such as team-*, or * for any name; at most \
-                     {ROOM_CHARS_MAX} characters"
+                    "a name, or the beginning of names and one * behind it, such as team-*, or * for any name; at most \
+                     {ROOM_CHARS_MAX} characters, no space at either end of a name"
                 );
                 return invalid("room-pattern", pattern.escape_debug().to_string(), allowed);
             }
@@ -453,8 +454,13 @@ mod tests {
             ),
             (
                 refusal(|c| c.room_patterns = vec!["a*".into(), "a*b*".into()]),
-                "invalid value 'a*b*' for room-pattern: allowed is the beginning of names and one * behind it, such as \
-                 team-*, or * for any name; at most 64 characters",
+                "invalid value 'a*b*' for room-pattern: allowed is a name, or the beginning of names and one * behind it, \
+                 such as team-*, or * for any name; at most 64 characters, no space at either end of a name",
+            ),
+            (
+                refusal(|c| c.room_patterns = vec!["team ".into()]),
+                "invalid value 'team ' for room-pattern: allowed is a name, or the beginning of names and one * behind it, \
+                 such as team-*, or * for any name; at most 64 characters, no space at either end of a name",
             ),
             (refusal(|c| c.rooms_max = 0), "invalid value '0' for rooms-max: allowed is 1 to 1000000"),
             (

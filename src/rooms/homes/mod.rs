@@ -139,7 +139,7 @@ impl Homes {
         // Mail for a room that was forgotten is dropped: what its members have sent came before they left.
         let Some(open) = self.open_room(index) else { return };
         if let (Proposal::Change(Change::Join { .. }), Some(lease)) = (&proposal, &mut open.lease) {
-            lease.release();
+            lease.join();
         }
         self.with_room(index, now, |room, outbox| room.propose(proposal, now, outbox));
     }

@@ -30,6 +30,7 @@ impl Homes {
                     self.outbox.send(origin.shard, Delivery::Opened { to: origin, room: index });
                 } else {
                     // Another home has claimed its place, and the request to forget it is still on the way.
+                    self.release(index, now);
                     self.forget(index);
                     self.open_anew(name, origin, now);
                 }
@@ -102,12 +103,20 @@ impl Homes {
     }
 
     /// Forgets a room without members, unless it is forgotten already.
+    ///
+    /// What a user has said just before it came back elsewhere may come late, and wait for the storage still. It is lost
+    /// with the connection that has sent it.
     pub(super) fn forget(&mut self, index: RoomIndex) {
         let Some(open) = self.open_room(index) else { return };
         assert_eq!(open.room.member_count(), 0, "Bug: a room with members is forgotten");
+        assert!(open.lease.as_ref().is_some_and(|lease| lease.held == 0), "Bug: a held room is forgotten");
         open.is_forgotten = true;
+        let dropped = open.room.drop_waiting();
         let (listed, report_ms) = (Arc::clone(open.room.listed()), open.report_ms.take());
         let expiry_ms = open.lease.as_mut().and_then(|lease| lease.expiry_ms.take());
+        open.is_waiting = false;
+        self.outbox.proposals_waiting -= dropped;
+        self.waiting.remove(&index);
         self.reports.remove(&(report_ms.unwrap_or_default(), index));
         self.expiries.remove(&(expiry_ms.unwrap_or_default(), index));
         self.on_demand.remove(listed.name());
@@ -129,11 +138,12 @@ impl Homes {
         };
         let members = room.member_count();
         let is_empty = members == 0 && lease.held == 0 && !room.has_waiting();
-        if (members, is_empty) == (lease.members, lease.is_empty) {
-            return true;
-        }
-        if members == 0 && lease.members > 0 {
+        // Who has joined may have left in the same moment, if both had to wait for the storage.
+        let was_vacated = members == 0 && !room.has_waiting() && mem::take(&mut lease.was_joined);
+        if was_vacated {
             lease.left_ms = Some(now.monotonic_ms);
+        } else if (members, is_empty) == (lease.members, lease.is_empty) {
+            return true;
         }
         (lease.members, lease.is_empty) = (members, is_empty);
         if is_empty && lease.left_ms.is_none() {
@@ -143,6 +153,6 @@ impl Homes {
         }
         let expiry_ms = lease.left_ms.filter(|_| is_empty).map(|left_ms| left_ms + self.home.settings.ttl_ms);
         reschedule(&mut self.expiries, index, &mut lease.expiry_ms, expiry_ms);
-        self.home.directory.on_demand().update(room.listed(), members, is_empty)
+        self.home.directory.on_demand().update(room.listed(), members, was_vacated, is_empty)
     }
 }
