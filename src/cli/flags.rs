@@ -168,6 +168,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     pub(super) room_ttl: Duration,
 
+    /// With --data, most forgotten rooms whose messages stay on the disk; beyond that, those of the room that was
+    /// forgotten longest ago are deleted.
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = number::<usize>)]
+    pub(super) rooms_kept: usize,
+
     /// Existing directory for history, accounts and what else outlives a restart [default: everything in memory, no
     /// accounts].
     #[arg(long, value_name = "DIR")]
@@ -316,6 +321,7 @@ impl Flags {
             room_patterns: self.room_pattern.into_iter().flat_map(|list| list.0).collect(),
             rooms_max: self.rooms_max,
             room_ttl: self.room_ttl,
+            rooms_kept: self.rooms_kept,
             data: self.data,
             auth: self.auth,
             anonymous: self.anonymous,

@@ -204,6 +204,7 @@ fn every_flag_reaches_the_configuration() {
         "--room-pattern=*",
         "--rooms-max=12",
         "--room-ttl=13s",
+        "--rooms-kept=14",
         "--history=5",
         "--presence=count",
         "--presence-limit=6",
@@ -267,6 +268,7 @@ fn every_flag_reaches_the_configuration() {
         room_patterns: ["team-*", "a", "*"].map(String::from).to_vec(),
         rooms_max: 12,
         room_ttl: Duration::from_secs(13),
+        rooms_kept: 14,
         allow_origins: vec![
             AllowedOrigin::Origin("https://a.example".into()),
             AllowedOrigin::Origin("null".into()),

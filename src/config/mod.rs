@@ -130,11 +130,14 @@ pub struct Config {
     /// none.
     pub room_patterns: Vec<String>,
     /// The most rooms that clients have created at a time; then the one that has been empty longest makes place.
-    /// Default 100,000, some 100 MB with a member each.
+    /// Default 100,000: 100 to 200 MB, beside their messages.
     pub rooms_max: usize,
     /// How long a room that a client has created is kept after its last member has left. Default 10 minutes: who lost
     /// its connection finds the room again, with its history.
     pub room_ttl: Duration,
+    /// Of how many rooms that clients have created, and that are forgotten, the messages stay in `data`; beyond that, those
+    /// of the room that was forgotten longest ago are deleted. Default 100,000: as many as `rooms_max`.
+    pub rooms_kept: usize,
     /// The directory for history and accounts. Default `None`: everything is in memory.
     pub data: Option<PathBuf>,
     /// Whether users must sign in. Default [`Auth::Off`].
@@ -222,6 +225,7 @@ impl Default for Config {
             room_patterns: Vec::new(),
             rooms_max: 100_000,
             room_ttl: Duration::from_secs(10 * 60),
+            rooms_kept: 100_000,
             data: None,
             auth: Auth::Off,
             anonymous: None,

@@ -36,6 +36,8 @@ const ROOMS_MAX: usize = 1000;
 const ROOM_PATTERNS_MAX: usize = 100;
 /// The most `rooms_max`: a million rooms of one member take some 2 GB.
 const ROOMS_ON_DEMAND_MAX: usize = 1_000_000;
+/// The most `rooms_kept`: ten million rows and their two indexes are a gigabyte, beside the messages.
+const ROOMS_KEPT_MAX: usize = 10_000_000;
 /// The most `room_ttl`: thirty days.
 const ROOM_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The most `history`: a new member receives all of it at once.
@@ -263,7 +265,8 @@ impl Config {
         for pattern in &self.room_patterns {
             let is_usable = match Pattern::parse(pattern) {
                 Pattern::Nothing => false,
-                Pattern::Name(start) => !start.is_empty(),
+                // Else no room may have this name.
+                Pattern::Name(name) => !name.is_empty() && !name.ends_with(char::is_whitespace),
                 Pattern::Prefix(_) => true,
             };
             if !is_usable
@@ -272,12 +275,13 @@ impl Config {
                 || pattern.contains(char::is_control)
             {
                 let allowed = format!(
-                    "the beginning of names and one * behind it, such as team-*, or * for any name; at most \
-                     {ROOM_CHARS_MAX} characters"
+                    "a name, or the beginning of names and one * behind it, such as team-*, or * for any name; at most \
+                     {ROOM_CHARS_MAX} characters, no space at either end of a name"
                 );
                 return invalid("room-pattern", pattern.escape_debug().to_string(), allowed);
             }
         }
+        within("rooms-kept", self.rooms_kept, 0, ROOMS_KEPT_MAX, number)?;
         within("rooms-max", self.rooms_max, 1, ROOMS_ON_DEMAND_MAX, number)?;
         within("room-ttl", self.room_ttl, DURATION_MIN, ROOM_TTL_MAX, duration)
     }
@@ -481,10 +485,19 @@ mod tests {
             ),
             (
                 refusal(|c| c.room_patterns = vec!["a*".into(), "a*b*".into()]),
-                "invalid value 'a*b*' for room-pattern: allowed is the beginning of names and one * behind it, such as \
-                 team-*, or * for any name; at most 64 characters",
+                "invalid value 'a*b*' for room-pattern: allowed is a name, or the beginning of names and one * behind it, \
+                 such as team-*, or * for any name; at most 64 characters, no space at either end of a name",
+            ),
+            (
+                refusal(|c| c.room_patterns = vec!["team ".into()]),
+                "invalid value 'team ' for room-pattern: allowed is a name, or the beginning of names and one * behind it, \
+                 such as team-*, or * for any name; at most 64 characters, no space at either end of a name",
             ),
             (refusal(|c| c.rooms_max = 0), "invalid value '0' for rooms-max: allowed is 1 to 1000000"),
+            (
+                refusal(|c| c.rooms_kept = 10_000_001),
+                "invalid value '10000001' for rooms-kept: allowed is 0 to 10000000",
+            ),
             (
                 refusal(|c| c.room_ttl = Duration::ZERO),
                 "invalid value '0s' for room-ttl: allowed is 1ms to 30days",

@@ -220,6 +220,11 @@ impl RoomLog {
         !self.waiting.is_empty()
     }
 
+    /// Drops the proposals that wait. Returns how many.
+    pub(super) fn drop_waiting(&mut self) -> usize {
+        std::mem::take(&mut self.waiting).len()
+    }
+
     /// Takes a proposal, and returns its outcome unless it has to wait. `is_failing` says whether the storage fails.
     ///
     /// Invariant *no id twice*: an id is given out only if it is reserved, so it is not given out again after a crash.

@@ -1,9 +1,10 @@
 //! Requests to the homes of rooms and topics, and the deliveries that they send.
 //!
 //! Handling a [`Request`] leads to deliveries, and with `--data` to a write. [`Request::Open`] may also lead to one
-//! [`Request::Forget`], which leads to no further mail. Handling a [`Delivery`] sends something to clients, and to other
-//! shards at most one request for each connection: the next step of a room change, the join or rename after a sign-in or a
-//! change of an account, or the leave of an evicted client. So deliveries are always taken, and the mesh cannot lock up.
+//! [`Request::Forget`], which leads to no further mail; there is at most one for each room on its way. Handling a
+//! [`Delivery`] sends something to clients, and to other shards at most one request for each connection: the next step of a
+//! room change, the join or rename after a sign-in or a change of an account, or the leave of an evicted client. So
+//! deliveries are always taken, and the mesh cannot lock up.
 
 use std::sync::Arc;
 

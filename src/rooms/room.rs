@@ -76,6 +76,11 @@ impl Room {
         self.log.has_waiting()
     }
 
+    /// Drops the proposals that wait for the storage. Returns how many.
+    pub(super) fn drop_waiting(&mut self) -> usize {
+        self.log.drop_waiting()
+    }
+
     /// Proposes a change to the log, and applies the outcome if it is ready.
     pub(super) fn propose(&mut self, proposal: Proposal, now: Now, outbox: &mut Outbox) {
         match self.log.propose(proposal, now.unix_seconds, outbox.is_storage_failing, &self.roster) {
@@ -284,7 +289,7 @@ impl Room {
         };
         if !deletion.is_own(&message) {
             info!(
-                room = %self.listed.name(),
+                room = shown(self.listed.name()),
                 message = message.id.0,
                 author = %message.from,
                 author_name = shown(&message.from_name),

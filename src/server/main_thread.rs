@@ -81,7 +81,10 @@ async fn serve(
         Directory::new(&config.rooms, shards).with_rooms_on_demand(&config.room_patterns, config.rooms_max);
     // Ahead of the listener, so that no client connects before history can be written.
     let history = data
-        .map(|data| HistoryFile::open(&data.path().join(HISTORY_FILE), &directory, config.history))
+        .map(|data| {
+            let path = data.path().join(HISTORY_FILE);
+            HistoryFile::open(&path, &directory, config.history, config.rooms_kept)
+        })
         .transpose()?;
     if let Some((_, restored)) = &history {
         directory.restore(&restored.rooms);

@@ -153,8 +153,9 @@ impl User {
         };
         let rooms = chat::rooms(&listed.iter().map(figures).collect::<Vec<_>>(), total, io.now);
         // Each room was looked at, which costs as much as some bytes of an answer.
-        let looked_at_bytes = (directory.rooms().len() + created.looked_at) * ROOM_LOOKED_AT_BYTES;
-        self.answers.charge(rooms.len() + looked_at_bytes, io.now.monotonic_ms);
+        let looked_at = directory.rooms().len() + created.looked_at;
+        self.answers.charge(rooms.len() + looked_at * ROOM_LOOKED_AT_BYTES, io.now.monotonic_ms);
+        io.context.work.count_rooms(looked_at);
         io.push(rooms);
     }
 

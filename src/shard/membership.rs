@@ -193,7 +193,7 @@ impl User {
             self.awaits_snapshot = true;
             io.propose(room, Unlogged::Revisit { user, origin, after });
         } else if let Some(configured) = configured {
-            self.leave_for(configured, to.into(), after, io);
+            let _ = self.leave_for(configured, to.into(), after, io);
         } else {
             // It leaves when it is certain that it can enter.
             self.request_opening(to.into(), after, io);
@@ -201,20 +201,23 @@ impl User {
         Ok(())
     }
 
-    /// Leaves the user's room for another one, which is configured or held for it.
+    /// Leaves the user's room for another one, which is configured or held for it. False when the user is in none, and
+    /// stays as it is.
+    #[must_use]
     pub(super) fn leave_for(
         &mut self,
         to: RoomIndex,
         name: Arc<str>,
         after: Option<ResumePoint>,
         io: &mut ClientIo<'_>,
-    ) {
-        let RoomMembership::In { room, place } = self.membership else { return };
+    ) -> bool {
+        let RoomMembership::In { room, place } = self.membership else { return false };
         let (user, visit, origin) = (self.registered_id(), self.visit, io.origin());
         self.membership = RoomMembership::Leaving { from: room, place, to: Some(to), after };
         self.room_name = name;
         self.keep_session(io.context);
         io.propose(room, Change::Leave { user, visit, reply: Some(origin) });
+        true
     }
 
     /// Asks the home of a room that clients create to open and hold it.
@@ -234,12 +237,14 @@ impl User {
         let Some(Opening { name, after }) = self.opening.take() else { return false };
         match self.membership {
             // It has come back to the room.
-            RoomMembership::None => self.join_first(to, name, io),
+            RoomMembership::None => {
+                self.join_first(to, name, io);
+                true
+            }
             // It is about to be closed, and stays where it is.
-            _ if io.context.has_stopped_reading => return false,
+            _ if io.context.has_stopped_reading => false,
             _ => self.leave_for(to, name, after, io),
         }
-        true
     }
 
     /// The room that the user has asked for cannot be opened. True when it was the room that it has come back to: it enters

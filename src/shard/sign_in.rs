@@ -126,7 +126,7 @@ impl User {
             return SignInOutcome::Granted;
         };
         if !self.may_join(&self.room_name) {
-            self.leave_for(first_room, io.context.directory.configured_name(first_room), None, io);
+            let _ = self.leave_for(first_room, io.context.directory.configured_name(first_room), None, io);
         } else if !is_renewed || self.member_account() != role_before {
             self.keep_session(io.context);
             self.propose_rename(room, io);

@@ -15,6 +15,9 @@ const READING_MAX: u64 = 32 * 1024;
 /// What one connection's input may do before that of others has its turn.
 const SHARE_MAX: u64 = 1024;
 
+/// Rooms that cost as much to look at as a frame: 4 to 5 ns each.
+const ROOMS_PER_UNIT: usize = 16;
+
 /// What the check of a token with a key costs: up to half a millisecond for ES256, a fifth of that for EdDSA. So it is more than a
 /// connection's share, and eight of them are a turn.
 const TOKEN_CHECK_UNITS: u64 = 4 * 1024;
@@ -56,6 +59,11 @@ impl Work {
     /// Counts input of so many bytes, read.
     pub(super) fn count_input(&mut self, bytes: usize) {
         self.done += 1 + (bytes / BYTES_PER_UNIT) as u64;
+    }
+
+    /// Counts a look at so many rooms, for a list of them.
+    pub(super) fn count_rooms(&mut self, rooms: usize) {
+        self.done += (rooms / ROOMS_PER_UNIT) as u64;
     }
 
     /// Counts the check of a token with so many keys.

@@ -39,6 +39,7 @@ mod histories;
 mod presence;
 mod sessions;
 mod sessions_kept;
+mod sessions_on_demand;
 mod user_ids;
 
 mod hub_connecting;

@@ -47,12 +47,12 @@ mod durable {
 }
 
 /// Lets clients create rooms whose names begin with `team-`.
-fn teams(launch: Launch) -> Launch {
+pub(crate) fn teams(launch: Launch) -> Launch {
     launch.flag("--room-pattern", "team-*")
 }
 
 /// As [`teams`], where an empty room is forgotten after a moment.
-fn short_lived(launch: Launch) -> Launch {
+pub(crate) fn short_lived(launch: Launch) -> Launch {
     teams(launch).flag("--room-ttl", "50ms")
 }
 
@@ -67,7 +67,7 @@ async fn history_of(chat: &mut Chat, request: Value) -> Value {
 }
 
 /// The answer to `get_rooms`.
-async fn list(chat: &mut Chat, request: Value) -> Value {
+pub(crate) async fn list(chat: &mut Chat, request: Value) -> Value {
     let mut request = request;
     request["type"] = json!("get_rooms");
     chat.say(request).await;
@@ -75,7 +75,7 @@ async fn list(chat: &mut Chat, request: Value) -> Value {
 }
 
 /// The names and numbers of members of the rooms that clients have created.
-async fn created(chat: &mut Chat) -> Vec<(String, u64)> {
+pub(crate) async fn created(chat: &mut Chat) -> Vec<(String, u64)> {
     let rooms = list(chat, json!({"prefix": "team-"})).await;
     let rooms = rooms["content"].as_array().unwrap();
     rooms.iter().map(|room| (name_of(room), room["users_online"].as_u64().unwrap())).collect()
@@ -86,7 +86,7 @@ fn name_of(room: &Value) -> String {
 }
 
 /// Waits until a room is no longer listed.
-async fn forgotten(chat: &mut Chat, name: &str) {
+pub(crate) async fn forgotten(chat: &mut Chat, name: &str) {
     eventually("the room is forgotten", async || created(chat).await.iter().all(|(room, _)| room != name))
         .await;
 }

@@ -29,14 +29,14 @@ on_one_and_four_shards! {
     where_signing_in_is_required_a_session_counts_at_auth_success,
 }
 
-const RESUMED_ELSEWHERE: (u16, &str) = (1008, "session resumed elsewhere");
+pub(crate) const RESUMED_ELSEWHERE: (u16, &str) = (1008, "session resumed elsewhere");
 
 /// Connects with a session, and reads what a newcomer is told.
 pub(crate) async fn come_back(server: &Server, session: &str) -> (Chat, Value) {
     enter_at(server, &format!("/chat?session={session}")).await
 }
 
-async fn enter_at(server: &Server, path: &str) -> (Chat, Value) {
+pub(crate) async fn enter_at(server: &Server, path: &str) -> (Chat, Value) {
     let mut chat = Chat::connect_at(server, path).await;
     let welcome = chat.read_welcome().await;
     assert_eq!(chat.next().await["type"], "users");

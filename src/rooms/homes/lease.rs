@@ -9,13 +9,21 @@ pub(super) struct Lease {
     pub(super) members: usize,
     /// Whether the list of rooms was told that the room may be claimed.
     pub(super) is_empty: bool,
-    /// When the last member left; `None` before the first one.
+    /// True when somebody has joined, and `left_ms` does not know of it yet.
+    pub(super) was_joined: bool,
+    /// When the last member left; `None` before the first one has.
     pub(super) left_ms: Option<u64>,
     /// Its entry in `Homes::expiries`.
     pub(super) expiry_ms: Option<u64>,
 }
 
 impl Lease {
+    /// A client that has held the room joins.
+    pub(super) fn join(&mut self) {
+        self.release();
+        self.was_joined = true;
+    }
+
     /// A client that has held the room joins, or gives up.
     pub(super) fn release(&mut self) {
         self.held = self.held.checked_sub(1).expect("Bug: a client has joined a room that it did not hold");

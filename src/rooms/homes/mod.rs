@@ -144,7 +144,7 @@ impl Homes {
             return;
         };
         if let (Proposal::Change(Change::Join { .. }), Some(lease)) = (&proposal, &mut open.lease) {
-            lease.release();
+            lease.join();
         }
         self.with_room(index, now, |room, outbox| room.propose(proposal, now, outbox));
     }

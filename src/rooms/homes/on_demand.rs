@@ -30,6 +30,7 @@ impl Homes {
                     self.outbox.send(origin.shard, Delivery::Opened { to: origin, room: index });
                 } else {
                     // Another home has claimed its place, and the request to forget it is still on the way.
+                    self.release(index, now);
                     self.forget(index);
                     self.open_anew(name, origin, now);
                 }
@@ -102,12 +103,20 @@ impl Homes {
     }
 
     /// Forgets a room without members, unless it is forgotten already.
+    ///
+    /// What a user has said just before it came back elsewhere may come late, and wait for the storage still. It is lost
+    /// with the connection that has sent it.
     pub(super) fn forget(&mut self, index: RoomIndex) {
         let Some(open) = self.open_room(index) else { return };
         assert_eq!(open.room.member_count(), 0, "Bug: a room with members is forgotten");
+        assert!(open.lease.as_ref().is_some_and(|lease| lease.held == 0), "Bug: a held room is forgotten");
         open.is_forgotten = true;
+        let dropped = open.room.drop_waiting();
         let (listed, report_ms) = (Arc::clone(open.room.listed()), open.report_ms.take());
         let expiry_ms = open.lease.as_mut().and_then(|lease| lease.expiry_ms.take());
+        open.is_waiting = false;
+        self.outbox.proposals_waiting -= dropped;
+        self.waiting.remove(&index);
         self.reports.remove(&(report_ms.unwrap_or_default(), index));
         self.expiries.remove(&(expiry_ms.unwrap_or_default(), index));
         self.on_demand.remove(listed.name());
@@ -129,11 +138,12 @@ impl Homes {
         };
         let members = room.member_count();
         let is_empty = members == 0 && lease.held == 0 && !room.has_waiting();
-        if (members, is_empty) == (lease.members, lease.is_empty) {
-            return true;
-        }
-        if members == 0 && lease.members > 0 {
+        // Who has joined may have left in the same moment, if both had to wait for the storage.
+        let was_vacated = members == 0 && !room.has_waiting() && mem::take(&mut lease.was_joined);
+        if was_vacated {
             lease.left_ms = Some(now.monotonic_ms);
+        } else if (members, is_empty) == (lease.members, lease.is_empty) {
+            return true;
         }
         (lease.members, lease.is_empty) = (members, is_empty);
         if is_empty && lease.left_ms.is_none() {
@@ -147,6 +157,134 @@ impl Homes {
         }
         let expiry_ms = lease.left_ms.filter(|_| is_empty).map(|left_ms| left_ms + self.home.settings.ttl_ms);
         reschedule(&mut self.expiries, index, &mut lease.expiry_ms, expiry_ms);
-        self.home.directory.on_demand().update(room.listed(), members, is_empty)
+        self.home.directory.on_demand().update(room.listed(), members, was_vacated, is_empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uproar_ring::ConnectionId;
+
+    use super::*;
+    use crate::metrics::ShardMetrics;
+    use crate::rooms::{
+        Change, Content, Directory, Member, MessageId, NewMessage, PresencePolicy, Receipt, RoomReceipt,
+        RoomSettings, ShardIndex, UserId, Visit,
+    };
+
+    const TTL_MS: u64 = 1_000;
+
+    fn at(monotonic_ms: u64) -> Now {
+        Now { monotonic_ms, unix_seconds: 0 }
+    }
+
+    fn origin() -> ClientRef {
+        ClientRef { shard: ShardIndex(0), connection: ConnectionId { index: 1, generation: 0 } }
+    }
+
+    /// The home of a room that is open, held for one client, and has no id left for a message.
+    fn home_without_ids(rooms_max: usize) -> (Homes, RoomIndex) {
+        let settings =
+            RoomSettings { presence: PresencePolicy::Exact, names_max: 9, history: 9, ttl_ms: TTL_MS };
+        let directory =
+            Directory::new(&["general".to_owned()], 1).with_rooms_on_demand(&["*".to_owned()], rooms_max);
+        let mut homes = Homes::new(ShardIndex(0), &settings, &directory, Arc::new(ShardMetrics::default()));
+        homes.restore(&[]);
+        homes.handle_request(Request::Open { name: "team".into(), origin: origin() }, at(0));
+        let room = homes.poll_write().unwrap().room;
+        let restored = RestoredRoom {
+            epoch: Epoch::random(),
+            kept: Vec::new(),
+            last_id: MessageId(0),
+            kept_from: MessageId(1),
+            reserved: MessageId(0),
+        };
+        homes.handle_receipt(Receipt::Room(room, RoomReceipt::Opened(Box::new(restored))), at(0));
+        (homes, room)
+    }
+
+    fn propose(homes: &mut Homes, room: RoomIndex, change: Change<NewMessage>, now: Now) {
+        homes.handle_request(Request::Room { room, proposal: change.into() }, now);
+    }
+
+    fn user() -> UserId {
+        UserId::from_wire(1).unwrap()
+    }
+
+    fn join() -> Change<NewMessage> {
+        let member = Member {
+            user: user(),
+            visit: Visit(0),
+            name: "Ann".into(),
+            account: None,
+            connected_at: 0,
+            origin: origin(),
+            wants_names: false,
+        };
+        Change::Join { member, after: None }
+    }
+
+    fn leave() -> Change<NewMessage> {
+        Change::Leave { user: user(), visit: Visit(0), reply: None }
+    }
+
+    fn message() -> Change<NewMessage> {
+        let content = Content::Text("late".into());
+        let message = NewMessage { user: user(), name: "Ann".into(), account: None, content };
+        Change::Message { message, origin: origin() }
+    }
+
+    #[test]
+    fn a_room_that_was_joined_and_left_in_one_moment_is_kept_for_its_time() {
+        let (mut homes, room) = home_without_ids(9);
+        for change in [message(), join(), leave()] {
+            propose(&mut homes, room, change, at(1));
+        }
+        assert_eq!(homes.proposals_waiting(), 3);
+        homes.handle_receipt(Receipt::Room(room, RoomReceipt::Reserved(MessageId(9))), at(5));
+        assert_eq!((homes.proposals_waiting(), homes.next_due_ms()), (0, Some(5 + TTL_MS)));
+        homes.handle_tick(at(4 + TTL_MS));
+        assert_eq!(homes.home.directory.on_demand().len(), 1);
+        homes.handle_tick(at(5 + TTL_MS));
+        assert_eq!(homes.home.directory.on_demand().len(), 0);
+    }
+
+    #[test]
+    fn what_waits_in_a_room_that_is_claimed_is_dropped_with_it() {
+        let (mut homes, room) = home_without_ids(1);
+        for change in [join(), leave()] {
+            propose(&mut homes, room, change, at(1));
+        }
+        let claimed = homes.home.directory.on_demand().reserve();
+        assert_eq!(claimed, Ok(Some(room)));
+        propose(&mut homes, room, message(), at(2));
+        assert_eq!(homes.proposals_waiting(), 1);
+        homes.handle_request(Request::Forget { room }, at(3));
+        assert_eq!(homes.proposals_waiting(), 0);
+    }
+
+    #[test]
+    fn a_claimed_room_that_somebody_asks_for_is_opened_anew() {
+        let (mut homes, room) = home_without_ids(2);
+        for change in [join(), leave()] {
+            propose(&mut homes, room, change, at(1));
+        }
+        let list = homes.home.directory.on_demand().clone();
+        assert_eq!(list.reserve(), Ok(None));
+        assert_eq!(list.reserve(), Ok(Some(room)));
+        list.cancel();
+        homes.handle_request(Request::Open { name: "team".into(), origin: origin() }, at(2));
+        let orders: Vec<Write> = std::iter::from_fn(|| homes.poll_write()).collect();
+        let [
+            Write { room: forgotten, action: WriteAction::Forget },
+            Write { room: opened, action: WriteAction::Open(_) },
+        ] = &orders[..]
+        else {
+            panic!("{orders:?}")
+        };
+        assert_eq!(*forgotten, room);
+        assert_ne!(*opened, room);
+        homes.handle_request(Request::Forget { room }, at(3));
+        assert_eq!(list.len(), 2);
     }
 }

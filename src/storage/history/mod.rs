@@ -15,6 +15,7 @@ use tracing::error;
 
 use self::tables::{RoomRow, SCHEMA};
 use super::database::{self, BALLAST_BYTES, DatabaseError, FileIdentity, LogState, WriteError};
+use crate::log_limit::LogLimit;
 use crate::log_text::shown;
 use crate::rooms::{
     Directory, EntryNumber, Epoch, HistoryChange, MessageId, Restored, RestoredRoom, RoomIndex, UserId,
@@ -29,6 +30,9 @@ pub const HISTORY_FILE: &str = "history.db";
 /// faster than rows are added.
 const ROWS_EXCESS_MAX: u64 = 500;
 
+/// Limits the lines about rooms that cannot be read: clients may ask for them again and again.
+static DAMAGED: LogLimit = LogLimit::new();
+
 /// The open file.
 #[derive(Debug)]
 pub struct HistoryFile {
@@ -38,6 +42,9 @@ pub struct HistoryFile {
     /// The rooms that are open.
     rooms: HashMap<RoomIndex, RoomRow>,
     kept_max: u64,
+    /// How many rooms are forgotten and have a row, and how many may be.
+    forgotten: u64,
+    forgotten_max: u64,
     /// The rooms with so many rows that some are to be deleted, in turn.
     overfull: VecDeque<RoomIndex>,
 }
@@ -54,8 +61,8 @@ pub struct Written {
 }
 
 impl HistoryFile {
-    /// Opens or creates the file, and reserves ids for every configured room. Messages of other rooms stay in the
-    /// file until these are opened.
+    /// Opens or creates the file, and reserves ids for every configured room. Of each room `kept_max` messages are kept.
+    /// Messages of `forgotten_max` other rooms stay in the file until these are opened.
     ///
     /// # Errors
     ///
@@ -64,6 +71,7 @@ impl HistoryFile {
         path: &Path,
         directory: &Directory,
         kept_max: usize,
+        forgotten_max: usize,
     ) -> Result<(Self, Restored), DatabaseError> {
         let mut connection = database::open(path, &SCHEMA)?;
         let kept_max = kept_max as u64;
@@ -71,12 +79,14 @@ impl HistoryFile {
         let damaged = |detail: &str| DatabaseError::Damaged { path: path.to_owned(), detail: detail.into() };
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let mut forgotten = tables::forget_all(&transaction).map_err(failed)?;
         let mut states = HashMap::new();
         let mut rooms = Vec::new();
         for room in directory.rooms() {
             tables::create_room(&transaction, room.name()).map_err(failed)?;
             let found = tables::restore_room(&transaction, room.name(), kept_max).map_err(failed)?;
             let (state, restored) = found.map_err(damaged)?;
+            forgotten -= u64::from(state.was_forgotten);
             states.insert(room.index(), state);
             rooms.push(restored);
         }
@@ -93,6 +103,8 @@ impl HistoryFile {
             identity,
             rooms: states,
             kept_max,
+            forgotten,
+            forgotten_max: forgotten_max as u64,
             overfull: VecDeque::new(),
         };
         Ok((file, Restored { rooms, last_author }))
@@ -105,7 +117,8 @@ impl HistoryFile {
     /// [`WriteError`]; nothing was written, or only to a file that has been deleted.
     pub fn write(&mut self, batch: &[Write]) -> Result<Written, WriteError> {
         self.check_place()?;
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut forgotten = self.forgotten;
         // They replace the rooms' states when the transaction is committed. `None` is a room that is forgotten.
         let mut changed: HashMap<RoomIndex, Option<RoomRow>> = HashMap::new();
         let mut written = Written::default();
@@ -121,13 +134,16 @@ impl HistoryFile {
                     }
                 }
                 WriteAction::Open(name) => {
-                    let opened = match tables::restore_room(&transaction, name, self.kept_max)? {
+                    let opened = match tables::open_room(&mut transaction, name, self.kept_max)? {
                         Ok((row, restored)) => {
+                            forgotten -= u64::from(row.was_forgotten);
                             *state = Some(row);
                             Some(restored)
                         }
                         Err(damage) => {
-                            error!(room = shown(name), "history.db is damaged ({damage})");
+                            if let Some(left_out) = DAMAGED.allow() {
+                                error!(room = shown(name), left_out, "history.db is damaged ({damage})");
+                            }
                             None
                         }
                     };
@@ -135,7 +151,7 @@ impl HistoryFile {
                 }
                 WriteAction::Forget => {
                     if let Some(mut state) = state.take() {
-                        state.finish(&transaction, self.kept_max)?;
+                        forgotten += u64::from(state.finish(&transaction, self.kept_max)?);
                     }
                     written.forgotten.push(*room);
                 }
@@ -163,10 +179,20 @@ impl HistoryFile {
                 overfull.push_back(room);
             }
         }
+        while rows_left > 0 && forgotten > self.forgotten_max {
+            let Some((rows, is_gone)) = tables::delete_oldest(&transaction, rows_left)? else {
+                // Another program has deleted them.
+                forgotten = 0;
+                break;
+            };
+            rows_left = rows_left.saturating_sub(rows);
+            forgotten -= u64::from(is_gone);
+        }
         transaction.commit()?;
         // What was committed to a deleted file is lost.
         self.check_place()?;
         self.overfull = overfull;
+        self.forgotten = forgotten;
         for (room, state) in changed {
             match state {
                 Some(state) => drop(self.rooms.insert(room, state)),

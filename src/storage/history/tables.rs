@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use rusqlite::{CachedStatement, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{
+    CachedStatement, Connection, Error, ErrorCode, OptionalExtension as _, Row, Transaction, params,
+};
 
 use crate::rooms::{
     Content, Epoch, KeptMessage, MessageId, RestoredRoom, RoomMessage, UserId, WRITES_UNANSWERED_MAX,
@@ -53,6 +55,12 @@ pub(super) const SCHEMA: Schema = Schema {
         -- The account with which the sender had signed in.
         ALTER TABLE message ADD COLUMN from_account TEXT;
     ",
+        "
+        -- When the room was last forgotten, in Unix seconds; NULL while it is open, or if it was when the server was
+        -- killed.
+        ALTER TABLE room ADD COLUMN forgotten INTEGER;
+        CREATE INDEX room_by_forgotten ON room (forgotten) WHERE forgotten IS NOT NULL;
+    ",
     ],
 };
 
@@ -82,6 +90,8 @@ pub(super) struct RoomRow {
     pub(super) rows: u64,
     /// True while it waits to be pruned.
     pub(super) is_overfull: bool,
+    /// True when its row said that it was forgotten.
+    pub(super) was_forgotten: bool,
 }
 
 impl RoomRow {
@@ -97,11 +107,12 @@ impl RoomRow {
             is_stale: false,
             rows: 0,
             is_overfull: false,
+            was_forgotten: false,
         }
     }
 
     /// The row's key. The row is created if necessary.
-    fn written_key(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+    fn written_key(&mut self, transaction: &Connection) -> rusqlite::Result<i64> {
         if let Some(key) = self.key {
             return Ok(key);
         }
@@ -117,7 +128,7 @@ impl RoomRow {
     /// Writes the next message of the room, with [`INSERT_MESSAGE`].
     pub(super) fn insert(
         &mut self,
-        transaction: &Transaction<'_>,
+        transaction: &Connection,
         statement: &mut CachedStatement<'_>,
         message: &RoomMessage,
     ) -> rusqlite::Result<()> {
@@ -138,7 +149,7 @@ impl RoomRow {
     /// has no row.
     ///
     /// The bytes are overwritten, too. Otherwise they would stay in free space of the file, and be copied with it.
-    pub(super) fn delete(&self, transaction: &Transaction<'_>, id: MessageId) -> rusqlite::Result<()> {
+    pub(super) fn delete(&self, transaction: &Connection, id: MessageId) -> rusqlite::Result<()> {
         let overwrite = |is_on: bool| {
             transaction.pragma_update_and_check(None, "secure_delete", is_on, |row| row.get::<_, i64>(0))
         };
@@ -156,32 +167,39 @@ impl RoomRow {
         self.reserved.0 - self.last_id.0 < RESERVED_AHEAD / 2
     }
 
-    /// Writes that no id beyond the last message is in use, and deletes the rows that the room does not keep.
-    pub(super) fn finish(&mut self, transaction: &Transaction<'_>, kept_max: u64) -> rusqlite::Result<()> {
+    /// Writes that the room is forgotten and no id beyond the last message is in use, and deletes the rows that it does
+    /// not keep. False for a room without a row.
+    pub(super) fn finish(&mut self, transaction: &Connection, kept_max: u64) -> rusqlite::Result<bool> {
+        if self.key.is_none() {
+            return Ok(false);
+        }
         self.reserved = self.last_id;
-        self.store(transaction)?;
+        self.store(transaction, true)?;
         self.prune(transaction, kept_max, u64::MAX)?;
-        Ok(())
+        Ok(true)
     }
 
     /// Writes the changes, with a new reservation.
-    pub(super) fn save(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    pub(super) fn save(&mut self, transaction: &Connection) -> rusqlite::Result<()> {
         self.reserved = self.reserved.max(MessageId(self.last_id.0 + RESERVED_AHEAD));
         self.is_stale = false;
-        self.store(transaction)
+        self.store(transaction, false)
     }
 
-    fn store(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut update = transaction
-            .prepare_cached("UPDATE room SET reserved = ?2, kept_from = ?3, epoch = ?4 WHERE room = ?1")?;
-        update.execute(params![self.key, self.reserved.0, self.kept_from.0, self.epoch.to_string()])?;
+    fn store(&self, transaction: &Connection, is_forgotten: bool) -> rusqlite::Result<()> {
+        let mut update = transaction.prepare_cached(
+            "UPDATE room SET reserved = ?2, kept_from = ?3, epoch = ?4, forgotten = iif(?5, unixepoch(), NULL) \
+             WHERE room = ?1",
+        )?;
+        let epoch = self.epoch.to_string();
+        update.execute(params![self.key, self.reserved.0, self.kept_from.0, epoch, is_forgotten])?;
         Ok(())
     }
 
     /// Deletes up to `rows_max` of the oldest rows beyond those that the room keeps. Returns how many.
     pub(super) fn prune(
         &mut self,
-        transaction: &Transaction<'_>,
+        transaction: &Connection,
         kept_max: u64,
         rows_max: u64,
     ) -> rusqlite::Result<u64> {
@@ -198,7 +216,7 @@ impl RoomRow {
 }
 
 /// Creates the row of a configured room, which has one from the start.
-pub(super) fn create_room(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<()> {
+pub(super) fn create_room(transaction: &Connection, name: &str) -> rusqlite::Result<()> {
     transaction.execute(
         "INSERT INTO room (name, reserved, kept_from, epoch) VALUES (?1, 0, 1, ?2) ON CONFLICT DO NOTHING",
         params![name, Epoch::random().to_string()],
@@ -207,12 +225,10 @@ pub(super) fn create_room(transaction: &Transaction<'_>, name: &str) -> rusqlite
 }
 
 /// A room's state. `Err` says what is wrong with it in the file.
-fn find_room(
-    transaction: &Transaction<'_>,
-    name: &Arc<str>,
-) -> rusqlite::Result<Result<RoomRow, &'static str>> {
-    let mut select =
-        transaction.prepare_cached("SELECT room, reserved, kept_from, epoch FROM room WHERE name = ?1")?;
+fn find_room(transaction: &Connection, name: &Arc<str>) -> rusqlite::Result<Result<RoomRow, &'static str>> {
+    let mut select = transaction.prepare_cached(
+        "SELECT room, reserved, kept_from, epoch, forgotten IS NOT NULL FROM room WHERE name = ?1",
+    )?;
     let row = |row: &Row<'_>| {
         // All reserved ids count as used.
         let reserved = MessageId(row.get(1)?);
@@ -220,16 +236,73 @@ fn find_room(
         let Some(epoch) = Epoch::from_file(&row.get::<_, String>(3)?) else {
             return Ok(Err("a room with an invalid epoch"));
         };
-        let (key, last_id) = (Some(row.get(0)?), reserved);
-        Ok(Ok(RoomRow { key, last_id, reserved, kept_from, epoch, ..RoomRow::new(Arc::clone(name)) }))
+        let (key, last_id, was_forgotten) = (Some(row.get(0)?), reserved, row.get(4)?);
+        let new = RoomRow::new(Arc::clone(name));
+        Ok(Ok(RoomRow { key, last_id, reserved, kept_from, epoch, was_forgotten, ..new }))
     };
     let found = select.query_row([&**name], row).optional()?;
     Ok(found.unwrap_or_else(|| Ok(RoomRow::new(Arc::clone(name)))))
 }
 
+/// As [`restore_room`], for a room that a client asks for: one that cannot be read changes nothing, and no other room
+/// has to do with it.
+pub(super) fn open_room(
+    transaction: &mut Transaction<'_>,
+    name: &Arc<str>,
+    kept_max: u64,
+) -> rusqlite::Result<Result<(RoomRow, RestoredRoom), String>> {
+    let savepoint = transaction.savepoint()?;
+    // Where it returns before the end, the savepoint is rolled back.
+    match restore_room(&savepoint, name, kept_max) {
+        Ok(Ok(opened)) => savepoint.commit().map(|()| Ok(opened)),
+        Ok(Err(damage)) => Ok(Err(damage.to_owned())),
+        Err(error) if is_damage(&error) => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+/// True for an error that comes from what is in the file, and not from writing it.
+fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::InvalidColumnType(..)
+        | Error::Utf8Error(..) => true,
+        _ => error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt),
+    }
+}
+
+/// Notes for the rooms that were open at a kill that they are forgotten. Returns how many rooms are.
+pub(super) fn forget_all(transaction: &Connection) -> rusqlite::Result<u64> {
+    transaction.execute("UPDATE room SET forgotten = unixepoch() WHERE forgotten IS NULL", [])?;
+    transaction.query_row("SELECT count(*) FROM room", [], |row| row.get(0))
+}
+
+/// Deletes up to `rows_max` messages of the room that has been forgotten longest, and the room itself when none is left.
+/// Returns how many rows that were, and whether the room is gone; `None` when no room is forgotten.
+pub(super) fn delete_oldest(
+    transaction: &Connection,
+    rows_max: u64,
+) -> rusqlite::Result<Option<(u64, bool)>> {
+    let mut oldest = transaction.prepare_cached(
+        "SELECT room FROM room WHERE forgotten IS NOT NULL ORDER BY forgotten, room LIMIT 1",
+    )?;
+    let Some(key) = oldest.query_row([], |row| row.get::<_, i64>(0)).optional()? else { return Ok(None) };
+    let mut delete = transaction.prepare_cached(
+        "DELETE FROM message WHERE room = ?1 AND id IN \
+         (SELECT id FROM message WHERE room = ?1 ORDER BY id LIMIT ?2)",
+    )?;
+    let rows = delete.execute(params![key, rows_max])? as u64;
+    if rows == rows_max {
+        return Ok(Some((rows, false)));
+    }
+    transaction.prepare_cached("DELETE FROM room WHERE room = ?1")?.execute([key])?;
+    Ok(Some((rows + 1, true)))
+}
+
 /// A room's state and history, with a new reservation if it has a row. `Err` says what is wrong with it in the file.
 pub(super) fn restore_room(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     name: &Arc<str>,
     kept_max: u64,
 ) -> rusqlite::Result<Result<(RoomRow, RestoredRoom), &'static str>> {
@@ -259,12 +332,12 @@ pub(super) fn restore_room(
     Ok(Ok((state, RestoredRoom { epoch, kept, last_id, kept_from, reserved })))
 }
 
-fn count_rows(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<u64> {
+fn count_rows(transaction: &Connection, key: i64) -> rusqlite::Result<u64> {
     transaction.query_row("SELECT count(*) FROM message WHERE room = ?1", [key], |row| row.get(0))
 }
 
 /// A room's messages, oldest first; `None` when one of them is invalid.
-fn last_messages(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<Option<Vec<KeptMessage>>> {
+fn last_messages(transaction: &Connection, key: i64) -> rusqlite::Result<Option<Vec<KeptMessage>>> {
     let mut select = transaction.prepare_cached(
         "SELECT id, kind, from_id, from_name, content, timestamp, from_account FROM message WHERE room = ?1 \
          ORDER BY id",

@@ -7,6 +7,7 @@ use crate::rooms::{Content, KeptMessage, RoomMessage};
 use crate::storage::database::Schema;
 
 const KEPT_MAX: u64 = 10;
+const FORGOTTEN_MAX: u64 = 2;
 
 fn open(data: &tempfile::TempDir) -> (Directory, HistoryFile) {
     let (directory, file, _) = open_and_restore(data);
@@ -17,7 +18,8 @@ fn open_and_restore(data: &tempfile::TempDir) -> (Directory, HistoryFile, Restor
     let names = ["general", "quiet", "silent"].map(str::to_owned);
     let directory = Directory::new(&names, 1);
     let path = data.path().join(HISTORY_FILE);
-    let (file, restored) = HistoryFile::open(&path, &directory, KEPT_MAX as usize).unwrap();
+    let (file, restored) =
+        HistoryFile::open(&path, &directory, KEPT_MAX as usize, FORGOTTEN_MAX as usize).unwrap();
     (directory, file, restored)
 }
 
@@ -150,7 +152,7 @@ fn a_file_of_the_version_without_epochs_is_brought_up_to_date() {
     drop(file);
     let (directory, file) = open(&data);
     assert_eq!(epochs(&directory, &file), before_restart);
-    assert!(database::open(&path, &before).unwrap_err().to_string().contains("has version 3"));
+    assert!(database::open(&path, &before).unwrap_err().to_string().contains("has version 4"));
 }
 
 #[test]
@@ -338,4 +340,111 @@ fn a_room_whose_first_message_was_lost_is_written_with_its_next() {
     let again = open_room(&mut file, room);
     assert_eq!((again.epoch, again.kept_from, again.last_id), (epoch, MessageId(3), MessageId(3)));
     assert_ne!(epoch, first.epoch);
+}
+
+fn forget(room: RoomIndex) -> Write {
+    Write { room, action: WriteAction::Forget }
+}
+
+/// The names of the rooms in the file that are not configured.
+fn kept_rooms(file: &HistoryFile) -> Vec<String> {
+    let select = "SELECT name FROM room WHERE name LIKE 'team-%' ORDER BY name";
+    let mut select = file.connection.prepare(select).unwrap();
+    select.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+/// Opens a room, says so many words in it, and forgets it.
+fn visit(file: &mut HistoryFile, slot: u32, words: u64) {
+    let room = created(slot);
+    let open = Write { room, action: WriteAction::Open(format!("team-{slot}").into()) };
+    assert!(file.write(&[open]).unwrap().opened[0].1.is_some());
+    let said = batch(file, room, words);
+    file.write(&said).unwrap();
+    // Which of two was forgotten first is known to the second.
+    let earlier = "UPDATE room SET forgotten = forgotten - 2 WHERE forgotten IS NOT NULL";
+    file.connection.execute(earlier, []).unwrap();
+    file.write(&[forget(room)]).unwrap();
+}
+
+#[test]
+fn those_that_have_been_forgotten_longest_are_deleted() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, mut file) = open(&data);
+    for slot in 3..6 {
+        visit(&mut file, slot, 2);
+    }
+    assert_eq!(kept_rooms(&file), ["team-4", "team-5"]);
+    // One that comes back is the last to go, and one in which nothing was said counts for nothing.
+    visit(&mut file, 4, 1);
+    visit(&mut file, 6, 0);
+    visit(&mut file, 7, 1);
+    assert_eq!((kept_rooms(&file), file.forgotten), (vec!["team-4".to_owned(), "team-7".into()], 2));
+    let messages = "SELECT count(*) FROM message";
+    assert_eq!(file.connection.query_row(messages, [], |row| row.get::<_, u64>(0)).unwrap(), 3 + 1);
+    // Rooms that were open when the server was killed count, too.
+    let open = Write { room: created(8), action: WriteAction::Open("team-8".into()) };
+    file.write(&[open]).unwrap();
+    let said = batch(&file, created(8), 1);
+    file.write(&said).unwrap();
+    drop(file);
+    let (directory, mut file) = self::open(&data);
+    assert_eq!(file.forgotten, 3);
+    let said = batch(&file, directory.general(), 1);
+    file.write(&said).unwrap();
+    assert_eq!(kept_rooms(&file).len(), 2);
+    file.close().unwrap();
+    assert_eq!(self::open(&data).1.forgotten, 2, "configured rooms do not count");
+}
+
+#[test]
+fn a_long_room_is_deleted_a_part_at_a_time() {
+    let data = tempfile::tempdir().unwrap();
+    let (directory, mut file) = open(&data);
+    file.kept_max = 5_000;
+    visit(&mut file, 3, 3 * ROWS_EXCESS_MAX);
+    for slot in 4..6 {
+        visit(&mut file, slot, 1);
+    }
+    let count = "SELECT count(*) FROM message WHERE room = (SELECT room FROM room WHERE name = 'team-3')";
+    let rows = |file: &HistoryFile| file.connection.query_row(count, [], |row| row.get::<_, u64>(0)).unwrap();
+    let left = rows(&file);
+    assert!((2 * ROWS_EXCESS_MAX - 9..3 * ROWS_EXCESS_MAX).contains(&left), "{left}");
+    let mut batches = 0;
+    while kept_rooms(&file).len() > 2 {
+        let said = batch(&file, directory.general(), 1);
+        file.write(&said).unwrap();
+        batches += 1;
+    }
+    assert!((2..=3).contains(&batches), "{batches}");
+}
+
+#[test]
+fn a_room_that_cannot_be_read_is_not_opened_and_others_are() {
+    for damage in [
+        "UPDATE room SET epoch = 'none' WHERE name = 'team-3'",
+        "UPDATE room SET reserved = -1 WHERE name = 'team-3'",
+        "UPDATE message SET from_id = -1 WHERE content = 'hello'",
+        "UPDATE message SET content = CAST(x'ff' AS TEXT)",
+        "UPDATE message SET kind = 'other'",
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        let (_, mut file) = open(&data);
+        visit(&mut file, 3, 2);
+        file.connection.execute(damage, []).unwrap();
+        let open =
+            |slot: u32, name: &str| Write { room: created(slot), action: WriteAction::Open(name.into()) };
+        let opened = file.write(&[open(3, "team-3"), open(4, "team-4")]).unwrap().opened;
+        let is_open: Vec<bool> = opened.iter().map(|(_, room)| room.is_some()).collect();
+        assert_eq!(is_open, [false, true], "{damage}");
+        assert_eq!(file.forgotten, 1);
+    }
+}
+
+#[test]
+fn closing_writes_nothing_of_a_room_without_a_row() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, mut file) = open(&data);
+    open_room(&mut file, created(3));
+    let transaction = file.connection.unchecked_transaction().unwrap();
+    assert!(!file.rooms.get_mut(&created(3)).unwrap().finish(&transaction, KEPT_MAX).unwrap());
 }
