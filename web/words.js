@@ -76,7 +76,7 @@ writeTo|Private message|发私信
 mute|Mute|禁言
 unmute|Unmute|解除禁言
 minutes|# minutes|# 分钟
-days|# days|# 天
+days|# day(s)|# 天
 forGood|For good|永久
 until|until #|至 #
 ban|Ban|封禁

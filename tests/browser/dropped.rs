@@ -15,16 +15,18 @@ async fn enter(server: &Server) -> Browser {
     let statements = "window.asked = 0;
         window.change = (text) => text;
         window.drop = () => false;
-        const refusal = { type: 'error', content: { message: 'Too many messages' }, timestamp: 1 };
+        window.refusal = 'Too many messages';
         window.WebSocket = class extends WebSocket {
             send(text) {
+                window.socket = this;
                 const message = JSON.parse(text);
+                const error = { type: 'error', content: { message: refusal }, timestamp: 1 };
                 if (message.type === 'get_history') window.asked++;
                 const isDropped = drop(message);
                 this.refusals = (this.refusals ?? 0) + isDropped;
                 if (!isDropped) super.send(text);
                 if (message.type === 'typing') return;
-                for (; this.refusals; this.refusals--) queueMicrotask(() => this.hear({ data: JSON.stringify(refusal) }));
+                for (; this.refusals; this.refusals--) queueMicrotask(() => this.hear({ data: JSON.stringify(error) }));
             }
             set onmessage(hear) {
                 this.hear = hear;
@@ -120,4 +122,27 @@ async fn a_message_that_was_dropped_is_told_and_sent_again() {
     ann.until("all('[data-state=sent]').length === 1").await;
     assert_eq!(bob.until("message").await["content"], "dropped");
     ann.has_heard(&["dropped"]).await;
+}
+
+#[tokio::test]
+async fn who_may_not_be_called_so_comes_back_to_the_room_nevertheless() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = enter(&server).await;
+    ann.choose("random").await;
+    ann.until("text('#title') === '# random'").await;
+    // The upgrade takes no such name, so the page asks for it.
+    let statements = "localStorage.name = 'x'.repeat(21);
+        sessionStorage.clear();
+        window.refusal = 'Permission denied';
+        window.drop = ({ type }) => type === 'set_name';
+        socket.close();";
+    ann.run(statements, Value::Null).await;
+    ann.until(
+        "text('#me .name') === 'User2' && all('.notice.bad').at(-1)?.textContent === 'Permission denied'",
+    )
+    .await;
+    ann.say("back").await;
+    ann.until("all('[data-state=sent]').length === 1").await;
+    assert_eq!(ann.see("text('#title')").await, "# random");
 }
