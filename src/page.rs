@@ -48,18 +48,47 @@ const STYLE_BLANKS: [(&str, &str); 8] = [
     (", ", ","),
 ];
 
-/// Those of the script. No string contains one of these.
-const SCRIPT_BLANKS: [(&str, &str); 2] = [(" => ", "=>"), (" = ", "=")];
+/// Those of the script, outside its strings.
+const SCRIPT_BLANKS: [(&str, &str); 14] = [
+    (" => ", "=>"),
+    (" = ", "="),
+    (" === ", "==="),
+    (" !== ", "!=="),
+    (" && ", "&&"),
+    (" || ", "||"),
+    (" ? ", "?"),
+    (" : ", ":"),
+    (" + ", "+"),
+    (") {", "){"),
+    ("{ ", "{"),
+    (" }", "}"),
+    (": ", ":"),
+    (", ", ","),
+];
 
-fn without_blanks(text: String, blanks: &[(&str, &str)]) -> String {
-    blanks.iter().fold(text, |text, (blank, shorter)| text.replace(blank, shorter))
+fn without_blanks(text: &str, blanks: &[(&str, &str)]) -> String {
+    blanks.iter().fold(text.to_owned(), |text, (blank, shorter)| text.replace(blank, shorter))
 }
 
-static STYLE_TEXT: LazyLock<String> = LazyLock::new(|| without_blanks(STYLE.to_owned(), &STYLE_BLANKS));
+/// A line of a script and its end, without the blanks outside its strings: they are the odd parts between quotation
+/// marks. Lines with a template stay as they are.
+fn shorter(line: &str) -> String {
+    let parts = line.split('"').enumerate().map(|(nth, part)| match nth % 2 {
+        0 => without_blanks(part, &SCRIPT_BLANKS),
+        _ => part.to_owned(),
+    });
+    let mut line = parts.collect::<Vec<_>>().join("\"");
+    // Behind these no statement can end that has no semicolon.
+    if !line.ends_with([';', ',', '{', '(']) {
+        line.push('\n');
+    }
+    line
+}
 
-static SCRIPT: LazyLock<String> = LazyLock::new(|| {
-    without_blanks(MODULES.iter().map(|(name, text)| scope(name, text)).collect(), &SCRIPT_BLANKS)
-});
+static STYLE_TEXT: LazyLock<String> = LazyLock::new(|| without_blanks(STYLE, &STYLE_BLANKS));
+
+static SCRIPT: LazyLock<String> =
+    LazyLock::new(|| MODULES.iter().map(|(name, text)| scope(name, text)).collect());
 
 static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
     assert!(HTML.contains(STYLE_LINK) && HTML.contains(SCRIPT_LINK), "Bug: index.html links neither part");
@@ -77,11 +106,15 @@ static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
 fn scope(module: &str, text: &str) -> String {
     let mut scoped = format!("const m_{module}=(()=>{{\n");
     let mut exports = String::new();
+    let mut is_in_template = false;
     for line in text.lines().map(without_comment).filter(|line| !line.is_empty()) {
+        let has_template = is_in_template || line.contains('`');
+        is_in_template ^= line.matches('`').count() % 2 == 1;
+        let code = |text: &str| if has_template { format!("{text}\n") } else { shorter(text) };
         if let Some(import) = line.strip_prefix("import ") {
             let (what, from) = import.split_once(" from \"./").expect("Bug: an import in an unknown form");
             let what = what.strip_prefix("* as ").unwrap_or(what);
-            writeln!(scoped, "const {what}=m_{};", from.trim_end_matches(".js\";"))
+            write!(scoped, "const {}=m_{};", code(what).trim_end(), from.trim_end_matches(".js\";"))
         } else if let Some(declaration) = line.strip_prefix("export ") {
             let mut words = declaration.split([' ', '(']);
             let (kind, name) = (words.next(), words.next().expect("Bug: an export without a name"));
@@ -90,9 +123,9 @@ fn scope(module: &str, text: &str) -> String {
                 _ => write!(exports, "{name},"),
             }
             .expect("Bug: writing to a String failed");
-            writeln!(scoped, "{declaration}")
+            write!(scoped, "{}", code(declaration))
         } else {
-            writeln!(scoped, "{line}")
+            write!(scoped, "{}", code(line))
         }
         .expect("Bug: writing to a String failed");
     }
@@ -229,9 +262,26 @@ mod tests {
     }
 
     #[test]
+    fn strings_and_templates_keep_their_blanks() {
+        let text = "const a = f(\"b, c = d\", e);\nconst g = `h, ${i}`;\nconst j = `\nk, l`;\nm = n ? o : { p: q };\n";
+        let scoped = "const m_z=(()=>{\nconst a=f(\"b, c = d\",e);const g = `h, ${i}`;\nconst j = `\nk, l`;\n\
+                      m=n?o:{p:q};return {};\n})();\n";
+        assert_eq!(scope("z", text), scoped);
+    }
+
+    #[test]
+    fn no_quotation_mark_stands_alone() {
+        // In a comment it does not matter, and in the expression for links nothing follows that has blanks.
+        for line in MODULES.iter().flat_map(|(_, text)| text.lines()).map(without_comment) {
+            assert!(line.matches('"').count() % 2 == 0 || line.starts_with("const LINK = "), "{line}");
+            assert!(!line.contains("\\\""), "{line}");
+        }
+    }
+
+    #[test]
     fn a_module_becomes_a_function_that_returns_its_exports() {
         let text = "// Z.\n\nimport { a } from \"./x.js\";\nimport * as y from \"./y.js\";\n\n/** B. */\nexport let b = {\n\ta, // A.\n};\n";
-        let scoped = "const m_z=(()=>{\nconst { a }=m_x;\nconst y=m_y;\nlet b = {\na,\n};\n\
+        let scoped = "const m_z=(()=>{\nconst {a}=m_x;const y=m_y;let b={a,};\
                       return {get b(){return b},};\n})();\n";
         assert_eq!(scope("z", text), scoped);
     }

@@ -10,6 +10,8 @@ import { emit } from "./signal.js";
 import { refusal, words } from "./words.js";
 
 const ROOMS_EVERY_MS = 15_000;
+const HIDDEN_TICKS = 4; // a hidden page asks so much less often
+const DOUBT_MS = 3_000; // for an answer that may never come
 const PAGE_MAX = 100; // the most that the server gives at once
 const TIMER_MS_MAX = 2 ** 31 - 1;
 const SIGN_IN = -1; // our own reason to close: nothing can be done before
@@ -24,27 +26,40 @@ export let joined = null;
 let account = null; // kept to come back with, as long as the page is open
 let farewell = ""; // what the server said before it closed
 let muteTimer = 0;
-let roomPrefix = ""; // which rooms are listed
+let newName = ""; // chosen while there was no connection
+let isNaming = false; // a new name was sent, and is not answered
+let roomPrefix = ""; // which rooms are shown
+let prefixes = []; // of the lists of rooms that were asked for, in order
+let listed = [];
+let found = []; // with the prefix, where the server lists not all of them
+let isAllListed = false;
+let ticks = 0;
 let older = null; // the room whose older messages were asked for
+let doubtTimer = 0;
 
 // Rooms whose history was asked for, in order. `isStale`: what comes before `room_joined` is of another room,
 // or will be repeated. `isSkipped`: so will its history.
 let visits = [];
 
 outbox.sendWhen((talk) => !visits.length && (!talk.isRoom || talk === joined) && me);
-setInterval(askRooms, ROOMS_EVERY_MS);
+setInterval(() => {
+	if (document.hidden && ++ticks % HIDDEN_TICKS) return;
+	askRooms();
+	if (roomPrefix && !isAllListed) askRooms(roomPrefix);
+}, ROOMS_EVERY_MS);
 
 const become = (name, text = words(name)) => emit("status", name, text);
 
 export function connect() {
-	become("connecting");
-	connection.open();
+	if (connection.open()) become("connecting");
 }
 
 /** Lists the rooms whose names begin so. */
 export function findRooms(prefix) {
 	roomPrefix = prefix;
-	askRooms();
+	found = [];
+	listRooms();
+	askRooms(isAllListed ? "" : prefix);
 }
 
 /** Goes to a room. What was said since our last visit comes with its history. */
@@ -56,6 +71,13 @@ export function enterRoom(name) {
 
 function ask(name, after, visit, type = "resume") {
 	if (connection.send({ type, room: name, after, epoch: room(name).epoch })) visits.push({ room: name, ...visit });
+}
+
+/** Asks for a name, or keeps it for the next connection. True when that is done. */
+export function rename(name) {
+	isNaming = connection.send({ type: "set_name", name });
+	if (!isNaming) newName = kept("localStorage", "name", name);
+	return !isNaming;
 }
 
 export function signIn(username, password) {
@@ -75,18 +97,36 @@ function takeOlder(list, more, epoch) {
 	older = null;
 	if (talk !== joined) return;
 	if (talk.epoch !== epoch) {
-		// None of what is here belongs to it.
-		talk.entries.length = 0;
+		// None of what is here belongs to it. What is said until the history comes is in it.
+		talks.clear(talk);
 		enterEpoch(talk, epoch);
-		ask(talk.key, 0, {}, "join_room");
+		talk.isWhole = false;
+		ask(talk.key, 0, { isStale: true }, "join_room");
 	} else {
 		talk.isWhole = !more;
 		talks.addBefore(talk, list.map(keptEntry));
 	}
 }
 
-function askRooms() {
-	if (!document.hidden) connection.send({ type: "get_rooms", prefix: roomPrefix });
+function askRooms(prefix = "") {
+	if (connection.send({ type: "get_rooms", prefix })) prefixes.push(prefix);
+}
+
+function listRooms() {
+	const shown = (isAllListed ? listed : [...listed, ...found]).filter((one) => one.room.startsWith(roomPrefix));
+	rooms.clear();
+	if (joined && shown.every((one) => one.room !== joined.key)) rooms.set(joined.key, 0);
+	for (const one of shown) rooms.set(one.room, one.users_online);
+	emit("rooms");
+}
+
+/** Which of our messages the server has dropped, nobody says. If one stays without an answer, the history tells. */
+function doubt() {
+	older = null;
+	prefixes = [];
+	isNaming = false;
+	clearTimeout(doubtTimer);
+	doubtTimer = setTimeout(() => (visits.length || outbox.isBusy()) && connection.close(), DOUBT_MS);
 }
 
 connection.handle({
@@ -95,14 +135,17 @@ connection.handle({
 	opened() {
 		farewell = obstacle = "";
 		// Where an account is needed, the answer to the second says so.
-		connection.send(account ?? { type: "get_rooms" });
+		account ? connection.send(account) : askRooms();
 	},
 
 	closed(code, reason) {
 		const isRefused = code === SIGN_IN || (code === 1008 && account && !me.isSignedIn);
 		me.isSignedIn = me.isAdmin = false;
 		visits = [];
+		prefixes = [];
 		older = null;
+		isNaming = false;
+		clearTimeout(doubtTimer);
 		outbox.interrupt();
 		emit("me");
 		// 1008 is a decision about us; asking again at once would be pestering.
@@ -121,9 +164,11 @@ connection.handle({
 	},
 
 	refused(why) {
-		obstacle = why === "unknown-host" ? words("unknownHost", location.hostname) : words("otherOrigin", location.origin);
-		become("lost", words("refused"));
+		const isFinal = why === "banned";
+		obstacle = isFinal ? words("banned") : why === "unknown-host" ? words("unknownHost", location.hostname) : words("otherOrigin", location.origin);
+		isFinal ? become("closed", words("closed", refusal(why))) : become("lost", words("refused"));
 		emit("me");
+		return !isFinal;
 	},
 
 	received(data) {
@@ -199,13 +244,15 @@ function endVisit(isMeant) {
 
 const EVENTS = {
 	welcome({ user_id, user_name, room: entered, session }) {
+		EVENTS.unmuted(); // What still holds is told again.
 		Object.assign(me, { id: user_id, name: user_name });
 		kept("sessionStorage", "session", session);
 		become("open");
 		emit("me");
-		const wanted = kept("localStorage", "name");
-		// It was not taken with the upgrade; the answer says why.
-		if (wanted && user_name === `User${user_id}` && !account) connection.send({ type: "set_name", name: wanted });
+		// What was not taken with the upgrade is asked for; the answer says why.
+		const wanted = newName || (user_name === `User${user_id}` && kept("localStorage", "name"));
+		newName = "";
+		if (wanted && wanted !== user_name && !account) rename(wanted);
 		const isReturn = joined !== null;
 		visits = [{ room: entered, isStale: isReturn, isSkipped: isReturn }];
 		if (isReturn) return ask(joined.key, outbox.historyAfter(joined), { isReturn, isStale: true, instead: entered });
@@ -238,14 +285,17 @@ const EVENTS = {
 		if (!visits.length) outbox.resolve();
 	},
 
-	rooms(list) {
-		rooms.clear();
-		if (joined && list.every((one) => one.room !== joined.key)) rooms.set(joined.key, 0);
-		for (const one of list) {
-			rooms.set(one.room, one.users_online);
-			if (one.room !== joined?.key) talks.note(room(one.room), one.epoch, one.last_message_id);
+	rooms(list, { total }) {
+		const prefix = prefixes.shift() ?? "";
+		if (prefix && prefix !== roomPrefix) return;
+		for (const one of list) if (one.room !== joined?.key) talks.note(room(one.room), one.epoch, one.last_message_id);
+		if (prefix) found = list;
+		else {
+			listed = list;
+			isAllListed = list.length === total;
+			talks.forgetOthers(new Set([joined?.key, ...list.map((one) => one.room)]), isAllListed);
 		}
-		emit("rooms");
+		listRooms();
 	},
 
 	message: hear,
@@ -292,10 +342,13 @@ const EVENTS = {
 	typing: ({ user_id, user_name, is_typing }) => emit("typing", user_id, is_typing && user_name),
 
 	name_changed({ new_name }) {
+		isNaming = false;
 		kept("localStorage", "name", (me.name = new_name));
 		roster.rename(me.id, new_name);
 		emit("me");
 	},
+
+	bans: (list) => emit("bans", list),
 
 	kicked: ({ reason }) => (farewell = reason),
 	reconnect: ({ after_ms }) => connection.comeBack(after_ms),
@@ -318,10 +371,15 @@ const EVENTS = {
 		if (kind === "Authentication required") return account || connection.close(SIGN_IN);
 		if (kind === "Unknown message") return; // a read mark for what is no longer kept
 		if (kind === "Unknown message type") return outbox.refuse(text, (type) => type === about);
-		if (kind.startsWith("Invalid name") || kind === "Name is reserved") return emit("name-refused", text);
+		if (kind === "Too many messages") doubt();
+		const isOfName = isNaming && (kind === "Permission denied" || kind === "You are muted");
+		const isBadName = kind.startsWith("Invalid name") || kind === "Name is reserved";
+		if (isOfName || isBadName) isNaming = false;
+		if (isBadName) return emit("name-refused", text);
 		const isOfPrivate = kind === "User not found or offline";
 		if (kind === "Unknown room") endVisit((visit) => visit.room === message.slice(kind.length + 2));
 		else if (kind === "Too many rooms") endVisit(() => true);
+		else if (isOfName || kind === "Too many messages") emit("name-denied", text);
 		else if (outbox.refuse(text, (type) => !isOfPrivate || type === "private_message")) return;
 		else if (kind === "Permission denied") endVisit(() => true);
 		notice(talks.current, text, true);

@@ -13,10 +13,9 @@ let retryTimer = 0;
 let slotMs = null; // after which the server wants us back
 let isSlot = false; // it is what the retry waits for
 let quietTimer = 0;
-let isOriginKnown = false; // the server has said whether it lets this origin in
 let handlers;
 
-/** What to call: `query()` is what the server should know at once, `closed(code, reason)` says whether to try again, `refused(why)` comes after it. */
+/** What to call: `query()` is what the server should know at once, `closed(code, reason)` says whether to try again, and so does `refused(why)`, which comes after it. */
 export function handle(calls) {
 	handlers = calls;
 }
@@ -32,11 +31,15 @@ export function send(message) {
 	return isOpen;
 }
 
-/** Connects, without waiting for the rest of a delay. */
-export function open() {
+function stopWaiting() {
 	clearTimeout(retryTimer);
 	retryTimer = 0;
-	if (socket) return;
+}
+
+/** Connects, without waiting for the rest of a delay. False when there is a connection already. */
+export function open() {
+	stopWaiting();
+	if (socket) return false;
 	const url = new URL("chat", location);
 	url.search = new URLSearchParams(handlers.query());
 	const opening = new WebSocket(url.href.replace("http", "ws"));
@@ -53,6 +56,7 @@ export function open() {
 		handlers.received(data);
 	};
 	opening.onclose = ({ code, reason }) => socket === opening && ended(code, reason);
+	return true;
 }
 
 /** Does this when so long nothing was heard. */
@@ -68,13 +72,13 @@ function ask(patienceMs) {
 	quietly(patienceMs, close);
 }
 
-/** Of a refused upgrade a page is told nothing. But it may ask whether its origin was the reason. */
+/** Of a refused upgrade a page is told nothing. But it may ask whether its origin or a ban was the reason. */
 async function explain() {
 	const question = { method: "HEAD", cache: "no-store", headers: { "Uproar-Origin": location.origin } };
 	const answer = await fetch("chat", question).catch(() => null);
 	const why = answer?.headers.get("Uproar-Origin");
-	isOriginKnown ||= Boolean(why);
-	if (openedAt === Infinity && why && why !== "allowed") handlers.refused(why);
+	if (openedAt !== Infinity || !why || why === "allowed") return;
+	if (!handlers.refused(why)) stopWaiting();
 }
 
 /** Ends the connection without waiting for the server. */
@@ -88,7 +92,7 @@ function ended(code, reason) {
 	socket = null;
 	if (performance.now() - openedAt > STEADY_MS) attempts = 0;
 	if (!handlers.closed(code, reason)) return;
-	if (openedAt === Infinity && !isOriginKnown) explain();
+	if (openedAt === Infinity) explain();
 	// Everybody loses a server in one moment; jitter keeps them from coming back in one.
 	const ceiling = Math.min(RETRY_MS.max, RETRY_MS.first * 2 ** attempts++);
 	isSlot = slotMs !== null;

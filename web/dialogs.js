@@ -7,10 +7,12 @@ import { accountOf } from "./roster.js";
 import { privately, show } from "./talks.js";
 import { send } from "./connection.js";
 import { submit } from "./outbox.js";
-import { words } from "./words.js";
+import { calendar, words } from "./words.js";
 
 const dialog = at("dialog");
 const MUTE_MINUTES = [5, 60, 1440];
+const BAN_DAYS = [1, 7, 30, 0]; // 0: for good
+const DAY_S = 86_400;
 const NAME_CHARACTERS_MAX = 20;
 const characters = new Intl.Segmenter();
 
@@ -53,7 +55,7 @@ function askName(error = "") {
 		const wanted = values.name.trim();
 		if (!wanted || [...characters.segment(wanted)].length > NAME_CHARACTERS_MAX) say("name", words("nameHint"));
 		else if (wanted === chat.me.name) return true;
-		else if (!send({ type: "set_name", name: wanted })) return kept("localStorage", "name", wanted);
+		else return chat.rename(wanted);
 	});
 	say("name", error);
 }
@@ -66,11 +68,12 @@ export function greet() {
 }
 
 on("sign-in", signIn);
+on("name-denied", (text) => say("name", text));
 on("name-refused", (text) => (isFor("name") ? say("name", text) : askName(text)));
-// The name of an account is fixed.
-on("me", () => (at("me").disabled = chat.me.isSignedIn));
+// The name of an account is fixed. An admin finds the bans there.
+on("me", () => (at("me").disabled = chat.me.isSignedIn && !chat.me.isAdmin));
 on("me", () => (isFor("name") || (isFor("sign-in") && chat.me.isSignedIn)) && dialog.close());
-at("me").onclick = () => askName();
+at("me").onclick = () => (chat.me.isAdmin ? listBans() : askName());
 
 at("add-image").onclick = () => {
 	const url = field("URL", { name: "url", type: "url", placeholder: "https://", pattern: "https?://.+", maxLength: 2048 });
@@ -82,7 +85,7 @@ at("add-image").onclick = () => {
 
 on("person", (id, name, account = accountOf(id)) => {
 	emit("chosen");
-	if (id === chat.me.id) return askName();
+	if (id === chat.me.id) return at("me").click();
 	const portrait = node("div.portrait", {}, avatar(id, name), node("p", {}, person(name)));
 	ask("person", "", [portrait, ...(chat.me.isAdmin ? [adminPart(id)] : [])], words("writeTo"), () => {
 		dialog.close(); // gives the focus back, and the talk takes it
@@ -90,15 +93,31 @@ on("person", (id, name, account = accountOf(id)) => {
 	});
 });
 
+const row = (...parts) => node("div.row", {}, ...parts);
+const choice = (title, values, text) => node("select", { ariaLabel: words(title) }, ...values.map((value) => node("option", { value }, text(value))));
+
 function adminPart(id) {
 	const act = (type, values, className = "soft") => button({ className, onclick: () => {
 		send({ type, target_id: id, ...values?.() });
 		dialog.close();
 	} }, words(type));
-	const minutes = node("select", { ariaLabel: words("mute") }, ...MUTE_MINUTES.map((value) => node("option", { value }, words("minutes", value))));
+	const minutes = choice("mute", MUTE_MINUTES, (value) => words("minutes", value));
+	const days = choice("ban", BAN_DAYS, (value) => (value ? words("days", value) : words("forGood")));
 	const reason = node("input", { placeholder: words("reason"), maxLength: 200 });
-	const row = (...parts) => node("div.row", {}, ...parts);
+	const why = () => (reason.value.trim() ? { reason: reason.value } : {});
 	return node("fieldset", {},
 		row(minutes, act("mute", () => ({ seconds: minutes.value * 60 })), act("unmute")),
-		row(reason, act("kick", () => (reason.value.trim() ? { reason: reason.value } : {}), "soft danger")));
+		row(reason, act("kick", why, "soft danger")),
+		row(days, act("ban", () => ({ seconds: days.value * DAY_S, ...why() }), "soft danger"), button({ className: "soft", onclick: listBans }, words("bans"))));
 }
+
+const listBans = () => send({ type: "get_bans" });
+
+on("bans", (list) => {
+	const rows = list.map(({ account, address, until, reason }) => {
+		const term = until ? words("until", calendar.format(until * 1000)) : words("forGood");
+		const lift = button({ className: "soft", onclick: () => send({ type: "unban", account, address }) && listBans() }, words("unban"));
+		return row(node("div.ban", {}, person(account ?? address), node("small", {}, [term, reason].filter(Boolean).join(" · "))), lift);
+	});
+	ask("bans", words("bans"), rows.length ? rows : [words("noBans")], words("close"), () => true);
+});

@@ -82,11 +82,15 @@ export function linked(text) {
 	return [...parts, text.slice(end)];
 }
 
-/** What a browser keeps under a name, in its `localStorage` or `sessionStorage`, as far as it lets us. */
+const unkept = {}; // values for a browser that lets us keep nothing
+
+/** The value of a name in `localStorage` or `sessionStorage`, after setting it if one is given. */
 export function kept(storage, name, value) {
 	try {
 		return value ? (window[storage][name] = value) : window[storage][name];
-	} catch {}
+	} catch {
+		return value ? (unkept[name] = value) : unkept[name];
+	}
 }
 
 /** `paint`, once in the next frame, however often it is asked for. */

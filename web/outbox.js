@@ -47,6 +47,8 @@ export function next() {
 	answerTimer = setTimeout(close, ANSWER_MS);
 }
 
+export const isBusy = () => underWay !== null;
+
 function answered() {
 	const entry = underWay;
 	underWay = null;

@@ -74,6 +74,22 @@ export function note(talk, epoch, id) {
 	talk.unread = Math.min(999, Math.max(0, id - (talk.read.epoch === epoch && talk.read.id)));
 }
 
+/** Of the rooms that the server does not list, drops those that we never were in. A `whole` list names all there are. */
+export function forgetOthers(listed, isWhole) {
+	for (const [name, talk] of rooms) {
+		if (listed.has(name) || talk === current) continue;
+		if (!talk.epoch && !talk.draft) rooms.delete(name);
+		else if (isWhole) talk.unread = 0;
+	}
+	emit("talks");
+}
+
+/** Takes away everything that was said, but not what of ours the server has yet to get. */
+export function clear(talk) {
+	talk.entries = talk.entries.filter(({ id, state }) => state && !id);
+	if (talk === current) emit("current");
+}
+
 /** Takes away what was deleted. */
 export function remove(talk, id) {
 	const entry = talk.byId.get(id);

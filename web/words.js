@@ -76,6 +76,14 @@ writeTo|Private message|发私信
 mute|Mute|禁言
 unmute|Unmute|解除禁言
 minutes|# minutes|# 分钟
+days|# day(s)|# 天
+forGood|For good|永久
+until|until #|至 #
+ban|Ban|封禁
+unban|Lift the ban|解除封禁
+bans|Bans|封禁名单
+noBans|Nobody is banned.|没有被封禁的人。
+banned|You are banned from this server.|你已被此服务器封禁。
 kick|Remove|移出
 reason|Reason|原因`);
 
@@ -85,6 +93,7 @@ Invalid name (1-20 characters required)|名字须为 1 到 20 个字符
 User not found or offline|用户不存在或已离线
 Invalid image URL|图片网址无效
 Permission denied|没有权限
+Unknown ban|没有此封禁
 Name is reserved|该名字已被保留
 Too many rooms|房间过多
 session resumed elsewhere|已在另一个窗口中继续

@@ -180,6 +180,9 @@ impl Requests {
                 let page = self.services.page(head.authority().map(|authority| authority.text));
                 Answer::Respond(match origin {
                     None => page,
+                    Some(Ok(())) if self.services.is_banned(client.ip()) => {
+                        page.with_field(ORIGIN_QUESTION, "banned")
+                    }
                     Some(origin) => page.with_field(ORIGIN_QUESTION, about_origin(origin)),
                 })
             }

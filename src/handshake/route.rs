@@ -19,8 +19,9 @@ use uproar_protocol::upgrade;
 /// The methods of plain requests.
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// The field with which the page asks whether its origin may connect, and of the answer: a page cannot read why an
-/// upgrade was rejected, and browsers send no `Origin` in the requests that it can make.
+/// The field with which the page asks whether its origin may connect, and of the answer, which also tells a banned
+/// address: a page cannot read why an upgrade was rejected, and browsers send no `Origin` in the requests that it can
+/// make.
 pub const ORIGIN_QUESTION: &str = "Uproar-Origin";
 
 /// The decision on a request.

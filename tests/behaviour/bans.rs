@@ -257,6 +257,17 @@ async fn the_refusal_has_its_place_among_the_others(launch: Launch) {
     assert_eq!((banned.status, banned.body.as_str()), BANNED);
     assert_eq!(banned.header("connection"), Some("close"));
     assert!(ann.is_heard().await);
+    // A page cannot read these answers, and asks.
+    for (address, origin, told) in [
+        ("192.0.2.2", "http://localhost", "banned"),
+        ("192.0.2.2", "http://elsewhere", "other-origin"),
+        ("192.0.2.3", "http://localhost", "allowed"),
+    ] {
+        let mut wire = Wire::connect(&server).await;
+        let fields = format!("Host: localhost\r\nX-Forwarded-For: {address}\r\nUproar-Origin: {origin}");
+        wire.send(format!("HEAD /chat HTTP/1.1\r\n{fields}\r\n\r\n")).await;
+        assert_eq!(wire.response().await.header("uproar-origin"), Some(told), "{address} {origin}");
+    }
 }
 
 async fn an_admin_may_ban_itself(launch: Launch) {

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::browser::{Browser, Kind, stage};
 use crate::harness::{AccountFile, Chat, Launch, Server, password_of};
 
-async fn sign_in(browser: &Browser, name: &str, password: &str) {
+pub(crate) async fn sign_in(browser: &Browser, name: &str, password: &str) {
     browser.until("at('dialog').open && all('dialog input').length === 2").await;
     let statements = "const [username, password] = all('dialog input');
         [username.value, password.value] = arguments[0];
@@ -118,4 +118,64 @@ async fn a_private_talk_with_an_account_survives_its_reconnect() {
         ann.until("text('#members-count') === '1'").await;
     }
     ann.has_heard(&["before, from Bob", "before, to Bob", "after, from Bob", "after, to Bob"]).await;
+}
+
+#[tokio::test]
+async fn who_is_banned_is_told_and_comes_back_when_the_ban_is_lifted() {
+    let _stage = stage().await;
+    let accounts = AccountFile::of(&[], &["Boss"]).await;
+    let server = Launch::with_shards(1).flag("--data", accounts.path().display()).start();
+    let boss = Browser::enter(Kind::DESKTOP, &server).await;
+    boss.click("#me").await;
+    boss.choose("Sign in").await;
+    sign_in(&boss, "Boss", &password_of("Boss")).await;
+    boss.until("!at('dialog').open && text('#me .label') === 'BossAdministrator'").await;
+    let ann = Browser::enter(Kind::PHONE, &server).await;
+    boss.choose_member("User2").await;
+    boss.run("document.querySelector('fieldset input').value = arguments[0];", "<b>spam</b>").await;
+    boss.picture("admin").await;
+    // The first term is a day.
+    boss.run("all('fieldset button').find((one) => one.innerText === 'Ban').click();", json!(null)).await;
+    ann.until("text('#state') === 'You were removed: <b>spam</b>'").await;
+    ann.choose("Connect now").await;
+    ann.until("text('#state') === 'Closed by the server: banned' && !at('reconnect').hidden").await;
+    ann.until("text('#barrier') === 'You are banned from this server.'").await;
+    ann.picture("banned").await;
+    // Looking at the page does not try again.
+    ann.run("dispatchEvent(new Event('online'));", json!(null)).await;
+    assert_eq!(ann.see("at('state').dataset.state").await, "closed");
+    boss.click("#me").await;
+    boss.until("text('.ban .name') === '127.0.0.1' && text('.ban small').endsWith(' · <b>spam</b>')").await;
+    boss.picture("bans").await;
+    boss.choose("Lift the ban").await;
+    boss.until("text('dialog').includes('Nobody is banned.')").await;
+    ann.choose("Connect now").await;
+    ann.is_ready().await;
+    ann.until("at('barrier').hidden").await;
+}
+
+#[tokio::test]
+async fn a_mute_that_the_server_has_forgotten_is_over_on_the_page_too() {
+    let _stage = stage().await;
+    let accounts = AccountFile::of(&[], &["Boss"]).await;
+    let launch = Launch::with_shards(1).flag("--data", accounts.path().display());
+    let server = launch.clone().start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let mut boss = Chat::enter(&server).await;
+    boss.say(json!({"type": "auth", "username": "Boss", "password": password_of("Boss")})).await;
+    boss.until("auth_success").await;
+    boss.say(json!({"type": "mute", "target_id": 1, "seconds": 1_000})).await;
+    ann.until("text('#barrier').startsWith('You are muted until')").await;
+    // Over a restart it holds.
+    let address = server.address();
+    drop(server);
+    ann.until("at('state').dataset.state === 'lost'").await;
+    let server = launch.at(address).start();
+    ann.is_ready().await;
+    ann.until("text('#barrier').startsWith('You are muted until')").await;
+    drop(server);
+    ann.until("at('state').dataset.state === 'lost'").await;
+    let _server = Launch::with_shards(1).at(address).start();
+    ann.is_ready().await;
+    ann.until("at('barrier').hidden").await;
 }

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::accounts::sign_in;
 use crate::browser::{Browser, Kind, stage};
-use crate::harness::{AccountFile, Chat, Launch, Server};
+use crate::harness::{AccountFile, Chat, Launch, Server, password_of};
 
 async fn look_at(kind: Kind, server: &Server) -> Browser {
     let browser = Browser::open(kind).await;
@@ -63,4 +64,31 @@ async fn a_name_that_is_reserved_is_told_and_asked_again() {
     answer(&ann, "Ann").await;
     ann.until("!at('dialog').open && text('#me .name') === 'Ann'").await;
     assert_eq!(ann.see("localStorage.name").await, "Ann");
+}
+
+#[tokio::test]
+async fn who_signs_in_at_once_is_connected() {
+    let _stage = stage().await;
+    let accounts = AccountFile::of(&["Ann"], &[]).await;
+    let server = Launch::with_shards(1).flag("--data", accounts.path().display()).start();
+    let ann = look_at(Kind::DESKTOP, &server).await;
+    ann.choose("Sign in").await;
+    sign_in(&ann, "Ann", &password_of("Ann")).await;
+    ann.until("!at('dialog').open && text('#me .name') === 'Ann'").await;
+    ann.is_ready().await;
+    assert_eq!(ann.see("text('#state')").await, "Connected");
+}
+
+#[tokio::test]
+async fn where_nothing_may_be_stored_one_is_called_so_nevertheless() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let ann = look_at(Kind::DESKTOP, &server).await;
+    let statements = "for (const name of ['localStorage', 'sessionStorage']) {
+            Object.defineProperty(window, name, { get() { throw new Error('blocked'); } });
+        }";
+    ann.run(statements, Value::Null).await;
+    answer(&ann, "Ann").await;
+    ann.is_ready().await;
+    ann.until("!at('dialog').open && text('#me .name') === 'Ann'").await;
 }

@@ -23,6 +23,7 @@ mod line;
 
 mod accounts;
 mod crowds;
+mod dropped;
 mod first_visit;
 mod frames;
 mod hostile;

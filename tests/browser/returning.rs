@@ -335,3 +335,20 @@ async fn after_a_restart_the_page_comes_back_by_itself_in_its_slot() {
     ann.is_ready().await;
     ann.until("text('#me .name') === 'User1'").await;
 }
+
+#[tokio::test]
+async fn a_name_that_was_chosen_without_a_connection_is_taken_with_the_next() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).start();
+    let (line, ann) = enter_over_a_line(&server).await;
+    ann.be_called("Ann").await;
+    line.cut();
+    ann.until("at('state').dataset.state === 'lost'").await;
+    ann.click("#me").await;
+    ann.run("document.querySelector('dialog input').value = arguments[0];", "Anna").await;
+    ann.choose("Save").await;
+    ann.until("!at('dialog').open").await;
+    line.mend();
+    ann.reconnect().await;
+    ann.until("text('#me .name') === 'Anna'").await;
+}

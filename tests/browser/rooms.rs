@@ -92,3 +92,56 @@ async fn who_scrolls_up_sees_what_was_said_before_and_keeps_the_place() {
         bob.until("leave").await;
     }
 }
+
+#[tokio::test]
+async fn rooms_are_created_by_their_name_and_refusals_are_told() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(2).flag("--room-pattern", "team-*").flag("--rooms-max", 1).start();
+    for kind in [Kind::DESKTOP, Kind::PHONE] {
+        let ann = Browser::enter(kind.clone(), &server).await;
+        find(&ann, "team-tea").await;
+        ann.run("at('find-room').form.requestSubmit();", Value::Null).await;
+        ann.until("text('#title') === '# team-tea'").await;
+        ann.until(
+            "all('#rooms [aria-current]').length === 1 && text('#rooms [aria-current]') === '# team-tea1'",
+        )
+        .await;
+        let mut bob = Chat::enter(&server).await;
+        bob.move_to("team-tea").await;
+        ann.until("text('#subtitle') === '2 online'").await;
+        ann.say("tea?").await;
+        assert_eq!(bob.until("message").await["content"], "tea?");
+        find(&ann, "team-too").await;
+        ann.run("at('find-room').form.requestSubmit();", Value::Null).await;
+        ann.until("all('.notice.bad').at(-1)?.textContent === 'Too many rooms'").await;
+        find(&ann, "club").await;
+        ann.run("at('find-room').form.requestSubmit();", Value::Null).await;
+        ann.until("all('.notice.bad').at(-1)?.textContent === 'Unknown room: club'").await;
+        // She is where she was, and can write.
+        ann.say("still here").await;
+        assert_eq!(bob.until("message").await["content"], "still here");
+        if ann.see("innerWidth").await == 390 {
+            ann.picture("created-phone").await;
+            ann.click("[aria-controls=talks]").await;
+            ann.until("at('talks').getBoundingClientRect().left === 0").await;
+        }
+        ann.picture(if ann.see("innerWidth").await == 390 { "created-phone-rooms" } else { "created" }).await;
+        drop(ann);
+        bob.until("leave").await;
+    }
+}
+
+#[tokio::test]
+async fn marks_are_kept_while_somebody_looks_for_another_room() {
+    let _stage = stage().await;
+    let server = Launch::with_shards(1).flag("--rooms", "general,tea,cake").start();
+    let ann = Browser::enter(Kind::DESKTOP, &server).await;
+    let [mut bob] = Chat::members(&server).await;
+    ann.until("all('#rooms li').length === 3").await;
+    bob.move_to("tea").await;
+    tell(&mut bob, "one").await;
+    find(&ann, "ca").await;
+    ann.until("document.title.startsWith('(1) ')").await;
+    ann.until("all('#rooms li').map((one) => one.innerText).join().includes('cake')").await;
+    assert_eq!(ann.see("text('#rooms').includes('tea')").await, false);
+}
