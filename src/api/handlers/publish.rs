@@ -135,7 +135,10 @@ impl Finding {
 pub(super) async fn say(api: &Api, target: &Target, message: NewMessage) -> Result<Asked, Problem> {
     let room = target.room();
     let asked = api.0.link.ask(room.home(), |origin| {
-        mail::Request::Room(RoomRequest::Room { room, proposal: Change::Message { message, origin }.into() })
+        mail::Request::Room(RoomRequest::Room {
+            room,
+            proposal: Change::Message { message, visit: None, origin }.into(),
+        })
     });
     asked.await.map_err(NoReply::problem)
 }

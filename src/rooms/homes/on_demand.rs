@@ -175,7 +175,7 @@ mod tests {
     const TTL_MS: u64 = 1_000;
 
     fn at(monotonic_ms: u64) -> Now {
-        Now { monotonic_ms, unix_seconds: 0 }
+        Now { monotonic_ms, uptime_ms: monotonic_ms, unix_seconds: 0 }
     }
 
     fn origin() -> ClientRef {
@@ -231,7 +231,7 @@ mod tests {
     fn message() -> Change<NewMessage> {
         let content = Content::Text("late".into());
         let message = NewMessage { user: user(), name: "Ann".into(), account: None, content };
-        Change::Message { message, origin: origin() }
+        Change::Message { message, visit: None, origin: origin() }
     }
 
     #[test]
