@@ -1,4 +1,4 @@
-//! The log of a room: everything that changes the room, in one order.
+//! The log of a room: everything that changes the room, in one order (over 500 lines because of its tests).
 //!
 //! A [`Proposal`] goes in. At once or later, it comes out as an [`Entry`] with a number, or it is refused. A room applies
 //! entries and changes by nothing else. Requests that change nothing are no entries, and come out in order with them, so a

@@ -146,9 +146,9 @@ mod tests {
         let (users, mut sessions) = (Users::default(), EndedSessions::default());
         let (first, _) = ended(&users, &mut sessions, 0);
         let (restless, _) = ended(&users, &mut sessions, 0);
-        for _ in 0..2 * KEPT_MAX {
-            resume(restless, &users, 0);
-            assert_eq!(end(restless, &users, &mut sessions, 0), None);
+        for now_ms in 1..2 * KEPT_MAX as u64 {
+            resume(restless, &users, now_ms);
+            assert_eq!(end(restless, &users, &mut sessions, now_ms), None);
         }
         assert_eq!(forgotten(&users, &mut sessions, 100), [first]);
     }
