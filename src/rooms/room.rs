@@ -66,11 +66,6 @@ impl Room {
         self.roster.len()
     }
 
-    /// True while nothing was ever said in it.
-    pub(super) fn is_unused(&self) -> bool {
-        self.listed.last_message() == MessageId(0)
-    }
-
     /// True while proposals wait for the storage.
     pub(super) fn has_waiting(&self) -> bool {
         self.log.has_waiting()

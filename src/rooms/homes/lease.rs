@@ -9,9 +9,9 @@ pub(super) struct Lease {
     pub(super) members: usize,
     /// Whether the list of rooms was told that the room may be claimed.
     pub(super) is_empty: bool,
-    /// True when somebody has joined, and `left_ms` does not know of it yet.
-    pub(super) was_joined: bool,
-    /// When the last member left; `None` before the first one has.
+    /// True when somebody has joined, or a backend has sent a message, and `left_ms` does not know of it yet.
+    pub(super) was_used: bool,
+    /// When the last member left, or the last message of a backend came to the empty room; `None` before both.
     pub(super) left_ms: Option<u64>,
     /// Its entry in `Homes::expiries`.
     pub(super) expiry_ms: Option<u64>,
@@ -21,7 +21,7 @@ impl Lease {
     /// A client that has held the room joins.
     pub(super) fn join(&mut self) {
         self.release();
-        self.was_joined = true;
+        self.was_used = true;
     }
 
     /// A client that has held the room joins, or gives up.

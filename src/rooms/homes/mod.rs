@@ -143,8 +143,15 @@ impl Homes {
             }
             return;
         };
-        if let (Proposal::Change(Change::Join { .. }), Some(lease)) = (&proposal, &mut open.lease) {
-            lease.join();
+        if let Some(lease) = &mut open.lease {
+            match &proposal {
+                Proposal::Change(Change::Join { .. }) => lease.join(),
+                // A room that a backend has sent a message to is kept as if somebody had left it.
+                Proposal::Change(Change::Message { origin, .. }) if origin.shard == ShardIndex::API => {
+                    lease.was_used = true;
+                }
+                Proposal::Change(_) | Proposal::Unlogged(_) => {}
+            }
         }
         self.with_room(index, now, |room, outbox| room.propose(proposal, now, outbox));
     }

@@ -139,7 +139,7 @@ impl Homes {
         let members = room.member_count();
         let is_empty = members == 0 && lease.held == 0 && !room.has_waiting();
         // Who has joined may have left in the same moment, if both had to wait for the storage.
-        let was_vacated = members == 0 && !room.has_waiting() && mem::take(&mut lease.was_joined);
+        let was_vacated = members == 0 && !room.has_waiting() && mem::take(&mut lease.was_used);
         if was_vacated {
             lease.left_ms = Some(now.monotonic_ms);
         } else if (members, is_empty) == (lease.members, lease.is_empty) {
@@ -147,13 +147,9 @@ impl Homes {
         }
         (lease.members, lease.is_empty) = (members, is_empty);
         if is_empty && lease.left_ms.is_none() {
-            if room.is_unused() {
-                // The client that created it has not come.
-                self.forget(index);
-                return true;
-            }
-            // A backend has sent a message to it.
-            lease.left_ms = Some(now.monotonic_ms);
+            // The client that created it has not come.
+            self.forget(index);
+            return true;
         }
         let expiry_ms = lease.left_ms.filter(|_| is_empty).map(|left_ms| left_ms + self.home.settings.ttl_ms);
         reschedule(&mut self.expiries, index, &mut lease.expiry_ms, expiry_ms);
@@ -235,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_was_joined_and_left_in_one_moment_is_kept_for_its_time() {
+    fn a_room_that_was_used_and_left_in_one_moment_is_kept_for_its_time() {
         let (mut homes, room) = home_without_ids(9);
         for change in [message(), join(), leave()] {
             propose(&mut homes, room, change, at(1));
