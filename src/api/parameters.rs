@@ -27,7 +27,7 @@ impl Parameters {
     /// A text, if there is one.
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         let place = self.pairs.iter().position(|(own, _)| own == name)?;
-        Some(self.pairs.swap_remove(place).1)
+        Some(self.pairs.remove(place).1)
     }
 
     /// A whole number from 0 on, if there is one.
@@ -88,7 +88,7 @@ mod tests {
             .iter()
             .map(|error| error["parameter"].as_str().unwrap().to_owned())
             .collect();
-        assert_eq!(told, ["after", "limit", "x", "prefix"]);
+        assert_eq!(told, ["after", "limit", "prefix", "x"]);
         for (text, limit) in [("limit=1", 1), ("limit=1000", 1_000), ("", 100)] {
             let mut query = Parameters::of(Some(text));
             assert_eq!(query.limit(), limit);

@@ -100,8 +100,10 @@ impl GivenSettings {
                 return Err(unusable(format!("unknown key '{key}'; known are {}", known.join(", "))));
             }
             // These lists may be empty.
-            if matches!(key.as_str(), "allow-origin" | "allow-host" | "token-key" | "trusted-proxy")
-                && value.as_array().is_some_and(Vec::is_empty)
+            if matches!(
+                key.as_str(),
+                "allow-origin" | "allow-host" | "room-pattern" | "token-key" | "trusted-proxy"
+            ) && value.as_array().is_some_and(Vec::is_empty)
             {
                 continue;
             }

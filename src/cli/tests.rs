@@ -65,7 +65,7 @@ fn check_is_a_command_before_and_behind_the_flags() {
     }
     let invocation = parse_in(&["--", "check"], &[("UPROAR_RATE", "8")]).unwrap();
     assert_eq!(invocation.command, Command::Check);
-    assert!(refusal(&["chekc"], &[]).contains("the commands are check, user and token"));
+    assert!(refusal(&["chekc"], &[]).contains("the commands are check, user, token and api-key"));
 }
 
 #[test]
@@ -501,7 +501,10 @@ fn an_unusable_file_is_refused_by_its_name() {
     let start =
         format!("configuration file {path}: unknown key 'max_clients'; known are listen, cores, shards, ");
     assert!(unknown.starts_with(&start), "{unknown}");
-    assert!(unknown.ends_with("allow-origin, allow-host, tls-cert, tls-key, log, log-level"), "{unknown}");
+    assert!(
+        unknown.ends_with("tls-key, api-listen, api-key-file, api-tls, metrics, log, log-level"),
+        "{unknown}"
+    );
     let (_file, path) = file("rate = \n");
     assert!(refusal(&["--config", &path], &[]).contains("line 1"));
 }
