@@ -159,9 +159,23 @@ mod tests {
         ] {
             assert_eq!(key(name), key(same), "{name:?} {same:?}");
         }
-        // Only the forms of a character are equal, not characters that resemble each other.
-        assert_ne!(key("Ann"), key("\u{410}nn"));
-        assert_ne!(key("Ann"), key("Anna"));
+        // Of Unicode's confusables, only the forms of one character are equal, not characters that resemble each other.
+        for (name, form) in
+            [("l", "\u{217c}"), ("l", "\u{2113}"), ("a", "\u{1d41a}"), ("System", "\u{24c8}ystem")]
+        {
+            assert_eq!(key(name), key(form), "{name:?} {form:?}");
+        }
+        for (name, other) in [
+            ("Ann", "\u{410}nn"),
+            ("System", "\u{405}ystem"),
+            ("scope", "\u{455}\u{441}\u{43e}\u{440}\u{435}"),
+            ("l", "I"),
+            ("0", "O"),
+            ("rn", "m"),
+            ("Ann", "Anna"),
+        ] {
+            assert_ne!(key(name), key(other), "{name:?} {other:?}");
+        }
         assert!(is_system(&key("SYS\u{200b}TEM")) && !is_system(&key("Systems")));
     }
 

@@ -103,7 +103,8 @@ export function add(talk, entry) {
 	const { entries, byId } = talk;
 	entries.push(entry);
 	if (entry.id) know(talk, entry);
-	if (entries.length > ENTRIES_MAX) {
+	// Nothing goes while somebody reads further up.
+	while (entries.length > (talk === current && !isAttended ? READ_MAX : ENTRIES_MAX)) {
 		const oldest = entries.shift();
 		byId.delete(oldest.id);
 		talk.isWhole = false;

@@ -38,10 +38,11 @@ async fn an_evicted_reader_finds_whole_messages_and_the_reason(launch: Launch) {
     let server = narrow(launch).start();
     let [mut alice, mut bob] = Chat::members(&server).await;
     let mut slow = slow_member(&server, &mut [&mut alice, &mut bob]).await;
-    talk_until_leave(&mut alice, &mut bob).await;
+    // Read first, so that the socket has room for messages.
     for kind in ["welcome", "users", "history"] {
         assert!(slow.text().await.contains(&format!("{kind:?}")));
     }
+    talk_until_leave(&mut alice, &mut bob).await;
     let (mut heard, mut is_told_to_return) = (0, false);
     loop {
         let next = slow.frame().await.expect("a close frame before the end");
