@@ -15,7 +15,7 @@ use super::problem::{Problem, ProblemKind};
 /// The longest body, other than a batch.
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// The longest batch: 1,000 messages of 10 KiB and what is around them.
+/// The longest batch: 1,000 messages of 10 KiB, and their other fields.
 pub(super) const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// The bodies under way, all together: four of the longest batches.

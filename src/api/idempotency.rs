@@ -72,7 +72,7 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// What is known of a key.
+/// The state of a key.
 #[derive(Debug)]
 pub(super) enum Known<T> {
     /// Nothing: the request is to be carried out, and its outcome given to [`Attempt::finish`].

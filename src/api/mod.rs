@@ -1,10 +1,10 @@
-//! The backend's door: an HTTP interface on a listener of its own, never on the clients' port.
+//! The HTTP API for backends, on a listener of its own, never on the clients' port.
 //!
-//! It runs on a thread of its own with axum on tokio, beside the shards. It never touches a shard's state: what it wants of a
-//! room or a user it asks for through the mesh, like a shard, and a slow backend slows no room down.
+//! It runs on a thread of its own with axum on tokio, beside the shards. It never touches a shard's state: it sends requests
+//! to homes through the mesh, like a shard, so a slow backend delays no room.
 //!
-//! A request passes through `serve` (connections and their limits), [`access`](self) (keys, scopes, origins), `body` and `fields`
-//! (what it says), and one function of `handlers`. Failures are a [`Problem`].
+//! A request passes through `serve` (connections and their limits), `access` (keys, scopes, origins), `body` and `fields`,
+//! and one function of `handlers`. `outcome` carries it out once. Failures are a [`Problem`].
 
 mod access;
 mod body;

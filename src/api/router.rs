@@ -55,8 +55,8 @@ fn with_scope(paths: Router<Api>, api: &Api, scope: Scope) -> Router<Api> {
     paths.route_layer(middleware::from_fn_with_state((api.clone(), scope), authorize))
 }
 
-/// Lets those who may make a request make it, and logs it with the name of their key. What it has in its path may be private,
-/// so that is logged as a pattern.
+/// Checks the key of a request, and logs the request with the key's name. The path is logged as a pattern, because the names
+/// in it may be private.
 async fn authorize(
     State((api, scope)): State<(Api, Scope)>,
     path: MatchedPath,

@@ -1,4 +1,4 @@
-//! `/rooms` and below: what rooms there are, who is in them, what was said, and the removal of a message.
+//! `/rooms` and below: lists rooms, members and messages, and removes a message.
 
 use std::sync::Arc;
 
