@@ -5,14 +5,17 @@ Times are those of one client over loopback; the time that it takes to read JSON
 
 import asyncio
 import base64
+import http.client
 import json
 import os
 import pathlib
 import re
 import resource
+import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 FLAGS = [
@@ -74,13 +77,36 @@ class Client:
         return took_ms
 
 
+class Api(http.client.HTTPConnection):
+    """The HTTP API, through a unix socket."""
+
+    def __init__(self, path):
+        super().__init__("uproar")
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+    def timed(self, path):
+        """How long the answer takes in milliseconds, and its length."""
+        began = time.perf_counter()
+        self.request("GET", path)
+        answer = self.getresponse()
+        body = answer.read()
+        took_ms = (time.perf_counter() - began) * 1e3
+        if answer.status != 200:
+            raise RuntimeError(body.decode())
+        return took_ms, len(body)
+
+
 def percentiles(times):
     """The median and the 99th percentile."""
     times = sorted(times)
     return f"p50 {times[len(times) // 2]:.2f} ms, p99 {times[len(times) * 99 // 100]:.2f} ms"
 
 
-async def measure(server, port, rooms, members):
+async def measure(server, port, api, rooms, members):
     """Creates the rooms, and prints what they cost."""
 
     def resident_bytes():
@@ -115,6 +141,15 @@ async def measure(server, port, rooms, members):
         took = [await walker.timed({"type": "get_rooms", **request}, "rooms") for _ in range(LISTS)]
         total = json.loads(took[0][1])["total"]
         print(f"get_rooms {json.dumps(request)}: {percentiles([ms for ms, _ in took])}, total {total}")
+    for path in (
+        "/metrics",
+        "/api/v1/stats",
+        "/api/v1/rooms?limit=1000",
+        "/api/v1/rooms?after=room-5&limit=1000",
+        "/api/v1/rooms?order=fan_out&limit=10",
+    ):
+        took = [api.timed(path) for _ in range(LISTS)]
+        print(f"GET {path}: {percentiles([ms for ms, _ in took])}, {took[0][1]} bytes")
     # Clients that wait behind a list: the work of a turn.
     took = [await walker.join(f"room-{number}") for number in range(1000)]
     print(f"1000 joins of rooms that are there: {percentiles(took)}")
@@ -127,13 +162,15 @@ def main():
         sys.exit("more rooms than members, please")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    flags = [*FLAGS, "--rooms-max", str(rooms + 1)]
-    with subprocess.Popen([program, *flags], stdout=subprocess.PIPE, text=True) as server:
-        try:
-            port = int(re.search(r"127\.0\.0\.1:(\d+)", server.stdout.readline())[1])
-            asyncio.run(measure(server, port, rooms, members))
-        finally:
-            server.terminate()
+    with tempfile.TemporaryDirectory() as directory:
+        api = f"{directory}/api.sock"
+        flags = [*FLAGS, "--rooms-max", str(rooms + 1), "--api-listen", f"unix:{api}"]
+        with subprocess.Popen([program, *flags], stdout=subprocess.PIPE, text=True) as server:
+            try:
+                port = int(re.search(r"127\.0\.0\.1:(\d+)", server.stdout.readline())[1])
+                asyncio.run(measure(server, port, Api(api), rooms, members))
+            finally:
+                server.terminate()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 //! A connection uses the certificate that is in use when it is accepted. Existing connections are not affected by a new
 //! one. Invalid files are logged, and the old certificate stays in use.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -89,6 +90,12 @@ impl CertificateFiles {
 }
 
 impl LoadedCertificate {
+    /// The end of its validity in Unix seconds.
+    #[must_use]
+    pub fn end_unix(&self) -> Option<u64> {
+        self.validity.map(|validity| validity.end_unix)
+    }
+
     /// The end of its validity, for people to read.
     #[must_use]
     pub fn valid_until(&self) -> Option<String> {
@@ -127,6 +134,8 @@ fn date(unix_seconds: u64) -> String {
 pub struct Certificate {
     files: CertificateFiles,
     in_use: watch::Sender<Option<Arc<ServerConfig>>>,
+    /// The end of the validity of the certificate in use, in Unix seconds.
+    end_unix: Cell<Option<u64>>,
 }
 
 impl Certificate {
@@ -143,8 +152,15 @@ impl Certificate {
         if let Some(remark) = loaded.remark() {
             warn!("--tls-cert: {remark}");
         }
+        let end_unix = Cell::new(loaded.end_unix());
         in_use.send_replace(Some(loaded.config));
-        Ok(Self { files, in_use })
+        Ok(Self { files, in_use, end_unix })
+    }
+
+    /// The end of the validity of the certificate in use, in Unix seconds, if known.
+    #[must_use]
+    pub fn end_unix(&self) -> Option<u64> {
+        self.end_unix.get()
     }
 
     /// Reads the files again. Sessions of the certificate before cannot be resumed.
@@ -159,6 +175,7 @@ impl Certificate {
                 if let Some(remark) = loaded.remark() {
                     warn!("--tls-cert: {remark}");
                 }
+                self.end_unix.set(loaded.end_unix());
                 self.in_use.send_replace(Some(loaded.config));
             }
             Err(error) => error!("the certificate stays as it is: {error}; then send SIGHUP again"),

@@ -37,6 +37,12 @@ impl Clock {
     }
 }
 
+/// Whole seconds since 1970, UTC, for threads that only note when something happened.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
 /// A reading that is later than this stops the clock for the delay: more than a busy turn takes, and less than any
 /// deadline that matters.
 const LATE_MS: u64 = 1_000;

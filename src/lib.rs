@@ -5,15 +5,19 @@
 //! library for coroutines on tokio-uring. `ARCHITECTURE.md` has the map, the invariants by name, and what is absent on
 //! purpose.
 
+pub mod access_log;
 pub mod accounts;
 pub mod address;
 pub mod api;
 pub mod certificate;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod dialect;
+pub mod events;
 pub mod handshake;
+pub mod kept_requests;
 pub mod log_limit;
 pub mod log_queue;
 pub mod log_text;

@@ -21,6 +21,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+use crate::access_log;
 use crate::config::{Config, LogFormat, Placement};
 use crate::log_queue::LineQueue;
 use crate::preflight::Capacity;
@@ -58,17 +59,19 @@ impl Log {
         Ok(Self { format, out, err })
     }
 
-    /// Starts to log the events of the whole process at this level, and its panics; to be called once.
+    /// Starts to log the events of the whole process at this level, its panics, and if wanted the access log at any level; to
+    /// be called once.
     ///
     /// Text is coloured when standard error is a terminal.
     ///
     /// # Errors
     ///
     /// When a logger has been set already.
-    pub fn init(&self, level: LevelFilter) -> Result<(), TryInitError> {
+    pub fn init(&self, level: LevelFilter, has_access_log: bool) -> Result<(), TryInitError> {
         let is_coloured = io::stderr().is_terminal();
         let queue = self.err.clone();
-        subscriber(self.format, level, is_coloured, move || queue.clone()).try_init()?;
+        let own = targets(level, has_access_log);
+        subscriber(self.format, own, is_coloured, move || queue.clone()).try_init()?;
         let (queue, default) = (self.err.clone(), panic::take_hook());
         panic::set_hook(Box::new(move |panic| {
             // If the log is off, or its own thread panics, the default hook has to do. It writes to standard error,
@@ -102,7 +105,7 @@ impl Log {
     /// Writes events to a queue, at every level.
     fn say(&self, queue: &LineQueue, events: impl FnOnce()) {
         let queue = queue.clone();
-        let all = subscriber(self.format, LevelFilter::INFO, false, move || queue.clone());
+        let all = subscriber(self.format, targets(LevelFilter::INFO, false), false, move || queue.clone());
         tracing::subscriber::with_default(all, events);
     }
 }
@@ -197,7 +200,13 @@ fn list(cores: &[usize]) -> String {
     cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn subscriber<W>(format: LogFormat, level: LevelFilter, is_coloured: bool, writer: W) -> impl Subscriber
+/// What is logged: Uproar's own events.
+fn targets(level: LevelFilter, has_access_log: bool) -> Targets {
+    let access_level = if has_access_log { LevelFilter::INFO } else { LevelFilter::OFF };
+    Targets::new().with_target(OWN_TARGET, level).with_target(access_log::TARGET, access_level)
+}
+
+fn subscriber<W>(format: LogFormat, targets: Targets, is_coloured: bool, writer: W) -> impl Subscriber
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
@@ -206,8 +215,7 @@ where
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let own = Targets::new().with_target(OWN_TARGET, level);
-    tracing_subscriber::registry().with(lines.with_filter(own))
+    tracing_subscriber::registry().with(lines.with_filter(targets))
 }
 
 #[cfg(test)]
@@ -233,7 +241,7 @@ mod tests {
     fn logged(format: LogFormat, level: LevelFilter, events: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = subscriber(format, level, false, move || writer.clone());
+        let subscriber = subscriber(format, targets(level, false), false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, events);
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }

@@ -40,11 +40,15 @@ fn main() -> ExitCode {
         Command::ApiKey(command) => return exit_code(api::run(command, &mut out)),
     }
     drop(out);
-    let report = preflight::run(&config);
     if invocation.command == Command::Check {
+        let report = preflight::run_alone(&config);
         print!("{report}");
+        if let Some(warning) = &invocation.warning {
+            eprintln!("warning: {warning}");
+        }
         return if report.capacity().is_some() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PREFLIGHT) };
     }
+    let report = preflight::run(&config);
     if report.capacity().is_some() {
         // Ahead of the log's threads, so that they run on the same cores; if it fails, the server reports it.
         let _ = config.placement.confine();
@@ -60,12 +64,18 @@ fn main() -> ExitCode {
         log.refuse(&format!("uproar cannot start on this machine:\n{report}"));
         return ExitCode::from(EXIT_PREFLIGHT);
     };
-    if let Err(error) = log.init(config.log_level) {
+    if let Err(error) = log.init(config.log_level, config.log_access) {
         log.refuse(&format!("cannot log: {error}"));
         return ExitCode::FAILURE;
     }
     if let Some(summary) = report.summary() {
         tracing::info!("{summary}");
+    }
+    if let Some(warning) = &invocation.warning {
+        tracing::warn!("{warning}");
+    }
+    for warning in report.redis_warnings() {
+        tracing::warn!("Redis: {warning}");
     }
     let _memory = match MemoryTrimmer::start() {
         Ok(keeper) => Some(keeper),

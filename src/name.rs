@@ -22,7 +22,10 @@ const SCALARS_MAX: usize = 80;
 /// After so many rounds a key is stable. Two are enough for every name of the tests.
 const KEY_ROUNDS_MAX: usize = 8;
 
-/// The key of `System`, the name in messages of the server itself.
+/// The name in messages of the server itself, and of backends that give no other.
+pub const SYSTEM: &str = "System";
+
+/// The key of [`SYSTEM`].
 const SYSTEM_KEY: &str = "system";
 
 /// The requested name, without the white space (Unicode's White_Space) at its ends.

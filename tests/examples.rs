@@ -254,3 +254,22 @@ fn http_and_websocket_on_one_port() {
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("new WebSocket"), "{page}");
     assert_eq!(connected(&url).read().unwrap(), Message::text("0 s"));
 }
+
+#[test]
+fn embedded_server() {
+    for signal in ["-INT", "-TERM"] {
+        let (mut server, url) = Example::serve("embedded", &["127.0.0.1:0"]);
+        assert_eq!(server.line(), r#"general: System: "The doors are open.""#);
+        let tcp = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut member = tungstenite::client(url.replace("http", "ws") + "/chat", tcp).unwrap().0;
+        member.send(Message::text(r#"{"type":"message","content":"/time"}"#)).unwrap();
+        assert_eq!(server.line(), r#"general: User1: "/time""#);
+        assert!(server.line().starts_with("general: System: \"Up for "));
+        let mut messages = (0..100).map(|_| member.read().unwrap());
+        assert!(messages.any(|message| message.to_text().unwrap().contains(r#""content":"Up for "#)));
+        server.signal(signal);
+        assert!(server.lines.recv_timeout(PATIENCE).is_err(), "it says nothing more");
+        assert!(server.child.wait().unwrap().success(), "{signal} ends it in order");
+    }
+}

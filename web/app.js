@@ -4,7 +4,8 @@ import * as chat from "./chat.js";
 import * as roster from "./roster.js";
 import * as talks from "./talks.js";
 import { greet } from "./dialogs.js";
-import { apart, at, avatar, button, icon, label, node, perFrame, person } from "./node.js";
+import { at, button, icon, label, node, perFrame } from "./elements.js";
+import { apart, avatar, person } from "./node.js";
 import { calendar, count, translate, words } from "./words.js";
 import { emit, on } from "./signal.js";
 

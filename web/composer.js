@@ -2,7 +2,8 @@
 
 import * as talks from "./talks.js";
 import * as chat from "./chat.js";
-import { at, button, apart } from "./node.js";
+import { at, button } from "./elements.js";
+import { apart } from "./node.js";
 import { on } from "./signal.js";
 import { submit } from "./outbox.js";
 import { typed } from "./courtesies.js";

@@ -3,7 +3,8 @@
 import * as talks from "./talks.js";
 import * as roster from "./roster.js";
 import * as chat from "./chat.js";
-import { at, people, phrase } from "./node.js";
+import { at } from "./elements.js";
+import { people, phrase } from "./node.js";
 import { on } from "./signal.js";
 import { send } from "./connection.js";
 

@@ -1,7 +1,8 @@
 // What is asked for in a window of its own.
 
 import * as chat from "./chat.js";
-import { at, avatar, button, icon, kept, node, person } from "./node.js";
+import { at, button, icon, node } from "./elements.js";
+import { avatar, kept, person } from "./node.js";
 import { emit, on } from "./signal.js";
 import { accountOf } from "./roster.js";
 import { privately, show } from "./talks.js";

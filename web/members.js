@@ -2,7 +2,8 @@
 
 import * as roster from "./roster.js";
 import * as chat from "./chat.js";
-import { at, avatar, node, label, perFrame, person } from "./node.js";
+import { at, label, node, perFrame } from "./elements.js";
+import { avatar, person } from "./node.js";
 import { count, words } from "./words.js";
 import { emit, on } from "./signal.js";
 

@@ -1,31 +1,9 @@
 // Elements from values. Whatever others have written enters the page here, and only as text.
 
+import { isInvisible, node } from "./elements.js";
 import { words } from "./words.js";
 
-export const at = (id) => document.getElementById(id);
-
-/** An element; behind a dot the tag may have classes. */
-export function node(tag, fields, ...children) {
-	const [name, className = ""] = tag.split(".");
-	const made = Object.assign(document.createElement(name), { className, ...fields });
-	made.append(...children);
-	return made;
-}
-
-export const button = (fields, ...children) => node("button", { type: "button", ...fields }, ...children);
-export const label = (...children) => node("span.label", {}, ...children);
-
-export function icon(name) {
-	const [drawing, use] = ["svg", "use"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
-	use.setAttribute("href", `#i-${name}`);
-	drawing.append(use);
-	return drawing;
-}
-
-// What shows nothing: format characters, separators, marks and fillers.
-const INVISIBLE = /^[\p{C}\p{Z}\p{M}\u115f\u1160\u2800\u3164\uffa0]*$/u;
-
-export const visible = (name) => (INVISIBLE.test(name) ? words("nameless") : name);
+export const visible = (name) => (isInvisible(name) ? words("nameless") : name);
 
 /** A name, whose direction must not turn what is around it. */
 export const person = (name) => node("bdi.name", { textContent: visible(name) });
@@ -91,15 +69,4 @@ export function kept(storage, name, value) {
 	} catch {
 		return value ? (unkept[name] = value) : unkept[name];
 	}
-}
-
-/** `paint`, once in the next frame, however often it is asked for. */
-export function perFrame(paint) {
-	let frame = 0;
-	return () => {
-		frame ||= requestAnimationFrame(() => {
-			frame = 0;
-			paint();
-		});
-	};
 }

@@ -2,7 +2,8 @@
 
 import * as chat from "./chat.js";
 import * as talks from "./talks.js";
-import { at, avatar, button, node, link, linked, perFrame, people, person, phrase, visible } from "./node.js";
+import { at, button, node, perFrame } from "./elements.js";
+import { avatar, link, linked, people, person, phrase, visible } from "./node.js";
 import { calendar, clock, words } from "./words.js";
 import { emit, on } from "./signal.js";
 import { enqueue } from "./outbox.js";

@@ -76,7 +76,7 @@ pub struct AbOptions {
 /// An [`Error`] when the measurement cannot be made. Runs that stay INVALID are no error, but exit code 3.
 pub fn run(options: &AbOptions, run_options: RunOptions) -> Result<ExitCode, Error> {
     check(&run_options)?;
-    let target = Target::parse(&run_options.url)?;
+    let target = Target::parse(&run_options.urls[0])?;
     let security = Security::of(&run_options, &target)?;
     let interrupted = catch_signals()?;
     let seed = options.judging.seed.unwrap_or_else(|| fastrand::u64(..));
@@ -278,6 +278,7 @@ impl Drop for KilledOnDrop {
 fn check(options: &RunOptions) -> Result<(), Error> {
     let usage = |why: &str| Error::Usage(format!("options behind --: {why}"));
     let own = [
+        ("--url", options.urls.len() > 1, "ab starts one server for each run, so give one"),
         ("--out", options.out.is_some(), "ab chooses the place of every run itself (--out before the --)"),
         ("--server-pid", options.server_pid.is_some(), "ab starts the servers itself"),
         (
@@ -342,14 +343,15 @@ mod tests {
     fn options_that_ab_sets_itself_are_refused() {
         check(&options(&["--clients", "7", "--url", "ws://a:1"])).expect("ab leaves them to the run");
         for wrong in [
-            ["--out", "x"],
-            ["--server-pid", "1"],
-            ["--server-revision", "x"],
-            ["--save-baseline", "x"],
-            ["--find-max", "latency.p99<1s"],
-            ["--threshold", "latency.p99<1s"],
+            &["--out", "x"][..],
+            &["--url", "ws://a", "--url", "ws://b"],
+            &["--server-pid", "1"],
+            &["--server-revision", "x"],
+            &["--save-baseline", "x"],
+            &["--find-max", "latency.p99<1s"],
+            &["--threshold", "latency.p99<1s"],
         ] {
-            assert!(check(&options(&wrong)).is_err(), "{wrong:?}");
+            assert!(check(&options(wrong)).is_err(), "{wrong:?}");
         }
     }
 }

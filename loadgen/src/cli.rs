@@ -18,6 +18,8 @@ broadcast, as in the next two rows
   last (complete)  the same until the last of its receivers had it
   spread           from the first receiver to the last: how long a broadcast takes to get around, and how \
 much later than others a member may hear of it
+  1 → 2            with several --url: latency from a client of the first server to one of the second; a line for \
+each pair. Its quantiles carry no mark for few broadcasts
 
 With --server-pid, the CPU time of the server's process (what the scheduler has billed to its threads), and that \
 of its cores: the time in which those that it may run on were not idle. The second one includes what the kernel \
@@ -28,7 +30,10 @@ runs at a time, the cores' below 1 s for each core.
 
 A run is INVALID when fewer than 99.5 % of the planned broadcasts were sent; send lag p99 exceeds 10 % of \
 latency p50 of what was received; a thread was processing for over 95 % of its time; a delivery \
-is missing, or with --allow-loss all of them are; not all clients connected or came back; or it ended early.
+is missing, or with --allow-loss all of them are; not all clients connected or came back; or it ended early. \
+With several --url also when nothing passed from one of the servers to another, whatever loss is allowed, or when \
+there was not one order over all: a message twice, late behind a later one of the same speaker, in the wrong room, or \
+in chat with an id that did not grow or was not the same everywhere. The two servers are named.
 
 Exit codes: 0 ok; 1 run-time error, nothing was measured; 2 usage or preflight; 3 INVALID, which outranks \
 99: a threshold is broken; and of compare and ab, 4: the second side is significantly worse in the primary \

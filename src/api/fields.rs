@@ -53,6 +53,11 @@ impl Fields {
         })
     }
 
+    /// A whole number from 0 on, if there is one.
+    pub(super) fn number(&mut self, key: &str) -> Option<u64> {
+        self.optional(key, "a whole number from 0 on", |value| value.as_u64())
+    }
+
     /// A list, if there is one.
     pub(super) fn list(&mut self, key: &str) -> Option<Vec<Value>> {
         self.optional(key, "an array", |value| match value {
@@ -79,6 +84,11 @@ impl Fields {
         // Keys that we know have no `~` or `/` but the one between a list and its index.
         let pointer = format!("{}/{key}", self.pointer);
         self.errors.push(FieldError { detail: detail.into(), pointer: Some(pointer), parameter: None });
+    }
+
+    /// The value of a field, or notes that it is wrong.
+    pub(super) fn accept<T>(&mut self, key: &str, checked: Result<T, String>) -> Option<T> {
+        checked.map_err(|detail| self.refuse(key, detail)).ok()
     }
 
     /// Notes that a field is missing.
@@ -116,10 +126,11 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_told_at_once() {
-        let body = br#"{"room": 7, "content": "hi", "rooms": ["a", 1, null], "to/day~": 1, "none": null}"#;
+        let body = br#"{"room": 7, "content": "hi", "seconds": 1.5, "days": 3, "rooms": ["a", 1, null], "to/day~": 1, "none": null}"#;
         let mut fields = Fields::of_body(body).unwrap();
         assert_eq!(fields.text("room"), None);
         assert_eq!(fields.text("content").as_deref(), Some("hi"));
+        assert_eq!((fields.number("seconds"), fields.number("days")), (None, Some(3)));
         assert_eq!(fields.texts("rooms"), Some(vec!["a".into()]));
         assert_eq!(fields.text("none"), None);
         fields.require("room", false);
@@ -131,6 +142,7 @@ mod tests {
             told,
             [
                 ("/room", "is not a string"),
+                ("/seconds", "is not a whole number from 0 on"),
                 ("/rooms/1", "is not a string"),
                 ("/rooms/2", "is not a string"),
                 ("/name", "is missing"),

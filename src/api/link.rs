@@ -14,8 +14,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use uproar_ring::ConnectionId;
 
-use crate::mail::{self, Request};
+use crate::events::ConnectionFacts;
+use crate::mail::{self, AccountConnection, OrderOutcome, Request};
 use crate::mesh::Mesh;
+use crate::moderation::OrderRefusal;
 use crate::rooms::{
     self, ClientRef, Delivery, Epoch, HistoryPage, MemberList, MessageId, RoomIndex, RoomRefusal, ShardIndex,
 };
@@ -35,8 +37,8 @@ pub(super) struct Published {
 pub(super) enum Reply {
     /// The message, or its deletion, is as durable as configured.
     Done(Published),
-    /// The room is open, and held until the link releases it.
-    Opened(RoomIndex),
+    /// The room is open, and held until this is dropped, also if nobody waits for it any more.
+    Opened(HeldRoom),
     /// Nothing happened, for this reason.
     Refused(RoomRefusal),
     /// Members have seen the message or the deletion, and the disk has not taken it.
@@ -47,6 +49,16 @@ pub(super) enum Reply {
     Members(MemberList),
     /// Messages of a room.
     History(HistoryPage),
+    /// Connections of a shard, and the slot from which their list goes on.
+    Connections { facts: Vec<ConnectionFacts>, next_slot: Option<u32> },
+    /// An order was carried out, or has no effect.
+    Ordered(Result<OrderOutcome, OrderRefusal>),
+    /// A shard has done it for so many connections.
+    Counted(usize),
+    /// A shard's first connections of an account, and how many it has.
+    Account { connections: Vec<AccountConnection>, total: usize },
+    /// A room with so many members is closed. False where the disk has not taken it.
+    Closed { members: usize, is_stored: bool },
 }
 
 /// Why there is no answer.
@@ -182,9 +194,9 @@ impl MeshLink {
         Ok(Asked(replied))
     }
 
-    /// Takes over a room that is held for this link. It is released when the result is dropped.
-    pub(super) fn hold(&self, room: RoomIndex) -> HeldRoom {
-        HeldRoom { room, link: self.clone() }
+    /// True when no request is sent any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.is_closed.load(SeqCst)
     }
 
     /// From now on no request is sent. Answers still come.
@@ -198,7 +210,8 @@ impl MeshLink {
     /// Takes the answers of all shards until every one of them has ended. Requests without an answer are lost then.
     pub(super) async fn run(self, mut answers: UnboundedReceiver<mail::Delivery>) {
         while let Some(answer) = answers.recv().await {
-            self.lock().handle(answer);
+            let opened = |room| HeldRoom { room, link: self.clone() };
+            self.lock().handle(answer, opened);
         }
         self.lock().tickets.clear();
     }
@@ -218,7 +231,8 @@ impl UnderWay {
         ClientRef { shard: ShardIndex::API, connection: ConnectionId { index, generation } }
     }
 
-    fn handle(&mut self, answer: mail::Delivery) {
+    /// Takes an answer. `opened` makes the guard of a room that is held for the link.
+    fn handle(&mut self, answer: mail::Delivery, opened: impl FnOnce(RoomIndex) -> HeldRoom) {
         match answer {
             mail::Delivery::Room(Delivery::Done { to, message, epoch, pending }) => {
                 let published = Published { message, epoch };
@@ -238,7 +252,9 @@ impl UnderWay {
                 }
             }
             mail::Delivery::Room(Delivery::Lost { to, .. }) => self.finish(to, Reply::NotStored),
-            mail::Delivery::Room(Delivery::Opened { to, room }) => self.finish(to, Reply::Opened(room)),
+            mail::Delivery::Room(Delivery::Opened { to, room }) => {
+                self.finish(to, Reply::Opened(opened(room)));
+            }
             mail::Delivery::Room(Delivery::Refused { to, refusal }) => {
                 self.finish(to, Reply::Refused(refusal))
             }
@@ -253,6 +269,17 @@ impl UnderWay {
                 count.shards_heard += 1;
                 count.receivers += receivers;
             }),
+            mail::Delivery::Connections { to, facts, next_slot } => {
+                self.finish(to, Reply::Connections { facts, next_slot });
+            }
+            mail::Delivery::OrderDone { to, outcome } => self.finish(to, Reply::Ordered(outcome)),
+            mail::Delivery::NoticeDone { to, connections } => self.finish(to, Reply::Counted(connections)),
+            mail::Delivery::AccountShown { to, connections, total } => {
+                self.finish(to, Reply::Account { connections, total });
+            }
+            mail::Delivery::Room(Delivery::Closed { to, members, is_stored }) => {
+                self.finish(to, Reply::Closed { members, is_stored });
+            }
             // Nothing else is sent to what is no client.
             other => debug_assert!(false, "Bug: the API gets {other:?}"),
         }
@@ -279,8 +306,45 @@ impl UnderWay {
     fn finish(&mut self, to: ClientRef, reply: Reply) {
         if self.find(to).is_some() {
             let ticket = self.tickets.remove(to.connection.index as usize);
-            // The caller may have given up.
+            // The caller may have given up. A room is then released.
             let _ = ticket.reply.send(reply);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::mpsc::unbounded_channel;
+    use tokio::time::timeout;
+    use uproar_ring::Waker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_room_that_is_opened_for_nobody_is_released() {
+        let (mesh, mut mailboxes) = Mesh::new(vec![Waker::new().unwrap()]);
+        let link = MeshLink::new(mesh);
+        let (shards, answers) = unbounded_channel();
+        let answering = tokio::spawn(link.clone().run(answers));
+        let open =
+            |origin| Request::Room(rooms::Request::Open { name: "team-1".into(), origin, is_owed: false });
+        let asked = link.ask(ShardIndex(0), open).await.unwrap();
+        let requests = &mut mailboxes[0].requests;
+        let Some(Request::Room(rooms::Request::Open { origin, .. })) = requests.recv().await else {
+            panic!("it asks for the room")
+        };
+        // The caller gives up before the room is open.
+        drop(asked);
+        let room = RoomIndex::example(5);
+        shards.send(mail::Delivery::Room(Delivery::Opened { to: origin, room })).unwrap();
+        let released = timeout(Duration::from_secs(20), requests.recv()).await.unwrap();
+        assert!(
+            matches!(released, Some(Request::Room(rooms::Request::Release { room: of })) if of == room),
+            "{released:?}"
+        );
+        drop(shards);
+        answering.await.unwrap();
     }
 }

@@ -9,8 +9,8 @@ use uproar_protocol::frames::MessageKind;
 
 use super::fields::Fields;
 use super::idempotency::{ContentDigest, IdempotencyKey};
+use super::limits::ApiLimits;
 use super::problem::FieldError;
-use super::state::ApiLimits;
 use crate::dialect::chat;
 use crate::name;
 use crate::rooms::{Content, NewMessage, UserId};
@@ -21,9 +21,6 @@ pub(super) const ROOMS_MAX: usize = 1_000;
 /// The most items of a batch.
 pub(super) const ITEMS_MAX: usize = 1_000;
 
-/// The name that messages have where none is given.
-const SYSTEM_NAME: &str = "System";
-
 /// The most characters of an account, as in a token.
 const ACCOUNT_CHARACTERS_MAX: usize = 128;
 
@@ -33,6 +30,47 @@ pub(super) struct RoomPost {
     content: Content,
     from_name: Arc<str>,
     from_account: Option<Arc<str>>,
+}
+
+/// A chat message of the program that embeds the server: a text or an image, from System unless it says otherwise. It obeys
+/// the rules of messages of the HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    content: Content,
+    from_name: Option<String>,
+    from_account: Option<String>,
+}
+
+impl Message {
+    /// A text.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { content: Content::Text(text.into()), from_name: None, from_account: None }
+    }
+
+    /// The URL of an image.
+    #[must_use]
+    pub fn image(url: impl Into<String>) -> Self {
+        Self { content: Content::Image(url.into()), from_name: None, from_account: None }
+    }
+
+    /// With the display name of its sender.
+    #[must_use]
+    pub fn from_name(self, name: impl Into<String>) -> Self {
+        Self { from_name: Some(name.into()), ..self }
+    }
+
+    /// With the account of its sender.
+    #[must_use]
+    pub fn from_account(self, account: impl Into<String>) -> Self {
+        Self { from_account: Some(account.into()), ..self }
+    }
+}
+
+impl<T: Into<String>> From<T> for Message {
+    fn from(text: T) -> Self {
+        Self::text(text)
+    }
 }
 
 /// The rooms of a message, as they are answered.
@@ -109,17 +147,30 @@ impl RoomPost {
     /// Reads the fields of a message. `None` where one of them is wrong.
     pub(super) fn read(fields: &mut Fields, limits: ApiLimits) -> Option<Self> {
         let content = content(fields, limits);
-        let from_name = fields.text("from_name");
-        let name = from_name.as_deref().map_or_else(|| Some(SYSTEM_NAME.into()), name::parse);
-        if name.is_none() {
-            fields.refuse("from_name", "is no valid name: 1 to 20 characters that show");
-        }
-        let from_account = fields.text("from_account");
-        let account_characters = from_account.as_ref().map(|account| account.chars().count());
-        if account_characters.is_some_and(|count| !(1..=ACCOUNT_CHARACTERS_MAX).contains(&count)) {
-            fields.refuse("from_account", "has not 1 to 128 characters");
-        }
-        Some(Self { content: content?, from_name: name?, from_account: from_account.map(Into::into) })
+        let from_name = checked_name(fields.text("from_name").as_deref());
+        let from_account = checked_account(fields.text("from_account"));
+        let from_name = fields.accept("from_name", from_name);
+        let from_account = fields.accept("from_account", from_account);
+        Some(Self { content: content?, from_name: from_name?, from_account: from_account? })
+    }
+
+    /// Checks the message of a program that embeds the server.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that it breaks, by the name of the field.
+    pub(super) fn check(message: Message, limits: ApiLimits) -> Result<Self, String> {
+        let Message { content, from_name, from_account } = message;
+        let (field, content) = match content {
+            Content::Text(text) => ("content", checked_text(text, limits)),
+            Content::Image(url) => ("image", checked_image(url)),
+        };
+        let told = |field: &str, detail: String| format!("{field} {detail}");
+        Ok(Self {
+            content: content.map_err(|detail| told(field, detail))?,
+            from_name: checked_name(from_name.as_deref()).map_err(|detail| told("from_name", detail))?,
+            from_account: checked_account(from_account).map_err(|detail| told("from_account", detail))?,
+        })
     }
 }
 
@@ -143,15 +194,40 @@ fn content(fields: &mut Fields, limits: ApiLimits) -> Option<Content> {
     match (fields.text("content"), fields.text("image")) {
         (Some(_), Some(_)) => fields.refuse("image", "cannot be given together with content"),
         (None, None) => fields.require("content", false),
-        (Some(text), None) if text.is_empty() => fields.refuse("content", "is empty"),
-        (Some(text), None) if text.len() > limits.message_bytes_max => {
-            fields.refuse("content", format!("is longer than {} bytes", limits.message_bytes_max));
-        }
-        (Some(text), None) => return Some(Content::Text(text)),
-        (None, Some(url)) if chat::is_image_url(&url) => return Some(Content::Image(url)),
-        (None, Some(_)) => fields.refuse("image", "is no URL with http or https of at most 2,048 characters"),
+        (Some(text), None) => return fields.accept("content", checked_text(text, limits)),
+        (None, Some(url)) => return fields.accept("image", checked_image(url)),
     }
     None
+}
+
+fn checked_text(text: String, limits: ApiLimits) -> Result<Content, String> {
+    match text.len() {
+        0 => Err("is empty".to_owned()),
+        length if length > limits.message_bytes_max => {
+            Err(format!("is longer than {} bytes", limits.message_bytes_max))
+        }
+        _ => Ok(Content::Text(text)),
+    }
+}
+
+fn checked_image(url: String) -> Result<Content, String> {
+    match chat::is_image_url(&url) {
+        true => Ok(Content::Image(url)),
+        false => Err("is no URL with http or https of at most 2,048 characters".to_owned()),
+    }
+}
+
+fn checked_name(name: Option<&str>) -> Result<Arc<str>, String> {
+    let name = name.map_or_else(|| Some(name::SYSTEM.into()), name::parse);
+    name.ok_or_else(|| "is no valid name: 1 to 20 characters that show".to_owned())
+}
+
+fn checked_account(account: Option<String>) -> Result<Option<Arc<str>>, String> {
+    let characters = account.as_ref().map(|account| account.chars().count());
+    match characters.is_some_and(|count| !(1..=ACCOUNT_CHARACTERS_MAX).contains(&count)) {
+        true => Err("has not 1 to 128 characters".to_owned()),
+        false => Ok(account.map(Into::into)),
+    }
 }
 
 impl Item {

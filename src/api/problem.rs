@@ -1,5 +1,6 @@
 //! Errors of the interface as `application/problem+json` (RFC 9457).
 
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -51,13 +52,15 @@ pub enum ProblemKind {
     UnsupportedType,
     /// The first request with the same idempotency key is under way.
     UnderWay,
+    /// The state of what the request is about does not allow it.
+    Conflict,
     /// A value is not allowed.
     Invalid,
     /// The interface has as much to do as it may.
     Busy,
     /// Nothing happened: the server shuts down, or cannot store the message.
     Unavailable,
-    /// Members may have seen the message, and it could not be stored.
+    /// Members may have seen what happened, and it could not be stored.
     NotStored,
     /// The outcome is unknown.
     Unknown,
@@ -86,11 +89,12 @@ impl ProblemKind {
                 ("unsupported-type", "The content type is not supported", StatusCode::UNSUPPORTED_MEDIA_TYPE)
             }
             Self::UnderWay => ("under-way", "The first request is under way", StatusCode::CONFLICT),
+            Self::Conflict => ("conflict", "The present state does not allow this", StatusCode::CONFLICT),
             Self::Invalid => ("invalid", "A value is not allowed", StatusCode::UNPROCESSABLE_ENTITY),
             Self::Busy => ("busy", "The interface is busy", StatusCode::TOO_MANY_REQUESTS),
             Self::Unavailable => ("unavailable", "Nothing happened", StatusCode::SERVICE_UNAVAILABLE),
             Self::NotStored => {
-                ("not-stored", "The message could not be stored", StatusCode::SERVICE_UNAVAILABLE)
+                ("not-stored", "It happened, and could not be stored", StatusCode::SERVICE_UNAVAILABLE)
             }
             Self::Unknown => ("unknown-outcome", "The outcome is unknown", StatusCode::GATEWAY_TIMEOUT),
         }
@@ -106,6 +110,12 @@ impl Problem {
             problem.fields.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
         problem
+    }
+
+    /// A path whose names cannot be read.
+    #[must_use]
+    pub(super) fn of_path(rejection: PathRejection) -> Self {
+        Self::new(ProblemKind::Malformed, rejection.body_text())
     }
 
     /// Fields or parameters that are wrong.

@@ -35,8 +35,15 @@ pub enum UsageError {
         known: String,
     },
     /// Two settings in one place exclude each other.
-    #[error("{0} and {1} cannot be used together: list the cores, or give the number of unpinned shards")]
-    Conflict(String, String),
+    #[error("{one} and {other} cannot be used together: {advice}")]
+    Conflict {
+        /// One of them, and where it was written.
+        one: String,
+        /// The other.
+        other: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// `uproar user` was called without the directory of the accounts.
     #[error("uproar user needs --data DIR, the directory in which the server keeps its accounts")]
     NoData,

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
+use uproar_cluster::NodeName;
 use uproar_ring::Features;
 
 use super::command::Command;
 use super::values::{
-    AddressList, CoreList, FileList, HostList, ListenAddress, OriginList, PatternList, RoomList, duration,
-    level, number, size, switch, threads,
+    AddressList, CoreList, FileList, HostList, ListenAddress, OriginList, PatternList, RedisUrl, RoomList,
+    duration, level, node, number, size, switch, threads,
 };
 use crate::config::{
-    Anonymous, ApiAddress, Auth, Config, Dialects, LogFormat, MetricsPlace, Placement, Presence,
+    Anonymous, ApiAddress, Auth, Cluster, Config, Dialects, LogFormat, MetricsPlace, Placement, Presence,
 };
 
 /// A chat and broadcast server for Linux, on io_uring.
@@ -178,6 +179,37 @@ pub(super) struct Flags {
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
 
+    /// Share rooms with other servers, the nodes of a cluster, through this Redis: redis://HOST:6379, rediss:// for
+    /// TLS, unix:///PATH, or redis+sentinel://HOST:26379,HOST:26379/NAME. Needs --node, and takes the place of --data.
+    #[arg(long, value_name = "URL")]
+    pub(super) redis: Option<RedisUrl>,
+
+    /// File whose first line is the password for Redis. Or set it in the environment, as UPROAR_REDIS_PASSWORD. `ps`
+    /// shows everybody a password in the URL.
+    #[arg(long, value_name = "FILE")]
+    pub(super) redis_password_file: Option<PathBuf>,
+
+    /// The name of this node, which no other one in the cluster has, and which stays when it restarts, such as chat-1,
+    /// or the name of its host or pod: 1 to 64 letters, digits, dots, underscores and hyphens. A second process of the
+    /// same name ends the first.
+    #[arg(long, value_name = "NAME", value_parser = node)]
+    pub(super) node: Option<NodeName>,
+
+    /// Replicas of Redis that must have a message before it is acknowledged, up to 16. With 0, a failover can lose
+    /// acknowledged messages that no node remembers either.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = number::<u16>)]
+    pub(super) redis_replicas: u16,
+
+    /// Logs among which rooms are divided, up to 64; the same on all nodes, from the first start of the cluster on.
+    /// One is enough until Redis uses a whole core.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = number::<u16>)]
+    pub(super) redis_partitions: u16,
+
+    /// Bytes of each log that Redis keeps, at least 16MiB. A node that has missed more starts anew, and its clients may
+    /// have missed messages.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
+    pub(super) redis_log: usize,
+
     /// Whether users must sign in, with an account of `uproar user` or a token: off or required.
     #[arg(long, value_name = "off|required", default_value = "off")]
     pub(super) auth: Auth,
@@ -283,13 +315,25 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log: LogFormat,
 
+    /// Log one line for each connection at its end, and one for each request of the HTTP API, at any level.
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_parser = switch
+    )]
+    pub(super) log_access: bool,
+
     /// Least severe level to log: error, warn, info, debug, trace, or off.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub(super) log_level: LevelFilter,
 }
 
 impl Flags {
-    pub(super) fn into_config(self, listen: SocketAddr) -> Config {
+    pub(super) fn into_config(self, listen: SocketAddr, cluster: Option<Cluster>) -> Config {
         Config {
             listen,
             placement: match (self.cores, self.shards) {
@@ -323,6 +367,7 @@ impl Flags {
             room_ttl: self.room_ttl,
             rooms_kept: self.rooms_kept,
             data: self.data,
+            cluster,
             auth: self.auth,
             anonymous: self.anonymous,
             token_keys: self.token_key.into_iter().flat_map(|list| list.0).collect(),
@@ -345,6 +390,7 @@ impl Flags {
             api_tls: self.api_tls,
             metrics: self.metrics,
             log_format: self.log,
+            log_access: self.log_access,
             log_level: self.log_level,
         }
     }

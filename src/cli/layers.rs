@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
+use uproar_cluster::client::without_password;
 
 use super::error::UsageError;
 use super::flags::Flags;
@@ -39,7 +40,8 @@ impl GivenSetting {
     }
 
     fn refused(&self, key: &str, reason: impl fmt::Display) -> UsageError {
-        UsageError::Value { value: self.value.clone(), place: self.place(key), reason: reason.to_string() }
+        let value = if key == "redis" { without_password(&self.value) } else { self.value.clone() };
+        UsageError::Value { value, place: self.place(key), reason: reason.to_string() }
     }
 }
 
@@ -64,7 +66,8 @@ impl GivenSettings {
 
     pub(super) fn add_environment(&mut self, environment: &Environment) -> Result<(), UsageError> {
         let known: Vec<String> = keys().into_iter().chain(["config".to_owned()]).collect();
-        let names: Vec<String> = known.iter().map(|key| variable(key)).collect();
+        let names: Vec<String> =
+            [PASSWORD].into_iter().chain(known.iter().map(|key| &**key)).map(variable).collect();
         if let Some(name) = environment.names().find(|name| !names.iter().any(|known| *known == **name)) {
             return Err(UsageError::Variable { name: name.into_owned(), known: names.join(", ") });
         }
@@ -125,7 +128,11 @@ impl GivenSettings {
     fn add(&mut self, layer: BTreeMap<String, GivenSetting>) -> Result<(), UsageError> {
         // Both place the shards, so one of them in a higher layer hides the other one in a lower layer.
         if let (Some(cores), Some(shards)) = (layer.get("cores"), layer.get("shards")) {
-            return Err(UsageError::Conflict(cores.place("cores"), shards.place("shards")));
+            return Err(UsageError::Conflict {
+                one: cores.place("cores"),
+                other: shards.place("shards"),
+                advice: "list the cores, or give the number of unpinned shards",
+            });
         }
         let is_placed = self.0.contains_key("cores") || self.0.contains_key("shards");
         for (key, setting) in layer {
@@ -143,6 +150,16 @@ impl GivenSettings {
             self.0.insert(key, setting);
         }
         Ok(())
+    }
+
+    /// True when any layer has it.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// True when it is a flag.
+    pub(super) fn is_on_command_line(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(|setting| matches!(setting.source, Source::Flag))
     }
 
     /// The settings of the other layers as command line arguments.
@@ -179,6 +196,9 @@ impl GivenSettings {
         }
     }
 }
+
+/// The password for Redis, which is a variable alone: `ps` would show it as a flag.
+pub(super) const PASSWORD: &str = "redis-password";
 
 /// The prefix of our environment variables.
 const PREFIX: &str = "UPROAR_";
@@ -238,7 +258,7 @@ fn keys() -> Vec<String> {
 }
 
 /// The environment variable of a key.
-fn variable(key: &str) -> String {
+pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('-', "_").to_uppercase())
 }
 

@@ -6,6 +6,7 @@
 //! passed in.
 
 mod api_key;
+mod cluster;
 mod command;
 mod error;
 mod flags;
@@ -19,8 +20,9 @@ use std::net::SocketAddr;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::config::{Config, LogFormat};
+use crate::config::{Cluster, Config, LogFormat};
 use crate::tokens::TokenFiles;
+use cluster::ClusterSettings;
 pub use command::Command;
 pub use error::UsageError;
 use flags::Flags;
@@ -33,6 +35,8 @@ pub struct Invocation {
     pub command: Command,
     /// The configuration, validated.
     pub config: Config,
+    /// What is unwise about how settings were given, to be logged.
+    pub warning: Option<String>,
 }
 
 /// Why there is no [`Invocation`], and in which format to log it.
@@ -89,26 +93,28 @@ fn log_format(args: &[OsString], environment: &Environment) -> LogFormat {
 fn parse_user(mut args: Vec<OsString>, environment: &Environment) -> Result<Invocation, UsageError> {
     let (command, rest) = user::parse(&args[2..])?;
     let args = [args.swap_remove(0)].into_iter().chain(rest).collect();
-    let (flags, settings) = read(args, environment)?;
+    let (mut flags, settings) = read(args, environment)?;
     // It does not listen, and resolving a name may take long.
-    let config = validated(flags, &settings, Config::default().listen)?;
+    let cluster = ClusterSettings::read(&mut flags, &settings, environment, None)?;
+    let config = validated(flags, &settings, Config::default().listen, cluster.cluster)?;
     let data = config.data.clone().ok_or(UsageError::NoData)?;
-    Ok(Invocation { command: Command::User { command, data }, config })
+    Ok(Invocation { command: Command::User { command, data }, config, warning: cluster.warning })
 }
 
 fn parse_token(mut args: Vec<OsString>, environment: &Environment) -> Result<Invocation, UsageError> {
     let (command, rest) = token::parse(&args[2..])?;
     let args = [args.swap_remove(0)].into_iter().chain(rest).collect();
-    let (flags, settings) = read(args, environment)?;
+    let (mut flags, settings) = read(args, environment)?;
     // It does not listen, either.
-    let config = validated(flags, &settings, Config::default().listen)?;
+    let cluster = ClusterSettings::read(&mut flags, &settings, environment, None)?;
+    let config = validated(flags, &settings, Config::default().listen, cluster.cluster)?;
     let files = TokenFiles { jwks: None, ..TokenFiles::of(&config).unwrap_or_default() };
-    Ok(Invocation { command: Command::Token { command, files }, config })
+    Ok(Invocation { command: Command::Token { command, files }, config, warning: cluster.warning })
 }
 
 fn parse_api_key(args: &[OsString]) -> Result<Invocation, UsageError> {
     let command = Command::ApiKey(api_key::parse(&args[2..])?);
-    Ok(Invocation { command, config: Config::default() })
+    Ok(Invocation { command, config: Config::default(), warning: None })
 }
 
 fn parse_server(
@@ -121,7 +127,11 @@ fn parse_server(
     let listen =
         flags.listen.resolve().map_err(|reason| settings.refused("listen", &flags.listen.0, &reason))?;
     let command = flags.command.take().unwrap_or(Command::Serve);
-    Ok(Invocation { command, config: validated(flags, &settings, listen)? })
+    // The check is no node of the cluster.
+    let default_node = if command == Command::Check { "check".parse().ok() } else { None };
+    let cluster = ClusterSettings::read(&mut flags, &settings, environment, default_node)?;
+    let config = validated(flags, &settings, listen, cluster.cluster)?;
+    Ok(Invocation { command, config, warning: cluster.warning })
 }
 
 /// Reads the flags and the other layers.
@@ -136,8 +146,13 @@ fn read(mut args: Vec<OsString>, environment: &Environment) -> Result<(Flags, Gi
     Ok((flags, settings))
 }
 
-fn validated(flags: Flags, settings: &GivenSettings, listen: SocketAddr) -> Result<Config, UsageError> {
-    let config = flags.into_config(listen);
+fn validated(
+    flags: Flags,
+    settings: &GivenSettings,
+    listen: SocketAddr,
+    cluster: Option<Cluster>,
+) -> Result<Config, UsageError> {
+    let config = flags.into_config(listen, cluster);
     config.validate().map_err(|refusal| settings.blame(refusal))?;
     Ok(config)
 }

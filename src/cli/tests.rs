@@ -223,6 +223,7 @@ fn every_flag_reaches_the_configuration() {
         "--api-tls",
         "--metrics=public",
         "--log=json",
+        "--log-access",
         "--log-level=debug",
     ]);
     let wanted = Config {
@@ -252,6 +253,7 @@ fn every_flag_reaches_the_configuration() {
         drain_timeout: Duration::from_secs(4),
         rooms: vec!["general".into(), "tea room".into()],
         data: Some("/srv/uproar".into()),
+        cluster: None,
         auth: Auth::Required,
         anonymous: Some(Anonymous::Listen),
         token_keys: ["a.pem", "b.pem", "c.key"].map(PathBuf::from).to_vec(),
@@ -282,6 +284,7 @@ fn every_flag_reaches_the_configuration() {
         api_tls: true,
         metrics: MetricsPlace::Public,
         log_format: LogFormat::Json,
+        log_access: true,
         log_level: LevelFilter::DEBUG,
     };
     assert_eq!(config, wanted);
@@ -425,7 +428,12 @@ fn the_setting_that_was_given_is_blamed_and_not_a_default() {
 #[test]
 fn variables_with_our_prefix_that_name_nothing_are_refused() {
     let said = refusal(&[], &[("UPROAR_MAX_CLIENT", "5"), ("UPROAR_RATE", "7")]);
-    assert!(said.starts_with("unknown variable UPROAR_MAX_CLIENT; known are UPROAR_LISTEN, "), "{said}");
+    assert!(
+        said.starts_with(
+            "unknown variable UPROAR_MAX_CLIENT; known are UPROAR_REDIS_PASSWORD, UPROAR_LISTEN, "
+        ),
+        "{said}"
+    );
     assert!(said.ends_with(", UPROAR_CONFIG"), "{said}");
     assert!(refusal(&["user", "list"], &[("UPROAR_DATE", "/x")]).starts_with("unknown variable UPROAR_DATE"));
     // Empty ones are unset, others have other prefixes, or are known to be of others.
@@ -502,7 +510,7 @@ fn an_unusable_file_is_refused_by_its_name() {
         format!("configuration file {path}: unknown key 'max_clients'; known are listen, cores, shards, ");
     assert!(unknown.starts_with(&start), "{unknown}");
     assert!(
-        unknown.ends_with("tls-key, api-listen, api-key-file, api-tls, metrics, log, log-level"),
+        unknown.ends_with("tls-key, api-listen, api-key-file, api-tls, metrics, log, log-access, log-level"),
         "{unknown}"
     );
     let (_file, path) = file("rate = \n");

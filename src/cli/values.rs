@@ -1,5 +1,7 @@
 //! The syntax of values.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use tracing::level_filters::LevelFilter;
+use uproar_cluster::NodeName;
+use uproar_cluster::client::without_password;
 
 use crate::config::{AddressRange, AllowedHost, AllowedOrigin, SHARDS_MAX};
 
@@ -103,6 +107,28 @@ impl ListenAddress {
 pub(super) fn preferred(found: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
     // `min_by_key` takes the first of several that are equal.
     found.min_by_key(SocketAddr::is_ipv6)
+}
+
+/// The value of `--redis`, which is read later: clap would show all of an invalid one, its password, too.
+#[derive(Clone)]
+pub(super) struct RedisUrl(pub(super) String);
+
+impl FromStr for RedisUrl {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_password(&self.0))
+    }
+}
+
+pub(super) fn node(text: &str) -> Result<NodeName, String> {
+    text.parse().map_err(|_| "allowed is 1 to 64 letters, digits, dots, underscores and hyphens".into())
 }
 
 pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {

@@ -7,6 +7,7 @@
 //! - `placement` says on which cores shards run.
 
 mod api_address;
+mod cluster;
 mod placement;
 mod validation;
 
@@ -25,6 +26,7 @@ pub use crate::handshake::endpoint::Dialects;
 pub use crate::handshake::origin::{AllowedHost, AllowedOrigin};
 use crate::metrics::Dialect;
 pub use api_address::ApiAddress;
+pub use cluster::Cluster;
 pub use placement::{Placement, SHARDS_MAX, allowed_cores, pin};
 pub use validation::{ConfigError, ConflictingSetting};
 
@@ -50,6 +52,12 @@ const SHARDS_AN_ACCEPTOR: usize = 8;
 
 /// The most files in `token_keys`: each may have to be tried, and a rotation needs two.
 pub const TOKEN_KEYS_MAX: usize = 16;
+
+/// The most partitions of a cluster: each has three connections and a canary a second.
+pub const PARTITIONS_MAX: u16 = 64;
+
+/// The least that Redis keeps of a log: what nodes bring back to it after a failover.
+pub const LOG_BYTES_MIN: u64 = 16 << 20;
 
 /// Everything that can be configured.
 ///
@@ -140,6 +148,8 @@ pub struct Config {
     pub rooms_kept: usize,
     /// The directory for history and accounts. Default `None`: everything is in memory.
     pub data: Option<PathBuf>,
+    /// The place of the server among others that share its rooms. Default `None`: it is alone. Not with `data`.
+    pub cluster: Option<Cluster>,
     /// Whether users must sign in. Default [`Auth::Off`].
     pub auth: Auth,
     /// What clients without an account and a token may do. Default `None`: with [`Auth::Off`] everything, with
@@ -190,6 +200,8 @@ pub struct Config {
     pub metrics: MetricsPlace,
     /// The format of the log. Default [`LogFormat::Text`].
     pub log_format: LogFormat,
+    /// Whether each connection and each request of the HTTP API has a line in the log. Default false.
+    pub log_access: bool,
     /// The least severe level that is logged. Default `INFO`.
     pub log_level: LevelFilter,
 }
@@ -227,6 +239,7 @@ impl Default for Config {
             room_ttl: Duration::from_secs(10 * 60),
             rooms_kept: 100_000,
             data: None,
+            cluster: None,
             auth: Auth::Off,
             anonymous: None,
             token_keys: Vec::new(),
@@ -249,6 +262,7 @@ impl Default for Config {
             api_tls: false,
             metrics: MetricsPlace::Api,
             log_format: LogFormat::Text,
+            log_access: false,
             log_level: LevelFilter::INFO,
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::placement::{Placement, SHARDS_MAX};
 use super::{
-    ACCEPTORS_MAX, ApiAddress, Auth, BUSY_POLL_MAX, CLIENTS_MAX, Config, FIRST_ROOM, MetricsPlace,
-    ROOM_CHARS_MAX, TOKEN_KEYS_MAX,
+    ACCEPTORS_MAX, ApiAddress, Auth, BUSY_POLL_MAX, CLIENTS_MAX, Config, FIRST_ROOM, LOG_BYTES_MIN,
+    MetricsPlace, PARTITIONS_MAX, ROOM_CHARS_MAX, TOKEN_KEYS_MAX,
 };
 use crate::pattern::Pattern;
 
@@ -44,6 +44,10 @@ const ROOM_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const HISTORY_MAX: usize = 10_000;
 /// The most `presence_limit`: one join below the limit costs that many deliveries.
 const PRESENCE_LIMIT_MAX: usize = 10_000;
+/// The most `replicas` of a cluster: no Redis has more in practice, and each makes acknowledgements later.
+const REPLICAS_MAX: u16 = 16;
+/// The most `log_bytes` of a cluster: more is a mistake, because no machine has that much memory for one log.
+const LOG_BYTES_MAX: u64 = 1 << 40;
 /// The most `connect_rate_per_address`; 0 means no limit.
 const CONNECT_RATE_MAX: usize = 1_000_000;
 /// The most `topics_max`: each has a connection.
@@ -86,6 +90,7 @@ impl Config {
         if self.data.as_ref().is_some_and(|data| data.as_os_str().is_empty()) {
             return invalid("data", String::new(), "an existing directory");
         }
+        self.validate_cluster()?;
         if self.auth == Auth::Required && self.data.is_none() && !self.has_token_keys() {
             let allowed =
                 "off; or required, with --data for accounts, or --token-key or --token-jwks for tokens";
@@ -112,6 +117,17 @@ impl Config {
         within("topics-max", self.topics_max, 1, TOPICS_MAX, number)?;
         // Without a rate the burst means nothing, and without a burst a rate lets nothing through.
         within("burst", self.burst, u32::from(self.rate > 0), RATE_MAX, number)
+    }
+
+    fn validate_cluster(&self) -> Result<(), ConfigError> {
+        let Some(cluster) = &self.cluster else { return Ok(()) };
+        if let Some(data) = &self.data {
+            let allowed = "a directory without --redis: the nodes of a cluster keep everything in Redis";
+            return invalid("data", data.display().to_string(), allowed);
+        }
+        within("redis-replicas", cluster.replicas, 0, REPLICAS_MAX, number)?;
+        within("redis-partitions", cluster.partitions, 1, PARTITIONS_MAX, number)?;
+        within("redis-log", cluster.log_bytes, LOG_BYTES_MIN, LOG_BYTES_MAX, |bytes| size(bytes as usize))
     }
 
     fn validate_tokens(&self) -> Result<(), ConfigError> {
@@ -361,7 +377,7 @@ fn validate_cores(key: &'static str, cores: &[usize]) -> Result<(), ConfigError>
 mod tests {
     use std::num::NonZeroUsize;
 
-    use super::super::Anonymous;
+    use super::super::{Anonymous, Cluster};
     use super::*;
 
     /// The error of `validate` after one change to the defaults.
@@ -371,9 +387,16 @@ mod tests {
         config.validate().unwrap_err().to_string()
     }
 
+    /// The place of a node with the defaults.
+    fn cluster() -> Cluster {
+        Cluster::new("redis://localhost".parse().unwrap(), "a".parse().unwrap())
+    }
+
     #[test]
     fn the_defaults_are_allowed() {
         assert_eq!(Config::default().validate(), Ok(()));
+        let in_a_cluster = Config { cluster: Some(cluster()), ..Config::default() };
+        assert_eq!(in_a_cluster.validate(), Ok(()));
     }
 
     #[test]
@@ -472,6 +495,26 @@ mod tests {
                 refusal(|c| c.tls_key = Some("key.pem".into())),
                 "invalid value 'key.pem' for tls-key: allowed is a private key together with --tls-cert, its \
                  certificate",
+            ),
+            (
+                refusal(|c| {
+                    c.cluster = Some(cluster());
+                    c.data = Some("data".into());
+                }),
+                "invalid value 'data' for data: allowed is a directory without --redis: the nodes of a cluster keep \
+                 everything in Redis",
+            ),
+            (
+                refusal(|c| c.cluster = Some(Cluster { replicas: 17, ..cluster() })),
+                "invalid value '17' for redis-replicas: allowed is 0 to 16",
+            ),
+            (
+                refusal(|c| c.cluster = Some(Cluster { partitions: 0, ..cluster() })),
+                "invalid value '0' for redis-partitions: allowed is 1 to 64",
+            ),
+            (
+                refusal(|c| c.cluster = Some(Cluster { log_bytes: 1 << 20, ..cluster() })),
+                "invalid value '1MiB' for redis-log: allowed is 16MiB to 1024GiB",
             ),
             (refusal(|c| c.history = 10_001), "invalid value '10001' for history: allowed is 0 to 10000"),
             (

@@ -1,5 +1,6 @@
 //! Answers to connections that are not handed over.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -44,7 +45,7 @@ pub(super) async fn refuse_address(
 }
 
 /// The response to a health check.
-pub(super) fn state(problem: Option<&'static str>, all_is_well: &'static str) -> Response {
+pub(super) fn state(problem: Option<impl Into<Cow<'static, str>>>, all_is_well: &'static str) -> Response {
     match problem {
         Some(problem) => Response::text(StatusCode::SERVICE_UNAVAILABLE, problem),
         None => Response::text(StatusCode::OK, all_is_well),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::{
-    Dialect, DurationHistogram, EndReason, FanOutHistogram, HandshakeKind, Labelled, OrderKind,
-    RefusalReason, ShardPulse, SignInOutcome, StatusClass, TlsFailure,
+    ApiMetrics, BusyTime, ClusterMetrics, Counter, Dialect, DurationHistogram, EndReason, FanOutHistogram,
+    Gauge, HandshakeKind, Labelled, Mark, OrderKind, RefusalReason, SignInOutcome, TlsFailure, TokenOutcome,
 };
 use crate::permit::ClientPermits;
 
@@ -16,6 +16,7 @@ pub struct Metrics {
     pub(super) shards: Arc<[Arc<ShardMetrics>]>,
     pub(super) acceptors: Arc<[Arc<AcceptorMetrics>]>,
     pub(super) storage: Arc<StorageMetrics>,
+    pub(super) cluster: Arc<ClusterMetrics>,
     pub(super) api: Arc<ApiMetrics>,
     pub(super) process: Arc<ProcessMetrics>,
 }
@@ -25,6 +26,8 @@ pub(super) struct ProcessMetrics {
     pub(super) started: Instant,
     pub(super) client_permits: ClientPermits,
     pub(super) is_draining: AtomicBool,
+    /// When the certificate in use expires, in Unix seconds; 0 without one, or where that is not known.
+    pub(super) certificate_expiry: AtomicU64,
 }
 
 impl Metrics {
@@ -35,13 +38,21 @@ impl Metrics {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             acceptors: (0..acceptors).map(|_| Arc::default()).collect(),
             storage: Arc::default(),
+            cluster: Arc::default(),
             api: Arc::default(),
             process: Arc::new(ProcessMetrics {
                 started: Instant::now(),
                 client_permits,
                 is_draining: AtomicBool::new(false),
+                certificate_expiry: AtomicU64::new(0),
             }),
         }
+    }
+
+    /// The same for a node of a cluster with this many partitions.
+    #[must_use]
+    pub fn with_cluster(self, partitions: usize) -> Self {
+        Self { cluster: Arc::new(ClusterMetrics::new(partitions)), ..self }
     }
 
     /// The numbers that the shard of this index writes.
@@ -67,13 +78,19 @@ impl Metrics {
     /// The longest time that the current turn of any shard has taken so far.
     #[must_use]
     pub fn longest_turn(&self) -> Duration {
-        self.shards.iter().map(|shard| shard.pulse.turn_time()).max().unwrap_or_default()
+        self.shards.iter().map(|shard| shard.turn.elapsed()).max().unwrap_or_default()
     }
 
     /// The numbers that the storage writes; all zero where there is none.
     #[must_use]
     pub fn storage(&self) -> &Arc<StorageMetrics> {
         &self.storage
+    }
+
+    /// The numbers of the cluster's logs; none where the server is alone.
+    #[must_use]
+    pub fn cluster(&self) -> &Arc<ClusterMetrics> {
+        &self.cluster
     }
 
     /// The numbers that the HTTP API writes; all zero where there is none.
@@ -92,6 +109,23 @@ impl Metrics {
     #[must_use]
     pub fn clients_max(&self) -> usize {
         self.process.client_permits.clients_max()
+    }
+
+    /// How busy each shard has been since the start; `None` where the kernel does not tell.
+    #[must_use]
+    pub fn busy_times(&self) -> Vec<Option<Duration>> {
+        self.shards.iter().map(|shard| shard.busy.total()).collect()
+    }
+
+    /// The number of upgraded connections of each shard.
+    #[must_use]
+    pub fn shard_connections(&self) -> Vec<u64> {
+        self.shards.iter().map(|shard| shard.connections_of_all()).collect()
+    }
+
+    /// Notes when the certificate in use expires, in Unix seconds, if that is known.
+    pub fn set_certificate_expiry(&self, end_unix: Option<u64>) {
+        self.process.certificate_expiry.store(end_unix.unwrap_or(0), Relaxed);
     }
 
     /// Notes that the server is shutting down.
@@ -127,8 +161,10 @@ impl Metrics {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ShardMetrics {
-    /// Whether its turns end.
-    pub pulse: ShardPulse,
+    /// When the current turn began; none while the shard waits.
+    pub turn: Mark,
+    /// How long it has worked.
+    pub busy: BusyTime,
     /// Upgraded connections over TLS.
     pub tls_connections: Gauge,
     /// Upgrades answered with 101 and admitted.
@@ -143,6 +179,8 @@ pub struct ShardMetrics {
     pub sessions_forgotten: Counter,
     /// Attempts to sign in that were answered.
     pub sign_ins: Labelled<Counter, SignInOutcome, { SignInOutcome::ALL.len() }>,
+    /// Tokens that were checked after the upgrade.
+    pub token_checks: Labelled<Counter, TokenOutcome, { TokenOutcome::ALL.len() }>,
     /// Orders of admins that were carried out.
     pub moderation_orders: Labelled<Counter, OrderKind, { OrderKind::ALL.len() }>,
     /// Text and binary messages received, refused ones included.
@@ -163,6 +201,8 @@ pub struct ShardMetrics {
     pub writes_unanswered: Gauge,
     /// Events that this shard delivered to a room's members on it.
     pub broadcasts: Counter,
+    /// Events that those who watch the server were not told of, because the queue was full.
+    pub events_lost: Counter,
     /// Frames encoded; at most one per event and dialect.
     pub frames_encoded: Counter,
     /// Rooms and topics that have their home on this shard.
@@ -177,6 +217,13 @@ pub struct ShardMetrics {
     pub receive_buffer_shortages: Counter,
     /// Time from a home's publishing to the last member's completed send, wherever the members are.
     pub fan_out: FanOutHistogram,
+}
+
+impl ShardMetrics {
+    /// Upgraded connections of all dialects.
+    pub(super) fn connections_of_all(&self) -> u64 {
+        Dialect::ALL.iter().map(|dialect| self.connections.with(*dialect).get()).sum()
+    }
 }
 
 /// The numbers of one acceptor.
@@ -195,6 +242,8 @@ pub struct AcceptorMetrics {
     pub tls_handshakes: Labelled<Counter, HandshakeKind, { HandshakeKind::ALL.len() }>,
     /// Connections that ended in their TLS handshake, or between it and the end of their request.
     pub tls_failures: Labelled<Counter, TlsFailure, { TlsFailure::ALL.len() }>,
+    /// Tokens of upgrades that were checked.
+    pub token_checks: Labelled<Counter, TokenOutcome, { TokenOutcome::ALL.len() }>,
     /// Requests and upgrades that were rejected.
     pub refused: Labelled<Counter, RefusalReason, { RefusalReason::ALL.len() }>,
 }
@@ -214,59 +263,4 @@ pub struct StorageMetrics {
     pub failures: Counter,
     /// How long batches took, from the first statement until they were on the disk.
     pub commits: DurationHistogram,
-}
-
-/// The numbers of the HTTP API's thread.
-#[derive(Debug, Default)]
-pub struct ApiMetrics {
-    /// Requests answered, by the class of their status.
-    pub requests: Labelled<Counter, StatusClass, { StatusClass::ALL.len() }>,
-    /// Idempotency keys that were forgotten before their time, because there were too many.
-    pub keys_forgotten_early: Counter,
-}
-
-/// A number that only grows. Only one thread writes it.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `count`. With one writer a load and a store do, and cost a tenth of a locked addition.
-    pub fn add(&self, count: u64) {
-        self.0.store(self.0.load(Relaxed) + count, Relaxed);
-    }
-
-    /// The sum so far.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// A number that grows and shrinks, and is never below zero. Only one thread writes it.
-#[derive(Debug, Default)]
-pub struct Gauge(AtomicU64);
-
-impl Gauge {
-    /// Sets the number.
-    pub fn set(&self, value: usize) {
-        self.0.store(value as u64, Relaxed);
-    }
-
-    /// Adds `count`.
-    pub fn add(&self, count: usize) {
-        self.0.store(self.0.load(Relaxed) + count as u64, Relaxed);
-    }
-
-    /// Takes away `count`, which has been added before.
-    pub fn sub(&self, count: usize) {
-        let before = self.0.load(Relaxed);
-        debug_assert!(before >= count as u64, "what is taken from a gauge was added before");
-        self.0.store(before.saturating_sub(count as u64), Relaxed);
-    }
-
-    /// The number now.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
 }

@@ -169,6 +169,10 @@ label! {
         SessionResumed = "session_resumed",
         /// The user's account was removed, or has another password.
         AccountChanged = "account_changed",
+        /// It could not join its room, because the log of the cluster was out of reach.
+        OutOfReach = "out_of_reach",
+        /// The other servers of the cluster had declared this one gone.
+        Fenced = "fenced",
         /// The server shut down.
         Shutdown = "shutdown",
     }
@@ -213,6 +217,24 @@ label! {
 }
 
 label! {
+    /// The result of a check of a token.
+    TokenOutcome as "outcome" {
+        /// It is valid.
+        Valid = "valid",
+        /// It has expired.
+        Expired = "expired",
+        /// Its signature is wrong.
+        Signature = "signature",
+        /// No key fits it.
+        NoKey = "no_key",
+        /// It is no JWT, or too long.
+        Malformed = "malformed",
+        /// A claim is missing, has the wrong type, or another value than it must have.
+        Claims = "claims",
+    }
+}
+
+label! {
     /// The class of a response's status (RFC 9110, 15).
     StatusClass as "class" {
         /// The request was carried out.
@@ -237,6 +259,16 @@ impl StatusClass {
 }
 
 label! {
+    /// Why a proposal to the log of a cluster was refused.
+    ProposalRefusal as "reason" {
+        /// The log was out of reach for too long, and the proposal was never sent: it will not happen.
+        OutOfReach = "out_of_reach",
+        /// The node has lost its place in the cluster: whether it happens is not certain.
+        PlaceLost = "place_lost",
+    }
+}
+
+label! {
     /// What an admin has ordered.
     OrderKind as "order" {
         /// Disconnect a user.
@@ -249,6 +281,12 @@ label! {
         Ban = "ban",
         /// Admit it again.
         Unban = "unban",
+        /// Send a message to an account, from a backend.
+        Message = "message",
+        /// Move the connections of an account to another room.
+        Move = "move",
+        /// Close a room.
+        CloseRoom = "close_room",
     }
 }
 

@@ -1,91 +1,21 @@
 //! Renders all numbers as Prometheus text.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{Dialect, DurationHistogram, Label, Metrics, RoomSizeClass, ShardMetrics};
+use super::Metrics;
+use super::cluster_families;
+use super::families::Families;
+use super::process::ProcessCollector;
 use crate::log_queue;
 
 /// The content type of the text.
 pub const TEXT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Writes families by hand: the crate's own counters are OpenMetrics, whose TYPE line leaves out the
-/// `_total` that a sample has. To a reader of version 0.0.4 the two would be different families.
-struct Families<'a>(DescriptorEncoder<'a>);
-
-impl Families<'_> {
-    fn one(&mut self, name: &str, help: &str, kind: MetricType, value: impl EncodeGaugeValue) -> fmt::Result {
-        self.0.encode_descriptor(name, help, None, kind)?.encode_gauge(&value)
-    }
-
-    fn each<L: Label>(
-        &mut self,
-        name: &str,
-        help: &str,
-        kind: MetricType,
-        value: impl Fn(L) -> u64,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
-        for label in L::VALUES {
-            let labels = [(L::NAME, label.as_str())];
-            family.encode_family(&labels)?.encode_gauge(&value(*label))?;
-        }
-        Ok(())
-    }
-
-    fn shards(
-        &mut self,
-        name: &str,
-        help: &str,
-        shards: &[Arc<ShardMetrics>],
-        value: impl Fn(&ShardMetrics) -> u64,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (index, shard) in shards.iter().enumerate() {
-            let labels = [("shard", index.to_string())];
-            family.encode_family(&labels)?.encode_gauge(&value(shard))?;
-        }
-        Ok(())
-    }
-
-    fn fan_out(&mut self, name: &str, help: &str, shards: &[Arc<ShardMetrics>]) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for class in RoomSizeClass::ALL {
-            let series = || shards.iter().map(|shard| shard.fan_out.series.with(*class));
-            let labels = [(RoomSizeClass::NAME, class.as_str())];
-            histogram(family.encode_family(&labels)?, series)?;
-        }
-        Ok(())
-    }
-
-    fn durations(&mut self, name: &str, help: &str, durations: &DurationHistogram) -> fmt::Result {
-        let family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        histogram(family, || std::iter::once(durations))
-    }
-}
-
-/// Writes the sum of histograms.
-fn histogram<'a, I: Iterator<Item = &'a DurationHistogram>>(
-    mut to: MetricEncoder<'_>,
-    series: impl Fn() -> I,
-) -> fmt::Result {
-    let mut buckets: Vec<(f64, u64)> =
-        DurationHistogram::BOUNDS_NS.iter().map(|ns| (*ns as f64 / 1e9, 0)).collect();
-    buckets.push((f64::INFINITY, 0));
-    for durations in series() {
-        for ((_, sum), count) in buckets.iter_mut().zip(durations.counts()) {
-            *sum += count;
-        }
-    }
-    let count = buckets.iter().map(|(_, count)| count).sum();
-    let sum = series().map(DurationHistogram::sum_seconds).sum();
-    to.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
-}
 
 /// One scrape: the numbers, and values from elsewhere.
 #[derive(Debug)]
@@ -101,11 +31,21 @@ impl Collector for Scrape {
         let Self { metrics, users_online } = self;
 
         let clients_max = metrics.process.client_permits.clients_max() as u64;
+        to.build_info()?;
         to.one("uptime_seconds", "Time since the start", Gauge, metrics.uptime().as_secs_f64())?;
         to.one("draining", "1 while the server shuts down", Gauge, u64::from(metrics.is_draining()))?;
         to.one("clients", "Connected clients", Gauge, metrics.clients() as u64)?;
         to.one("clients_max", "The most clients that may connect", Gauge, clients_max)?;
         to.one("users_online", "Users in all rooms", Gauge, *users_online as u64)?;
+        let certificate_expiry = metrics.process.certificate_expiry.load(Relaxed);
+        if certificate_expiry > 0 {
+            to.one(
+                "certificate_expiry_timestamp_seconds",
+                "When the TLS certificate in use expires, in Unix seconds",
+                Gauge,
+                certificate_expiry,
+            )?;
+        }
         to.one(
             "log_lines_dropped_total",
             "Log lines dropped because the reader of the log was too slow",
@@ -153,9 +93,19 @@ impl Collector for Scrape {
         to.each("connections", "Upgraded connections", Gauge, |dialect| {
             metrics.sum(|s| s.connections.with(dialect).get())
         })?;
-        to.shards("shard_connections", "Upgraded connections of each shard", &metrics.shards, |shard| {
-            Dialect::ALL.iter().map(|dialect| shard.connections.with(*dialect).get()).sum()
-        })?;
+        to.numbered(
+            "shard_connections",
+            "Upgraded connections of each shard",
+            Gauge,
+            "shard",
+            &metrics.shards,
+            |shard| shard.connections_of_all(),
+        )?;
+        to.busy(
+            "shard_busy_seconds_total",
+            "Time in which the thread of a shard worked or waited for its core, without busy polling",
+            metrics,
+        )?;
         to.each("connections_ended_total", "Upgraded connections ended", Counter, |reason| {
             metrics.sum(|s| s.connections_ended.with(reason).get())
         })?;
@@ -175,8 +125,13 @@ impl Collector for Scrape {
         to.each("sign_ins_total", "Attempts to sign in", Counter, |outcome| {
             metrics.sum(|s| s.sign_ins.with(outcome).get())
         })?;
+        to.each("token_checks_total", "Tokens checked", Counter, |outcome| {
+            metrics.sum(|s| s.token_checks.with(outcome).get())
+                + metrics.sum_of_acceptors(|a| a.token_checks.with(outcome).get())
+        })?;
         to.each("moderation_orders_total", "Orders of admins that were carried out", Counter, |order| {
             metrics.sum(|s| s.moderation_orders.with(order).get())
+                + metrics.api().moderation_orders.with(order).get()
         })?;
 
         to.each("messages_received_total", "Messages received", Counter, |dialect| {
@@ -226,6 +181,12 @@ impl Collector for Scrape {
             metrics.sum(|s| s.broadcasts.get()),
         )?;
         to.one("frames_encoded_total", "Frames encoded", Counter, metrics.sum(|s| s.frames_encoded.get()))?;
+        to.one(
+            "events_lost_total",
+            "Events left out of /events, because a queue was full",
+            Counter,
+            metrics.sum(|s| s.events_lost.get()),
+        )?;
         to.one("rooms", "Rooms and topics", Gauge, metrics.sum(|s| s.rooms.get()))?;
         to.fan_out(
             "fan_out_seconds",
@@ -240,6 +201,12 @@ impl Collector for Scrape {
             "1 while messages are written to the disk",
             Gauge,
             storage.is_durable.get(),
+        )?;
+        to.one(
+            "storage_failing",
+            "1 while messages are rejected because they cannot be written",
+            Gauge,
+            storage.is_failing.get(),
         )?;
         to.one(
             "storage_waiting_messages",
@@ -261,13 +228,42 @@ impl Collector for Scrape {
             &storage.commits,
         )?;
 
+        cluster_families::encode(metrics.cluster(), &mut to)?;
+
         let api = metrics.api();
         to.each("api_requests_total", "Requests to the HTTP API answered", Counter, |class| {
             api.requests.with(class).get()
         })?;
         to.one(
+            "api_requests_under_way",
+            "Requests to the HTTP API that are not answered yet",
+            Gauge,
+            api.requests_under_way.get(),
+        )?;
+        to.one(
+            "api_requests_refused_total",
+            "Requests to the HTTP API refused, because too many were being carried out or noted on the disk",
+            Counter,
+            api.requests_refused.get(),
+        )?;
+        to.paths("api_request_seconds", "Time to answer a request to the HTTP API", &api.durations)?;
+        to.one("api_connections", "Open connections of the HTTP API", Gauge, api.connections.get())?;
+        to.one(
+            "api_connections_refused_total",
+            "Connections of the HTTP API refused, because all others had a request under way",
+            Counter,
+            api.connections_refused.get(),
+        )?;
+        to.one("api_event_streams", "Open event streams of the HTTP API", Gauge, api.event_streams.get())?;
+        to.one(
+            "api_event_streams_refused_total",
+            "Event streams of the HTTP API refused, because there were as many as allowed",
+            Counter,
+            api.event_streams_refused.get(),
+        )?;
+        to.one(
             "api_idempotency_keys_forgotten_total",
-            "Idempotency keys forgotten before their time, because there were too many",
+            "Idempotency keys forgotten before their time, because they and their answers were too many",
             Counter,
             api.keys_forgotten_early.get(),
         )?;
@@ -298,8 +294,10 @@ impl Metrics {
     /// Everything as Prometheus text, version 0.0.4.
     #[must_use]
     pub fn render(&self, users_online: usize) -> String {
-        let mut registry = Registry::with_prefix("uproar");
-        registry.register_collector(Box::new(Scrape { metrics: self.clone(), users_online }));
+        let mut registry = Registry::default();
+        registry.sub_registry_with_prefix("process").register_collector(Box::new(ProcessCollector));
+        let own = registry.sub_registry_with_prefix("uproar");
+        own.register_collector(Box::new(Scrape { metrics: self.clone(), users_online }));
         let mut text = String::new();
         text::encode_registry(&mut text, &registry).expect("Bug: writing to a String does not fail");
         text

@@ -139,10 +139,79 @@ fn threads_share_no_cache_line() {
 fn the_longest_turn_is_that_of_a_shard_that_does_not_wait() {
     let metrics = metrics(2, 1);
     assert_eq!(metrics.longest_turn(), Duration::ZERO);
-    metrics.shard(1).pulse.begin_turn();
+    metrics.shard(1).turn.set();
     // Bounded: a millisecond passes.
     let is_seen = (0..1_000_000_000).any(|_| metrics.longest_turn() > Duration::ZERO);
     assert!(is_seen);
-    metrics.shard(1).pulse.end_turn();
+    metrics.shard(1).turn.clear();
     assert_eq!(metrics.longest_turn(), Duration::ZERO);
+}
+
+#[test]
+fn a_server_alone_has_no_numbers_of_a_cluster() {
+    assert!(!metrics(1, 1).render(0).contains("uproar_cluster_"));
+}
+
+#[test]
+fn partitions_of_a_cluster_are_kept_apart() {
+    let metrics = metrics(1, 1).with_cluster(2);
+    let cluster = metrics.cluster();
+    cluster.appended(1, 3, 500, Duration::from_micros(700));
+    cluster.appended(1, 512, 1_000, Duration::from_millis(2));
+    cluster.read(1, 16);
+    cluster.read(1, 4);
+    cluster.behind(0, 9);
+    cluster.reconnected(0);
+    cluster.refused(0, ProposalRefusal::OutOfReach, 5);
+    cluster.refused(1, ProposalRefusal::PlaceLost, 6);
+    cluster.unanswered(1, 7);
+    cluster.recovered(1);
+    cluster.nodes(0, 3);
+    cluster.epoch_changed(1);
+    cluster.fenced(0);
+    cluster.set_trouble(1, Some("gone".to_owned()));
+
+    let samples = read(&metrics.render(0));
+    let of = |name: &str, labels: &str| samples[&format!("uproar_cluster_{name}{{{labels}}}")];
+    for (name, of_0, of_1) in [
+        ("out_of_reach", 0.0, 1.0),
+        ("append_seconds_count", 0.0, 2.0),
+        ("batch_proposals_count", 0.0, 2.0),
+        ("batch_proposals_sum", 0.0, 515.0),
+        ("appended_bytes_total", 0.0, 1_500.0),
+        ("entries_read_total", 0.0, 20.0),
+        ("entries_behind", 9.0, 0.0),
+        ("reconnects_total", 1.0, 0.0),
+        ("proposals_unanswered", 0.0, 7.0),
+        ("recoveries_total", 0.0, 1.0),
+        ("nodes", 3.0, 0.0),
+        ("epoch_changes_total", 0.0, 1.0),
+        ("fenced_total", 1.0, 0.0),
+    ] {
+        let found = ["0", "1"].map(|partition| of(name, &format!("partition=\"{partition}\"")));
+        assert_eq!(found, [of_0, of_1], "{name}");
+    }
+    let refused = |partition, reason| {
+        of("proposals_refused_total", &format!("partition=\"{partition}\",reason=\"{reason}\""))
+    };
+    assert_eq!(
+        [refused(0, "out_of_reach"), refused(1, "place_lost"), refused(1, "out_of_reach")],
+        [5.0, 6.0, 0.0]
+    );
+    let sizes = |le| of("batch_proposals_bucket", &format!("le=\"{le}\",partition=\"1\""));
+    assert_eq!(["2.0", "4.0", "256.0", "512.0", "+Inf"].map(sizes), [0.0, 1.0, 1.0, 2.0, 2.0]);
+}
+
+#[test]
+fn the_age_of_a_canary_grows_from_the_start_and_begins_anew_with_each() {
+    let metrics = metrics(1, 1).with_cluster(1);
+    let age = || read(&metrics.render(0))["uproar_cluster_canary_age_seconds{partition=\"0\"}"];
+    // Bounded: some milliseconds pass.
+    assert!((0..1_000_000).any(|_| age() >= 0.005));
+    let begins_anew = |_| {
+        let before = age();
+        metrics.cluster().canary_seen(0);
+        age() < before
+    };
+    assert!((0..1_000).any(begins_anew));
 }

@@ -6,13 +6,15 @@
 //! A ban is of an account, or else of an address. A mute is of an account; or else of a session, and of the clients that
 //! come later from its address without signing in.
 
+mod bans;
 mod order;
 mod register;
 mod subject;
 mod terms;
 
-pub use order::{ModerationAction, ModerationNotice, NewBan, OrderRefusal};
+pub use bans::{Ban, BanId};
+pub use order::{Admin, ModerationAction, ModerationNotice, NewBan, OrderRefusal};
 pub use register::{
-    Ban, BansPage, LISTED_MAX, ModeratedUser, Moderation, Mute, MuteTerm, Muted, StoredTerms, TERMS_MAX,
+    BansPage, LISTED_MAX, ModeratedUser, Moderation, Mute, MuteTerm, Muted, StoredTerms, TERMS_MAX,
 };
 pub use subject::{BanSubject, MuteSubject};

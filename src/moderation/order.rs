@@ -1,11 +1,73 @@
 //! The orders of admins, and what follows from them.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::BanSubject;
+use crate::log_text::shown;
+use crate::rooms::UserId;
+
+/// The author of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// A user of the chat.
+    User {
+        /// Its id.
+        user: UserId,
+        /// Its name.
+        name: Arc<str>,
+        /// Its account.
+        account: Option<Arc<str>>,
+    },
+    /// A backend, with the API key of this name.
+    Backend {
+        /// The key's name.
+        key: Arc<str>,
+    },
+}
+
+impl Admin {
+    /// The admin as lists of bans name it: `account:boss`, `user:7` or `key:shop`.
+    #[must_use]
+    pub fn label(&self) -> Arc<str> {
+        match self {
+            Self::User { account: Some(account), .. } => format!("account:{account}").into(),
+            Self::User { user, account: None, .. } => format!("user:{user}").into(),
+            Self::Backend { key } => format!("key:{key}").into(),
+        }
+    }
+
+    /// A user's name, for the log.
+    #[must_use]
+    pub fn shown_name(&self) -> Option<String> {
+        match self {
+            Self::User { name, .. } => Some(shown(name)),
+            Self::Backend { .. } => None,
+        }
+    }
+
+    /// A user's account, for the log.
+    #[must_use]
+    pub fn shown_account(&self) -> Option<String> {
+        match self {
+            Self::User { account, .. } => account.as_deref().map(shown),
+            Self::Backend { .. } => None,
+        }
+    }
+}
+
+/// For the log: the id of a user, or the name of a key.
+impl fmt::Display for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User { user, .. } => user.fmt(f),
+            Self::Backend { key } => write!(f, "key:{}", shown(key)),
+        }
+    }
+}
 
 /// What an admin does to a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +91,8 @@ pub enum ModerationAction {
         /// What the user is told; not empty.
         reason: Option<String>,
     },
+    /// End the ban of an account, or a ban that is given by its id.
+    Unban,
 }
 
 /// A ban of an account or an address, as an admin orders it.
@@ -65,6 +129,13 @@ pub enum OrderRefusal {
 /// What an order means for the connections of all shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModerationNotice {
+    /// The connections of an account end.
+    Kicked {
+        /// The account.
+        account: Arc<str>,
+        /// What they are told.
+        reason: Option<String>,
+    },
     /// The connections of a banned account end. If an address was banned, those from there that have not signed in end.
     Banned {
         /// The account or the address.

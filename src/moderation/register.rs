@@ -6,8 +6,9 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::bans::{Ban, BanId, Bans};
 use super::terms::{Term, Terms};
-use super::{BanSubject, MuteSubject, NewBan, OrderRefusal};
+use super::{Admin, BanSubject, MuteSubject, NewBan, OrderRefusal};
 use crate::address::{AddressRange, network};
 use crate::rooms::{Page, UserId};
 
@@ -20,21 +21,6 @@ pub const LISTED_MAX: usize = 500;
 
 /// The most characters of a reason that are kept for the list.
 const REASON_CHARACTERS_MAX: usize = 200;
-
-/// A ban that is in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ban {
-    /// Its last second, in Unix seconds; 0 for good.
-    pub until: u64,
-    /// The reason that the admin gave, or nothing. At most 200 characters and an ellipsis.
-    pub reason: Arc<str>,
-}
-
-impl Term for Ban {
-    fn last_second(&self) -> Option<u64> {
-        Some(self.until).filter(|until| *until > 0)
-    }
-}
 
 /// A mute of an account, a session or an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +99,8 @@ impl Mute {
 pub struct StoredTerms {
     /// The bans.
     pub bans: Vec<(BanSubject, Ban)>,
+    /// The last id that was given to a ban.
+    pub last_ban: BanId,
     /// The mutes.
     pub mutes: Vec<(MuteSubject, MuteTerm)>,
 }
@@ -141,19 +129,19 @@ struct Shared {
 
 #[derive(Debug)]
 struct Register {
-    bans: Terms<BanSubject, Ban>,
+    bans: Bans,
     mutes: Terms<MuteSubject, MuteTerm>,
 }
 
 impl Default for Register {
     fn default() -> Self {
-        Self { bans: Terms::new(TERMS_MAX), mutes: Terms::new(TERMS_MAX) }
+        Self { bans: Bans::new(TERMS_MAX), mutes: Terms::new(TERMS_MAX) }
     }
 }
 
 impl Register {
     fn purge(&mut self, now: u64) {
-        while self.bans.pop_ended(now).is_some() {}
+        self.bans.purge(now);
         while self.mutes.pop_ended(now).is_some() {}
     }
 
@@ -177,7 +165,7 @@ impl Moderation {
     /// # Errors
     ///
     /// [`OrderRefusal::TrustedProxy`] or [`OrderRefusal::TooManyBans`].
-    pub fn ban(&self, ban: &NewBan, now: u64) -> Result<(), OrderRefusal> {
+    pub fn ban(&self, ban: &NewBan, by: &Admin, now: u64) -> Result<(), OrderRefusal> {
         let NewBan { subject, address, seconds, reason } = ban;
         // The address itself, and not the first one of its network.
         if let (BanSubject::Address(_), Some(address)) = (subject, address)
@@ -186,9 +174,10 @@ impl Moderation {
             return Err(OrderRefusal::TrustedProxy);
         }
         let until = if *seconds == 0 { 0 } else { now + u64::from(*seconds) };
-        let ban = Ban { until, reason: shortened(reason.as_deref().unwrap_or_default()) };
+        let reason = shortened(reason.as_deref().unwrap_or_default());
         let mut register = self.write(now);
-        register.bans.insert([(subject.clone(), ban)]).map_err(|_| OrderRefusal::TooManyBans)
+        let ban = Ban { id: register.bans.id_for(subject), until, reason, by: by.label(), since: now };
+        register.bans.insert(subject.clone(), ban).map_err(|_| OrderRefusal::TooManyBans)
     }
 
     /// Ends a ban.
@@ -198,6 +187,18 @@ impl Moderation {
     /// [`OrderRefusal::UnknownBan`].
     pub fn unban(&self, subject: &BanSubject, now: u64) -> Result<(), OrderRefusal> {
         self.write(now).bans.remove(subject).then_some(()).ok_or(OrderRefusal::UnknownBan)
+    }
+
+    /// Ends the ban with this id, and returns its subject.
+    ///
+    /// # Errors
+    ///
+    /// [`OrderRefusal::UnknownBan`].
+    pub fn unban_by_id(&self, id: BanId, now: u64) -> Result<BanSubject, OrderRefusal> {
+        let mut register = self.write(now);
+        let subject = register.bans.subject(id).ok_or(OrderRefusal::UnknownBan)?.clone();
+        register.bans.remove(&subject);
+        Ok(subject)
     }
 
     /// Whether a client may not connect: its account is banned; or, if it has shown none, its address.
@@ -214,10 +215,43 @@ impl Moderation {
     /// The bans in force, without the first `offset`, in the order of their subjects. At most [`LISTED_MAX`].
     #[must_use]
     pub fn bans(&self, page: Page, now: u64) -> BansPage {
-        let register = self.write(now);
-        let listed = register.bans.iter().skip(page.offset).take(page.limit.min(LISTED_MAX));
-        let listed = listed.map(|(subject, ban)| (subject.clone(), ban.clone())).collect();
-        BansPage { listed, total: register.bans.iter().len() }
+        let register = self.read();
+        let in_force = register.bans.in_force(now).skip(page.offset).take(page.limit.min(LISTED_MAX));
+        let listed = in_force.map(|(subject, ban)| (subject.clone(), ban.clone())).collect();
+        BansPage { listed, total: register.bans.count(now) }
+    }
+
+    /// At most `limit` bans in force behind this id, by id.
+    #[must_use]
+    pub fn bans_after(&self, after: Option<BanId>, limit: usize, now: u64) -> Vec<(BanSubject, Ban)> {
+        let register = self.read();
+        let listed = register.bans.after(after).filter(|(_, ban)| ban.holds(now)).take(limit);
+        listed.map(|(subject, ban)| (subject.clone(), ban.clone())).collect()
+    }
+
+    /// The ban of an account, and the last second of its mute in Unix seconds.
+    #[must_use]
+    pub fn terms_of_account(&self, account: &Arc<str>, now: u64) -> (Option<Ban>, Option<u64>) {
+        let register = self.read();
+        let ban = register.bans.get(&BanSubject::Account(Arc::clone(account)), now).cloned();
+        let mute = register.mutes.get(&MuteSubject::Account(Arc::clone(account)), now);
+        (ban, mute.map(|term| term.until))
+    }
+
+    /// Mutes an account. Returns the last second of the mute, in Unix seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`OrderRefusal::TooManyMutes`].
+    pub fn mute_account(&self, account: &Arc<str>, seconds: u32, now: u64) -> Result<u64, OrderRefusal> {
+        let until = now + u64::from(seconds);
+        let muted = (MuteSubject::Account(Arc::clone(account)), MuteTerm { until, network: None });
+        self.write(now).mutes.insert([muted]).map(|()| until).map_err(|_| OrderRefusal::TooManyMutes)
+    }
+
+    /// Ends the mute of an account.
+    pub fn unmute_account(&self, account: &Arc<str>, now: u64) {
+        self.write(now).mutes.remove(&MuteSubject::Account(Arc::clone(account)));
     }
 
     /// Mutes a user: its account; or, if it has none, its session and those who come later from its address. A longer mute
@@ -299,6 +333,12 @@ impl Moderation {
         self.read().bans.find(subject).cloned()
     }
 
+    /// The last id that was given to a ban, to be stored.
+    #[must_use]
+    pub fn last_ban(&self) -> BanId {
+        self.read().bans.last_id()
+    }
+
     /// A mute, to be stored.
     #[must_use]
     pub fn stored_mute(&self, subject: &MuteSubject) -> Option<MuteTerm> {
@@ -311,6 +351,7 @@ impl Moderation {
         let register = self.read();
         StoredTerms {
             bans: register.bans.iter().map(|(subject, ban)| (subject.clone(), ban.clone())).collect(),
+            last_ban: register.bans.last_id(),
             mutes: register.mutes.iter().map(|(subject, term)| (subject.clone(), *term)).collect(),
         }
     }
@@ -319,8 +360,9 @@ impl Moderation {
     pub fn restore(&self, stored: &StoredTerms, now: u64) -> usize {
         let mut register = self.write(now);
         let register = &mut *register;
-        let bans = stored.bans.iter().filter(|one| register.bans.insert([(*one).clone()]).is_err());
-        let left_out = bans.count();
+        register.bans.continue_after(stored.last_ban);
+        let bans = stored.bans.iter().cloned();
+        let left_out = bans.filter_map(|(subject, ban)| register.bans.insert(subject, ban).err()).count();
         let mutes = stored.mutes.iter().filter(|one| register.mutes.insert([(*one).clone()]).is_err());
         left_out + mutes.count()
     }

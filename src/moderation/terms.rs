@@ -6,6 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) trait Term {
     /// The last second in which it holds, in Unix seconds; `None` for good.
     fn last_second(&self) -> Option<u64>;
+
+    /// Whether it holds in this second.
+    fn holds(&self, now: u64) -> bool {
+        self.last_second().is_none_or(|last| now <= last)
+    }
 }
 
 /// Values by their subject, each with its end.
@@ -31,7 +36,7 @@ impl<K: Clone + Ord, V: Term> Terms<K, V> {
 
     /// The value that holds for a subject.
     pub(super) fn get(&self, subject: &K, now: u64) -> Option<&V> {
-        self.by_subject.get(subject).filter(|value| value.last_second().is_none_or(|last| now <= last))
+        self.by_subject.get(subject).filter(|value| value.holds(now))
     }
 
     /// The value of a subject, also one that has ended and was not removed yet.
@@ -73,11 +78,17 @@ impl<K: Clone + Ord, V: Term> Terms<K, V> {
         Some(value)
     }
 
-    /// Removes the next value that has ended, and returns its subject.
-    pub(super) fn pop_ended(&mut self, now: u64) -> Option<K> {
+    /// Removes the next value that has ended, and returns it with its subject.
+    pub(super) fn pop_ended(&mut self, now: u64) -> Option<(K, V)> {
         let (_, subject) = self.by_end.first().filter(|(last, _)| *last < now)?.clone();
-        self.remove(&subject);
-        Some(subject)
+        let value = self.take(&subject)?;
+        Some((subject, value))
+    }
+
+    /// How many values hold.
+    pub(super) fn count(&self, now: u64) -> usize {
+        let ended = self.by_end.iter().take_while(|(last, _)| *last < now).count();
+        self.by_subject.len() - ended
     }
 
     /// All values, in the order of their subjects. Those that have ended are among them until they are removed.
@@ -112,7 +123,7 @@ mod tests {
         assert_eq!([19, 20, 21].map(|now| terms.get(&"ann", now).is_some()), [true, true, false]);
         assert!(terms.get(&"ben", u64::MAX).is_some() && terms.get(&"cem", 0).is_none());
         assert_eq!(terms.pop_ended(20), None);
-        assert_eq!(terms.pop_ended(21), Some("ann"));
+        assert_eq!(terms.pop_ended(21), Some(("ann", Until(20))));
         assert_eq!(terms.pop_ended(u64::MAX), None);
         assert_eq!(subjects(&terms), ["ben"]);
     }
@@ -124,7 +135,7 @@ mod tests {
             terms.insert([("ann", Until(last))]).unwrap();
         }
         assert!(terms.get(&"ann", 11).is_none());
-        assert_eq!(terms.pop_ended(11), Some("ann"));
+        assert_eq!(terms.pop_ended(11), Some(("ann", Until(10))));
         assert_eq!(terms.pop_ended(u64::MAX), None, "ends of earlier values are forgotten");
         terms.insert([("ann", Until(20))]).unwrap();
         assert!(terms.remove(&"ann") && !terms.remove(&"ann"));
@@ -139,7 +150,7 @@ mod tests {
         assert_eq!((subjects(&terms), terms.get(&"ann", 5)), (vec!["ann", "ben"], Some(&Until(5))));
         terms.insert([("cem", FOREVER), ("ann", Until(9))]).unwrap();
         assert_eq!(terms.insert([("dora", FOREVER)]), Err(Full));
-        assert_eq!(terms.pop_ended(10), Some("ann"));
+        assert_eq!(terms.pop_ended(10), Some(("ann", Until(9))));
         terms.insert([("dora", FOREVER)]).unwrap();
         assert_eq!(subjects(&terms), ["ben", "cem", "dora"]);
     }

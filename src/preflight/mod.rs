@@ -1,4 +1,5 @@
-//! The preflight: whether this machine can run the server, and what to change where it cannot.
+//! The preflight: whether this machine can run the server, whether the Redis of its cluster can be used, and what to
+//! change where they cannot.
 //!
 //! `uproar check` prints the [`PreflightReport`]; the server runs the same checks when it starts. They change nothing
 //! but the soft descriptor limit of the process. The result is a list of [`Finding`]s and, unless one of them is
@@ -13,6 +14,7 @@ mod cores;
 mod descriptors;
 mod io_uring;
 mod kernel_setting;
+mod redis;
 mod report;
 
 use crate::certificate::CertificateFiles;
@@ -26,9 +28,22 @@ pub use report::{CheckOutcome, Finding, PreflightReport};
 /// The backlog that the listeners ask for: a burst of reconnecting clients waits there to be accepted.
 pub const BACKLOG_WANTED: u32 = 4096;
 
-/// Runs all checks, and raises the soft descriptor limit to the hard one.
+/// Runs all checks for a start, and raises the soft descriptor limit to the hard one. A Redis that does not answer is
+/// lacking: the server waits for it.
+///
+/// It blocks the thread, with a cluster for up to 5 s, and must not be called on a tokio runtime.
 #[must_use]
 pub fn run(config: &Config) -> PreflightReport {
+    run_checks(config, CheckOutcome::Lacking)
+}
+
+/// The same for `uproar check`: a Redis that does not answer is fatal, because nothing is known of it.
+#[must_use]
+pub fn run_alone(config: &Config) -> PreflightReport {
+    run_checks(config, CheckOutcome::Fatal)
+}
+
+fn run_checks(config: &Config, redis_out_of_reach: CheckOutcome) -> PreflightReport {
     // Ahead of the rings, which need descriptors.
     let (descriptors, capacity) = descriptors::check(config);
     let mut findings =
@@ -38,6 +53,9 @@ pub fn run(config: &Config) -> PreflightReport {
     findings.extend(cores::check(config));
     findings.extend(CertificateFiles::of(config).as_ref().map(check_certificate));
     findings.extend(TokenFiles::of(config).as_ref().map(check_token_keys));
+    if let Some(cluster) = &config.cluster {
+        findings.extend(redis::check(cluster, redis_out_of_reach));
+    }
     PreflightReport { findings, capacity }
 }
 

@@ -10,6 +10,9 @@ pub(super) const CERTIFICATE_CHECK: &str = "tls";
 /// The check of the keys of tokens, of which the server warns in the same way.
 pub(super) const TOKEN_KEYS_CHECK: &str = "token keys";
 
+/// The checks of Redis, of which the server warns one by one.
+pub(super) const REDIS_CHECK: &str = "redis";
+
 /// The findings of all checks.
 #[derive(Clone, Debug)]
 pub struct PreflightReport {
@@ -31,15 +34,22 @@ impl PreflightReport {
         self.capacity.filter(|_| !is_fatal)
     }
 
+    /// What is unwise about Redis, or why it cannot be asked: a line each for the log.
+    pub fn redis_warnings(&self) -> impl Iterator<Item = &str> {
+        let of_redis = self.findings.iter().filter(|finding| finding.check == REDIS_CHECK);
+        of_redis.filter(|finding| finding.outcome == CheckOutcome::Lacking).map(|finding| &*finding.detail)
+    }
+
     /// All findings but the good ones, in one line for the log; `None` when all are good.
     #[must_use]
     pub fn summary(&self) -> Option<String> {
         let remarks: Vec<String> = self
             .findings
             .iter()
-            // The server logs warnings about its certificate and its keys whenever it reads them.
+            // The server logs warnings about its certificate and its keys whenever it reads them, and those about Redis
+            // in lines of their own.
             .filter(|finding| finding.outcome != CheckOutcome::Ok)
-            .filter(|finding| ![CERTIFICATE_CHECK, TOKEN_KEYS_CHECK].contains(&finding.check))
+            .filter(|finding| ![CERTIFICATE_CHECK, TOKEN_KEYS_CHECK, REDIS_CHECK].contains(&finding.check))
             .map(|finding| format!("{} ({}): {}", finding.check, finding.outcome, finding.detail))
             .collect();
         (!remarks.is_empty()).then(|| remarks.join("; "))
@@ -118,6 +128,9 @@ mod tests {
         assert_eq!(report.to_string(), "ok       io_uring     fine\nraised   descriptors  from 1 to 2\n");
         assert_eq!(report.summary().unwrap(), "descriptors (raised): from 1 to 2");
         assert!(report.capacity().is_some());
+        report.findings.push(finding(REDIS_CHECK, CheckOutcome::Lacking, "persistence none"));
+        assert_eq!(report.redis_warnings().collect::<Vec<_>>(), ["persistence none"]);
+        assert_eq!(report.summary().unwrap(), "descriptors (raised): from 1 to 2");
         report.findings.push(finding("cores", CheckOutcome::Fatal, "none"));
         assert!(report.capacity().is_none());
     }

@@ -25,6 +25,16 @@ impl Deletion {
     pub(super) fn is_own(&self, message: &RoomMessage) -> bool {
         message.from == self.user || self.account.is_some() && message.from_account == self.account
     }
+
+    /// Its author as lists of bans name admins: `account:boss`, `user:7` or `key:shop`. The name of a backend is that of its
+    /// key.
+    pub(super) fn author_label(&self) -> Arc<str> {
+        match (&self.account, self.user) {
+            (Some(account), _) => format!("account:{account}").into(),
+            (None, UserId::SYSTEM) => format!("key:{}", self.name).into(),
+            (None, user) => format!("user:{user}").into(),
+        }
+    }
 }
 
 #[cfg(test)]

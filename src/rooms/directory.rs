@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
-    AccountsOnline, Epoch, KeptMessage, ListedRoom, MessageId, RestoredRoom, RoomIndex, RoomList, ShardIndex,
-    Users,
+    AccountsOnline, Epoch, Instance, KeptMessage, ListedRoom, MessageId, RecentFanOuts, RestoredRoom,
+    RoomIndex, RoomList, ShardIndex, Users,
 };
 use crate::config::FIRST_ROOM;
 use crate::pattern::Pattern;
@@ -15,6 +15,7 @@ use crate::return_slots::ReturnSlots;
 /// rooms that clients create are found at their homes.
 #[derive(Clone, Debug)]
 pub struct Directory {
+    instance: Instance,
     rooms: Arc<[Arc<ListedRoom>]>,
     on_demand: RoomList,
     users_online: Arc<AtomicUsize>,
@@ -22,6 +23,7 @@ pub struct Directory {
     users: Users,
     accounts: AccountsOnline,
     return_slots: ReturnSlots,
+    recent_fan_outs: RecentFanOuts,
 }
 
 impl Directory {
@@ -41,6 +43,7 @@ impl Directory {
             Arc::new(ListedRoom::new(name.as_str().into(), index, Epoch::random()))
         });
         Self {
+            instance: Instance::random(),
             rooms: rooms.collect(),
             on_demand: RoomList::new(Vec::new(), 0),
             users_online: Arc::default(),
@@ -48,6 +51,7 @@ impl Directory {
             users: Users::default(),
             accounts: AccountsOnline::default(),
             return_slots: ReturnSlots::default(),
+            recent_fan_outs: RecentFanOuts::default(),
         }
     }
 
@@ -56,6 +60,30 @@ impl Directory {
     pub fn with_rooms_on_demand(self, patterns: &[String], rooms_max: usize) -> Self {
         let patterns = patterns.iter().map(|text| Pattern::parse(text)).collect();
         Self { on_demand: RoomList::new(patterns, rooms_max), ..self }
+    }
+
+    /// Lets the shared log of a cluster give out the ids of users.
+    #[must_use]
+    pub fn in_cluster(self) -> Self {
+        Self { users: Users::in_cluster(), ..self }
+    }
+
+    /// Has the fan-outs of the last minute noted, for somebody who collects them.
+    #[must_use]
+    pub fn with_recent_fan_outs(self) -> Self {
+        Self { recent_fan_outs: RecentFanOuts::of_shards(self.shards), ..self }
+    }
+
+    /// The fan-outs of the last minute, if they are noted.
+    #[must_use]
+    pub fn recent_fan_outs(&self) -> &RecentFanOuts {
+        &self.recent_fan_outs
+    }
+
+    /// This life of the server, for the names of its connections.
+    #[must_use]
+    pub fn instance(&self) -> Instance {
+        self.instance
     }
 
     /// How many shards there are.

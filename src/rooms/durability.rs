@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::{EntryNumber, Epoch, KeptMessage, MessageId, RoomIndex, RoomMessage, UserId};
+use super::{EntryNumber, Epoch, KeptMessage, MessageId, RoomIndex, RoomMessage, SharedReceipt, UserId};
 
 /// The most writes of one shard without a receipt. At this limit the shard takes no requests,
 /// and its clients' input waits. A disk that takes a tenth of a second to commit still does 40,000
@@ -32,6 +32,9 @@ pub enum WriteAction {
     Change(EntryNumber, HistoryChange),
     /// Read the history of the room of this name. Answered with [`RoomReceipt::Opened`] or [`RoomReceipt::NotOpened`].
     Open(Arc<str>),
+    /// The room is being closed: nobody is to find it by its name any more, and its history is deleted once it is forgotten.
+    /// Answered with [`RoomReceipt::Closed`] or [`RoomReceipt::NotClosed`].
+    Close,
     /// Forget the room, not its history. Answered with [`RoomReceipt::Forgotten`]; nothing follows about this room.
     Forget,
 }
@@ -45,9 +48,11 @@ pub enum HistoryChange {
     Delete(Arc<RoomMessage>),
 }
 
-/// A report of the storage to a shard.
+/// A report of the storage, or of the log that several servers share, to a shard.
 #[derive(Clone, Debug)]
 pub enum Receipt {
+    /// Of the shared log.
+    Shared(SharedReceipt),
     /// About one room of the shard. The receipts of a room come in the order of its entries.
     Room(RoomIndex, RoomReceipt),
     /// A write has failed: no id may be given out until [`Receipt::Recovered`].
@@ -69,6 +74,10 @@ pub enum RoomReceipt {
     Opened(Box<RestoredRoom>),
     /// The room's history cannot be read, or could not be written.
     NotOpened,
+    /// That the room is being closed is on the disk.
+    Closed,
+    /// It could not be written. It is written when writing succeeds again, unless the room is forgotten before.
+    NotClosed,
     /// The room is forgotten.
     Forgotten,
 }

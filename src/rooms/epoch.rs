@@ -28,6 +28,17 @@ impl Epoch {
         Self(u128::from_ne_bytes(bytes))
     }
 
+    /// That of a room of a cluster: the epoch of the shared log, and which room was opened by which entry.
+    #[must_use]
+    pub fn of_shared(log: &str, room: &str, opened: u64) -> Self {
+        let log = u64::from_str_radix(log, 16).unwrap_or(u64::MAX);
+        // FNV-1a, which every version of every node must compute alike.
+        let name = room.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self(u128::from(log) << 64 | u128::from(name ^ opened))
+    }
+
     /// Parses an epoch from a client; invalid text gives an epoch that no room has.
     #[must_use]
     pub fn from_wire(text: &str) -> Self {
@@ -59,6 +70,20 @@ impl Serialize for Epoch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_epoch_of_a_shared_room_is_its_own_and_the_same_everywhere() {
+        let text = Epoch::of_shared("3acd4e1a95ed7cfc", "general", 3).to_string();
+        assert_eq!(text, "3acd4e1a95ed7cfc9e275796a0d9a908");
+        let others = [
+            ("3acd4e1a95ed7cfd", "general", 3),
+            ("3acd4e1a95ed7cfc", "random", 3),
+            ("3acd4e1a95ed7cfc", "general", 4),
+        ];
+        for (log, room, opened) in others {
+            assert_ne!(Epoch::of_shared(log, room, opened).to_string(), text);
+        }
+    }
 
     #[test]
     fn an_epoch_is_found_again_in_its_characters_and_in_no_others() {

@@ -35,6 +35,16 @@ pub enum Content {
     Image(String),
 }
 
+impl Content {
+    /// The text, or the URL.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Image(text) => text,
+        }
+    }
+}
+
 /// A place in the messages that a room keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeptMessage {

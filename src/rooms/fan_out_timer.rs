@@ -7,15 +7,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::fan_out_sample::{BURST, INTERVAL_MS};
+use super::{ListedRoom, RecentFanOuts};
 use crate::clock::Now;
 use crate::metrics::{Label, RoomSizeClass, ShardMetrics};
-
-/// The least time between two timed fan-outs to rooms of one size class, on average: 50 a second. It spreads the sample
-/// over time, so that it is taken from quiet and busy moments as they come.
-const INTERVAL_MS: u64 = 20;
-
-/// Fan-outs that may be timed at once after a pause.
-const BURST: u64 = 100;
 
 /// Records the time from the home's publishing to the last member's completed send.
 #[derive(Debug)]
@@ -23,11 +18,17 @@ pub struct FanOutTimer {
     published: Instant,
     class: RoomSizeClass,
     metrics: Arc<ShardMetrics>,
+    /// The room, unless it is a topic.
+    room: Option<(Arc<ListedRoom>, RecentFanOuts)>,
 }
 
 impl Drop for FanOutTimer {
     fn drop(&mut self) {
-        self.metrics.fan_out.record(self.class, self.published.elapsed());
+        let took = self.published.elapsed();
+        self.metrics.fan_out.record(self.class, took);
+        if let Some((room, recent)) = &self.room {
+            recent.note(room, self.published, took);
+        }
     }
 }
 
@@ -37,15 +38,21 @@ pub(super) struct FanOutTimers {
     /// By size class: the time up to which the budget for timed fan-outs is used.
     used_until_ms: [u64; RoomSizeClass::ALL.len()],
     metrics: Arc<ShardMetrics>,
+    recent: RecentFanOuts,
 }
 
 impl FanOutTimers {
-    pub(super) fn new(metrics: Arc<ShardMetrics>) -> Self {
-        Self { used_until_ms: [0; RoomSizeClass::ALL.len()], metrics }
+    pub(super) fn new(metrics: Arc<ShardMetrics>, recent: RecentFanOuts) -> Self {
+        Self { used_until_ms: [0; RoomSizeClass::ALL.len()], metrics, recent }
     }
 
-    /// Starts to time a fan-out to this many members, if it is in the sample.
-    pub(super) fn start(&mut self, members: usize, now: Now) -> Option<Arc<FanOutTimer>> {
+    /// Starts to time a fan-out to this many members of a room or topic, if it is in the sample.
+    pub(super) fn start(
+        &mut self,
+        room: Option<&Arc<ListedRoom>>,
+        members: usize,
+        now: Now,
+    ) -> Option<Arc<FanOutTimer>> {
         let class = RoomSizeClass::of(members);
         let used_until_ms = &mut self.used_until_ms[class.index()];
         let from_ms = now.monotonic_ms.max(*used_until_ms);
@@ -54,7 +61,9 @@ impl FanOutTimers {
         }
         *used_until_ms = from_ms + INTERVAL_MS;
         let metrics = Arc::clone(&self.metrics);
-        Some(Arc::new(FanOutTimer { published: Instant::now(), class, metrics }))
+        // A message that nobody gets says nothing of its room.
+        let room = room.filter(|_| members > 0).map(|room| (Arc::clone(room), self.recent.clone()));
+        Some(Arc::new(FanOutTimer { published: Instant::now(), class, metrics, room }))
     }
 }
 
@@ -65,13 +74,13 @@ mod tests {
     use crate::permit::ClientPermits;
 
     fn timers() -> FanOutTimers {
-        FanOutTimers::new(Metrics::new(1, 0, ClientPermits::new(1)).shard(0))
+        FanOutTimers::new(Metrics::new(1, 0, ClientPermits::new(1)).shard(0), RecentFanOuts::default())
     }
 
     /// The number of timed fan-outs among `count` in one millisecond.
     fn timed(timers: &mut FanOutTimers, members: usize, count: usize, monotonic_ms: u64) -> usize {
         let now = Now { monotonic_ms, ..Now::default() };
-        (0..count).filter(|_| timers.start(members, now).is_some()).count()
+        (0..count).filter(|_| timers.start(None, members, now).is_some()).count()
     }
 
     #[test]

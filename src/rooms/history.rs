@@ -87,6 +87,13 @@ impl History {
         }
     }
 
+    /// Lets the ids go on so much higher, with a new epoch: those between were lost.
+    pub(super) fn raise(&mut self, epoch: Epoch, by: u64) {
+        self.epoch = epoch;
+        self.last_id.0 += by;
+        self.kept_from = MessageId(self.last_id.0 + 1);
+    }
+
     /// Gives the history a new epoch, because members have seen another one.
     pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;

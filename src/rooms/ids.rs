@@ -16,6 +16,12 @@ pub struct UserId(pub(super) u64);
 #[serde(transparent)]
 pub struct MessageId(pub u64);
 
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// An entry of a room's log: 1, 2, 3 …, without gaps while the server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryNumber(pub u64);
@@ -27,6 +33,16 @@ pub struct ShardIndex(pub u16);
 impl ShardIndex {
     /// The HTTP API, which takes part like a shard without rooms and clients of its own.
     pub const API: Self = Self(u16::MAX);
+
+    /// The first of those that stand for other servers of a cluster.
+    const ELSEWHERE: u16 = 1 << 15;
+
+    /// The number of the server that this stands for, if it is another one: what is sent there is dropped, since each server
+    /// tells its own clients.
+    #[must_use]
+    pub fn elsewhere(self) -> Option<usize> {
+        (self != Self::API).then(|| self.0.checked_sub(Self::ELSEWHERE).map(usize::from)).flatten()
+    }
 }
 
 impl MessageId {
@@ -74,6 +90,11 @@ pub struct RoomIndex {
 }
 
 impl RoomIndex {
+    /// No room, at this home.
+    pub(super) fn none_at(home: ShardIndex) -> Self {
+        Self { home, slot: u32::MAX, generation: 0 }
+    }
+
     /// The room `general` of a server with one shard.
     #[cfg(test)]
     pub(crate) const GENERAL: Self = Self { home: ShardIndex(0), slot: 0, generation: 0 };
@@ -98,10 +119,25 @@ impl RoomIndex {
 }
 
 /// A connection and its shard: the address of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientRef {
     /// Its shard.
     pub shard: ShardIndex,
     /// Its id on that shard.
     pub connection: ConnectionId,
+}
+
+impl ClientRef {
+    /// A client of another server of a cluster, where it does not matter which.
+    pub const ELSEWHERE: Self = Self {
+        shard: ShardIndex(ShardIndex::ELSEWHERE),
+        connection: ConnectionId { index: 0, generation: 0 },
+    };
+
+    /// Stands for the clients of another server of a cluster, which has this number.
+    pub(super) fn elsewhere(number: usize) -> Self {
+        let number = u16::try_from(number).ok().filter(|number| *number < ShardIndex::ELSEWHERE - 1);
+        let shard = ShardIndex(ShardIndex::ELSEWHERE + number.expect("Bug: too many servers"));
+        Self { shard, connection: ConnectionId { index: 0, generation: 0 } }
+    }
 }

@@ -5,6 +5,7 @@
 //! client sees its own changes in what it asks for next.
 //!
 //! - In memory, a proposal is an entry at once.
+//! - In a cluster, the log is one that all its servers share: see [`shared`](super::shared).
 //! - With a storage, it is an entry at once as long as message ids are reserved on the disk. Where none is left, messages
 //!   wait for the next reservation, and later proposals behind them. While the storage fails, messages and deletions are
 //!   refused. An entry that changes the history has a second outcome: it is on the disk, or it will never be.
@@ -55,6 +56,7 @@ pub enum Change<M> {
         visit: Visit,
         new_name: Arc<str>,
         account: Option<MemberAccount>,
+        connected_at: u64,
         origin: ClientRef,
     },
     /// Send a message to the room. It is dropped, and gets no id, unless its author is a member by `visit`; without one, it
@@ -96,23 +98,62 @@ pub enum Unlogged {
     /// To the HTTP API: list the first `limit` kept messages behind this one. Answered with
     /// [`Delivery::History`](super::Delivery::History).
     ListHistoryAfter { origin: ClientRef, after: MessageId, limit: usize },
+    /// To the HTTP API: close a room that clients have created, behind everything that was proposed before. Its members are
+    /// told to leave. Answered with [`Delivery::Closed`](super::Delivery::Closed).
+    Close { origin: ClientRef },
     /// List the names, also for one that is no member. Answered with [`Delivery::Names`](super::Delivery::Names).
     ListNames { origin: ClientRef },
 }
 
 impl Proposal {
+    /// True for a request to close the room.
+    pub(super) fn is_close(&self) -> bool {
+        matches!(self, Self::Unlogged(Unlogged::Close { .. }))
+    }
+
+    /// The client that has made it, if it is answered.
+    pub(super) fn origin(&self) -> Option<ClientRef> {
+        match self {
+            Self::Change(Change::Join { member, .. }) => Some(member.origin),
+            Self::Change(Change::Leave { reply, .. }) => *reply,
+            Self::Change(
+                Change::Rename { origin, .. }
+                | Change::Message { origin, .. }
+                | Change::Delete { origin, .. },
+            ) => Some(*origin),
+            Self::Unlogged(request) => Some(request.origin()),
+        }
+    }
+
     /// The HTTP API's request that this is, if it is one. It is answered even where the room is forgotten.
     pub(super) fn of_api(&self) -> Option<ClientRef> {
         let (Self::Change(Change::Message { origin, .. } | Change::Delete { origin, .. })
         | Self::Unlogged(
             Unlogged::ListMembersAfter { origin, .. }
             | Unlogged::ListHistoryAfter { origin, .. }
-            | Unlogged::ListHistory { origin, .. },
+            | Unlogged::ListHistory { origin, .. }
+            | Unlogged::Close { origin },
         )) = self
         else {
             return None;
         };
         Some(*origin).filter(|origin| origin.shard == ShardIndex::API)
+    }
+}
+
+impl Unlogged {
+    /// The client that has made it.
+    pub(super) fn origin(&self) -> ClientRef {
+        let (Self::Revisit { origin, .. }
+        | Self::Typing { origin, .. }
+        | Self::Read { origin, .. }
+        | Self::ListMembers { origin, .. }
+        | Self::ListHistory { origin, .. }
+        | Self::ListMembersAfter { origin, .. }
+        | Self::ListHistoryAfter { origin, .. }
+        | Self::Close { origin }
+        | Self::ListNames { origin }) = self;
+        *origin
     }
 }
 
@@ -151,6 +192,19 @@ pub(super) enum Outcome {
     DeletionRefused {
         deletion: Deletion,
         to: ClientRef,
+    },
+    /// The user does not join: it has joined by a later visit.
+    Superseded {
+        to: ClientRef,
+    },
+    /// The user cannot join now.
+    NotJoined {
+        to: ClientRef,
+    },
+    /// The room was forgotten before.
+    RoomGone {
+        to: ClientRef,
+        after: Option<ResumePoint>,
     },
 }
 
@@ -280,8 +334,8 @@ impl RoomLog {
             Proposal::Unlogged(request) => return Outcome::Unlogged(request),
             Proposal::Change(Change::Join { member, after }) => Change::Join { member, after },
             Proposal::Change(Change::Leave { user, visit, reply }) => Change::Leave { user, visit, reply },
-            Proposal::Change(Change::Rename { user, visit, new_name, account, origin }) => {
-                Change::Rename { user, visit, new_name, account, origin }
+            Proposal::Change(Change::Rename { user, visit, new_name, account, connected_at, origin }) => {
+                Change::Rename { user, visit, new_name, account, connected_at, origin }
             }
             Proposal::Change(Change::Message { message, visit: Some(visit), .. })
                 if members.visit(message.user) != Some(visit) =>
@@ -394,6 +448,9 @@ mod tests {
                 (0, Some(u64::from(to.connection.index)))
             }
             Outcome::Unlogged(_) | Outcome::Late => (0, None),
+            Outcome::Superseded { .. } | Outcome::NotJoined { .. } | Outcome::RoomGone { .. } => {
+                unreachable!("only the log of a cluster leads to this")
+            }
         };
         let members = Roster::new(1);
         let later = std::iter::from_fn(|| log.log.poll_outcome(9, log.is_failing, &members));

@@ -3,7 +3,7 @@
 //! Handling a [`Request`] leads to deliveries, and with `--data` to a write. [`Request::Open`] may also lead to one
 //! [`Request::Forget`], which leads to no further mail; there is at most one for each room on its way. Handling a
 //! [`Delivery`] sends something to clients, and to other shards at most one request for each connection: the next step of a
-//! room change, the join or rename after a sign-in or a change of an account, or the leave of an evicted client. So
+//! room change, the beginning of one that a closed room causes, the join or rename after a sign-in or a change of an account, or the leave of an evicted client. So
 //! deliveries are always taken, and the mesh cannot lock up.
 
 use std::sync::Arc;
@@ -13,7 +13,9 @@ use uproar_protocol::frames::MessageKind;
 
 use super::event::{HistoryPage, MemberEntry, MemberList, Publication, Snapshot};
 use super::log::Proposal;
-use super::{ClientRef, EntryNumber, Epoch, MessageId, RoomCursor, RoomIndex, ShardIndex, UserId};
+use super::{
+    ClientRef, EntryNumber, Epoch, MessageId, ResumePoint, RoomCursor, RoomIndex, ShardIndex, UserId,
+};
 
 /// From a member's shard to the home of a room or topic.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
@@ -22,8 +24,9 @@ pub enum Request {
     /// To a room.
     Room { room: RoomIndex, proposal: Proposal },
     /// Find or open the room of this name, and hold it until [`Change::Join`](super::Change::Join) or
-    /// [`Request::Release`]. Answered with [`Delivery::Opened`] or [`Delivery::Refused`].
-    Open { name: Arc<str>, origin: ClientRef },
+    /// [`Request::Release`]. Answered with [`Delivery::Opened`] or [`Delivery::Refused`]. Where it `is_owed`, because the user has
+    /// left its room for it already, it is opened even if there are too many.
+    Open { name: Arc<str>, origin: ClientRef, is_owed: bool },
     /// Hold a room no longer: the client that has asked for it will not join.
     Release { room: RoomIndex },
     /// Forget a room, whose place another home has claimed. Not answered.
@@ -53,6 +56,10 @@ pub enum Delivery {
     Kept { to: ClientRef, cursor: RoomCursor },
     /// This connection's change was published, but could not be stored, and the room has undone it.
     Lost { to: ClientRef, cursor: RoomCursor, refusal: RoomRefusal },
+    /// This connection's user is in the room by a later connection, on another server, so it does not join.
+    Superseded { to: ClientRef },
+    /// The room that this connection was to join was forgotten meanwhile.
+    RoomGone { to: ClientRef, after: Option<ResumePoint> },
     /// This connection's request had no effect.
     Refused { to: ClientRef, refusal: RoomRefusal },
     /// The requested list of members.
@@ -70,6 +77,11 @@ pub enum Delivery {
     Done { to: ClientRef, message: MessageId, epoch: Epoch, pending: Option<EntryNumber> },
     /// To the HTTP API: its message was passed on to so many shards, each of which tells how many receivers it has there.
     Relayed { to: ClientRef, shards: usize },
+    /// A room is being closed: its members on this shard are to go to another room; or the one that has just joined.
+    Closing { room: RoomIndex, member: Option<ClientRef> },
+    /// To the HTTP API: a room is closed to newcomers, and its members, so many, have been told to leave. False where the
+    /// disk has refused to note it.
+    Closed { to: ClientRef, members: usize, is_stored: bool },
     /// This connection is subscribed to its topic from now on.
     Subscribed { to: ClientRef },
 }
@@ -87,8 +99,11 @@ pub enum RoomRefusal {
     NotDeleted,
     /// There are as many rooms as there may be, and none of them is empty.
     TooManyRooms,
-    /// The room's history cannot be read, because the storage fails.
+    /// The room's history cannot be read, because the storage fails, or the room cannot be opened, because the log of the
+    /// cluster is out of reach.
     NotOpened,
+    /// The user cannot join, because the log of the cluster is out of reach.
+    NotJoined,
     /// The room was forgotten meanwhile. Only the HTTP API is told: the members of a room that is forgotten have left it.
     NoRoom,
 }

@@ -8,31 +8,39 @@
 //! [`Homes`] holds the rooms whose home is one shard: requests and ticks go in, deliveries come out.
 
 mod accounts_online;
+mod connection_name;
 mod deletion;
 mod directory;
 mod durability;
 mod epoch;
 mod event;
+mod fan_out_sample;
 mod fan_out_timer;
 mod history;
 mod homes;
+mod id_blocks;
 mod ids;
 mod listed_room;
 mod log;
 mod mail;
 mod member;
+mod observed;
 mod outbox;
 mod presence;
+mod recent_fan_outs;
 mod room;
 mod room_list;
 mod room_slots;
 mod roster;
 mod settings;
+mod shared;
+mod shared_log;
 mod topic;
 mod user_session;
 mod users;
 
 pub use accounts_online::{AccountsOnline, OnlineAccount};
+pub use connection_name::{ConnectionName, Instance, NoConnectionName};
 pub use deletion::Deletion;
 pub use directory::Directory;
 pub use durability::{
@@ -45,13 +53,21 @@ pub use event::{
 };
 pub use fan_out_timer::FanOutTimer;
 pub use homes::Homes;
+pub use id_blocks::IdBlocks;
 pub use ids::{ClientRef, EntryNumber, MessageId, RoomIndex, ShardIndex, UserId};
 pub use listed_room::ListedRoom;
 pub use log::{Change, NewMessage, PROPOSALS_WAITING_MAX, Proposal, Unlogged};
 pub use mail::{Delivery, Request, RoomRefusal};
 pub use member::{Member, MemberAccount, NamedMember, Page, ResumePoint, RoomCursor};
+pub use observed::{ObservedEvent, ObservedKind};
 pub use presence::PresencePolicy;
+pub use recent_fan_outs::{COLLECT_EVERY, FanOuts, RecentFanOuts, RoomFanOut};
 pub use room_list::{RoomList, RoomPage};
 pub use settings::RoomSettings;
+pub use shared::{
+    Decision, NodeLife, RoomNotice, SHARED_PROPOSALS_MAX, SharedProposal, SharedProposalKind, SharedReceipt,
+    Ticket,
+};
+pub use shared_log::{MemberPayload, MessagePayload};
 pub use user_session::{EndedSession, StoredSession, UserSession, Visit};
-pub use users::{Resumption, Users};
+pub use users::{Resumption, Users, Whereabouts};

@@ -4,7 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::fan_out_timer::{FanOutTimer, FanOutTimers};
-use super::{Delivery, Request, ShardIndex, Write};
+use super::shared::MESSAGE_TIMEOUT_MS;
+use super::{
+    Delivery, ListedRoom, NodeLife, ObservedEvent, RecentFanOuts, Request, RoomIndex, RoomNotice, ShardIndex,
+    SharedProposal, SharedProposalKind, Ticket, Write,
+};
 use crate::clock::Now;
 use crate::metrics::ShardMetrics;
 
@@ -15,30 +19,68 @@ pub(super) struct Outbox {
     /// To other homes.
     pub(super) requests: VecDeque<(ShardIndex, Request)>,
     pub(super) writes: VecDeque<Write>,
+    /// To the log that several servers share.
+    pub(super) proposals: VecDeque<SharedProposal>,
+    /// The last ticket that was given to one of these.
+    last_ticket: u64,
+    /// For those who watch the server; `None` where nobody does.
+    pub(super) observed: Option<VecDeque<ObservedEvent>>,
     /// Proposals without an outcome, of all rooms, and clients that wait for a room to be opened.
     pub(super) proposals_waiting: usize,
     /// Writes without a receipt, those that are still in here included.
     pub(super) writes_unanswered: usize,
     /// True while nothing can be written: messages and deletions are rejected, and no room is opened.
     pub(super) is_storage_failing: bool,
+    /// True once the shared log is at its end for this server: proposals are dropped.
+    pub(super) has_log_ended: bool,
     fan_out_timers: FanOutTimers,
 }
 
 impl Outbox {
-    pub(super) fn new(metrics: Arc<ShardMetrics>) -> Self {
+    pub(super) fn new(metrics: Arc<ShardMetrics>, recent_fan_outs: RecentFanOuts) -> Self {
         Self {
             deliveries: VecDeque::new(),
             requests: VecDeque::new(),
             writes: VecDeque::new(),
+            proposals: VecDeque::new(),
+            last_ticket: 0,
+            observed: None,
             proposals_waiting: 0,
             writes_unanswered: 0,
             is_storage_failing: false,
-            fan_out_timers: FanOutTimers::new(metrics),
+            has_log_ended: false,
+            fan_out_timers: FanOutTimers::new(metrics, recent_fan_outs),
         }
     }
 
     pub(super) fn send(&mut self, to: ShardIndex, delivery: Delivery) {
-        self.deliveries.push_back((to, delivery));
+        if to.elsewhere().is_none() {
+            self.deliveries.push_back((to, delivery));
+        }
+    }
+
+    /// Has something told to other servers of the cluster, or to one, that no room waits for. Returns its ticket.
+    pub(super) fn tell(
+        &mut self,
+        home: ShardIndex,
+        only: Option<Arc<NodeLife>>,
+        notice: RoomNotice,
+    ) -> Option<Ticket> {
+        if self.has_log_ended {
+            return None;
+        }
+        let ticket = Ticket { room: RoomIndex::none_at(home), number: self.next_ticket() };
+        let room = Arc::clone(notice.name());
+        let kind = SharedProposalKind::Tell(only, notice);
+        self.proposals.push_back(SharedProposal { ticket, room, kind, timeout_ms: Some(MESSAGE_TIMEOUT_MS) });
+        self.proposals_waiting += 1;
+        Some(ticket)
+    }
+
+    /// A name for a proposal to the shared log.
+    pub(super) fn next_ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
     }
 
     pub(super) fn write(&mut self, write: Write) {
@@ -46,13 +88,25 @@ impl Outbox {
         self.writes_unanswered += 1;
     }
 
+    /// Tells of an event those who watch the server, if there are any.
+    pub(super) fn observe(&mut self, event: impl FnOnce() -> ObservedEvent) {
+        if let Some(observed) = &mut self.observed {
+            observed.push_back(event());
+        }
+    }
+
     pub(super) fn note_answered(&mut self) {
         self.writes_unanswered =
             self.writes_unanswered.checked_sub(1).expect("Bug: more receipts than writes");
     }
 
-    /// Starts to time a fan-out to this many members, if it is in the sample.
-    pub(super) fn time_fan_out(&mut self, members: usize, now: Now) -> Option<Arc<FanOutTimer>> {
-        self.fan_out_timers.start(members, now)
+    /// Starts to time a fan-out to this many members of a room or topic, if it is in the sample.
+    pub(super) fn time_fan_out(
+        &mut self,
+        room: Option<&Arc<ListedRoom>>,
+        members: usize,
+        now: Now,
+    ) -> Option<Arc<FanOutTimer>> {
+        self.fan_out_timers.start(room, members, now)
     }
 }

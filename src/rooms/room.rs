@@ -11,10 +11,13 @@ use super::log::{Change, Entry, Outcome, Proposal, RoomLog, Unanswered, Unlogged
 use super::outbox::Outbox;
 use super::presence::Presence;
 use super::roster::Roster;
+use super::shared::{Decision, RoomNotice, Ticket};
+use super::shared_log::{SharedLog, kept_member, restored};
 use super::{
     ClientRef, Deletion, Delivery, Directory, EntryNumber, Epoch, HistoryChange, KeptMessage, ListedRoom,
-    Member, MemberAccount, MessageId, NamedMember, Page, RestoredRoom, ResumePoint, RoomCursor, RoomRefusal,
-    RoomSettings, ShardIndex, UserId, Visit, Write, WriteAction,
+    Member, MemberAccount, MessageId, NamedMember, ObservedEvent, ObservedKind, Page, RestoredRoom,
+    ResumePoint, RoomCursor, RoomRefusal, RoomSettings, ShardIndex, UserId, Visit, Whereabouts, Write,
+    WriteAction,
 };
 use crate::clock::Now;
 use crate::log_text::shown;
@@ -28,11 +31,31 @@ pub(super) struct Room {
     listed: Arc<ListedRoom>,
     home: Arc<Home>,
     roster: Roster,
-    log: RoomLog,
+    log: Log,
     /// The number of the entry that was applied last.
     applied: EntryNumber,
     history: History,
     presence: Presence,
+    /// Whether members are told to leave.
+    closing: Closing,
+}
+
+/// Where the log of a room is.
+#[derive(Debug)]
+enum Log {
+    /// Here.
+    Own(RoomLog),
+    /// With those of all servers of a cluster.
+    Shared(SharedLog),
+}
+
+/// Whether a room is being closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// Since this request, which its home has not taken yet.
+    Asked(ClientRef),
+    Yes,
 }
 
 /// What all rooms of a home share.
@@ -47,10 +70,11 @@ impl Room {
     pub(super) fn new(listed: Arc<ListedRoom>, home: Arc<Home>) -> Self {
         Self {
             roster: Roster::new(home.directory.shards()),
-            log: RoomLog::in_memory(),
+            log: Log::Own(RoomLog::in_memory()),
             applied: EntryNumber(0),
             history: History::new(home.settings.history, listed.epoch()),
             presence: Presence::new(home.settings.presence),
+            closing: Closing::No,
             listed,
             home,
         }
@@ -66,19 +90,36 @@ impl Room {
         self.roster.len()
     }
 
-    /// True while proposals wait for the storage.
+    /// True while proposals wait for the storage, or for the shared log.
     pub(super) fn has_waiting(&self) -> bool {
-        self.log.has_waiting()
+        match &self.log {
+            Log::Own(log) => log.has_waiting(),
+            Log::Shared(log) => log.has_waiting(),
+        }
+    }
+
+    /// The request by which it was closed, once.
+    pub(super) fn take_closing(&mut self) -> Option<ClientRef> {
+        let Closing::Asked(origin) = self.closing else { return None };
+        self.closing = Closing::Yes;
+        Some(origin)
     }
 
     /// Drops the proposals that wait for the storage. Returns how many.
     pub(super) fn drop_waiting(&mut self) -> usize {
-        self.log.drop_waiting()
+        match &mut self.log {
+            Log::Own(log) => log.drop_waiting(),
+            Log::Shared(_) => 0,
+        }
     }
 
     /// Proposes a change to the log, and applies the outcome if it is ready.
     pub(super) fn propose(&mut self, proposal: Proposal, now: Now, outbox: &mut Outbox) {
-        match self.log.propose(proposal, now.unix_seconds, outbox.is_storage_failing, &self.roster) {
+        let outcome = match &mut self.log {
+            Log::Own(log) => log.propose(proposal, now.unix_seconds, outbox.is_storage_failing, &self.roster),
+            Log::Shared(log) => log.propose(proposal, outbox),
+        };
+        match outcome {
             Some(outcome) => self.apply_outcome(outcome, now, outbox),
             None => outbox.proposals_waiting += 1,
         }
@@ -86,12 +127,111 @@ impl Room {
 
     /// Applies the outcomes of proposals that need not wait any more.
     pub(super) fn apply_outcomes(&mut self, now: Now, outbox: &mut Outbox) {
-        while let Some(outcome) =
-            self.log.poll_outcome(now.unix_seconds, outbox.is_storage_failing, &self.roster)
-        {
+        while let Some(outcome) = match &mut self.log {
+            Log::Own(log) => log.poll_outcome(now.unix_seconds, outbox.is_storage_failing, &self.roster),
+            Log::Shared(log) => log.poll_unlogged(),
+        } {
             outbox.proposals_waiting -= 1;
             self.apply_outcome(outcome, now, outbox);
         }
+    }
+
+    /// Applies a decision of the shared log about this room, and handles the requests that have waited for it. `elsewhere`
+    /// stands for the clients of the node that has proposed it. Returns whether an acknowledgement waits for replicas.
+    pub(super) fn handle_decision(
+        &mut self,
+        decision: &Decision,
+        elsewhere: ClientRef,
+        now: Now,
+        outbox: &mut Outbox,
+    ) -> bool {
+        let outcome =
+            self.shared().map(|(log, roster)| log.handle_decision(decision, elsewhere, roster, outbox));
+        self.finish(decision.ticket, outcome.flatten(), now, outbox);
+        self.shared().is_some_and(|(log, _)| log.awaits_replicas())
+    }
+
+    /// Acknowledges the changes that enough replicas have.
+    pub(super) fn handle_replicated(&mut self, through: u64, outbox: &mut Outbox) {
+        let room = self.listed.index();
+        let Log::Shared(log) = &mut self.log else { return };
+        while let Some((entry, to)) = log.poll_replicated(through) {
+            outbox.send(to.shard, Delivery::Kept { to, cursor: RoomCursor { room, entry } });
+        }
+    }
+
+    /// The same of a notice.
+    pub(super) fn handle_notice(
+        &mut self,
+        notice: &RoomNotice,
+        ticket: Option<Ticket>,
+        elsewhere: ClientRef,
+        now: Now,
+        outbox: &mut Outbox,
+    ) {
+        let outcome = self.shared().and_then(|(log, _)| log.handle_notice(notice, ticket, elsewhere));
+        self.finish(ticket, outcome, now, outbox);
+    }
+
+    /// The proposal with this ticket has waited too long.
+    pub(super) fn handle_refused(&mut self, ticket: Ticket, now: Now, outbox: &mut Outbox) {
+        let outcome = self.shared().and_then(|(log, _)| log.handle_refused(ticket));
+        self.finish(Some(ticket), outcome, now, outbox);
+    }
+
+    fn finish(&mut self, ticket: Option<Ticket>, outcome: Option<Outcome>, now: Now, outbox: &mut Outbox) {
+        if let Some(outcome) = outcome {
+            outbox.proposals_waiting -= usize::from(ticket.is_some());
+            self.apply_outcome(outcome, now, outbox);
+        }
+        self.apply_outcomes(now, outbox);
+    }
+
+    fn shared(&mut self) -> Option<(&mut SharedLog, &Roster)> {
+        match &mut self.log {
+            Log::Shared(log) => Some((log, &self.roster)),
+            Log::Own(_) => None,
+        }
+    }
+
+    /// The room as the shared log names it.
+    pub(super) fn shared_name(&self) -> Option<&uproar_cluster::Room> {
+        match &self.log {
+            Log::Shared(log) => Some(log.room()),
+            Log::Own(_) => None,
+        }
+    }
+
+    /// The shared log has a new epoch, and ids go on so much higher.
+    pub(super) fn handle_epoch(&mut self, epoch: Epoch, raised_by: u64) {
+        self.history.raise(epoch, raised_by);
+        self.listed.set_epoch(epoch);
+    }
+
+    /// Lets members of another node leave, which is gone: at most `max`. Returns how many.
+    pub(super) fn let_leave(&mut self, node: ShardIndex, max: usize, now: Now, outbox: &mut Outbox) -> usize {
+        let leaving = self.roster.some_on(node, max);
+        for (user, _) in &leaving {
+            self.leave(*user, None, now, outbox);
+        }
+        leaving.len()
+    }
+
+    /// Tells everyone who waits that the room is forgotten. Returns how many proposals and requests have waited.
+    pub(super) fn forget_waiting(&mut self, outbox: &mut Outbox) -> usize {
+        let Log::Shared(log) = &mut self.log else { return 0 };
+        let mut count = 0;
+        for proposal in log.drain() {
+            count += 1;
+            if let Some(to) = proposal.of_api() {
+                outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NoRoom });
+            } else if !outbox.has_log_ended
+                && let Proposal::Change(Change::Join { member: Member { origin: to, .. }, after }) = proposal
+            {
+                outbox.send(to.shard, Delivery::RoomGone { to, after });
+            }
+        }
+        count
     }
 
     fn apply_outcome(&mut self, outcome: Outcome, now: Now, outbox: &mut Outbox) {
@@ -107,6 +247,14 @@ impl Room {
                 let refusal = self.find_deletable(&deletion).err().unwrap_or(RoomRefusal::NotDeleted);
                 outbox.send(to.shard, Delivery::Refused { to, refusal });
             }
+            Outcome::Superseded { to } => outbox.send(to.shard, Delivery::Superseded { to }),
+            Outcome::NotJoined { to } => {
+                outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NotJoined });
+            }
+            Outcome::RoomGone { to, .. } if to.shard == ShardIndex::API => {
+                outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NoRoom });
+            }
+            Outcome::RoomGone { to, after } => outbox.send(to.shard, Delivery::RoomGone { to, after }),
         }
     }
 
@@ -149,12 +297,34 @@ impl Room {
                 outbox.send(origin.shard, Delivery::History { to: origin, page });
             }
             Unlogged::ListNames { origin } => self.list_names(origin, outbox),
+            Unlogged::Close { origin } => self.close(origin, outbox),
+        }
+    }
+
+    /// Tells the members to leave, and everyone who joins from now on: who has held the room before may still come.
+    fn close(&mut self, origin: ClientRef, outbox: &mut Outbox) {
+        if outbox.is_storage_failing {
+            // Its history would come back with the disk.
+            return outbox
+                .send(origin.shard, Delivery::Refused { to: origin, refusal: RoomRefusal::NotDeleted });
+        }
+        if self.closing != Closing::No {
+            let refusal = RoomRefusal::NoRoom;
+            return outbox.send(origin.shard, Delivery::Refused { to: origin, refusal });
+        }
+        self.closing = Closing::Asked(origin);
+        let room = self.listed.index();
+        for shard in self.roster.shards() {
+            outbox.send(shard, Delivery::Closing { room, member: None });
         }
     }
 
     fn join(&mut self, member: Member, after: Option<ResumePoint>, now: Now, outbox: &mut Outbox) {
-        // The user has come back meanwhile, perhaps to another room, so the connection that has asked has ended.
-        if self.home.directory.users().visit(member.user).is_some_and(|present| present > member.visit) {
+        // The user has come back meanwhile, perhaps to another room, so the connection that has asked has ended. In a cluster the
+        // log has decided.
+        if matches!(self.log, Log::Own(_))
+            && self.home.directory.users().visit(member.user).is_some_and(|present| present > member.visit)
+        {
             return;
         }
         match self.roster.visit(member.user) {
@@ -169,6 +339,10 @@ impl Room {
         let is_new = self.roster.insert(&member);
         let Member { user, name, account, origin, .. } = member;
         assert!(is_new, "Bug: user {user} joined a room twice");
+        self.observe(now, outbox, || {
+            let account = account.as_ref().map(|account| Arc::clone(&account.account));
+            ObservedKind::Joined { user, name: Arc::clone(&name), account }
+        });
         self.home.directory.note_joined();
         self.listed.set_online(self.roster.len());
         let users_online = self.roster.len();
@@ -180,6 +354,10 @@ impl Room {
             let event = RoomEvent::Joined { user, name, account, users_online };
             self.publish(event, Some(origin), None, now, outbox);
             self.show(user, origin, after, outbox);
+        }
+        if self.closing != Closing::No {
+            let room = self.listed.index();
+            outbox.send(origin.shard, Delivery::Closing { room, member: Some(origin) });
         }
     }
 
@@ -219,7 +397,12 @@ impl Room {
     }
 
     fn leave(&mut self, user: UserId, reply: Option<ClientRef>, now: Now, outbox: &mut Outbox) {
-        let name = self.roster.remove(user).expect("Bug: a user left a room that it was not in");
+        let left = self.roster.remove(user).expect("Bug: a user left a room that it was not in");
+        let NamedMember { name, account, .. } = left;
+        self.observe(now, outbox, || {
+            let account = account.map(|account| account.account);
+            ObservedKind::Left { user, name: Arc::clone(&name), account }
+        });
         self.home.directory.note_left();
         self.listed.set_online(self.roster.len());
         let users_online = self.roster.len();
@@ -256,6 +439,10 @@ impl Room {
     fn append(&mut self, message: Arc<RoomMessage>, origin: ClientRef, now: Now, outbox: &mut Outbox) {
         self.history.append(Arc::clone(&message));
         self.listed.set_last_message(message.id);
+        self.observe(now, outbox, || ObservedKind::Message {
+            message: Arc::clone(&message),
+            epoch: self.history.epoch(),
+        });
         let pending = self.write(HistoryChange::Append(Arc::clone(&message)), origin, outbox);
         let id = message.id;
         // Members do not wait for the disk.
@@ -293,6 +480,13 @@ impl Room {
                 "message deleted"
             );
         }
+        // What backends send has no author, so each of them may be another than the one that deletes.
+        if !deletion.is_own(&message) || origin.shard == ShardIndex::API {
+            self.observe(now, outbox, || ObservedKind::Deleted {
+                message: Arc::clone(&message),
+                by: deletion.author_label(),
+            });
+        }
         self.history.delete(message.id);
         let id = message.id;
         let pending = self.write(HistoryChange::Delete(message), origin, outbox);
@@ -311,11 +505,15 @@ impl Room {
     /// Writes a change of the history by the entry that is being applied, if the room is durable. The client that has
     /// caused it is answered when that entry has its receipt.
     fn write(&mut self, change: HistoryChange, to: ClientRef, outbox: &mut Outbox) -> Option<EntryNumber> {
-        if !self.log.is_durable() {
+        let entry = self.applied;
+        let log = match &mut self.log {
+            Log::Own(log) => log,
+            Log::Shared(log) => return log.await_replicas(entry, to).then_some(entry),
+        };
+        if !log.is_durable() {
             return None;
         }
-        let entry = self.applied;
-        self.log.await_receipt(Unanswered { entry, change: change.clone(), to });
+        log.await_receipt(Unanswered { entry, change: change.clone(), to });
         outbox.write(Write { room: self.listed.index(), action: WriteAction::Change(entry, change) });
         Some(entry)
     }
@@ -325,9 +523,22 @@ impl Room {
         match self.history.find(id) {
             Some(message) => {
                 let author = message.from;
-                if let Some(connection) = self.home.directory.users().find(author) {
-                    let read = Delivery::Read { author, message: id, reader, read_at: now.unix_seconds };
-                    outbox.send(connection.shard, read);
+                let read_at = now.unix_seconds;
+                match self.home.directory.users().locate(author) {
+                    Some(Whereabouts::Here(connection)) => {
+                        let read = Delivery::Read { author, message: id, reader, read_at };
+                        outbox.send(connection.shard, read);
+                    }
+                    Some(Whereabouts::Elsewhere(node, _)) => {
+                        let Some(uproar_cluster::Room { name: room, opened }) = self.shared_name().cloned()
+                        else {
+                            return;
+                        };
+                        let (author, message, reader) = (author.get(), id.0, reader.get());
+                        let read = RoomNotice::Read { room, opened, author, message, reader, read_at };
+                        outbox.tell(self.listed.index().home(), Some(node), read);
+                    }
+                    None => {}
                 }
             }
             None => {
@@ -341,13 +552,46 @@ impl Room {
     pub(super) fn restore(&mut self, restored: RestoredRoom) {
         let last = restored.kept.last().map_or(MessageId(0), KeptMessage::id);
         self.listed.set_last_message(last);
-        self.log = RoomLog::durable(restored.last_id, restored.reserved);
+        self.log = Log::Own(RoomLog::durable(restored.last_id, restored.reserved));
         self.history.restore(restored);
+    }
+
+    /// Gives the room the state that it has on all servers of a cluster. `client_of` numbers the nodes of members.
+    pub(super) fn share(
+        &mut self,
+        epoch: Epoch,
+        state: &uproar_cluster::RoomState,
+        awaits_replicas: bool,
+        mut client_of: impl FnMut(&uproar_cluster::KeptMember) -> ClientRef,
+    ) {
+        self.log = Log::Shared(SharedLog::new(
+            Arc::clone(self.listed.name()),
+            self.listed.index(),
+            state.opened,
+            awaits_replicas,
+        ));
+        self.history.restore(restored(epoch, state));
+        self.listed.set_epoch(epoch);
+        self.listed.set_last_message(MessageId(state.last));
+        for (user, kept) in &state.members {
+            let Some(member) = kept_member(*user, kept, client_of(kept)) else { continue };
+            self.roster.insert(&member);
+            self.home.directory.note_joined();
+        }
+        self.listed.set_online(self.roster.len());
+    }
+
+    /// The log that the storage answers.
+    fn own_log(&mut self) -> &mut RoomLog {
+        match &mut self.log {
+            Log::Own(log) => log,
+            Log::Shared(_) => panic!("Bug: the storage answers a room of a cluster"),
+        }
     }
 
     /// Ids up to `through` may be given out.
     pub(super) fn handle_reserved(&mut self, through: MessageId, now: Now, outbox: &mut Outbox) {
-        self.log.handle_reserved(through);
+        self.own_log().handle_reserved(through);
         self.apply_outcomes(now, outbox);
     }
 
@@ -356,7 +600,7 @@ impl Room {
     /// Invariant *durable before acknowledged*: only this function acknowledges a change to its sender.
     pub(super) fn handle_kept(&mut self, through: EntryNumber, outbox: &mut Outbox) {
         let room = self.listed.index();
-        for Unanswered { entry, to, .. } in self.log.handle_answered(through) {
+        for Unanswered { entry, to, .. } in self.own_log().handle_answered(through) {
             outbox.note_answered();
             outbox.send(to.shard, Delivery::Kept { to, cursor: RoomCursor { room, entry } });
         }
@@ -366,7 +610,8 @@ impl Room {
     /// error, and new members should not get a history that the next start lacks.
     pub(super) fn handle_lost(&mut self, through: EntryNumber, epoch: Epoch, outbox: &mut Outbox) {
         let room = self.listed.index();
-        for Unanswered { entry, change, to } in self.log.handle_answered(through) {
+        let answered: Vec<_> = self.own_log().handle_answered(through).collect();
+        for Unanswered { entry, change, to } in answered {
             let refusal = match change {
                 HistoryChange::Append(message) => {
                     self.history.lose(message.id);
@@ -409,6 +654,12 @@ impl Room {
         }
     }
 
+    fn observe(&self, now: Now, outbox: &mut Outbox, kind: impl FnOnce() -> ObservedKind) {
+        let observed =
+            || ObservedEvent { at: now.unix_seconds, room: Arc::clone(self.listed.name()), kind: kind() };
+        outbox.observe(observed);
+    }
+
     fn publish(
         &mut self,
         event: RoomEvent,
@@ -418,7 +669,7 @@ impl Room {
         outbox: &mut Outbox,
     ) {
         let timer = match event {
-            RoomEvent::Message(_) => outbox.time_fan_out(self.roster.len(), now),
+            RoomEvent::Message(_) => outbox.time_fan_out(Some(&self.listed), self.roster.len(), now),
             _ => None,
         };
         let is_told_with_names = match event {
@@ -444,7 +695,9 @@ mod tests {
 
     use super::*;
     use crate::metrics::ShardMetrics;
-    use crate::rooms::{Content, NewMessage, PresencePolicy, Resumption, ShardIndex, UserSession};
+    use crate::rooms::{
+        Content, NewMessage, PresencePolicy, RecentFanOuts, Resumption, ShardIndex, UserSession,
+    };
 
     const NOW: Now = Now { monotonic_ms: 0, uptime_ms: 0, unix_seconds: 0 };
 
@@ -461,7 +714,7 @@ mod tests {
             let directory = Directory::new(&["general".to_owned()], 1);
             let mut visited = Self {
                 room: Room::new(Arc::clone(&directory.rooms()[0]), Arc::new(Home { settings, directory })),
-                outbox: Outbox::new(Arc::new(ShardMetrics::default())),
+                outbox: Outbox::new(Arc::new(ShardMetrics::default()), RecentFanOuts::default()),
             };
             visited.propose(Change::Join { member: member(1, 0), after: None });
             visited.announced();
@@ -483,7 +736,7 @@ mod tests {
         fn rename(&mut self, visit: u32) {
             let (user, new_name, origin) = (user(2), "late".into(), member(2, visit).origin);
             let visit = Visit(visit);
-            self.propose(Change::Rename { user, visit, new_name, account: None, origin });
+            self.propose(Change::Rename { user, visit, new_name, account: None, connected_at: 0, origin });
         }
 
         fn say(&mut self, visit: Option<u32>) {
@@ -567,8 +820,8 @@ mod tests {
         let mut visited = Visited::new();
         let users = visited.room.home.directory.users().clone();
         let session = UserSession { name: "a".into(), room: "tea".into(), account: None };
-        let registered = [1, 2].map(|id| users.register(member(id, 0).origin, |_| Some(session.clone())));
-        assert_eq!(registered, [user(1), user(2)]);
+        let register = |id| users.register(member(id, 0).origin, |_| Some(session.clone()));
+        assert_eq!([1, 2].map(register), [Some(user(1)), Some(user(2))]);
         users.end(user(2), 9, NOW);
         let resumed = users.resume(user(2), member(2, 1).origin, |_| true, NOW);
         assert!(matches!(resumed, Resumption::Resumed(Visit(1), _)), "{resumed:?}");

@@ -63,10 +63,28 @@ impl Roster {
         if self.members.insert(user, Box::new(entry)).is_some() {
             return false;
         }
-        self.by_shard[usize::from(shard.0)] += 1;
+        if let Some(count) = self.count_of(shard) {
+            *count += 1;
+        }
         self.wanting_names += usize::from(wants_names);
         self.forget(user);
         true
+    }
+
+    /// How many members are on a shard; `None` for those of other servers.
+    fn count_of(&mut self, shard: ShardIndex) -> Option<&mut usize> {
+        self.by_shard.get_mut(usize::from(shard.0))
+    }
+
+    /// The name of a member.
+    pub(super) fn name(&self, id: UserId) -> Option<Arc<str>> {
+        self.members.get(&id).map(|entry| Arc::clone(&entry.name))
+    }
+
+    /// The members on this shard with their visits, at most `max`.
+    pub(super) fn some_on(&self, shard: ShardIndex, max: usize) -> Vec<(UserId, Visit)> {
+        let on_it = self.members.iter().filter(|(_, entry)| entry.shard == shard);
+        on_it.map(|(id, entry)| (*id, entry.visit)).take(max).collect()
     }
 
     /// The visit by which a user is a member.
@@ -85,16 +103,18 @@ impl Roster {
     }
 
     /// Removes a member, and returns its name.
-    pub(super) fn remove(&mut self, id: UserId) -> Option<Arc<str>> {
+    pub(super) fn remove(&mut self, id: UserId) -> Option<NamedMember> {
         let entry = *self.members.remove(&id)?;
         if self.members.is_empty() {
             // An empty map keeps its node.
             self.members = BTreeMap::new();
         }
-        self.by_shard[usize::from(entry.shard.0)] -= 1;
+        if let Some(count) = self.count_of(entry.shard) {
+            *count -= 1;
+        }
         self.wanting_names -= usize::from(entry.wants_names);
         self.forget(id);
-        Some(entry.name)
+        Some(NamedMember { id, name: entry.name, account: entry.account })
     }
 
     /// Changes the name and the account of a member, and returns what it was before.

@@ -48,7 +48,7 @@ impl Topic {
             outbox.send(to.shard, Delivery::Relayed { to, shards });
         }
         let members = self.by_shard.iter().sum();
-        let timer = outbox.time_fan_out(members, now);
+        let timer = outbox.time_fan_out(None, members, now);
         let event = Event::Relay { topic: Arc::clone(name), kind, payload };
         let publication = Arc::new(Publication { event, origin, pending: None, timer });
         for (shard, count) in (0..).map(ShardIndex).zip(&self.by_shard) {

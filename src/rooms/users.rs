@@ -1,4 +1,5 @@
-//! The users of all shards: the counter that user ids are taken from, and the connection of each user.
+//! The users of all shards: the counter that user ids are taken from, and the connection of each user (over 500 lines because
+//! of its tests).
 //!
 //! A shard registers a user when it greets the user, and ends it when the user goes. A chat user stays here for a while
 //! longer, so that it can come back as the same user. Shards look a user up for private messages, admins' orders and read
@@ -23,7 +24,8 @@ use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
 
 use papaya::{Compute, HashMap, Operation};
 
-use super::{ClientRef, EndedSession, StoredSession, UserId, UserSession, Visit};
+use super::id_blocks::IdBlocks;
+use super::{ClientRef, EndedSession, NodeLife, StoredSession, UserId, UserSession, Visit};
 use crate::clock::Now;
 
 /// All users of a server, by id. Clones share them.
@@ -32,7 +34,10 @@ pub struct Users(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// The last id that was given out, where this server alone gives them out.
     last_id: AtomicU64,
+    /// In a cluster, the ids that are this server's to give out.
+    blocks: Option<IdBlocks>,
     /// The last id that no later life of the server gives again; all of them where it has no storage.
     reserved_through: AtomicU64,
     /// How many sessions have ended and are kept. It is changed behind the map, so it may be below zero for a moment.
@@ -44,6 +49,7 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             last_id: AtomicU64::new(0),
+            blocks: None,
             reserved_through: AtomicU64::new(u64::MAX),
             ended: AtomicIsize::new(0),
             users: HashMap::default(),
@@ -58,6 +64,17 @@ enum UserState {
     Online { connection: ClientRef, visit: Visit, session: Option<Arc<UserSession>> },
     /// Nowhere, and may come back until it expires.
     Ended { visit: Visit, session: EndedSession },
+    /// On another server of the cluster, or there last. Where it has left it may come back until `expires_ms`.
+    Elsewhere { node: Arc<NodeLife>, visit: Visit, session: Arc<UserSession>, expires_ms: Option<u64> },
+}
+
+/// Where a user is online.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// On this connection.
+    Here(ClientRef),
+    /// On another server of the cluster, under this name.
+    Elsewhere(Arc<NodeLife>, Arc<str>),
 }
 
 impl UserState {
@@ -74,6 +91,8 @@ impl UserState {
             Self::Ended { session: EndedSession { session, ended_at, .. }, .. } => {
                 Some(StoredSession { session: Arc::clone(session), ended_at: Some(*ended_at) })
             }
+            // A server in a cluster has no storage.
+            Self::Elsewhere { .. } => None,
         }
     }
 }
@@ -85,33 +104,62 @@ pub enum Resumption {
     Resumed(Visit, Arc<UserSession>),
     /// The user is still on this connection.
     Online(ClientRef),
+    /// The user is still on this server, by this visit.
+    Elsewhere(Arc<NodeLife>, Visit),
     /// There is no such session, it has expired, or it was not accepted.
     Refused,
 }
 
 impl Users {
+    /// Those of a server in a cluster, which gives out ids of [`IdBlocks::add`].
+    #[must_use]
+    pub fn in_cluster() -> Self {
+        Self(Arc::new(Shared { blocks: Some(IdBlocks::default()), ..Shared::default() }))
+    }
+
+    /// In a cluster, the ids that are this server's to give out.
+    #[must_use]
+    pub fn blocks(&self) -> Option<&IdBlocks> {
+        self.0.blocks.as_ref()
+    }
+
     /// Gives the next id to the user of this connection. `session` says what is kept for the case that it comes back, if it
-    /// can.
+    /// can. `None` where a server in a cluster has no id left, because the log is out of reach.
     #[must_use]
     pub fn register(
         &self,
         connection: ClientRef,
         session: impl FnOnce(UserId) -> Option<UserSession>,
-    ) -> UserId {
-        let user = UserId(self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1);
+    ) -> Option<UserId> {
+        let user = UserId(match &self.0.blocks {
+            None => self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1,
+            Some(blocks) => blocks.take()?,
+        });
         let session = session(user).map(Arc::new);
         let state = UserState::Online { connection, visit: Visit::default(), session };
         let is_new = self.0.users.pin().insert(user, state).is_none();
         assert!(is_new, "Bug: user {user} was registered before");
-        user
+        Some(user)
     }
 
-    /// The connection of a user that is online.
+    /// The connection of a user that is online on this server.
     #[must_use]
     pub fn find(&self, user: UserId) -> Option<ClientRef> {
         match self.0.users.pin().get(&user)? {
             UserState::Online { connection, .. } => Some(*connection),
-            UserState::Ended { .. } => None,
+            UserState::Ended { .. } | UserState::Elsewhere { .. } => None,
+        }
+    }
+
+    /// Where a user is online, on this server or another one of the cluster.
+    #[must_use]
+    pub fn locate(&self, user: UserId) -> Option<Whereabouts> {
+        match self.0.users.pin().get(&user)? {
+            UserState::Online { connection, .. } => Some(Whereabouts::Here(*connection)),
+            UserState::Elsewhere { node, session, expires_ms: None, .. } => {
+                Some(Whereabouts::Elsewhere(Arc::clone(node), Arc::clone(&session.name)))
+            }
+            UserState::Ended { .. } | UserState::Elsewhere { .. } => None,
         }
     }
 
@@ -119,7 +167,9 @@ impl Users {
     #[must_use]
     pub fn visit(&self, user: UserId) -> Option<Visit> {
         match self.0.users.pin().get(&user)? {
-            UserState::Online { visit, .. } | UserState::Ended { visit, .. } => Some(*visit),
+            UserState::Online { visit, .. }
+            | UserState::Ended { visit, .. }
+            | UserState::Elsewhere { visit, .. } => Some(*visit),
         }
     }
 
@@ -132,7 +182,7 @@ impl Users {
                 visit: *visit,
                 session: Some(Arc::clone(&session)),
             },
-            UserState::Ended { .. } => state.clone(),
+            UserState::Ended { .. } | UserState::Elsewhere { .. } => state.clone(),
         });
     }
 
@@ -150,7 +200,8 @@ impl Users {
                 Operation::Insert(ended(*visit, session))
             }
             Some((_, UserState::Online { .. })) => Operation::Remove,
-            Some((_, UserState::Ended { .. })) | None => Operation::Abort(()),
+            // Where it is elsewhere, it has come back there before this connection has ended.
+            Some((_, UserState::Ended { .. } | UserState::Elsewhere { .. })) | None => Operation::Abort(()),
         });
         let is_kept = matches!(outcome, Compute::Updated { .. });
         self.0.ended.fetch_add(isize::from(is_kept), Ordering::Relaxed);
@@ -168,7 +219,7 @@ impl Users {
     ) -> Resumption {
         let users = self.0.users.pin();
         loop {
-            let (earlier, kept) = match users.get(&user) {
+            let (earlier, kept, is_ended_here) = match users.get(&user) {
                 Some(UserState::Online { connection, session: Some(session), .. })
                     if is_accepted(session) =>
                 {
@@ -177,22 +228,34 @@ impl Users {
                 Some(UserState::Ended { visit, session })
                     if now.uptime_ms < session.expires_ms && is_accepted(&session.session) =>
                 {
-                    (*visit, Arc::clone(&session.session))
+                    (*visit, Arc::clone(&session.session), true)
+                }
+                Some(UserState::Elsewhere { node, visit, session, expires_ms: None })
+                    if is_accepted(session) =>
+                {
+                    return Resumption::Elsewhere(Arc::clone(node), *visit);
+                }
+                Some(UserState::Elsewhere { visit, session, expires_ms: Some(expires_ms), .. })
+                    if now.uptime_ms < *expires_ms && is_accepted(session) =>
+                {
+                    (*visit, Arc::clone(session), false)
                 }
                 _ => return Resumption::Refused,
             };
             let visit = Visit(earlier.0.wrapping_add(1));
             let outcome = users.compute(user, |entry| match entry {
-                Some((_, UserState::Ended { visit: present, session }))
-                    if *present == earlier && Arc::ptr_eq(&session.session, &kept) =>
-                {
+                Some((
+                    _,
+                    UserState::Ended { visit: present, session: EndedSession { session, .. } }
+                    | UserState::Elsewhere { visit: present, session, expires_ms: Some(_), .. },
+                )) if *present == earlier && Arc::ptr_eq(session, &kept) => {
                     let session = Some(Arc::clone(&kept));
                     Operation::Insert(UserState::Online { connection, visit, session })
                 }
                 _ => Operation::Abort(()),
             });
             if matches!(outcome, Compute::Updated { .. }) {
-                self.0.ended.fetch_sub(1, Ordering::Relaxed);
+                self.0.ended.fetch_sub(isize::from(is_ended_here), Ordering::Relaxed);
                 return Resumption::Resumed(visit, kept);
             }
             // Another connection has taken it since, or it was forgotten: each time that this repeats, somebody else is done.
@@ -211,6 +274,82 @@ impl Users {
         let is_forgotten = matches!(outcome, Compute::Removed(..));
         self.0.ended.fetch_sub(isize::from(is_forgotten), Ordering::Relaxed);
         is_forgotten
+    }
+
+    /// A user is on another server of the cluster by this visit, or has another name or account there.
+    pub fn note_elsewhere(&self, user: UserId, node: &Arc<NodeLife>, visit: Visit, session: UserSession) {
+        let session = Arc::new(session);
+        let state = |session: &Arc<UserSession>| UserState::Elsewhere {
+            node: Arc::clone(node),
+            visit,
+            session: Arc::clone(session),
+            expires_ms: None,
+        };
+        let users = self.0.users.pin();
+        let outcome = users.compute(user, |entry| match entry {
+            // What another server knows of an earlier visit comes late.
+            Some((_, UserState::Online { visit: present, .. } | UserState::Ended { visit: present, .. }))
+                if *present >= visit =>
+            {
+                Operation::Abort(())
+            }
+            Some((_, UserState::Elsewhere { visit: present, .. })) if *present > visit => {
+                Operation::Abort(())
+            }
+            _ => Operation::Insert(state(&session)),
+        });
+        let was_ended = matches!(outcome, Compute::Updated { old: (_, UserState::Ended { .. }), .. });
+        self.0.ended.fetch_sub(isize::from(was_ended), Ordering::Relaxed);
+    }
+
+    /// A user has left this room on another server of the cluster, and may come back until `expires_ms`. True if it was there.
+    pub fn note_left_elsewhere(&self, user: UserId, visit: Visit, room: &str, expires_ms: u64) -> bool {
+        let users = self.0.users.pin();
+        let outcome = users.compute(user, |entry| match entry {
+            Some((_, UserState::Elsewhere { node, visit: present, session, expires_ms: None }))
+                if *present == visit && *session.room == *room =>
+            {
+                Operation::Insert(UserState::Elsewhere {
+                    node: Arc::clone(node),
+                    visit,
+                    session: Arc::clone(session),
+                    expires_ms: Some(expires_ms),
+                })
+            }
+            _ => Operation::Abort(()),
+        });
+        matches!(outcome, Compute::Updated { .. })
+    }
+
+    /// These servers of the cluster are gone. Returns the users that were there, who may come back until `expires_ms`. It visits
+    /// every user.
+    pub fn note_nodes_gone(&self, is_gone: impl Fn(&NodeLife) -> bool, expires_ms: u64) -> Vec<UserId> {
+        let there: Vec<_> = {
+            let users = self.0.users.pin();
+            let of_it = |(user, state): (&UserId, &UserState)| match state {
+                UserState::Elsewhere { node, visit, session, expires_ms: None } if is_gone(node) => {
+                    Some((*user, *visit, Arc::clone(&session.room)))
+                }
+                _ => None,
+            };
+            users.iter().filter_map(of_it).collect()
+        };
+        let left = there
+            .into_iter()
+            .filter(|(user, visit, room)| self.note_left_elsewhere(*user, *visit, room, expires_ms));
+        left.map(|(user, _, _)| user).collect()
+    }
+
+    /// Forgets a user that has left another server, unless it has come back. True if it was there.
+    pub fn forget_elsewhere(&self, user: UserId, expires_ms: u64) -> bool {
+        let users = self.0.users.pin();
+        let outcome = users.compute(user, |entry| match entry {
+            Some((_, UserState::Elsewhere { expires_ms: Some(its), .. })) if *its == expires_ms => {
+                Operation::Remove
+            }
+            _ => Operation::Abort(()),
+        });
+        matches!(outcome, Compute::Removed(..))
     }
 
     /// Takes over the sessions of an earlier life of the server.
@@ -300,7 +439,7 @@ mod tests {
     #[test]
     fn a_session_is_resumed_once_until_it_expires() {
         let users = Users::default();
-        let ann = users.register(connection(0, 1), |_| Some(session("a")));
+        let ann = users.register(connection(0, 1), |_| Some(session("a"))).unwrap();
         users.update(ann, session("Ann"));
         let resume = |index, now| users.resume(ann, connection(1, index), |kept| &*kept.name == "Ann", now);
         assert_eq!(resume(2, NOW), Resumption::Online(connection(0, 1)));
@@ -319,9 +458,34 @@ mod tests {
     }
 
     #[test]
+    fn a_user_that_has_left_another_server_comes_back_here() {
+        let (users, user) = (Users::default(), UserId(7));
+        let life = |name: &str, number| (name.parse().unwrap(), uproar_cluster::Incarnation(number));
+        let (a, b) = (Arc::new(life("a", 1)), Arc::new(life("b", 1)));
+        users.note_elsewhere(user, &a, Visit(3), session("Ann"));
+        assert_eq!(users.locate(user), Some(Whereabouts::Elsewhere(Arc::clone(&a), "Ann".into())));
+        let resume = || users.resume(user, connection(0, 1), |_| true, NOW);
+        assert_eq!(resume(), Resumption::Elsewhere(Arc::clone(&a), Visit(3)));
+        assert!(!users.note_left_elsewhere(user, Visit(3), "random", 2_000), "it is in another room");
+        assert!(users.note_left_elsewhere(user, Visit(3), "general", 2_000));
+        assert_eq!(users.locate(user), None);
+        assert_eq!(users.resume(user, connection(0, 1), |_| true, at(2_000)), Resumption::Refused);
+        assert_eq!(resume(), Resumption::Resumed(Visit(4), session("Ann").into()));
+        // What was known of the earlier visit comes late.
+        users.note_elsewhere(user, &a, Visit(3), session("Ann"));
+        assert_eq!(users.locate(user), Some(Whereabouts::Here(connection(0, 1))));
+        assert_eq!(users.end(user, 500, NOW), Some(1_500));
+        users.note_elsewhere(user, &b, Visit(5), session("Ann"));
+        assert_eq!(users.ended_count(), 0);
+        assert_eq!(users.note_nodes_gone(|(name, _)| *name == b.0, 3_000), [user]);
+        assert!(!users.forget_elsewhere(user, 2_000) && users.forget_elsewhere(user, 3_000));
+        assert_eq!(resume(), Resumption::Refused);
+    }
+
+    #[test]
     fn where_sessions_are_not_kept_a_user_is_forgotten_at_its_end() {
         let users = Users::default();
-        let ann = users.register(connection(0, 1), |_| Some(session("Ann")));
+        let ann = users.register(connection(0, 1), |_| Some(session("Ann"))).unwrap();
         assert_eq!(users.end(ann, 0, NOW), None);
         assert_eq!(users.ended_count(), 0);
     }
@@ -329,7 +493,7 @@ mod tests {
     #[test]
     fn a_session_expires_on_every_shard_at_the_same_time() {
         let users = Users::default();
-        let ann = users.register(connection(0, 0), |_| Some(session("Ann")));
+        let ann = users.register(connection(0, 0), |_| Some(session("Ann"))).unwrap();
         // The thread of one shard could not run for a minute.
         users.end(ann, 500, Now { monotonic_ms: 1_000, uptime_ms: 61_000, unix_seconds: 50 });
         let resume = |uptime_ms| {
@@ -343,8 +507,8 @@ mod tests {
     #[test]
     fn the_storage_keeps_the_present_session() {
         let users = Users::default();
-        let hub = users.register(connection(0, 0), |_| None);
-        let ann = users.register(connection(0, 1), |_| Some(session("Ann")));
+        let hub = users.register(connection(0, 0), |_| None).unwrap();
+        let ann = users.register(connection(0, 1), |_| Some(session("Ann"))).unwrap();
         let stored = |ended_at| StoredSession { session: session("Ann").into(), ended_at };
         assert_eq!(users.stored_sessions(), [(ann, stored(None))]);
         users.end(ann, 500, NOW);
@@ -359,10 +523,10 @@ mod tests {
     #[test]
     fn ids_count_up_over_all_shards() {
         let users = Users::default();
-        let ids = [3, 0, 3, 1].map(|shard| users.register(connection(shard, 0), |_| None).get());
+        let ids = [3, 0, 3, 1].map(|shard| users.register(connection(shard, 0), |_| None).unwrap().get());
         assert_eq!(ids, [1, 2, 3, 4]);
         end(&users, UserId(4));
-        assert_eq!(users.register(connection(0, 1), |_| None).get(), 5, "no id is given twice");
+        assert_eq!(users.register(connection(0, 1), |_| None).unwrap().get(), 5, "no id is given twice");
     }
 
     #[test]
@@ -370,14 +534,16 @@ mod tests {
         let users = Users::default();
         users.continue_after(40);
         users.continue_after(7);
-        assert_eq!(users.register(connection(0, 0), |_| None).get(), 41);
+        assert_eq!(users.register(connection(0, 0), |_| None).unwrap().get(), 41);
     }
 
     #[test]
     fn users_are_found_until_they_are_removed() {
         let users = Users::default();
-        let (ann, bob) =
-            (users.register(connection(1, 5), |_| None), users.register(connection(2, 5), |_| None));
+        let (ann, bob) = (
+            users.register(connection(1, 5), |_| None).unwrap(),
+            users.register(connection(2, 5), |_| None).unwrap(),
+        );
         assert_eq!(users.find(ann), Some(connection(1, 5)));
         end(&users, ann);
         assert_eq!((users.find(ann), users.find(bob)), (None, Some(connection(2, 5))));
@@ -397,7 +563,7 @@ mod tests {
                 scope.spawn(move || {
                     let mut ids = Vec::new();
                     for index in 0..USERS {
-                        let id = users.register(connection(shard, index), |_| None);
+                        let id = users.register(connection(shard, index), |_| None).unwrap();
                         assert_eq!(users.find(id), Some(connection(shard, index)));
                         let other = users.find(UserId(1 + id.get() / 2));
                         assert!(other.is_none_or(|other| other.shard.0 < SHARDS));

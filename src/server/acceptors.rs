@@ -26,7 +26,7 @@ use crate::handshake::{
 };
 use crate::log_limit::LogLimit;
 use crate::log_text::shown;
-use crate::metrics::{AcceptorMetrics, Health, Metrics, RefusalReason};
+use crate::metrics::{AcceptorMetrics, Health, Metrics, RefusalReason, TokenOutcome};
 use crate::moderation::Moderation;
 use crate::page;
 use crate::permit::{ClientPermit, ClientPermits};
@@ -215,7 +215,12 @@ impl HandshakeServices for Services {
         token: Option<&str>,
         address: IpAddr,
     ) -> Result<Option<Identity>, AuthorizationRefusal> {
-        let check = |token| self.tokens.check(token, unix_seconds()).map_err(AuthorizationRefusal::BadToken);
+        let check = |token| {
+            let checked = self.tokens.check(token, unix_seconds());
+            let outcome = checked.as_ref().map_or_else(|error| error.outcome(), |_| TokenOutcome::Valid);
+            self.acceptor_metrics.token_checks.with(outcome).add(1);
+            checked.map_err(AuthorizationRefusal::BadToken)
+        };
         let identity = token.map(check).transpose()?;
         let account = identity.as_ref().map(|identity| &*identity.account);
         if self.moderation.is_banned(account, address, unix_seconds()) {

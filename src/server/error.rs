@@ -9,6 +9,9 @@ use thiserror::Error;
 use crate::accounts::AccountError;
 use crate::api::{ApiKeyError, ApiListenError};
 use crate::certificate::CertificateError;
+use crate::cluster::ClusterError;
+use crate::config::ConfigError;
+use crate::preflight::PreflightReport;
 use crate::sessions::SessionKeyError;
 use crate::storage::{DatabaseError, DirectoryError};
 use crate::tokens::TokenKeyError;
@@ -17,6 +20,12 @@ use crate::tokens::TokenKeyError;
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Debug, Error)]
 pub enum ServerError {
+    /// A setting is not allowed.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The machine cannot run the server. The text is the report of the preflight, which says what to change.
+    #[error("this machine cannot run the server:\n{0}")]
+    Preflight(PreflightReport),
     /// Listening failed.
     #[error("cannot listen on {address}: {source}; {advice}")]
     Listen { address: SocketAddr, source: io::Error, advice: &'static str },
@@ -51,31 +60,48 @@ pub enum ServerError {
     /// The HTTP API cannot listen.
     #[error(transparent)]
     ApiListen(#[from] ApiListenError),
-    /// The thread of the HTTP API could not be started or has failed.
+    /// The control thread, which serves the HTTP API, could not be started or has failed.
     #[error("the HTTP API has failed: {0}")]
-    Api(io::Error),
+    Control(io::Error),
     /// The key of sessions cannot be used.
     #[error(transparent)]
     SessionKey(#[from] SessionKeyError),
     /// The history or the state cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The server cannot take part in its cluster, or not any more.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The thread that writes the history has failed.
     #[error("the storage has failed: its thread has panicked")]
     Storage,
     /// The thread that writes the state has failed.
     #[error("the storage of users has failed: its thread has panicked")]
     State,
+    /// The thread of the program's hooks could not be started or has panicked.
+    #[error("the hooks have failed: {0}")]
+    Hooks(io::Error),
+    /// The thread that leads the others has failed.
+    #[error("the server has failed: its leading thread has panicked")]
+    Lead,
     /// A thread did not end in time.
     #[error(
         "some threads did not stop in time, and history.db may not have been closed; acknowledged messages are \
          safe: check the disk"
     )]
     NotStopped,
-    /// A second signal cut the shutdown short.
-    #[error("stopped by a second signal")]
+    /// The shutdown was cut short: by a second signal, or by [`Server::interrupt`](super::Server::interrupt).
+    #[error("the shutdown was cut short by a second signal or order")]
     Interrupted,
     /// Signals or threads could not be set up.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
+}
+
+impl ServerError {
+    /// True when a server that has ended so may begin anew at once, with the same configuration.
+    #[must_use]
+    pub fn may_begin_anew(&self) -> bool {
+        matches!(self, Self::Cluster(ClusterError::Ended(end)) if end.may_begin_anew())
+    }
 }

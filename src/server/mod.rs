@@ -1,4 +1,4 @@
-//! The server: listener, one thread for each shard and each acceptor, signals, shutdown.
+//! The server: listener, threads, signals, shutdown, and [`Server`], the handle of a server in this process.
 //!
 //! The binary is a few lines around it: [`cli`] reads a [`Config`] from flags, environment and file, [`preflight`]
 //! checks whether the machine can run it, and [`run`] serves until a signal stops it.
@@ -40,22 +40,24 @@
 //!
 //! # Embedding
 //!
-//! A program can run the server itself:
+//! A program can run the server itself, and publish without HTTP:
 //!
 //! ```no_run
 //! use uproar::config::Config;
-//! use uproar::{preflight, server};
+//! use uproar::server::Server;
 //!
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
-//! config.validate()?;
-//! let report = preflight::run(&config);
-//! let capacity = report.capacity().ok_or_else(|| report.to_string())?;
-//! server::run(&config, capacity, |address| println!("at http://{address}"))?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! let server = Server::start(config)?;
+//! println!("at http://{}", server.local_addr());
+//! let published = server.publish("general", "The doors are open.").await?;
+//! println!("message {} for {} users", published.message_id, server.stats().users_online);
+//! server.shutdown().await?;
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! It handles SIGINT, SIGTERM, SIGHUP and SIGXFSZ, confines the calling thread to the cores of the configuration, and
-//! returns when the shutdown that SIGINT or SIGTERM starts is complete, or when a second one cuts it short.
+//! `docs/embedding.md` has more of it. The binary uses [`run`], which handles signals.
 //!
 //! [`cli`]: crate::cli
 //! [`preflight`]: crate::preflight
@@ -71,13 +73,21 @@
 //! [`mesh`]: crate::mesh
 
 mod acceptors;
-mod api;
+mod control;
 mod error;
+mod handle;
+mod hooks;
+mod lead_thread;
 mod listener;
-mod main_thread;
+mod process;
+mod reloaded_files;
 mod shards;
 pub mod shutdown;
+mod stored;
+mod strangers;
 mod thread_context;
 
 pub use error::ServerError;
-pub use main_thread::run;
+pub use handle::Server;
+pub use hooks::Hooks;
+pub use process::run;

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+use uproar_cluster::Mirror;
 use uproar_protocol::connection::KeepAlive;
 use uproar_ring::{Ring, Waker};
 
@@ -15,7 +16,9 @@ use super::error::ServerError;
 use super::thread_context::{ThreadContext, ThreadReport};
 use crate::accounts::{Accounts, KnownAccounts, ReservedNames, Verifier, VerifierReport};
 use crate::clock::RunningClock;
+use crate::cluster::ClusterLink;
 use crate::config::{self, Anonymous, Auth, Config, Presence};
+use crate::events::EventSender;
 use crate::handshake::Admissions;
 use crate::mail::Delivery;
 use crate::mesh::{Mailbox, Mesh, ShardStopped};
@@ -31,10 +34,14 @@ pub(super) struct ThreadLinks {
     pub(super) restored: Option<Restored>,
     /// By shard; empty without `--data`.
     pub(super) storage: Vec<StorageLink>,
+    /// What the log of the cluster has led to, and the links to it by shard; none for a server that is alone.
+    pub(super) cluster: Option<(Arc<[Mirror]>, Vec<ClusterLink>)>,
     /// The sessions of an earlier life of the server, and where changes of users go.
     pub(super) state: Option<(Arc<[EndedSession]>, StateLink)>,
-    /// To the HTTP API, if there is one.
-    pub(super) api: Option<UnboundedSender<Delivery>>,
+    /// To the control thread.
+    pub(super) api: UnboundedSender<Delivery>,
+    /// To those who watch the server, by shard; empty where nobody does.
+    pub(super) events: Vec<EventSender>,
 }
 
 /// Starts a thread for each shard.
@@ -46,7 +53,10 @@ pub(super) fn spawn_shards(
     admissions: Vec<Admissions>,
     links: ThreadLinks,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
-    let ThreadLinks { restored, storage, state, api } = links;
+    let ThreadLinks { restored, storage, cluster, state, api, events } = links;
+    let (mirrors, cluster) = cluster.unzip();
+    let mut cluster = cluster.into_iter().flatten();
+    let mut events = events.into_iter();
     let (verifier, reserved_names) = start_verifier(context, mesh)?;
     let mut storage = storage.into_iter();
     let mut threads = Vec::new();
@@ -65,7 +75,9 @@ pub(super) fn spawn_shards(
             admissions,
             restored: restored.clone(),
             storage: storage.next(),
+            cluster: mirrors.clone().zip(cluster.next()),
             api: api.clone(),
+            events: events.next(),
             state: state.clone(),
         };
         let thread = thread::Builder::new().name(format!("shard-{index}"));
@@ -163,7 +175,9 @@ struct ShardStart {
     admissions: Admissions,
     restored: Option<Restored>,
     storage: Option<StorageLink>,
-    api: Option<UnboundedSender<Delivery>>,
+    cluster: Option<(Arc<[Mirror]>, ClusterLink)>,
+    api: UnboundedSender<Delivery>,
+    events: Option<EventSender>,
     /// The sessions of an earlier life of the server, and where changes of users go.
     state: Option<(Arc<[EndedSession]>, StateLink)>,
 }
@@ -186,8 +200,16 @@ impl ShardStart {
         if let Some(restored) = &self.restored {
             shard.restore(restored);
         }
+        let cluster = self.cluster.map(|(mirrors, link)| {
+            let awaits_replicas = config.cluster.as_ref().is_some_and(|cluster| cluster.replicas > 0);
+            shard.share(&mirrors, awaits_replicas, link.trust(), clock.now());
+            link
+        });
         if let Some((sessions, link)) = self.state {
             shard.restore_sessions(&sessions, link);
+        }
+        if let Some(events) = self.events {
+            shard.report_events(events);
         }
         shard.reserve_names(self.reserved_names);
         let index = usize::from(self.index.0);
@@ -202,6 +224,7 @@ impl ShardStart {
             mesh: self.mesh,
             verifier: self.verifier,
             storage: self.storage,
+            cluster,
             api: self.api,
             receipts: VecDeque::new(),
             admissions: self.admissions,

@@ -1,4 +1,4 @@
-//! The values that all threads of a server share, and their reports to the main thread.
+//! The values that all threads of a server share, and their reports to the leading thread.
 
 use tokio::sync::{mpsc, watch};
 
@@ -37,7 +37,7 @@ impl ThreadContext {
     }
 }
 
-/// A report of a thread to the main thread.
+/// A report of a thread to the leading thread.
 pub(super) enum ThreadReport {
     /// A shard or an acceptor is ready to serve.
     Ready,
@@ -49,19 +49,19 @@ pub(super) enum ThreadReport {
     Ended(Result<(), ServerError>),
 }
 
-/// Sends reports to the main thread. The channel closes with the last thread that has one.
+/// Sends reports to the leading thread. The channel closes with the last thread that has one.
 #[derive(Clone)]
 pub(super) struct ThreadReports(mpsc::UnboundedSender<ThreadReport>);
 
 impl ThreadReports {
-    /// The sender, and the receiver for the main thread.
+    /// The sender, and the receiver for the leading thread.
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<ThreadReport>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
     pub(super) fn send(&self, report: ThreadReport) {
-        // Fails when the main thread has ended the server already.
+        // Fails when the leading thread has ended the server already.
         let _ = self.0.send(report);
     }
 }

@@ -54,6 +54,18 @@ impl SessionKey {
         Self(key)
     }
 
+    /// The key that the servers of a cluster share.
+    #[must_use]
+    pub fn shared(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
     /// Reads the key of a data directory, and makes one, readable only by its owner, if there is none.
     ///
     /// # Errors
@@ -87,11 +99,6 @@ impl SessionKey {
         file.sync_all()?;
         fs::rename(&unfinished, path)?;
         File::open(directory)?.sync_all()
-    }
-
-    /// Its bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
     }
 }
 

@@ -9,9 +9,10 @@
 use uproar_ring::SharedBytes;
 
 use super::client_io::ClientIo;
-use super::user::User;
+use super::user::{RoomMembership, User};
 use crate::dialect::chat;
 use crate::dialect::{ChatError, UserDialect};
+use crate::metrics::EndReason;
 use crate::rooms::{EntryNumber, MessageId, RoomCursor, RoomIndex, RoomRefusal};
 
 impl User {
@@ -43,6 +44,9 @@ impl User {
         {
             return;
         }
+        if refusal == RoomRefusal::NotJoined {
+            return self.turn_away(io);
+        }
         let error = self.error(&error_of(refusal), io);
         match (self.dialect, refusal) {
             (UserDialect::Hub, _) => io.push(error),
@@ -55,9 +59,16 @@ impl User {
                 | RoomRefusal::NotDeleted
                 | RoomRefusal::TooManyRooms
                 | RoomRefusal::NotOpened
+                | RoomRefusal::NotJoined
                 | RoomRefusal::NoRoom,
             ) => io.push_in_order(error),
         }
+    }
+
+    /// Closes the connection of a user that cannot join a room now.
+    pub(super) fn turn_away(&mut self, io: &mut ClientIo<'_>) {
+        self.membership = RoomMembership::None;
+        io.close(1013, "Try again later", EndReason::OutOfReach);
     }
 
     /// A change of this user was seen by the room and will not be kept.
@@ -80,6 +91,6 @@ fn error_of(refusal: RoomRefusal) -> ChatError {
         RoomRefusal::NotStored => ChatError::NotStored,
         RoomRefusal::NotDeleted => ChatError::NotDeleted,
         RoomRefusal::TooManyRooms => ChatError::TooManyRooms,
-        RoomRefusal::NotOpened | RoomRefusal::NoRoom => ChatError::RoomNotOpened,
+        RoomRefusal::NotOpened | RoomRefusal::NotJoined | RoomRefusal::NoRoom => ChatError::RoomNotOpened,
     }
 }

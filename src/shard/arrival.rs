@@ -65,20 +65,22 @@ impl Shard {
         let has_ended = tls.as_ref().is_some_and(|tls| tls.peer_has_closed());
         let response = SharedBytes::new(response);
         let config = &self.context.connection_config;
-        let mut link = Link::new(dialect, peer, response, tls, permit, config, now.monotonic_ms);
+        let mut link = Link::new(dialect, peer, response, tls, permit, config, now);
         if let (Some(end), Session::Raw { .. } | Session::Echo) = (end, &session) {
             link.deadline = end;
         }
         let is_user = matches!(session, Session::User(_));
         let id = self.clients.insert(Client { link, session });
         if let Some(account) = account.filter(|_| !is_user) {
-            self.context.token_connections.insert(id, account);
+            self.context.token_connections.insert(id, account, now.unix_seconds);
         }
         self.with_client(id, now, |session, io| session.begin(io));
+        self.report_begin(id, now);
         if self.drain.is_some() {
             self.close_for_shutdown(id, now);
         }
         self.settle(now);
+        self.clients.at(id.index).link.received_bytes += received.len() as u64;
         self.handle_plaintext(id, &received, now);
         self.settle(now);
         if has_ended {

@@ -7,7 +7,7 @@ use super::user::{RoomMembership, Standing, User};
 use crate::dialect::chat::{self, Command, Direct, Input, Receiver, RoomFigures, Stats};
 use crate::dialect::{ChatError, Message};
 use crate::mail::{self, AccountMessage, PrivateMessage, PrivateTyping};
-use crate::rooms::{Change, Deletion, ListedRoom, NewMessage, Unlogged};
+use crate::rooms::{Change, Deletion, ListedRoom, NewMessage, Unlogged, Whereabouts};
 
 /// The most rooms that one answer lists.
 const ROOMS_LISTED_MAX: usize = 500;
@@ -83,9 +83,13 @@ impl User {
             }
             Command::TypingTo { to, is_typing } => {
                 let to = to.ok_or(ChatError::UserNotFound)?;
-                let connection = io.context.directory.users().find(to).ok_or(ChatError::UserNotFound)?;
                 let typing = PrivateTyping { from: user, from_name: name, origin, to, is_typing };
-                io.context.mail.request(connection.shard, mail::Request::Typing(typing));
+                match io.context.directory.users().locate(to).ok_or(ChatError::UserNotFound)? {
+                    Whereabouts::Here(connection) => {
+                        io.context.mail.request(connection.shard, mail::Request::Typing(typing));
+                    }
+                    Whereabouts::Elsewhere(node, _) => self.type_elsewhere(typing, node, io),
+                }
             }
             Command::Read(message) => io.propose(room, Unlogged::Read { user, origin, message }),
             Command::SetName(new_name) => {
@@ -99,11 +103,15 @@ impl User {
             }
             Command::Private { to: None, .. } => return Err(ChatError::UserNotFound),
             Command::Private { to: Some(Receiver::User(to)), content } => {
-                let connection = io.context.directory.users().find(to).ok_or(ChatError::UserNotFound)?;
                 let (from, from_account) = (user, self.account());
                 let content = content.into();
                 let private = PrivateMessage { from, from_name: name, from_account, origin, to, content };
-                io.context.mail.request(connection.shard, mail::Request::Private(private));
+                match io.context.directory.users().locate(to).ok_or(ChatError::UserNotFound)? {
+                    Whereabouts::Here(connection) => {
+                        io.context.mail.request(connection.shard, mail::Request::Private(private));
+                    }
+                    Whereabouts::Elsewhere(node, name) => self.write_elsewhere(private, node, name, io),
+                }
             }
             Command::Private { to: Some(Receiver::Account(account)), content } => {
                 self.write_to_account(&account, content, io)?;
@@ -176,6 +184,7 @@ impl User {
             from_account: self.account(),
             account: account.into(),
             content: content.into(),
+            origin: None,
         };
         for &shard in &*online.shards {
             io.context.mail.request(shard, mail::Request::PrivateToAccount(message.clone()));

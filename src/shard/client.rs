@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use uproar_protocol::connection::KeepAlive;
+use uproar_ring::ConnectionId;
 
 use super::link::Link;
 use super::rate::TokenBucket;
+use super::token_connections::TokenConnections;
 use super::user::{RoomMembership, User};
 use crate::metrics::Dialect;
 
@@ -62,6 +64,16 @@ impl Client {
 }
 
 impl Session {
+    /// Whether it is a user that has signed in.
+    pub(super) fn is_signed_in(&self) -> bool {
+        matches!(self, Self::User(user) if user.is_signed_in())
+    }
+
+    /// Whether it has shown an account: by signing in, or, where it is no user, with a token.
+    pub(super) fn has_account(&self, id: ConnectionId, token_connections: &TokenConnections) -> bool {
+        self.is_signed_in() || token_connections.account(id).is_some()
+    }
+
     /// True while an answer from a home or from the verifier is awaited.
     pub(super) fn is_awaiting(&self) -> bool {
         match self {

@@ -8,17 +8,18 @@ use tracing::debug;
 use uproar_protocol::connection::Config;
 use uproar_ring::{ConnectionId, SendBatch, SharedBytes};
 
+use super::by_account::ByAccount;
 use super::ended_sessions::EndedSessions;
 use super::link::{Link, Overflow};
 use super::local_rooms::LocalRooms;
 use super::outgoing_mail::OutgoingMail;
 use super::settings::ShardSettings;
-use super::signed_in::SignedIn;
 use super::token_connections::TokenConnections;
 use super::work::Work;
 use crate::accounts::{Identity, ReservedNames};
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
+use crate::events::{Event, EventSender};
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::name;
 use crate::rooms::{ClientRef, Directory, Proposal, Request, RoomCursor, RoomIndex};
@@ -37,11 +38,16 @@ pub(super) struct Context {
     pub(super) rooms: LocalRooms,
     /// The names that nobody may take without signing in.
     pub(super) reserved_names: Arc<ReservedNames>,
-    pub(super) signed_in: SignedIn,
+    /// Users, by the account with which they have signed in.
+    pub(super) signed_in: ByAccount,
+    /// Users that have come back, by the account that owns their session; also those who have signed in since.
+    pub(super) in_sessions: ByAccount,
     pub(super) token_connections: TokenConnections,
     pub(super) ended_sessions: EndedSessions,
     /// Notes what changes of users, with `--data`.
     pub(super) state: Option<StateLink>,
+    /// Tells those who watch the server; `None` where nobody does.
+    pub(super) events: Option<EventSender>,
     pub(super) mail: OutgoingMail,
     pub(super) work: Work,
     pub(super) ping: SharedBytes,
@@ -55,6 +61,15 @@ impl Context {
     pub(super) fn propose(&mut self, room: RoomIndex, proposal: impl Into<Proposal>) {
         let proposal = proposal.into();
         self.mail.request(room.home(), Request::Room { room, proposal });
+    }
+
+    /// Tells those who watch the server of an event.
+    pub(super) fn tell(&self, event: Event) {
+        if let Some(events) = &self.events
+            && !events.send(event)
+        {
+            self.metrics.events_lost.add(1);
+        }
     }
 
     /// Gives up a room that was held for a client.
@@ -151,14 +166,14 @@ impl ClientIo<'_> {
             self.context.work.count_frames(1, message.len());
         }
         self.context.metrics.messages_delivered.add(COUNT as u64);
-        let greeting = self.link.take_greeting();
-        self.link.push_join(greeting.into_iter().chain(messages.map(SharedBytes::new)));
+        self.link.greet();
+        self.link.push_join(messages.map(SharedBytes::new));
     }
 
     /// Queues a ping.
     pub(super) fn ping(&mut self) {
         let ping = self.context.ping.clone();
-        self.push_frame(ping, Link::push);
+        self.push_frame(ping, Link::push_control);
     }
 
     /// Handles the end of a send: a part, all or nothing of its batch was sent.
@@ -185,7 +200,7 @@ impl ClientIo<'_> {
     /// Evicts the client, because its queue is full.
     pub(super) fn evict(&mut self, overflow: Overflow) {
         let farewell = self.return_hint();
-        self.link.evict(self.id, overflow, farewell, self.now);
+        self.link.evict(overflow, farewell, self.now);
     }
 
     /// The message that says when to return, for a member of the chat dialect whose connection is open.

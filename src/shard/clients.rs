@@ -3,7 +3,7 @@
 use slab::Slab;
 use uproar_ring::ConnectionId;
 
-use super::client::{Client, Session};
+use super::client::Client;
 use super::token_connections::TokenConnections;
 use crate::moderation::BanSubject;
 
@@ -71,6 +71,16 @@ impl Clients {
         client
     }
 
+    /// The number of slots, of which some may be free.
+    pub(super) fn slots(&self) -> u32 {
+        self.generations.len() as u32
+    }
+
+    /// The client of a slot, if there is one.
+    pub(super) fn in_slot(&self, slot: u32) -> Option<(ConnectionId, &Client)> {
+        self.slab.get(slot as usize).map(|client| (self.id(slot), client))
+    }
+
     /// The number of clients, including those that are closing.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -110,25 +120,10 @@ impl Clients {
         network: &BanSubject,
         token_connections: &TokenConnections,
     ) -> Vec<ConnectionId> {
-        let has_account = |id, session: &Session| match session {
-            Session::User(user) => user.is_signed_in(),
-            Session::Raw { .. } | Session::Echo => token_connections.account(id).is_some(),
-        };
         let at_network =
             self.slab.iter().filter(|(_, client)| BanSubject::address(client.link.peer.ip()) == *network);
         let ids = at_network.map(|(index, client)| (self.id(index as u32), &client.session));
-        ids.filter(|(id, session)| !has_account(*id, session)).map(|(id, _)| id).collect()
-    }
-
-    /// The connections of users that have come back with a session of an account and have not signed in. It visits every
-    /// connection.
-    pub(super) fn in_sessions_of(&self, account: &str) -> Vec<ConnectionId> {
-        let is_its = |session: &Session| match session {
-            Session::User(user) => user.owner.as_deref() == Some(account) && !user.is_signed_in(),
-            Session::Raw { .. } | Session::Echo => false,
-        };
-        let its = self.slab.iter().filter(|(_, client)| is_its(&client.session));
-        its.map(|(index, _)| self.id(index as u32)).collect()
+        ids.filter(|(id, session)| !session.has_account(*id, token_connections)).map(|(id, _)| id).collect()
     }
 
     fn iter(&self) -> impl Iterator<Item = &Client> {

@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
+use uproar_ring::ConnectionId;
+
 use super::Shard;
-use super::client_io::Context;
+use super::account_message::MessageToAccount;
+use super::client_io::{ClientIo, Context};
 use super::local_rooms::{FanOut, LocalRooms};
+use super::mass_order::MassAction;
+use super::user::User;
 use crate::accounts::AccountChange;
 use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
@@ -15,6 +20,7 @@ use crate::rooms::{Delivery, Event, Publication, RoomEvent};
 impl Shard {
     pub(super) fn deliver(&mut self, delivery: mail::Delivery, now: Now) {
         match delivery {
+            mail::Delivery::FromNode(notice) => self.take_from_node(*notice, now),
             mail::Delivery::PrivateSent { to, receiver, receiver_name, content } => {
                 self.with_user(to.connection, now, |_, io| {
                     io.push(chat::private_message_sent(receiver, &receiver_name, &content, now));
@@ -26,21 +32,20 @@ impl Shard {
             mail::Delivery::OrderDone { to, outcome } => {
                 self.handle_order_done(to, outcome, now);
             }
-            mail::Delivery::NoticeDone { to } => {
-                self.with_user(to.connection, now, |user, _| user.handle_notice_done());
+            mail::Delivery::NoticeDone { to, .. } => {
+                self.answer(to.connection, now, |user, _| user.handle_notice_done());
             }
             mail::Delivery::SessionEnded { to } => {
                 self.with_user(to.connection, now, |user, io| user.handle_session_ended(io));
             }
             mail::Delivery::PasswordChecked { to, result } => {
-                self.with_user(to.connection, now, |user, io| user.handle_sign_in_result(result, io));
+                self.answer(to.connection, now, |user, io| user.handle_sign_in_result(result, io));
             }
             mail::Delivery::AccountsChanged(change) => {
                 self.context.reserved_names = Arc::clone(&change.reserved);
                 for AccountChange { account, kind } in &change.changed {
-                    for id in self.context.signed_in.of(account) {
-                        self.with_user(id, now, |user, io| user.follow_account(*kind, io));
-                    }
+                    let ids = self.context.signed_in.of(account).collect();
+                    self.order_all(ids, MassAction::FollowAccount(*kind), None);
                 }
             }
             mail::Delivery::Room(Delivery::Publish(publication)) => self.publish(&publication, now),
@@ -51,7 +56,7 @@ impl Shard {
                 }
             }
             mail::Delivery::Room(Delivery::Joined { to, room, snapshot }) => {
-                self.with_user(to.connection, now, |user, io| user.handle_joined(room, &snapshot, io));
+                self.answer(to.connection, now, |user, io| user.handle_joined(room, &snapshot, io));
             }
             mail::Delivery::Room(Delivery::Left { to }) => {
                 let moved = self.with_user(to.connection, now, |user, io| user.handle_left(io));
@@ -61,7 +66,7 @@ impl Shard {
                 self.with_user(to.connection, now, |user, io| user.handle_members(&members, io));
             }
             mail::Delivery::Room(Delivery::History { to, page }) => {
-                self.with_user(to.connection, now, |user, io| user.handle_history(&page, io));
+                self.answer(to.connection, now, |user, io| user.handle_history(&page, io));
             }
             mail::Delivery::Room(Delivery::Names { to, names }) => {
                 self.context.rooms.update_names(&names);
@@ -79,8 +84,14 @@ impl Shard {
             mail::Delivery::Room(Delivery::Lost { to, cursor, refusal }) => {
                 self.with_user(to.connection, now, |user, io| user.handle_lost_change(cursor, refusal, io));
             }
+            mail::Delivery::Room(Delivery::Superseded { to }) => {
+                self.with_user(to.connection, now, |user, io| user.handle_superseded(io));
+            }
+            mail::Delivery::Room(Delivery::RoomGone { to, after }) => {
+                self.with_user(to.connection, now, |user, io| user.handle_room_gone(after, io));
+            }
             mail::Delivery::Room(Delivery::Refused { to, refusal }) => {
-                self.with_user(to.connection, now, |user, io| user.handle_refusal(refusal, io));
+                self.answer(to.connection, now, |user, io| user.handle_refusal(refusal, io));
             }
             mail::Delivery::Room(Delivery::Read { author, message, reader, read_at }) => {
                 self.with_welcomed_user(author, now, |user, io| {
@@ -91,9 +102,14 @@ impl Shard {
                     }
                 });
             }
+            mail::Delivery::Room(Delivery::Closing { room, member }) => self.note_closing(room, member),
             // These are for the HTTP API alone.
             mail::Delivery::RelayReceived { .. }
-            | mail::Delivery::Room(Delivery::Done { .. } | Delivery::Relayed { .. }) => {
+            | mail::Delivery::Connections { .. }
+            | mail::Delivery::AccountShown { .. }
+            | mail::Delivery::Room(
+                Delivery::Done { .. } | Delivery::Relayed { .. } | Delivery::Closed { .. },
+            ) => {
                 debug_assert!(false, "Bug: a shard gets an answer that is for the API");
             }
             mail::Delivery::Room(Delivery::Subscribed { to }) => {
@@ -102,22 +118,30 @@ impl Shard {
         }
     }
 
-    /// Gives a private message to this shard's connections of an account.
-    pub(super) fn deliver_to_account(&mut self, message: &AccountMessage, now: Now) {
-        let AccountMessage { from, from_name, from_account, account, content } = message;
-        let for_chat = chat::private_message(*from, from_name, from_account.as_deref(), content, now);
-        let mut for_hub = None;
-        for id in self.context.signed_in.of(account) {
-            self.with_user(id, now, |user, io| {
-                if user.welcomed {
-                    io.push(match user.dialect {
-                        UserDialect::Chat => for_chat.clone(),
-                        UserDialect::Hub => for_hub
-                            .get_or_insert_with(|| hub::message(from_name, content, io.context.rooms.names()))
-                            .clone(),
-                    });
-                }
-            });
+    /// Gives a user an answer that its input may have waited for, and an ordered move with it.
+    pub(super) fn answer(
+        &mut self,
+        id: ConnectionId,
+        now: Now,
+        handle: impl FnOnce(&mut User, &mut ClientIo<'_>),
+    ) {
+        self.with_user(id, now, |user, io| {
+            handle(user, io);
+            user.follow_ordered_move(io);
+        });
+    }
+
+    /// Gives a private message to this shard's connections of an account. One of a user costs no more than a broadcast, and
+    /// is delivered at once, since nobody is answered, and so nothing else would bound those that wait.
+    pub(super) fn deliver_to_account(&mut self, message: AccountMessage, now: Now) {
+        let ids: Vec<_> = self.context.signed_in.of(&message.account).collect();
+        let origin = message.origin;
+        let mut message = MessageToAccount::new(message, now);
+        if origin.is_some() {
+            return self.order_all(ids, MassAction::Message(Box::new(message)), origin);
+        }
+        for id in ids {
+            self.with_user(id, now, |user, io| message.push_to(user, io));
         }
     }
 

@@ -89,7 +89,7 @@ mod tests {
 
     fn ended(users: &Users, sessions: &mut EndedSessions, now_ms: u64) -> (UserId, Option<UserId>) {
         let session = UserSession { name: "a".into(), room: "general".into(), account: None };
-        let user = users.register(connection(), |_| Some(session));
+        let user = users.register(connection(), |_| Some(session)).unwrap();
         (user, end(user, users, sessions, now_ms))
     }
 

@@ -11,6 +11,7 @@ use super::Shard;
 use super::client::Session;
 use super::client_io::ClientIo;
 use super::drain::Drain;
+use super::link::LinkEnd;
 use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::metrics::EndReason;
@@ -38,24 +39,33 @@ impl Shard {
     }
 
     pub(super) fn close_for_shutdown(&mut self, id: ConnectionId, now: Now) {
-        self.with_client(id, now, |_, io| io.close(1001, "server shutting down", EndReason::Shutdown));
+        let is_fenced = self.homes.has_log_ended();
+        self.with_client(id, now, |_, io| {
+            if is_fenced {
+                io.close(1012, "node was fenced", EndReason::Fenced);
+            } else {
+                io.close(1001, "server shutting down", EndReason::Shutdown);
+            }
+        });
     }
 
     /// The ring has closed the connection; its slot may be reused.
     pub(super) fn handle_closed(&mut self, id: ConnectionId) {
         let client = self.clients.remove(id);
         assert!(!client.session.is_member(), "Bug: {id} ended, and is still a member");
+        debug_assert!(self.ended.get(id).is_none(), "Bug: {id} was closed ahead of the report of its end");
         let metrics = &self.context.metrics;
         metrics.tls_connections.sub(usize::from(client.link.connection.is_encrypted()));
         metrics.connections.with(client.link.dialect).sub(1);
     }
 
     /// Takes a client whose connection is no longer open out of its room or topic.
-    pub(super) fn leave(&mut self, id: ConnectionId, end: EndReason, now: Now) {
+    pub(super) fn leave(&mut self, id: ConnectionId, end: &LinkEnd, now: Now) {
+        self.note_ended(id, end, now);
         let client = self.clients.at(id.index);
         let (dialect, context) = (client.link.dialect, &mut self.context);
-        context.metrics.connections_ended.with(end).add(1);
-        debug!(shard = context.settings.index.0, connection = %id, %dialect, reason = %end, "ended");
+        context.metrics.connections_ended.with(end.reason).add(1);
+        debug!(shard = context.settings.index.0, connection = %id, %dialect, reason = %end.reason, "ended");
         // A server that shuts down announces no leave: everybody goes.
         let moved = client.session.depart(id, self.drain.is_none(), context, now);
         self.clients.set_place(moved);

@@ -17,18 +17,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::sync::watch;
 use tracing::{debug, info};
-use uproar_ring::{Completion, Ring, Submission, give_back_own_end};
+use uproar_ring::{Completion, ConnectionId, Ring, Submission, TcpFacts, give_back_own_end};
 
 use super::Shard;
 use super::stage::{Progress, Stage};
 use super::turn::{self, Class, Io, WakeSources};
 use crate::accounts::{Attempt, SignInResult, Verifier, log_denial};
 use crate::clock::{Now, RunningClock};
+use crate::cluster::ClusterLink;
 use crate::handshake::{ADMISSIONS_MAX, Admission, Admissions};
-use crate::mail::{Delivery, Request};
+use crate::mail::{Delivery, NodeMail, Request};
 use crate::mesh::{Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
-use crate::rooms::{ClientRef, Receipt, ShardIndex, Write};
+use crate::rooms::{ClientRef, Receipt, ShardIndex, SharedProposal, Write};
 use crate::storage::StorageLink;
 
 /// How often the queue gauge is updated: that visits every connection, which is too slow for every turn.
@@ -61,14 +62,16 @@ pub struct EventLoop {
     /// The thread that verifies passwords; none where there are no accounts.
     pub verifier: Option<Verifier<ClientRef>>,
     /// The HTTP API, where there is one. Its queue is bounded by the requests that it has under way.
-    pub api: Option<UnboundedSender<Delivery>>,
+    pub api: UnboundedSender<Delivery>,
     /// The storage, where there is one.
     pub storage: Option<StorageLink>,
-    /// Receipts that were taken from the storage, and not handled yet.
+    /// The log that several servers share, where there is one.
+    pub cluster: Option<ClusterLink>,
+    /// Receipts that were taken from one of these, and not handled yet.
     pub receipts: VecDeque<Receipt>,
     /// Connections from the acceptors.
     pub admissions: Admissions,
-    /// The stage that the main thread wants.
+    /// The stage that the leading thread wants.
     pub stage: watch::Receiver<Stage>,
     /// Called once for each stage of the shutdown that this shard has reached.
     pub reached: Box<dyn Fn(Stage)>,
@@ -89,6 +92,7 @@ impl EventLoop {
     ///
     /// When the ring fails, which ends the shard.
     pub fn run(mut self) -> io::Result<()> {
+        self.metrics.busy.measure_this_thread();
         let mut progress = Progress::default();
         loop {
             match self.next_stage()? {
@@ -105,7 +109,7 @@ impl EventLoop {
         }
     }
 
-    /// The stage that the main thread wants, if it has changed.
+    /// The stage that the leading thread wants, if it has changed.
     fn next_stage(&mut self) -> io::Result<Option<Stage>> {
         match self.stage.has_changed() {
             Ok(false) => Ok(None),
@@ -125,7 +129,7 @@ impl EventLoop {
 
     /// One turn over this loop's ring and mesh.
     fn turn(&mut self) {
-        self.metrics.pulse.begin_turn();
+        self.metrics.turn.set();
         // As many as there can be at this moment: acceptors may add to them meanwhile.
         for _ in 0..ADMISSIONS_MAX {
             let Some((socket, admission)) = self.admissions.take() else { break };
@@ -153,7 +157,7 @@ impl EventLoop {
         if self.has_polled_something()? {
             return self.ring.enter();
         }
-        self.metrics.pulse.end_turn();
+        self.metrics.turn.clear();
         let (ring, shard, mut sources) = self.sleep_check();
         ring.wait(timeout, || turn::has_news(shard, &mut sources))
     }
@@ -164,15 +168,21 @@ impl EventLoop {
             return Ok(false);
         }
         self.ring.submit_queued()?;
-        let end = Instant::now() + self.busy_poll;
-        while Instant::now() < end {
+        let began = Instant::now();
+        let mut now = began;
+        let has_found = loop {
+            if now >= began + self.busy_poll {
+                break false;
+            }
             let (ring, shard, mut sources) = self.sleep_check();
             if ring.has_completions() || turn::has_news(shard, &mut sources) {
-                return Ok(true);
+                break true;
             }
             std::hint::spin_loop();
-        }
-        Ok(false)
+            now = Instant::now();
+        };
+        self.metrics.busy.add_polled(now - began);
+        Ok(has_found)
     }
 
     fn admit(&mut self, socket: OwnedFd, admission: Admission) {
@@ -190,8 +200,9 @@ impl EventLoop {
             mailbox: &mut self.mailbox,
             mesh: &self.mesh,
             verifier: self.verifier.as_ref(),
-            api: self.api.as_ref(),
+            api: &self.api,
             storage: &mut self.storage,
+            cluster: &mut self.cluster,
             receipts: &mut self.receipts,
         };
         (&mut self.shard, io)
@@ -204,6 +215,7 @@ impl EventLoop {
             mailbox: &self.mailbox,
             mesh: &self.mesh,
             storage: self.storage.as_ref(),
+            cluster: self.cluster.as_ref(),
             receipts: &self.receipts,
             admissions: &self.admissions,
             stage: &self.stage,
@@ -239,6 +251,7 @@ struct SleepCheck<'a> {
     mailbox: &'a Mailbox,
     mesh: &'a Mesh,
     storage: Option<&'a StorageLink>,
+    cluster: Option<&'a ClusterLink>,
     receipts: &'a VecDeque<Receipt>,
     admissions: &'a Admissions,
     stage: &'a watch::Receiver<Stage>,
@@ -254,7 +267,9 @@ impl WakeSources for SleepCheck<'_> {
     }
 
     fn has_receipts(&self) -> bool {
-        !self.receipts.is_empty() || self.storage.is_some_and(|storage| !storage.receipts.is_empty())
+        !self.receipts.is_empty()
+            || self.storage.is_some_and(|storage| !storage.receipts.is_empty())
+            || self.cluster.is_some_and(ClusterLink::has_receipts)
     }
 
     fn has_more(&self) -> bool {
@@ -282,8 +297,9 @@ struct RingIo<'a> {
     mailbox: &'a mut Mailbox,
     mesh: &'a Mesh,
     verifier: Option<&'a Verifier<ClientRef>>,
-    api: Option<&'a UnboundedSender<Delivery>>,
+    api: &'a UnboundedSender<Delivery>,
     storage: &'a mut Option<StorageLink>,
+    cluster: &'a mut Option<ClusterLink>,
     receipts: &'a mut VecDeque<Receipt>,
 }
 
@@ -303,16 +319,30 @@ impl Io for RingIo<'_> {
         {
             self.receipts.extend(receipts);
         }
+        if self.receipts.is_empty()
+            && let Some(cluster) = self.cluster
+            && let Some(receipts) = cluster.take_receipts()
+        {
+            self.receipts.extend(receipts);
+        }
         self.receipts.pop_front()
     }
 
     fn write(&mut self, write: Write) {
         let storage = self.storage.as_ref().expect("Bug: a write without a storage");
         match storage.writes.try_send(write) {
-            // If the storage thread has ended, the main thread is about to end the server, so the write is dropped.
+            // If the storage thread has ended, the leading thread is about to end the server, so the write is dropped.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(_)) => unreachable!("Bug: more writes than a shard may have unanswered"),
         }
+    }
+
+    fn propose(&mut self, proposal: SharedProposal) {
+        self.cluster.as_ref().expect("Bug: a proposal without a cluster").propose(proposal);
+    }
+
+    fn post_to_node(&mut self, mail: NodeMail) {
+        self.cluster.as_ref().expect("Bug: mail for another server without a cluster").post(mail);
     }
 
     fn next_delivery(&mut self) -> Option<Delivery> {
@@ -344,9 +374,12 @@ impl Io for RingIo<'_> {
     }
 
     fn post_to_api(&mut self, delivery: Delivery) {
-        let api = self.api.expect("Bug: an answer to an API that is not there");
         // Once it has ended, nobody waits for the answer.
-        let _ = api.send(delivery);
+        let _ = self.api.send(delivery);
+    }
+
+    fn tcp_facts(&mut self, id: ConnectionId) -> Option<TcpFacts> {
+        self.ring.tcp_facts(id)
     }
 
     fn verify(&mut self, attempt: Attempt<ClientRef>) -> Option<SignInResult> {

@@ -47,7 +47,10 @@ impl User {
                 };
                 self.membership = RoomMembership::Joining(room);
                 self.room_name = io.context.directory.configured_name(room);
-                self.register(io);
+                if !self.register(io) {
+                    self.turn_away(io);
+                    return Ok(());
+                }
                 self.request_join(room, None, io);
             }
             Command::Say(_) | Command::Rename(_) if self.is_muted(io.now) => return Err(ChatError::Muted),

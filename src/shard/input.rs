@@ -29,6 +29,7 @@ impl Shard {
     pub(super) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         self.context.metrics.received_bytes.add(bytes.len() as u64);
         let Some(client) = self.clients.get_mut(id) else { return };
+        client.link.received_bytes += bytes.len() as u64;
         let connection = &mut client.link.connection;
         if !connection.is_encrypted() {
             return self.handle_plaintext(id, bytes, now);
@@ -124,7 +125,7 @@ impl Shard {
             let mut io = ClientIo { id, link: &mut client.link, context: &mut self.context, now };
             let read = client.session.read(&mut rest, &mut io);
             if let Some(end) = client.link.take_end() {
-                self.leave(id, end, now);
+                self.leave(id, &end, now);
             }
             match read {
                 Read::Nothing => break,
@@ -179,6 +180,7 @@ impl Session {
 
     fn handle_message(&mut self, message: Message<'_>, io: &mut ClientIo<'_>) {
         io.context.metrics.messages_received.with(io.link.dialect).add(1);
+        io.link.messages_in += 1;
         if io.link.deadline.is_over(io.now.unix_seconds) {
             self.handle_deadline(io);
             if !io.link.is_open() {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tracing::info;
 use uproar_protocol::connection::{
     self, Action, BATCH_ENTRIES_MAX, Batch, ClosingTimes, Config, Connection, ControlOrder, Entries, Event,
     QueueLimits,
@@ -16,16 +15,15 @@ use super::gates::{GATED_LIMITS_MAX, Gates};
 use super::settings::Limits;
 use crate::address::ClientAddress;
 use crate::clock::Now;
-use crate::log_limit::LogLimit;
 use crate::metrics::{Dialect, EndReason};
 use crate::permit::ClientPermit;
 use crate::rooms::RoomCursor;
 
+/// The close code for a client that is to come back later (IANA, WebSocket close codes).
+const TRY_AGAIN_LATER: u16 = 1013;
+
 // A batch of the protocol is one of the ring.
 const _: () = assert!(BATCH_ENTRIES_MAX <= BATCH_FRAMES_MAX);
-
-/// Evictions in the log: when a whole room's readers are slow, there are thousands at once.
-static EVICTED: LogLimit = LogLimit::new();
 
 /// Why a frame does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +43,17 @@ impl Overflow {
     }
 }
 
+/// How a connection ended, and what waited for it then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkEnd {
+    pub(super) reason: EndReason,
+    /// The code of the close frame that came first.
+    pub(super) code: Option<u16>,
+    pub(super) queued_bytes: usize,
+    pub(super) queued_frames: usize,
+    pub(super) last_received_ms: u64,
+}
+
 /// A client's connection, without the socket.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -53,6 +62,16 @@ pub(super) struct Link {
     gates: Option<Box<Gates>>,
     /// Bytes by which joins have raised the limits, until the queue is within the normal limits again.
     join_bytes: usize,
+    /// Messages that were queued. Beside the gates, which a fan-out looks at for each member.
+    messages_out: u64,
+    /// Messages that were received.
+    pub(super) messages_in: u64,
+    /// Bytes from the socket.
+    pub(super) received_bytes: u64,
+    /// Bytes that the socket has taken.
+    sent_bytes: u64,
+    /// When it was upgraded, in Unix seconds.
+    pub(super) since: u64,
     /// The 101 response, until the client is admitted to its room or topic.
     greeting: Option<SharedBytes>,
     /// When the timers look at this client next; entries of another time are stale.
@@ -62,8 +81,8 @@ pub(super) struct Link {
     /// The client's address.
     pub(super) peer: ClientAddress,
     pub(super) dialect: Dialect,
-    /// Why the connection is no longer open, until its membership has been ended for that.
-    ended: Option<EndReason>,
+    /// Why the connection is no longer open, until its membership has been ended for that. Boxed, because it is rare.
+    ended: Option<Box<LinkEnd>>,
     /// True once a user of the chat dialect has been welcomed.
     pub(super) is_chat_member: bool,
     /// True while it is in the shard's list of clients whose connection may have an action.
@@ -81,12 +100,17 @@ impl Link {
         tls: Option<Box<TlsStream>>,
         permit: ClientPermit,
         config: &Arc<Config>,
-        now_ms: u64,
+        now: Now,
     ) -> Self {
         Self {
-            connection: Connection::new(config, tls, now_ms),
+            connection: Connection::new(config, tls, now.monotonic_ms),
             gates: None,
             join_bytes: 0,
+            messages_out: 0,
+            messages_in: 0,
+            received_bytes: 0,
+            sent_bytes: 0,
+            since: now.unix_seconds,
             greeting: Some(greeting),
             timer_ms: 0,
             deadline: SessionDeadline::None,
@@ -113,6 +137,14 @@ impl Link {
     /// [`Overflow::SlowReceiver`] when more than the limit would wait; nothing was queued then.
     #[inline]
     pub(super) fn push(&mut self, frame: SharedBytes) -> Result<(), Overflow> {
+        self.push_control(frame)?;
+        self.messages_out += 1;
+        Ok(())
+    }
+
+    /// As [`Link::push`], for a frame that is no message.
+    #[inline]
+    pub(super) fn push_control(&mut self, frame: SharedBytes) -> Result<(), Overflow> {
         self.connection.push(frame).map_err(|_| Overflow::SlowReceiver)
     }
 
@@ -138,6 +170,7 @@ impl Link {
     pub(super) fn push_gate(&mut self, cursor: RoomCursor, answer: SharedBytes) -> Result<(), Overflow> {
         if self.is_open() {
             self.find_room_behind_gates(&answer)?;
+            self.messages_out += 1;
             self.gates.get_or_insert_default().push_gate(cursor, answer);
         }
         Ok(())
@@ -166,6 +199,7 @@ impl Link {
             return;
         }
         for frame in frames {
+            self.messages_out += 1;
             self.join_bytes += frame.charged_bytes();
             match &mut self.gates {
                 None => self.connection.push_beyond_limit(frame),
@@ -175,16 +209,16 @@ impl Link {
         self.end_join();
     }
 
-    /// Takes the answer to the upgrade, to be queued ahead of everything else.
-    #[must_use]
-    pub(super) fn take_greeting(&mut self) -> Option<SharedBytes> {
-        self.greeting.take()
-    }
-
     /// Queues the answer to the upgrade, if that has not been done.
     pub(super) fn greet(&mut self) {
-        let greeting = self.take_greeting();
-        self.push_join(greeting);
+        if let Some(greeting) = self.greeting.take()
+            && self.is_open()
+        {
+            self.join_bytes += greeting.charged_bytes();
+            // Nothing was queued before it, so no gate is ahead of it.
+            self.connection.push_beyond_limit(greeting);
+            self.end_join();
+        }
     }
 
     /// True while a join, or a late disk, has left more waiting than the limit, or more than that behind gates. Meanwhile
@@ -196,6 +230,7 @@ impl Link {
 
     /// Handles the end of a send: `sent_bytes` of its batch were sent.
     pub(super) fn handle_sent(&mut self, batch: SendBatch, sent_bytes: usize, now_ms: u64) {
+        self.sent_bytes += sent_bytes as u64;
         self.connection.handle_sent(from_ring(batch), sent_bytes, now_ms);
         self.end_join();
     }
@@ -206,12 +241,20 @@ impl Link {
         let was_open = self.is_open();
         let event = self.connection.poll_event(input, || now.monotonic_ms);
         if was_open && !self.is_open() {
-            self.note_end(match event {
-                Some(Event::Failed(Violation::InvalidUtf8)) => EndReason::InvalidUtf8,
-                Some(Event::Failed(Violation::TooLong(_))) => EndReason::TooBig,
-                Some(Event::Failed(_)) => EndReason::ProtocolError,
-                _ => EndReason::Closed,
-            });
+            let (reason, code) = match &event {
+                Some(Event::Failed(violation)) => {
+                    let reason = match violation {
+                        Violation::InvalidUtf8 => EndReason::InvalidUtf8,
+                        Violation::TooLong(_) => EndReason::TooBig,
+                        _ => EndReason::ProtocolError,
+                    };
+                    (reason, Some(violation.close_code()))
+                }
+                Some(Event::Closed(Some(close))) => (EndReason::Closed, Some(close.code)),
+                _ => (EndReason::Closed, None),
+            };
+            let last_received_ms = now.monotonic_ms;
+            self.note_end(LinkEnd { reason, code, last_received_ms, ..self.end_now(reason) });
         }
         event
     }
@@ -230,57 +273,48 @@ impl Link {
             if let Some(farewell) = farewell {
                 self.connection.push_beyond_limit(farewell);
             }
-            self.end(end, |connection| connection.close(code, reason, now.monotonic_ms));
+            self.end(end, Some(code), |connection| connection.close(code, reason, now.monotonic_ms));
         }
     }
 
     /// Evicts a client whose queue is full. Of what waits, only `farewell` is sent.
-    pub(super) fn evict(
-        &mut self,
-        id: ConnectionId,
-        overflow: Overflow,
-        farewell: Option<SharedBytes>,
-        now: Now,
-    ) {
-        if !self.is_open() {
-            return;
+    pub(super) fn evict(&mut self, overflow: Overflow, farewell: Option<SharedBytes>, now: Now) {
+        if self.is_open() {
+            let (end, reason) = overflow.end();
+            self.greet();
+            let code = TRY_AGAIN_LATER;
+            self.end(end, Some(code), |connection| {
+                connection.evict(farewell, code, reason, now.monotonic_ms)
+            });
         }
-        let (end, reason) = overflow.end();
-        if let Some(left_out) = EVICTED.allow_at(now.monotonic_ms) {
-            let (bytes, frames) = (self.queued_bytes(), self.queued_frames());
-            let (dialect, address) = (self.dialect, self.peer);
-            info!(connection = %id, %dialect, %address, reason, bytes, frames, left_out, "evicted");
-        }
-        self.greet();
-        self.end(end, |connection| connection.evict(farewell, 1013, reason, now.monotonic_ms));
     }
 
     /// The peer will send nothing more. While `is_unread`, bytes that came before are still to be read.
     pub(super) fn handle_end_of_stream(&mut self, is_unread: bool, now: Now) {
-        self.end(EndReason::Lost, |connection| {
+        self.end(EndReason::Lost, None, |connection| {
             connection.handle_end_of_stream(is_unread, now.monotonic_ms);
         });
     }
 
     /// A send failed, and its batch does not come back.
     pub(super) fn handle_send_failed(&mut self) {
-        self.end(EndReason::Lost, Connection::handle_send_failed);
+        self.end(EndReason::Lost, None, Connection::handle_send_failed);
     }
 
     /// The peer broke TLS, or ended it with an alert.
     pub(super) fn handle_broken_tls(&mut self, now: Now) {
-        self.end(EndReason::TlsError, |connection| connection.handle_broken_tls(now.monotonic_ms));
+        self.end(EndReason::TlsError, None, |connection| connection.handle_broken_tls(now.monotonic_ms));
     }
 
     /// Cuts the connection off.
     pub(super) fn abort(&mut self, end: EndReason) {
-        self.end(end, Connection::abort);
+        self.end(end, None, Connection::abort);
     }
 
     /// Why the connection is no longer open, once.
     #[inline]
     #[must_use]
-    pub(super) fn take_end(&mut self) -> Option<EndReason> {
+    pub(super) fn take_end(&mut self) -> Option<Box<LinkEnd>> {
         self.ended.take()
     }
 
@@ -337,8 +371,18 @@ impl Link {
         self.greeting.is_none()
     }
 
+    /// How many messages were queued for the peer.
+    pub(super) fn messages_out(&self) -> u64 {
+        self.messages_out
+    }
+
+    /// How many bytes the socket has taken.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
     /// How many frames wait, be it behind a gate, or are under way.
-    fn queued_frames(&self) -> usize {
+    pub(super) fn queued_frames(&self) -> usize {
         self.connection.queued_entries() + self.gates.as_ref().map_or(0, |gates| gates.len())
     }
 
@@ -349,6 +393,7 @@ impl Link {
     fn push_behind_gates(&mut self, frame: SharedBytes) -> Result<(), Overflow> {
         self.find_room_behind_gates(&frame)?;
         self.gates.get_or_insert_default().push(frame);
+        self.messages_out += 1;
         Ok(())
     }
 
@@ -370,18 +415,36 @@ impl Link {
     }
 
     /// Makes a change that may end an open connection, and notes the reason.
-    fn end(&mut self, end: EndReason, change: impl FnOnce(&mut Connection<SharedBytes>)) {
+    fn end(
+        &mut self,
+        reason: EndReason,
+        code: Option<u16>,
+        change: impl FnOnce(&mut Connection<SharedBytes>),
+    ) {
         let was_open = self.is_open();
+        // An eviction drops what waits.
+        let end = LinkEnd { code, ..self.end_now(reason) };
         change(&mut self.connection);
         if was_open && !self.is_open() {
             self.note_end(end);
         }
     }
 
+    /// The end of the connection for this reason, as it is now.
+    fn end_now(&self, reason: EndReason) -> LinkEnd {
+        LinkEnd {
+            reason,
+            code: None,
+            queued_bytes: self.queued_bytes(),
+            queued_frames: self.queued_frames(),
+            last_received_ms: self.connection.last_received_ms().unwrap_or(0),
+        }
+    }
+
     /// The last frame does not wait for the storage.
-    fn note_end(&mut self, end: EndReason) {
+    fn note_end(&mut self, end: LinkEnd) {
         self.gates = None;
-        self.ended = Some(end);
+        self.ended = Some(Box::new(end));
     }
 }
 

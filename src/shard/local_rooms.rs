@@ -118,6 +118,11 @@ impl LocalRooms {
         moved
     }
 
+    /// The slots of a room's members of the chat dialect.
+    pub(super) fn chat_members(&mut self, room: RoomIndex) -> &[u32] {
+        self.find(room).map_or(&[], |room| &room.chat.slots)
+    }
+
     fn members(&mut self, room: RoomIndex, dialect: UserDialect) -> &mut Members {
         match dialect {
             UserDialect::Chat => &mut self.find(room).expect("Bug: a member of an unknown room").chat,

@@ -91,6 +91,9 @@ impl Session {
                 if let Standing::SignedIn(identity) = &user.standing {
                     context.note_signed_out(identity, id);
                 }
+                if let Some(owner) = &user.owner {
+                    context.in_sessions.remove(owner, id);
+                }
                 let membership = mem::replace(&mut user.membership, RoomMembership::None);
                 // A room that is being opened for it is released when it is open: see `Delivery::Opened`.
                 user.opening = None;
@@ -140,17 +143,20 @@ impl Session {
 impl User {
     /// Gives a user that is about to be greeted its id, and a name if it has none. From now on others can reach it.
     ///
-    /// It comes ahead of the user's first join: others may answer that at once.
-    pub(super) fn register(&mut self, io: &ClientIo<'_>) {
+    /// It comes ahead of the user's first join: others may answer that at once. False where there is no id for it now.
+    #[must_use]
+    pub(super) fn register(&mut self, io: &ClientIo<'_>) -> bool {
         debug_assert_eq!(self.id, None, "registered twice");
-        let id = io.context.directory.users().register(io.origin(), |id| {
+        self.id = io.context.directory.users().register(io.origin(), |id| {
             if self.name.is_empty() {
                 self.name = default_name(id);
             }
             self.session(io.context)
         });
-        self.id = Some(id);
-        io.context.note_user(id);
+        if let Some(id) = self.id {
+            io.context.note_user(id);
+        }
+        self.id.is_some()
     }
 
     /// Asks the home of a room to make this user a member.
@@ -196,7 +202,7 @@ impl User {
             let _ = self.leave_for(configured, to.into(), after, io);
         } else {
             // It leaves when it is certain that it can enter.
-            self.request_opening(to.into(), after, io);
+            self.request_opening(Opening { name: to.into(), after, is_ordered: false }, io);
         }
         Ok(())
     }
@@ -221,24 +227,21 @@ impl User {
     }
 
     /// Asks the home of a room that clients create to open and hold it.
-    pub(super) fn request_opening(
-        &mut self,
-        name: Arc<str>,
-        after: Option<ResumePoint>,
-        io: &mut ClientIo<'_>,
-    ) {
+    pub(super) fn request_opening(&mut self, opening: Opening, io: &mut ClientIo<'_>) {
+        let name = Arc::clone(&opening.name);
         let (home, origin) = (io.context.directory.home_of(&name), io.origin());
-        self.opening = Some(Opening { name: Arc::clone(&name), after });
-        io.context.mail.request(home, Request::Open { name, origin });
+        self.opening = Some(opening);
+        let is_owed = self.welcomed && self.membership == RoomMembership::None;
+        io.context.mail.request(home, Request::Open { name, origin, is_owed });
     }
 
     /// The room that the user has asked for is open, and held for it. False when it will not enter.
     pub(super) fn handle_opened(&mut self, to: RoomIndex, io: &mut ClientIo<'_>) -> bool {
-        let Some(Opening { name, after }) = self.opening.take() else { return false };
+        let Some(Opening { name, after, .. }) = self.opening.take() else { return false };
         match self.membership {
             // It has come back to the room.
             RoomMembership::None => {
-                self.join_first(to, name, io);
+                self.join_first(to, name, after, io);
                 true
             }
             // It is about to be closed, and stays where it is.
@@ -247,25 +250,47 @@ impl User {
         }
     }
 
-    /// The room that the user has asked for cannot be opened. True when it was the room that it has come back to: it enters
-    /// another one.
+    /// The room that the user was to enter cannot be opened. True when the user is told nothing: it has not asked for the room
+    /// and stays where it is, or it has come back to the room and enters another one.
     pub(super) fn handle_not_opened(&mut self, io: &mut ClientIo<'_>) -> bool {
-        if self.opening.take().is_none() || self.membership != RoomMembership::None {
-            return false;
+        let Some(opening) = self.opening.take() else { return false };
+        if self.membership != RoomMembership::None {
+            return opening.is_ordered;
         }
         if let Some(room) = self.first_room(io) {
             let name = io.context.directory.configured_name(room);
-            self.join_first(room, name, io);
+            self.join_first(room, name, None, io);
         }
         true
     }
 
-    /// Joins the first room of this connection.
-    pub(super) fn join_first(&mut self, room: RoomIndex, name: Arc<str>, io: &mut ClientIo<'_>) {
+    /// The room that it was to join was forgotten meanwhile: it is opened anew.
+    pub(super) fn handle_room_gone(&mut self, after: Option<ResumePoint>, io: &mut ClientIo<'_>) {
+        if let RoomMembership::Joining(_) = self.membership {
+            self.membership = RoomMembership::None;
+            let name = Arc::clone(&self.room_name);
+            self.request_opening(Opening { name, after, is_ordered: false }, io);
+        }
+    }
+
+    /// It has joined by a later connection, on another server.
+    pub(super) fn handle_superseded(&mut self, io: &mut ClientIo<'_>) {
+        self.membership = RoomMembership::None;
+        io.close(1008, "session resumed elsewhere", EndReason::SessionResumed);
+    }
+
+    /// Joins a room while it is in none.
+    pub(super) fn join_first(
+        &mut self,
+        room: RoomIndex,
+        name: Arc<str>,
+        after: Option<ResumePoint>,
+        io: &mut ClientIo<'_>,
+    ) {
         self.membership = RoomMembership::Joining(room);
         self.room_name = name;
         self.keep_session(io.context);
-        self.request_join(room, None, io);
+        self.request_join(room, after, io);
     }
 
     /// The home's answer to a join, or to a visit of the user's own room.

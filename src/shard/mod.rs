@@ -13,40 +13,56 @@
 //! - `input` reads messages, within what `work` allows in a turn; `arrival` admits clients, and `ending` ends them.
 //! - A `client` is a `link` (its connection, and the `gates` ahead of it) and a session: a `user`, a topic, or an echo.
 //! - Handlers of one client get its session and a `ClientIo`, with which they send to the client and write mail:
-//!   `user_messages`, then `chat` or `hub_user`; `membership`, `sign_in` (with the list `signed_in`), `expiry`,
-//!   `resumption` (with the queue `ended_sessions`), `moderation` (with the list `token_connections`),
-//!   `acknowledgement`.
+//!   `user_messages`, then `chat` or `hub_user`; `membership`, `sign_in`, `expiry`, `resumption` (with the queue
+//!   `ended_sessions`), `moderation`, `moderated_user` and `backend_orders` (with the list `token_connections`),
+//!   `ordered_move`, `closing_rooms`, `acknowledgement`. Other lists of connections are `by_account`.
+//! - `mass_orders` carries out what is about many clients (a `mass_order`, with the `account_message`), for some of them in
+//!   each turn.
+//! - `node_mail` is what users tell each other over two servers of a cluster.
 //! - `deliveries` takes mail for clients; `local_rooms` has the members of rooms and topics, and the fan-out to them.
+//! - `facts` tells what is known of a connection, and `end_report` how it ended.
 //! - `schedule` lists the clients that want to submit, to read, or to be looked at when a deadline is due.
 
+mod account_message;
 mod acknowledgement;
 mod arrival;
+mod backend_orders;
+mod by_account;
 mod chat;
 mod client;
 mod client_io;
 mod clients;
+mod closing_rooms;
 mod deadline;
 mod deliveries;
 mod drain;
+mod end_report;
+mod ended_client;
 mod ended_sessions;
 mod ending;
 pub mod event_loop;
 mod expiry;
+mod facts;
 mod gates;
 mod hub_user;
 mod input;
 mod link;
 mod local_rooms;
+mod mass_order;
+mod mass_orders;
 mod membership;
+mod moderated_user;
 mod moderation;
 mod names_pace;
+mod node_mail;
+mod order_report;
+mod ordered_move;
 mod outgoing_mail;
 mod rate;
 mod resumption;
 mod schedule;
 mod settings;
 mod sign_in;
-mod signed_in;
 pub mod stage;
 mod timers;
 mod token_connections;
@@ -59,28 +75,33 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tracing::debug;
+use uproar_cluster::Mirror;
 use uproar_protocol::frames;
 use uproar_ring::{Completion, ConnectionId, SharedBytes, Submission};
 
 use crate::accounts::ReservedNames;
 use crate::clock::Now;
+use crate::cluster::Trust;
+use crate::events::{Event, EventSender};
 use crate::mail::{Delivery, Request};
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::rooms::{Directory, EndedSession, Homes, Receipt, Restored, UserId};
 use crate::storage::StateLink;
+use by_account::ByAccount;
 use client::Session;
 use client_io::{ClientIo, Context};
 pub use clients::Clients;
 use drain::Drain;
+use ended_client::EndedClients;
 use ended_sessions::{Ended, EndedSessions};
 pub use gates::GATED_LIMITS_MAX;
 use link::connection_config;
 use local_rooms::LocalRooms;
+use mass_order::MassOrders;
 pub use outgoing_mail::{DELIVERIES_WAITING_MAX, OutgoingMail, REQUESTS_WAITING_MAX};
 pub use rate::Rate;
 use schedule::Schedule;
 pub use settings::{Deadlines, Limits, SessionSettings, ShardSettings};
-use signed_in::SignedIn;
 use token_connections::TokenConnections;
 use user::User;
 use work::Work;
@@ -97,7 +118,12 @@ pub struct Shard {
     context: Context,
     /// Connections that have begun to close. Their pending input is read at once: it may contain the close frame.
     closing: VecDeque<ConnectionId>,
+    /// Clients whose connections have ended, until that is reported.
+    ended: EndedClients,
+    mass_orders: MassOrders,
     drain: Option<Drain>,
+    /// Whether input is read, in a cluster.
+    trust: Option<Trust>,
     /// Plaintext on its way through TLS, for as long as a call takes. Its capacity follows the longest, which
     /// is bounded by what a connection may hold back of a record, and by what is encrypted at a time.
     scratch: Vec<u8>,
@@ -116,10 +142,12 @@ impl Shard {
                 directory: directory.clone(),
                 rooms: LocalRooms::new(directory),
                 reserved_names: Arc::default(),
-                signed_in: SignedIn::default(),
+                signed_in: ByAccount::default(),
+                in_sessions: ByAccount::default(),
                 token_connections: TokenConnections::default(),
                 ended_sessions: EndedSessions::default(),
                 state: None,
+                events: None,
                 mail: OutgoingMail::new(settings.index, usize::from(directory.shards())),
                 work: Work::new(),
                 ping: SharedBytes::new(frames::ping()),
@@ -128,7 +156,10 @@ impl Shard {
                 metrics,
             },
             closing: VecDeque::new(),
+            ended: EndedClients::default(),
+            mass_orders: MassOrders::default(),
             drain: None,
+            trust: None,
             scratch: Vec::new(),
         }
     }
@@ -144,6 +175,18 @@ impl Shard {
         self.homes.restore(&restored.rooms);
     }
 
+    /// Takes the rooms of the cluster whose home is here. From now on nothing changes them but the receipts of the log that its
+    /// servers share.
+    ///
+    /// # Panics
+    ///
+    /// When there is a client already.
+    pub fn share(&mut self, mirrors: &[Mirror], awaits_replicas: bool, trust: Trust, now: Now) {
+        assert_eq!(self.clients.count(), 0, "Bug: a client came before the rooms of the cluster");
+        self.homes.share(mirrors, awaits_replicas, now);
+        self.trust = Some(trust);
+    }
+
     /// Takes over this shard's part of the sessions of an earlier life of the server, which the users know already, and
     /// notes changes of users from now on.
     pub fn restore_sessions(&mut self, sessions: &[EndedSession], state: StateLink) {
@@ -155,6 +198,12 @@ impl Shard {
             // No clock has stopped yet.
             self.context.keep_ended(Ended { user, due_ms: expires_ms, expires_ms }, kept_max);
         }
+    }
+
+    /// Tells those who watch the server of rooms, connections and orders from now on.
+    pub fn report_events(&mut self, events: EventSender) {
+        self.homes.observe();
+        self.context.events = Some(events);
     }
 
     /// Reserves names from now on, until a [`Delivery::AccountsChanged`] brings others.
@@ -197,6 +246,12 @@ impl Shard {
         self.settle(now);
     }
 
+    /// Lets some members of a server leave that is gone from the cluster.
+    pub(crate) fn let_some_depart(&mut self, now: Now) {
+        self.homes.depart_some(now);
+        self.settle(now);
+    }
+
     /// Handles everything that is due at this time.
     pub fn handle_tick(&mut self, now: Now) {
         while let Some((due_ms, id)) = self.schedule.poll_due(now.monotonic_ms) {
@@ -209,8 +264,12 @@ impl Shard {
         self.settle(now);
     }
 
-    /// Goes on with input that has waited for its turn or for room in the mesh. The rest is read in the next turn.
+    /// Goes on with orders about many connections, and with input that has waited for its turn or for room in the mesh. The
+    /// rest follows in the next turn.
     pub fn handle_turn_end(&mut self, now: Now) {
+        // Ahead of input that has waited, of which a client that is banned or muted here says nothing more. Other input of
+        // this turn was read before, and where an order is about many, most have their turn later.
+        self.carry_out_some(now);
         self.read_in_turn(now);
         self.schedule.shrink(&mut self.clients);
     }
@@ -286,6 +345,7 @@ impl Shard {
     #[must_use]
     pub fn is_congested(&self) -> bool {
         self.context.has_stopped_reading
+            || self.trust.as_ref().is_some_and(|trust| !trust.holds())
             || self.context.mail.is_full_of_requests()
             || !self.accepts_requests()
     }
@@ -293,7 +353,11 @@ impl Shard {
     /// True when a turn has ended at its limit with work left: the next one is due at once.
     #[must_use]
     pub fn is_cut_short(&self) -> bool {
-        self.schedule.has_dirty() || self.schedule.has_readable() && !self.is_congested()
+        self.schedule.has_dirty()
+            || !self.ended.is_empty()
+            || self.schedule.has_readable() && !self.is_congested()
+            || self.has_orders_to_carry_out()
+            || self.homes.have_departing() && !self.context.mail.is_full_of_deliveries()
     }
 
     /// Stops reading from clients, ahead of a shutdown.
@@ -328,6 +392,9 @@ impl Shard {
             while let Some((to, delivery)) = self.homes.poll_delivery() {
                 self.context.mail.deliver(to, delivery);
             }
+            while let Some(event) = self.homes.poll_observed() {
+                self.context.tell(Event::Room(event));
+            }
             while let Some((to, request)) = self.homes.poll_request() {
                 self.context.mail.request(to, request);
             }
@@ -351,7 +418,7 @@ impl Shard {
                             self.context.mail.deliver(origin.shard, Delivery::UserNotFound { to: origin });
                         }
                     }
-                    Request::PrivateToAccount(message) => self.deliver_to_account(&message, now),
+                    Request::PrivateToAccount(message) => self.deliver_to_account(message, now),
                     Request::Typing(typing) => {
                         let (to, origin) = (typing.to, typing.origin);
                         if !self.with_welcomed_user(to, now, |user, io| user.receive_typing(&typing, io)) {
@@ -360,7 +427,11 @@ impl Shard {
                     }
                     Request::TakeOver(order) => self.hand_session_over(&order, now),
                     Request::Moderate(order) => self.carry_out(order, now),
-                    Request::TakeNotice { notice, origin } => self.take_notice(&notice, origin, now),
+                    Request::Explain { connection, origin } => self.explain(connection, origin, now),
+                    Request::ListConnections { page, origin } => self.list_connections(&page, origin, now),
+                    Request::TakeNotice { notice, origin } => self.take_notice(notice, origin),
+                    Request::MoveAccount(order) => self.move_account(order),
+                    Request::ShowAccount { account, origin } => self.show_account(&account, origin),
                 }
             } else if let Some(id) = self.closing.pop_front() {
                 // The ring may have closed its socket meanwhile.
@@ -420,7 +491,7 @@ impl Shard {
     fn follow(&mut self, id: ConnectionId, now: Now) {
         let client = self.clients.at(id.index);
         if let Some(end) = client.link.take_end() {
-            self.leave(id, end, now);
+            self.leave(id, &end, now);
         }
         let client = self.clients.at(id.index);
         self.schedule.update(id, client, &self.context.settings.deadlines.keep_alive);

@@ -2,35 +2,33 @@
 //! about an account or an address is carried out where the admin is. What it means for other connections goes from there to
 //! all shards, as a [`ModerationNotice`]; each answers, and until then the admin's further messages wait.
 //!
-//! Bans and mutes are noted in [`Moderation`](crate::moderation::Moderation) first. So a client that a notice does not find
-//! comes later, and is looked up when it comes.
+//! What an order does to one user is in `moderated_user`. Bans and mutes are noted in
+//! [`Moderation`](crate::moderation::Moderation) first. So a client that a notice does not find comes later, and is looked up
+//! when it comes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tracing::field::display;
 use tracing::info;
 use uproar_ring::ConnectionId;
 
 use super::Shard;
 use super::client::Session;
 use super::client_io::{ClientIo, Context};
+use super::mass_order::MassAction;
 use super::user::User;
 use crate::clock::Now;
-use crate::dialect::chat::{self, Direct};
-use crate::dialect::{ChatError, UserDialect, hub};
-use crate::log_text::shown;
-use crate::mail::{self, Delivery, ModerationOrder};
+use crate::dialect::{ChatError, chat};
+use crate::mail::{self, Delivery, ModerationOrder, OrderOutcome, OrderTarget};
 use crate::metrics::{EndReason, OrderKind};
 use crate::moderation::{
-    BanSubject, ModeratedUser, ModerationAction, ModerationNotice, Mute, MuteSubject, Muted, NewBan,
-    OrderRefusal,
+    Admin, BanSubject, ModeratedUser, ModerationAction, ModerationNotice, MuteSubject, NewBan, OrderRefusal,
 };
 use crate::rooms::{ClientRef, Page, UserId};
 use crate::storage::StateChange;
 
-/// The reason in `kicked` when the admin has given none.
-const REASON: &str = "Kicked by admin";
+/// The reason of the close when a user or an account is kicked.
+pub(super) const KICKED: &str = "kicked";
 
 /// The reason of the close when an account or an address is banned.
 pub(super) const BANNED: &str = "banned";
@@ -39,22 +37,41 @@ pub(super) const BANNED: &str = "banned";
 const BAN_LOOKED_AT_BYTES: usize = 16;
 
 impl Shard {
-    /// Carries out an order about a user of this shard, and tells the admin's shard. The order follows a user that has come
-    /// back on another shard.
+    /// Carries out an order, and tells the admin's shard or the HTTP API.
     pub(super) fn carry_out(&mut self, order: ModerationOrder, now: Now) {
-        let found = self.context.directory.users().find(order.target);
+        let outcome = match order.target {
+            OrderTarget::User(user) => match self.carry_out_on_user(user, &order, now) {
+                Some(outcome) => outcome,
+                None => return,
+            },
+            OrderTarget::Connection(id) => self.carry_out_on_connection(id, &order, now),
+            OrderTarget::Account(ref account) => self.context.carry_out_on_account(account, &order, now),
+            OrderTarget::Ban(id) => self.context.end_ban(id, &order, now),
+        };
+        self.context.mail.deliver(order.origin.shard, Delivery::OrderDone { to: order.origin, outcome });
+    }
+
+    /// Carries out an order about a user of this shard. `None` for one that has come back on another shard: the order
+    /// follows it.
+    fn carry_out_on_user(
+        &mut self,
+        target: UserId,
+        order: &ModerationOrder,
+        now: Now,
+    ) -> Option<Result<OrderOutcome, OrderRefusal>> {
+        let found = self.context.directory.users().find(target);
         if let Some(found) = found.filter(|found| found.shard != self.context.settings.index) {
-            return self.context.mail.request(found.shard, mail::Request::Moderate(order));
+            self.context.mail.request(found.shard, mail::Request::Moderate(order.clone()));
+            return None;
         }
         // It may not be welcomed yet, if it is about to join its first room.
         let outcome = found.and_then(|found| {
-            let is_target = |user: &User| user.id == Some(order.target);
+            let is_target = |user: &User| user.id == Some(target);
             self.with_user(found.connection, now, |user, io| {
-                is_target(user).then(|| user.moderate(&order, io))
+                is_target(user).then(|| user.moderate(order, io))
             })
         });
-        let outcome = outcome.flatten().unwrap_or(Err(OrderRefusal::UserNotFound));
-        self.context.mail.deliver(order.origin.shard, Delivery::OrderDone { to: order.origin, outcome });
+        Some(outcome.flatten().unwrap_or(Err(OrderRefusal::UserNotFound)))
     }
 
     /// Takes the outcome of an order of an admin of this shard. What it means for other connections goes to all shards, also
@@ -62,13 +79,13 @@ impl Shard {
     pub(super) fn handle_order_done(
         &mut self,
         to: ClientRef,
-        outcome: Result<Vec<ModerationNotice>, OrderRefusal>,
+        outcome: Result<OrderOutcome, OrderRefusal>,
         now: Now,
     ) {
-        let outcome = outcome.map(|notices| {
-            notices.into_iter().map(|notice| self.context.notify_shards(to, notice)).sum::<u32>()
+        let outcome = outcome.map(|outcome| {
+            outcome.notices.into_iter().map(|notice| self.context.notify_shards(to, notice)).sum::<u32>()
         });
-        self.with_user(to.connection, now, |user, io| {
+        self.answer(to.connection, now, |user, io| {
             user.answers_awaited -= 1;
             match outcome {
                 Ok(notices_sent) => user.answers_awaited += notices_sent,
@@ -77,80 +94,108 @@ impl Shard {
         });
     }
 
-    /// Carries out a notice, and tells the shard of the admin.
-    pub(super) fn take_notice(&mut self, notice: &ModerationNotice, origin: ClientRef, now: Now) {
-        self.handle_notice(notice, now);
-        self.context.mail.deliver(origin.shard, Delivery::NoticeDone { to: origin });
-    }
-
-    /// Carries out what an order means for the connections of this shard.
-    fn handle_notice(&mut self, notice: &ModerationNotice, now: Now) {
-        match notice {
-            ModerationNotice::Banned { subject, reason } => {
-                for id in self.connections_of(subject) {
-                    self.with_client(id, now, |session, io| session.end_banned(reason.as_deref(), io));
-                }
+    /// Begins to carry out what an order means for the connections of this shard.
+    pub(super) fn take_notice(&mut self, notice: Arc<ModerationNotice>, origin: ClientRef) {
+        let ids = match &*notice {
+            ModerationNotice::Kicked { account, .. }
+            | ModerationNotice::Banned { subject: BanSubject::Account(account), .. } => {
+                self.connections_of(account).collect()
             }
-            ModerationNotice::AccountMuted { account, seconds, until } => {
-                self.with_account(account, now, |user, io| user.be_muted(*until, *seconds, io));
+            ModerationNotice::AccountMuted { account, .. } | ModerationNotice::AccountUnmuted(account) => {
+                self.users_of(account)
             }
-            ModerationNotice::AccountUnmuted(account) => {
-                self.with_account(account, now, |user, io| user.be_unmuted(io));
-            }
+            ModerationNotice::Banned { subject, .. } => self.without_account_at(subject),
             ModerationNotice::AddressUnmuted(address) => {
-                for id in self.connections_of(&BanSubject::Address(*address)) {
-                    self.with_user(id, now, |user, io| {
-                        if user.mute.is_of_address {
-                            user.be_unmuted(io);
-                        }
-                    });
-                }
+                self.without_account_at(&BanSubject::Address(*address))
             }
-        }
+        };
+        self.order_all(ids, MassAction::Notice(notice), Some(origin));
     }
 
-    /// Calls a handler with the welcomed users of an account, or of a session of it. The others look at its mute when they
-    /// are welcomed.
-    fn with_account(
+    /// Carries out what an order means for a connection. False when it was not about this one.
+    pub(super) fn follow_notice(&mut self, id: ConnectionId, notice: &ModerationNotice, now: Now) -> bool {
+        let is_concerned = match notice {
+            ModerationNotice::Kicked { reason, .. } => {
+                return self.close_by_order(id, reason.as_deref(), KICKED, EndReason::Kicked, now);
+            }
+            // It has signed in since the ban came, which is not about its account.
+            ModerationNotice::Banned { subject: BanSubject::Address(_), .. } if self.has_account(id) => {
+                return false;
+            }
+            ModerationNotice::Banned { reason, .. } => {
+                return self.close_by_order(id, reason.as_deref(), BANNED, EndReason::Banned, now);
+            }
+            // Who is not welcomed yet looks at its mute when it is.
+            ModerationNotice::AccountMuted { seconds, until, .. } => self.with_user(id, now, |user, io| {
+                user.welcomed.then(|| user.be_muted(*until, *seconds, io)).is_some()
+            }),
+            ModerationNotice::AccountUnmuted(_) => {
+                self.with_user(id, now, |user, io| user.welcomed.then(|| user.be_unmuted(io)).is_some())
+            }
+            ModerationNotice::AddressUnmuted(_) => self.with_user(id, now, |user, io| {
+                if user.mute.is_of_address {
+                    user.be_unmuted(io);
+                }
+                // The order was about others.
+                false
+            }),
+        };
+        is_concerned.unwrap_or(false)
+    }
+
+    fn close_by_order(
         &mut self,
-        account: &str,
+        id: ConnectionId,
+        reason: Option<&str>,
+        close: &str,
+        end: EndReason,
         now: Now,
-        mut handle: impl FnMut(&mut User, &mut ClientIo<'_>),
-    ) {
-        let signed_in = self.context.signed_in.of(account);
-        for id in signed_in.into_iter().chain(self.clients.in_sessions_of(account)) {
-            self.with_user(id, now, |user, io| {
-                if user.welcomed {
-                    handle(user, io);
-                }
-            });
-        }
+    ) -> bool {
+        let was_open = self.with_client(id, now, |session, io| {
+            let was_open = io.link.is_open();
+            session.be_closed(reason, close, end, io);
+            was_open
+        });
+        was_open.unwrap_or(false)
     }
 
-    /// The connections of an account; or those from a network that have shown none.
-    fn connections_of(&self, subject: &BanSubject) -> Vec<ConnectionId> {
-        match subject {
-            BanSubject::Account(account) => {
-                let users = self.context.signed_in.of(account);
-                users.into_iter().chain(self.context.token_connections.of(account)).collect()
-            }
-            // An index by address would cost memory for each connection, and orders are few.
-            BanSubject::Address(_) => {
-                self.clients.without_account_at(subject, &self.context.token_connections)
-            }
-        }
+    /// The connections that have shown an account.
+    pub(super) fn connections_of(&self, account: &str) -> impl Iterator<Item = ConnectionId> {
+        self.context.signed_in.of(account).chain(self.context.token_connections.by_account().of(account))
+    }
+
+    /// The users of an account, or of a session of it, if they have not signed in since.
+    fn users_of(&self, account: &str) -> Vec<ConnectionId> {
+        let signed_in = self.context.signed_in.of(account);
+        let in_sessions = self.context.in_sessions.of(account).filter(|id| {
+            let client = self.clients.in_slot(id.index);
+            client.is_some_and(|(_, client)| !client.session.is_signed_in())
+        });
+        signed_in.chain(in_sessions).collect()
+    }
+
+    fn has_account(&mut self, id: ConnectionId) -> bool {
+        let token_connections = &self.context.token_connections;
+        self.clients.get_mut(id).is_some_and(|client| client.session.has_account(id, token_connections))
+    }
+
+    /// The connections from a network that have shown no account. An index by address would cost memory for each connection,
+    /// and orders are few.
+    fn without_account_at(&mut self, network: &BanSubject) -> Vec<ConnectionId> {
+        self.context.work.count_looks(self.clients.count());
+        self.clients.without_account_at(network, &self.context.token_connections)
     }
 }
 
 impl Session {
-    /// Tells a client that it is banned, and closes its connection.
-    fn end_banned(&self, reason: Option<&str>, io: &mut ClientIo<'_>) {
+    /// Closes a connection by an order. A user is told why.
+    pub(super) fn be_closed(&self, reason: Option<&str>, close: &str, end: EndReason, io: &mut ClientIo<'_>) {
         if let Self::User(user) = self {
-            return user.be_closed(reason, BANNED, EndReason::Banned, io);
+            return user.be_closed(reason, close, end, io);
         }
         // Nothing may come before the answer to the upgrade.
         io.link.greet();
-        io.close(1008, BANNED, EndReason::Banned);
+        io.close(1008, close, end);
     }
 }
 
@@ -181,15 +226,27 @@ impl Context {
             .count() as u32
     }
 
+    /// Bans an account or an address. What it means for connections is left to a notice.
+    pub(super) fn impose_ban(&self, ban: &NewBan, by: &Admin, now: Now) -> Result<(), OrderRefusal> {
+        let NewBan { subject, seconds, reason, .. } = ban;
+        self.settings.moderation.ban(ban, by, now.unix_seconds).inspect_err(|refusal| {
+            let (by_name, by_account) = (by.shown_name(), by.shown_account());
+            info!(%subject, %by, by_name, by_account, %refusal, "not banned");
+        })?;
+        self.note_ban(subject);
+        self.note_order(subject, by, OrderKind::Ban, Some(*seconds), reason.as_deref(), now);
+        Ok(())
+    }
+
     /// Tells the storage that a ban has changed.
-    fn note_ban(&self, subject: &BanSubject) {
+    pub(super) fn note_ban(&self, subject: &BanSubject) {
         if let Some(state) = &self.state {
             state.note(StateChange::Ban(subject.clone()));
         }
     }
 
     /// Tells the storage that mutes of a user may have changed, and that those of these networks have ended.
-    fn note_mutes(&self, user: ModeratedUser<'_>, lifted: &[IpAddr]) {
+    pub(super) fn note_mutes(&self, user: ModeratedUser<'_>, lifted: &[IpAddr]) {
         let lifted = lifted.iter().copied().map(MuteSubject::Address);
         if let Some(state) = &self.state {
             user.subjects().chain(lifted).for_each(|subject| state.note(StateChange::Mute(subject)));
@@ -211,9 +268,8 @@ impl User {
         let target = target.ok_or(OrderRefusal::UserNotFound)?;
         let connection = io.context.directory.users().find(target).ok_or(OrderRefusal::UserNotFound)?;
         self.answers_awaited = 1;
-        let (by, by_name, origin) = (self.registered_id(), Arc::clone(&self.name), io.origin());
-        let by_account = self.account();
-        let order = ModerationOrder { by, by_name, by_account, origin, target, action };
+        let (by, origin, target) = (self.as_admin(), io.origin(), OrderTarget::User(target));
+        let order = ModerationOrder { by, origin, target, action };
         io.context.mail.request(connection.shard, mail::Request::Moderate(order));
         Ok(())
     }
@@ -232,19 +288,8 @@ impl User {
     ) -> Result<(), ChatError> {
         self.must_be_admin()?;
         let ban = ban?;
-        io.context.settings.moderation.ban(&ban, io.now.unix_seconds).inspect_err(|refusal| {
-            info!(
-                subject = %ban.subject,
-                by = %self.registered_id(),
-                by_name = shown(&self.name),
-                by_account = self.account().as_deref().map(shown),
-                %refusal,
-                "not banned"
-            );
-        })?;
-        let NewBan { subject, seconds, reason, .. } = ban;
-        io.context.note_ban(&subject);
-        self.note_order_about(&subject, OrderKind::Ban, Some(seconds), reason.as_deref(), io);
+        io.context.impose_ban(&ban, &self.as_admin(), io.now)?;
+        let NewBan { subject, reason, .. } = ban;
         self.answers_awaited =
             io.context.notify_shards(io.origin(), ModerationNotice::Banned { subject, reason });
         Ok(())
@@ -260,7 +305,7 @@ impl User {
         let subject = subject?;
         io.context.settings.moderation.unban(&subject, io.now.unix_seconds)?;
         io.context.note_ban(&subject);
-        self.note_order_about(&subject, OrderKind::Unban, None, None, io);
+        io.context.note_order(&subject, &self.as_admin(), OrderKind::Unban, None, None, io.now);
         Ok(())
     }
 
@@ -286,199 +331,9 @@ impl User {
         if self.is_admin() { Ok(()) } else { Err(ChatError::PermissionDenied) }
     }
 
-    fn note_order_about(
-        &self,
-        subject: &BanSubject,
-        kind: OrderKind,
-        seconds: Option<u32>,
-        reason: Option<&str>,
-        io: &ClientIo<'_>,
-    ) {
-        io.context.metrics.moderation_orders.with(kind).add(1);
-        let (account, address) = match subject {
-            BanSubject::Account(account) => (Some(shown(account)), None),
-            BanSubject::Address(address) => (None, Some(display(address))),
-        };
-        info!(
-            account,
-            address,
-            by = %self.registered_id(),
-            by_name = shown(&self.name),
-            by_account = self.account().as_deref().map(shown),
-            measure = %kind,
-            seconds,
-            reason = reason.map(shown),
-            "moderated"
-        );
-    }
-}
-
-/// What orders do to a user.
-impl User {
-    /// Carries out an order about this user. Returns what it means for other connections.
-    fn moderate(
-        &mut self,
-        order: &ModerationOrder,
-        io: &mut ClientIo<'_>,
-    ) -> Result<Vec<ModerationNotice>, OrderRefusal> {
-        let log_refusal = |refusal: &OrderRefusal| {
-            info!(
-                user = %order.target,
-                by = %order.by,
-                by_name = shown(&order.by_name),
-                by_account = order.by_account.as_deref().map(shown),
-                %refusal,
-                "not moderated"
-            );
-        };
-        let mut notices = Vec::new();
-        let (moderation, now) = (io.context.settings.moderation.clone(), io.now.unix_seconds);
-        let (account, owner) = (self.account(), self.owner.clone());
-        let address = io.link.peer.ip();
-        let target = ModeratedUser {
-            account: account.as_deref(),
-            owner: owner.as_deref(),
-            user: order.target,
-            address,
-        };
-        // An error changes nothing.
-        let (kind, seconds, reason) = match &order.action {
-            ModerationAction::Kick { reason } => {
-                self.be_closed(reason.as_deref(), "kicked", EndReason::Kicked, io);
-                (OrderKind::Kick, None, reason.as_deref())
-            }
-            ModerationAction::Mute { seconds } => {
-                let Muted { until, lifted } =
-                    moderation.mute(target, *seconds, now).inspect_err(log_refusal)?;
-                io.context.note_mutes(target, lifted.as_slice());
-                match &account {
-                    None => self.be_muted(until, *seconds, io),
-                    Some(account) => notices.push(ModerationNotice::AccountMuted {
-                        account: Arc::clone(account),
-                        seconds: *seconds,
-                        until,
-                    }),
-                }
-                notices.extend(lifted.map(ModerationNotice::AddressUnmuted));
-                (OrderKind::Mute, Some(*seconds), None)
-            }
-            ModerationAction::Unmute => {
-                let lifted = moderation.unmute(target, now);
-                io.context.note_mutes(target, &lifted);
-                match account.as_ref().or(owner.as_ref()) {
-                    None => self.be_unmuted(io),
-                    Some(account) => notices.push(ModerationNotice::AccountUnmuted(Arc::clone(account))),
-                }
-                notices.extend(lifted.into_iter().map(ModerationNotice::AddressUnmuted));
-                (OrderKind::Unmute, None, None)
-            }
-            ModerationAction::Ban { seconds, reason } => {
-                let (subject, address) = match &account {
-                    Some(account) => (BanSubject::Account(Arc::clone(account)), None),
-                    None => (BanSubject::address(target.address), Some(target.address)),
-                };
-                let ban = NewBan { subject, address, seconds: *seconds, reason: reason.clone() };
-                moderation.ban(&ban, now).inspect_err(log_refusal)?;
-                io.context.note_ban(&ban.subject);
-                match ban.subject {
-                    // Others may share the address.
-                    BanSubject::Address(_) => {
-                        self.be_closed(reason.as_deref(), BANNED, EndReason::Banned, io);
-                    }
-                    subject => notices.push(ModerationNotice::Banned { subject, reason: ban.reason }),
-                }
-                (OrderKind::Ban, Some(*seconds), reason.as_deref())
-            }
-        };
-        io.context.metrics.moderation_orders.with(kind).add(1);
-        info!(
-            user = %order.target,
-            name = shown(&self.name),
-            account = account.as_deref().map(shown),
-            address = %target.address,
-            by = %order.by,
-            by_name = shown(&order.by_name),
-            by_account = order.by_account.as_deref().map(shown),
-            measure = %kind,
-            seconds,
-            reason = reason.map(shown),
-            "moderated"
-        );
-        Ok(notices)
-    }
-
-    fn be_closed(&self, reason: Option<&str>, close: &str, end: EndReason, io: &mut ClientIo<'_>) {
-        self.tell(&Direct::Kicked { reason: reason.unwrap_or(REASON) }, io);
-        // Nothing may come before the answer to the upgrade.
-        io.link.greet();
-        io.close(1008, close, end);
-    }
-
-    /// Follows a mute. If there has been another order meanwhile, that one counts: orders of two admins may cross on their
-    /// way.
-    fn be_muted(&mut self, until: u64, seconds: u32, io: &mut ClientIo<'_>) {
-        self.mute = self.present_mute(io);
-        if self.is_muted(io.now) {
-            let seconds_left = self.mute.seconds_left(io.now.unix_seconds);
-            let seconds = if self.mute.until == until { seconds } else { seconds_left };
-            self.tell(&Direct::Muted { seconds }, io);
-        }
-    }
-
-    /// Ends the mute of this user, unless it has another one.
-    fn be_unmuted(&mut self, io: &mut ClientIo<'_>) {
-        self.mute = self.present_mute(io);
-        if !self.is_muted(io.now) {
-            self.tell(&Direct::Unmuted, io);
-        }
-    }
-
-    /// Finds out whether this user is muted, now that it has come. Returns the message about that.
-    pub(super) fn come_with_mute(&mut self, io: &ClientIo<'_>) -> Option<Direct<'static>> {
-        self.mute = self.present_mute(io);
-        let now = io.now.unix_seconds;
-        self.mute.holds(now).then(|| Direct::Muted { seconds: self.mute.seconds_left(now) })
-    }
-
-    /// Follows from a mute to that of the account with which the user has just signed in, and tells the user of a change.
-    pub(super) fn change_mute(&mut self, io: &mut ClientIo<'_>) {
-        let before = (self.is_muted(io.now), self.mute.until);
-        let told = self.come_with_mute(io);
-        match told {
-            Some(muted) if before != (true, self.mute.until) => self.tell(&muted, io),
-            None if before.0 => self.tell(&Direct::Unmuted, io),
-            Some(_) | None => {}
-        }
-    }
-
-    fn present_mute(&self, io: &ClientIo<'_>) -> Mute {
-        let account = self.account();
-        let present = self.moderated(account.as_deref(), io);
-        io.context.settings.moderation.mute_of(present, io.now.unix_seconds)
-    }
-
-    /// This user as mutes know it, with the account with which it has signed in.
-    fn moderated<'a>(&'a self, account: Option<&'a str>, io: &ClientIo<'_>) -> ModeratedUser<'a> {
-        let owner = self.owner.as_deref();
-        ModeratedUser { account, owner, user: self.registered_id(), address: io.link.peer.ip() }
-    }
-
-    /// Tells this user about an order, in its dialect; before its first messages it is told nothing.
-    pub(super) fn tell(&self, direct: &Direct<'_>, io: &mut ClientIo<'_>) {
-        if !self.welcomed {
-            return;
-        }
-        io.push(match self.dialect {
-            UserDialect::Chat => chat::direct(direct, io.now),
-            UserDialect::Hub => hub::system(&in_hub(direct), io.context.rooms.names()),
-        });
-    }
-}
-
-fn in_hub(direct: &Direct<'_>) -> String {
-    match direct {
-        Direct::Kicked { reason } => (*reason).to_owned(),
-        Direct::Muted { seconds } => format!("You are muted for {seconds} s"),
-        _ => "You are no longer muted".to_owned(),
+    /// This user as the author of orders.
+    fn as_admin(&self) -> Admin {
+        let (user, name, account) = (self.registered_id(), Arc::clone(&self.name), self.account());
+        Admin::User { user, name, account }
     }
 }

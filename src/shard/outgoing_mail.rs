@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::accounts::Attempt;
-use crate::mail::{Delivery, Request};
+use crate::mail::{Delivery, NodeMail, Request};
 use crate::rooms::{ClientRef, ShardIndex};
 
 /// Requests that may wait for one other shard before reading from clients is paused.
@@ -25,6 +25,8 @@ pub struct OutgoingMail {
     deliveries: Vec<VecDeque<Delivery>>,
     /// To the HTTP API: one for each of its requests that is answered.
     for_api: VecDeque<Delivery>,
+    /// To other servers of the cluster.
+    for_nodes: VecDeque<NodeMail>,
     /// To the verifier: at most one attempt to sign in of each connection.
     attempts: VecDeque<Attempt<ClientRef>>,
 }
@@ -39,6 +41,7 @@ impl OutgoingMail {
             requests: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
             deliveries: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
             for_api: VecDeque::new(),
+            for_nodes: VecDeque::new(),
             attempts: VecDeque::new(),
         }
     }
@@ -52,6 +55,8 @@ impl OutgoingMail {
     pub(super) fn deliver(&mut self, to: ShardIndex, delivery: impl Into<Delivery>) {
         let queue = match to {
             ShardIndex::API => &mut self.for_api,
+            // Its own server tells it.
+            to if to.elsewhere().is_some() => return,
             to if to == self.own_index => &mut self.own_deliveries,
             to => &mut self.deliveries[usize::from(to.0)],
         };
@@ -66,6 +71,16 @@ impl OutgoingMail {
     #[must_use]
     pub fn poll_attempt(&mut self) -> Option<Attempt<ClientRef>> {
         self.attempts.pop_front()
+    }
+
+    pub(super) fn post(&mut self, mail: NodeMail) {
+        self.for_nodes.push_back(mail);
+    }
+
+    /// The next mail for another server of the cluster.
+    #[must_use]
+    pub fn poll_node_mail(&mut self) -> Option<NodeMail> {
+        self.for_nodes.pop_front()
     }
 
     /// The next delivery for the HTTP API.

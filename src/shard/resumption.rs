@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Shard;
 use super::client_io::{ClientIo, Context};
 use super::ended_sessions::Ended;
-use super::user::{RoomMembership, Standing, User};
+use super::user::{Opening, RoomMembership, Standing, User};
 use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::mail::{self, TakeOver};
@@ -86,8 +86,12 @@ impl User {
                 let order = TakeOver { user: claimed, connection, origin: io.origin() };
                 io.context.mail.request(shard, mail::Request::TakeOver(order));
             }
+            Some((claimed, Resumption::Elsewhere(node, visit))) if !self.awaits_session => {
+                self.awaits_session = true;
+                self.take_over_elsewhere(claimed, node, visit, io);
+            }
             // After it has waited, somebody else has been faster.
-            Some((_, Resumption::Online(_) | Resumption::Refused)) | None => {
+            Some((_, Resumption::Online(_) | Resumption::Elsewhere(..) | Resumption::Refused)) | None => {
                 self.claimed = None;
                 self.awaits_session = false;
                 self.enter(first_room, io);
@@ -138,6 +142,9 @@ impl User {
         self.awaits_session = false;
         (self.id, self.visit) = (Some(id), visit);
         self.owner = session.account.clone();
+        if let Some(owner) = &self.owner {
+            io.context.in_sessions.insert(owner, io.id);
+        }
         match (&self.standing, &session.account) {
             // The token gives no rights to the account's name.
             (Standing::Guest | Standing::Listener | Standing::MustSignIn { .. }, Some(_)) => {
@@ -153,11 +160,13 @@ impl User {
         let (directory, kept) = (&io.context.directory, Arc::clone(&session.room));
         let may_join = self.may_join(&kept);
         match directory.find(&kept) {
-            Some(room) if may_join => self.join_first(room, kept, io),
-            None if may_join && directory.on_demand().allows(&kept) => self.request_opening(kept, None, io),
+            Some(room) if may_join => self.join_first(room, kept, None, io),
+            None if may_join && directory.on_demand().allows(&kept) => {
+                self.request_opening(Opening { name: kept, after: None, is_ordered: false }, io);
+            }
             Some(_) | None => {
                 let name = directory.configured_name(first_room);
-                self.join_first(first_room, name, io);
+                self.join_first(first_room, name, None, io);
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::dialect::ChatError;
 use crate::dialect::chat::{self, Direct};
 use crate::log_limit::LogLimit;
 use crate::log_text::shown;
-use crate::metrics::{EndReason, SignInOutcome};
+use crate::metrics::{EndReason, SignInOutcome, TokenOutcome};
 use crate::rooms::{Change, RoomIndex};
 
 /// The reason of the close when a token does not allow what the client does.
@@ -56,6 +56,8 @@ impl User {
         let mut keys_tried = 0;
         let checked = io.context.settings.tokens.check_counting(token, io.now.unix_seconds, &mut keys_tried);
         io.context.work.count_token_checks(keys_tried);
+        let counted = checked.as_ref().map_or_else(|error| error.outcome(), |_| TokenOutcome::Valid);
+        io.context.metrics.token_checks.with(counted).add(1);
         let outcome = match checked {
             Ok(identity) if !self.is_of_another(&identity) => self.grant(identity, io),
             checked => {
@@ -185,16 +187,19 @@ impl User {
     /// Tells the home of the user's room its present name and account.
     pub(super) fn propose_rename(&self, room: RoomIndex, io: &mut ClientIo<'_>) {
         let (user, visit, new_name) = (self.registered_id(), self.visit, Arc::clone(&self.name));
-        let (account, origin) = (self.member_account(), io.origin());
-        io.propose(room, Change::Rename { user, visit, new_name, account, origin });
+        let (account, connected_at, origin) = (self.member_account(), self.connected_at, io.origin());
+        io.propose(room, Change::Rename { user, visit, new_name, account, connected_at, origin });
     }
 
     /// Takes a new user to its first room.
     pub(super) fn enter(&mut self, room: RoomIndex, io: &mut ClientIo<'_>) {
         self.membership = RoomMembership::Joining(room);
         self.room_name = io.context.directory.configured_name(room);
-        self.register(io);
-        self.request_join(room, None, io);
+        if self.register(io) {
+            self.request_join(room, None, io);
+        } else {
+            self.turn_away(io);
+        }
     }
 
     /// The first room that the user may join. Without one, the connection is closed.

@@ -54,7 +54,7 @@ impl Stage {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     begun: Stage,
-    /// Invariant: not beyond `begun`. The main thread may want a later stage, which this shard has not seen yet.
+    /// Invariant: not beyond `begun`. The leading thread may want a later stage, which this shard has not seen yet.
     reached: Stage,
 }
 
@@ -96,7 +96,10 @@ impl Progress {
             }
             // Of both classes: a request is answered by deliveries, and a delivery may lead to a request.
             Stage::ReadingStopped | Stage::Answered | Stage::Moved | Stage::Settled => {
-                !io.has_mail() && shard.mail().shards().all(|to| shard.mail().waiting_for(to) == (0, 0))
+                let has_orders = shard.mass_orders.has_unanswered();
+                !has_orders
+                    && !io.has_mail()
+                    && shard.mail().shards().all(|to| shard.mail().waiting_for(to) == (0, 0))
             }
             Stage::Draining => shard.clients().count() == 0,
         };

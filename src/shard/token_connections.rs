@@ -6,31 +6,49 @@ use std::sync::Arc;
 
 use uproar_ring::ConnectionId;
 
-/// The accounts of raw and echo connections. They are looked at when one is banned.
+use super::by_account::ByAccount;
+
+/// The accounts of raw and echo connections. They are looked at when an order is about one.
+///
+/// Invariant: both have the same connections.
 #[derive(Debug, Default)]
-pub(super) struct TokenConnections(HashMap<ConnectionId, Arc<str>>);
+pub(super) struct TokenConnections {
+    by_id: HashMap<ConnectionId, TokenConnection>,
+    by_account: ByAccount,
+}
+
+#[derive(Debug)]
+struct TokenConnection {
+    account: Arc<str>,
+    since: u64,
+}
 
 impl TokenConnections {
-    /// Notes the account of a connection.
-    pub(super) fn insert(&mut self, id: ConnectionId, account: Arc<str>) {
-        self.0.insert(id, account);
+    /// Notes the account of a connection, and when it came, in Unix seconds.
+    pub(super) fn insert(&mut self, id: ConnectionId, account: Arc<str>, since: u64) {
+        self.by_account.insert(&account, id);
+        self.by_id.insert(id, TokenConnection { account, since });
     }
 
     /// Forgets a connection that has ended.
     pub(super) fn remove(&mut self, id: ConnectionId) {
-        self.0.remove(&id);
+        if let Some(TokenConnection { account, .. }) = self.by_id.remove(&id) {
+            self.by_account.remove(&account, id);
+        }
     }
 
     /// The account of a connection, if it brought a token.
     pub(super) fn account(&self, id: ConnectionId) -> Option<&Arc<str>> {
-        self.0.get(&id)
+        self.by_id.get(&id).map(|connection| &connection.account)
     }
 
-    /// The connections of an account, in order. It looks at all connections.
-    pub(super) fn of(&self, account: &str) -> Vec<ConnectionId> {
-        let mut ids: Vec<_> =
-            self.0.iter().filter(|(_, own)| ***own == *account).map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        ids
+    /// When a connection that brought a token came, in Unix seconds.
+    pub(super) fn since(&self, id: ConnectionId) -> Option<u64> {
+        self.by_id.get(&id).map(|connection| connection.since)
+    }
+
+    /// The connections, by account.
+    pub(super) fn by_account(&self) -> &ByAccount {
+        &self.by_account
     }
 }

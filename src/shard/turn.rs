@@ -7,21 +7,22 @@
 //! The event loop runs turns over a ring and a mesh, a simulation over models of both; the order is the same,
 //! because it is defined only here. Nothing in here waits, allocates or knows a descriptor.
 
-use uproar_ring::{Completion, Submission};
+use uproar_ring::{Completion, ConnectionId, Submission, TcpFacts};
 
+use super::ended_client::EndedClient;
 use super::{Shard, work};
 use crate::accounts::{Attempt, SignInResult};
 use crate::clock::Now;
 use crate::config::SHARDS_MAX;
-use crate::mail::{Delivery, Request};
-use crate::rooms::{ClientRef, Receipt, ShardIndex, Write};
+use crate::mail::{Delivery, NodeMail, Request};
+use crate::rooms::{ClientRef, Receipt, ShardIndex, SharedProposal, Write};
 
 /// Messages of one class that are handled in one turn, so that clients have their turn as well. What they cost is
 /// bounded, too: see [`work::MAIL_MAX`].
 const MESSAGES_A_TURN: usize = 1_024;
 
 /// Submissions made in one turn: as many as the ring's queue holds, twice. A send costs some 5 µs, so a broadcast to
-/// ten thousand takes several turns, between which others are heard.
+/// ten thousand takes several turns, between which others are heard. A report with a close counts as a submission.
 const SUBMISSIONS_A_TURN: usize = 2_048;
 
 /// How long deadlines wait for bytes that no buffer was free for: several turns of all buffers, and no more than a
@@ -43,6 +44,12 @@ pub trait Io {
     ///
     /// [`WRITES_UNANSWERED_MAX`]: crate::rooms::WRITES_UNANSWERED_MAX
     fn write(&mut self, write: Write);
+
+    /// Gives a proposal to the log that several servers share.
+    fn propose(&mut self, proposal: SharedProposal);
+
+    /// Gives mail for another server to that log.
+    fn post_to_node(&mut self, mail: NodeMail);
 
     /// The next delivery in the mailbox.
     fn next_delivery(&mut self) -> Option<Delivery>;
@@ -68,6 +75,9 @@ pub trait Io {
 
     /// Posts a delivery to the HTTP API, which always has room: see [`ShardIndex::API`].
     fn post_to_api(&mut self, delivery: Delivery);
+
+    /// What the kernel knows of a connection, if that is known.
+    fn tcp_facts(&mut self, id: ConnectionId) -> Option<TcpFacts>;
 
     /// Has a name and a password verified. The result follows as a delivery, unless there is one at once.
     fn verify(&mut self, attempt: Attempt<ClientRef>) -> Option<SignInResult>;
@@ -133,6 +143,8 @@ pub fn run(shard: &mut Shard, io: &mut impl Io, now: Now) {
         }
     }
     write_messages(shard, io);
+    // Ahead of the submissions, which may close their sockets.
+    report_ended(shard, io, now);
     post_messages(shard, io, &mut posted);
     // At the end: a wake-up may leave only with the submissions, and until then no other shard wakes that one; and
     // ahead of the sends, so that it does not wait for them.
@@ -142,8 +154,17 @@ pub fn run(shard: &mut Shard, io: &mut impl Io, now: Now) {
     while let Some(waiting) = io.next_room_wanted() {
         io.wake(waiting);
     }
-    for _ in 0..SUBMISSIONS_A_TURN {
-        let Some(submission) = shard.poll_submission(now) else { break };
+    let mut left = SUBMISSIONS_A_TURN;
+    while left > 0
+        && let Some(submission) = shard.poll_submission(now)
+    {
+        left -= 1;
+        if let Submission::Close(id, _) = submission
+            && let Some(ended) = shard.ended.take(id)
+        {
+            left = left.saturating_sub(1);
+            report(shard, ended, io, now);
+        }
         io.submit(submission);
     }
 }
@@ -197,12 +218,18 @@ fn is_tick_due(shard: &Shard, io: &impl Io, now_ms: u64) -> bool {
     })
 }
 
-/// Takes receipts, as long as the deliveries that they lead to have room.
+/// Takes receipts, as long as the deliveries that they lead to have room, and within the work of a turn: in a cluster, what
+/// other servers' clients do comes this way.
 fn receive_receipts(shard: &mut Shard, io: &mut impl Io, now: Now) {
-    while !shard.context.mail.is_full_of_deliveries()
-        && let Some(receipt) = io.next_receipt()
-    {
-        shard.handle_receipt(receipt, now);
+    let begun = shard.context.work.done();
+    while !shard.context.mail.is_full_of_deliveries() && shard.context.work.done() - begun < work::MAIL_MAX {
+        if shard.homes.have_departing() {
+            shard.let_some_depart(now);
+        } else if let Some(receipt) = io.next_receipt() {
+            shard.handle_receipt(receipt, now);
+        } else {
+            break;
+        }
     }
 }
 
@@ -229,11 +256,36 @@ fn write_messages(shard: &mut Shard, io: &mut impl Io) {
     while let Some(write) = shard.homes.poll_write() {
         io.write(write);
     }
+    while let Some(proposal) = shard.homes.poll_proposal() {
+        io.propose(proposal);
+    }
+    while let Some(mail) = shard.context.mail.poll_node_mail() {
+        io.post_to_node(mail);
+    }
+}
+
+/// Reports connections that have ended. The rest follows in the next turns, or with its closes.
+fn report_ended(shard: &mut Shard, io: &mut impl Io, now: Now) {
+    let begun = shard.context.work.done();
+    while shard.context.work.done() - begun < work::REPORTS_MAX
+        && let Some(ended) = shard.ended.pop()
+    {
+        report(shard, ended, io, now);
+    }
+}
+
+/// Reports a connection that has ended, with what the kernel knows of it.
+fn report(shard: &mut Shard, mut ended: EndedClient, io: &mut impl Io, now: Now) {
+    ended.facts.tcp = io.tcp_facts(ended.facts.name.client.connection);
+    shard.report_end(ended, now);
 }
 
 /// Posts what waits for other shards, as far as their mailboxes have room.
 fn post_messages(shard: &mut Shard, io: &mut impl Io, posted: &mut ShardSet) {
-    while let Some(delivery) = shard.context.mail.poll_api_delivery() {
+    while let Some(mut delivery) = shard.context.mail.poll_api_delivery() {
+        if let Delivery::Connections { facts, .. } = &mut delivery {
+            facts.iter_mut().for_each(|facts| facts.tcp = io.tcp_facts(facts.name.client.connection));
+        }
         io.post_to_api(delivery);
     }
     for to in shard.mail().shards() {

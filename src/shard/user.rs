@@ -30,6 +30,8 @@ pub(super) struct User {
     pub(super) room_name: Arc<str>,
     /// The room that clients create and that a home opens or finds for it, before it leaves the one that it is in.
     pub(super) opening: Option<Opening>,
+    /// A move that it has not asked for, and that waits for an answer.
+    pub(super) ordered_move: Option<Box<OrderedMove>>,
     /// True while it waits for a snapshot of its own room, or for the names in it.
     pub(super) awaits_snapshot: bool,
     /// True once it got its first room.
@@ -70,6 +72,7 @@ impl User {
             membership: RoomMembership::None,
             room_name: "".into(),
             opening: None,
+            ordered_move: None,
             awaits_snapshot: false,
             welcomed: false,
             standing: Standing::Guest,
@@ -192,6 +195,17 @@ pub(super) struct Opening {
     pub(super) name: Arc<str>,
     /// The position from which it resumes.
     pub(super) after: Option<ResumePoint>,
+    /// True where the user has not asked for it, and so is told nothing when it cannot be opened.
+    pub(super) is_ordered: bool,
+}
+
+/// An order to move a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OrderedMove {
+    /// It moves only if it is in the room of this name.
+    pub(super) from: Option<Arc<str>>,
+    /// The name of the room that it enters, which is configured or can be opened.
+    pub(super) to: Arc<str>,
 }
 
 /// Which room a user is in.

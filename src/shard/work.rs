@@ -18,12 +18,21 @@ const SHARE_MAX: u64 = 1024;
 /// Rooms that cost as much to look at as a frame: 4 to 5 ns each.
 const ROOMS_PER_UNIT: usize = 16;
 
+/// What it costs to tell what is known of a connection: half of it is a system call, which takes a microsecond.
+const FACTS_UNITS: u64 = 28;
+
+/// What it costs to report the end of a connection: its facts, an event and a line in a log.
+const REPORT_UNITS: u64 = 2 * FACTS_UNITS;
+
 /// What the check of a token with a key costs: up to half a millisecond for ES256, a fifth of that for EdDSA. So it is more than a
 /// connection's share, and eight of them are a turn.
 const TOKEN_CHECK_UNITS: u64 = 4 * 1024;
 
 /// What messages of one class may do in a turn: see [`READING_MAX`]. One message is always taken.
 pub(super) const MAIL_MAX: u64 = READING_MAX;
+
+/// What reports of ends may do in a turn: some 300 of them, in a millisecond.
+pub(super) const REPORTS_MAX: u64 = READING_MAX / 2;
 
 /// The work of a shard.
 #[derive(Debug)]
@@ -64,6 +73,21 @@ impl Work {
     /// Counts a look at so many rooms, for a list of them.
     pub(super) fn count_rooms(&mut self, rooms: usize) {
         self.done += (rooms / ROOMS_PER_UNIT) as u64;
+    }
+
+    /// Counts a look at so many clients, most of which are not in the cache.
+    pub(super) fn count_looks(&mut self, clients: usize) {
+        self.done += clients as u64;
+    }
+
+    /// Counts the facts of so many connections, with what the kernel knows of them.
+    pub(super) fn count_facts(&mut self, connections: usize) {
+        self.done += connections as u64 * FACTS_UNITS;
+    }
+
+    /// Counts the report of an end.
+    pub(super) fn count_report(&mut self) {
+        self.done += REPORT_UNITS;
     }
 
     /// Counts the check of a token with so many keys.

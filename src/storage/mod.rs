@@ -12,5 +12,7 @@ mod writer;
 pub use database::{DatabaseError, LogState, Schema, WriteError, open};
 pub use directory::{DataDirectory, DirectoryError};
 pub use history::{HISTORY_FILE, HistoryFile};
-pub use state::{RestoredState, STATE_FILE, StateChange, StateFile, StateLink, StateSources, StateWriter};
+pub use state::{
+    RestoredState, STATE_FILE, StateChange, StateFile, StateLink, StateQueueFull, StateSources, StateWriter,
+};
 pub use writer::{HistoryWriter, StorageLink};

@@ -118,7 +118,7 @@ impl HistoryWriter {
         }
         let began = Instant::now();
         match self.file.write(batch) {
-            Ok(Written { reserved, opened, forgotten }) => {
+            Ok(Written { reserved, opened, forgotten, closed }) => {
                 self.metrics.commits.record(began.elapsed());
                 self.metrics.messages_kept.add(count_messages(batch));
                 let kept =
@@ -128,9 +128,10 @@ impl HistoryWriter {
                     let receipt = |restored| RoomReceipt::Opened(Box::new(restored));
                     (room, restored.map_or(RoomReceipt::NotOpened, receipt))
                 });
+                let closed = closed.into_iter().map(|room| (room, RoomReceipt::Closed));
                 // The last that is said about a room.
                 let forgotten = forgotten.into_iter().map(|room| (room, RoomReceipt::Forgotten));
-                self.answer(kept.chain(reserved).chain(opened).chain(forgotten));
+                self.answer(kept.chain(reserved).chain(opened).chain(closed).chain(forgotten));
             }
             Err(error) => {
                 self.fail(&error);
@@ -160,6 +161,9 @@ impl HistoryWriter {
         if let Err(error) = self.file.check_place() {
             return self.fail(&error);
         }
+        if self.file.has_closed() {
+            self.keep(&[]);
+        }
         match self.file.shorten_log() {
             Ok(LogState::Short) => self.held_log_warning_at = None,
             Ok(LogState::Held { bytes })
@@ -185,6 +189,7 @@ impl HistoryWriter {
         let others = batch.iter().filter_map(|Write { room, action }| match action {
             WriteAction::Change(..) => None,
             WriteAction::Open(_) => Some((*room, RoomReceipt::NotOpened)),
+            WriteAction::Close => Some((*room, RoomReceipt::NotClosed)),
             WriteAction::Forget => Some((*room, RoomReceipt::Forgotten)),
         });
         self.answer(lost.chain(others));

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde_json::error::Category;
 use thiserror::Error;
 
+use crate::metrics::TokenOutcome;
+
 /// The check of a token that failed, without anything of the token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum TokenError {
@@ -54,6 +56,29 @@ pub enum TokenError {
     /// It is for another audience.
     #[error("it is for another audience (aud)")]
     Audience,
+}
+
+impl TokenError {
+    /// As what the check is counted.
+    #[must_use]
+    pub fn outcome(self) -> TokenOutcome {
+        match self {
+            Self::TooLong | Self::Malformed => TokenOutcome::Malformed,
+            Self::NoKey => TokenOutcome::NoKey,
+            Self::Signature => TokenOutcome::Signature,
+            Self::Expired => TokenOutcome::Expired,
+            Self::NoClaims
+            | Self::Missing(_)
+            | Self::WrongType(_)
+            | Self::Subject
+            | Self::System
+            | Self::Name
+            | Self::NotYetValid
+            | Self::IssuedLater
+            | Self::Issuer
+            | Self::Audience => TokenOutcome::Claims,
+        }
+    }
 }
 
 impl TokenKeyError {

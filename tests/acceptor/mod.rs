@@ -87,7 +87,7 @@ impl HandshakeServices for Services {
 
     fn health(&self) -> Health {
         let longest_turn = Duration::from_millis(self.turn_ms.load(Ordering::SeqCst));
-        Health { longest_turn, has_storage_failed: false }
+        Health { longest_turn, ..Health::default() }
     }
 
     fn origins(&self) -> &OriginPolicy {

@@ -5,10 +5,10 @@ use rustix::process::Signal;
 
 use crate::counts::numbers;
 use crate::harness::{
-    CLOSE, Chat, Launch, Server, Wire, eventually, frame, on_one_and_four_shards, run, upgrade_request,
+    CLOSE, Chat, Launch, Server, Wire, eventually, frame, on_one_server, run, upgrade_request,
 };
 
-on_one_and_four_shards! {
+on_one_server! {
     connections_are_spread_over_the_shards_by_their_number,
     several_acceptors_share_the_connections,
     whoever_upgrades_while_the_server_ends_is_admitted_or_refused,

@@ -3,13 +3,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::harness::{
-    Launch, Response, Server, TokenKey, Wire, eventually, on_one_and_four_shards, upgrade_request,
-};
+use crate::harness::{Launch, Response, Server, TokenKey, Wire, eventually, on_one_server, upgrade_request};
 use crate::http_paths::assert_complete;
 use crate::metrics::scrape;
 
-on_one_and_four_shards! {
+on_one_server! {
     an_address_has_so_many_clients,
     an_address_connects_so_often_in_a_second,
     zero_is_no_limit,

@@ -9,6 +9,7 @@ use crate::harness::{ApiKeys, Backend, Launch, on_one_and_four_shards_only, read
 on_one_and_four_shards_only! {
     unknown_paths_and_methods_are_problems,
     head_answers_as_get_without_the_body,
+    parameters_that_are_not_known_are_refused,
     nothing_is_to_be_stored,
     heads_are_bounded,
     rubbish_ends_its_own_connection,
@@ -47,6 +48,28 @@ async fn head_answers_as_get_without_the_body(launch: Launch) {
     let head = backend.request("HEAD", "/api/v1/stats", &[], b"").await;
     assert_eq!((head.status, &*head.body), (200, ""));
     assert_eq!(head.header("content-type"), Some("application/json"));
+}
+
+async fn parameters_that_are_not_known_are_refused(launch: Launch) {
+    let keys = ApiKeys::new();
+    let key = keys.add("backend", &[]).await;
+    let server = launch.with_api(&keys).start();
+    let backend = Backend::with_key(&server, &key);
+    let description = backend.get("/api/v1/openapi.json").await.json();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys().filter(|method| *method != "parameters") {
+            let asked = path.replace("{room}", "general").replace("{topic}", "news").replace(['{', '}'], "");
+            let answer =
+                backend.request(&method.to_uppercase(), &format!("{asked}?dry_run=1"), &[], b"").await;
+            if path.starts_with("/api/v1/") {
+                answer.assert_problem(422, "invalid");
+                assert_eq!(answer.json()["errors"][0]["parameter"], "dry_run", "{method} {path}");
+            } else {
+                assert_eq!(answer.status, 200, "{method} {path}");
+            }
+        }
+    }
+    assert_eq!(backend.get("/admin?from=menu").await.status, 200);
 }
 
 async fn nothing_is_to_be_stored(launch: Launch) {

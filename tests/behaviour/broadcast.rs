@@ -2,12 +2,23 @@
 
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{BINARY, CONTINUATION, Launch, Socket, TEXT, Wire, frame, on_one_and_four_shards, part};
+use crate::harness::{
+    BINARY, CONTINUATION, Launch, Socket, TEXT, Wire, frame, on_one_server, on_two_nodes, part,
+};
 
-on_one_and_four_shards! {
+on_one_server! {
     text_and_binary_reach_everyone_unchanged,
     topics_are_isolated,
+    a_message_of_the_frame_limit_arrives_in_fragments,
+    a_message_over_the_frame_limit_is_not_passed_on,
+    listeners_of_one_topic_see_one_order,
+    a_listener_that_left_disturbs_nobody,
     fragments_are_joined,
+}
+
+on_two_nodes! {
+    text_and_binary_reach_everyone_unchanged,
+    topics_are_isolated,
     a_message_of_the_frame_limit_arrives_in_fragments,
     a_message_over_the_frame_limit_is_not_passed_on,
     listeners_of_one_topic_see_one_order,

@@ -2,13 +2,23 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Chat, Launch, Server, error, on_one_and_four_shards};
+use crate::harness::{Chat, Launch, Server, error, on_one_server, on_two_nodes};
 
-on_one_and_four_shards! {
+on_one_server! {
     a_private_message_reaches_its_target_alone,
     the_target_may_be_a_numeric_string,
     one_may_write_to_oneself,
+    every_pair_of_many_can_write_to_each_other,
+    unknown_and_departed_users_are_not_found,
+    a_target_that_is_no_id_is_refused,
+    empty_content_is_ignored_once_the_target_is_found,
     users_in_other_rooms_are_reached,
+}
+
+on_two_nodes! {
+    a_private_message_reaches_its_target_alone,
+    the_target_may_be_a_numeric_string,
+    one_may_write_to_oneself,
     every_pair_of_many_can_write_to_each_other,
     unknown_and_departed_users_are_not_found,
     a_target_that_is_no_id_is_refused,

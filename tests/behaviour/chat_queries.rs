@@ -6,16 +6,25 @@ use serde_json::{Value, json};
 
 use crate::chat_connecting::check_stats;
 use crate::harness::{
-    Chat, Launch, direct, error, eventually, on_one_and_four_shards, take_epoch, take_timestamp,
+    Chat, Launch, direct, error, eventually, on_one_server, on_two_nodes, take_epoch, take_timestamp,
 };
 
-on_one_and_four_shards! {
+on_one_server! {
     users_are_listed_with_id_name_and_time,
     users_are_paged_by_offset_and_limit,
     users_are_those_of_ones_own_room,
     pages_that_are_no_numbers_are_refused,
     stats_count_the_members_of_all_rooms,
+    rooms_are_listed_by_their_beginning_and_from_a_place_on,
     rooms_are_listed_with_their_members_counted,
+}
+
+on_two_nodes! {
+    users_are_listed_with_id_name_and_time,
+    users_are_paged_by_offset_and_limit,
+    users_are_those_of_ones_own_room,
+    pages_that_are_no_numbers_are_refused,
+    stats_count_the_members_of_all_rooms,
     rooms_are_listed_by_their_beginning_and_from_a_place_on,
 }
 

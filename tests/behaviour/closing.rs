@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::harness::{CLOSE, Launch, Server, TEXT, Wire, frame, on_one_and_four_shards};
+use crate::harness::{CLOSE, Launch, Server, TEXT, Wire, frame, on_one_server};
 
-on_one_and_four_shards! {
+on_one_server! {
     a_close_is_answered_with_its_code_and_the_server_ends_first,
     a_close_without_a_code_is_answered,
     what_was_sent_before_a_close_is_answered_before_it,

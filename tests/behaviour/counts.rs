@@ -9,13 +9,13 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{
     BINARY, CLOSE, Chat, Header, Launch, PATIENCE, PING, PONG, Server, Socket, TEXT, Wire, frame,
-    on_one_and_four_shards, request, upgrade_request,
+    on_one_server, request, upgrade_request,
 };
 use crate::http_paths::answer;
 use crate::metrics::scrape;
 use crate::slow_receivers::{narrow, slow_member, talk_until_leave};
 
-on_one_and_four_shards! {
+on_one_server! {
     refusals_are_counted_by_their_reason,
     a_full_server_counts_whom_it_turns_away,
     ends_are_counted_by_their_reason,

@@ -6,9 +6,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use crate::harness::{CLOSE, Chat, Launch, Server, Wire, eventually, frame, on_one_and_four_shards};
+use crate::harness::{CLOSE, Chat, Launch, Server, Wire, eventually, frame, on_one_server};
 
-on_one_and_four_shards! {
+on_one_server! {
     silent_crowds_come_and_go_beside_a_chat_and_leave_nothing_behind,
     many_closing_at_once_are_each_said_to_leave_once,
     many_joining_at_once_are_each_announced_once,

@@ -2,11 +2,9 @@
 
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{
-    CONTINUATION, Launch, PING, PONG, Socket, TEXT, Wire, frame, on_one_and_four_shards, part,
-};
+use crate::harness::{CONTINUATION, Launch, PING, PONG, Socket, TEXT, Wire, frame, on_one_server, part};
 
-on_one_and_four_shards! {
+on_one_server! {
     every_message_comes_back_unchanged,
     echoes_come_in_turn_and_to_their_sender_alone,
     control_frames_between_fragments_are_answered_at_once,

@@ -1,11 +1,10 @@
 //! Frames as bytes: what RFC 6455 forbids, and what it allows although it is rare.
 
 use crate::harness::{
-    BINARY, CLOSE, CONTINUATION, Header, Launch, PING, PONG, Server, TEXT, Wire, frame,
-    on_one_and_four_shards, part,
+    BINARY, CLOSE, CONTINUATION, Header, Launch, PING, PONG, Server, TEXT, Wire, frame, on_one_server, part,
 };
 
-on_one_and_four_shards! {
+on_one_server! {
     protocol_errors_close_with_1002,
     a_protocol_error_in_chat_closes_with_1002,
     lengths_beyond_the_frame_limit_close_with_1009,

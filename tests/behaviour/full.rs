@@ -1,9 +1,9 @@
 //! A server with no room for another connection.
 
-use crate::harness::{Chat, Launch, Socket, eventually, on_one_and_four_shards, request};
+use crate::harness::{Chat, Launch, Socket, eventually, on_one_server, request};
 use crate::http_paths::answer;
 
-on_one_and_four_shards! {
+on_one_server! {
     one_too_many_is_told_so_and_closed,
     those_inside_hear_nothing_of_it,
     a_place_is_free_again_once_somebody_has_left,

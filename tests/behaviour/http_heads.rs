@@ -5,10 +5,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::{interval, sleep};
 
-use crate::harness::{Launch, PATIENCE, Server, Wire, on_one_and_four_shards, request};
+use crate::harness::{Launch, PATIENCE, Server, Wire, on_one_server, request};
 use crate::http_paths::{answer, assert_complete};
 
-on_one_and_four_shards! {
+on_one_server! {
     a_head_that_does_not_end_in_time_is_timed_out,
     a_connection_that_says_nothing_is_timed_out,
     dribbling_does_not_extend_the_deadline,

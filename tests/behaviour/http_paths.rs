@@ -1,8 +1,8 @@
 //! What each path answers to a request that does not ask for WebSocket.
 
-use crate::harness::{Launch, Response, Server, Wire, on_one_and_four_shards, request};
+use crate::harness::{Launch, Response, Server, Wire, on_one_server, request};
 
-on_one_and_four_shards! {
+on_one_server! {
     the_web_client_is_served_at_the_root_and_at_chat,
     dialects_without_a_page_ask_for_an_upgrade,
     health_and_metrics_answer_plainly,

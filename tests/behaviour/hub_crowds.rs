@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::harness::{Chat, Hub, Launch, Server, on_one_and_four_shards};
+use crate::harness::{Chat, Hub, Launch, Server, on_one_server};
 
-on_one_and_four_shards! {
+on_one_server! {
     talkers_do_not_have_all_names_sent_with_each_word,
     comings_and_goings_are_told_with_the_names,
     the_last_name_of_one_who_is_renamed_reaches_the_list,

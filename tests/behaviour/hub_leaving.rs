@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use crate::harness::{
     CLOSE, Chat, Header, Hub, Launch, PING, PONG, TEXT, Wire, frame, from_system, hub_beside, line,
-    on_one_and_four_shards,
+    on_one_server, on_two_nodes,
 };
 
-on_one_and_four_shards! {
+on_one_server! {
     a_logout_is_told_to_the_others_and_closes_with_1000,
     a_logout_before_login_closes_with_1000_and_tells_nobody,
     words_behind_a_logout_are_not_heard,
@@ -18,7 +18,18 @@ on_one_and_four_shards! {
     the_end_of_who_never_logged_in_is_not_told,
     whoever_says_nothing_is_told_so_and_closed_with_1008,
     pongs_do_not_stand_for_words,
+    whoever_has_not_logged_in_is_sent_away_too,
     whoever_speaks_stays,
+}
+
+on_two_nodes! {
+    a_logout_is_told_to_the_others_and_closes_with_1000,
+    a_logout_before_login_closes_with_1000_and_tells_nobody,
+    words_behind_a_logout_are_not_heard,
+    every_end_is_told_once,
+    the_end_of_who_never_logged_in_is_not_told,
+    whoever_says_nothing_is_told_so_and_closed_with_1008,
+    pongs_do_not_stand_for_words,
     whoever_has_not_logged_in_is_sent_away_too,
 }
 

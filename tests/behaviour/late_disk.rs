@@ -25,16 +25,16 @@ on_one_and_four_shards_only! {
 }
 
 /// The history, which nobody can write meanwhile: the server waits five seconds for that.
-struct HeldDisk(rusqlite::Connection);
+pub(crate) struct HeldDisk(rusqlite::Connection);
 
 impl HeldDisk {
-    fn of(accounts: &AccountFile) -> Self {
-        let history = rusqlite::Connection::open(accounts.path().join("history.db")).unwrap();
+    pub(crate) fn of(data: &Path) -> Self {
+        let history = rusqlite::Connection::open(data.join("history.db")).unwrap();
         history.execute_batch("BEGIN IMMEDIATE").unwrap();
         Self(history)
     }
 
-    fn release(self) {
+    pub(crate) fn release(self) {
         self.0.execute_batch("ROLLBACK").unwrap();
     }
 }
@@ -60,7 +60,7 @@ async fn say_to(speaker: &mut Chat, hearer: &mut Chat, content: &str) {
 async fn a_late_disk_silences_nobody(launch: Launch) {
     let (server, accounts) = serve(launch).await;
     let [mut boss, mut alice, mut bob] = boss_and_others(&server).await;
-    let disk = HeldDisk::of(&accounts);
+    let disk = HeldDisk::of(accounts.path());
     say_to(&mut alice, &mut bob, "on its way").await;
     boss.until("message").await;
     say_to(&mut bob, &mut boss, "behind it").await;
@@ -95,7 +95,7 @@ async fn a_late_disk_silences_nobody(launch: Launch) {
 async fn a_kick_does_not_wait_for_the_disk(launch: Launch) {
     let (server, accounts) = serve(launch).await;
     let [mut boss, mut alice] = boss_and_others(&server).await;
-    let disk = HeldDisk::of(&accounts);
+    let disk = HeldDisk::of(accounts.path());
     say_to(&mut alice, &mut boss, "unacknowledged").await;
     boss.say(json!({"type": "kick", "target_id": alice.id, "reason": "spam"})).await;
     assert_eq!(alice.next().await, direct("kicked", json!({"reason": "spam"})));
@@ -109,7 +109,7 @@ async fn a_kick_does_not_wait_for_the_disk(launch: Launch) {
 async fn the_answer_to_a_close_does_not_wait_for_the_disk(launch: Launch) {
     let (server, accounts) = serve(launch).await;
     let [mut alice, mut bob] = Chat::members(&server).await;
-    let disk = HeldDisk::of(&accounts);
+    let disk = HeldDisk::of(accounts.path());
     say_to(&mut alice, &mut bob, "goodbye").await;
     alice.send(Message::Close(Some(CloseFrame { code: 4_321.into(), reason: "".into() }))).await;
     assert_eq!(alice.closed().await.0, 4_321);
@@ -123,7 +123,7 @@ async fn a_deletion_is_heard_at_once_by_all_but_its_cause(launch: Launch) {
     let [mut alice, mut bob] = Chat::members(&server).await;
     let id = alice.message("rash").await;
     bob.next().await;
-    let disk = HeldDisk::of(&accounts);
+    let disk = HeldDisk::of(accounts.path());
     alice.say(delete(id)).await;
     let deleted = bob.next().await;
     assert_eq!(
@@ -146,7 +146,7 @@ async fn a_sender_is_no_slow_consumer_because_the_disk_is_late(launch: Launch) {
     const COUNT: u64 = 30;
     let (server, accounts) = serve(launch.flag("--send-queue", "64KiB")).await;
     let [mut alice, mut bob] = Chat::members(&server).await;
-    let disk = HeldDisk::of(&accounts);
+    let disk = HeldDisk::of(accounts.path());
     say_to(&mut alice, &mut bob, "first").await;
     // Four times the queue.
     let long = "x".repeat(9_000);
@@ -170,7 +170,7 @@ async fn a_sender_is_no_slow_consumer_because_the_disk_is_late(launch: Launch) {
 async fn a_shutdown_waits_for_the_disk_but_not_for_ever(launch: Launch) {
     let (mut server, accounts) = serve(launch.flag("--drain-timeout", "4s")).await;
     let [mut alice, mut bob] = Chat::members(&server).await;
-    let disk = HeldDisk::of(&accounts);
+    let disk = HeldDisk::of(accounts.path());
     say_to(&mut alice, &mut bob, "unacknowledged").await;
     server.signal(Signal::TERM);
     for member in [&mut alice, &mut bob] {
@@ -205,7 +205,7 @@ async fn orders_reach_a_user_that_waits_for_its_room(launch: Launch) {
         })
         .await;
         // Opening it again is written.
-        let disk = HeldDisk::of(&accounts);
+        let disk = HeldDisk::of(accounts.path());
         let give_order = async {
             let mut order = order.clone();
             order["target_id"] = id.into();

@@ -3,16 +3,17 @@
 use std::time::Instant;
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::{Map, Value, json};
 
 use crate::harness::{
-    AccountFile, CLOSE, Chat, Launch, Server, Socket, TEXT, Wire, eventually, frame, on_one_and_four_shards,
-    password_of, request,
+    AccountFile, ApiKeys, Backend, CLOSE, Chat, Launch, Server, Socket, TEXT, TokenKey, Wire, eventually,
+    frame, on_one_server, password_of, request,
 };
 use crate::http_paths::answer;
 use crate::slow_receivers::{narrow, slow_member, talk_until_leave};
 
-on_one_and_four_shards! {
+on_one_server! {
     each_connection_is_logged_from_admission_to_its_end,
     nothing_that_is_said_is_ever_logged,
     an_eviction_is_logged_with_whose_it_is_and_what_waited,
@@ -98,8 +99,13 @@ async fn an_eviction_is_logged_with_whose_it_is_and_what_waited(launch: Launch) 
     let line = logged(&server, "evicted").await;
     assert_eq!((&line["level"], &line["dialect"]), (&json!("INFO"), &json!("chat")));
     assert_eq!(line["address"], json!(slow.local_address().to_string()));
-    assert_eq!(line["reason"], "slow consumer");
-    assert!(line["bytes"].as_u64() > Some(30_000) && line["frames"].as_u64() > Some(0), "{line}");
+    assert_eq!(line["reason"], "slow_consumer");
+    assert!(
+        line["queued_bytes"].as_u64() > Some(30_000) && line["queued_frames"].as_u64() > Some(0),
+        "{line}"
+    );
+    assert!(line["acknowledged_bytes"].as_u64() > Some(0), "{line}");
+    assert!(line["round_trip_ms"].as_f64() > Some(0.0), "{line}");
 }
 
 async fn every_line_is_json_where_that_is_asked_for(launch: Launch) {
@@ -110,7 +116,7 @@ async fn every_line_is_json_where_that_is_asked_for(launch: Launch) {
     assert_eq!(server.exit().await.code(), Some(0));
     let output = server.output();
     for line in output.lines() {
-        let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        let line = strict(line);
         assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");
     }
     assert!(output.contains("listening on http") && output.contains("clients_max"), "{output}");
@@ -189,6 +195,113 @@ async fn what_admins_do_is_logged_with_names_and_the_reason() {
     .await;
 }
 
+/// Goal: whatever others call themselves and say, a line is one object, in which each key is there once.
+#[tokio::test]
+async fn no_line_has_a_key_twice() {
+    const HOSTILE: &str = "x\",\"level\":\"ERROR\u{2028}\n{\"level\"";
+    let (keys, tokens) = (ApiKeys::new(), TokenKey::new());
+    let key = keys.add("level", &[]).await;
+    let launch = Launch::with_shards(4).flag("--log", "json").flag("--log-level", "trace");
+    let launch = launch.switch("--log-access").with_api(&keys);
+    let mut server = launch.flag("--token-key", tokens.path().display()).start();
+    let backend = Backend::with_key(&server, &key);
+    let token =
+        tokens.token(HOSTILE, &["--name", "\"level\":", "--topic", "*", "--publish", "topic:*"]).await;
+    let mut boss = crate::mutes::admin(&server, &tokens).await;
+    let mut ann = Chat::with_token(&server, &token).await;
+    ann.read_welcome().await;
+    boss.say(json!({"type": "mute", "target_id": ann.id, "seconds": 1})).await;
+    ann.until("muted").await;
+    boss.say(json!({"type": "kick", "target_id": ann.id, "reason": HOSTILE})).await;
+    ann.until("kicked").await;
+    ann.closed_in_the_end().await;
+    drop(Socket::with_token(&server, "/broadcast/%22level%22", &token).await);
+    let mut guesser = Chat::enter(&server).await;
+    guesser.say(json!({"type": "auth", "username": HOSTILE, "password": HOSTILE})).await;
+    guesser.closed_in_the_end().await;
+    for path in ["/chat?token=%22level%22", "/%22level%22", "/broadcast/%22level%22?token=x"] {
+        let _ = answer(&server, &request(&server, "GET", path, "X-Level: \"level\"\r\n")).await;
+    }
+    let mut wire = Wire::upgrade(&server, "/echo").await;
+    wire.send(frame(0x3, HOSTILE)).await;
+    wire.close().await;
+    for (path, body) in [
+        ("users/level%22%3A/ban", json!({"seconds": 60, "reason": HOSTILE})),
+        ("users/level%22%3A/unban", json!({})),
+        ("users/level%22%3A/message", json!({"content": HOSTILE})),
+        ("users/level%22%3A/move", json!({"to": "gaming"})),
+        ("users/level%22%3A/disconnect", json!({"reason": HOSTILE})),
+        ("publish", json!({"room": "general", "content": HOSTILE})),
+    ] {
+        let done = backend.post(&format!("/api/v1/{path}"), &body).await;
+        assert_eq!(done.status, 200, "{done:?}");
+    }
+    let sent = backend.post("/api/v1/publish", &json!({"room": "general", "content": "x"})).await.json();
+    let message = format!("/api/v1/rooms/general/messages/{}", sent["message_id"]);
+    assert_eq!(backend.request("DELETE", &message, &[], b"").await.status, 200);
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit().await.code(), Some(0));
+    let lines: Vec<Value> = server.output().lines().map(strict).collect();
+    for message in ["moderated", "sign-in failed", "closed", "API request", "connection ended"] {
+        assert!(lines.iter().any(|line| line["message"] == message), "{message} is not logged");
+    }
+    assert!(lines.iter().all(|line| line["level"] != "ERROR"), "{lines:?}");
+}
+
+/// A line of the log, which must be JSON without a repeated key.
+fn strict(line: &str) -> Value {
+    serde_json::from_str::<Strict>(line).unwrap_or_else(|error| panic!("{error}: {line}")).0
+}
+
+/// A value, read by a reader that refuses an object with a repeated key.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading;
+
+        impl<'de> Visitor<'de> for Reading {
+            type Value = Strict;
+
+            fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                to.write_str("what a line of the log has")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strict, A::Error> {
+                let mut object = Map::new();
+                while let Some((key, Strict(value))) = map.next_entry::<String, Strict>()? {
+                    if object.insert(key.clone(), value).is_some() {
+                        return Err(A::Error::custom(format!("{key} is there twice")));
+                    }
+                }
+                Ok(Strict(object.into()))
+            }
+        }
+
+        deserializer.deserialize_any(Reading)
+    }
+}
+
 /// The line with that message, once there is one.
 async fn logged(server: &Server, message: &str) -> Value {
     let mut found = None;
@@ -202,5 +315,6 @@ async fn logged(server: &Server, message: &str) -> Value {
 
 /// The lines of the log that are objects, as all of them are once it has started.
 fn lines(server: &Server) -> Vec<Value> {
-    server.output().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    let is_whole = |line: &&str| serde_json::from_str::<Value>(line).is_ok();
+    server.output().lines().filter(is_whole).map(strict).collect()
 }

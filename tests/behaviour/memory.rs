@@ -1,10 +1,8 @@
 //! What the server holds for those who do not read: near the limit of the send queue, and no longer than they stay.
 
-use crate::harness::{
-    BINARY, Launch, PING, PONG, Server, TEXT, Wire, eventually, frame, on_one_and_four_shards,
-};
+use crate::harness::{BINARY, Launch, PING, PONG, Server, TEXT, Wire, eventually, frame, on_one_server};
 
-on_one_and_four_shards! {
+on_one_server! {
     pings_behind_a_reader_that_stalls_are_answered_by_the_last,
     every_ping_of_a_few_at_once_is_answered,
     messages_without_content_are_bounded_like_others,

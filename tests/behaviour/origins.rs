@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::harness::{Launch, Server, Wire, eventually, on_one_and_four_shards, request, upgrade_request};
+use crate::harness::{Launch, Server, Wire, eventually, on_one_server, request, upgrade_request};
 use crate::http_paths::answer;
 
-on_one_and_four_shards! {
+on_one_server! {
     pages_of_this_server_pass,
     foreign_pages_are_forbidden,
     listed_origins_pass_and_only_they,

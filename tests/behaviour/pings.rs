@@ -6,9 +6,9 @@ use futures_util::future::join_all;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{CLOSE, Launch, PING, PONG, Server, TEXT, Wire, frame, on_one_and_four_shards};
+use crate::harness::{CLOSE, Launch, PING, PONG, Server, TEXT, Wire, frame, on_one_server};
 
-on_one_and_four_shards! {
+on_one_server! {
     a_ping_is_answered_with_its_payload,
     a_silent_connection_is_pinged_and_stays_while_it_answers,
     a_connection_that_answers_no_ping_is_closed_with_1001,

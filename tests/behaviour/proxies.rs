@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use serde_json::json;
 
 use crate::harness::{
-    AccountFile, Launch, Server, TEXT, Wire, eventually, frame, on_one_and_four_shards,
-    on_one_and_four_shards_only, password_of, upgrade_request,
+    AccountFile, Launch, Server, TEXT, Wire, eventually, frame, on_one_and_four_shards_only, on_one_server,
+    password_of, upgrade_request,
 };
 
-on_one_and_four_shards! {
+on_one_server! {
     the_last_address_that_is_no_trusted_proxy_is_the_clients,
     nobody_else_is_believed,
     limits_go_by_the_address_that_is_told,

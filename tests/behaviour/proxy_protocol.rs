@@ -7,12 +7,10 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::{
-    Launch, Server, Transport, Wire, on_one_and_four_shards, request, upgrade_request, within,
-};
+use crate::harness::{Launch, Server, Transport, Wire, on_one_server, request, upgrade_request, within};
 use crate::metrics::scrape;
 
-on_one_and_four_shards! {
+on_one_server! {
     the_address_in_the_header_is_the_clients,
     without_a_whole_header_the_connection_is_closed_without_an_answer,
     others_send_no_header,

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, interval};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Chat, Launch, Socket, error, on_one_and_four_shards};
+use crate::harness::{Chat, Launch, Socket, error, on_one_server};
 
-on_one_and_four_shards! {
+on_one_server! {
     past_the_burst_each_message_is_refused,
     a_dropped_message_reaches_nobody,
     the_allowance_refills,

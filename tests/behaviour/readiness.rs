@@ -1,10 +1,10 @@
 //! `/readyz`: whether a server is to be sent clients. How it says that it cannot store messages is in
 //! `failing_disk`.
 
-use crate::harness::{Launch, on_one_and_four_shards, request, upgrade_request};
+use crate::harness::{Launch, on_one_server, request, upgrade_request};
 use crate::http_paths::answer;
 
-on_one_and_four_shards! {
+on_one_server! {
     a_server_that_serves_is_ready,
     readiness_is_no_dialect,
 }

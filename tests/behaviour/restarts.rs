@@ -1,8 +1,8 @@
 //! A server that was killed, and its successor on the same port.
 
-use crate::harness::{Chat, Launch, Socket, Wire, on_one_and_four_shards};
+use crate::harness::{Chat, Launch, Socket, Wire, on_one_server};
 
-on_one_and_four_shards! {
+on_one_server! {
     a_successor_listens_at_once_where_a_killed_server_had_clients,
 }
 

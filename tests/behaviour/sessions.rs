@@ -4,29 +4,40 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{
-    Chat, Hub, Launch, Server, TokenKey, Wire, direct, error, from, from_system, on_one_and_four_shards,
+    Chat, Hub, Launch, Server, TokenKey, Wire, direct, error, from, from_system, on_one_server, on_two_nodes,
     request, upgrade_request,
 };
 use crate::metrics::scrape;
 
-on_one_and_four_shards! {
+on_one_server! {
     a_session_is_a_short_token_that_fits_into_a_url,
-    who_comes_back_is_the_same_user_in_the_same_room,
     an_earlier_connection_that_is_still_there_is_closed,
     a_session_goes_on_however_often_it_is_used,
     of_many_at_once_one_stays_as_the_user,
     a_name_in_the_query_yields_to_the_session,
     a_session_that_is_wrong_is_ignored,
-    a_session_that_is_too_old_is_ignored,
-    a_session_of_another_server_is_ignored,
-    sessions_can_be_switched_off,
-    other_dialects_ignore_it,
     what_is_asked_about_a_user_reaches_its_new_connection,
     messages_of_the_time_between_are_in_the_history,
-    who_is_signed_in_signs_in_again,
-    a_token_of_the_same_account_keeps_its_name_and_one_of_another_is_a_new_user,
     a_guest_who_comes_back_with_a_token_stays_the_same_user,
+    a_session_of_another_server_is_ignored,
+    a_session_that_is_too_old_is_ignored,
+    a_token_of_the_same_account_keeps_its_name_and_one_of_another_is_a_new_user,
+    other_dialects_ignore_it,
+    who_comes_back_is_the_same_user_in_the_same_room,
+    sessions_can_be_switched_off,
     where_signing_in_is_required_a_session_counts_at_auth_success,
+    who_is_signed_in_signs_in_again,
+}
+
+on_two_nodes! {
+    a_session_is_a_short_token_that_fits_into_a_url,
+    an_earlier_connection_that_is_still_there_is_closed,
+    a_session_goes_on_however_often_it_is_used,
+    a_name_in_the_query_yields_to_the_session,
+    a_session_that_is_wrong_is_ignored,
+    what_is_asked_about_a_user_reaches_its_new_connection,
+    messages_of_the_time_between_are_in_the_history,
+    a_guest_who_comes_back_with_a_token_stays_the_same_user,
 }
 
 pub(crate) const RESUMED_ELSEWHERE: (u16, &str) = (1008, "session resumed elsewhere");

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::harness::{Chat, Launch, Server, Socket, on_one_and_four_shards};
+use crate::harness::{Chat, Launch, Server, Socket, on_one_server};
 
-on_one_and_four_shards! {
+on_one_server! {
     settings_are_read_from_the_environment,
     settings_are_read_from_a_file,
     flag_beats_environment_beats_file,

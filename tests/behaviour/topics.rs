@@ -2,12 +2,10 @@
 
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{
-    Launch, Server, Socket, Wire, eventually, on_one_and_four_shards, upgrade_request, within,
-};
+use crate::harness::{Launch, Server, Socket, Wire, eventually, on_one_server, upgrade_request, within};
 use crate::metrics::scrape;
 
-on_one_and_four_shards! {
+on_one_server! {
     names_that_mean_the_same_are_one_topic,
     names_have_at_most_1024_bytes,
     one_topic_too_many_is_refused,

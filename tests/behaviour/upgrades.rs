@@ -1,13 +1,12 @@
 //! The opening handshake: which are accepted, how others are refused, and the bytes behind it.
 
 use crate::harness::{
-    Chat, Launch, Response, Server, TEXT, Wire, frame, from_system, on_one_and_four_shards, request,
-    upgrade_request,
+    Chat, Launch, Response, Server, TEXT, Wire, frame, from_system, on_one_server, request, upgrade_request,
 };
 use crate::http_paths::answer;
 use serde_json::json;
 
-on_one_and_four_shards! {
+on_one_server! {
     every_dialect_accepts_an_upgrade,
     paths_without_a_dialect_refuse_an_upgrade,
     the_query_does_not_pick_the_dialect,

@@ -7,11 +7,10 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
 use crate::harness::{
-    CLOSE, Chat, Header, Launch, Server, TEXT, Wire, eventually, frame, on_one_and_four_shards,
-    upgrade_request,
+    CLOSE, Chat, Header, Launch, Server, TEXT, Wire, eventually, frame, on_one_server, upgrade_request,
 };
 
-on_one_and_four_shards! {
+on_one_server! {
     a_client_may_vanish_at_every_byte_of_the_handshake,
     a_client_may_vanish_at_every_byte_of_a_frame,
     garbage_instead_of_a_request_harms_nobody,

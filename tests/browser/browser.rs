@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -249,34 +249,42 @@ const LOOKING: &str = "const at = (id) => document.getElementById(id);
     const all = (selector) => [...document.querySelectorAll(selector)];
     const text = (selector) => document.querySelector(selector)?.textContent ?? '';";
 
-/// Starts chromedriver on a port that it finds itself.
+/// Starts chromedriver on a port that it finds itself. It ends where another program takes that port first, which it finds free
+/// for IPv4 and needs for IPv6, too; then another one is started.
 fn start_driver() -> (Child, u16) {
-    let mut driver = Command::new("chromedriver")
-        .arg("--port=0")
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("chromedriver starts (Debian: apt-get install chromium chromium-driver)");
-    let output = driver.stdout.take().unwrap();
-    let (announce, announced) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            let port = line.split_once("started successfully on port ");
-            if let Some(port) = port.and_then(|(_, rest)| rest.trim_end_matches('.').parse().ok()) {
-                let _ = announce.send(port);
+    for _ in 0..5 {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver starts (Debian: apt-get install chromium chromium-driver)");
+        let output = driver.stdout.take().unwrap();
+        let (announce, announced) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let port = line.split_once("started successfully on port ");
+                if let Some(port) = port.and_then(|(_, rest)| rest.trim_end_matches('.').parse().ok()) {
+                    let _ = announce.send(port);
+                }
             }
+        });
+        // The first one may have to come from a slow disk.
+        let port = announced.recv_timeout(6 * PATIENCE);
+        if let Ok(port) = port {
+            return (driver, port);
         }
-    });
-    // The first one may have to come from a slow disk.
-    match announced.recv_timeout(6 * PATIENCE) {
-        Ok(port) => (driver, port),
-        Err(_) => {
-            let _ = driver.kill();
-            panic!("chromedriver did not say on which port it listens");
-        }
+        let _ = driver.kill();
+        let _ = driver.wait();
+        assert_eq!(
+            port,
+            Err(RecvTimeoutError::Disconnected),
+            "chromedriver did not say on which port it listens"
+        );
     }
+    panic!("chromedriver ends when it is started");
 }
 
 impl Drop for Browser {

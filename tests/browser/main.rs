@@ -22,6 +22,10 @@ mod browser;
 mod line;
 
 mod accounts;
+mod admin;
+mod admin_accounts;
+mod admin_history;
+mod admin_silence;
 mod crowds;
 mod dropped;
 mod first_visit;

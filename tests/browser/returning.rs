@@ -261,6 +261,8 @@ async fn over_a_restart_with_data_nothing_is_missed_and_nothing_doubled() {
     tell(&mut bob, "a new word").await;
     ann.is_ready().await;
     ann.until("all('[data-state=sent]').length === 2").await;
+    // Bob's word can be numbered after hers, and then reaches her after her own answer.
+    ann.until("all('.text').length === 4").await;
     let mut said = ann.said().await;
     assert_eq!(said[..2], ["one", "two"]);
     said[2..].sort();

@@ -1,7 +1,7 @@
 //! One shard and what stands around it: its mailbox, its connections, its turns and its sleep. A turn is that of
 //! `uproar::shard::turn`, over the scheduler's choice of what has completed or arrived by then. Between two turns the
 //! shard falls asleep in two steps, between which others have theirs; then only a completion, a deadline or another
-//! shard's wake-up has it go on.
+//! shard's wake-up has it go on. It is over 500 lines because its checks are of one shard as a whole.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use std::sync::Arc;
 use uproar::accounts::{Attempt, SignInResult};
 use uproar::clock::Now;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
-use uproar::mail::{Delivery, Request};
+use uproar::mail::{Delivery, NodeMail, Request};
 use uproar::metrics::ShardMetrics;
 use uproar::rooms::{
-    self, Change, ClientRef, Directory, Event, Proposal, Receipt, RoomEvent, ShardIndex, Unlogged, Visit,
-    Write,
+    self, Change, ClientRef, Directory, Event, Proposal, Receipt, RoomEvent, ShardIndex, SharedProposal,
+    Unlogged, Visit, Write,
 };
 use uproar::shard::stage::{Progress, Stage};
 use uproar::shard::turn::{self, Io};
 use uproar::shard::{DELIVERIES_WAITING_MAX, GATED_LIMITS_MAX, REQUESTS_WAITING_MAX, Shard};
 use uproar_ring::ConnectionId;
-use uproar_ring::{Completion, Submission};
+use uproar_ring::{Completion, Submission, TcpFacts};
 
 use crate::client::{Client, greeting};
 use crate::links::{Links, RECEIVES_MAX};
@@ -114,6 +114,8 @@ pub(crate) struct Around<'a> {
     pub(crate) trace: &'a mut Trace,
     pub(crate) record: &'a Record,
     pub(crate) storage: &'a mut Option<Storage>,
+    /// What shards have answered to the HTTP API.
+    pub(crate) api_answers: &'a mut Vec<Delivery>,
     pub(crate) now: Now,
     pub(crate) pace: Pace,
     /// True while a shard may close everyone, behind a shutdown's stages.
@@ -377,6 +379,14 @@ impl Io for Outside<'_, '_> {
         }
     }
 
+    fn propose(&mut self, proposal: SharedProposal) {
+        unreachable!("{proposal:?} without a cluster")
+    }
+
+    fn post_to_node(&mut self, mail: NodeMail) {
+        unreachable!("{mail:?} without a cluster")
+    }
+
     fn next_delivery(&mut self) -> Option<Delivery> {
         self.deliveries = self.deliveries.checked_sub(1)?;
         let delivery = self.mailbox.deliveries.pop_front()?;
@@ -418,7 +428,11 @@ impl Io for Outside<'_, '_> {
     }
 
     fn post_to_api(&mut self, delivery: Delivery) {
-        unreachable!("there is no API to take {delivery:?}");
+        self.around.api_answers.push(delivery);
+    }
+
+    fn tcp_facts(&mut self, _: ConnectionId) -> Option<TcpFacts> {
+        None
     }
 
     fn verify(&mut self, _: Attempt<ClientRef>) -> Option<SignInResult> {
@@ -471,6 +485,8 @@ impl Outside<'_, '_> {
                 }
                 Event::Relay { .. } => true,
             },
+            // Of a newcomer that has held the room before it was closed.
+            Delivery::Room(rooms::Delivery::Closing { member, .. }) => member.is_none(),
             Delivery::Room(rooms::Delivery::Subscribed { .. } | rooms::Delivery::Names { .. })
             | Delivery::SessionEnded { .. } => false,
             _ => true,

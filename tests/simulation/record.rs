@@ -50,6 +50,8 @@ pub(crate) struct Record {
     pub(crate) lost: BTreeSet<(String, u64)>,
     /// Deletions that are on the disk.
     pub(crate) durably_deleted: BTreeSet<(String, u64)>,
+    /// How often rooms of a name were to be closed.
+    pub(crate) closed: BTreeMap<String, usize>,
     /// Ids that somebody has asked to delete, in whatever room.
     pub(crate) deletions: BTreeSet<u64>,
     /// Which client a user is; of several one after another, the last that was welcomed.

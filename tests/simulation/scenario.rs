@@ -75,6 +75,8 @@ pub(crate) struct Chances {
     pub(crate) send_failure: usize,
     /// Among the chat clients that connect, those that come back.
     pub(crate) comes_back: usize,
+    /// That a backend closes a room that clients have created.
+    pub(crate) close_room: usize,
 }
 
 impl Scenario {
@@ -119,6 +121,7 @@ impl Scenario {
         let seldom =
             |random: &mut Random, most: usize| if random.percent(40) { 0 } else { random.between(1, most) };
         let is_durable = random.percent(50);
+        let close_room = if rooms_on_demand.is_empty() { 0 } else { *random.pick(&[0, 2, 10]) };
         // While messages are lost, one life of a room has several epochs, and a client cannot tell them apart.
         let has_failing_disk = is_durable && rooms_on_demand.is_empty() && random.percent(60);
         Self {
@@ -164,6 +167,7 @@ impl Scenario {
                 move_room: *random.pick(&[0, 10, 50]),
                 send_failure: seldom(random, 4),
                 comes_back: *random.pick(&[0, 30, 90]),
+                close_room,
             },
         }
     }
@@ -194,6 +198,11 @@ impl Scenario {
             PresencePolicy::UpTo(limit) => limit > self.clients_max * 4,
             PresencePolicy::Count(_) => false,
         }
+    }
+
+    /// True when members of closed rooms come to the first one. Nobody asks for that then, so it is known why one comes there.
+    pub(crate) fn closes_rooms(&self) -> bool {
+        self.chances.close_room > 0
     }
 
     /// True when no session expires while somebody could come back.

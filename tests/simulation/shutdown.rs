@@ -46,7 +46,7 @@ impl Shutdown {
     }
 
     pub(crate) fn begin(&mut self, now_ms: u64) {
-        self.coordinator.handle_signal(now_ms);
+        self.coordinator.handle_shutdown(now_ms);
         self.carry_out();
     }
 

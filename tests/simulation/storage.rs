@@ -150,6 +150,8 @@ impl Storage {
                 WriteAction::Change(entry, change) => self.commit_change(room, entry, change, record),
                 WriteAction::Open(_) if self.is_failing => self.answer(room, RoomReceipt::NotOpened),
                 WriteAction::Open(name) => self.open(room, name),
+                WriteAction::Close if self.is_failing => self.answer(room, RoomReceipt::NotClosed),
+                WriteAction::Close => self.close(room),
                 WriteAction::Forget => {
                     let forgotten = self.rooms.remove(&room).expect("Bug: it was open");
                     if let Some(row) = self.file.get_mut(&forgotten.name) {
@@ -160,6 +162,17 @@ impl Storage {
             }
         }
         count > 0
+    }
+
+    /// Gives a room that is closed a name that no client can ask for.
+    fn close(&mut self, index: RoomIndex) {
+        let room = self.rooms.get_mut(&index).expect("Bug: it was open");
+        let closed: Arc<str> = format!("{}\0{}", room.name, Epoch::random()).into();
+        let name = std::mem::replace(&mut room.name, Arc::clone(&closed));
+        if let Some(row) = self.file.remove(&name) {
+            self.file.insert(closed, row);
+        }
+        self.answer(index, RoomReceipt::Closed);
     }
 
     fn commit_change(
@@ -176,7 +189,8 @@ impl Storage {
         self.answer(index, receipt);
         let room = &self.rooms[&index];
         let (name, epoch, reserved) = (Arc::clone(&room.name), room.epoch, room.reserved);
-        let room_name = name.to_string();
+        // What is still said in a closed room, its members know by the room's own name.
+        let room_name = name.split('\0').next().unwrap_or_default().to_owned();
         let row = Row { epoch, kept: Vec::new(), last_id: MessageId(0) };
         match (change, self.is_failing) {
             (HistoryChange::Append(message), true) => drop(record.lost.insert((room_name, message.id.0))),

@@ -12,18 +12,18 @@ use uproar::address::ClientAddress;
 use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
-use uproar::mail::{Delivery, Request};
-use uproar::metrics::Metrics;
+use uproar::mail::{Delivery, NodeMail, Request};
+use uproar::metrics::{Metrics, ShardMetrics};
 use uproar::moderation::Moderation;
 use uproar::permit::ClientPermits;
-use uproar::rooms::{self, ClientRef, Directory, PresencePolicy, Receipt, ShardIndex, Write};
+use uproar::rooms::{self, ClientRef, Directory, PresencePolicy, Receipt, ShardIndex, SharedProposal, Write};
 use uproar::shard::turn::{self, Io};
 use uproar::shard::{Deadlines, Limits, Rate, Shard, ShardSettings};
 use uproar::tokens::TokenChecker;
 use uproar_protocol::connection::KeepAlive;
 use uproar_protocol::tls::TlsStream;
 use uproar_ring::ConnectionId;
-use uproar_ring::{Completion, SendBatch, Submission};
+use uproar_ring::{Completion, SendBatch, Submission, TcpFacts};
 
 /// Bytes of one receive.
 pub(crate) const RECEIVE_BYTES: usize = 2_048;
@@ -43,6 +43,7 @@ pub(crate) struct Alone {
     pub(crate) now_ms: u64,
     pub(crate) unix_seconds: u64,
     pub(crate) ring: ScriptedRing,
+    pub(crate) metrics: Arc<ShardMetrics>,
 }
 
 /// A ring that completes as a test says.
@@ -58,6 +59,12 @@ pub(crate) struct ScriptedRing {
     pub(crate) sends: Vec<(ConnectionId, SendBatch)>,
     /// What was submitted in this turn beside sends.
     pub(crate) submitted: Vec<Submission>,
+    /// Requests of others.
+    pub(crate) requests: VecDeque<Request>,
+    /// The answers to the HTTP API.
+    pub(crate) answers: Vec<Delivery>,
+    /// The connections of which the kernel's facts were asked.
+    pub(crate) asked_of: Vec<ConnectionId>,
 }
 
 impl Alone {
@@ -95,7 +102,7 @@ impl Alone {
         let directory = Directory::new(&["general".to_owned()], 1);
         let metrics = Metrics::new(1, 0, ClientPermits::new(10_000)).shard(0);
         let shard = Shard::new(settings, &directory, Arc::clone(&metrics));
-        Self { shard, now_ms: 1, unix_seconds: 0, ring: ScriptedRing::default() }
+        Self { shard, now_ms: 1, unix_seconds: 0, ring: ScriptedRing::default(), metrics }
     }
 
     /// A connection that has been answered.
@@ -154,10 +161,14 @@ impl Alone {
         }
     }
 
+    pub(crate) fn now(&self) -> Now {
+        Now { monotonic_ms: self.now_ms, uptime_ms: self.now_ms, unix_seconds: self.unix_seconds }
+    }
+
     /// Runs a turn, and says what was submitted beside sends.
     pub(crate) fn turn(&mut self) -> &[Submission] {
         self.ring.submitted.clear();
-        let now = Now { monotonic_ms: self.now_ms, uptime_ms: self.now_ms, unix_seconds: self.unix_seconds };
+        let now = self.now();
         turn::run(&mut self.shard, &mut self.ring, now);
         &self.ring.submitted
     }
@@ -167,6 +178,16 @@ impl Alone {
         let under_way: Vec<_> = self.ring.sends.iter().map(|(id, _)| *id).collect();
         for id in under_way {
             self.queue(id, Event::Sent(Ok(())));
+        }
+    }
+
+    /// Runs turns until nothing is left to be done at once.
+    pub(crate) fn turns_until_idle(&mut self) {
+        let mut turns = 0;
+        while self.is_busy() {
+            self.turn();
+            turns += 1;
+            assert!(turns <= 100, "it is not idle");
         }
     }
 
@@ -205,16 +226,24 @@ impl Io for ScriptedRing {
 
     fn write(&mut self, _: Write) {}
 
+    fn propose(&mut self, proposal: SharedProposal) {
+        unreachable!("{proposal:?} without a cluster")
+    }
+
+    fn post_to_node(&mut self, mail: NodeMail) {
+        unreachable!("{mail:?} without a cluster")
+    }
+
     fn next_delivery(&mut self) -> Option<Delivery> {
         None
     }
 
     fn next_request(&mut self) -> Option<Request> {
-        None
+        self.requests.pop_front()
     }
 
     fn has_mail(&self) -> bool {
-        false
+        !self.requests.is_empty()
     }
 
     fn next_room_wanted(&mut self) -> Option<ShardIndex> {
@@ -232,7 +261,17 @@ impl Io for ScriptedRing {
     }
 
     fn post_to_api(&mut self, delivery: Delivery) {
-        unreachable!("there is no API to take {delivery:?}");
+        self.answers.push(delivery);
+    }
+
+    fn tcp_facts(&mut self, id: ConnectionId) -> Option<TcpFacts> {
+        let is_closed = self
+            .submitted
+            .iter()
+            .any(|submission| matches!(submission, Submission::Close(of, _) if *of == id));
+        assert!(!is_closed, "{id} is asked of behind its close");
+        self.asked_of.push(id);
+        None
     }
 
     fn verify(&mut self, _: Attempt<ClientRef>) -> Option<SignInResult> {

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod alone;
+mod backends;
 mod encrypted;
+mod orders;
 mod tokens;
 
 use std::sync::Arc;

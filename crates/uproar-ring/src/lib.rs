@@ -27,7 +27,7 @@ mod waker;
 
 pub use allocator::{Heap, give_back_ends, give_back_own_end, heap, trim};
 pub use connection_id::ConnectionId;
-pub use descriptor::{duplicate, incoming_cpu, unacknowledged_bytes};
+pub use descriptor::{TcpFacts, duplicate, incoming_cpu, tcp_facts, unacknowledged_bytes};
 pub use features::{Feature, Features, UnknownFeature};
 pub use options::Options;
 pub use probe::{Operations, Probe, ProbeError};

@@ -94,7 +94,8 @@ impl Churn {
         });
         let from = plan.schedule.first_due_from(crowd.start_ns, now_ns);
         self.open.insert(index as u32, self.absences.len());
-        self.absences.push(Absence { room, from, until: u64::MAX });
+        let server = plan.server_index(id) as u8;
+        self.absences.push(Absence { room, server, from, until: u64::MAX });
         self.counts.left += 1;
     }
 
@@ -123,7 +124,9 @@ impl Churn {
         self.closing.retain(|&(index, since_ns)| {
             let is_open = crowd.clients[index as usize].phase != Phase::Ended;
             if is_open && now_ns.saturating_sub(since_ns) > CLOSE_NS_MAX {
-                *crowd.tally.lost.entry("close not answered within 3 s".to_owned()).or_default() += 1;
+                let id = crowd.clients[index as usize].id();
+                let why = crowd.context.plan.at_server(id, "close not answered within 3 s");
+                *crowd.tally.lost.entry(why).or_default() += 1;
                 crowd.end(index as usize, CloseMode::Abort, "");
             }
             is_open

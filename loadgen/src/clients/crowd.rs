@@ -367,13 +367,15 @@ impl Crowd {
             Standing::Away => {}
             Standing::Returning => {
                 if !self.is_stopped() {
-                    *self.tally.lost.entry(format!("not back: {why}")).or_default() += 1;
+                    let why = self.context.plan.at_server(client.id(), &format!("not back: {why}"));
+                    *self.tally.lost.entry(why).or_default() += 1;
                 }
             }
             Standing::Present | Standing::Leaving if was_opening => {
                 self.tally.connecting -= 1;
                 self.tally.failed += 1;
-                *self.tally.failures.entry(why.to_owned()).or_default() += 1;
+                let why = self.context.plan.at_server(client.id(), why);
+                *self.tally.failures.entry(why).or_default() += 1;
             }
             // Lost since the close came.
             Standing::Present | Standing::Leaving if client.close_code.is_some() => {}
@@ -382,8 +384,10 @@ impl Crowd {
     }
 
     fn note_lost(&mut self, index: usize, why: &str) {
-        if !self.clients[index].receiver.ignores_broadcasts && !self.is_stopped() {
-            *self.tally.lost.entry(why.to_owned()).or_default() += 1;
+        let client = &self.clients[index];
+        if !client.receiver.ignores_broadcasts && !self.is_stopped() {
+            let why = self.context.plan.at_server(client.id(), why);
+            *self.tally.lost.entry(why).or_default() += 1;
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use crate::measure::broadcast::Broadcast;
 use crate::measure::counts::{ChurnCounts, Counts};
 use crate::measure::openings::Openings;
+use crate::measure::pairs::Pairs;
 use crate::measure::presence::Absence;
 use crate::measure::stages::StageTimings;
 use crate::timings::Timings;
@@ -54,8 +55,8 @@ pub enum Report {
 /// How connecting went.
 #[derive(Debug, Default)]
 pub struct Connected {
-    /// Clients that are ready, and read, by room.
-    pub readers: Vec<u64>,
+    /// Clients that are ready, and read, by server and room.
+    pub readers: Vec<Vec<u64>>,
     /// Clients that are ready, and have stopped reading.
     pub slow: u64,
     /// How often which failure occurred.
@@ -77,6 +78,8 @@ pub struct Finished {
     pub broadcasts: Vec<Broadcast>,
     /// Each stage by itself, when there are several.
     pub stages: Vec<StageTimings>,
+    /// Each pair of servers by itself, when there are several.
+    pub pairs: Pairs,
     /// How often what happened.
     pub counts: Counts,
     /// When the last broadcast was handed to the kernel.

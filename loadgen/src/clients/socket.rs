@@ -17,16 +17,19 @@ const SLOW_RECEIVE_BYTES: usize = 4096;
 ///
 /// What socket(2), bind(2) and connect(2) report, other than that the connect goes on.
 pub fn connecting(plan: &Plan, client: u32) -> io::Result<OwnedFd> {
-    let socket = Socket::new(Domain::for_address(plan.server), Type::STREAM, Some(Protocol::TCP))?;
+    let server = plan.server_of(client);
+    let socket = Socket::new(Domain::for_address(server.address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if plan.is_slow(client) {
         socket.set_recv_buffer_size(SLOW_RECEIVE_BYTES)?;
     }
-    if !plan.sources.is_empty() {
-        bind_source(&socket, plan.sources[client as usize % plan.sources.len()])?;
+    if !server.sources.is_empty() {
+        // Not the client's own number: where servers are as many as sources, each would get one source alone.
+        let on_server = client as usize / plan.servers.len();
+        bind_source(&socket, server.sources[on_server % server.sources.len()])?;
     }
-    match socket.connect(&plan.server.into()) {
+    match socket.connect(&server.address.into()) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
         Err(error) => return Err(error),

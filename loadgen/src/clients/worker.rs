@@ -146,12 +146,13 @@ impl Worker {
             self.crowd.turn(until_ns)?;
         }
         self.report_progress();
-        let mut readers = vec![0; self.setup.plan.rooms.count as usize];
+        let plan = &self.setup.plan;
+        let mut readers = vec![vec![0; plan.rooms.count as usize]; plan.servers.len()];
         let mut slow = 0;
         for client in self.crowd.clients.iter().filter(|client| client.opening_since_ns().is_none()) {
             match client.receiver.ignores_broadcasts {
                 true => slow += 1,
-                false => readers[self.setup.plan.rooms.of(client.id()) as usize] += 1,
+                false => readers[plan.server_index(client.id())][plan.rooms.of(client.id()) as usize] += 1,
             }
         }
         let connected = Connected {
@@ -317,6 +318,7 @@ impl Worker {
             send_lag: std::mem::take(&mut recorder.send_lag),
             broadcasts: std::mem::take(&mut recorder.broadcasts),
             stages: std::mem::take(&mut recorder.stages),
+            pairs: std::mem::take(&mut recorder.pairs),
             counts: recorder.counts,
             last_sent_ns: recorder.last_sent_ns,
             drained_ns: measured.drained_ns,

@@ -13,6 +13,8 @@ pub struct Broadcast {
     pub sent_ns: u64,
     /// The chat server's number for it, once seen; 0 before.
     pub message_id: u64,
+    /// The place of the server of the client that saw it first.
+    pub id_server: u8,
 }
 
 impl Broadcast {
@@ -27,7 +29,9 @@ impl Broadcast {
             self.received_count += other.received_count;
         }
         self.sent_ns = self.sent_ns.max(other.sent_ns);
-        self.message_id = self.message_id.max(other.message_id);
+        if self.message_id == 0 {
+            (self.message_id, self.id_server) = (other.message_id, other.id_server);
+        }
         agree
     }
 }
@@ -38,15 +42,10 @@ mod tests {
 
     #[test]
     fn threads_that_saw_the_same_broadcast_are_merged() {
-        let mut a = Broadcast { received_count: 2, first_ns: 5, last_ns: 9, sent_ns: 1, message_id: 7 };
-        assert!(a.merge(&Broadcast {
-            received_count: 1,
-            first_ns: 3,
-            last_ns: 3,
-            sent_ns: 1,
-            message_id: 7
-        }));
-        assert_eq!(a, Broadcast { received_count: 3, first_ns: 3, last_ns: 9, sent_ns: 1, message_id: 7 });
+        let seen = Broadcast { sent_ns: 1, message_id: 7, id_server: 2, ..Broadcast::default() };
+        let mut a = Broadcast { received_count: 2, first_ns: 5, last_ns: 9, ..seen };
+        assert!(a.merge(&Broadcast { received_count: 1, first_ns: 3, last_ns: 3, id_server: 0, ..seen }));
+        assert_eq!(a, Broadcast { received_count: 3, first_ns: 3, last_ns: 9, ..seen });
         assert!(a.merge(&Broadcast::default()));
         assert!(!a.merge(&Broadcast { message_id: 8, ..Broadcast::default() }));
     }

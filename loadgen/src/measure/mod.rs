@@ -5,6 +5,7 @@
 pub mod broadcast;
 pub mod counts;
 pub mod openings;
+pub mod pairs;
 pub mod presence;
 pub mod recorder;
 pub mod stages;

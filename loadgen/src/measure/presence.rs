@@ -57,24 +57,27 @@ impl Presence {
 pub struct Absence {
     /// The room that it was not in.
     pub room: u32,
+    /// The place of its server.
+    pub server: u8,
     /// The first broadcast that it is not to receive.
     pub from: u64,
     /// The first that it is to receive again; `u64::MAX` when it has not come back.
     pub until: u64,
 }
 
-/// How many receive each measured broadcast, when `readers` (by room) do in the absence of absences. A
-/// speaker in chat does not hear itself.
+/// How many clients of a server receive each measured broadcast, when `readers` (by room) do in the absence of
+/// absences. A speaker in chat does not hear itself.
 #[must_use]
 pub fn expected_counts<'a>(
     plan: &Plan,
+    server: usize,
     readers: &[u64],
     absences: impl Iterator<Item = &'a Absence>,
 ) -> Vec<u64> {
     let measured = plan.schedule.measured();
     // By how much the absentees of a room grow or shrink at a broadcast. It may not be one of the room.
     let mut changes = Vec::new();
-    for absence in absences {
+    for absence in absences.filter(|absence| usize::from(absence.server) == server) {
         changes.push((absence.from.max(measured.start), absence.room, 1_i64));
         changes.push((absence.until.max(measured.start), absence.room, -1));
     }
@@ -86,9 +89,11 @@ pub fn expected_counts<'a>(
             while let Some((_, room, change)) = changes.next_if(|(at, ..)| *at <= sequence) {
                 absent[room as usize] += change;
             }
-            let room = plan.rooms.origin(sequence).room as usize;
+            let origin = plan.rooms.origin(sequence);
+            let room = origin.room as usize;
             let present = readers[room].saturating_sub(absent[room].unsigned_abs());
-            plan.deliveries(present)
+            let hears_itself = plan.dialect.joins_chat() && plan.server_index(origin.speaker) == server;
+            present.saturating_sub(u64::from(hears_itself))
         })
         .collect()
 }
@@ -124,12 +129,23 @@ mod tests {
         let arguments = ["--dialect", "raw", "--clients", "6", "--rooms", "2", "--rate", "4"];
         let plan = plan(&[&arguments[..], &["--warmup", "1s", "--duration", "2s"]].concat());
         let absences = [
-            Absence { room: 0, from: 1, until: 7 },
-            Absence { room: 0, from: 6, until: u64::MAX },
-            Absence { room: 1, from: 0, until: 2 },
+            Absence { room: 0, server: 0, from: 1, until: 7 },
+            Absence { room: 0, server: 0, from: 6, until: u64::MAX },
+            Absence { room: 1, server: 0, from: 0, until: 2 },
         ];
-        let counts = expected_counts(&plan, &[3, 3], absences.iter());
+        let counts = expected_counts(&plan, 0, &[3, 3], absences.iter());
         // Broadcasts 4 to 11, to the rooms 0 and 1 in turn.
         assert_eq!(counts, [2, 3, 1, 3, 2, 3, 2, 3]);
+    }
+
+    #[test]
+    fn each_server_expects_what_its_own_clients_are_there_for() {
+        let servers =
+            ["--url", "ws://a", "--url", "ws://b", "--clients", "5", "--rate", "4", "--warmup", "0s"];
+        let plan = plan(&[&servers[..], &["--duration", "1s"]].concat());
+        let absences = [Absence { room: 0, server: 1, from: 2, until: u64::MAX }];
+        // Both servers have a speaker, in turn, which does not hear itself.
+        assert_eq!(expected_counts(&plan, 0, &[3], absences.iter()), [2, 3, 2, 3]);
+        assert_eq!(expected_counts(&plan, 1, &[2], absences.iter()), [2, 1, 1, 0]);
     }
 }

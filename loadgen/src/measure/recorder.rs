@@ -9,6 +9,7 @@ use crate::dialect::Dialect;
 use crate::dialect::payload::Stamp;
 use crate::measure::broadcast::Broadcast;
 use crate::measure::counts::Counts;
+use crate::measure::pairs::Pairs;
 use crate::measure::stages::StageTimings;
 use crate::measure::truth::{Sequences, Verdict};
 use crate::plan::Plan;
@@ -29,6 +30,8 @@ pub struct Recorder {
     pub broadcasts: Vec<Broadcast>,
     /// Each stage by itself, when there are several.
     pub stages: Vec<StageTimings>,
+    /// Each pair of servers by itself, when there are several.
+    pub pairs: Pairs,
     /// How often what happened.
     pub counts: Counts,
     /// When the last broadcast was handed to the kernel.
@@ -51,6 +54,7 @@ impl Recorder {
             send_lag: Timings::default(),
             broadcasts: vec![Broadcast::default(); table_len],
             stages: vec![StageTimings::default(); if stage_count > 1 { stage_count } else { 0 }],
+            pairs: Pairs::new(plan.servers.len()),
             counts: Counts::default(),
             last_sent_ns: 0,
             sequences: Sequences::new(plan.clients_of(thread), speakers_heard),
@@ -102,13 +106,25 @@ impl Recorder {
         };
         if !may_hear || stamp.sequence >= plan.schedule.total_count() {
             self.counts.misdelivered += 1;
+            if let Some(pair) = self.pairs.between(plan, origin.speaker, client) {
+                pair.violations.misdelivered += 1;
+            }
             return false;
         }
+        let mut pair = self.pairs.between(plan, origin.speaker, client);
         match self.sequences.note(plan.local_index(client), track as usize, origin.ordinal) {
             Verdict::InOrder => {}
-            Verdict::Disorder => self.counts.disorder += 1,
+            Verdict::Disorder => {
+                self.counts.disorder += 1;
+                if let Some(pair) = &mut pair {
+                    pair.violations.disorder += 1;
+                }
+            }
             Verdict::Duplicate => {
                 self.counts.duplicates += 1;
+                if let Some(pair) = &mut pair {
+                    pair.violations.duplicates += 1;
+                }
                 return false;
             }
         }
@@ -119,6 +135,9 @@ impl Recorder {
         self.counts.received += 1;
         let latency_ns = now_ns.saturating_sub(stamp.intended_ns);
         self.interval.record(latency_ns);
+        if let Some(pair) = pair {
+            pair.latency.record(latency_ns);
+        }
         if !self.stages.is_empty() {
             self.stages[plan.schedule.stage_of(index)].latency.record(latency_ns);
         }
@@ -134,15 +153,26 @@ impl Recorder {
         true
     }
 
-    /// Notes the id that a chat server gave to a broadcast: all receivers must be told the same one.
-    pub fn message_id(&mut self, sequence: u64, message_id: u64) {
+    /// Notes the id that a chat server gave to a broadcast: `client` was told it, and all others must be told the same.
+    pub fn message_id(&mut self, client: u32, sequence: u64, message_id: u64) {
         let index = self.plan.schedule.measured_index(sequence);
-        if let Some(broadcast) = index.and_then(|index| self.broadcasts.get_mut(index)) {
-            if broadcast.message_id == 0 {
-                broadcast.message_id = message_id;
-            } else if broadcast.message_id != message_id {
-                self.counts.id_conflicts += 1;
+        let Some(broadcast) = index.and_then(|index| self.broadcasts.get_mut(index)) else { return };
+        if broadcast.message_id == 0 {
+            (broadcast.message_id, broadcast.id_server) = (message_id, self.plan.server_index(client) as u8);
+        } else if broadcast.message_id != message_id {
+            self.counts.id_conflicts += 1;
+            if let Some(pair) = self.pairs.at(broadcast.id_server.into(), self.plan.server_index(client)) {
+                pair.violations.ids_differing += 1;
             }
+        }
+    }
+
+    /// Notes that the id of a broadcast was not above that of the message which `client` had received before.
+    pub fn id_not_growing(&mut self, client: u32, sequence: u64) {
+        self.counts.id_conflicts += 1;
+        let speaker = self.plan.speaker_of(sequence);
+        if let Some(pair) = self.pairs.between(&self.plan, speaker, client) {
+            pair.violations.ids_not_growing += 1;
         }
     }
 
@@ -156,6 +186,7 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::pairs::Violations;
     use crate::plan::tests::plan;
 
     fn stamp(sequence: u64) -> Stamp {
@@ -177,7 +208,13 @@ mod tests {
         assert_eq!(recorder.counts.duplicates, 1);
         assert_eq!(
             recorder.broadcasts[0],
-            Broadcast { received_count: 2, first_ns: 2_000, last_ns: 3_000, sent_ns: 1_400, message_id: 0 }
+            Broadcast {
+                received_count: 2,
+                first_ns: 2_000,
+                last_ns: 3_000,
+                sent_ns: 1_400,
+                ..Broadcast::default()
+            }
         );
         assert_eq!((recorder.send_lag.histogram.min(), recorder.service.histogram.min()), (400, 600));
         let interval = recorder.take_interval().histogram;
@@ -198,6 +235,28 @@ mod tests {
         assert!(rooms.received(3, stamp(1), 2_000));
         assert!(!rooms.received(2, stamp(1), 2_000), "the other topic's");
         assert_eq!(rooms.counts.misdelivered, 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_counted_for_the_servers_of_speaker_and_receiver() {
+        let servers = ["--url", "ws://a", "--url", "ws://b", "--clients", "4", "--senders", "1"];
+        let mut recorder = Recorder::new(plan(&[&servers[..], &["--warmup", "0s"]].concat()), 0);
+        // Client 0 speaks, on the first server. Client 2 is there, too, and 1 and 3 are on the second.
+        for (client, sequence) in [(1, 1), (1, 0), (1, 0), (2, 0), (0, 0)] {
+            recorder.received(client, stamp(sequence), 2_000);
+        }
+        recorder.message_id(2, 0, 7);
+        recorder.message_id(3, 0, 8);
+        recorder.id_not_growing(2, 0);
+        let told: Vec<_> = recorder
+            .pairs
+            .iter()
+            .map(|(place, pair)| (place, pair.latency.histogram.len(), pair.violations))
+            .collect();
+        let none = Violations::default();
+        let near = Violations { misdelivered: 1, ids_not_growing: 1, ..none };
+        let far = Violations { duplicates: 1, disorder: 1, ids_differing: 1, ..none };
+        assert_eq!(told, [((0, 0), 1, near), ((0, 1), 2, far), ((1, 0), 0, none), ((1, 1), 0, none)]);
     }
 
     #[test]

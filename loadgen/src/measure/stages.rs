@@ -105,7 +105,7 @@ mod tests {
             first_ns: last_ns,
             last_ns,
             sent_ns: 1,
-            message_id: 0,
+            ..Broadcast::default()
         };
         let unsent = Broadcast::default();
         let known = [heard(3, 9 * MS), heard(3, 12 * MS), heard(2, 23 * MS), heard(0, 0), unsent];

@@ -7,12 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::dialect::Dialect;
 use crate::measure::counts::Counts;
 use crate::measure::stages::MergedStage;
+use crate::merge::pairs::MergedPair;
 use crate::merge::{Merged, Record};
 use crate::network::security::{Security, Tls};
 use crate::numbers::grouped;
 use crate::options::RunOptions;
 use crate::options::arrivals::Stage;
 use crate::outcome::ending::Ending;
+use crate::outcome::pairs::{self, Pair, PairLatency};
 use crate::outcome::provenance::Provenance;
 use crate::outcome::validity::{Evidence, Validity};
 use crate::outcome::{
@@ -126,7 +128,7 @@ pub fn outcome(
         slow_closed: merge_counts(record.finished.iter().map(|finished| &finished.slow_closed)),
         churn: plan.churn.is_some().then_some(merged.churn),
         tcp: Summary::independent(&merged.openings.tcp, none),
-        tls: plan.security.is_some().then(|| Summary::independent(&merged.openings.tls, none)),
+        tls: plan.security().is_some().then(|| Summary::independent(&merged.openings.tls, none)),
         upgrade: Summary::independent(&merged.openings.upgrade, none),
         join: plan.dialect.joins_chat().then(|| Summary::independent(&merged.openings.join, none)),
     };
@@ -141,7 +143,12 @@ pub fn outcome(
     let server = options
         .server_pid
         .and_then(|pid| server_cost(pid, machine, window, merged.counts.received_in_window));
+    let pairs: Vec<_> = merged.pairs.iter().map(|merged| pair(plan, merged)).collect();
     let mut remarks = remarks(plan, &merged.counts, &connections, server_error.as_deref());
+    let incomplete = pairs::incomplete(&pairs);
+    if !incomplete.is_empty() {
+        remarks.push(pairs::listed(&incomplete));
+    }
     remarks.extend(server.as_ref().into_iter().flat_map(server_remarks));
     let evidence = Evidence {
         ending: ended.ending,
@@ -162,6 +169,7 @@ pub fn outcome(
         shared_cores: machine.shared_cores.clone(),
         cores_unknown: machine.cores_unknown,
         is_pinned: !machine.cores.is_empty(),
+        pairs: pairs.clone(),
         remarks,
     };
     let mut outcome = Outcome {
@@ -189,6 +197,7 @@ pub fn outcome(
         complete: per_broadcast(&merged.complete, merged.complete_undelivered),
         spread: per_broadcast(&merged.spread, none),
         stages: options.stages().iter().zip(&merged.stages).map(stage).collect(),
+        pairs,
         halves,
         threads,
         server,
@@ -210,6 +219,18 @@ fn stage((asked, merged): (&Stage, &MergedStage)) -> StageOutcome {
         reach: merged.received as f64 / merged.expected.max(1) as f64,
         latency: Summary::new(&merged.latency, merged.undelivered, &merged.worst.histogram),
         send_lag: Summary::independent(&merged.send_lag, Undelivered::default()),
+    }
+}
+
+fn pair(plan: &Plan, merged: &MergedPair) -> Pair {
+    let url = |place: usize| plan.servers[place].url.clone();
+    Pair {
+        from: url(merged.from),
+        to: url(merged.to),
+        expected: merged.expected,
+        received: merged.received,
+        violations: merged.violations,
+        latency: PairLatency::of(&Summary::independent(&merged.latency, merged.undelivered)),
     }
 }
 
@@ -318,7 +339,7 @@ fn remarks(
             grouped(churn.skipped)
         ));
     }
-    if plan.security.as_ref().map(Security::tls) == Some(Tls::Unverified) {
+    if plan.security().map(Security::tls) == Some(Tls::Unverified) {
         remarks.push("the server's certificate was not verified (--tls-insecure)".to_owned());
     }
     remarks.extend(server_error.map(|error| format!("the server sent the error: {error}")));
@@ -327,9 +348,9 @@ fn remarks(
 
 fn settings(options: &RunOptions, plan: &Plan, cores: &[usize]) -> Settings {
     Settings {
-        url: options.url.clone(),
-        tls: plan.security.as_ref().map(Security::tls),
-        path: plan.paths.join(","),
+        url: options.urls.join(","),
+        tls: plan.security().map(Security::tls),
+        path: paths(plan),
         dialect: plan.dialect.name(),
         room: plan.room_names.join(","),
         rooms: plan.rooms.count,
@@ -351,6 +372,17 @@ fn settings(options: &RunOptions, plan: &Plan, cores: &[usize]) -> Settings {
         allow_loss: options.allow_loss,
         seed: plan.seed,
     }
+}
+
+/// The paths of all servers, each once.
+fn paths(plan: &Plan) -> String {
+    let mut paths: Vec<&str> = Vec::new();
+    for path in plan.servers.iter().flat_map(|server| &server.paths) {
+        if !paths.contains(&&**path) {
+            paths.push(path);
+        }
+    }
+    paths.join(",")
 }
 
 /// Adds up counts by their name.

@@ -2,6 +2,7 @@
 
 pub mod assembly;
 pub mod intervals;
+pub mod pairs;
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -13,9 +14,11 @@ use crate::measure::INTERVAL_NS;
 use crate::measure::broadcast::Broadcast;
 use crate::measure::counts::{ChurnCounts, Counts};
 use crate::measure::openings::Openings;
+use crate::measure::pairs::Pairs;
 use crate::measure::presence::expected_counts;
 use crate::measure::stages::{Broadcasts, MergedStage};
 use crate::merge::intervals::Intervals;
+use crate::merge::pairs::MergedPair;
 use crate::plan::Plan;
 use crate::results::hlog::Log;
 use crate::timings::Timings;
@@ -71,6 +74,8 @@ pub struct Merged {
     pub spread: Timings,
     /// Each stage by itself, when there are several.
     pub stages: Vec<MergedStage>,
+    /// Each pair of servers by itself, when there are several.
+    pub pairs: Vec<MergedPair>,
     /// How often what happened.
     pub counts: Counts,
     /// Expected and received in each room; nothing for echo.
@@ -101,6 +106,7 @@ impl Merged {
         let (mut service, mut send_lag) = (Timings::default(), Timings::default());
         let (mut drained_ns, mut last_sent_ns) = (0, 0);
         let mut openings = Openings::default();
+        let mut pairs = Pairs::new(plan.servers.len());
         record.connected.iter().for_each(|connected| openings.merge(&connected.openings));
         let mut broadcasts: Vec<Broadcast> = Vec::new();
         for finished in record.finished {
@@ -108,29 +114,31 @@ impl Merged {
             churn.merge(&finished.churn);
             service.merge(&finished.service);
             send_lag.merge(&finished.send_lag);
+            pairs.merge(&finished.pairs);
             drained_ns = finished.drained_ns.max(drained_ns);
             last_sent_ns = finished.last_sent_ns.max(last_sent_ns);
             broadcasts.resize(broadcasts.len().max(finished.broadcasts.len()), Broadcast::default());
             for (merged, broadcast) in broadcasts.iter_mut().zip(&finished.broadcasts) {
-                counts.id_conflicts += u64::from(!merged.merge(broadcast));
+                let seen_on = merged.id_server;
+                if !merged.merge(broadcast) {
+                    counts.id_conflicts += 1;
+                    if let Some(pair) = pairs.at(seen_on.into(), broadcast.id_server.into()) {
+                        pair.violations.ids_differing += 1;
+                    }
+                }
             }
         }
         let mut rooms = vec![RoomDeliveries::default(); plan.rooms.count as usize];
-        for connected in record.connected {
-            rooms.iter_mut().zip(&connected.readers).for_each(|(room, readers)| room.readers += readers);
-        }
-        let readers: Vec<_> = rooms.iter().map(|room| room.readers).collect();
-        let absences = record.finished.iter().flat_map(|finished| &finished.absences);
-        let each = if broadcasts.is_empty() { Vec::new() } else { expected_counts(plan, &readers, absences) };
+        let (each, pairs_expected) = expected(record, &broadcasts, &mut rooms);
         for (index, (broadcast, each)) in broadcasts.iter().zip(&each).enumerate() {
             let room = &mut rooms[plan.rooms.origin(plan.schedule.sequence_of(index)).room as usize];
             room.expected += if broadcast.sent_ns == 0 { 0 } else { *each };
             room.received += u64::from(broadcast.received_count);
         }
+        let readers = rooms.iter().map(|room| room.readers).sum();
         if broadcasts.is_empty() {
             rooms.clear();
         }
-        let readers = readers.iter().sum();
         let expected = match plan.dialect {
             Dialect::Echo => counts.sent,
             Dialect::Chat | Dialect::Private | Dialect::Raw => rooms.iter().map(|room| room.expected).sum(),
@@ -164,6 +172,7 @@ impl Merged {
             complete_undelivered: Undelivered { count: 0, at_least_ns: plan.drain_ns },
             spread: Timings::default(),
             stages: Vec::new(),
+            pairs: MergedPair::all(&pairs, &pairs_expected, plan.drain_ns),
             counts,
             rooms,
             churn,
@@ -237,8 +246,43 @@ impl Merged {
         named.into_iter().try_for_each(|(name, timings)| log.tagged(name, &timings.histogram, window))?;
         (1..).zip(&self.stages).try_for_each(|(number, stage)| {
             log.tagged(&format!("stage-{number}"), &stage.latency.histogram, window)
+        })?;
+        self.pairs.iter().try_for_each(|pair| {
+            log.tagged(&format!("pair-{}-{}", pair.from + 1, pair.to + 1), &pair.latency.histogram, window)
         })
     }
+}
+
+/// How many are to receive each broadcast, and how many deliveries each pair of servers is to make, by the first server
+/// and then by the second. Counts the readers of each room.
+fn expected(
+    record: &Record<'_>,
+    broadcasts: &[Broadcast],
+    rooms: &mut [RoomDeliveries],
+) -> (Vec<u64>, Vec<u64>) {
+    let (plan, servers) = (record.plan, record.plan.servers.len());
+    let mut each = vec![0; broadcasts.len()];
+    let mut pairs = vec![0; servers * servers];
+    for server in 0..servers {
+        let mut readers = vec![0; rooms.len()];
+        for connected in record.connected {
+            readers.iter_mut().zip(&connected.readers[server]).for_each(|(sum, count)| *sum += count);
+        }
+        rooms.iter_mut().zip(&readers).for_each(|(room, count)| room.readers += count);
+        if broadcasts.is_empty() {
+            continue;
+        }
+        let absences = record.finished.iter().flat_map(|finished| &finished.absences);
+        let here = expected_counts(plan, server, &readers, absences);
+        for (index, (broadcast, here)) in broadcasts.iter().zip(here).enumerate() {
+            each[index] += here;
+            if broadcast.sent_ns != 0 {
+                let speaker = plan.speaker_of(plan.schedule.sequence_of(index));
+                pairs[plan.server_index(speaker) * servers + server] += here;
+            }
+        }
+    }
+    (each, pairs)
 }
 
 #[cfg(test)]
@@ -247,6 +291,33 @@ mod tests {
     use crate::plan::tests::plan;
 
     const MS: u64 = 1_000_000;
+
+    #[test]
+    fn threads_that_were_told_different_ids_name_the_servers_of_both() {
+        let servers = ["--url", "ws://a", "--url", "ws://b", "--clients", "4", "--rate", "1"];
+        let plan = plan(&[&servers[..], &["--warmup", "0s", "--duration", "2s"]].concat());
+        let told = |message_id, id_server| Finished {
+            broadcasts: vec![
+                Broadcast::default(),
+                Broadcast { message_id, id_server, ..Broadcast::default() },
+            ],
+            pairs: Pairs::new(2),
+            ..Finished::default()
+        };
+        let connected = [Connected { readers: vec![vec![2], vec![2]], ..Connected::default() }];
+        let merged = Merged::of(&Record {
+            plan: &plan,
+            connected_ns: MS,
+            start_ns: MS,
+            window_ns: MS..2_001 * MS,
+            connected: &connected,
+            finished: &[told(0, 0), told(7, 1), told(8, 0)],
+            intervals: &Intervals::new(3, Duration::ZERO),
+        });
+        assert_eq!(merged.counts.id_conflicts, 1);
+        let differing = merged.pairs.iter().filter(|pair| pair.violations.ids_differing > 0);
+        assert_eq!(differing.map(|pair| (pair.from, pair.to)).collect::<Vec<_>>(), [(1, 0)]);
+    }
 
     /// Three clients, three broadcasts a second apart; one delivery of the second is missing, the third
     /// reached nobody.
@@ -260,7 +331,7 @@ mod tests {
             first_ns: begin_ns + MS,
             last_ns: begin_ns + 2 * MS,
             sent_ns: begin_ns,
-            message_id: 0,
+            ..Broadcast::default()
         };
         let unheard = Broadcast { sent_ns: start_ns + 2_000 * MS, ..Broadcast::default() };
         let mut finished = Finished {
@@ -274,7 +345,7 @@ mod tests {
         latency.record_many(2 * MS, 5);
         let mut intervals = Intervals::new(1, Duration::from_secs(3));
         intervals.add(0, &latency, &mut None::<Log<'_, Vec<u8>>>).expect("no log");
-        let connected = [Connected { readers: vec![3], ..Connected::default() }];
+        let connected = [Connected { readers: vec![vec![3]], ..Connected::default() }];
         let finished = [finished];
         let merged = Merged::of(&Record {
             plan: &plan,

@@ -30,13 +30,13 @@ impl Security {
             let asked = [("--tls-ca", options.tls_ca.is_some()), ("--tls-insecure", options.tls_insecure)];
             return match asked.into_iter().find(|(_, given)| *given) {
                 Some((flag, _)) => {
-                    Err(Error::Usage(format!("{flag}: --url is {}: write wss:// for TLS", options.url)))
+                    Err(Error::Usage(format!("{flag}: --url is {}: write wss:// for TLS", target.url)))
                 }
                 None => Ok(None),
             };
         }
         let name = ServerName::try_from(target.host.clone()).map_err(|_| {
-            Error::Usage(format!("--url {}: no certificate can be for {:?}", options.url, target.host))
+            Error::Usage(format!("--url {}: no certificate can be for {:?}", target.url, target.host))
         })?;
         let trust = match (&options.tls_ca, options.tls_insecure) {
             (Some(path), _) => Trust::File(path.clone()),

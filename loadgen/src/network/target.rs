@@ -9,6 +9,8 @@ use crate::error::Error;
 /// A parsed `ws://host[:port][/path]`, or `wss://` for the same over TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// The URL as it was written.
+    pub url: String,
     /// True for `wss://`.
     pub is_secure: bool,
     /// What goes into the `Host` header: host and port as they were written.
@@ -31,7 +33,24 @@ impl Target {
             let written = meant(url).map_or(String::new(), |meant| format!("; write {meant}"));
             Error::Usage(format!("--url {url}: {why}{written}"))
         })?;
-        Ok(Self { is_secure, authority, host, port, path: (target != "/").then_some(target) })
+        let path = (target != "/").then_some(target);
+        Ok(Self { url: url.to_owned(), is_secure, authority, host, port, path })
+    }
+
+    /// Parses the URLs of a run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] as for one, and when only some of them are for TLS.
+    pub fn parse_all(urls: &[String]) -> Result<Vec<Self>, Error> {
+        let targets = urls.iter().map(|url| Self::parse(url)).collect::<Result<Vec<_>, _>>()?;
+        match targets.iter().find(|target| target.is_secure != targets[0].is_secure) {
+            Some(other) => Err(Error::Usage(format!(
+                "--url {} and --url {}: take ws:// for all servers, or wss:// for all: TLS takes time of its own",
+                targets[0].url, other.url
+            ))),
+            None => Ok(targets),
+        }
     }
 
     /// The URL of a path, to show.
@@ -76,6 +95,13 @@ mod tests {
         assert_eq!(target.resolve().expect("resolves"), ([127, 0, 0, 1], 8080).into());
         assert_eq!(target.url_of("/b"), "ws://127.0.0.1:8080/b");
         assert_eq!(Target::parse("wss://[::1]:9/").expect("parses").path, None);
+    }
+
+    #[test]
+    fn all_servers_speak_tls_or_none() {
+        let parse = |urls: [&str; 2]| Target::parse_all(&urls.map(str::to_owned));
+        assert_eq!(parse(["wss://a", "wss://b/c"]).expect("agree").len(), 2);
+        assert!(parse(["ws://a", "wss://b"]).is_err());
     }
 
     #[test]

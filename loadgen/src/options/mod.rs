@@ -27,8 +27,10 @@ pub enum Format {
 #[derive(Clone, Debug, Args)]
 pub struct RunOptions {
     /// The server, as ws://HOST:PORT, or wss://HOST:PORT for TLS; the dialect chooses the path unless the URL has one.
-    #[arg(long, default_value = "ws://127.0.0.1:8080")]
-    pub url: String,
+    /// May be repeated for up to 16 servers that share their rooms: clients are spread over them evenly, one order is
+    /// checked over all, and each pair of servers has its latency. Not for echo, and not for ab.
+    #[arg(long = "url", value_name = "URL", default_value = "ws://127.0.0.1:8080")]
+    pub urls: Vec<String>,
     /// For a wss:// URL: trust the certificates in this PEM file, and those that they have signed, instead of
     /// the authorities that the system trusts.
     #[arg(long, value_name = "FILE", conflicts_with = "tls_insecure")]
@@ -59,7 +61,7 @@ pub struct RunOptions {
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Arrivals::Constant, hide_default_value = true)]
     pub arrivals: Arrivals,
     /// How many clients speak, in turn. Default: in chat as many as the rate takes, in raw one (both: a
-    /// multiple of the rooms), in private and echo all.
+    /// multiple of the rooms, times the servers), in private and echo all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub senders: Option<u32>,
     /// Rooms (raw: topics) that the clients are spread over evenly. Each broadcast goes to one of them.
@@ -97,7 +99,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub busy_poll: Option<bool>,
     /// The server's process, to report for each delivery its CPU time and that of the cores that it may run
-    /// on, and its memory.
+    /// on, and its memory. Only with a single --url.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub server_pid: Option<u32>,
     /// The revision of the server, which is saved with the result.

@@ -1,6 +1,7 @@
 //! The result of a run: what `run.json` holds and what the text is made from.
 
 pub mod ending;
+pub mod pairs;
 pub mod provenance;
 pub mod validity;
 
@@ -14,6 +15,7 @@ use crate::network::security::Tls;
 use crate::options::arrivals::Arrivals;
 use crate::options::threshold::{Metric, Threshold, Time, Verdict};
 use crate::outcome::ending::Ending;
+use crate::outcome::pairs::Pair;
 use crate::outcome::provenance::Provenance;
 use crate::outcome::validity::Validity;
 use crate::server::process::CpuTime;
@@ -55,6 +57,9 @@ pub struct Outcome {
     pub spread: Option<Summary>,
     /// Each stage by itself, by when a broadcast was due; empty when there is one rate.
     pub stages: Vec<StageOutcome>,
+    /// Each pair of servers by itself, by the server of the speaker and then by that of the receiver; empty when there
+    /// is one server.
+    pub pairs: Vec<Pair>,
     /// Each half of the measuring time by itself, by time of receipt.
     pub halves: Option<[Half; 2]>,
     /// The conditions that were to hold.
@@ -73,7 +78,7 @@ pub struct Outcome {
 /// What was asked for: the options as they took effect.
 #[derive(Debug, Serialize)]
 pub struct Settings {
-    /// `--url`.
+    /// `--url`; several are separated by commas.
     pub url: String,
     /// Over TLS, whether the server's certificate was looked at; otherwise nothing.
     pub tls: Option<Tls>,

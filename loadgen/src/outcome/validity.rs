@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::measure::counts::ChurnCounts;
 use crate::numbers::floor_percent;
 use crate::outcome::ending::Ending;
+use crate::outcome::pairs::{self, Pair};
 
 /// At least this share of the planned broadcasts was sent.
 pub const SENT_SHARE_MIN: f64 = 0.995;
@@ -53,6 +54,8 @@ pub struct Evidence {
     pub cores_unknown: bool,
     /// True when this process's threads are pinned.
     pub is_pinned: bool,
+    /// Each pair of servers; none when there is one server.
+    pub pairs: Vec<Pair>,
     /// How the run came to its end.
     pub ending: Ending,
     /// How long was measured.
@@ -172,6 +175,25 @@ fn gates(evidence: &Evidence) -> Vec<Gate> {
         ),
         at_least("connected", share(ready, clients), 1.0, format!("{ready} of {clients} clients connected")),
     ];
+    if !evidence.pairs.is_empty() {
+        let count = evidence.pairs.iter().filter(|pair| pair.expected > 0).count() as u64;
+        let silent = pairs::silent(&evidence.pairs);
+        let finding = match &silent[..] {
+            [] => format!("all {count} pairs of servers delivered"),
+            _ => format!(
+                "{} of {count} pairs of servers delivered nothing: {}",
+                silent.len(),
+                pairs::listed(&silent)
+            ),
+        };
+        gates.push(at_least("pairs", share(count - silent.len() as u64, count), 1.0, finding));
+        let (wrongs, told) = pairs::out_of_order(&evidence.pairs);
+        let finding = match wrongs {
+            0 => "what arrived is in one order over all servers".to_owned(),
+            _ => format!("there is not one order over all servers: {}", pairs::listed(&told)),
+        };
+        gates.push(at_most("order", wrongs as f64, 0.0, finding));
+    }
     if let Some(churn) = evidence.churn {
         let left = churn.left - churn.under_way;
         gates.push(at_least(
@@ -221,6 +243,9 @@ fn advice(gate: &str, evidence: &Evidence) -> String {
             "see that the server sends a broadcast to all in the room or on the topic: --dialect, --room and the \
              path in --url say what is asked of it"
         }
+        "reach" if evidence.pairs.iter().any(Pair::is_silent) => {
+            "nothing passed between some of the servers: see which, below"
+        }
         "reach" => {
             "look into the server's log for what it dropped or whom it closed; take a lower --rate or fewer \
              --clients; where deliveries are only late, a longer --drain; where loss is expected, --allow-loss"
@@ -229,6 +254,11 @@ fn advice(gate: &str, evidence: &Evidence) -> String {
             "see above why they did not; pace them with --connect-rate, or raise what the server allows (clients, \
              descriptors, backlog)"
         }
+        "pairs" => {
+            "see that the servers share their rooms and reach each other; servers that do not are measured one at a \
+             time, each with a single --url"
+        }
+        "order" => "look into the logs of the servers that are named for why one of them had it otherwise",
         "rejoined" => "let fewer clients leave (--churn), or give them longer to come back (--drain)",
         _ => unreachable!("Bug: a gate without advice"),
     }
@@ -296,6 +326,7 @@ mod tests {
             shared_cores: Vec::new(),
             cores_unknown: false,
             is_pinned: true,
+            pairs: Vec::new(),
             ending: Ending::Complete,
             measured: Duration::from_secs(10),
             duration: Duration::from_secs(10),

@@ -148,6 +148,7 @@ fn page(runs: &[ShownRun]) -> Markup {
                     @for figure in figures(runs) { (figure.render(runs)) }
                     section { h2 { "All quantiles" } (tables::quantiles(runs)) }
                     @if let Some(stages) = tables::stages(runs) { section { h2 { "Stages" } (stages) } }
+                    @if let Some(pairs) = tables::pairs(runs) { section { h2 { "Pairs of servers" } (pairs) } }
                     section { h2 { "Gates" } (tables::gates(runs)) }
                     section { h2 { "Counts" } (tables::counts(runs)) }
                     @if let Some(servers) = tables::servers(runs) { section { h2 { "Server" } (servers) } }

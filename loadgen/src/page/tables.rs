@@ -11,7 +11,7 @@ use super::scale::percent;
 use super::shown::{ShownRun, badge};
 use crate::numbers::floor_percent;
 use crate::numbers::grouped;
-use crate::saved::{Cores, Gate, Quantile, Server, Summary};
+use crate::saved::{Cores, Gate, PairTime, Quantile, Server, Summary};
 use crate::timings::quantiles::{QUANTILES, THIN_BELOW};
 
 /// The quantiles of the first table.
@@ -193,6 +193,40 @@ pub(crate) fn stages(runs: &[ShownRun]) -> Option<Markup> {
                     td.number { (maximum(&stage.latency)) }
                     td.number { (of(stage.sent, stage.broadcasts_planned)) }
                     td.number { @if stage.expected == 0 { "–" } @else { (floor_percent(stage.reach)) } }
+                } }
+            } }
+        } }
+    })
+}
+
+/// Each pair of servers by itself; nothing when no run had several.
+pub(crate) fn pairs(runs: &[ShownRun]) -> Option<Markup> {
+    let on_several: Vec<_> = runs.iter().filter(|run| !run.result.pairs.is_empty()).collect();
+    let time = |count: u64, time: PairTime| {
+        html! {
+            td.number { @if count == 0 { "–" } @else { @if time.at_least { "≥ " } (milliseconds(time.value_ns)) } }
+        }
+    };
+    (!on_several.is_empty()).then(|| html! {
+        div.scroll { table {
+            caption { "Latency from clients of one server to clients of another, in milliseconds" }
+            thead { tr {
+                th scope="col" { "Run" } th scope="col" { "from" } th scope="col" { "to" }
+                th.number scope="col" { (percent(0.5)) } th.number scope="col" { (percent(0.99)) }
+                th.number scope="col" { "max" } th.number scope="col" { "deliveries" }
+            } }
+            @for run in on_several { tbody {
+                @for (index, pair) in run.result.pairs.iter().enumerate() { tr {
+                    @if index == 0 {
+                        th scope="rowgroup" rowspan=(run.result.pairs.len()) { (badge(run)) " " (run.label) }
+                    }
+                    td { (pair.from) }
+                    td { (pair.to) }
+                    @let latency = &pair.latency;
+                    (time(latency.count, latency.p50))
+                    (time(latency.count, latency.p99))
+                    (time(latency.count, latency.max))
+                    td.number { (of(pair.received, pair.expected)) }
                 } }
             } }
         } }

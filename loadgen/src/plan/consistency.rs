@@ -10,6 +10,7 @@ use crate::options::arrivals::{Arrivals, BROADCASTS_MAX, POISSON_BROADCASTS_MAX}
 use crate::options::threshold::{Metric, Threshold, Time};
 use crate::plan::layout::{CHAT_SPEAKER_RATE_MAX, rooms, slow_count};
 use crate::plan::rooms::Rooms;
+use crate::plan::servers::SERVERS_MAX;
 use crate::timings::TIME_NS_MAX;
 
 /// What is under way when measuring ends takes some time in any case.
@@ -23,6 +24,7 @@ const DRAIN_MAX: Duration = Duration::from_nanos(TIME_NS_MAX);
 ///
 /// [`Error::Usage`], naming the option and what is allowed.
 pub fn check(options: &RunOptions) -> Result<(), Error> {
+    check_servers(options)?;
     check_payload_and_time(options)?;
     check_rooms(options)?;
     check_members(options)?;
@@ -38,6 +40,46 @@ pub fn check(options: &RunOptions) -> Result<(), Error> {
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Error> {
     Err(Error::Usage(why.into()))
+}
+
+fn check_servers(options: &RunOptions) -> Result<(), Error> {
+    let count = options.urls.len();
+    if count == 1 {
+        return Ok(());
+    }
+    if count > SERVERS_MAX {
+        return refuse(format!("--url: {count} servers, and a run tells {SERVERS_MAX} apart at most"));
+    }
+    let mut sorted = options.urls.clone();
+    sorted.sort_unstable();
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return refuse(format!("--url: {} is named twice", twice[0]));
+    }
+    if options.dialect == Dialect::Echo {
+        return refuse("--url: an echo does not leave its server, so measure one server at a time");
+    }
+    if options.server_pid.is_some() {
+        return refuse(format!(
+            "--server-pid: it tells what one server costs, and there are {count} --url; measure one server at a time"
+        ));
+    }
+    let rooms = if options.dialect == Dialect::Private { 2 } else { rooms(options).count };
+    let least = u64::from(rooms) * count as u64;
+    let readers = u64::from(options.clients - slow_count(options));
+    if readers < least {
+        return match options.dialect {
+            Dialect::Private => refuse(format!(
+                "--clients {}: {count} servers need two clients each, so at least {least}",
+                options.clients
+            )),
+            _ => refuse(format!(
+                "--clients {}: each room needs a client that reads on each of {count} servers, so at least {least} \
+                 that read",
+                options.clients
+            )),
+        };
+    }
+    Ok(())
 }
 
 fn check_payload_and_time(options: &RunOptions) -> Result<(), Error> {
@@ -142,8 +184,9 @@ fn check_members(options: &RunOptions) -> Result<(), Error> {
     if senders > readers {
         return refuse(format!(
             "--rate {}: needs {senders} clients that speak ({CHAT_SPEAKER_RATE_MAX} messages a second each, \
-             and as many in each of {count} rooms, see --help), and {readers} read",
-            options.peak_rate()
+             and as many in each of {count} rooms on each of {} servers, see --help), and {readers} read",
+            options.peak_rate(),
+            options.urls.len()
         ));
     }
     if options.dialect == Dialect::Chat && readers < 2 * count {
@@ -177,9 +220,25 @@ mod tests {
     use crate::options::tests::options;
 
     #[test]
+    fn there_are_sixteen_servers_at_most() {
+        let urls: Vec<_> = (1..=17).map(|port| format!("ws://a:{port}")).collect();
+        let check = |count: usize| {
+            check(&options(&urls[..count].iter().flat_map(|url| ["--url", url]).collect::<Vec<_>>()))
+        };
+        check(16).expect("are told apart");
+        let refusal = check(17).expect_err("too many").to_string();
+        assert!(refusal.contains("17 servers, and a run tells 16 apart at most"), "{refusal}");
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         for (arguments, why) in [
             (&["--payload", "46"][..], "--payload"),
+            (&["--url", "ws://a", "--url", "ws://b", "--url", "ws://a"], "ws://a is named twice"),
+            (&["--url", "ws://a", "--url", "ws://b", "--dialect", "echo"], "does not leave its server"),
+            (&["--url", "ws://a", "--url", "ws://b", "--server-pid", "1"], "there are 2 --url"),
+            (&["--url", "ws://a", "--url", "ws://b", "--room", "a,b,c", "--clients", "5"], "at least 6"),
+            (&["--url", "ws://a", "--url", "ws://b", "--dialect", "private", "--clients", "2"], "at least 4"),
             (&["--payload", "31", "--dialect", "raw"], "--payload"),
             (&["--clients", "1"], "one that receives"),
             (&["--clients", "2", "--rate", "81"], "needs 3 clients that speak"),

@@ -11,16 +11,6 @@ use crate::plan::rooms::Rooms;
 /// limit a client to 50 messages a second, and a limit that is only just met would be met unevenly.
 pub const CHAT_SPEAKER_RATE_MAX: f64 = 40.0;
 
-/// How many deliveries one broadcast comes to when so many clients of its room read.
-#[must_use]
-pub fn deliveries(dialect: Dialect, readers: u64) -> u64 {
-    match dialect {
-        Dialect::Chat | Dialect::Private => readers.saturating_sub(1),
-        Dialect::Raw => readers,
-        Dialect::Echo => 1,
-    }
-}
-
 /// How many clients stop reading.
 #[must_use]
 pub fn slow_count(options: &RunOptions) -> u32 {
@@ -35,12 +25,14 @@ pub fn rooms(options: &RunOptions) -> Rooms {
         return Rooms { count: options.clients / 2, senders: options.senders.unwrap_or(options.clients) };
     }
     let count = options.rooms.unwrap_or(1).max(options.room.len() as u32);
+    // One that speaks in each room on each server, so that every pair of servers is measured.
+    let least = count.saturating_mul(options.urls.len() as u32);
     let senders = options.senders.unwrap_or_else(|| match options.dialect {
         Dialect::Chat => {
             let needed = (options.peak_rate() / CHAT_SPEAKER_RATE_MAX).ceil().max(1.0) as u32;
-            needed.next_multiple_of(count)
+            needed.next_multiple_of(least)
         }
-        Dialect::Raw => count,
+        Dialect::Raw => least,
         Dialect::Private | Dialect::Echo => options.clients,
     });
     Rooms { count, senders }
@@ -106,6 +98,8 @@ mod tests {
         assert_eq!(rooms(&options(&["--room", "a,b,c", "--rate", "150"])), Rooms { count: 3, senders: 6 });
         let raw = options(&["--dialect", "raw", "--rooms", "4"]);
         assert_eq!(rooms(&raw), Rooms { count: 4, senders: 4 });
+        let servers = ["--url", "ws://a", "--url", "ws://b", "--room", "a,b,c", "--rate", "300"];
+        assert_eq!(rooms(&options(&servers)), Rooms { count: 3, senders: 12 });
         assert_eq!(room_names(&raw), ["loadgen-0", "loadgen-1", "loadgen-2", "loadgen-3"]);
     }
 }

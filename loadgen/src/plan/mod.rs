@@ -5,8 +5,8 @@ pub mod consistency;
 pub mod layout;
 pub mod rooms;
 pub mod schedule;
+pub mod servers;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,10 +16,10 @@ use crate::dialect::chat::INITIAL_ROOM;
 use crate::dialect::payload::Template;
 use crate::error::Error;
 use crate::network::security::Security;
-use crate::network::target::Target;
 use crate::options::RunOptions;
 use crate::plan::rooms::Rooms;
 use crate::plan::schedule::Schedule;
+use crate::plan::servers::Server;
 
 /// How many clients are on their way at a time when nothing else is asked for: below every usual
 /// listen backlog, so that no SYN is dropped and retried a second later.
@@ -30,14 +30,10 @@ pub const CONNECTING_MAX: u32 = 512;
 pub struct Plan {
     /// The language spoken.
     pub dialect: Dialect,
-    /// Where the server is.
-    pub server: SocketAddr,
-    /// How connections are secured, if they are.
-    pub security: Option<Security>,
-    /// The `Host` header.
-    pub authority: String,
-    /// The path that is upgraded for each room: one for all of them, or one each.
-    pub paths: Vec<String>,
+    /// The servers that the clients are spread over.
+    pub servers: Vec<Server>,
+    /// The place of each client's server among them.
+    dealt: Vec<u8>,
     /// The chat rooms, or the topics.
     pub room_names: Vec<String>,
     /// How many clients there are.
@@ -62,8 +58,6 @@ pub struct Plan {
     pub connect_rate: Option<f64>,
     /// How many clients of a thread may be on their way at a time.
     pub connecting_max: usize,
-    /// Source addresses to take in turn; empty for the kernel's choice.
-    pub sources: Vec<Ipv4Addr>,
     /// Poll instead of sleeping.
     pub busy_poll: bool,
     /// Seed of keys and masks.
@@ -96,12 +90,8 @@ impl Churn {
 /// What preflight found out, for the plan.
 #[derive(Clone, Debug)]
 pub struct Findings {
-    /// The address of the server.
-    pub server: SocketAddr,
-    /// How connections are secured, if they are.
-    pub security: Option<Security>,
-    /// Source addresses to take in turn.
-    pub sources: Vec<Ipv4Addr>,
+    /// The servers, in the order of their URLs; at least one.
+    pub servers: Vec<Server>,
     /// How many threads there are.
     pub threads: u32,
     /// Whether they poll.
@@ -114,24 +104,16 @@ impl Plan {
     /// # Errors
     ///
     /// [`Error::Usage`] when options contradict each other.
-    pub fn new(
-        options: &RunOptions,
-        target: &Target,
-        findings: Findings,
-        seed: u64,
-        token: u32,
-    ) -> Result<Self, Error> {
+    pub fn new(options: &RunOptions, findings: Findings, seed: u64, token: u32) -> Result<Self, Error> {
         consistency::check(options)?;
         let rooms = layout::rooms(options);
-        let Findings { server, security, sources, threads, busy_poll } = findings;
+        let Findings { servers, threads, busy_poll } = findings;
         let slow = choose_slow(options.clients, rooms.senders, layout::slow_count(options), seed);
         let leave = |rate| Churn { rate, order: choose_leaving(rooms.senders, &slow, seed) };
         Ok(Self {
             dialect: options.dialect,
-            server,
-            security,
-            authority: target.authority.clone(),
-            paths: layout::paths(options, target)?,
+            dealt: servers::deal(options.dialect, rooms, servers.len(), options.clients),
+            servers,
             room_names: layout::room_names(options),
             clients: options.clients,
             rooms,
@@ -144,16 +126,43 @@ impl Plan {
             drain_ns: nanoseconds(options.drain),
             connect_rate: options.connect_rate.map(|rate| rate / f64::from(threads)),
             connecting_max: CONNECTING_MAX.div_ceil(threads) as usize,
-            sources,
             busy_poll,
             seed,
         })
     }
 
+    /// The place of a client's server.
+    #[must_use]
+    pub fn server_index(&self, client: u32) -> usize {
+        usize::from(self.dealt[client as usize])
+    }
+
+    /// The server that a client connects to.
+    #[must_use]
+    pub fn server_of(&self, client: u32) -> &Server {
+        &self.servers[self.server_index(client)]
+    }
+
+    /// How connections are secured, if they are: with one server as with another.
+    #[must_use]
+    pub fn security(&self) -> Option<&Security> {
+        self.servers[0].security.as_ref()
+    }
+
     /// The path that a client upgrades.
     #[must_use]
     pub fn path_of(&self, client: u32) -> &str {
-        &self.paths[self.rooms.of(client) as usize % self.paths.len()]
+        let paths = &self.server_of(client).paths;
+        &paths[self.rooms.of(client) as usize % paths.len()]
+    }
+
+    /// Why something happened to a client, with its server's name where there are several.
+    #[must_use]
+    pub fn at_server(&self, client: u32, why: &str) -> String {
+        match self.servers.len() {
+            1 => why.to_owned(),
+            _ => format!("{}: {why}", self.server_of(client).url),
+        }
     }
 
     /// The chat room of a client.
@@ -220,12 +229,6 @@ impl Plan {
         self.slow.iter().filter(|slow| **slow).count() as u32
     }
 
-    /// How many deliveries one broadcast comes to when so many clients of its room read.
-    #[must_use]
-    pub fn deliveries(&self, readers: u64) -> u64 {
-        layout::deliveries(self.dialect, readers)
-    }
-
     /// How many clients of each room a thread owns that read.
     #[must_use]
     pub fn readers_on(&self, thread: u32) -> Vec<u64> {
@@ -277,6 +280,7 @@ fn choose_leaving(speakers: u32, slow: &[bool], seed: u64) -> Vec<u32> {
 pub(crate) mod tests {
     use super::*;
     use crate::measure::presence::expected_counts;
+    use crate::network::target::Target;
     use crate::options::tests::options;
     use std::sync::Arc;
 
@@ -287,15 +291,20 @@ pub(crate) mod tests {
 
     fn plan_on(threads: u32, arguments: &[&str]) -> Arc<Plan> {
         let options = options(arguments);
-        let target = Target::parse(&options.url).expect("parses");
-        let findings = Findings {
-            server: ([127, 0, 0, 1], 1).into(),
-            security: None,
-            sources: Vec::new(),
-            threads,
-            busy_poll: false,
+        let server = |url: &String| {
+            let target = Target::parse(url).expect("parses");
+            Server {
+                url: url.clone(),
+                address: ([127, 0, 0, 1], 1).into(),
+                security: None,
+                paths: layout::paths(&options, &target).expect("consistent"),
+                authority: target.authority,
+                sources: Vec::new(),
+            }
         };
-        Arc::new(Plan::new(&options, &target, findings, 1, 2).expect("consistent"))
+        let servers = options.urls.iter().map(server).collect();
+        let findings = Findings { servers, threads, busy_poll: false };
+        Arc::new(Plan::new(&options, findings, 1, 2).expect("consistent"))
     }
 
     #[test]
@@ -334,7 +343,7 @@ pub(crate) mod tests {
                 .collect();
             let expected = match plan.dialect {
                 Dialect::Echo => plan.schedule.measured_count(),
-                _ => expected_counts(&plan, &readers, std::iter::empty()).iter().sum(),
+                _ => expected_counts(&plan, 0, &readers, std::iter::empty()).iter().sum(),
             };
             assert_eq!(sum, expected, "{arguments:?}");
         }

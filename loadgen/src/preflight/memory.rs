@@ -36,7 +36,10 @@ fn memory_bytes(options: &RunOptions, threads: usize) -> u64 {
     let broadcast_bytes = tables * size_of::<Broadcast>() as u64 + 8 * (tables.min(1) + random_times);
     let absences = (options.churn.unwrap_or(0.0) * (seconds + options.warmup.as_secs_f64())).ceil() as u64;
     let stages = options.stages.as_ref().map_or(0, |stages| stages.0.len() as u64);
-    let histograms = threads * (THREAD_HISTOGRAMS + 2 * stages) + MAIN_HISTOGRAMS + 3 * stages;
+    // One a thread for each pair of servers, what is merged of them, and the undelivered among it.
+    let pairs = if options.urls.len() > 1 { (options.urls.len() * options.urls.len()) as u64 } else { 0 };
+    let histograms =
+        threads * (THREAD_HISTOGRAMS + 2 * stages + pairs) + MAIN_HISTOGRAMS + 3 * stages + 2 * pairs;
     let ring = uproar_ring::Options::default();
     let ring_bytes = u64::from(ring.buffers) * ring.buffer_bytes as u64;
     histograms * histogram().distinct_values() as u64 * size_of::<u64>() as u64
@@ -87,6 +90,15 @@ mod tests {
         // 10,000 absences more.
         let churn = bytes(&["--duration", "10s", "--rate", "40", "--warmup", "0s", "--churn", "1000"]);
         assert_eq!(churn - bytes(&short), 10_000 * size_of::<Absence>() as u64);
+    }
+
+    #[test]
+    fn each_pair_of_servers_has_a_histogram() {
+        let bytes = |urls: &[&str]| memory_bytes(&options(&[urls, &["--senders", "2"]].concat()), 1);
+        let each = (histogram().distinct_values() * size_of::<u64>()) as u64;
+        let two = ["--url", "ws://a", "--url", "ws://b"];
+        assert_eq!(bytes(&two) - bytes(&[]), 4 * 3 * each);
+        assert!(256 * each < 60 << 20, "{each}");
     }
 
     #[test]

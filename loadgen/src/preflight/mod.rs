@@ -24,6 +24,7 @@ use crate::options::RunOptions;
 use crate::plan::Findings;
 use crate::plan::consistency;
 use crate::plan::layout;
+use crate::plan::servers::Server;
 use crate::results;
 use crate::saved::baseline;
 use crate::server::cores::parse_cores;
@@ -75,14 +76,14 @@ impl Checklist {
     }
 }
 
-/// Checks everything, raises the descriptor limit, and upgrades one connection as a probe.
+/// Checks everything, raises the descriptor limit, and upgrades one connection to each server as a probe.
 ///
 /// # Errors
 ///
 /// [`Error::Preflight`] or [`Error::Usage`], with what to change.
-pub fn check(options: &RunOptions, target: &Target) -> Result<Ready, Error> {
+pub fn check(options: &RunOptions, targets: &[Target]) -> Result<Ready, Error> {
     let mut list = Checklist { goes_on: false, done: Vec::new() };
-    let ready = examine(options, target, &mut list);
+    let ready = examine(options, targets, &mut list);
     list.done.into_iter().try_for_each(|(_, result)| result.map(drop))?;
     Ok(ready.expect("Bug: nothing failed, and nothing is ready"))
 }
@@ -96,13 +97,13 @@ pub fn report(options: &RunOptions) -> Result<ExitCode, Error> {
     let mut list = Checklist { goes_on: true, done: Vec::new() };
     let consistent = || consistency::check(options).map(|()| ((), "they agree".to_owned()));
     let is_consistent = list.check("options", consistent).is_some();
-    let target = list.check("url", || {
-        let target = Target::parse(&options.url)?;
-        let paths = layout::paths(options, &target)?.join(", ");
-        Ok((target, paths))
+    let targets = list.check("url", || {
+        let targets = Target::parse_all(&options.urls)?;
+        let (_, paths) = each(&targets, |target| Ok(((), layout::paths(options, target)?.join(", "))))?;
+        Ok((targets, paths))
     });
-    if let (Some(target), true) = (target, is_consistent) {
-        let _ = examine(options, &target, &mut list);
+    if let (Some(targets), true) = (targets, is_consistent) {
+        let _ = examine(options, &targets, &mut list);
     }
     for (name, result) in &list.done {
         results::print(&match result {
@@ -115,7 +116,18 @@ pub fn report(options: &RunOptions) -> Result<ExitCode, Error> {
     Ok(ExitCode::from(if all_passed { 0 } else { 2 }))
 }
 
-fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Option<Ready> {
+/// Makes a check of each server. What was found is told once where it is the same of all.
+fn each<I, T>(
+    servers: impl IntoIterator<Item = I>,
+    check: impl FnMut(I) -> Result<(T, String), Error>,
+) -> Result<(Vec<T>, String), Error> {
+    let checked: Vec<_> = servers.into_iter().map(check).collect::<Result<_, _>>()?;
+    let (values, mut found): (Vec<_>, Vec<_>) = checked.into_iter().unzip();
+    found.dedup();
+    Ok((values, found.join("; ")))
+}
+
+fn examine(options: &RunOptions, targets: &[Target], list: &mut Checklist) -> Option<Ready> {
     let allowed = list.check("cores", allowed_cores)?;
     let cores = list.check("pinning", || {
         let cores = pinned_cores(options, &allowed)?;
@@ -141,31 +153,44 @@ fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Optio
         limits::raise_descriptor_limit(needed).map(|()| ((), format!("{} are allowed", grouped(needed))))
     });
     list.check("io_uring", || limits::check_ring().map(|()| ((), "can be used".to_owned())));
-    let address = list.check("address", || {
-        let address = target.resolve()?;
-        Ok((address, address.to_string()))
+    let addresses = list.check("address", || {
+        each(targets, |target| target.resolve().map(|address| (address, address.to_string())))
     })?;
-    let security = list.check("tls", || {
-        let security = Security::of(options, target)?;
-        let found = security.as_ref().map_or("not asked for".to_owned(), Security::description);
-        Ok((security, found))
+    let securities = list.check("tls", || {
+        each(targets, |target| {
+            let security = Security::of(options, target)?;
+            let found = security.as_ref().map_or("not asked for".to_owned(), Security::description);
+            Ok((security, found))
+        })
     });
     let sources = list.check("ports", || {
         let ports = limits::ephemeral_ports();
-        let sources = limits::sources(address.ip(), options.clients, ports)?;
-        let count = sources.len().max(1);
-        Ok((sources, format!("{} on each of {count} source address(es)", grouped(ports.into()))))
+        let on_each = options.clients.div_ceil(targets.len() as u32);
+        each(&addresses, |address| {
+            // One port serves several destinations.
+            let alike = addresses.iter().filter(|other| *other == address).count() as u32;
+            let sources = limits::sources(address.ip(), on_each * alike, ports)?;
+            let count = sources.len().max(1);
+            Ok((sources, format!("{} on each of {count} source address(es)", grouped(ports.into()))))
+        })
     });
-    list.check("backlog", || limits::check_backlog(options, address.ip(), limits::somaxconn()));
+    list.check("backlog", || {
+        each(&addresses, |address| limits::check_backlog(options, address.ip(), limits::somaxconn()))
+    });
     let threads = cores.as_ref().map_or(1, |cores| cores.len().max(1));
     list.check("memory", || memory::check_memory(options, threads, memory::available_bytes()));
-    let security = security?;
-    list.check("server", || probe(options, target, address, security.as_ref()));
+    let securities = securities?;
+    for (target, (address, security)) in targets.iter().zip(addresses.iter().zip(&securities)) {
+        list.check("server", || {
+            let ((), found) = probe(options, target, *address, security.as_ref())?;
+            Ok(((), if targets.len() > 1 { format!("{}: {found}", target.url) } else { found }))
+        });
+    }
     let (cores, server) = (cores?, server?);
     let own_cores = if cores.is_empty() { &allowed } else { &cores };
     let server_cores = match server {
         Some(server) => Some(server.cores()),
-        None => cores_of_listener(address),
+        None => cores_of_listeners(&addresses),
     };
     let shared = |core: &usize| server_cores.as_ref().is_some_and(|cores| cores.contains(core));
     let shared_cores: Vec<_> = own_cores.iter().copied().filter(shared).collect();
@@ -181,14 +206,25 @@ fn examine(options: &RunOptions, target: &Target, list: &mut Checklist) -> Optio
     });
     let pinned_alone = !cores.is_empty() && shared_cores.is_empty();
     let cores_unknown = !cores.is_empty() && server_cores.is_none();
+    let reached = targets.iter().zip(addresses).zip(securities.into_iter().zip(sources?));
+    let servers = reached.map(|((target, address), (security, sources))| {
+        let (url, authority) = (target.url.clone(), target.authority.clone());
+        // The probe has asked for one of them.
+        let paths = layout::paths(options, target).ok()?;
+        Some(Server { url, address, security, authority, paths, sources })
+    });
     let findings = Findings {
-        server: address,
-        security,
-        sources: sources?,
+        servers: servers.collect::<Option<_>>()?,
         threads: (cores.len() as u32).clamp(1, options.clients),
         busy_poll: options.busy_poll.unwrap_or(pinned_alone),
     };
     Some(Ready { findings, cores, shared_cores, cores_unknown, server })
+}
+
+/// The cores that the servers may run on. `None` where one of them is not known.
+fn cores_of_listeners(addresses: &[SocketAddr]) -> Option<BTreeSet<usize>> {
+    let each = addresses.iter().map(|address| cores_of_listener(*address)).collect::<Option<Vec<_>>>()?;
+    Some(each.into_iter().flatten().collect())
 }
 
 /// The cores that a server on this host may run on. `None` where its process is not known: on another host, in

@@ -1,6 +1,8 @@
 //! The result as one line of comma-separated values (RFC 4180), under a line of names. The lines of
-//! several runs can be put below one another.
+//! several runs can be put below one another: all have the same columns, and at the end more for each pair of servers
+//! where there are several.
 
+use crate::outcome::pairs::Pair;
 use crate::outcome::{Outcome, Server, ServerCores};
 use crate::timings::quantiles::Summary;
 
@@ -42,7 +44,28 @@ fn columns(outcome: &Outcome) -> Vec<(String, String)> {
         }
     }
     columns.extend(costs(outcome.server.as_ref()).map(|(name, value)| (name.to_owned(), value)));
+    let servers = outcome.pairs.len().isqrt();
+    for (index, pair) in outcome.pairs.iter().enumerate() {
+        let name = format!("pair_{}_{}", index / servers + 1, index % servers + 1);
+        columns.extend(pair_columns(pair).map(|(column, value)| (format!("{name}_{column}"), value)));
+    }
     columns
+}
+
+/// The deliveries from one server to another.
+fn pair_columns(pair: &Pair) -> [(&'static str, String); 5] {
+    let latency = &pair.latency;
+    let milliseconds = |ns: u64| match latency.count {
+        0 => String::new(),
+        _ => format!("{:.6}", ns as f64 / 1e6),
+    };
+    [
+        ("expected", pair.expected.to_string()),
+        ("received", pair.received.to_string()),
+        ("p50_ms", milliseconds(latency.p50.value_ns)),
+        ("p99_ms", milliseconds(latency.p99.value_ns)),
+        ("max_ms", milliseconds(latency.max.value_ns)),
+    ]
 }
 
 /// Nothing was measured where there is no summary, or none of a single value, and the fields stay empty.

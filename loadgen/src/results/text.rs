@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::numbers::floor_percent;
 use crate::numbers::grouped;
+use crate::outcome::pairs::{Pair, PairTime};
 use crate::outcome::{Outcome, Room, Server, ServerCores, StageOutcome};
 use crate::timings::quantiles::Summary;
 
@@ -74,6 +75,7 @@ fn write_table(out: &mut String, outcome: &Outcome) -> fmt::Result {
         writeln!(out, "{:>12}", max(summary))?;
     }
     write_stages(out, &outcome.stages, &mut marks)?;
+    write_pairs(out, &outcome.pairs, &mut marks)?;
     if marks.0 {
         writeln!(out, "* thin: fewer than 10 broadcasts reach beyond it")?;
     }
@@ -102,6 +104,38 @@ fn write_stages(out: &mut String, stages: &[StageOutcome], marks: &mut (bool, bo
         let sent = format!("{} of {}", grouped(stage.sent), grouped(stage.broadcasts_planned));
         let reach = if stage.expected == 0 { "-".to_owned() } else { floor_percent(stage.reach) };
         writeln!(out, "{:>12}{sent:>16}{reach:>11}", max(&stage.latency))?;
+    }
+    Ok(())
+}
+
+/// The servers by number, and a line for each pair of them: from the speaker's to the receiver's.
+fn write_pairs(out: &mut String, pairs: &[Pair], (_, at_least): &mut (bool, bool)) -> fmt::Result {
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let servers = pairs.len().isqrt();
+    writeln!(
+        out,
+        "{:<22}{:>12} {:>12} {:>12}{:>24}",
+        "latency by servers", "p50", "p99", "max", "deliveries"
+    )?;
+    for (index, pair) in pairs.iter().enumerate() {
+        write!(out, "{:<22}", format!("{} → {}", index / servers + 1, index % servers + 1))?;
+        for PairTime { value_ns, at_least: is_bound } in
+            [pair.latency.p50, pair.latency.p99, pair.latency.max]
+        {
+            *at_least |= is_bound;
+            let shown = match (pair.latency.count, is_bound) {
+                (0, _) => "-".to_owned(),
+                (_, true) => format!("≥{}", milliseconds(value_ns)),
+                (_, false) => milliseconds(value_ns),
+            };
+            write!(out, "{shown:>12} ")?;
+        }
+        writeln!(out, "{:>23}", format!("{} of {}", grouped(pair.received), grouped(pair.expected)))?;
+    }
+    for (number, pair) in (1..).zip(&pairs[..servers]) {
+        writeln!(out, "  server {number}: {}", pair.to)?;
     }
     Ok(())
 }

@@ -70,7 +70,6 @@ pub fn run(options: &RunOptions) -> Result<Outcome, Error> {
 /// Everything that stands before a run begins, and may stand for several.
 #[derive(Debug)]
 pub struct Session {
-    target: Target,
     ready: Ready,
     provenance: Provenance,
     interrupt: Interrupt,
@@ -83,15 +82,15 @@ impl Session {
     ///
     /// [`Error::Usage`] and [`Error::Preflight`].
     pub fn prepare(options: &RunOptions) -> Result<Self, Error> {
-        let target = Target::parse(&options.url)?;
-        layout::paths(options, &target)?;
+        let targets = Target::parse_all(&options.urls)?;
+        targets.iter().try_for_each(|target| layout::paths(options, target).map(drop))?;
         announce(options)?;
-        let ready = preflight::check(options, &target)?;
+        let ready = preflight::check(options, &targets)?;
         let server_revision = options.server_revision.clone();
         let provenance = Provenance { server_revision, ..Provenance::collect(ready.server) };
         let interrupt = Interrupt::listen()
             .map_err(|error| Error::Preflight(format!("cannot listen for signals: {error}")))?;
-        Ok(Self { target, ready, provenance, interrupt })
+        Ok(Self { ready, provenance, interrupt })
     }
 
     /// True once a signal has asked for an end.
@@ -107,7 +106,7 @@ impl Session {
     /// An [`Error`] when there is no result.
     pub fn perform(&self, options: &RunOptions) -> Result<Outcome, Error> {
         let interrupt = self.interrupt.clone();
-        let run = Run::start(options, &self.target, self.ready.clone(), interrupt)?;
+        let run = Run::start(options, self.ready.clone(), interrupt)?;
         run.finish(options, self.provenance.clone())
     }
 }
@@ -137,9 +136,11 @@ fn announce(options: &RunOptions) -> Result<(), Error> {
     } else {
         String::new()
     };
+    let on =
+        if options.urls.len() > 1 { format!(" on {} servers", options.urls.len()) } else { String::new() };
     let (rate, up_to) = (options.peak_rate(), if options.stages.is_some() { "up to " } else { "" });
     let line = format!(
-        "{} clients{among} × {up_to}{rate} {each} = {up_to}{} deliveries/s\n",
+        "{} clients{on}{among} × {up_to}{rate} {each} = {up_to}{} deliveries/s\n",
         grouped(options.clients.into()),
         grouped((deliveries * rate).round() as u64)
     );
@@ -207,17 +208,12 @@ enum Stretch {
 }
 
 impl Run {
-    fn start(
-        options: &RunOptions,
-        target: &Target,
-        ready: Ready,
-        interrupt: Interrupt,
-    ) -> Result<Self, Error> {
+    fn start(options: &RunOptions, ready: Ready, interrupt: Interrupt) -> Result<Self, Error> {
         let Ready { findings, cores, shared_cores, cores_unknown, server } = ready;
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
         // Another one even with the same seed: a room may still hold messages of an earlier run.
         let token = fastrand::u32(..);
-        let plan = Arc::new(Plan::new(options, target, findings, seed, token)?);
+        let plan = Arc::new(Plan::new(options, findings, seed, token)?);
         // Stages differ by themselves, so their halves say nothing.
         let comparable = match options.stages {
             None => Duration::from_nanos(plan.schedule.measure_end_ns(0) - plan.schedule.measure_start_ns(0)),
@@ -465,7 +461,7 @@ impl Run {
 
     /// Clients that are ready and read.
     fn readers(&self) -> u64 {
-        self.connected.iter().flat_map(|connected| &connected.readers).sum()
+        self.connected.iter().flat_map(|connected| connected.readers.iter().flatten()).sum()
     }
 }
 

@@ -16,9 +16,9 @@ use loadgen::measure::broadcast::Broadcast;
 use loadgen::merge::assembly::{self, Ended, Machine, Watch};
 use loadgen::merge::intervals::Intervals;
 use loadgen::merge::{Merged, Record};
-use loadgen::network::target::Target;
 use loadgen::outcome::ending::Ending;
 use loadgen::outcome::provenance::Provenance;
+use loadgen::plan::servers::Server;
 use loadgen::plan::{Findings, Plan};
 use loadgen::results::hlog::Log;
 use loadgen::results::json;
@@ -73,10 +73,16 @@ impl Fake<'_> {
         let Asked::Run(options) = Cli::try_parse_from(line).expect("parses").into_command() else {
             panic!("it is a run");
         };
-        let target = Target::parse(&options.url).expect("parses");
-        let server = ([127, 0, 0, 1], 8080).into();
-        let findings = Findings { server, security: None, sources: Vec::new(), threads: 1, busy_poll: false };
-        let plan = Plan::new(&options, &target, findings, fastrand::u64(..), 1).expect("a plan");
+        let server = Server {
+            url: options.urls[0].clone(),
+            address: ([127, 0, 0, 1], 8080).into(),
+            security: None,
+            authority: "127.0.0.1:8080".to_owned(),
+            paths: vec!["/broadcast/loadgen".to_owned()],
+            sources: Vec::new(),
+        };
+        let findings = Findings { servers: vec![server], threads: 1, busy_poll: false };
+        let plan = Plan::new(&options, findings, fastrand::u64(..), 1).expect("a plan");
 
         let count = plan.schedule.measured_count();
         let mut finished = Finished {
@@ -99,7 +105,7 @@ impl Fake<'_> {
                 first_ns: due_ns + latency_ns / 2,
                 last_ns: due_ns + latency_ns,
                 sent_ns: due_ns + latency_ns / 100,
-                message_id: 0,
+                ..Broadcast::default()
             });
             finished.counts.sent += 1;
             finished.counts.received += CLIENTS - lost;
@@ -119,7 +125,7 @@ impl Fake<'_> {
             connected_ns: MS,
             start_ns: START_NS,
             window_ns: START_NS..START_NS + plan.schedule.due_ns(0, count),
-            connected: &[Connected { readers: vec![CLIENTS], ..Connected::default() }],
+            connected: &[Connected { readers: vec![vec![CLIENTS]], ..Connected::default() }],
             finished: &[finished],
             intervals: &intervals,
         };

@@ -10,5 +10,6 @@ mod options;
 mod proofs;
 mod report;
 mod run;
+mod several_servers;
 mod strange_servers;
 mod tls;

@@ -9,20 +9,19 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::publish::Target;
-use super::{broadcast, publish};
 use crate::api::body::{BATCH_BYTES_MAX, require_json};
 use crate::api::fields::Fields;
-use crate::api::finished::Finished;
-use crate::api::idempotency::{Attempt, ContentDigest, IdempotencyKey};
+use crate::api::finished::result_of;
+use crate::api::idempotency::{Attempt, ContentDigest, IdempotencyKey, until_noted};
 use crate::api::keys::Caller;
-use crate::api::link::{Asked, NoReply, Published};
+use crate::api::link::{Asked, Published};
 use crate::api::message::{ITEMS_MAX, Item, Post};
-use crate::api::outcome::{BegunBefore, begin, carry_out, keep};
+use crate::api::outcome::{BegunBefore, begin, carry_out_once, keep};
 use crate::api::problem::Problem;
+use crate::api::publishing::{PublishError, Publisher, Target, published, relayed};
 use crate::api::state::Api;
 
 pub(crate) async fn post(
@@ -35,17 +34,14 @@ pub(crate) async fn post(
     require_json(&headers)?;
     let body = api.0.bodies.read(request.into_body(), BATCH_BYTES_MAX).await?;
     let items = read_items(&body.bytes, &caller.name, &api)?;
-    let attempt = match begin(&api, key, ContentDigest::of(&[b"batch", &body.bytes])) {
-        Ok(attempt) => attempt,
-        Err(begun_before) => return Ok(begun_before.into_response()),
-    };
+    let content = ContentDigest::of(&[b"batch", &body.bytes]);
     let publishing = api.clone();
     let work = async move {
         // The items are made of it.
         let _body = body;
         Ok(json!({ "results": publish_all(&publishing, items).await }))
     };
-    Ok(carry_out(&api, attempt, work).await)
+    Ok(carry_out_once(&api, key, content, work).await)
 }
 
 /// Reads all items. If one is malformed, nothing is done.
@@ -77,78 +73,98 @@ fn read_items(body: &[u8], caller: &str, api: &Api) -> Result<Vec<Item>, Problem
 
 /// An item that was sent, or has its outcome already.
 enum Sent {
-    ToRoom(Attempted, Result<Asked, Problem>),
-    ToTopic(Attempted, Result<Asked, Problem>),
+    ToRoom(Attempted, Result<Asked, PublishError>),
+    ToTopic(Attempted, Result<Asked, PublishError>),
     Before(BegunBefore),
 }
 
-type Attempted = Option<Attempt<Finished>>;
+type Attempted = Option<Attempt>;
 
 async fn publish_all(api: &Api, items: Vec<Item>) -> Vec<Value> {
-    let mut rooms = find_rooms(api, &items).await;
-    let mut sent = Vec::with_capacity(items.len());
-    for item in items {
-        sent.push(send(api, item, &mut rooms).await);
+    let mut rooms = find_rooms(&api.0.publisher, &items).await;
+    let begun = begin_all(api, items).await;
+    let mut sent = Vec::with_capacity(begun.len());
+    for begun in begun {
+        sent.push(match begun {
+            Ok((post, attempt)) => send(api, post, attempt, &mut rooms).await,
+            Err(begun_before) => Sent::Before(begun_before),
+        });
     }
     // No message is on its way to them any more when they are released.
     drop(rooms);
     let mut results = Vec::with_capacity(sent.len());
+    let mut noted = Vec::new();
     for sent in sent {
-        results.push(match sent {
+        let (attempt, outcome) = match sent {
             Sent::ToRoom(attempt, asked) => {
-                result(api, attempt, &publish::finish(asked).await.map(Published::to_json))
+                let outcome = published(asked).await.map(Published::to_json);
+                (attempt, outcome.map_err(Problem::from))
             }
             Sent::ToTopic(attempt, asked) => {
-                let outcome = broadcast::finish(asked).await;
-                result(api, attempt, &outcome.map(|receivers| json!({ "receivers": receivers })))
+                let outcome = relayed(asked).await.map(|receivers| json!({ "receivers": receivers }));
+                (attempt, outcome.map_err(Problem::from))
             }
-            Sent::Before(BegunBefore::Done(finished)) => finished.into_result(true),
-            Sent::Before(BegunBefore::Refused(problem)) => problem.to_json(),
-        });
+            Sent::Before(BegunBefore::Done(finished)) => {
+                results.push(finished.to_replayed_result());
+                continue;
+            }
+            Sent::Before(BegunBefore::Refused(problem)) => {
+                results.push(problem.to_json());
+                continue;
+            }
+        };
+        noted.push(keep(api, attempt, &outcome));
+        results.push(result_of(outcome));
+    }
+    for noted in noted {
+        until_noted(noted).await;
     }
     results
 }
 
+/// Begins all items with a key, and waits until that is noted of all together.
+async fn begin_all(api: &Api, items: Vec<Item>) -> Vec<Result<(Post, Attempted), BegunBefore>> {
+    let begin_one = |Item { post, key }| begin(api, key, post.digest()).map(|attempt| (post, attempt));
+    let mut begun: Vec<_> = items.into_iter().map(begin_one).collect();
+    for (_, attempt) in begun.iter_mut().flatten() {
+        until_noted(attempt.as_mut().and_then(Attempt::take_noted)).await;
+    }
+    for attempt in begun.iter_mut().flatten().filter_map(|(_, attempt)| attempt.as_mut()) {
+        attempt.begin();
+    }
+    begun
+}
+
 /// The rooms of a batch, by name.
-type FoundRooms = HashMap<String, Result<Target, Problem>>;
+type FoundRooms = HashMap<String, Result<Target, PublishError>>;
 
 /// Finds or opens the rooms of all items, each once and all together.
-async fn find_rooms(api: &Api, items: &[Item]) -> FoundRooms {
+async fn find_rooms(publisher: &Publisher, items: &[Item]) -> FoundRooms {
     let mut findings = HashMap::new();
     for item in items {
         if let Post::Room { room, .. } = &item.post
             && !findings.contains_key(room)
         {
-            findings.insert(room.clone(), publish::find(api, room).await);
+            findings.insert(room.clone(), publisher.find(room).await);
         }
     }
     let mut found = HashMap::with_capacity(findings.len());
     for (room, finding) in findings {
-        found.insert(room, finding.target(api).await);
+        found.insert(room, publisher.open(finding).await);
     }
     found
 }
 
-async fn send(api: &Api, Item { post, key }: Item, rooms: &mut FoundRooms) -> Sent {
-    let attempt = match begin(api, key, post.digest()) {
-        Ok(attempt) => attempt,
-        Err(begun_before) => return Sent::Before(begun_before),
-    };
+async fn send(api: &Api, post: Post, attempt: Attempted, rooms: &mut FoundRooms) -> Sent {
     match post {
         Post::Room { room, post } => {
             let asked = match rooms.get(&room) {
-                Some(Ok(target)) => publish::say(api, target, post.message()).await,
-                Some(Err(problem)) => Err(problem.clone()),
-                None => Err(NoReply::Lost.problem()),
+                Some(Ok(target)) => api.0.publisher.say(target, post.message()).await,
+                Some(Err(error)) => Err(error.clone()),
+                None => Err(PublishError::Unknown),
             };
             Sent::ToRoom(attempt, asked)
         }
-        Post::Topic(post) => Sent::ToTopic(attempt, broadcast::relay(api, post).await),
+        Post::Topic(post) => Sent::ToTopic(attempt, api.0.publisher.relay(post).await),
     }
-}
-
-/// The result of an item, which is kept for its repetitions.
-fn result(api: &Api, attempt: Attempted, outcome: &Result<Value, Problem>) -> Value {
-    keep(api, attempt, outcome);
-    Finished::of(outcome).into_result(false)
 }

@@ -1,33 +1,65 @@
 //! `/rooms` and below: lists rooms, members and messages, and removes a message.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use crate::api::idempotency::{ContentDigest, IdempotencyKey};
 use crate::api::keys::Caller;
 use crate::api::link::{NoReply, Reply};
-use crate::api::outcome::{REQUEST_TIMEOUT, carry_out, no_room};
+use crate::api::outcome::{carry_out_once, no_room, within_time};
 use crate::api::parameters::Parameters;
 use crate::api::problem::{Problem, ProblemKind};
 use crate::api::state::Api;
 use crate::mail;
 use crate::rooms::{
-    Change, Content, Deletion, ListedRoom, MemberAccount, MemberEntry, MessageId, Proposal,
-    Request as RoomRequest, RoomMessage, Unlogged, UserId,
+    Change, Content, Deletion, FanOuts, ListedRoom, MemberAccount, MemberEntry, MessageId, Proposal,
+    Request as RoomRequest, RoomFanOut, RoomMessage, Unlogged, UserId,
 };
 
-/// `GET /rooms`: by name. No shard is asked.
+/// The order of a list of rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RoomOrder {
+    Name,
+    /// Those with a message within the last minute, the slowest first.
+    FanOut,
+}
+
+/// `GET /rooms`: by name, or the slowest ones. No shard is asked.
 pub(crate) async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
     let mut query = Parameters::of(query.as_deref());
     let prefix = query.text("prefix").unwrap_or_default();
     let after = query.text("after");
     let limit = query.limit();
+    let order = match query.text("order").as_deref() {
+        None | Some("name") => RoomOrder::Name,
+        Some("fan_out") => RoomOrder::FanOut,
+        Some(_) => {
+            query.refuse("order", "is neither name nor fan_out");
+            RoomOrder::Name
+        }
+    };
+    if order == RoomOrder::FanOut && after.is_some() {
+        query.refuse("after", "cannot be given together with order=fan_out, which has one page");
+    }
     query.end()?;
+    let fan_outs = api.0.directory.recent_fan_outs().last_minute();
+    if order == RoomOrder::FanOut {
+        let slowest = fan_outs.slowest_first().iter().filter(|room| room.name().starts_with(&prefix));
+        let rooms: Vec<Value> = slowest
+            .filter(|room| is_open(&api, room))
+            .take(limit)
+            .map(|room| figures(room, &fan_outs))
+            .collect();
+        return Ok(Json(json!({"rooms": rooms, "next": null})));
+    }
     let is_listed = |room: &Arc<ListedRoom>| {
         room.name().starts_with(&prefix) && after.as_deref().is_none_or(|after| &**room.name() > after)
     };
@@ -39,7 +71,7 @@ pub(crate) async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> R
     let has_more = rooms.len() > limit;
     rooms.truncate(limit);
     let next = rooms.last().filter(|_| has_more).map(|room| Arc::clone(room.name()));
-    let rooms: Vec<Value> = rooms.iter().map(|room| figures(room)).collect();
+    let rooms: Vec<Value> = rooms.iter().map(|room| figures(room, &fan_outs)).collect();
     Ok(Json(json!({"rooms": rooms, "next": next})))
 }
 
@@ -48,15 +80,21 @@ pub(crate) async fn show(
     State(api): State<Api>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
-    Ok(Json(figures(&*find(&api, &room_name(name)?)?)))
+    let room = find(&api, &room_name(name)?)?;
+    Ok(Json(figures(&room, &api.0.directory.recent_fan_outs().last_minute())))
 }
 
-fn figures(room: &ListedRoom) -> Value {
+fn figures(room: &ListedRoom, fan_outs: &FanOuts) -> Value {
+    let ms = |time: Duration| time.as_micros() as f64 / 1_000.0;
+    let fan_out = fan_outs.of(room).map(|RoomFanOut { p50, p99, messages }| {
+        json!({"p50_ms": ms(p50), "p99_ms": ms(p99), "messages": messages})
+    });
     json!({
         "room": room.name(),
         "users_online": room.online(),
         "last_message_id": room.last_message(),
         "epoch": room.epoch(),
+        "fan_out": fan_out,
     })
 }
 
@@ -73,7 +111,7 @@ pub(crate) async fn members(
     query.end()?;
     let reply =
         ask(&api, &room, |origin| Unlogged::ListMembersAfter { origin, after, limit: limit + 1 }.into());
-    let Reply::Members(members) = reply.await? else { return Err(NoReply::Lost.problem()) };
+    let Reply::Members(members) = within_time(reply).await? else { return Err(NoReply::Lost.problem()) };
     let mut listed = members.listed.to_vec();
     let has_more = listed.len() > limit;
     listed.truncate(limit);
@@ -109,7 +147,7 @@ pub(crate) async fn history(
         Some(after) => Unlogged::ListHistoryAfter { origin, after, limit }.into(),
         None => Unlogged::ListHistory { origin, before, limit }.into(),
     });
-    let Reply::History(page) = reply.await? else { return Err(NoReply::Lost.problem()) };
+    let Reply::History(page) = within_time(reply).await? else { return Err(NoReply::Lost.problem()) };
     // The page goes on behind its last message, or before its first one.
     let end = if after.is_some() { page.messages.last() } else { page.messages.first() };
     let next = end.filter(|_| page.has_more).map(|message| message.id.0.to_string());
@@ -137,10 +175,12 @@ pub(crate) async fn delete_message(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     path: Result<Path<(String, u64)>, PathRejection>,
+    headers: HeaderMap,
     _: Request<Body>,
 ) -> Result<Response, Problem> {
     let Path((name, id)) = path.map_err(|error| Problem::new(ProblemKind::Malformed, error.body_text()))?;
-    let room = find(&api, &name)?;
+    let key = IdempotencyKey::of_headers(&headers, &caller.name)?;
+    let content = ContentDigest::of(&[b"delete message", name.as_bytes(), &id.to_le_bytes()]);
     let deletion = Deletion {
         message: MessageId(id),
         user: UserId::SYSTEM,
@@ -150,13 +190,14 @@ pub(crate) async fn delete_message(
     };
     let asking = api.clone();
     let work = async move {
+        let room = find(&asking, &name)?;
         let reply = ask(&asking, &room, |origin| Change::Delete { deletion, origin }.into()).await?;
         match reply {
             Reply::Done(deleted) => Ok(json!({"message_id": deleted.message, "epoch": deleted.epoch})),
             reply => Err(reply.problem()),
         }
     };
-    Ok(carry_out(&api, None, work).await)
+    Ok(carry_out_once(&api, key, content, work).await)
 }
 
 fn room_name(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
@@ -170,7 +211,13 @@ fn find(api: &Api, name: &str) -> Result<Arc<ListedRoom>, Problem> {
     configured.or_else(|| directory.on_demand().find(name)).ok_or_else(no_room)
 }
 
-/// Asks the home of a room.
+/// False once a room was closed, though there may be another one of its name.
+fn is_open(api: &Api, room: &ListedRoom) -> bool {
+    find(api, room.name()).is_ok_and(|found| found.index() == room.index())
+}
+
+/// Asks the home of a room, and waits for its answer without a limit: a deletion that the disk keeps waiting is carried out
+/// behind the answer to its caller.
 async fn ask(
     api: &Api,
     room: &ListedRoom,
@@ -180,10 +227,8 @@ async fn ask(
     let asked = api.0.link.ask(room.home(), |origin| {
         mail::Request::Room(RoomRequest::Room { room, proposal: proposal(origin) })
     });
-    let asked = asked.await.map_err(NoReply::problem)?;
-    match tokio::time::timeout(REQUEST_TIMEOUT, asked.reply()).await {
-        Ok(Ok(Reply::Refused(refusal))) => Err(Reply::Refused(refusal).problem()),
-        Ok(reply) => reply.map_err(NoReply::problem),
-        Err(_) => Err(Problem::new(ProblemKind::Unknown, "there was no answer in time")),
+    match asked.await.map_err(NoReply::problem)?.reply().await.map_err(NoReply::problem)? {
+        refused @ Reply::Refused(_) => Err(refused.problem()),
+        reply => Ok(reply),
     }
 }

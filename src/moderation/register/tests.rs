@@ -10,7 +10,11 @@ fn account(name: &str) -> BanSubject {
 
 fn ban(moderation: &Moderation, subject: BanSubject, seconds: u32, now: u64) -> Result<(), OrderRefusal> {
     let address = None;
-    moderation.ban(&NewBan { subject, address, seconds, reason: Some("spam".into()) }, now)
+    moderation.ban(&NewBan { subject, address, seconds, reason: Some("spam".into()) }, &admin(), now)
+}
+
+fn admin() -> Admin {
+    Admin::Backend { key: "shop".into() }
 }
 
 fn user(account: Option<&str>, id: u64, address: &str) -> (Option<String>, UserId, IpAddr) {
@@ -60,7 +64,7 @@ fn a_trusted_proxy_is_not_banned_even_with_its_neighbours() {
         let address = ip(address);
         let subject = BanSubject::address(address);
         let ban = NewBan { subject, address: Some(address), seconds: 0, reason: None };
-        assert_eq!(moderation.ban(&ban, 0), outcome, "{address}");
+        assert_eq!(moderation.ban(&ban, &admin(), 0), outcome, "{address}");
         assert_eq!(moderation.is_banned(None, address, 1), outcome.is_ok(), "{address}");
     }
     assert!(!moderation.is_banned(None, ip("2001:db8::5"), 1), "the proxy itself");
@@ -98,7 +102,7 @@ fn a_long_reason_is_shortened_in_the_list() {
     for (length, kept) in [(200, 200), (201, 201)] {
         let reason = Some("é".repeat(length));
         let ban = NewBan { subject: account("ann"), address: None, seconds: 0, reason };
-        moderation.ban(&ban, 0).unwrap();
+        moderation.ban(&ban, &admin(), 0).unwrap();
         let page = moderation.bans(Page { offset: 0, limit: 1 }, 0);
         assert_eq!(page.listed[0].1.reason.chars().count(), kept);
         assert_eq!(page.listed[0].1.reason.ends_with('…'), length > 200);

@@ -1,5 +1,7 @@
 //! Why a room that clients have created is kept, and until when.
 
+use crate::rooms::ClientRef;
+
 /// What keeps a room that clients have created.
 #[derive(Debug, Default)]
 pub(super) struct Lease {
@@ -15,6 +17,12 @@ pub(super) struct Lease {
     pub(super) left_ms: Option<u64>,
     /// Its entry in `Homes::expiries`.
     pub(super) expiry_ms: Option<u64>,
+    /// True while the shared log is asked to forget it.
+    pub(super) is_forgetting: bool,
+    /// True once it is closed: it is off the list of rooms, and forgotten as soon as it is empty.
+    pub(super) is_closed: bool,
+    /// The request that has closed it and how many members it had, until the storage has answered.
+    pub(super) closed_by: Option<(ClientRef, usize)>,
 }
 
 impl Lease {

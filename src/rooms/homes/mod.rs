@@ -1,12 +1,19 @@
 //! The rooms and topics whose home is one shard.
 
+mod closing;
 mod lease;
 mod on_demand;
+mod shared;
+mod sharing;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use uproar_protocol::frames::MessageKind;
+
 use self::lease::Lease;
+use self::sharing::Sharing;
 use crate::clock::Now;
 use crate::metrics::ShardMetrics;
 use crate::rooms::log::{Change, Proposal};
@@ -15,8 +22,9 @@ use crate::rooms::room::{Home, Room};
 use crate::rooms::room_slots::RoomSlots;
 use crate::rooms::topic::Topic;
 use crate::rooms::{
-    ClientRef, Delivery, Directory, ListedRoom, PROPOSALS_WAITING_MAX, Receipt, Request, RestoredRoom,
-    RoomIndex, RoomReceipt, RoomRefusal, RoomSettings, ShardIndex, WRITES_UNANSWERED_MAX, Write,
+    ClientRef, Delivery, Directory, ListedRoom, Member, ObservedEvent, PROPOSALS_WAITING_MAX, Receipt,
+    Request, RestoredRoom, RoomIndex, RoomReceipt, RoomRefusal, RoomSettings, SHARED_PROPOSALS_MAX,
+    ShardIndex, WRITES_UNANSWERED_MAX, Write,
 };
 
 /// Rooms that one tick forgets at most; the rest follow in the next turn. Each costs a few microseconds.
@@ -43,6 +51,8 @@ pub struct Homes {
     /// A topic exists while a connection is subscribed to it.
     topics: HashMap<Arc<str>, Topic>,
     is_durable: bool,
+    /// What is known of the cluster; `None` for a server that is alone.
+    sharing: Option<Box<Sharing>>,
     outbox: Outbox,
 }
 
@@ -102,7 +112,8 @@ impl Homes {
             waiting: BTreeSet::new(),
             topics: HashMap::new(),
             is_durable: false,
-            outbox: Outbox::new(metrics),
+            sharing: None,
+            outbox: Outbox::new(metrics, directory.recent_fan_outs().clone()),
             home,
         }
     }
@@ -111,7 +122,7 @@ impl Homes {
     pub fn handle_request(&mut self, request: Request, now: Now) {
         match request {
             Request::Room { room, proposal } => self.propose(room, proposal, now),
-            Request::Open { name, origin } => self.open(name, origin, now),
+            Request::Open { name, origin, is_owed } => self.open(name, origin, is_owed, now),
             Request::Release { room } => self.release(room, now),
             Request::Forget { room } => self.forget(room),
             Request::Subscribe { topic, origin } => {
@@ -126,20 +137,42 @@ impl Homes {
                     self.topics.remove(&topic);
                 }
             }
-            Request::Relay { topic, kind, payload, origin } => match (self.topics.get(&topic), origin) {
-                (Some(entry), _) => entry.relay(&topic, kind, payload, origin, now, &mut self.outbox),
-                (None, Some(to)) => self.outbox.send(to.shard, Delivery::Relayed { to, shards: 0 }),
-                // The sender may have been evicted, and the topic with it, while this was on its way.
-                (None, None) => {}
-            },
+            Request::Relay { topic, kind, payload, origin } if self.are_shared() => {
+                self.propose_relay(topic, kind, payload, origin);
+            }
+            Request::Relay { topic, kind, payload, origin } => {
+                self.relay(&topic, kind, payload, origin, now);
+            }
+        }
+    }
+
+    /// Passes a message on to a topic's listeners.
+    fn relay(
+        &mut self,
+        topic: &Arc<str>,
+        kind: MessageKind,
+        payload: Bytes,
+        origin: Option<ClientRef>,
+        now: Now,
+    ) {
+        match (self.topics.get(topic), origin) {
+            (Some(entry), _) => entry.relay(topic, kind, payload, origin, now, &mut self.outbox),
+            (None, Some(to)) => self.outbox.send(to.shard, Delivery::Relayed { to, shards: 0 }),
+            // The sender may have been evicted, and the topic with it, while this was on its way.
+            (None, None) => {}
         }
     }
 
     fn propose(&mut self, index: RoomIndex, proposal: Proposal, now: Now) {
         // Mail for a room that was forgotten is dropped: what its members have sent came before they left.
-        let Some(open) = self.open_room(index) else {
+        let is_possible = |open: &&mut OpenRoom| open.lease.is_some() || !proposal.is_close();
+        let Some(open) = self.open_room(index).filter(is_possible) else {
             if let Some(to) = proposal.of_api() {
                 self.outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NoRoom });
+            } else if let Proposal::Change(Change::Join { member: Member { origin: to, .. }, after }) =
+                proposal
+            {
+                self.outbox.send(to.shard, Delivery::RoomGone { to, after });
             }
             return;
         };
@@ -173,6 +206,7 @@ impl Homes {
     pub fn handle_receipt(&mut self, receipt: Receipt, now: Now) {
         match receipt {
             Receipt::Room(room, receipt) => self.handle_room_receipt(room, receipt, now),
+            Receipt::Shared(receipt) => self.handle_shared(receipt, now),
             Receipt::Recovered => self.outbox.is_storage_failing = false,
             Receipt::Withdrawn => {
                 self.outbox.is_storage_failing = true;
@@ -202,6 +236,8 @@ impl Homes {
                 self.outbox.note_answered();
                 self.fail_opening(index);
             }
+            RoomReceipt::Closed => self.finish_closing(index, true),
+            RoomReceipt::NotClosed => self.finish_closing(index, false),
             RoomReceipt::Forgotten => {
                 self.outbox.note_answered();
                 let forgotten = self.rooms.remove(index);
@@ -254,6 +290,17 @@ impl Homes {
         self.outbox.requests.pop_front()
     }
 
+    /// Keeps the events of all rooms for [`Homes::poll_observed`] from now on.
+    pub fn observe(&mut self) {
+        self.outbox.observed = Some(VecDeque::new());
+    }
+
+    /// The next event of a room, for those who watch the server.
+    #[must_use]
+    pub fn poll_observed(&mut self) -> Option<ObservedEvent> {
+        self.outbox.observed.as_mut()?.pop_front()
+    }
+
     /// The next order for the storage. It must be handed over before the deliveries of the same message are posted.
     #[must_use]
     pub fn poll_write(&mut self) -> Option<Write> {
@@ -281,17 +328,19 @@ impl Homes {
     /// False while too many writes or proposals wait for the storage.
     #[must_use]
     pub fn accept_requests(&self) -> bool {
-        self.outbox.proposals_waiting < PROPOSALS_WAITING_MAX && self.has_room_for_writes()
+        let waiting_max = if self.are_shared() { SHARED_PROPOSALS_MAX } else { PROPOSALS_WAITING_MAX };
+        self.outbox.proposals_waiting < waiting_max && self.has_room_for_writes()
     }
 
     fn has_room_for_writes(&self) -> bool {
         self.outbox.writes_unanswered < WRITES_UNANSWERED_MAX
     }
 
-    /// True when [`Homes::poll_delivery`] or [`Homes::poll_request`] has something.
+    /// True when [`Homes::poll_delivery`], [`Homes::poll_request`] or [`Homes::poll_observed`] has something.
     #[must_use]
     pub fn has_mail(&self) -> bool {
-        !self.outbox.deliveries.is_empty() || !self.outbox.requests.is_empty()
+        let has_observed = self.outbox.observed.as_ref().is_some_and(|observed| !observed.is_empty());
+        !self.outbox.deliveries.is_empty() || !self.outbox.requests.is_empty() || has_observed
     }
 
     /// The number of rooms and topics whose home is this shard.
@@ -332,6 +381,10 @@ impl Homes {
             }
         }
         reschedule(&mut self.reports, index, &mut open.report_ms, open.room.next_due_ms());
+        if let Some(origin) = open.room.take_closing() {
+            self.begin_closing(index, origin);
+        }
+        let Some(open) = self.open_room(index) else { return };
         if open.lease.is_some() {
             self.follow_lease(index, now);
         }

@@ -17,8 +17,10 @@ use crate::rooms::{
 
 impl Homes {
     /// Opens a room for a client, or finds it open, and holds it for the client.
-    pub(super) fn open(&mut self, name: Arc<str>, origin: ClientRef, now: Now) {
-        let Some(&index) = self.on_demand.get(&name) else { return self.open_anew(name, origin, now) };
+    pub(super) fn open(&mut self, name: Arc<str>, origin: ClientRef, is_owed: bool, now: Now) {
+        let Some(&index) = self.on_demand.get(&name) else {
+            return self.open_anew(name, origin, is_owed, now);
+        };
         match self.rooms.get_mut(index) {
             Some(RoomState::Opening { waiting, .. }) => {
                 waiting.push(origin);
@@ -32,7 +34,7 @@ impl Homes {
                     // Another home has claimed its place, and the request to forget it is still on the way.
                     self.release(index, now);
                     self.forget(index);
-                    self.open_anew(name, origin, now);
+                    self.open_anew(name, origin, is_owed, now);
                 }
             }
             Some(RoomState::Open(_)) | None => {
@@ -41,14 +43,15 @@ impl Homes {
         }
     }
 
-    fn open_anew(&mut self, name: Arc<str>, origin: ClientRef, now: Now) {
+    fn open_anew(&mut self, name: Arc<str>, origin: ClientRef, is_owed: bool, now: Now) {
         let refuse = |refusal| Delivery::Refused { to: origin, refusal };
-        if self.outbox.is_storage_failing {
+        if self.outbox.is_storage_failing || self.outbox.has_log_ended {
             return self.outbox.send(origin.shard, refuse(RoomRefusal::NotOpened));
         }
         match self.home.directory.on_demand().reserve() {
             Ok(None) => {}
             Ok(Some(room)) => self.outbox.requests.push_back((room.home(), Request::Forget { room })),
+            Err(_) if is_owed => self.home.directory.on_demand().reserve_anyway(),
             Err(_) => return self.outbox.send(origin.shard, refuse(RoomRefusal::TooManyRooms)),
         }
         let opening = RoomState::Opening { name: Arc::clone(&name), waiting: vec![origin] };
@@ -57,6 +60,8 @@ impl Homes {
         self.outbox.proposals_waiting += 1;
         if self.is_durable {
             self.outbox.write(Write { room: index, action: WriteAction::Open(name) });
+        } else if self.are_shared() {
+            self.propose_opening(name, index);
         } else {
             self.finish_opening(index, None, now);
         }
@@ -106,27 +111,40 @@ impl Homes {
     ///
     /// What a user has said just before it came back elsewhere may come late, and wait for the storage still. It is lost
     /// with the connection that has sent it.
+    ///
+    /// In a cluster only the shared log knows whether it has members elsewhere, and forgets it.
     pub(super) fn forget(&mut self, index: RoomIndex) {
+        if self.are_shared() {
+            return self.propose_forgetting(index);
+        }
         let Some(open) = self.open_room(index) else { return };
         assert_eq!(open.room.member_count(), 0, "Bug: a room with members is forgotten");
         assert!(open.lease.as_ref().is_some_and(|lease| lease.held == 0), "Bug: a held room is forgotten");
         open.is_forgotten = true;
-        let dropped = open.room.drop_waiting();
-        let (listed, report_ms) = (Arc::clone(open.room.listed()), open.report_ms.take());
-        let expiry_ms = open.lease.as_mut().and_then(|lease| lease.expiry_ms.take());
-        open.is_waiting = false;
-        self.outbox.proposals_waiting -= dropped;
-        self.waiting.remove(&index);
-        self.reports.remove(&(report_ms.unwrap_or_default(), index));
-        self.expiries.remove(&(expiry_ms.unwrap_or_default(), index));
-        self.on_demand.remove(listed.name());
-        self.home.directory.on_demand().remove(&listed);
+        self.outbox.proposals_waiting -= open.room.drop_waiting();
+        self.take_off(index);
         if self.is_durable {
             // Its last writes may have no receipt yet.
             self.outbox.write(Write { room: index, action: WriteAction::Forget });
         } else {
             self.rooms.remove(index);
         }
+    }
+
+    /// Takes a room off all lists.
+    pub(super) fn take_off(&mut self, index: RoomIndex) {
+        let Some(RoomState::Open(open)) = self.rooms.get_mut(index) else { return };
+        let (listed, report_ms) = (Arc::clone(open.room.listed()), open.report_ms.take());
+        let expiry_ms = open.lease.as_mut().and_then(|lease| lease.expiry_ms.take());
+        open.is_waiting = false;
+        self.waiting.remove(&index);
+        self.reports.remove(&(report_ms.unwrap_or_default(), index));
+        self.expiries.remove(&(expiry_ms.unwrap_or_default(), index));
+        // Where it was closed, its name may be that of another room.
+        if self.on_demand.get(listed.name()) == Some(&index) {
+            self.on_demand.remove(listed.name());
+        }
+        self.home.directory.on_demand().remove(&listed);
     }
 
     /// Tells the list of rooms how many members a room has now, and when it is to be forgotten. False when another home
@@ -138,6 +156,12 @@ impl Homes {
         };
         let members = room.member_count();
         let is_empty = members == 0 && lease.held == 0 && !room.has_waiting();
+        if lease.is_closed {
+            if is_empty {
+                self.forget(index);
+            }
+            return true;
+        }
         // Who has joined may have left in the same moment, if both had to wait for the storage.
         let was_vacated = members == 0 && !room.has_waiting() && mem::take(&mut lease.was_used);
         if was_vacated {
@@ -153,7 +177,17 @@ impl Homes {
         }
         let expiry_ms = lease.left_ms.filter(|_| is_empty).map(|left_ms| left_ms + self.home.settings.ttl_ms);
         reschedule(&mut self.expiries, index, &mut lease.expiry_ms, expiry_ms);
-        self.home.directory.on_demand().update(room.listed(), members, was_vacated, is_empty)
+        let list = self.home.directory.on_demand();
+        if list.update(room.listed(), members, was_vacated, is_empty) {
+            return true;
+        }
+        if self.sharing.is_none() {
+            return false;
+        }
+        // The log may keep what another home wanted to have forgotten.
+        list.reserve_anyway();
+        list.insert(room.listed());
+        list.update(room.listed(), members, true, is_empty)
     }
 }
 
@@ -186,7 +220,7 @@ mod tests {
             Directory::new(&["general".to_owned()], 1).with_rooms_on_demand(&["*".to_owned()], rooms_max);
         let mut homes = Homes::new(ShardIndex(0), &settings, &directory, Arc::new(ShardMetrics::default()));
         homes.restore(&[]);
-        homes.handle_request(Request::Open { name: "team".into(), origin: origin() }, at(0));
+        homes.handle_request(Request::Open { name: "team".into(), origin: origin(), is_owed: false }, at(0));
         let room = homes.poll_write().unwrap().room;
         let restored = RestoredRoom {
             epoch: Epoch::random(),
@@ -269,7 +303,7 @@ mod tests {
         assert_eq!(list.reserve(), Ok(None));
         assert_eq!(list.reserve(), Ok(Some(room)));
         list.cancel();
-        homes.handle_request(Request::Open { name: "team".into(), origin: origin() }, at(2));
+        homes.handle_request(Request::Open { name: "team".into(), origin: origin(), is_owed: false }, at(2));
         let orders: Vec<Write> = std::iter::from_fn(|| homes.poll_write()).collect();
         let [
             Write { room: forgotten, action: WriteAction::Forget },

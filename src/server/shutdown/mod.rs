@@ -1,11 +1,11 @@
 //! Shutdown: the order in which a server ends.
 //!
-//! A [`Coordinator`] decides what happens between the first signal and the end of the process: acceptors stop handing
+//! A [`Coordinator`] decides what happens between the order to shut down and the end of the server: acceptors stop handing
 //! connections over, all shards go through the stages of [`crate::shard::stage`] together, and threads that are late
-//! are not waited for. It owns no thread, socket or clock. The main thread drives it with the reports of the other
+//! are not waited for. It owns no thread, socket or clock. The leading thread drives it with the reports of the other
 //! threads, and the simulation with those of its models.
 //!
-//! How the drain timeout is spent, counted from the first signal:
+//! How the drain timeout is spent, counted from the order:
 //!
 //! ```text
 //! 0 ............ 1/4 ........................................ 1 ............ + STOP_TIMEOUT_MS
@@ -27,7 +27,7 @@ const SETTLE_PART: u64 = 4;
 /// How long threads may take to return after the drain timeout, in milliseconds.
 pub const STOP_TIMEOUT_MS: u64 = 3_000;
 
-/// Leads acceptors and shards from the first signal to the end.
+/// Leads acceptors and shards from the order to the end.
 ///
 /// Driving rule: after every `handle_*`, poll actions until `None` and carry each out in the order in which it comes;
 /// then wait for the next event, and no longer than until [`Coordinator::next_due_ms`], when
@@ -37,7 +37,7 @@ pub const STOP_TIMEOUT_MS: u64 = 3_000;
 #[derive(Debug)]
 pub struct Coordinator<E> {
     drain_timeout_ms: u64,
-    /// Present after the first signal.
+    /// Present after the order.
     deadlines: Option<Deadlines>,
     /// The stage that the shards are to be in.
     stage: Stage,
@@ -50,7 +50,7 @@ pub struct Coordinator<E> {
     has_ended: bool,
 }
 
-/// An action for the main thread.
+/// An action for the leading thread.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action<E> {
     /// Have acceptors hand nothing over any more, and answer requests with 503 `draining`. Each confirms it with
@@ -83,7 +83,7 @@ pub enum Notice {
 pub enum Exit<E> {
     /// All threads have ended.
     Complete,
-    /// A second signal came.
+    /// The shutdown was cut short.
     Interrupted,
     /// A thread did not end in time.
     NotStopped,
@@ -114,13 +114,10 @@ impl<E> Coordinator<E> {
         }
     }
 
-    /// SIGINT or SIGTERM: the first one begins the shutdown, and the second one ends it at once.
-    pub fn handle_signal(&mut self, now_ms: u64) {
-        if self.has_ended {
+    /// The order to shut down. Another one changes nothing.
+    pub fn handle_shutdown(&mut self, now_ms: u64) {
+        if self.has_ended || self.deadlines.is_some() {
             return;
-        }
-        if self.deadlines.is_some() {
-            return self.exit(Exit::Interrupted);
         }
         let drain_ms = now_ms.saturating_add(self.drain_timeout_ms);
         self.deadlines = Some(Deadlines {
@@ -130,6 +127,11 @@ impl<E> Coordinator<E> {
         });
         self.actions.extend([Action::Log(Notice::ShuttingDown), Action::DrainAcceptors]);
         self.advance();
+    }
+
+    /// The order to end at once.
+    pub fn handle_interrupt(&mut self) {
+        self.exit(Exit::Interrupted);
     }
 
     /// An acceptor hands nothing over any more; what it has handed over by now is in the shards' queues.

@@ -23,7 +23,7 @@ fn actions(coordinator: &mut Tested) -> Vec<Action<&'static str>> {
 /// After the first signal.
 fn shutting_down() -> Tested {
     let mut coordinator = serving();
-    coordinator.handle_signal(START_MS);
+    coordinator.handle_shutdown(START_MS);
     assert_eq!(actions(&mut coordinator), [Log(Notice::ShuttingDown), DrainAcceptors]);
     coordinator
 }
@@ -93,12 +93,14 @@ fn an_acceptor_that_drains_again_does_not_count_for_another() {
 }
 
 #[test]
-fn a_second_signal_ends_the_server_in_every_stage() {
+fn an_interrupt_ends_the_server_in_every_stage() {
     for stage in [Stage::Serving, Stage::ReadingStopped, Stage::Settled, Stage::Draining, Stage::Stopped] {
         let mut coordinator = if stage == Stage::Serving { shutting_down() } else { in_stage(stage) };
-        coordinator.handle_signal(START_MS);
+        coordinator.handle_shutdown(START_MS);
+        assert_eq!(actions(&mut coordinator), [], "it shuts down already");
+        coordinator.handle_interrupt();
         assert_eq!(actions(&mut coordinator), [Action::Exit(Exit::Interrupted)], "{stage:?}");
-        coordinator.handle_signal(START_MS);
+        coordinator.handle_interrupt();
         reach(&mut coordinator, stage);
         coordinator.handle_timeout(u64::MAX);
         coordinator.handle_all_ended();
@@ -188,7 +190,7 @@ fn threads_have_time_to_return_though_every_deadline_passed_at_once() {
 #[test]
 fn without_a_drain_timeout_connections_are_cut_off_at_once() {
     let mut coordinator = Coordinator::<&str>::new(SHARDS, ACCEPTORS, 0);
-    coordinator.handle_signal(START_MS);
+    coordinator.handle_shutdown(START_MS);
     assert_eq!(coordinator.next_due_ms(), Some(START_MS));
     coordinator.handle_timeout(START_MS);
     assert_eq!(coordinator.next_due_ms(), Some(START_MS + STOP_TIMEOUT_MS));
@@ -197,7 +199,8 @@ fn without_a_drain_timeout_connections_are_cut_off_at_once() {
 /// What can happen to a server.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Signal,
+    Shutdown,
+    Interrupt,
     AcceptorDrained(usize),
     StageReached(usize, Stage),
     Failure,
@@ -217,9 +220,10 @@ fn event() -> impl Strategy<Value = Event> {
         Stage::Stopped,
     ]);
     prop_oneof![
-        2 => Just(Event::Signal),
+        2 => Just(Event::Shutdown),
         4 => (0..ACCEPTORS).prop_map(Event::AcceptorDrained),
         20 => (0..SHARDS, stage).prop_map(|(shard, stage)| Event::StageReached(shard, stage)),
+        1 => Just(Event::Interrupt),
         1 => Just(Event::Failure),
         1 => Just(Event::AllEnded),
         4 => (0..DRAIN_TIMEOUT_MS / 2).prop_map(Event::Passed),
@@ -265,13 +269,14 @@ proptest! {
         let mut coordinator = serving();
         let mut checker = Checker::default();
         let mut now_ms = START_MS;
-        let mut signaled_ms = None;
+        let mut shutdown_ms = None;
         for event in events {
             match event {
-                Event::Signal => {
-                    coordinator.handle_signal(now_ms);
-                    signaled_ms.get_or_insert(now_ms);
+                Event::Shutdown => {
+                    coordinator.handle_shutdown(now_ms);
+                    shutdown_ms.get_or_insert(now_ms);
                 }
+                Event::Interrupt => coordinator.handle_interrupt(),
                 Event::AcceptorDrained(acceptor) => coordinator.handle_acceptor_drained(acceptor),
                 Event::StageReached(shard, stage) => coordinator.handle_stage_reached(shard, stage),
                 Event::Failure => coordinator.handle_failure("a shard"),
@@ -289,13 +294,13 @@ proptest! {
             }
             checker.check(&mut coordinator);
         }
-        let Some(signaled_ms) = signaled_ms else {
+        let Some(shutdown_ms) = shutdown_ms else {
             prop_assert_eq!(coordinator.next_due_ms(), None);
             return Ok(());
         };
         for _ in 0..3 {
             let Some(due_ms) = coordinator.next_due_ms() else { break };
-            prop_assert!(due_ms <= signaled_ms + DRAIN_TIMEOUT_MS + STOP_TIMEOUT_MS);
+            prop_assert!(due_ms <= shutdown_ms + DRAIN_TIMEOUT_MS + STOP_TIMEOUT_MS);
             coordinator.handle_timeout(due_ms);
             checker.check(&mut coordinator);
         }

@@ -25,7 +25,7 @@ fn link(queue_bytes_max: usize) -> Link {
     let limits = Limits { message_bytes_max: 1, frame_bytes_max: 1, queue_bytes_max, rate, topic_rate: rate };
     let peer = ClientAddress::new([127, 0, 0, 1].into(), Some(1));
     let permit = ClientPermits::new(1).acquire().unwrap();
-    let mut link = Link::new(Dialect::Echo, peer, frame(0), None, permit, &connection_config(&limits), 0);
+    let mut link = Link::new(Dialect::Echo, peer, frame(0), None, permit, &connection_config(&limits), NOW);
     link.greet();
     link
 }
@@ -92,4 +92,25 @@ fn the_last_frame_waits_for_no_gate() {
     assert!(!link.open_gate(cursor(1), None));
     assert_eq!(leaving(&mut link), [1, 4]);
     assert!(link.connection.is_flushed());
+}
+
+#[test]
+fn what_a_fan_out_counts_is_beside_what_it_looks_at() {
+    let distance = std::mem::offset_of!(Link, messages_out).abs_diff(std::mem::offset_of!(Link, gates));
+    assert!(distance < 64, "{distance}");
+    // It is what an idle connection costs, with its session beside it.
+    assert!(size_of::<Link>() <= 352, "{}", size_of::<Link>());
+}
+
+#[test]
+fn an_eviction_notes_what_waited() {
+    let mut link = link(2 * OVERHEAD + 100);
+    link.push(charged(OVERHEAD + 60)).unwrap();
+    let overflow = link.push(charged(OVERHEAD + 60)).unwrap_err();
+    link.evict(overflow, None, NOW);
+    let end = link.take_end().unwrap();
+    assert_eq!((end.reason, end.code), (EndReason::SlowConsumer, Some(1013)));
+    // The answer to the upgrade is on the way, too.
+    assert!(end.queued_bytes >= OVERHEAD + 60 && end.queued_frames >= 1, "{end:?}");
+    assert!(link.take_end().is_none());
 }

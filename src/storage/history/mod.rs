@@ -45,6 +45,10 @@ pub struct HistoryFile {
     /// How many rooms are forgotten and have a row, and how many may be.
     forgotten: u64,
     forgotten_max: u64,
+    /// How many of these were closed, so that their history is to be deleted.
+    closed: u64,
+    /// Rooms that were closed and then forgotten while writing failed: their rows have still to lose their names.
+    unnoted: Vec<RoomRow>,
     /// The rooms with so many rows that some are to be deleted, in turn.
     overfull: VecDeque<RoomIndex>,
 }
@@ -58,6 +62,8 @@ pub struct Written {
     pub opened: Vec<(RoomIndex, Option<RestoredRoom>)>,
     /// The rooms that were forgotten.
     pub forgotten: Vec<RoomIndex>,
+    /// The rooms that are being closed.
+    pub closed: Vec<RoomIndex>,
 }
 
 impl HistoryFile {
@@ -80,6 +86,7 @@ impl HistoryFile {
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let mut forgotten = tables::forget_all(&transaction).map_err(failed)?;
+        let closed = tables::count_closed(&transaction).map_err(failed)?;
         let mut states = HashMap::new();
         let mut rooms = Vec::new();
         for room in directory.rooms() {
@@ -105,6 +112,8 @@ impl HistoryFile {
             kept_max,
             forgotten,
             forgotten_max: forgotten_max as u64,
+            closed,
+            unnoted: Vec::new(),
             overfull: VecDeque::new(),
         };
         Ok((file, Restored { rooms, last_author }))
@@ -118,7 +127,7 @@ impl HistoryFile {
     pub fn write(&mut self, batch: &[Write]) -> Result<Written, WriteError> {
         self.check_place()?;
         let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut forgotten = self.forgotten;
+        let (mut forgotten, mut closed) = (self.forgotten, self.closed);
         // They replace the rooms' states when the transaction is committed. `None` is a room that is forgotten.
         let mut changed: HashMap<RoomIndex, Option<RoomRow>> = HashMap::new();
         let mut written = Written::default();
@@ -149,9 +158,19 @@ impl HistoryFile {
                     };
                     written.opened.push((*room, opened));
                 }
+                WriteAction::Close => {
+                    let state = state.as_mut().expect("Bug: a room is closed that is not open");
+                    state.close();
+                    if state.key.is_some() {
+                        state.save(&transaction)?;
+                    }
+                    written.closed.push(*room);
+                }
                 WriteAction::Forget => {
                     if let Some(mut state) = state.take() {
-                        forgotten += u64::from(state.finish(&transaction, self.kept_max)?);
+                        let has_row = state.finish(&transaction, self.kept_max)?;
+                        forgotten += u64::from(has_row);
+                        closed += u64::from(has_row && state.is_closed);
                     }
                     written.forgotten.push(*room);
                 }
@@ -179,20 +198,22 @@ impl HistoryFile {
                 overfull.push_back(room);
             }
         }
-        while rows_left > 0 && forgotten > self.forgotten_max {
+        // Those that were closed count as the oldest.
+        while rows_left > 0 && (closed > 0 || forgotten > self.forgotten_max) {
             let Some((rows, is_gone)) = tables::delete_oldest(&transaction, rows_left)? else {
                 // Another program has deleted them.
-                forgotten = 0;
+                (forgotten, closed) = (0, 0);
                 break;
             };
             rows_left = rows_left.saturating_sub(rows);
             forgotten -= u64::from(is_gone);
+            closed = closed.saturating_sub(u64::from(is_gone));
         }
         transaction.commit()?;
         // What was committed to a deleted file is lost.
         self.check_place()?;
         self.overfull = overfull;
-        self.forgotten = forgotten;
+        (self.forgotten, self.closed) = (forgotten, closed);
         for (room, state) in changed {
             match state {
                 Some(state) => drop(self.rooms.insert(room, state)),
@@ -226,7 +247,16 @@ impl HistoryFile {
                     }
                 }
                 WriteAction::Change(_, HistoryChange::Delete(_)) | WriteAction::Open(_) => {}
-                WriteAction::Forget => drop(self.rooms.remove(room)),
+                WriteAction::Close => {
+                    if let Some(state) = self.rooms.get_mut(room) {
+                        state.close();
+                    }
+                }
+                WriteAction::Forget => {
+                    // As many as were open when writing failed, at most: none is opened meanwhile.
+                    let closed = self.rooms.remove(room).filter(|state| state.is_closed);
+                    self.unnoted.extend(closed);
+                }
             }
         }
         lost
@@ -251,10 +281,19 @@ impl HistoryFile {
         for (_, state) in &mut due {
             state.save(&transaction)?;
         }
+        let closed = finish_all(&mut self.unnoted, &transaction, self.kept_max)?;
         transaction.commit()?;
+        self.unnoted.clear();
+        (self.forgotten, self.closed) = (self.forgotten + closed, self.closed + closed);
         let reserved = due.iter().map(|(room, state)| (*room, state.reserved)).collect();
         self.rooms.extend(due);
         Ok(reserved)
+    }
+
+    /// True while the history of closed rooms is to be deleted. A batch deletes some of it, an empty one too.
+    #[must_use]
+    pub fn has_closed(&self) -> bool {
+        self.closed > 0
     }
 
     /// Checks that the file has not been deleted, moved or replaced. SQLite would go on writing to a deleted file.
@@ -283,9 +322,7 @@ impl HistoryFile {
     pub fn close(mut self) -> Result<(), DatabaseError> {
         let mut finish = || {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for state in self.rooms.values_mut() {
-                state.finish(&transaction, self.kept_max)?;
-            }
+            finish_all(self.rooms.values_mut().chain(&mut self.unnoted), &transaction, self.kept_max)?;
             transaction.commit()
         };
         let finished = finish();
@@ -293,6 +330,19 @@ impl HistoryFile {
         let closed = self.connection.close().map_err(|(_, error)| error);
         finished.and(closed).map_err(|source| DatabaseError::new(&self.path, source))
     }
+}
+
+/// Writes that rooms are forgotten. Returns how many of them have a row.
+fn finish_all<'a>(
+    rooms: impl IntoIterator<Item = &'a mut RoomRow>,
+    transaction: &Transaction<'_>,
+    kept_max: u64,
+) -> rusqlite::Result<u64> {
+    let mut count = 0;
+    for state in rooms {
+        count += u64::from(state.finish(transaction, kept_max)?);
+    }
+    Ok(count)
 }
 
 fn write_change(
@@ -314,7 +364,7 @@ fn write_change(
 pub(super) fn last_of_each_room(batch: &[Write]) -> HashMap<RoomIndex, EntryNumber> {
     let changes = batch.iter().filter_map(|Write { room, action }| match action {
         WriteAction::Change(entry, _) => Some((*room, *entry)),
-        WriteAction::Open(_) | WriteAction::Forget => None,
+        WriteAction::Open(_) | WriteAction::Close | WriteAction::Forget => None,
     });
     changes.collect()
 }

@@ -56,7 +56,7 @@ pub(super) const SCHEMA: Schema = Schema {
         ALTER TABLE message ADD COLUMN from_account TEXT;
     ",
         "
-        -- When the room was last forgotten, in Unix seconds; NULL while it is open, or if it was when the server was
+        -- When the room was last forgotten, in Unix seconds; 0 for one that was closed; NULL while it is open, or if it was when the server was
         -- killed.
         ALTER TABLE room ADD COLUMN forgotten INTEGER;
         CREATE INDEX room_by_forgotten ON room (forgotten) WHERE forgotten IS NOT NULL;
@@ -66,6 +66,9 @@ pub(super) const SCHEMA: Schema = Schema {
 
 /// Writes a message.
 pub(super) const INSERT_MESSAGE: &str = "INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+
+/// In the name of a closed room: ends the name that it had.
+const CLOSED: char = '\0';
 
 /// The kind of a message, in its row.
 const KIND_TEXT: &str = "message";
@@ -92,6 +95,8 @@ pub(super) struct RoomRow {
     pub(super) is_overfull: bool,
     /// True when its row said that it was forgotten.
     pub(super) was_forgotten: bool,
+    /// True once it is closed.
+    pub(super) is_closed: bool,
 }
 
 impl RoomRow {
@@ -108,6 +113,7 @@ impl RoomRow {
             rows: 0,
             is_overfull: false,
             was_forgotten: false,
+            is_closed: false,
         }
     }
 
@@ -163,6 +169,15 @@ impl RoomRow {
         Ok(())
     }
 
+    /// Gives the room a name by which no client can find it: names have no control characters. Another room may take its
+    /// name at once.
+    pub(super) fn close(&mut self) {
+        if !self.is_closed {
+            self.name = format!("{}{CLOSED}{}", self.name, Epoch::random()).into();
+            (self.is_closed, self.is_stale) = (true, true);
+        }
+    }
+
     pub(super) fn needs_reservation(&self) -> bool {
         self.reserved.0 - self.last_id.0 < RESERVED_AHEAD / 2
     }
@@ -188,11 +203,12 @@ impl RoomRow {
 
     fn store(&self, transaction: &Connection, is_forgotten: bool) -> rusqlite::Result<()> {
         let mut update = transaction.prepare_cached(
-            "UPDATE room SET reserved = ?2, kept_from = ?3, epoch = ?4, forgotten = iif(?5, unixepoch(), NULL) \
-             WHERE room = ?1",
+            "UPDATE room SET reserved = ?2, kept_from = ?3, epoch = ?4, name = ?6, \
+             forgotten = iif(?5, iif(?7, 0, unixepoch()), NULL) WHERE room = ?1",
         )?;
-        let epoch = self.epoch.to_string();
-        update.execute(params![self.key, self.reserved.0, self.kept_from.0, epoch, is_forgotten])?;
+        let (epoch, name) = (self.epoch.to_string(), &*self.name);
+        let Self { key, reserved, kept_from, is_closed, .. } = self;
+        update.execute(params![key, reserved.0, kept_from.0, epoch, is_forgotten, name, is_closed])?;
         Ok(())
     }
 
@@ -274,8 +290,16 @@ fn is_damage(error: &Error) -> bool {
 
 /// Notes for the rooms that were open at a kill that they are forgotten. Returns how many rooms are.
 pub(super) fn forget_all(transaction: &Connection) -> rusqlite::Result<u64> {
-    transaction.execute("UPDATE room SET forgotten = unixepoch() WHERE forgotten IS NULL", [])?;
+    transaction.execute(
+        "UPDATE room SET forgotten = iif(instr(name, char(0)), 0, unixepoch()) WHERE forgotten IS NULL",
+        [],
+    )?;
     transaction.query_row("SELECT count(*) FROM room", [], |row| row.get(0))
+}
+
+/// How many rooms are forgotten because they were closed, which is noted as a time before all others.
+pub(super) fn count_closed(transaction: &Connection) -> rusqlite::Result<u64> {
+    transaction.query_row("SELECT count(*) FROM room WHERE forgotten = 0", [], |row| row.get(0))
 }
 
 /// Deletes up to `rows_max` messages of the room that has been forgotten longest, and the room itself when none is left.

@@ -1,5 +1,7 @@
 //! Tests of the file of messages: what is kept, deleted, lost, and brought up to date.
 
+mod closed;
+
 use std::sync::Arc;
 
 use super::*;

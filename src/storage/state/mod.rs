@@ -2,10 +2,13 @@
 //!
 //! The state in memory is the truth, and the file follows it: a [`StateChange`] says which row is out of date, and the
 //! writer reads the present value when it writes. So changes may be lost (when the queue is full, or while the disk fails):
-//! then all rows are written anew. Nobody waits for the file, and messages do not depend on it.
+//! then all rows are written anew. Nobody waits for the file, and messages do not depend on it. The exception are requests
+//! of backends with an idempotency key: each is written before it is carried out, and its answer waits until its outcome is
+//! written. There may be so many of them that they are written anew in steps.
 //!
 //! Each table has a file of its own, with the step of the schema that creates it. The thread is in `writer`.
 
+mod requests;
 mod sessions;
 mod terms;
 #[cfg(test)]
@@ -14,16 +17,18 @@ mod user_ids;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use self::user_ids::{ReservedIds, SeriesId};
 use super::database::{self, BALLAST_BYTES, DatabaseError, FileIdentity, LogState, Schema, WriteError};
+use crate::clock::unix_seconds;
+use crate::kept_requests::{KeptRequest, KeptRequests, RequestKey};
 use crate::moderation::{BanSubject, Moderation, MuteSubject, StoredTerms};
 use crate::rooms::{EndedSession, UserId, Users};
 
-pub use writer::{StateLink, StateWriter};
+pub use writer::{StateLink, StateQueueFull, StateWriter};
 
 /// The file's name in the data directory.
 pub const STATE_FILE: &str = "state.db";
@@ -31,7 +36,15 @@ pub const STATE_FILE: &str = "state.db";
 const SCHEMA: Schema = Schema {
     // "Upro" in ASCII, with the last digit for what is in it.
     application_id: 0x5570_7203,
-    steps: &[user_ids::CREATE, sessions::CREATE, CREATE_BALLAST, terms::CREATE, terms::ADD_NETWORK],
+    steps: &[
+        user_ids::CREATE,
+        sessions::CREATE,
+        CREATE_BALLAST,
+        terms::CREATE,
+        terms::ADD_NETWORK,
+        terms::ADD_BAN_IDS,
+        requests::CREATE,
+    ],
 };
 
 const CREATE_BALLAST: &str = "
@@ -48,6 +61,8 @@ pub enum StateChange {
     Ban(BanSubject),
     /// A mute was made, changed or ended.
     Mute(MuteSubject),
+    /// A request with an idempotency key has begun or ended, or is forgotten.
+    Request(RequestKey),
 }
 
 /// The state in memory that the file follows.
@@ -57,6 +72,8 @@ pub struct StateSources {
     pub users: Users,
     /// The bans and mutes in force.
     pub moderation: Moderation,
+    /// The requests with an idempotency key.
+    pub requests: KeptRequests,
 }
 
 /// The stored state, as read at the start.
@@ -72,6 +89,8 @@ pub struct RestoredState {
     pub sessions: Vec<EndedSession>,
     /// The bans and mutes in force.
     pub terms: StoredTerms,
+    /// The requests of backends with an idempotency key, the oldest first.
+    pub requests: Vec<(RequestKey, KeptRequest)>,
 }
 
 /// When a commit must be on the disk, so that a power failure does not take it back.
@@ -116,6 +135,8 @@ impl StateFile {
         terms::remove_ended(&transaction, unix_seconds).map_err(failed)?;
         let terms = terms::restore(&transaction).map_err(failed)?;
         let terms = terms.ok_or_else(|| damaged("an invalid ban or mute"))?;
+        let requests = requests::restore(&transaction, unix_seconds).map_err(failed)?;
+        let requests = requests.ok_or_else(|| damaged("an invalid request"))?;
         let last_session = sessions.iter().map(|session| session.user.get()).max();
         if last_session.is_some_and(|last| last > last_user) {
             return Err(damaged("a session of a user whose id was not given out"));
@@ -127,7 +148,7 @@ impl StateFile {
             .map_err(|source| DatabaseError::NotCreated { path: path.to_owned(), source })?;
         let file = Self { connection, path: path.to_owned(), identity, reserved };
         let reserved_through = reserved.through();
-        Ok((file, RestoredState { last_user, reserved_through, series, sessions, terms }))
+        Ok((file, RestoredState { last_user, reserved_through, series, sessions, terms, requests }))
     }
 
     /// Writes the present values of these rows, all or none.
@@ -137,6 +158,7 @@ impl StateFile {
     /// [`WriteError`]; nothing was written, or only to a file that has been deleted.
     pub fn write(&mut self, changes: &[StateChange], sources: &StateSources) -> Result<(), WriteError> {
         let is_of_user = |change: &StateChange| matches!(change, StateChange::User(_));
+        let is_of_request = |change: &StateChange| matches!(change, StateChange::Request(_));
         let sync = if changes.iter().all(is_of_user) { Sync::Later } else { Sync::Now };
         self.write_with(sources, sync, |transaction| {
             for change in changes {
@@ -146,9 +168,13 @@ impl StateFile {
                     StateChange::Mute(subject) => {
                         terms::save_mute(transaction, subject, &sources.moderation)?
                     }
+                    StateChange::Request(key) => requests::save(transaction, *key, &sources.requests)?,
                 }
             }
             // Those that end by themselves are not told of.
+            if changes.iter().any(is_of_request) {
+                requests::remove_old(transaction, unix_seconds())?;
+            }
             match sync {
                 Sync::Now => terms::remove_ended(transaction, unix_seconds()),
                 Sync::Later => Ok(()),
@@ -156,7 +182,7 @@ impl StateFile {
         })
     }
 
-    /// Writes all rows anew.
+    /// Writes all rows anew, except those of requests.
     ///
     /// # Errors
     ///
@@ -180,12 +206,28 @@ impl StateFile {
         })
     }
 
-    fn write_with(
+    /// Writes some rows of requests anew, from the first or behind a key, in the order of the keys. Returns where to go on;
+    /// `None` when all are written.
+    ///
+    /// # Errors
+    ///
+    /// As for [`StateFile::write`].
+    pub fn renew_requests(
+        &mut self,
+        after: Option<RequestKey>,
+        sources: &StateSources,
+    ) -> Result<Option<RequestKey>, WriteError> {
+        self.write_with(sources, Sync::Now, |transaction| {
+            requests::renew(transaction, after, &sources.requests)
+        })
+    }
+
+    fn write_with<T>(
         &mut self,
         sources: &StateSources,
         sync: Sync,
-        write: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>,
-    ) -> Result<(), WriteError> {
+        write: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, WriteError> {
         self.check_place()?;
         let renewed = self.reserved.renewed(sources.users.last_id());
         // A session that a power failure takes back costs its user a new id, which is no reason to wait for the disk that
@@ -193,7 +235,7 @@ impl StateFile {
         let synchronous = if renewed.is_some() || sync == Sync::Now { "FULL" } else { "NORMAL" };
         self.connection.pragma_update(None, "synchronous", synchronous)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        write(&transaction)?;
+        let written = write(&transaction)?;
         if let Some(reserved) = &renewed {
             reserved.save(&transaction)?;
         }
@@ -204,7 +246,7 @@ impl StateFile {
             self.reserved = reserved;
             sources.users.reserve_through(reserved.through());
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Checks that the file has not been deleted, moved or replaced.
@@ -225,7 +267,7 @@ impl StateFile {
         database::shorten_log(&self.connection, &self.path)
     }
 
-    /// Writes all rows and the exact last user id, and moves the write-ahead log into the file.
+    /// Writes all rows except those of requests, and the exact last user id, and moves the write-ahead log into the file.
     ///
     /// # Errors
     ///
@@ -241,8 +283,4 @@ impl StateFile {
 fn save_all(transaction: &rusqlite::Transaction<'_>, sources: &StateSources) -> rusqlite::Result<()> {
     sessions::save_all(transaction, &sources.users)?;
     terms::save_all(transaction, &sources.moderation)
-}
-
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -9,7 +10,8 @@ use uproar_ring::ConnectionId;
 
 use super::*;
 use crate::clock::Now;
-use crate::moderation::{ModeratedUser, NewBan};
+use crate::kept_requests::{KeptAnswer, RequestState};
+use crate::moderation::{Admin, BanId, ModeratedUser, NewBan};
 use crate::rooms::{ClientRef, ShardIndex, UserSession};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -27,11 +29,15 @@ fn user(sources: &StateSources, name: &str) -> UserId {
     let connection = ClientRef { shard: ShardIndex(0), connection };
     let account = (name == "ann").then(|| "ann".into());
     let session = UserSession { name: name.into(), room: "general".into(), account };
-    sources.users.register(connection, |_| Some(session))
+    sources.users.register(connection, |_| Some(session)).unwrap()
 }
 
 fn sources() -> StateSources {
-    StateSources { users: Users::default(), moderation: Moderation::default() }
+    StateSources {
+        users: Users::default(),
+        moderation: Moderation::default(),
+        requests: KeptRequests::default(),
+    }
 }
 
 fn at(seconds: u64) -> Now {
@@ -196,7 +202,8 @@ fn bans_and_mutes_follow_the_register_until_they_end() {
     let ban = |subject: &BanSubject, seconds| {
         let reason = Some("spam".into());
         let ban = NewBan { subject: subject.clone(), address: None, seconds, reason };
-        sources.moderation.ban(&ban, now).unwrap();
+        let by = Admin::Backend { key: "shop".into() };
+        sources.moderation.ban(&ban, &by, now).unwrap();
         StateChange::Ban(subject.clone())
     };
     let ann = user(&sources, "ann");
@@ -220,7 +227,8 @@ fn bans_and_mutes_follow_the_register_until_they_end() {
     let again = Moderation::default();
     assert_eq!(again.restore(&restored(100), now), 0);
     assert!(again.is_banned(None, "2001:db8::2".parse().unwrap(), now + 100));
-    assert_eq!(restored(101), StoredTerms::default(), "it has ended");
+    let ended = restored(101);
+    assert_eq!((ended.bans, ended.mutes, ended.last_ban), (vec![], vec![], BanId(2)), "it has ended");
 }
 
 #[test]
@@ -228,19 +236,163 @@ fn invalid_bans_and_mutes_are_damage() {
     let (_directory, path) = place();
     drop(StateFile::open(&path, TIMEOUT, START).unwrap());
     for damage in [
-        "INSERT INTO ban VALUES ('account', '', 0, '')",
-        "INSERT INTO ban VALUES ('address', 'nowhere', 0, '')",
-        "INSERT INTO ban VALUES ('planet', 'ann', 0, '')",
+        "INSERT INTO ban VALUES (1, 'account', '', 0, '', '', 0); UPDATE ban_ids SET last = 1",
+        "INSERT INTO ban VALUES (1, 'address', 'nowhere', 0, '', '', 0); UPDATE ban_ids SET last = 1",
+        "INSERT INTO ban VALUES (1, 'planet', 'ann', 0, '', '', 0); UPDATE ban_ids SET last = 1",
+        "INSERT INTO ban VALUES (1, 'account', 'ann', 0, '', '', 0)",
+        "UPDATE ban_ids SET last = -1",
         "INSERT INTO mute VALUES ('session', '0', 9999999999, NULL)",
         "INSERT INTO mute VALUES ('address', '192.0.2.1:80', 9999999999, NULL)",
         "INSERT INTO mute VALUES ('session', '7', 9999999999, 'nowhere')",
     ] {
         let whole = fs::read(&path).unwrap();
         let connection = Connection::open(&path).unwrap();
-        connection.execute(damage, []).unwrap();
+        connection.execute_batch(damage).unwrap();
         drop(connection);
         let refused = StateFile::open(&path, TIMEOUT, START).unwrap_err().to_string();
         assert!(refused.contains("an invalid ban or mute"), "{damage}: {refused}");
         fs::write(&path, whole).unwrap();
+    }
+}
+
+/// A request that was answered with this body; without one, it is under way.
+fn request(sources: &StateSources, key: u8, body: Option<&str>) -> StateChange {
+    let (key, now) = (RequestKey([key; 32]), Instant::now());
+    assert_eq!(sources.requests.begin(key, [7; 32], now), None);
+    if let Some(body) = body {
+        let answer = KeptAnswer { status: 200, body: body.into() };
+        sources.requests.end(key, RequestState::Done(answer), now);
+    }
+    StateChange::Request(key)
+}
+
+/// The requests in the file, each with its answer.
+fn stored_requests(path: &Path, unix_seconds: u64) -> Vec<(u8, Option<String>)> {
+    let requests = StateFile::open(path, TIMEOUT, unix_seconds).unwrap().1.requests;
+    let read = |(key, request): (RequestKey, KeptRequest)| {
+        assert_eq!(request.content, [7; 32]);
+        match request.state {
+            RequestState::Done(answer) => (key.0[0], Some(answer.body.to_string())),
+            RequestState::CutOff => (key.0[0], None),
+            RequestState::UnderWay => panic!("nothing is under way at the start"),
+        }
+    };
+    requests.into_iter().map(read).collect()
+}
+
+#[test]
+fn requests_are_known_with_what_has_become_of_them_for_five_minutes() {
+    let (_directory, path) = place();
+    let (mut file, first) = StateFile::open(&path, TIMEOUT, START).unwrap();
+    assert_eq!(first.requests, []);
+    let sources = sources();
+    let mut changes = vec![request(&sources, 1, None), request(&sources, 2, Some("{}"))];
+    changes.push(request(&sources, 3, None));
+    file.write(&changes, &sources).unwrap();
+    sources.requests.forget(RequestKey([3; 32]));
+    file.write(&changes, &sources).unwrap();
+    // Where all other rows are written anew, these stay.
+    file.write_all(&sources).unwrap();
+    drop(file);
+    let now = unix_seconds();
+    Connection::open(&path)
+        .unwrap()
+        .execute("UPDATE request SET at = ?1 + (key = ?2)", rusqlite::params![now, [2_u8; 32]])
+        .unwrap();
+    let done = (2, Some("{}".to_owned()));
+    assert_eq!(stored_requests(&path, now + 299), [(1, None), done.clone()]);
+    assert_eq!(stored_requests(&path, now + 300), [done]);
+    assert_eq!(stored_requests(&path, now + 301), []);
+}
+
+/// Goal: after a failure the file has what memory has, neither less nor more, however much that is.
+#[test]
+fn requests_are_written_anew_in_steps() {
+    const COUNT: u32 = 10_000;
+    let (_directory, path) = place();
+    let (mut file, _) = StateFile::open(&path, TIMEOUT, START).unwrap();
+    let sources = sources();
+    let begun = request(&sources, 1, None);
+    let forgotten = request(&sources, 2, Some("{}"));
+    file.write(&[begun, forgotten], &sources).unwrap();
+    // Rows of requests that nobody knows any more, between those that are kept.
+    let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)";
+    let row = format!(
+        "{numbers} INSERT INTO request SELECT unhex(printf('%08X%056d', i * 3, 0)), zeroblob(32), {}, NULL, \
+         NULL FROM n",
+        unix_seconds()
+    );
+    Connection::open(&path).unwrap().execute(&row, []).unwrap();
+    // None of these changes has reached the file.
+    let answer = RequestState::Done(KeptAnswer { status: 200, body: "\"late\"".into() });
+    sources.requests.end(RequestKey([1; 32]), answer, Instant::now());
+    sources.requests.forget(RequestKey([2; 32]));
+    for number in 0..COUNT {
+        let mut key = RequestKey([9; 32]);
+        key.0[..4].copy_from_slice(&(number * 5).to_be_bytes());
+        assert_eq!(sources.requests.begin(key, [7; 32], Instant::now()), None);
+    }
+    let (mut after, mut steps) = (None, 0);
+    loop {
+        let changes = |file: &StateFile| file.connection.total_changes();
+        let before = changes(&file);
+        after = file.renew_requests(after, &sources).unwrap();
+        assert!(changes(&file) - before <= 2 * 4_096, "a step is bounded");
+        steps += 1;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!((3..=8).contains(&steps), "{steps}");
+    let found = stored_requests(&path, unix_seconds());
+    assert_eq!(found.len() as u32, COUNT + 1);
+    assert!(found.contains(&(1, Some("\"late\"".to_owned()))));
+    // What is long takes more steps.
+    for key in 100..110 {
+        request(&sources, key, Some(&"x".repeat(2 << 20)));
+    }
+    let mut steps = 1;
+    let mut after = file.renew_requests(None, &sources).unwrap();
+    while after.is_some() {
+        after = file.renew_requests(after, &sources).unwrap();
+        steps += 1;
+    }
+    assert!((5..=8).contains(&steps), "{steps}");
+}
+
+#[test]
+fn no_more_requests_are_read_than_memory_keeps() {
+    let (_directory, path) = place();
+    let (mut file, _) = StateFile::open(&path, TIMEOUT, START).unwrap();
+    let (sources, long) = (sources(), "x".repeat(10_000));
+    let changes = [1, 2, 3, 4].map(|key| request(&sources, key, Some(&long)));
+    file.write(&changes, &sources).unwrap();
+    file.connection.execute("UPDATE request SET at = at - hex(substr(key, 1, 1))", []).unwrap();
+    let mut read = |count_max, bytes_max| {
+        let transaction = file.connection.transaction().unwrap();
+        let read = requests::restore_within(&transaction, unix_seconds(), count_max, bytes_max);
+        let read = read.unwrap().unwrap();
+        read.iter().map(|(key, _)| key.0[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(read(9, usize::MAX), [4, 3, 2, 1]);
+    assert_eq!(read(3, usize::MAX), [3, 2, 1]);
+    assert_eq!(read(9, 25_000), [2, 1]);
+}
+
+#[test]
+fn an_invalid_request_is_damage() {
+    let (_directory, path) = place();
+    drop(StateFile::open(&path, TIMEOUT, START).unwrap());
+    for row in [
+        "x'00', zeroblob(32), 1, NULL, NULL",
+        "zeroblob(32), zeroblob(32), 1, 70000, ''",
+        "zeroblob(32), zeroblob(32), 1, 200, NULL",
+    ] {
+        let connection = Connection::open(&path).unwrap();
+        connection.execute(&format!("INSERT OR REPLACE INTO request VALUES ({row})"), []).unwrap();
+        drop(connection);
+        let refused = StateFile::open(&path, TIMEOUT, 1).unwrap_err().to_string();
+        assert!(refused.contains("an invalid request"), "{row}: {refused}");
+        Connection::open(&path).unwrap().execute("DELETE FROM request", []).unwrap();
     }
 }

@@ -70,8 +70,10 @@ impl Server {
             let output = self.output();
             let mut lines = output.lines();
             lines.find_map(|line| {
-                let (_, rest) = line.split_once("the HTTP API listens address=")?;
-                rest.split_whitespace().next()?.parse().ok()
+                let (_, rest) = line.split_once("the HTTP API listens")?;
+                // As text, or as a field of JSON.
+                let (_, rest) = rest.split_once("address=").or_else(|| rest.split_once("\"address\":\""))?;
+                rest.split([' ', '"']).next()?.parse().ok()
             })
         };
         let deadline = Instant::now() + PATIENCE;
@@ -113,10 +115,7 @@ impl Backend {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
-        if let Some(key) = &self.key {
-            head += &format!("Authorization: Bearer {key}\r\n");
-        }
+        let mut head = self.head(method, path);
         headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
         if !body.is_empty() {
             head += &format!("Content-Length: {}\r\n", body.len());
@@ -126,6 +125,19 @@ impl Backend {
         // It may be answered before it is read whole.
         let _ = within("request", stream.write_all(&request)).await;
         read_answer(&mut stream).await
+    }
+
+    /// The beginning of a request that is the last one of its connection.
+    pub(crate) fn head(&self, method: &str, path: &str) -> String {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
+        if let Some(key) = &self.key {
+            head += &format!("Authorization: Bearer {key}\r\n");
+        }
+        head
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{Server, Socket};
+use super::{Server, Socket, within};
 
 /// A member of a room. Its messages come one by one, and none may be overlooked by accident.
 pub(crate) struct Chat {
@@ -124,12 +124,16 @@ impl Chat {
 
     /// Skips to the next message of that type.
     pub(crate) async fn until(&mut self, kind: &str) -> Value {
-        loop {
-            let message = self.next().await;
-            if message["type"] == kind {
-                return message;
+        // Pings and other messages come for ever.
+        within(kind, async {
+            loop {
+                let message = self.next().await;
+                if message["type"] == kind {
+                    return message;
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Moves to another room, and skips all messages to a new member there.

@@ -8,10 +8,13 @@ mod accounts;
 mod api;
 mod certificate;
 mod chat;
+mod cluster;
 mod envelope;
+mod event_stream;
 mod frame;
 mod guest;
 mod hub;
+mod hung_thread;
 mod server;
 mod socket;
 mod tokens;
@@ -24,13 +27,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use accounts::{AccountFile, password_of};
-pub(crate) use api::{ApiKeys, Backend, read_answer, through_unix_socket};
+pub(crate) use api::{Answer, ApiKeys, Backend, read_answer, through_unix_socket};
 pub(crate) use certificate::Certificate;
 pub(crate) use chat::{Chat, after_ms_of, take_epoch, take_timestamp};
 pub(crate) use envelope::{direct, error, from, from_system};
+pub(crate) use event_stream::{EventStream, SentEvent};
 pub(crate) use frame::{BINARY, CLOSE, CONTINUATION, Header, PING, PONG, TEXT, frame, part};
 pub(crate) use guest::{Guest, admitted_from, refused_from, upgrade_from};
 pub(crate) use hub::{Hub, from_hub, hub_beside, line};
+pub(crate) use hung_thread::HungThread;
 pub(crate) use server::{Finished, Launch, Server, run, run_with_input};
 pub(crate) use socket::Socket;
 pub(crate) use tokens::{TokenKey, upgrade_with};
@@ -60,8 +65,30 @@ pub(crate) async fn eventually(name: &str, mut question: impl AsyncFnMut() -> bo
 }
 
 /// Lists the behaviours of a file; each becomes a test on one shard and a test on four, with everything in
-/// memory and with a directory for what outlives the process, and on four shards over TLS.
+/// memory and with a directory for what outlives the process, on four shards over TLS, and on two nodes of a cluster, between
+/// which clients alternate.
 macro_rules! on_one_and_four_shards {
+    ($($behaviour:ident),+ $(,)?) => {
+        $crate::harness::on_one_server! { $($behaviour),+ }
+        $crate::harness::on_two_nodes! { $($behaviour),+ }
+    };
+}
+
+/// Lists behaviours that two nodes of a cluster have, too.
+macro_rules! on_two_nodes {
+    ($($behaviour:ident),+ $(,)?) => {
+        mod on_two_nodes {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour($crate::harness::Launch::with_shards(2).on_two_nodes()).await;
+            })+
+        }
+    };
+}
+
+/// As [`on_one_and_four_shards`], for behaviours of one server: what is counted, limited or logged there, and what others know
+/// of at once.
+macro_rules! on_one_server {
     ($($behaviour:ident),+ $(,)?) => {
         $crate::harness::on_one_and_four_shards_only! { $($behaviour),+ }
         $crate::harness::on_one_and_four_shards_with_data! { $($behaviour),+ }
@@ -74,7 +101,7 @@ macro_rules! on_one_and_four_shards {
     };
 }
 
-/// As [`on_one_and_four_shards`], for behaviours that bring such a directory themselves.
+/// As [`on_one_server`], for behaviours that bring such a directory themselves.
 macro_rules! on_one_and_four_shards_only {
     ($($behaviour:ident),+ $(,)?) => {
         mod on_one_shard {
@@ -92,7 +119,7 @@ macro_rules! on_one_and_four_shards_only {
     };
 }
 
-/// As [`on_one_and_four_shards`], for behaviours that only a server with such a directory has.
+/// As [`on_one_server`], for behaviours that only a server with such a directory has.
 macro_rules! on_one_and_four_shards_with_data {
     ($($behaviour:ident),+ $(,)?) => {
         mod on_one_shard_with_data {
@@ -109,4 +136,7 @@ macro_rules! on_one_and_four_shards_with_data {
         }
     };
 }
-pub(crate) use {on_one_and_four_shards, on_one_and_four_shards_only, on_one_and_four_shards_with_data};
+pub(crate) use {
+    on_one_and_four_shards, on_one_and_four_shards_only, on_one_and_four_shards_with_data, on_one_server,
+    on_two_nodes,
+};

@@ -19,6 +19,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
+use super::cluster::new_redis_database;
 use super::{Certificate, PATIENCE, Wire, eventually, request, within};
 
 /// What a file may grow to where files are small: some messages of the longest kind.
@@ -36,6 +37,8 @@ pub(crate) struct Launch {
     has_small_files: bool,
     stdout: Option<Arc<OwnedFd>>,
     stderr: Option<Arc<OwnedFd>>,
+    /// Where the nodes of a cluster find Redis.
+    redis: Option<String>,
 }
 
 /// A running server. It is killed when dropped, and its output is printed when its test fails.
@@ -48,6 +51,8 @@ pub(crate) struct Server {
     certificate: Option<Arc<Certificate>>,
     /// How many connections the kernel has made to it, whether or not it has accepted them.
     connections_made: AtomicU64,
+    /// The other node of its cluster, to which every second connection goes.
+    other: Option<Box<Server>>,
 }
 
 impl Launch {
@@ -84,6 +89,11 @@ impl Launch {
         let launch = self.flag("--tls-cert", certificate.chain().display());
         let launch = launch.flag("--tls-key", certificate.key().display());
         Self { certificate: Some(Arc::new(certificate)), ..launch }
+    }
+
+    /// Makes it two servers that share rooms.
+    pub(crate) fn on_two_nodes(self) -> Self {
+        Self { redis: Some(new_redis_database()), ..self }
     }
 
     /// That directory.
@@ -129,6 +139,20 @@ impl Launch {
 
     /// Starts the server, and returns once it has said where it listens.
     pub(crate) fn start(self) -> Server {
+        let Some(redis) = &self.redis else { return self.start_one() };
+        let node = |name: &str| {
+            let launch = Self { redis: None, ..self.clone() };
+            launch.flag("--redis", redis).flag("--node", name)
+        };
+        // Both at once: the first start of a cluster waits for others.
+        let (first, second) = (node("a"), node("b"));
+        let second = thread::spawn(move || second.start_one());
+        let mut first = first.start_one();
+        first.other = Some(Box::new(second.join().expect("the other node starts")));
+        first
+    }
+
+    fn start_one(self) -> Server {
         let listen = match (self.address, &self.name) {
             (None, _) => "127.0.0.1:0".to_owned(),
             (Some(address), None) => address.to_string(),
@@ -175,7 +199,15 @@ impl Launch {
             panic!("the server with {:?} did not start to listen:\n{output}", self.arguments);
         };
         let connections_made = AtomicU64::new(0);
-        Server { child, address, output, _data: self.data, certificate: self.certificate, connections_made }
+        Server {
+            child,
+            address,
+            output,
+            _data: self.data,
+            certificate: self.certificate,
+            connections_made,
+            other: None,
+        }
     }
 }
 
@@ -249,9 +281,12 @@ impl Server {
 
     /// Connects this socket to it.
     pub(crate) async fn connect_with(&self, socket: TcpSocket) -> TcpStream {
-        let stream = within("connection", socket.connect(self.address)).await.expect("the server accepts");
-        self.connections_made.fetch_add(1, Ordering::Relaxed);
-        stream
+        let before = self.connections_made.fetch_add(1, Ordering::Relaxed);
+        let address = match &self.other {
+            Some(other) if before % 2 == 1 => other.address,
+            _ => self.address,
+        };
+        within("connection", socket.connect(address)).await.expect("the server accepts")
     }
 
     /// All lines that it has printed so far.
@@ -263,7 +298,7 @@ impl Server {
         kill_process(self.pid(), signal).expect("the server is still there");
     }
 
-    /// From now on no file can be written, after [`Launch::with_small_files`]: the disk has failed.
+    /// From now on no file can be written: the disk has failed.
     pub(crate) fn refuse_writes(&self) {
         self.limit_files(Some(0));
     }

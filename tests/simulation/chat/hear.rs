@@ -28,14 +28,18 @@ impl Chat {
             "history" => self.hear_history(&message, record, scenario),
             "room_joined" => {
                 let room = text_of(content, "room")?;
-                self.skip_ordered(
-                    |answer| matches!(answer, Ordered::RoomJoined { room: asked, .. } if *asked == room),
-                )?;
-                let Some(Ordered::RoomJoined { after, epoch, .. }) = self.ordered.pop_front() else {
-                    violated!(Protocol, "room_joined for nothing")
-                };
-                self.resumed_after = after;
-                self.resumed_epoch = epoch;
+                if scenario.closes_rooms() && room == scenario.rooms[0] {
+                    self.leave_closed(record)?;
+                } else {
+                    self.skip_ordered(
+                        |answer| matches!(answer, Ordered::RoomJoined { room: asked, .. } if *asked == room),
+                    )?;
+                    let Some(Ordered::RoomJoined { after, epoch, .. }) = self.ordered.pop_front() else {
+                        violated!(Protocol, "room_joined for nothing")
+                    };
+                    self.resumed_after = after;
+                    self.resumed_epoch = epoch;
+                }
                 ensure!(OneOrder, self.shown == Shown::All, "room_joined before the room before was shown");
                 if room != self.room {
                     if let (Some((_, epoch)), Some(last)) = (self.life.split_once('@'), self.last_id) {
@@ -177,6 +181,16 @@ impl Chat {
         ensure!(Protocol, has_come_back || before.is_none(), "user {user} twice");
         ensure!(Protocol, user <= scenario.arrivals_max as u64, "user {user} of {}", scenario.arrivals_max);
         self.shown = Shown::Name;
+        Ok(())
+    }
+
+    /// It was taken to the first room without having asked: once for each time that its room was closed.
+    fn leave_closed(&mut self, record: &Record) -> Checked {
+        self.moves += 1;
+        let left = self.left_closed.entry(self.room.clone()).or_default();
+        *left += 1;
+        let closed = record.closed.get(&self.room).copied().unwrap_or(0);
+        ensure!(Protocol, *left <= closed, "{} was closed {closed} times, and left {left} times", self.room);
         Ok(())
     }
 

@@ -61,7 +61,9 @@ pub(crate) struct Chat {
     name: String,
     pub(crate) room: String,
     /// What the room's messages are known by: its name, and, of a room that clients create, its epoch.
-    life: String,
+    pub(crate) life: String,
+    /// How often it was taken out of rooms that were closed, by their names.
+    left_closed: BTreeMap<String, usize>,
     /// The epoch of each such room that it has been in, and the last id that it has heard there.
     visited: BTreeMap<String, (String, u64)>,
     /// The epoch that it has resumed with.
@@ -121,6 +123,7 @@ impl Chat {
             name: String::new(),
             room: "general".to_owned(),
             life: "general".to_owned(),
+            left_closed: BTreeMap::new(),
             visited: BTreeMap::new(),
             resumed_epoch: None,
             shown: Shown::Nothing,

@@ -23,7 +23,8 @@ impl Chat {
     /// Draws the next thing to send.
     pub(crate) fn speak(&mut self, record: &mut Record, scenario: &Scenario, random: &mut Random) -> String {
         if random.percent(scenario.chances.move_room) {
-            let rooms: Vec<&String> = scenario.rooms.iter().chain(&scenario.rooms_on_demand).collect();
+            let rooms = scenario.rooms.iter().chain(&scenario.rooms_on_demand);
+            let rooms: Vec<&String> = rooms.skip(usize::from(scenario.closes_rooms())).collect();
             let room = (*random.pick(&rooms)).clone();
             let (epoch, after) = match self.visited.get(&room) {
                 Some((epoch, last)) if random.percent(50) => (Some(epoch.clone()), Some(*last)),

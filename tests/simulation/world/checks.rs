@@ -10,6 +10,7 @@ use uproar::shard::stage::Stage;
 use super::{Summary, TIMERS_MAX, World, of_client};
 use crate::chat::Chat;
 use crate::client::{Client, Talk};
+use crate::scenario::ON_DEMAND;
 use crate::violation::{Checked, ensure};
 
 impl World<'_> {
@@ -44,6 +45,7 @@ impl World<'_> {
                 .map_err(|violation| of_client(client.number, violation))?;
         }
         self.record.check_rooms()?;
+        self.check_api_answers()?;
         for (&user, &number) in &self.record.users {
             let found = UserId::from_wire(user).and_then(|user| self.directory.users().find(user));
             let is_found = found.is_some();
@@ -105,6 +107,10 @@ impl World<'_> {
                 "{online} are in {name}, {there:?} and up to {hidden} more should be"
             );
             for (&user, chat) in chats.into_iter().flatten() {
+                // A closed room has another epoch than the one that has its name now.
+                let is_listed =
+                    !name.starts_with(ON_DEMAND) || chat.life == format!("{name}@{}", room.epoch());
+                ensure!(OneLeave, is_listed, "user {user} is in {}, and another room is listed", chat.life);
                 if chat.is_roster_whole {
                     let known: Vec<u64> = chat.roster.keys().copied().collect();
                     ensure!(

@@ -1,9 +1,11 @@
 //! One run: shards, clients and time under a seeded scheduler. First anything may happen; then everyone
 //! who reads is given what they are owed; then all leave, and nothing may be left of them.
 
+mod backend;
 mod checks;
 
 use uproar::clock::Now;
+use uproar::mail::Delivery;
 use uproar::metrics::{EndReason, Metrics};
 use uproar::permit::ClientPermits;
 use uproar::rooms::Directory;
@@ -40,6 +42,9 @@ struct World<'a> {
     clients: Vec<Client>,
     record: Record,
     storage: Option<Storage>,
+    /// How often a backend has closed a room, and what it was answered.
+    closes: usize,
+    api_answers: Vec<Delivery>,
     now_ms: u64,
     /// Turns so far: each has a second of its own, so that no two of them make broadcasts that are alike.
     turns: u64,
@@ -78,6 +83,8 @@ pub(crate) fn run(seed: u64, trace: &mut Trace) -> Checked<Summary> {
         clients: Vec::new(),
         record: Record::default(),
         storage,
+        closes: 0,
+        api_answers: Vec::new(),
         now_ms: 1,
         turns: 0,
         shutdown,
@@ -118,6 +125,9 @@ impl World<'_> {
             self.now_ms += self.random.below(20) as u64;
         }
         self.commit(Pace::Random);
+        if self.random.percent(self.scenario.chances.close_room) {
+            self.close_room();
+        }
         match self.random.below(100) {
             0..40 => {
                 let shard = self.random.below(self.hosts.len());
@@ -257,6 +267,7 @@ impl World<'_> {
             trace: self.trace,
             record: &self.record,
             storage: &mut self.storage,
+            api_answers: &mut self.api_answers,
             now,
             pace,
             is_draining: self.shutdown.is_settled(),

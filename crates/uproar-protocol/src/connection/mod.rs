@@ -184,6 +184,15 @@ impl<B: AsRef<[u8]> + From<Vec<u8>>> Connection<B> {
         }
     }
 
+    /// When something was received last, or the peer was noted to be alive; `None` once the connection is not open.
+    #[must_use]
+    pub fn last_received_ms(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Open(silence) => Some(silence.last_received_ms),
+            Phase::Closing(_) | Phase::Lingering(_) | Phase::Ended(_) => None,
+        }
+    }
+
     /// Appends the plaintext of received bytes. Without TLS there is nothing to call it for.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use io_uring::IoUring;
 
 use crate::buffers::Buffers;
 use crate::connection_id::ConnectionId;
-use crate::descriptor::duplicate;
+use crate::descriptor::{TcpFacts, duplicate, tcp_facts};
 use crate::features::{self, Feature, Features};
 use crate::options::Options;
 use crate::slot::{Receive, Slot};
@@ -186,6 +186,13 @@ impl Ring {
     #[must_use]
     pub fn is_short_of_buffers(&self) -> bool {
         self.is_short_of_buffers
+    }
+
+    /// What the kernel knows of a connection; `None` for one that is not attached, or not of TCP.
+    #[must_use]
+    pub fn tcp_facts(&self, id: ConnectionId) -> Option<TcpFacts> {
+        let slot = self.slots.get(id.index as usize)?.as_ref()?;
+        (slot.generation == id.generation).then(|| tcp_facts(&slot.socket).ok())?
     }
 
     /// Takes over a socket and starts to receive on it. It may still be connecting.

@@ -34,11 +34,12 @@ impl Opening {
     /// [`Failure::Tls`], of this side.
     pub(super) fn begin(context: &mut Context, client: u32, now_ns: u64) -> Result<Self, Failure> {
         let plan = &context.plan;
-        let tls = plan.security.as_ref().map(|security| security.begin().map(Box::new)).transpose()?;
+        let server = plan.server_of(client);
+        let tls = server.security.as_ref().map(|security| security.begin().map(Box::new)).transpose()?;
         let mut nonce = [0; 16];
         context.random.fill(&mut nonce);
         let key = upgrade::key(nonce);
-        let request = upgrade::request(&plan.authority, plan.path_of(client), &key, []).into_bytes();
+        let request = upgrade::request(&server.authority, plan.path_of(client), &key, []).into_bytes();
         Ok(Self { started_ns: now_ns, key, request, head: Vec::new(), tls })
     }
 

@@ -69,10 +69,10 @@ impl Receiver {
         match context.decoder.decode(text) {
             Decoded::Broadcast(message) => {
                 self.note_delivery(context, message.stamp, now_ns);
-                context.recorder.message_id(message.stamp.sequence, message.message_id);
+                context.recorder.message_id(self.client, message.stamp.sequence, message.message_id);
                 // Every member of a room sees its messages in the same order, and ids grow.
                 if message.message_id <= self.last_message_id {
-                    context.recorder.counts.id_conflicts += 1;
+                    context.recorder.id_not_growing(self.client, message.stamp.sequence);
                 }
                 self.last_message_id = message.message_id;
             }

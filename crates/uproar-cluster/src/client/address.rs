@@ -1,0 +1,284 @@
+//! Where Redis is.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use redis::io::tcp::TcpSettings;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, TlsCertificates, TlsMode};
+
+/// Where Redis is, and as whom to sign in.
+///
+/// - `redis://HOST:6379` or `rediss://HOST:6379` with TLS; `unix:///PATH`;
+/// - `redis+sentinel://HOST:26379,HOST:26379/NAME`: the primary that Sentinels know by this name; `rediss+sentinel` for
+///   TLS to Redis.
+///
+/// With TLS, the certificate of Redis must be one that the system trusts, and be for its host. Where it is from a
+/// certification authority of your own, name that one's certificate, a PEM file:
+/// `rediss://HOST:6379?ca=/etc/uproar/redis-ca.pem`. Then it alone is trusted. The path is taken as it stands. The file
+/// is read at each connection.
+///
+/// A user and a password may stand before the host, as in `redis://uproar:secret@HOST`; with Sentinel they are for
+/// Redis. Its text never has the password.
+#[derive(Clone)]
+pub struct RedisAddress {
+    shown: String,
+    kind: Kind,
+    /// The file with the certificates that are trusted; `None` for those that the system trusts.
+    ca: Option<PathBuf>,
+    /// The whole text and another password, to compare.
+    text: (String, Option<String>),
+}
+
+#[derive(Clone)]
+enum Kind {
+    Direct(Box<ConnectionInfo>),
+    Sentinel {
+        sentinels: Vec<(String, u16)>,
+        name: String,
+        is_tls: bool,
+        user: Option<String>,
+        password: Option<String>,
+    },
+}
+
+/// Why a text is no address of Redis.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Of another kind.
+    #[error("not redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH or redis+sentinel://HOST:PORT,…/NAME")]
+    Scheme,
+    /// The rest is wrong.
+    #[error("not a valid address of Redis: {0}")]
+    Invalid(String),
+    /// A certificate is given where there is no TLS.
+    #[error("ca= is for TLS, so the address must begin with rediss")]
+    CaWithoutTls,
+    /// Something of Sentinel is missing.
+    #[error(
+        "the address of Sentinels is HOST:PORT,HOST:PORT/NAME, with the name by which they know the primary"
+    )]
+    Sentinel,
+}
+
+impl FromStr for RedisAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
+        let (sign_in, place) =
+            rest.rsplit_once('@').map_or((None, rest), |(sign_in, place)| (Some(sign_in), place));
+        let (text_for_redis, ca) = take_ca(text);
+        if ca.is_some() && !scheme.starts_with("rediss") {
+            return Err(AddressError::CaWithoutTls);
+        }
+        let place = place.split('?').next().unwrap_or_default();
+        let kind = match scheme {
+            "redis" | "rediss" | "unix" => {
+                let info = text_for_redis
+                    .as_str()
+                    .into_connection_info()
+                    .map_err(|error| AddressError::Invalid(error.to_string()))?;
+                let settings = info
+                    .redis_settings()
+                    .clone()
+                    .set_protocol(ProtocolVersion::RESP2)
+                    // Redis 7.0 does not know it, and one with permissions would have to allow it.
+                    .set_skip_set_lib_name();
+                let tcp = TcpSettings::default().set_nodelay(true);
+                Kind::Direct(Box::new(info.set_redis_settings(settings).set_tcp_settings(tcp)))
+            }
+            "redis+sentinel" | "rediss+sentinel" => sentinel(sign_in, place, scheme.starts_with("rediss"))?,
+            _ => return Err(AddressError::Scheme),
+        };
+        Ok(Self { shown: without_password(text), kind, ca, text: (text.to_owned(), None) })
+    }
+}
+
+/// The text of an address, valid or not, without user and password: to be shown to people.
+#[must_use]
+pub fn without_password(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    // A query can have a password, too.
+    let place = match rest.rsplit_once('@') {
+        // Whether that is a query or the password, either side may have a part of it.
+        Some((before, _)) if before.contains('?') => "…",
+        Some((_, place)) => place.split('?').next().unwrap_or_default(),
+        None => rest.split('?').next().unwrap_or_default(),
+    };
+    if scheme.is_empty() { place.to_owned() } else { format!("{scheme}://{place}") }
+}
+
+/// Takes `ca=PATH` out of the query of an address.
+fn take_ca(text: &str) -> (String, Option<PathBuf>) {
+    let Some((address, query)) = text.split_once('?') else { return (text.to_owned(), None) };
+    let (ca, others): (Vec<&str>, Vec<&str>) = query.split('&').partition(|pair| pair.starts_with("ca="));
+    let ca = ca.last().map(|pair| PathBuf::from(pair.trim_start_matches("ca=")));
+    let rest = if others.is_empty() { address.to_owned() } else { format!("{address}?{}", others.join("&")) };
+    (rest, ca)
+}
+
+fn sentinel(sign_in: Option<&str>, place: &str, is_tls: bool) -> Result<Kind, AddressError> {
+    let (hosts, name) = place.split_once('/').ok_or(AddressError::Sentinel)?;
+    if name.is_empty() || name.contains('/') {
+        return Err(AddressError::Sentinel);
+    }
+    let sentinel = |host: &str| {
+        let (host, port) = host.rsplit_once(':').unwrap_or((host, "26379"));
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = port.parse().map_err(|_| AddressError::Sentinel)?;
+        if host.is_empty() { Err(AddressError::Sentinel) } else { Ok((host.to_owned(), port)) }
+    };
+    let sentinels: Result<Vec<_>, _> = hosts.split(',').map(sentinel).collect();
+    let (user, password) = sign_in.map_or((None, None), |text| {
+        let (user, password) = text.split_once(':').unwrap_or((text, ""));
+        let part = |part: &str| (!part.is_empty()).then(|| part.to_owned());
+        (part(user), part(password))
+    });
+    Ok(Kind::Sentinel { sentinels: sentinels?, name: name.to_owned(), is_tls, user, password })
+}
+
+impl RedisAddress {
+    /// True when the text has a password, or another was given.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        match &self.kind {
+            Kind::Direct(info) => info.redis_settings().password().is_some(),
+            Kind::Sentinel { password, .. } => password.is_some(),
+        }
+    }
+
+    /// The same with this password, in place of one in the text.
+    #[must_use]
+    pub fn with_password(mut self, new: &str) -> Self {
+        match &mut self.kind {
+            Kind::Direct(info) => {
+                let settings = info.redis_settings().clone().set_password(new);
+                **info = (**info).clone().set_redis_settings(settings);
+            }
+            Kind::Sentinel { password, .. } => *password = Some(new.to_owned()),
+        }
+        self.text.1 = Some(new.to_owned());
+        self
+    }
+
+    /// A client for the primary, which Sentinels are asked for.
+    pub(super) async fn client(&self) -> redis::RedisResult<redis::Client> {
+        let certificates = self.certificates()?;
+        match &self.kind {
+            Kind::Direct(info) => match certificates {
+                Some(certificates) => redis::Client::build_with_tls((**info).clone(), certificates),
+                None => redis::Client::open((**info).clone()),
+            },
+            Kind::Sentinel { sentinels, name, is_tls, user, password } => {
+                let tcp = |(host, port): &(String, u16)| ConnectionAddr::Tcp(host.clone(), *port);
+                let sentinels: Vec<_> = sentinels.iter().map(tcp).collect();
+                let mut builder =
+                    SentinelClientBuilder::new(sentinels, name.clone(), SentinelServerType::Master)?
+                        .set_client_to_redis_tcp_settings(TcpSettings::default().set_nodelay(true));
+                if *is_tls {
+                    builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+                }
+                if let Some(certificates) = certificates {
+                    builder = builder.set_client_to_redis_certificates(certificates);
+                }
+                if let Some(user) = user {
+                    builder = builder.set_client_to_redis_username(user.clone());
+                }
+                if let Some(password) = password {
+                    builder = builder.set_client_to_redis_password(password.clone());
+                }
+                builder.build()?.async_get_client().await
+            }
+        }
+    }
+}
+
+impl RedisAddress {
+    /// What is trusted, if it is not what the system trusts.
+    fn certificates(&self) -> redis::RedisResult<Option<TlsCertificates>> {
+        let Some(path) = &self.ca else { return Ok(None) };
+        let unreadable = |error: std::io::Error| {
+            std::io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
+        };
+        let root_cert = Some(std::fs::read(path).map_err(unreadable)?);
+        Ok(Some(TlsCertificates { client_tls: None, root_cert }))
+    }
+}
+
+impl PartialEq for RedisAddress {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for RedisAddress {}
+
+impl fmt::Display for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisAddress({})", self.shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_shown_without_a_password() {
+        for (text, shown) in [
+            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
+            ("rediss://uproar:se%40cret@redis.example:6380/2", "rediss://redis.example:6380/2"),
+            ("unix:///run/redis/redis.sock", "unix:///run/redis/redis.sock"),
+            ("rediss://redis.example?ca=/etc/ca.pem&protocol=resp3", "rediss://redis.example"),
+            ("unix:///run/redis/redis.sock?pass=secret", "unix:///run/redis/redis.sock"),
+            ("redis+sentinel://:secret@a:26379,b,[::1]:3/main", "redis+sentinel://a:26379,b,[::1]:3/main"),
+        ] {
+            let address: RedisAddress = text.parse().unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert!(!format!("{address:?}").contains("secret"));
+            assert_eq!(address.has_password(), text.contains("cret"), "{text}");
+            assert!(address.with_password("other").has_password());
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_any_text_has_no_password() {
+        for (text, shown) in [
+            ("redis://user:se@cret@host:port", "redis://host:port"),
+            ("user:secret@host", "host"),
+            ("http://host?password=secret", "http://host"),
+            ("redis://:se?cret@host", "redis://…"),
+            ("unix:///socket?pass=sec@ret", "unix://…"),
+            ("", ""),
+        ] {
+            assert_eq!(without_password(text), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_without_its_password() {
+        use AddressError::{CaWithoutTls, Scheme, Sentinel};
+        for (text, error) in [
+            ("", Scheme),
+            ("localhost:6379", Scheme),
+            ("http://localhost", Scheme),
+            ("redis+sentinel://a:1", Sentinel),
+            ("redis+sentinel://a:1/", Sentinel),
+            ("redis+sentinel://a:x/main", Sentinel),
+            ("redis+sentinel://,b:1/main", Sentinel),
+            ("redis://localhost?ca=/etc/ca.pem", CaWithoutTls),
+        ] {
+            assert_eq!(text.parse::<RedisAddress>().unwrap_err(), error, "{text}");
+        }
+        let error = "redis://user:secret@host:notaport".parse::<RedisAddress>().unwrap_err();
+        assert!(matches!(&error, AddressError::Invalid(text) if !text.contains("secret")), "{error}");
+    }
+}

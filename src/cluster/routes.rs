@@ -1,0 +1,217 @@
+//! The ways from the shared log to the shards of this server.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use uproar_cluster::{Answer, Entry, Incarnation, NodeName, Proposal};
+use uproar_ring::Waker;
+
+use super::link::Trust;
+use super::people::People;
+use super::replies::{Asked, Replies, Reply};
+use super::told::Told;
+use crate::mail::{Delivery, NodeNotice};
+use crate::mesh::Mesh;
+use crate::rooms::{
+    ClientRef, Decision, Directory, NodeLife, Receipt, ShardIndex, SharedReceipt, UserId, Whereabouts,
+};
+
+/// The shards of this server, and which of them has a room or a user.
+#[derive(Clone, Debug)]
+pub(super) struct Routes {
+    pub(super) node: NodeName,
+    /// By partition, the life of this server in it. Others name the one of the partition in which its user is.
+    pub(super) incarnations: Arc<[Incarnation]>,
+    pub(super) directory: Directory,
+    /// By shard.
+    pub(super) shards: Vec<(mpsc::Sender<Vec<Receipt>>, Waker)>,
+    pub(super) trust: Trust,
+    pub(super) replies: Replies,
+    pub(super) people: Arc<People>,
+}
+
+/// Every shard has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ShardsEnded;
+
+impl Routes {
+    /// Carries an entry to the homes and users that it is about, and waits until they have room for it.
+    pub(super) async fn carry(
+        &self,
+        partition: u16,
+        mesh: &Mesh,
+        entry: &Arc<Entry>,
+        asked: &[Option<Asked>],
+    ) -> Result<(), ShardsEnded> {
+        let incarnation = self.incarnations[usize::from(partition)];
+        let is_own = entry.tag.node == self.node && entry.tag.incarnation == incarnation;
+        let mut by_shard: Vec<Vec<Receipt>> = vec![Vec::new(); self.shards.len()];
+        let mut mail = Vec::new();
+        for (index, (proposal, answer)) in entry.decisions().enumerate() {
+            let asked = asked.get(index).copied().flatten();
+            let ticket = match asked {
+                Some(Asked::Home(ticket)) => Some(ticket),
+                Some(Asked::Connection(_)) | None => None,
+            };
+            let decided = || {
+                let decision = Decision { partition, entry: Arc::clone(entry), index, ticket };
+                Receipt::Shared(SharedReceipt::Decided(decision))
+            };
+            match proposal {
+                Proposal::Open { name } => self.push(&mut by_shard, name, decided()),
+                Proposal::Forget { room }
+                | Proposal::Join { room, .. }
+                | Proposal::Leave { room, .. }
+                | Proposal::Rename { room, .. }
+                | Proposal::Message { room, .. }
+                | Proposal::Delete { room, .. } => self.push(&mut by_shard, &room.name, decided()),
+                Proposal::Numbers => {
+                    let blocks = self.directory.users().blocks().filter(|_| is_own);
+                    if let (Some(block), Some(blocks)) = (block_of(answer), blocks) {
+                        blocks.add(block);
+                    }
+                }
+                Proposal::Begin { .. }
+                | Proposal::End
+                | Proposal::NodeGone { .. }
+                | Proposal::Epoch { .. }
+                    if *answer == Answer::Done =>
+                {
+                    by_shard.iter_mut().for_each(|receipts| receipts.push(decided()));
+                }
+                Proposal::Tell { only, what } => {
+                    let is_ours =
+                        |(node, its): &NodeLife| *node == self.node && self.incarnations.contains(its);
+                    let is_for_us = only.as_ref().is_none_or(is_ours);
+                    match Told::decode(what).filter(|_| is_for_us) {
+                        Some(Told::Room(notice)) => {
+                            let by = (entry.tag.node.clone(), entry.tag.incarnation);
+                            let name = Arc::clone(notice.name());
+                            let noticed = SharedReceipt::Noticed { notice, by, ticket };
+                            self.push(&mut by_shard, &name, Receipt::Shared(noticed));
+                        }
+                        Some(Told::Node(notice)) => mail.extend(self.find_receiver(notice)),
+                        None => {
+                            if let Some(ticket) = ticket {
+                                let told = Receipt::Shared(SharedReceipt::Told(ticket));
+                                by_shard[usize::from(ticket.room.home().0)].push(told);
+                            }
+                        }
+                    }
+                    if let Some(Asked::Connection(key)) = asked {
+                        mail.extend(
+                            self.replies.take(key).and_then(|Reply { to, sent, .. }| Some((to.shard, sent?))),
+                        );
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.people.note(entry, is_own, |user| mail.extend(self.leave_awaited(user)));
+        for (shard, receipts) in (0..).map(ShardIndex).zip(by_shard) {
+            if !receipts.is_empty() {
+                self.send(shard, receipts).await?;
+            }
+        }
+        for (shard, delivery) in mail {
+            deliver(mesh, shard, delivery).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the homes that enough replicas have the entries of this server up to this one.
+    pub(super) async fn note_replicated(&self, partition: u16, through: u64) -> Result<(), ShardsEnded> {
+        for shard in (0..).map(ShardIndex).take(self.shards.len()) {
+            let replicated = SharedReceipt::Replicated { partition, through };
+            self.send(shard, vec![Receipt::Shared(replicated)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells whoever waits for a proposal that it will not happen.
+    pub(super) async fn refuse(&self, mesh: &Mesh, asked: Asked) -> Result<(), ShardsEnded> {
+        match asked {
+            Asked::Home(ticket) => {
+                let refused = Receipt::Shared(SharedReceipt::Refused(ticket));
+                self.send(ticket.room.home(), vec![refused]).await
+            }
+            Asked::Connection(key) => match self.replies.take(key) {
+                Some(Reply { to, failed: Some(failed), .. }) => deliver(mesh, to.shard, failed).await,
+                Some(_) | None => Ok(()),
+            },
+        }
+    }
+
+    /// Says whether the others take this server for alive.
+    pub(super) fn set_trusted(&self, partition: u16, is_trusted: bool) {
+        let before = self.trust.holds();
+        self.trust.set(partition, is_trusted);
+        if before != self.trust.holds() {
+            self.shards.iter().for_each(|(_, waker)| waker.wake());
+        }
+    }
+
+    /// Tells every home that the log is at its end for this server.
+    pub(super) async fn end(&self) {
+        for shard in (0..).map(ShardIndex).take(self.shards.len()) {
+            // Where the shard has ended, it need not be told.
+            let _ = self.send(shard, vec![Receipt::Shared(SharedReceipt::Ended)]).await;
+        }
+    }
+
+    fn find_receiver(&self, notice: NodeNotice) -> Option<(ShardIndex, Delivery)> {
+        let found = self.directory.users().find(notice.user()?)?;
+        Some((found.shard, Delivery::FromNode(Box::new(notice))))
+    }
+
+    fn leave_awaited(&self, user: UserId) -> impl Iterator<Item = (ShardIndex, Delivery)> + use<> {
+        let waiting = self.replies.take_leave(user).into_iter();
+        waiting.map(|to| (to.shard, Delivery::SessionEnded { to }))
+    }
+
+    /// Notes that a connection waits until a user has left another node, and tells it if the user has by now.
+    pub(super) async fn await_leave(
+        &self,
+        mesh: &Mesh,
+        user: UserId,
+        node: &NodeLife,
+        connection: ClientRef,
+    ) -> Result<(), ShardsEnded> {
+        self.replies.await_leave(user, connection);
+        if let Some(Whereabouts::Elsewhere(present, _)) = self.directory.users().locate(user)
+            && *present == *node
+        {
+            return Ok(());
+        }
+        for (shard, delivery) in self.leave_awaited(user) {
+            deliver(mesh, shard, delivery).await?;
+        }
+        Ok(())
+    }
+
+    fn push(&self, by_shard: &mut [Vec<Receipt>], room: &str, receipt: Receipt) {
+        by_shard[usize::from(self.directory.home_of(room).0)].push(receipt);
+    }
+
+    async fn send(&self, to: ShardIndex, receipts: Vec<Receipt>) -> Result<(), ShardsEnded> {
+        let (shard, waker) = &self.shards[usize::from(to.0)];
+        shard.send(receipts).await.map_err(|_| ShardsEnded)?;
+        waker.wake();
+        Ok(())
+    }
+}
+
+async fn deliver(mesh: &Mesh, to: ShardIndex, delivery: Delivery) -> Result<(), ShardsEnded> {
+    let address = mesh.address(to);
+    address.deliveries.send(delivery).await.map_err(|_| ShardsEnded)?;
+    address.waker.wake();
+    Ok(())
+}
+
+/// The block of user ids that an answer gives to this server.
+pub(super) fn block_of(answer: &Answer) -> Option<u64> {
+    match answer {
+        Answer::Numbers(block) => Some(*block),
+        _ => None,
+    }
+}

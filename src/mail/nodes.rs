@@ -1,0 +1,52 @@
+//! Mail between the servers of a cluster, beside what the homes of their rooms tell each other.
+//!
+//! It goes through the shared log, so it keeps its place among the messages of its sender's room.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Delivery;
+use crate::rooms::{ClientRef, NodeLife, UserId};
+
+/// Mail to another server.
+#[derive(Debug)]
+pub struct NodeMail {
+    /// The server.
+    pub to: Arc<NodeLife>,
+    /// The name of the sender's room.
+    pub room: Arc<str>,
+    /// What it is.
+    pub notice: NodeNotice,
+    /// The connection that waits for it.
+    pub origin: ClientRef,
+    /// What that is told once it is in the log.
+    pub sent: Option<Delivery>,
+    /// What that is told where it cannot be sent.
+    pub failed: Option<Delivery>,
+    /// The user whose leave the connection waits for.
+    pub awaits: Option<UserId>,
+}
+
+/// What a server tells another one.
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeNotice {
+    /// A private message to a user.
+    Private { from: u64, from_name: Arc<str>, from_account: Option<Arc<str>>, to: u64, content: Arc<str> },
+    /// A user has started or stopped writing to another one.
+    Typing { from: u64, from_name: Arc<str>, to: u64, is_typing: bool },
+    /// A user has come back on another server: its connection by this visit is to be closed.
+    TakeOver { user: u64, visit: u32 },
+}
+
+impl NodeNotice {
+    /// The user whose shard it is for.
+    #[must_use]
+    pub fn user(&self) -> Option<UserId> {
+        match self {
+            Self::Private { to, .. } | Self::Typing { to, .. } => UserId::from_wire(*to),
+            Self::TakeOver { user, .. } => UserId::from_wire(*user),
+        }
+    }
+}

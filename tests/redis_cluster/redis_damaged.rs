@@ -1,0 +1,27 @@
+//! A key of Redis that has become something else.
+
+use crate::harness::{Chat, eventually};
+use crate::nodes::{node, says, start_two};
+use crate::redis::Redis;
+use crate::room::{all_hear, history, one_on_each};
+
+#[tokio::test]
+async fn a_history_that_is_no_list_any_more_is_written_anew_from_memory() {
+    let redis = Redis::start();
+    let [a, b] = start_two(&redis);
+    let [mut alice, mut bob] = one_on_each([&a, &b]).await;
+    all_hear(&mut alice, &mut [&mut bob], "one").await;
+    let key = "{uproar:0}:history:general";
+    redis.command(&["SET", key, "a string"]);
+    // The log has it, and so the nodes do, before Redis finds that it cannot add it to the history.
+    all_hear(&mut alice, &mut [&mut bob], "two").await;
+    says(&a, "what Redis has of a room is damaged; writing it anew").await;
+    eventually("a list again", async || redis.command(&["TYPE", key]) == "list").await;
+    eventually("no damage", async || redis.command(&["EXISTS", "{uproar:0}:damaged"]) == "0").await;
+    all_hear(&mut bob, &mut [&mut alice], "three").await;
+
+    // This node has nothing but what it reads from Redis.
+    let c = node(&redis, "c").start();
+    let mut carl = Chat::enter(&c).await;
+    assert_eq!(history(&mut carl).await.contents(), ["one", "two", "three"]);
+}
