@@ -98,15 +98,28 @@ impl Browser {
         browser
     }
 
-    /// Opens a page, and gives no name where it asks for one.
+    /// Opens the chat, and gives no name where it asks for one.
     pub(crate) async fn visit(&self, url: &str) {
         self.look_at(url).await;
-        self.run("if (at('dialog')?.open) at('dialog').close();", Value::Null).await;
+        // It either asks or connects at once.
+        self.until("at('dialog').open || at('state').dataset.state").await;
+        self.run("if (at('dialog').open) at('dialog').close();", Value::Null).await;
     }
 
-    /// Opens a page.
+    /// Opens a page, and returns once its scripts have run.
     pub(crate) async fn look_at(&self, url: &str) {
         within("page", self.client.goto(url)).await.expect("the page opens");
+        // On a busy machine chromedriver may return while the page before is still there.
+        let is_there = format!(
+            "const address = (url) => new URL(url).href.split('#')[0];
+            return document.readyState === 'complete' && address(location) === address({});",
+            json!(url)
+        );
+        let deadline = Instant::now() + PATIENCE;
+        while !matches!(self.client.execute(&is_there, vec![]).await, Ok(Value::Bool(true))) {
+            assert!(Instant::now() < deadline, "{url} does not open");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Loads the page again.

@@ -11,7 +11,7 @@ use crate::tell;
 
 async fn open(browser: &Browser, page: &str, server: &Server) {
     let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/browser/pages", page].iter().collect();
-    browser.visit(&format!("file://{}?{}", file.display(), server.address())).await;
+    browser.look_at(&format!("file://{}?{}", file.display(), server.address())).await;
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_page_from_a_file_speaks_the_hub_dialect() {
     let [mut bob] = Chat::members(&server).await;
     let ann = Browser::open(Kind::DESKTOP).await;
     let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/browser/pages/hub.html"].iter().collect();
-    ann.visit(&format!("file://{}?{}&{}", file.display(), server.address(), "%E5%AE%89")).await;
+    ann.look_at(&format!("file://{}?{}&{}", file.display(), server.address(), "%E5%AE%89")).await;
     ann.until("text('#user-list') === 'User1, 安' && text('#user-num') === '2'").await;
     assert_eq!(bob.until("join").await["content"]["user_name"], "安");
     // Both dialects share one room.
