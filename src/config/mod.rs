@@ -53,7 +53,7 @@ const SHARDS_AN_ACCEPTOR: usize = 8;
 /// The most files in `token_keys`: each may have to be tried, and a rotation needs two.
 pub const TOKEN_KEYS_MAX: usize = 16;
 
-/// The most partitions of a cluster: each has three connections and a canary a second.
+/// The most partitions of a cluster: each has two connections and a canary a second.
 pub const PARTITIONS_MAX: u16 = 64;
 
 /// The least that Redis keeps of a log: what nodes bring back to it after a failover.

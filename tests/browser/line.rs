@@ -19,8 +19,9 @@ struct Proxy {
     renames_host: bool,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct State {
+    server: SocketAddr,
     is_cut: bool,
     /// How many connections there were so far.
     accepted: usize,
@@ -48,12 +49,12 @@ impl Line {
     async fn through(proxy: Option<Proxy>, server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (state, _) = watch::channel(State::default());
+        let (state, _) = watch::channel(State { server, is_cut: false, accepted: 0, mute: 0, deaf: 0 });
         let watched = state.clone();
         tokio::spawn(async move {
             while let Ok((browser, _)) = listener.accept().await {
                 watched.send_modify(|state| state.accepted += 1);
-                tokio::spawn(connection(browser, server, proxy, watched.subscribe()));
+                tokio::spawn(connection(browser, proxy, watched.subscribe()));
             }
         });
         Self { address, state }
@@ -68,6 +69,11 @@ impl Line {
         self.state.send_modify(|state| state.is_cut = false);
     }
 
+    /// Leads new connections to another server, as a load balancer does when one has died.
+    pub(crate) fn lead_to(&self, server: SocketAddr) {
+        self.state.send_modify(|state| state.server = server);
+    }
+
     /// Loses everything on the connections that there are, without ending them. New ones are sound.
     pub(crate) fn silence(&self) {
         self.state.send_modify(|state| (state.mute, state.deaf) = (state.accepted, state.accepted));
@@ -79,13 +85,8 @@ impl Line {
     }
 }
 
-async fn connection(
-    mut browser: TcpStream,
-    server: SocketAddr,
-    proxy: Option<Proxy>,
-    mut watched: watch::Receiver<State>,
-) {
-    let State { is_cut, accepted: number, .. } = *watched.borrow();
+async fn connection(mut browser: TcpStream, proxy: Option<Proxy>, mut watched: watch::Receiver<State>) {
+    let State { server, is_cut, accepted: number, .. } = *watched.borrow();
     if is_cut {
         return;
     }

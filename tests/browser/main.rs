@@ -26,6 +26,7 @@ mod admin;
 mod admin_accounts;
 mod admin_history;
 mod admin_silence;
+mod cluster;
 mod crowds;
 mod dropped;
 mod first_visit;

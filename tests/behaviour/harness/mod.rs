@@ -30,6 +30,7 @@ pub(crate) use accounts::{AccountFile, password_of};
 pub(crate) use api::{Answer, ApiKeys, Backend, read_answer, through_unix_socket};
 pub(crate) use certificate::Certificate;
 pub(crate) use chat::{Chat, after_ms_of, take_epoch, take_timestamp};
+pub(crate) use cluster::new_redis_database;
 pub(crate) use envelope::{direct, error, from, from_system};
 pub(crate) use event_stream::{EventStream, SentEvent};
 pub(crate) use frame::{BINARY, CLOSE, CONTINUATION, Header, PING, PONG, TEXT, frame, part};
