@@ -144,9 +144,10 @@ fn banner(config: &Config, capacity: Capacity, address: SocketAddr) -> String {
         0 => "no limit".to_owned(),
         rate => format!("{rate} messages a second, bursts of {}", config.burst),
     };
-    let history = match &config.data {
-        Some(data) => format!("kept in {}", data.display()),
-        None => "in memory: gone when the server ends, see --data".to_owned(),
+    let history = match (&config.data, &config.cluster) {
+        (Some(data), _) => format!("kept in {}", data.display()),
+        (None, Some(cluster)) => format!("kept in {}, shared as node {}", cluster.redis, cluster.node),
+        (None, None) => "in memory: gone when the server ends, see --data".to_owned(),
     };
     format!(
         "uproar {} listening on {}://{address}\n  \
@@ -187,6 +188,8 @@ fn log_banner(config: &Config, capacity: Capacity, address: SocketAddr) {
         burst = config.burst,
         history = config.history,
         data = config.data.as_ref().map(|data| tracing::field::display(data.display())),
+        redis = config.cluster.as_ref().map(|cluster| tracing::field::display(&cluster.redis)),
+        node = config.cluster.as_ref().map(|cluster| tracing::field::display(&cluster.node)),
         "listening on {}://{address}",
         scheme(config),
     );

@@ -1,7 +1,7 @@
-//! A node whose settings are not those of its cluster.
+//! What a node says of its settings, and one whose settings are not those of its cluster.
 
 use crate::harness::run;
-use crate::nodes::node;
+use crate::nodes::{node, says};
 use crate::redis::Redis;
 
 #[tokio::test]
@@ -26,4 +26,11 @@ async fn it_is_refused_and_told_both_settings() {
             assert!(refused.stderr.contains(settings), "{flag} {value}: {}", refused.stderr);
         }
     }
+}
+
+#[tokio::test]
+async fn a_node_says_where_its_rooms_are_kept() {
+    let redis = Redis::start();
+    let a = node(&redis, "a").start();
+    says(&a, &format!("kept in {}, shared as node a", redis.url())).await;
 }
