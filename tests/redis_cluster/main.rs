@@ -19,6 +19,7 @@ mod nodes;
 mod redis;
 mod room;
 
+mod node_behind;
 mod node_fenced;
 mod node_killed;
 mod node_names;
@@ -28,6 +29,7 @@ mod partitions;
 mod redis_damaged;
 mod redis_emptied;
 mod redis_gone;
+mod redis_hindered;
 mod redis_replicas;
 mod redis_restarted;
 mod topics;
