@@ -32,4 +32,5 @@ mod redis_gone;
 mod redis_hindered;
 mod redis_replicas;
 mod redis_restarted;
+mod redis_sentinels;
 mod topics;

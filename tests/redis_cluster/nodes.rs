@@ -7,8 +7,13 @@ use crate::redis::Redis;
 
 /// A node of this name.
 pub(crate) fn node(redis: &Redis, name: &str) -> Launch {
+    node_at(&redis.url(), name)
+}
+
+/// A node of this name, which is told that Redis is at this address.
+pub(crate) fn node_at(redis: &str, name: &str) -> Launch {
     let launch = Launch::with_shards(2).flag("--rooms", "general,games").without_rate_limit();
-    launch.flag("--redis", redis.url()).flag("--node", name)
+    launch.flag("--redis", redis).flag("--node", name)
 }
 
 /// The first nodes of a cluster, which begin at the same time: the first start of all waits some seconds for others.

@@ -25,26 +25,30 @@ impl Redis {
         Self::start_with(&[]).expect("redis-server is needed for this test (Debian package redis-server)")
     }
 
-    /// One that others can follow, and where: replicas connect by TCP alone.
+    /// One that others can follow, and its port: replicas connect by TCP alone.
     pub(crate) fn start_primary() -> (Self, u16) {
-        // Another program may take the port meanwhile.
-        let attempt = |_| {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let settings =
-                ["--bind", "127.0.0.1", "--port", &port.to_string(), "--repl-diskless-sync-delay", "0"];
-            Some((Self::start_with(&settings)?, port))
-        };
-        (0..10).find_map(attempt).expect("redis-server is needed for this test, and a free port")
+        Self::start_at_a_port(&["--repl-diskless-sync-delay", "0"])
     }
 
-    /// A replica of the one at this port, which has all that that one has.
-    pub(crate) async fn follow(port: u16) -> Self {
-        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &port.to_string()]).expect("a replica");
+    /// A replica of the one at this port, which has all that that one has, and its port.
+    pub(crate) async fn follow(primary: u16) -> (Self, u16) {
+        let (replica, port) = Self::start_at_a_port(&["--replicaof", "127.0.0.1", &primary.to_string()]);
         eventually("the replica follows", async || {
             replica.command(&["INFO", "replication"]).contains("master_link_status:up")
         })
         .await;
-        replica
+        (replica, port)
+    }
+
+    /// One with a port, for those that speak TCP alone.
+    fn start_at_a_port(settings: &[&str]) -> (Self, u16) {
+        // Another program may take the port meanwhile.
+        let attempt = |_| {
+            let port = free_port();
+            let address = ["--bind", "127.0.0.1", "--port", &port.to_string()];
+            Some((Self::start_with(&[&address, settings].concat())?, port))
+        };
+        (0..10).find_map(attempt).expect("redis-server is needed for this test, and a free port")
     }
 
     /// `None` when it ends before it serves.
@@ -98,6 +102,10 @@ impl Drop for Redis {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Starts it, and waits until it serves. `None` when it ends before.

@@ -10,7 +10,7 @@ use crate::room::{all_hear, next_message, one_on_each};
 #[tokio::test]
 async fn a_message_is_acknowledged_once_a_replica_has_it_and_seen_before() {
     let (primary, port) = Redis::start_primary();
-    let replica = Redis::follow(port).await;
+    let (replica, _) = Redis::follow(port).await;
     let [a, b] = start(["a", "b"].map(|name| node(&primary, name).flag("--redis-replicas", 1)));
     let [mut alice, mut anna, mut bob] = one_on_each([&a, &a, &b]).await;
     let first = all_hear(&mut alice, &mut [&mut anna, &mut bob], "both").await;
