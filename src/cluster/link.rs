@@ -1,33 +1,38 @@
 //! A shard's end of the thread of the cluster.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 use uproar_cluster::Partitions;
+use uproar_ring::Waker;
 
 use crate::mail::NodeMail;
-use crate::rooms::{Receipt, SharedProposal};
+use crate::rooms::{Receipt, SHARED_PROPOSALS_MAX, SharedProposal};
 
 /// The batches of receipts that wait for a shard: each comes from one entry of the log.
 pub(super) const RECEIPTS_WAITING_MAX: usize = 64;
+
+/// The mail of a shard that is not in the log yet, beyond which its clients' input waits: as much as its homes may propose.
+const MAIL_WAITING_MAX: usize = SHARED_PROPOSALS_MAX;
 
 /// What a shard gives to the log.
 #[derive(Debug)]
 pub(super) enum FromShard {
     Proposal(SharedProposal),
-    Mail(Box<NodeMail>),
+    Mail(Box<NodeMail>, MailPlace),
 }
 
 /// A shard's connection to the shared log.
 #[derive(Debug)]
 pub struct ClusterLink {
-    /// By partition. Bounded by what homes may have without an answer:
-    /// [`SHARED_PROPOSALS_MAX`](crate::rooms::SHARED_PROPOSALS_MAX), and the turn that reaches it.
+    /// By partition. Bounded by what homes may have without an answer, [`SHARED_PROPOSALS_MAX`], by as much mail, and by the
+    /// turn that reaches it.
     pub(super) proposals: Vec<mpsc::UnboundedSender<FromShard>>,
     pub(super) partitions: Partitions,
     pub(super) receipts: mpsc::Receiver<Vec<Receipt>>,
     pub(super) trust: Trust,
+    pub(super) mail_room: MailRoom,
 }
 
 impl ClusterLink {
@@ -40,7 +45,7 @@ impl ClusterLink {
     /// Gives mail for another server to the log of its sender's room.
     pub fn post(&self, mail: NodeMail) {
         let partition = self.partitions.of(&mail.room);
-        self.send(partition, FromShard::Mail(Box::new(mail)));
+        self.send(partition, FromShard::Mail(Box::new(mail), self.mail_room.take()));
     }
 
     fn send(&self, partition: u16, what: FromShard) {
@@ -65,6 +70,48 @@ impl ClusterLink {
     #[must_use]
     pub fn trust(&self) -> Trust {
         self.trust.clone()
+    }
+
+    /// The room for mail of this shard.
+    #[must_use]
+    pub fn mail_room(&self) -> MailRoom {
+        self.mail_room.clone()
+    }
+}
+
+/// The room that a shard's mail to other servers has on its way to the log.
+#[derive(Clone, Debug)]
+pub struct MailRoom {
+    taken: Arc<AtomicUsize>,
+    shard: Waker,
+}
+
+impl MailRoom {
+    pub(super) fn of(shard: Waker) -> Self {
+        Self { taken: Arc::default(), shard }
+    }
+
+    /// False while the shard's clients should not cause more mail.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) < MAIL_WAITING_MAX
+    }
+
+    fn take(&self) -> MailPlace {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        MailPlace(self.clone())
+    }
+}
+
+/// The place of one piece of mail, until it is in the log or refused.
+#[derive(Debug)]
+pub(super) struct MailPlace(MailRoom);
+
+impl Drop for MailPlace {
+    fn drop(&mut self) {
+        if self.0.taken.fetch_sub(1, Ordering::Relaxed) == MAIL_WAITING_MAX {
+            self.0.shard.wake();
+        }
     }
 }
 

@@ -22,5 +22,5 @@ mod start;
 mod told;
 
 pub use error::{ClusterEnd, ClusterError};
-pub use link::{ClusterLink, Trust};
+pub use link::{ClusterLink, MailRoom, Trust};
 pub use start::{ClusterStart, ClusterThread, start};

@@ -202,14 +202,14 @@ pub(super) async fn forward(
                 };
                 Order { proposal, ticket: Some(Asked::Home(ticket)), timeout_ms }
             }
-            FromShard::Mail(mail) => {
+            FromShard::Mail(mail, place) => {
                 let NodeMail { to, notice, origin, sent, failed, awaits, .. } = *mail;
                 if let Some(user) = awaits
                     && routes.await_leave(&mesh, user, &to, origin).await.is_err()
                 {
                     return;
                 }
-                let asked = routes.replies.keep(Reply { to: origin, sent, failed });
+                let asked = routes.replies.keep(Reply { to: origin, sent, failed, _place: place });
                 let proposal = tell(Some(&to), &Told::Node(notice));
                 Order { proposal, ticket: Some(asked), timeout_ms: Some(MAIL_TIMEOUT_MS) }
             }
@@ -222,6 +222,21 @@ pub(super) async fn forward(
 
 fn tell(only: Option<&NodeLife>, told: &Told) -> Proposal {
     Proposal::Tell { only: only.cloned(), what: told.encode() }
+}
+
+/// Tells homes when the log of a partition is out of reach, and when it is in reach again.
+pub(super) async fn tell_reach(partition: u16, mut status: watch::Receiver<Status>, routes: Routes) {
+    let mut was_reached = true;
+    loop {
+        let is_reached = status.borrow_and_update().trouble.is_none();
+        if is_reached != was_reached && routes.note_reached(partition, is_reached).await.is_err() {
+            return;
+        }
+        was_reached = is_reached;
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Follows how a partition is.

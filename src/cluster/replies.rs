@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
 
+use super::link::MailPlace;
 use crate::mail::Delivery;
 use crate::rooms::{ClientRef, Ticket, UserId};
 
@@ -23,6 +24,8 @@ pub(super) struct Reply {
     pub(super) to: ClientRef,
     pub(super) sent: Option<Delivery>,
     pub(super) failed: Option<Delivery>,
+    /// It is on its way until then.
+    pub(super) _place: MailPlace,
 }
 
 /// The replies to mail that is on its way to the log, and the connections that wait for a user to leave another node. Bounded

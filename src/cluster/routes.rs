@@ -20,8 +20,8 @@ use crate::rooms::{
 #[derive(Clone, Debug)]
 pub(super) struct Routes {
     pub(super) node: NodeName,
-    /// By partition, the life of this server in it. Others name the one of the partition in which its user is.
-    pub(super) incarnations: Arc<[Incarnation]>,
+    /// The life of this server, in all partitions.
+    pub(super) incarnation: Incarnation,
     pub(super) directory: Directory,
     /// By shard.
     pub(super) shards: Vec<(mpsc::Sender<Vec<Receipt>>, Waker)>,
@@ -43,8 +43,7 @@ impl Routes {
         entry: &Arc<Entry>,
         asked: &[Option<Asked>],
     ) -> Result<(), ShardsEnded> {
-        let incarnation = self.incarnations[usize::from(partition)];
-        let is_own = entry.tag.node == self.node && entry.tag.incarnation == incarnation;
+        let is_own = entry.tag.node == self.node && entry.tag.incarnation == self.incarnation;
         let mut by_shard: Vec<Vec<Receipt>> = vec![Vec::new(); self.shards.len()];
         let mut mail = Vec::new();
         for (index, (proposal, answer)) in entry.decisions().enumerate() {
@@ -80,8 +79,7 @@ impl Routes {
                     by_shard.iter_mut().for_each(|receipts| receipts.push(decided()));
                 }
                 Proposal::Tell { only, what } => {
-                    let is_ours =
-                        |(node, its): &NodeLife| *node == self.node && self.incarnations.contains(its);
+                    let is_ours = |(node, its): &NodeLife| *node == self.node && *its == self.incarnation;
                     let is_for_us = only.as_ref().is_none_or(is_ours);
                     match Told::decode(what).filter(|_| is_for_us) {
                         Some(Told::Room(notice)) => {
@@ -124,6 +122,15 @@ impl Routes {
         for shard in (0..).map(ShardIndex).take(self.shards.len()) {
             let replicated = SharedReceipt::Replicated { partition, through };
             self.send(shard, vec![Receipt::Shared(replicated)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the homes whether the log of a partition can be reached.
+    pub(super) async fn note_reached(&self, partition: u16, is_reached: bool) -> Result<(), ShardsEnded> {
+        for shard in (0..).map(ShardIndex).take(self.shards.len()) {
+            let reached = SharedReceipt::Reached { partition, is_reached };
+            self.send(shard, vec![Receipt::Shared(reached)]).await?;
         }
         Ok(())
     }

@@ -12,9 +12,9 @@ use uproar_cluster::{Bridge, Config as BridgeConfig, Incarnation, Keys, Mirror, 
 use uproar_ring::Waker;
 
 use super::error::ClusterError;
-use super::link::{ClusterLink, FromShard, RECEIPTS_WAITING_MAX, Trust};
+use super::link::{ClusterLink, FromShard, MailRoom, RECEIPTS_WAITING_MAX, Trust};
 use super::observed::Observed;
-use super::partition::{Partition, ask_for_ids, forward, watch};
+use super::partition::{Partition, ask_for_ids, forward, tell_reach, watch};
 use super::people::People;
 use super::replies::{Asked, Replies};
 use super::routes::Routes;
@@ -81,10 +81,11 @@ pub fn start(
     let (receipts_to, receipts): (Vec<_>, Vec<_>) =
         wakers.iter().map(|_| mpsc::channel(RECEIPTS_WAITING_MAX)).unzip();
     let trust = Trust::default();
-    let incarnations = (0..cluster.partitions).map(|_| Incarnation(rand::random()));
+    // One life in all partitions: who has seen it begin in one ends no members of it in another.
+    let incarnation = Incarnation(rand::random());
     let routes = Routes {
         node: cluster.node.clone(),
-        incarnations: incarnations.collect(),
+        incarnation,
         directory: directory.clone(),
         shards: receipts_to.into_iter().zip(wakers.iter().cloned()).collect(),
         trust: trust.clone(),
@@ -96,11 +97,12 @@ pub fn start(
             sessions_max,
         )),
     };
-    let links = receipts.into_iter().map(|receipts| ClusterLink {
+    let links = receipts.into_iter().zip(wakers).map(|(receipts, waker)| ClusterLink {
         proposals: proposals_to.clone(),
         partitions,
         receipts,
         trust: trust.clone(),
+        mail_room: MailRoom::of(waker.clone()),
     });
     let links = links.collect();
     let configured = directory.rooms().iter().map(|room| Arc::clone(room.name())).collect();
@@ -198,10 +200,11 @@ impl Beginning {
             drivers.spawn(forward(proposals, orders, routes, mesh.clone(), end_of_shards));
             let (routes, metrics) = (self.routes.clone(), Arc::clone(&self.metrics));
             let status = partition.link.status.clone();
-            drivers.spawn(watch(status, move |status| {
+            drivers.spawn(watch(status.clone(), move |status| {
                 routes.set_trusted(index, status.is_trusted);
                 metrics.set_trouble(usize::from(index), status.trouble.clone());
             }));
+            drivers.spawn(tell_reach(index, status, self.routes.clone()));
             if index == 0 {
                 drivers.spawn(put_key_back(partition.link.status.clone(), self.cluster.redis.clone(), key));
             }
@@ -210,6 +213,8 @@ impl Beginning {
         // The first that fails ends the server.
         while let Some(outcome) = tasks.join_next().await {
             if let Err(error) = outcome.unwrap_or(Err(ClusterError::Failed)) {
+                // Nothing comes behind the end.
+                tasks.shutdown().await;
                 self.routes.end().await;
                 return Err(error);
             }
@@ -235,7 +240,7 @@ impl Beginning {
 
     fn drive(&self, index: u16, drivers: &mut JoinSet<()>) -> (Incarnation, Link<Asked>) {
         let keys = Keys::of_partition(index);
-        let incarnation = self.routes.incarnations[usize::from(index)];
+        let incarnation = self.routes.incarnation;
         let config = BridgeConfig {
             node: self.cluster.node.clone(),
             incarnation,

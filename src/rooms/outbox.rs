@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::fan_out_timer::{FanOutTimer, FanOutTimers};
 use super::shared::MESSAGE_TIMEOUT_MS;
 use super::{
-    Delivery, ListedRoom, NodeLife, ObservedEvent, RecentFanOuts, Request, RoomIndex, RoomNotice, ShardIndex,
-    SharedProposal, SharedProposalKind, Ticket, Write,
+    ClientRef, Delivery, ListedRoom, NodeLife, ObservedEvent, RecentFanOuts, Request, RoomCursor, RoomIndex,
+    RoomNotice, ShardIndex, SharedProposal, SharedProposalKind, Ticket, Write,
 };
 use crate::clock::Now;
 use crate::metrics::ShardMetrics;
@@ -31,6 +31,10 @@ pub(super) struct Outbox {
     pub(super) writes_unanswered: usize,
     /// True while nothing can be written: messages and deletions are rejected, and no room is opened.
     pub(super) is_storage_failing: bool,
+    /// Changes by the entry that is being applied that are acknowledged once replicas have them, and who has caused them.
+    pub(super) unreplicated: VecDeque<(RoomCursor, ClientRef)>,
+    /// True while the shared log cannot be reached: what changes nothing is answered at once.
+    pub(super) is_log_out_of_reach: bool,
     /// True once the shared log is at its end for this server: proposals are dropped.
     pub(super) has_log_ended: bool,
     fan_out_timers: FanOutTimers,
@@ -48,6 +52,8 @@ impl Outbox {
             proposals_waiting: 0,
             writes_unanswered: 0,
             is_storage_failing: false,
+            unreplicated: VecDeque::new(),
+            is_log_out_of_reach: false,
             has_log_ended: false,
             fan_out_timers: FanOutTimers::new(metrics, recent_fan_outs),
         }

@@ -129,7 +129,7 @@ impl Room {
     pub(super) fn apply_outcomes(&mut self, now: Now, outbox: &mut Outbox) {
         while let Some(outcome) = match &mut self.log {
             Log::Own(log) => log.poll_outcome(now.unix_seconds, outbox.is_storage_failing, &self.roster),
-            Log::Shared(log) => log.poll_unlogged(),
+            Log::Shared(log) => log.poll_unlogged(outbox),
         } {
             outbox.proposals_waiting -= 1;
             self.apply_outcome(outcome, now, outbox);
@@ -137,27 +137,17 @@ impl Room {
     }
 
     /// Applies a decision of the shared log about this room, and handles the requests that have waited for it. `elsewhere`
-    /// stands for the clients of the node that has proposed it. Returns whether an acknowledgement waits for replicas.
+    /// stands for the clients of the node that has proposed it.
     pub(super) fn handle_decision(
         &mut self,
         decision: &Decision,
         elsewhere: ClientRef,
         now: Now,
         outbox: &mut Outbox,
-    ) -> bool {
+    ) {
         let outcome =
             self.shared().map(|(log, roster)| log.handle_decision(decision, elsewhere, roster, outbox));
         self.finish(decision.ticket, outcome.flatten(), now, outbox);
-        self.shared().is_some_and(|(log, _)| log.awaits_replicas())
-    }
-
-    /// Acknowledges the changes that enough replicas have.
-    pub(super) fn handle_replicated(&mut self, through: u64, outbox: &mut Outbox) {
-        let room = self.listed.index();
-        let Log::Shared(log) = &mut self.log else { return };
-        while let Some((entry, to)) = log.poll_replicated(through) {
-            outbox.send(to.shard, Delivery::Kept { to, cursor: RoomCursor { room, entry } });
-        }
     }
 
     /// The same of a notice.
@@ -175,7 +165,7 @@ impl Room {
 
     /// The proposal with this ticket has waited too long.
     pub(super) fn handle_refused(&mut self, ticket: Ticket, now: Now, outbox: &mut Outbox) {
-        let outcome = self.shared().and_then(|(log, _)| log.handle_refused(ticket));
+        let outcome = self.shared().and_then(|(log, _)| log.handle_refused(ticket, outbox));
         self.finish(Some(ticket), outcome, now, outbox);
     }
 
@@ -508,7 +498,7 @@ impl Room {
         let entry = self.applied;
         let log = match &mut self.log {
             Log::Own(log) => log,
-            Log::Shared(log) => return log.await_replicas(entry, to).then_some(entry),
+            Log::Shared(log) => return log.await_replicas(entry, to, outbox).then_some(entry),
         };
         if !log.is_durable() {
             return None;

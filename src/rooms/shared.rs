@@ -117,6 +117,13 @@ pub enum SharedReceipt {
         /// The entry.
         through: u64,
     },
+    /// The log of a partition can or cannot be reached from now on. At the start it can.
+    Reached {
+        /// The partition.
+        partition: u16,
+        /// Whether it can.
+        is_reached: bool,
+    },
     /// What was to be told to another node is in the log.
     Told(Ticket),
     /// The proposal with this ticket has waited too long. It will not happen.

@@ -202,7 +202,7 @@ impl ShardStart {
         }
         let cluster = self.cluster.map(|(mirrors, link)| {
             let awaits_replicas = config.cluster.as_ref().is_some_and(|cluster| cluster.replicas > 0);
-            shard.share(&mirrors, awaits_replicas, link.trust(), clock.now());
+            shard.share(&mirrors, awaits_replicas, (link.trust(), link.mail_room()), clock.now());
             link
         });
         if let Some((sessions, link)) = self.state {

@@ -65,9 +65,11 @@ impl User {
         }
     }
 
-    /// Closes the connection of a user that cannot join a room now.
+    /// Closes the connection of a user that cannot join a room now, or not leave its own.
     pub(super) fn turn_away(&mut self, io: &mut ClientIo<'_>) {
-        self.membership = RoomMembership::None;
+        if let RoomMembership::Joining(_) = self.membership {
+            self.membership = RoomMembership::None;
+        }
         io.close(1013, "Try again later", EndReason::OutOfReach);
     }
 

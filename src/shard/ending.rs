@@ -66,8 +66,10 @@ impl Shard {
         let (dialect, context) = (client.link.dialect, &mut self.context);
         context.metrics.connections_ended.with(end.reason).add(1);
         debug!(shard = context.settings.index.0, connection = %id, %dialect, reason = %end.reason, "ended");
-        // A server that shuts down announces no leave: everybody goes.
-        let moved = client.session.depart(id, self.drain.is_none(), context, now);
+        // A server that shuts down announces no leave: everybody goes. In a cluster others stay, and its users may come back
+        // with them.
+        let is_announced = self.drain.is_none() || self.cluster.is_some() && !self.homes.has_log_ended();
+        let moved = client.session.depart(id, is_announced, context, now);
         self.clients.set_place(moved);
         self.closing.push_back(id);
     }

@@ -81,7 +81,7 @@ use uproar_ring::{Completion, ConnectionId, SharedBytes, Submission};
 
 use crate::accounts::ReservedNames;
 use crate::clock::Now;
-use crate::cluster::Trust;
+use crate::cluster::{MailRoom, Trust};
 use crate::events::{Event, EventSender};
 use crate::mail::{Delivery, Request};
 use crate::metrics::{EndReason, ShardMetrics};
@@ -122,8 +122,8 @@ pub struct Shard {
     ended: EndedClients,
     mass_orders: MassOrders,
     drain: Option<Drain>,
-    /// Whether input is read, in a cluster.
-    trust: Option<Trust>,
+    /// In a cluster, what input waits for.
+    cluster: Option<(Trust, MailRoom)>,
     /// Plaintext on its way through TLS, for as long as a call takes. Its capacity follows the longest, which
     /// is bounded by what a connection may hold back of a record, and by what is encrypted at a time.
     scratch: Vec<u8>,
@@ -159,7 +159,7 @@ impl Shard {
             ended: EndedClients::default(),
             mass_orders: MassOrders::default(),
             drain: None,
-            trust: None,
+            cluster: None,
             scratch: Vec::new(),
         }
     }
@@ -181,10 +181,16 @@ impl Shard {
     /// # Panics
     ///
     /// When there is a client already.
-    pub fn share(&mut self, mirrors: &[Mirror], awaits_replicas: bool, trust: Trust, now: Now) {
+    pub fn share(
+        &mut self,
+        mirrors: &[Mirror],
+        awaits_replicas: bool,
+        (trust, mail_room): (Trust, MailRoom),
+        now: Now,
+    ) {
         assert_eq!(self.clients.count(), 0, "Bug: a client came before the rooms of the cluster");
         self.homes.share(mirrors, awaits_replicas, now);
-        self.trust = Some(trust);
+        self.cluster = Some((trust, mail_room));
     }
 
     /// Takes over this shard's part of the sessions of an earlier life of the server, which the users know already, and
@@ -345,9 +351,14 @@ impl Shard {
     #[must_use]
     pub fn is_congested(&self) -> bool {
         self.context.has_stopped_reading
-            || self.trust.as_ref().is_some_and(|trust| !trust.holds())
+            || self.cluster.as_ref().is_some_and(|(trust, mail_room)| !trust.holds() || !mail_room.is_left())
             || self.context.mail.is_full_of_requests()
             || !self.accepts_requests()
+    }
+
+    /// True while input waits that may be read.
+    pub(super) fn may_read(&self) -> bool {
+        self.schedule.has_readable() && !self.is_congested()
     }
 
     /// True when a turn has ended at its limit with work left: the next one is due at once.
@@ -355,7 +366,7 @@ impl Shard {
     pub fn is_cut_short(&self) -> bool {
         self.schedule.has_dirty()
             || !self.ended.is_empty()
-            || self.schedule.has_readable() && !self.is_congested()
+            || self.may_read()
             || self.has_orders_to_carry_out()
             || self.homes.have_departing() && !self.context.mail.is_full_of_deliveries()
     }

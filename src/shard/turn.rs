@@ -179,6 +179,8 @@ pub fn has_news(shard: &Shard, sources: &mut impl WakeSources) -> bool {
         || sources.has_receipts() && !shard.context.mail.is_full_of_deliveries()
         || sources.has_requests() && shard.accepts_requests()
         || sources.has_more()
+        // Other threads may have ended what held it back.
+        || shard.may_read()
         || congested_with(shard).any(|(to, class)| sources.has_room(to, class))
 }
 

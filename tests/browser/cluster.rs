@@ -1,7 +1,8 @@
 //! Browsers on several servers that share their rooms.
 
 use crate::browser::{Browser, Kind, stage};
-use crate::harness::{Launch, new_redis_database};
+use crate::harness::Launch;
+use crate::harness::cluster::new_redis_database;
 use crate::line::Line;
 
 #[tokio::test]

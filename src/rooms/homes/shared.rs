@@ -11,7 +11,7 @@ use uproar_cluster::{Answer, Incarnation, Mirror, NodeName, Proposal as Logged};
 
 use uproar_protocol::frames::MessageKind;
 
-use super::sharing::Sharing;
+use super::sharing::{Replicas, Sharing};
 use super::{Homes, OpenRoom, RoomState, reschedule};
 use crate::clock::Now;
 use crate::rooms::shared::{
@@ -34,8 +34,11 @@ impl Homes {
     pub fn share(&mut self, mirrors: &[Mirror], awaits_replicas: bool, now: Now) {
         let partitions = partitions(mirrors.len());
         let epochs = mirrors.iter().map(|mirror| Arc::clone(&mirror.epoch)).collect();
-        let (nodes, departing, relays, unreplicated) = Default::default();
-        let mut sharing = Sharing { epochs, nodes, departing, relays, unreplicated, awaits_replicas };
+        let (nodes, departing, relays) = Default::default();
+        let replicas = if awaits_replicas { mirrors.len() } else { 0 };
+        let replicas = std::iter::repeat_with(Replicas::default).take(replicas).collect();
+        let out_of_reach = vec![false; mirrors.len()];
+        let mut sharing = Sharing { epochs, nodes, departing, relays, replicas, out_of_reach };
         let directory = self.home.directory.clone();
         for listed in directory.rooms().iter().filter(|listed| listed.index().home() == self.index) {
             let mirror = &mirrors[usize::from(partitions.of(listed.name()))];
@@ -103,6 +106,9 @@ impl Homes {
                 self.handle_told(ticket);
             }
             SharedReceipt::Refused(ticket) => self.handle_unproposed(ticket, now),
+            SharedReceipt::Reached { partition, is_reached } => {
+                self.handle_reached(partition, is_reached, now)
+            }
             SharedReceipt::Ended => self.handle_end(now),
         }
     }
@@ -110,6 +116,8 @@ impl Homes {
     fn handle_decision(&mut self, decision: &Decision, now: Now) {
         let (proposal, answer) = decision.parts();
         let tag = &decision.entry.tag;
+        // All servers tell the same time, and so does the history.
+        let now = Now { unix_seconds: decision.unix_seconds(), ..now };
         match (proposal, answer) {
             (Logged::Open { name }, _) => self.handle_open(name, answer, decision.ticket, now),
             (Logged::Forget { room }, Answer::Done) => self.handle_forgotten(room),
@@ -147,28 +155,53 @@ impl Homes {
                     lease.was_used = true;
                 }
                 let elsewhere = self.client_of(tag.node.clone(), tag.incarnation);
-                let mut awaits_replicas = false;
                 self.with_room(index, now, |room, outbox| {
-                    awaits_replicas = room.handle_decision(decision, elsewhere, now, outbox);
+                    room.handle_decision(decision, elsewhere, now, outbox);
                 });
-                if awaits_replicas && let Some(sharing) = &mut self.sharing {
-                    sharing.unreplicated.push_back((decision.partition, decision.entry.number, index));
-                }
+                self.await_replicas(decision);
             }
             _ => {}
         }
     }
 
+    /// Has the changes by a decision acknowledged once enough replicas have them.
+    fn await_replicas(&mut self, decision: &Decision) {
+        let changes = std::mem::take(&mut self.outbox.unreplicated);
+        if let Some(replicas) = self.replicas_of(decision.partition) {
+            changes.into_iter().for_each(|change| replicas.wait(decision.entry.number, change));
+            self.acknowledge_replicated(decision.partition);
+        }
+    }
+
     /// Replicas have the entries of this server up to this one: what waits for that is acknowledged.
     fn handle_replicated(&mut self, partition: u16, through: u64) {
+        if let Some(replicas) = self.replicas_of(partition) {
+            replicas.note(through);
+            self.acknowledge_replicated(partition);
+        }
+    }
+
+    fn acknowledge_replicated(&mut self, partition: u16) {
+        while let Some((cursor, to)) = self.replicas_of(partition).and_then(Replicas::poll) {
+            self.outbox.send(to.shard, Delivery::Kept { to, cursor });
+        }
+    }
+
+    fn replicas_of(&mut self, partition: u16) -> Option<&mut Replicas> {
+        self.sharing.as_mut()?.replicas.get_mut(usize::from(partition))
+    }
+
+    /// The log of a partition can or cannot be reached from now on.
+    fn handle_reached(&mut self, partition: u16, is_reached: bool, now: Now) {
         let Some(sharing) = &mut self.sharing else { return };
-        let is_replicated = |(its, entry, _): &(u16, u64, RoomIndex)| *its == partition && *entry <= through;
-        let rooms: Vec<RoomIndex> =
-            sharing.unreplicated.iter().filter(|it| is_replicated(it)).map(|(.., room)| *room).collect();
-        sharing.unreplicated.retain(|it| !is_replicated(it));
-        for index in rooms {
-            if let Some(RoomState::Open(open)) = self.rooms.get_mut(index) {
-                open.room.handle_replicated(through, &mut self.outbox);
+        if let Some(is_out) = sharing.out_of_reach.get_mut(usize::from(partition)) {
+            *is_out = !is_reached;
+        }
+        self.outbox.is_log_out_of_reach = sharing.out_of_reach.contains(&true);
+        if self.outbox.is_log_out_of_reach {
+            // What changes nothing waits no more.
+            for index in self.waiting.clone() {
+                self.with_room(index, now, |room, outbox| room.apply_outcomes(now, outbox));
             }
         }
     }
@@ -357,7 +390,7 @@ impl Homes {
         let Some(sharing) = &mut self.sharing else { return };
         if let Some(RoomState::Open(OpenRoom { room, lease: Some(lease), .. })) = self.rooms.get_mut(index) {
             let epoch = Epoch::of_shared(log_epoch, room.listed().name(), state.opened);
-            let awaits_replicas = sharing.awaits_replicas;
+            let awaits_replicas = !sharing.replicas.is_empty();
             room.share(epoch, state, awaits_replicas, |kept| {
                 sharing.nodes.client_of(&kept.node, kept.incarnation)
             });

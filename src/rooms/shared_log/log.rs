@@ -2,13 +2,13 @@
 //!
 //! What the home proposes becomes an entry of the log that all nodes share, once Redis has decided about it. Requests that
 //! change nothing wait for the answers to what the same client has proposed to this room before, so it sees its own changes
-//! in what it asks for next. They wait for nobody else: while Redis is gone, they are answered from memory.
+//! in what it asks for next. While the log is out of reach they wait for nothing, and are answered from memory.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use uproar_cluster::{Answer, Proposal as Logged};
 
+use super::waiting::Waiting;
 use super::{MemberPayload, MessagePayload, member_of};
 use crate::rooms::log::{Change, Entry, NewMessage, Outcome, Proposal, Unlogged};
 use crate::rooms::outbox::Outbox;
@@ -17,7 +17,7 @@ use crate::rooms::shared::{
     Decision, JOIN_TIMEOUT_MS, MESSAGE_TIMEOUT_MS, RoomNotice, SharedProposal, SharedProposalKind, Ticket,
 };
 use crate::rooms::{
-    ClientRef, Deletion, EntryNumber, Member, MessageId, RoomIndex, RoomMessage, UserId, Visit,
+    ClientRef, Deletion, EntryNumber, Member, MessageId, RoomCursor, RoomIndex, RoomMessage, UserId, Visit,
 };
 
 /// The shared log of one room.
@@ -27,31 +27,10 @@ pub(in crate::rooms) struct SharedLog {
     index: RoomIndex,
     /// Counts the entries that were applied here.
     last_number: EntryNumber,
-    /// What has no outcome yet, in order.
-    waiting: VecDeque<Waiting>,
-    /// The entry that is being applied.
-    applying: u64,
-    /// Changes of clients of this server that too few replicas have; `None` where none is waited for.
-    unreplicated: Option<VecDeque<Unreplicated>>,
-}
-
-/// A change that is acknowledged when enough replicas have it.
-#[derive(Clone, Copy, Debug)]
-struct Unreplicated {
-    /// Its entry in the shared log.
-    logged: u64,
-    /// Its number in this room.
-    entry: EntryNumber,
-    to: ClientRef,
-}
-
-/// A proposal or a request without an outcome.
-#[derive(Debug)]
-enum Waiting {
-    /// It is on its way to the log.
-    Proposed(Ticket, Proposal),
-    /// It comes behind what was proposed before.
-    Unlogged(Unlogged),
+    /// What has no outcome yet. Mostly nothing, and there may be many rooms.
+    waiting: Option<Box<Waiting>>,
+    /// True where changes are acknowledged once enough replicas have them.
+    awaits_replicas: bool,
 }
 
 impl SharedLog {
@@ -63,14 +42,7 @@ impl SharedLog {
         awaits_replicas: bool,
     ) -> Self {
         let room = uproar_cluster::Room { name, opened };
-        Self {
-            room,
-            index,
-            last_number: EntryNumber(0),
-            waiting: VecDeque::new(),
-            applying: 0,
-            unreplicated: awaits_replicas.then(VecDeque::new),
-        }
+        Self { room, index, last_number: EntryNumber(0), waiting: None, awaits_replicas }
     }
 
     /// The room as the log names it.
@@ -80,7 +52,7 @@ impl SharedLog {
 
     /// True when something has no outcome yet.
     pub(in crate::rooms) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting.is_some()
     }
 
     /// Takes a proposal, and returns its outcome if it need not wait.
@@ -88,10 +60,11 @@ impl SharedLog {
     pub(in crate::rooms) fn propose(&mut self, proposal: Proposal, outbox: &mut Outbox) -> Option<Outcome> {
         match proposal {
             Proposal::Unlogged(request) if !is_told(&request) => {
-                if !self.waits(&request, self.waiting.len()) {
+                let waiting = self.waiting.as_mut().filter(|_| !outbox.is_log_out_of_reach);
+                let Some(waiting) = waiting.filter(|waiting| waiting.has_proposed(request.origin())) else {
                     return Some(Outcome::Unlogged(request));
-                }
-                self.waiting.push_back(Waiting::Unlogged(request));
+                };
+                waiting.push_request(request);
             }
             // Everybody is about to be closed.
             _ if outbox.has_log_ended => return Some(Outcome::Late),
@@ -105,7 +78,7 @@ impl SharedLog {
         let ticket = Ticket { room: self.index, number: outbox.next_ticket() };
         let room = Arc::clone(&self.room.name);
         outbox.proposals.push_back(SharedProposal { ticket, room, kind, timeout_ms });
-        self.waiting.push_back(Waiting::Proposed(ticket, proposal));
+        self.waiting.get_or_insert_default().push(ticket, proposal);
     }
 
     fn encode(&self, proposal: &Proposal) -> (SharedProposalKind, Option<u64>) {
@@ -119,8 +92,10 @@ impl SharedLog {
                 let member = MemberPayload::of(member).encode();
                 (Logged::Join { room, user, visit, member }, Some(JOIN_TIMEOUT_MS))
             }
-            Proposal::Change(Change::Leave { user, visit, .. }) => {
-                (Logged::Leave { room, user: user.get(), visit: visit.0.into() }, None)
+            Proposal::Change(Change::Leave { user, visit, reply }) => {
+                // A connection that has ended waits for nothing, and its leave must not be lost.
+                let timeout_ms = reply.is_some().then_some(JOIN_TIMEOUT_MS);
+                (Logged::Leave { room, user: user.get(), visit: visit.0.into() }, timeout_ms)
             }
             Proposal::Change(Change::Rename { user, visit, new_name, account, connected_at, .. }) => {
                 let member = MemberPayload::new(new_name, account.as_ref(), *connected_at).encode();
@@ -156,30 +131,15 @@ impl SharedLog {
         }
     }
 
-    /// Whether a request comes behind a proposal of the same client among the first `count` that wait.
-    fn waits(&self, request: &Unlogged, count: usize) -> bool {
-        let client = request.origin();
-        let is_own = |waiting: &Waiting| match waiting {
-            Waiting::Proposed(_, proposal) => proposal.origin() == Some(client),
-            Waiting::Unlogged(_) => false,
-        };
-        self.waiting.iter().take(count).any(is_own)
-    }
-
     /// The next request that waits for nothing any more.
-    pub(in crate::rooms) fn poll_unlogged(&mut self) -> Option<Outcome> {
-        let is_free = |(place, waiting): (usize, &Waiting)| match waiting {
-            Waiting::Unlogged(request) if !self.waits(request, place) => Some(place),
-            Waiting::Unlogged(_) | Waiting::Proposed(..) => None,
-        };
-        let place = self.waiting.iter().enumerate().find_map(is_free)?;
-        match self.waiting.remove(place) {
-            Some(Waiting::Unlogged(request)) => {
-                self.shrink();
-                Some(Outcome::Unlogged(request))
-            }
-            _ => None,
+    pub(in crate::rooms) fn poll_unlogged(&mut self, outbox: &Outbox) -> Option<Outcome> {
+        let waiting = self.waiting.as_mut()?;
+        if outbox.is_log_out_of_reach {
+            waiting.free_all();
         }
+        let request = waiting.poll_free()?;
+        self.shrink();
+        Some(Outcome::Unlogged(request))
     }
 
     /// The outcome of what the log has decided. `None` where it means nothing to anybody here, or was proposed again.
@@ -191,7 +151,6 @@ impl SharedLog {
         members: &Roster,
         outbox: &mut Outbox,
     ) -> Option<Outcome> {
-        self.applying = decision.entry.number;
         let own = decision.ticket.and_then(|ticket| self.take(ticket));
         let (logged, answer) = decision.parts();
         match (own, answer) {
@@ -221,30 +180,18 @@ impl SharedLog {
         }
     }
 
-    /// Notes a change that is being applied, if its acknowledgement waits for replicas. Returns whether it does.
-    pub(in crate::rooms) fn await_replicas(&mut self, entry: EntryNumber, to: ClientRef) -> bool {
-        let logged = self.applying;
-        let is_own = to.shard.elsewhere().is_none();
-        match self.unreplicated.as_mut().filter(|_| is_own) {
-            Some(unreplicated) => unreplicated.push_back(Unreplicated { logged, entry, to }),
-            None => return false,
+    /// Whether the acknowledgement of a change waits for replicas: notes it, if so.
+    pub(in crate::rooms) fn await_replicas(
+        &self,
+        entry: EntryNumber,
+        to: ClientRef,
+        outbox: &mut Outbox,
+    ) -> bool {
+        let waits = self.awaits_replicas && to.shard.elsewhere().is_none();
+        if waits {
+            outbox.unreplicated.push_back((RoomCursor { room: self.index, entry }, to));
         }
-        true
-    }
-
-    /// True when a change of the entry that was applied last waits for replicas.
-    pub(in crate::rooms) fn awaits_replicas(&self) -> bool {
-        let last = self.unreplicated.as_ref().and_then(VecDeque::back);
-        last.is_some_and(|last| last.logged == self.applying)
-    }
-
-    /// The next change up to this entry of the shared log that enough replicas have, and who has caused it.
-    pub(in crate::rooms) fn poll_replicated(&mut self, through: u64) -> Option<(EntryNumber, ClientRef)> {
-        let is_replicated = |first: &Unreplicated| first.logged <= through;
-        let unreplicated = self.unreplicated.as_mut()?;
-        let first = unreplicated.front().copied().filter(is_replicated)?;
-        unreplicated.pop_front();
-        Some((first.entry, first.to))
+        waits
     }
 
     /// The outcome of a notice that has come out of the log.
@@ -269,20 +216,26 @@ impl SharedLog {
     }
 
     /// The outcome of a proposal that the log will not get.
-    pub(in crate::rooms) fn handle_refused(&mut self, ticket: Ticket) -> Option<Outcome> {
-        let proposal = self.take(ticket)?;
-        Some(match proposal {
+    pub(in crate::rooms) fn handle_refused(
+        &mut self,
+        ticket: Ticket,
+        outbox: &mut Outbox,
+    ) -> Option<Outcome> {
+        Some(match self.take(ticket)? {
             Proposal::Change(Change::Join { member, .. }) => Outcome::NotJoined { to: member.origin },
+            Proposal::Change(Change::Leave { user, visit, reply: Some(to) }) => {
+                // It cannot go on to another room, and is closed. Its leave comes as that of any connection that ends.
+                self.send(Change::Leave { user, visit, reply: None }.into(), outbox);
+                outbox.proposals_waiting += 1;
+                Outcome::NotJoined { to }
+            }
             proposal => refused(proposal, &Answer::Damaged),
         })
     }
 
     /// What waits when the room is forgotten.
     pub(in crate::rooms) fn drain(&mut self) -> impl Iterator<Item = Proposal> {
-        std::mem::take(&mut self.waiting).into_iter().map(|waiting| match waiting {
-            Waiting::Proposed(_, proposal) => proposal,
-            Waiting::Unlogged(request) => Proposal::Unlogged(request),
-        })
+        self.waiting.take().into_iter().flat_map(|waiting| waiting.drain())
     }
 
     fn entry(&mut self, change: Change<Arc<RoomMessage>>) -> Outcome {
@@ -290,23 +243,15 @@ impl SharedLog {
         Outcome::Entry(Entry { number: self.last_number, change })
     }
 
-    /// Takes a proposal out of those that wait: mostly the first one.
+    /// Takes a proposal out of those that wait.
     fn take(&mut self, ticket: Ticket) -> Option<Proposal> {
-        let is_it = |it: &Waiting| matches!(it, Waiting::Proposed(its, _) if *its == ticket);
-        let place = self.waiting.iter().position(is_it)?;
-        let taken = self.waiting.remove(place);
+        let taken = self.waiting.as_mut()?.take(ticket);
         self.shrink();
-        match taken {
-            Some(Waiting::Proposed(_, proposal)) => Some(proposal),
-            _ => None,
-        }
+        taken
     }
 
     fn shrink(&mut self) {
-        if self.waiting.is_empty() {
-            // There may be many rooms.
-            self.waiting = VecDeque::new();
-        }
+        self.waiting.take_if(|waiting| waiting.is_empty());
     }
 }
 

@@ -1,6 +1,7 @@
 //! The log that several servers share, as the home of a room sees it.
 //!
-//! - `log` is the log of one room: what its home has proposed, and what waits for that.
+//! - `log` is the log of one room: what its home has proposed, and what comes of it.
+//! - `waiting` is what has no outcome yet.
 //! - `payload` is what nodes tell each other of members and messages, in bytes.
 //! - `nodes` numbers the nodes that have members here.
 //! - `start` is a room as the log has it when a server starts.
@@ -9,6 +10,7 @@ mod log;
 mod nodes;
 mod payload;
 mod start;
+mod waiting;
 
 pub(super) use log::SharedLog;
 pub(super) use nodes::Nodes;

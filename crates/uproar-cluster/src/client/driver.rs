@@ -22,9 +22,6 @@ const PAUSE_MS_MAX: u64 = 2_000;
 /// The first.
 const PAUSE_MS_MIN: u64 = 50;
 
-/// Proposals without an outcome, beyond which no further one is taken.
-const UNANSWERED_MAX: usize = 4_096;
-
 /// A proposal of the owner.
 #[derive(Debug)]
 pub struct Order<T> {
@@ -69,7 +66,8 @@ pub struct Status {
 /// The owner's end.
 #[derive(Debug)]
 pub struct Link<T> {
-    /// Proposals. Who sends waits while Redis takes nothing and many are without an outcome.
+    /// Proposals. They are taken at once, so that the time begins in which each may wait: the owner bounds how many are without
+    /// an outcome.
     pub orders: mpsc::Sender<Order<T>>,
     /// What was asked for, and the end.
     pub given: mpsc::UnboundedSender<Given>,
@@ -246,7 +244,6 @@ impl<T: Copy + Send + 'static, O: Observer> Driver<T, O> {
     }
 
     async fn wait(&mut self, is_full: bool) -> Woken<T> {
-        let takes_orders = self.bridge.unanswered() < UNANSWERED_MAX;
         let due = self.bridge.next_due_ms().map(|due_ms| self.begun + Duration::from_millis(due_ms));
         let due = async {
             match due {
@@ -265,7 +262,7 @@ impl<T: Copy + Send + 'static, O: Observer> Driver<T, O> {
             connected = poll(&mut self.connecting) => Woken::Connected(connected),
             reply = poll(&mut self.running) => Woken::Answered(reply),
             reply = poll(&mut self.reading) => Woken::Read(reply),
-            order = self.orders.recv(), if takes_orders => Woken::Ordered(order),
+            order = self.orders.recv() => Woken::Ordered(order),
             given = self.answers.recv() => Woken::Given(given),
             () = room => Woken::Room,
             () = due => Woken::Due,
