@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::warn;
+use tracing::{error, warn};
 use uproar_cluster::client::{Given, Link, Order, Status};
 use uproar_cluster::{End, Event, Incarnation, Mirror, Proposal};
 
@@ -72,7 +72,7 @@ impl Partition {
             if let Event::Ended { end, .. } = event {
                 return Err(failure(end, node));
             }
-            partition.note(&event);
+            partition.note(&event, node)?;
             if let (Event::Entry { entry, .. }, Some(blocks)) = (&event, blocks)
                 && entry.tag.incarnation == incarnation
             {
@@ -85,12 +85,18 @@ impl Partition {
         Ok(partition)
     }
 
-    /// Applies an event to the mirror, and gives the bridge what it asks for.
-    fn note(&mut self, event: &Event<Asked>) {
+    /// Applies an event to the mirror, and gives the bridge what it asks for. Fails where the log contradicts itself.
+    fn note(&mut self, event: &Event<Asked>, node: &str) -> Result<(), ClusterError> {
         match event {
             Event::Entry { entry, .. } => {
                 let epoch = Arc::clone(&self.mirror.epoch);
-                self.mirror.apply(entry);
+                if !self.mirror.apply(entry) {
+                    error!(
+                        entry = entry.number,
+                        "an entry of the cluster's log does not fit those before it: was Redis changed by hand?"
+                    );
+                    return Err(failure(End::OtherLog, node));
+                }
                 let partition = usize::from(self.index);
                 self.metrics.nodes(partition, self.mirror.nodes.len());
                 if epoch != self.mirror.epoch {
@@ -115,6 +121,7 @@ impl Partition {
             }
             Event::Begun(_) | Event::Refused(_) | Event::Replicated { .. } | Event::Ended { .. } => {}
         }
+        Ok(())
     }
 
     /// Carries events to the shards until one of both sides has ended. When the shards have, this server leaves the cluster.
@@ -129,7 +136,7 @@ impl Partition {
                 event = self.link.events.recv() => event.ok_or(ClusterError::Failed)?,
                 _ = &mut shards_ended => break,
             };
-            self.note(&event);
+            self.note(&event, routes.node.as_str())?;
             let carried = match event {
                 Event::Entry { entry, tickets } => routes.carry(self.index, &mesh, &entry, &tickets).await,
                 Event::Replicated { through } => routes.note_replicated(self.index, through).await,
@@ -148,16 +155,18 @@ impl Partition {
                 break;
             }
         }
-        self.leave().await;
+        self.leave(routes.node.as_str()).await;
         Ok(())
     }
 
     /// Tells the others that this server ends, so that they need not find out.
-    async fn leave(&mut self) {
+    async fn leave(&mut self, node: &str) {
         let _ = self.link.given.send(Given::Leave);
         let left = async {
             while let Some(event) = self.link.events.recv().await {
-                self.note(&event);
+                if self.note(&event, node).is_err() {
+                    return;
+                }
             }
         };
         if tokio::time::timeout(LEAVE_TIMEOUT, left).await.is_err() {

@@ -1,4 +1,6 @@
-//! A key of Redis that has become something else.
+//! A key of Redis that has become something else, and one that somebody has changed.
+
+use serde_json::json;
 
 use crate::harness::{Chat, eventually};
 use crate::nodes::{node, says, start_two};
@@ -24,4 +26,24 @@ async fn a_history_that_is_no_list_any_more_is_written_anew_from_memory() {
     let c = node(&redis, "c").start();
     let mut carl = Chat::enter(&c).await;
     assert_eq!(history(&mut carl).await.contents(), ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn an_entry_that_does_not_fit_has_the_nodes_begin_anew_with_what_redis_has() {
+    let redis = Redis::start();
+    let [a, b] = start_two(&redis);
+    let [mut alice, mut bob] = one_on_each([&a, &b]).await;
+    all_hear(&mut alice, &mut [&mut bob], "one").await;
+    let room = redis.command(&["HGET", "{uproar:0}:rooms", "general"]);
+    let changed = room.replacen(" 1 ", " 500 ", 1);
+    assert_ne!(changed, room);
+    redis.command(&["HSET", "{uproar:0}:rooms", "general", &changed]);
+    alice.say(json!({"type": "message", "content": "two"})).await;
+    for (node, member) in [(&a, &mut alice), (&b, &mut bob)] {
+        assert_eq!(member.closed_in_the_end().await.0, 1012);
+        says(node, "this server serves again").await;
+    }
+    let [mut alice, mut bob] = one_on_each([&a, &b]).await;
+    assert_eq!(history(&mut alice).await.messages.last(), Some(&(501, "two".to_owned())));
+    assert_eq!(all_hear(&mut bob, &mut [&mut alice], "three").await, 502);
 }

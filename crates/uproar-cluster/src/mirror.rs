@@ -77,19 +77,23 @@ impl Mirror {
         self.history_max
     }
 
-    /// Applies an entry.
-    pub fn apply(&mut self, entry: &Entry) {
+    /// Applies an entry. False when it contradicts what was applied before: somebody else has written to Redis. Where a node
+    /// starts, and applies entries again that Redis has told the outcome of, that says nothing.
+    pub fn apply(&mut self, entry: &Entry) -> bool {
         if let Some(node) = self.nodes.get_mut(&entry.tag.node)
             && node.incarnation == entry.tag.incarnation
         {
             node.batch = node.batch.max(entry.tag.batch);
         }
+        let mut fits = true;
         for (proposal, answer) in entry.decisions() {
-            self.decide(entry, proposal, answer);
+            fits &= self.decide(entry, proposal, answer);
         }
+        fits
     }
 
-    fn decide(&mut self, entry: &Entry, proposal: &Proposal, answer: &Answer) {
+    /// Returns whether it fits what was decided before.
+    fn decide(&mut self, entry: &Entry, proposal: &Proposal, answer: &Answer) -> bool {
         match (proposal, answer) {
             (Proposal::Begin { reads, .. }, Answer::Done) => self.begin(&entry.tag, *reads),
             (Proposal::NodeGone { seen }, Answer::Done) => {
@@ -143,9 +147,9 @@ impl Mirror {
             }
             (Proposal::Message { room, user, account, message, .. }, Answer::Sent(id)) => {
                 let (history_max, raised) = (self.history_max, self.raised);
-                if let Some(room) = self.room(room)
-                    && *id > room.last
-                {
+                let Some(room) = self.room(room) else { return true };
+                let is_next = *id == room.last + 1;
+                if *id > room.last {
                     room.last = *id;
                     room.history.push_back(KeptMessage::Whole {
                         id: *id,
@@ -158,6 +162,7 @@ impl Mirror {
                     let too_many = room.history.len().saturating_sub(history_max);
                     room.history.drain(..too_many);
                 }
+                return is_next;
             }
             (Proposal::Delete { room, message: id, .. }, Answer::Done) => {
                 let kept =
@@ -169,6 +174,7 @@ impl Mirror {
             // It changes nothing, or the log has refused it.
             _ => {}
         }
+        true
     }
 
     /// A node begins: an earlier incarnation has ended.

@@ -17,7 +17,8 @@ use crate::rooms::shared::{
     Decision, JOIN_TIMEOUT_MS, MESSAGE_TIMEOUT_MS, RoomNotice, SharedProposal, SharedProposalKind, Ticket,
 };
 use crate::rooms::{
-    ClientRef, Deletion, EntryNumber, Member, MessageId, RoomCursor, RoomIndex, RoomMessage, UserId, Visit,
+    ClientRef, Content, Deletion, EntryNumber, Member, MessageId, RoomCursor, RoomIndex, RoomMessage, UserId,
+    Visit,
 };
 
 /// The shared log of one room.
@@ -329,7 +330,9 @@ fn decode(
         }
         Logged::Message { user, account, message, .. } => {
             let Answer::Sent(id) = answer else { return None };
-            let message = room_message(*id, timestamp, *user, account.clone(), message)?;
+            // Its id is given, so it keeps its place. Only somebody who writes into Redis by hand makes one that cannot be read.
+            let message = room_message(*id, timestamp, *user, account.clone(), message)
+                .unwrap_or_else(|| unreadable_message(*id, timestamp, *user));
             Change::Message { message: Arc::new(message), visit: None, origin: elsewhere }
         }
         Logged::Delete { message, user, account, is_admin, .. } => {
@@ -354,6 +357,12 @@ pub(in crate::rooms) fn remote_member(
     let MemberPayload { name, connected_at, .. } = payload;
     // Its own node sends it names.
     Member { user, visit, name, account, connected_at, origin: elsewhere, wants_names: false }
+}
+
+fn unreadable_message(id: u64, timestamp: u64, user: u64) -> RoomMessage {
+    let (id, from) = (MessageId(id), UserId::from_stored(user));
+    let (from_name, content) = (Arc::default(), Content::Text(Arc::default()));
+    RoomMessage { id, from, from_name, from_account: None, content, timestamp }
 }
 
 /// A message as the log keeps it.
