@@ -361,7 +361,7 @@ pub(in crate::rooms) fn remote_member(
 
 fn unreadable_message(id: u64, timestamp: u64, user: u64) -> RoomMessage {
     let (id, from) = (MessageId(id), UserId::from_stored(user));
-    let (from_name, content) = (Arc::default(), Content::Text(Arc::default()));
+    let (from_name, content) = (Arc::default(), Content::Text("\u{fffd}".to_owned()));
     RoomMessage { id, from, from_name, from_account: None, content, timestamp }
 }
 
