@@ -19,7 +19,8 @@
 //! - `mass_orders` carries out what is about many clients (a `mass_order`, with the `account_message`), for some of them in
 //!   each turn.
 //! - `node_mail` is what users tell each other over two servers of a cluster.
-//! - `deliveries` takes mail for clients; `local_rooms` has the members of rooms and topics, and the fan-out to them.
+//! - `own_mail` is a shard's mail to itself; `deliveries` takes mail for clients; `local_rooms` has the members of rooms
+//!   and topics, and the fan-out to them.
 //! - `facts` tells what is known of a connection, and `end_report` how it ended.
 //! - `schedule` lists the clients that want to submit, to read, or to be looked at when a deadline is due.
 
@@ -58,6 +59,7 @@ mod node_mail;
 mod order_report;
 mod ordered_move;
 mod outgoing_mail;
+mod own_mail;
 mod rate;
 mod resumption;
 mod schedule;
@@ -82,7 +84,7 @@ use uproar_ring::{Completion, ConnectionId, SharedBytes, Submission};
 use crate::accounts::ReservedNames;
 use crate::clock::Now;
 use crate::cluster::{MailRoom, Trust};
-use crate::events::{Event, EventSender};
+use crate::events::EventSender;
 use crate::mail::{Delivery, Request};
 use crate::metrics::{EndReason, ShardMetrics};
 use crate::rooms::{Directory, EndedSession, Homes, Receipt, Restored, UserId};
@@ -395,63 +397,6 @@ impl Shard {
         // After most completions, the ends of sends, there is nothing to do.
         if self.homes.has_mail() || self.context.mail.has_own() || !self.closing.is_empty() {
             self.settle_all(now);
-        }
-    }
-
-    fn settle_all(&mut self, now: Now) {
-        loop {
-            while let Some((to, delivery)) = self.homes.poll_delivery() {
-                self.context.mail.deliver(to, delivery);
-            }
-            while let Some(event) = self.homes.poll_observed() {
-                self.context.tell(Event::Room(event));
-            }
-            while let Some((to, request)) = self.homes.poll_request() {
-                self.context.mail.request(to, request);
-            }
-            if let Some(delivery) = self.context.mail.pop_own_delivery() {
-                self.deliver(delivery, now);
-            } else if let Some(request) = self.context.mail.pop_own_request() {
-                match request {
-                    Request::Room(request) => self.homes.handle_request(request, now),
-                    Request::Private(private) => {
-                        let (to, origin) = (private.to, private.origin);
-                        // It follows a user that has come back on another shard.
-                        let found = self.context.directory.users().find(to);
-                        if let Some(found) = found.filter(|found| found.shard != self.context.settings.index)
-                        {
-                            self.context.mail.request(found.shard, Request::Private(private));
-                            continue;
-                        }
-                        let receive =
-                            |user: &mut User, io: &mut ClientIo<'_>| user.receive_private(private, io);
-                        if !self.with_welcomed_user(to, now, receive) {
-                            self.context.mail.deliver(origin.shard, Delivery::UserNotFound { to: origin });
-                        }
-                    }
-                    Request::PrivateToAccount(message) => self.deliver_to_account(message, now),
-                    Request::Typing(typing) => {
-                        let (to, origin) = (typing.to, typing.origin);
-                        if !self.with_welcomed_user(to, now, |user, io| user.receive_typing(&typing, io)) {
-                            self.context.mail.deliver(origin.shard, Delivery::UserNotFound { to: origin });
-                        }
-                    }
-                    Request::TakeOver(order) => self.hand_session_over(&order, now),
-                    Request::Moderate(order) => self.carry_out(order, now),
-                    Request::Explain { connection, origin } => self.explain(connection, origin, now),
-                    Request::ListConnections { page, origin } => self.list_connections(&page, origin, now),
-                    Request::TakeNotice { notice, origin } => self.take_notice(notice, origin),
-                    Request::MoveAccount(order) => self.move_account(order),
-                    Request::ShowAccount { account, origin } => self.show_account(&account, origin),
-                }
-            } else if let Some(id) = self.closing.pop_front() {
-                // The ring may have closed its socket meanwhile.
-                if self.clients.get_mut(id).is_some() {
-                    self.read_pending(id, now);
-                }
-            } else {
-                return;
-            }
         }
     }
 
