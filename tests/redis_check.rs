@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -166,6 +167,22 @@ async fn a_redis_out_of_reach_fails_the_check_and_is_waited_for_at_the_start() {
     let line = format!("fatal    redis        {url} is out of reach: No such file");
     assert!(checked.report.contains(&line), "{}", checked.report);
     start_until(&["--redis", &url], &[&format!("WARN Redis: {url} is out of reach: No such file")]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_redis_ends_in_order_when_it_is_told_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uproar"));
+    command.args(["--listen=127.0.0.1:0", "--shards=1", "--node=a"]);
+    command.args(["--redis", &url(&directory.path().join("socket"))]);
+    let mut server = command.stderr(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
+    while !lines.next_line().await.unwrap().expect("it has ended").contains("cannot connect to Redis") {}
+    let process = Pid::from_raw(server.id().unwrap().cast_signed()).unwrap();
+    kill_process(process, Signal::TERM).unwrap();
+    // It would wait for Redis for 40 s.
+    let ended = timeout(Duration::from_secs(20), server.wait()).await.expect("it has ended").unwrap();
+    assert!(ended.success(), "{ended}");
 }
 
 #[tokio::test]

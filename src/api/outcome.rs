@@ -176,7 +176,7 @@ impl Reply {
                 Problem::new(ProblemKind::NotFound, "the room does not keep this message")
             }
             Self::Refused(RoomRefusal::NotDeleted | RoomRefusal::PermissionDenied) => {
-                PublishError::DiskFails.into()
+                PublishError::StorageFails.into()
             }
             other => PublishError::from(other).into(),
         }
@@ -199,7 +199,7 @@ impl From<PublishError> for Problem {
             PublishError::Invalid(_) => ProblemKind::Invalid,
             PublishError::NoRoom | PublishError::NoTopic => ProblemKind::NotFound,
             PublishError::TooManyRooms
-            | PublishError::DiskFails
+            | PublishError::StorageFails
             | PublishError::ShuttingDown
             | PublishError::Busy => ProblemKind::Unavailable,
             PublishError::NotStored => ProblemKind::NotStored,

@@ -23,9 +23,9 @@ pub enum PublishError {
     /// The room cannot be opened. Nothing happened.
     #[error("there are as many rooms as there may be, and none of them is empty")]
     TooManyRooms,
-    /// The disk fails, so the room takes no messages. Nothing happened.
-    #[error("the disk takes nothing at the moment")]
-    DiskFails,
+    /// The room takes no messages: the disk fails, or the log of the cluster is out of reach. Nothing happened.
+    #[error("it cannot be stored at the moment")]
+    StorageFails,
     /// The server shuts down, or has ended. Nothing happened.
     #[error("the server shuts down")]
     ShuttingDown,
@@ -169,7 +169,8 @@ impl From<Reply> for PublishError {
         match reply {
             Reply::Refused(RoomRefusal::NoRoom) => Self::NoRoom,
             Reply::Refused(RoomRefusal::TooManyRooms) => Self::TooManyRooms,
-            Reply::Refused(RoomRefusal::NotStored | RoomRefusal::NotOpened) => Self::DiskFails,
+            Reply::Refused(RoomRefusal::NotStored | RoomRefusal::NotOpened) => Self::StorageFails,
+            Reply::Refused(RoomRefusal::OutcomeUnknown) => Self::Unknown,
             Reply::NotStored => Self::NotStored,
             other => {
                 debug_assert!(false, "Bug: {other:?} answers another request");

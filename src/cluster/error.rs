@@ -7,6 +7,8 @@ use thiserror::Error;
 use uproar_cluster::End;
 use uproar_cluster::client::ConnectError;
 
+use crate::rooms::LogEnd;
+
 /// Why a server could not begin as a node.
 #[derive(Debug, Error)]
 pub enum ClusterError {
@@ -35,6 +37,27 @@ pub enum ClusterError {
     /// The thread has ended.
     #[error("the thread of the cluster has failed")]
     Failed,
+}
+
+impl ClusterError {
+    /// True when a server that has been a node may begin anew.
+    #[must_use]
+    pub fn may_begin_anew(&self) -> bool {
+        match self {
+            Self::Ended(end) => end.may_begin_anew(),
+            // It was there before, and is waited for.
+            Self::Late { .. } | Self::Redis(_) => true,
+            Self::Thread(_) | Self::Failed => false,
+        }
+    }
+
+    /// What this is to the shards.
+    pub(super) fn log_end(&self) -> LogEnd {
+        match self {
+            Self::Ended(ClusterEnd::Fenced) => LogEnd::Fenced,
+            _ => LogEnd::PlaceLost,
+        }
+    }
 }
 
 /// Why a node is at its end.
@@ -70,9 +93,7 @@ impl ClusterEnd {
         })
     }
 
-    /// True when the server may begin anew.
-    #[must_use]
-    pub fn may_begin_anew(&self) -> bool {
+    fn may_begin_anew(&self) -> bool {
         matches!(self, Self::Fenced | Self::OtherLog)
     }
 }

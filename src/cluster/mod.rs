@@ -23,4 +23,4 @@ mod told;
 
 pub use error::{ClusterEnd, ClusterError};
 pub use link::{ClusterLink, MailRoom, Trust};
-pub use start::{ClusterStart, ClusterThread, start};
+pub use start::{ClusterBeginning, ClusterStart, ClusterThread, start};

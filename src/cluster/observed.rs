@@ -45,6 +45,10 @@ impl Observer for Observed {
         self.metrics.set_behind(self.partition, entries > BEHIND_MAX);
     }
 
+    fn unanswered(&mut self, proposals: usize) {
+        self.metrics.unanswered(self.partition, proposals);
+    }
+
     fn canary_seen(&mut self) {
         self.metrics.canary_seen(self.partition);
     }

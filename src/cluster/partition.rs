@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 use uproar_cluster::client::{Given, Link, Order, Status};
 use uproar_cluster::{End, Event, Incarnation, Mirror, Proposal};
 
@@ -237,9 +237,16 @@ fn tell(only: Option<&NodeLife>, told: &Told) -> Proposal {
 pub(super) async fn tell_reach(partition: u16, mut status: watch::Receiver<Status>, routes: Routes) {
     let mut was_reached = true;
     loop {
-        let is_reached = status.borrow_and_update().trouble.is_none();
-        if is_reached != was_reached && routes.note_reached(partition, is_reached).await.is_err() {
-            return;
+        let trouble = status.borrow_and_update().trouble.clone();
+        let is_reached = trouble.is_none();
+        if is_reached != was_reached {
+            match trouble {
+                Some(trouble) => warn!(partition, %trouble, "the log of the cluster takes nothing"),
+                None => info!(partition, "the log of the cluster takes messages again"),
+            }
+            if routes.note_reached(partition, is_reached).await.is_err() {
+                return;
+            }
         }
         was_reached = is_reached;
         if status.changed().await.is_err() {

@@ -13,7 +13,7 @@ use super::told::Told;
 use crate::mail::{Delivery, NodeNotice};
 use crate::mesh::Mesh;
 use crate::rooms::{
-    ClientRef, Decision, Directory, NodeLife, Receipt, ShardIndex, SharedReceipt, UserId, Whereabouts,
+    ClientRef, Decision, Directory, LogEnd, NodeLife, Receipt, ShardIndex, SharedReceipt, UserId, Whereabouts,
 };
 
 /// The shards of this server, and which of them has a room or a user.
@@ -159,10 +159,10 @@ impl Routes {
     }
 
     /// Tells every home that the log is at its end for this server.
-    pub(super) async fn end(&self) {
+    pub(super) async fn end(&self, end: LogEnd) {
         for shard in (0..).map(ShardIndex).take(self.shards.len()) {
             // Where the shard has ended, it need not be told.
-            let _ = self.send(shard, vec![Receipt::Shared(SharedReceipt::Ended)]).await;
+            let _ = self.send(shard, vec![Receipt::Shared(SharedReceipt::Ended(end))]).await;
         }
     }
 

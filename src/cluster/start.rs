@@ -62,19 +62,53 @@ impl ClusterThread {
     }
 }
 
-/// Begins with the log of each partition. Waits until the configured rooms are open in it.
+/// A node on its way into the cluster.
+#[derive(Debug)]
+pub struct ClusterBeginning {
+    begins: oneshot::Receiver<(Vec<Mirror>, SessionKey)>,
+    ended: oneshot::Receiver<Result<(), ClusterError>>,
+    thread: JoinHandle<()>,
+    mesh: oneshot::Sender<Mesh>,
+    links: Vec<ClusterLink>,
+}
+
+impl ClusterBeginning {
+    /// Waits until the node has begun, and the configured rooms are open in the log. Dropping this takes it back.
+    ///
+    /// # Errors
+    ///
+    /// When that takes too long, or this server cannot take part.
+    pub async fn begun(self) -> Result<ClusterStart, ClusterError> {
+        let Self { begins, ended, thread, mesh, links } = self;
+        match begins.await {
+            Ok((mirrors, session_key)) => Ok(ClusterStart {
+                mirrors,
+                session_key,
+                links,
+                thread: ClusterThread { thread, mesh, ended },
+            }),
+            // The thread has dropped it, and says why.
+            Err(_) => Err(match ended.await {
+                Ok(Err(error)) => error,
+                Ok(Ok(())) | Err(_) => ClusterError::Failed,
+            }),
+        }
+    }
+}
+
+/// Begins with the log of each partition.
 ///
 /// # Errors
 ///
-/// When that takes too long, or this server cannot take part.
+/// When the thread cannot be started.
 pub fn start(
     config: &Config,
     cluster: &Cluster,
     directory: &Directory,
     wakers: &[Waker],
     (clock, sessions_max): (Clock, usize),
-    metrics: &Arc<ClusterMetrics>,
-) -> Result<ClusterStart, ClusterError> {
+    metrics: Arc<ClusterMetrics>,
+) -> Result<ClusterBeginning, ClusterError> {
     let partitions = Partitions(cluster.partitions);
     let (proposals_to, proposals): (Vec<_>, Vec<_>) =
         (0..cluster.partitions).map(|_| mpsc::unbounded_channel()).unzip();
@@ -111,7 +145,7 @@ pub fn start(
         settings: settings(config, cluster),
         configured,
         routes,
-        metrics: Arc::clone(metrics),
+        metrics,
     };
     let (begun, begins) = oneshot::channel();
     let (ended_with, ended) = oneshot::channel();
@@ -127,16 +161,7 @@ pub fn start(
         let _ = ended_with.send(outcome);
     };
     let thread = thread.spawn(run).map_err(ClusterError::Thread)?;
-    match begins.blocking_recv() {
-        Ok((mirrors, session_key)) => {
-            Ok(ClusterStart { mirrors, session_key, links, thread: ClusterThread { thread, mesh, ended } })
-        }
-        // The thread has dropped it, and says why.
-        Err(_) => Err(match ended.blocking_recv() {
-            Ok(Err(error)) => error,
-            Ok(Ok(())) | Err(_) => ClusterError::Failed,
-        }),
-    }
+    Ok(ClusterBeginning { begins, ended, thread, mesh, links })
 }
 
 /// What all nodes must have alike, in words that are shown where they differ.
@@ -163,7 +188,7 @@ struct Beginning {
 impl Beginning {
     async fn run(
         self,
-        begun: oneshot::Sender<(Vec<Mirror>, SessionKey)>,
+        mut begun: oneshot::Sender<(Vec<Mirror>, SessionKey)>,
         mesh: oneshot::Receiver<Mesh>,
         proposals: Vec<mpsc::UnboundedReceiver<FromShard>>,
     ) -> Result<(), ClusterError> {
@@ -171,7 +196,12 @@ impl Beginning {
         let links: Vec<_> =
             (0..self.cluster.partitions).map(|index| self.drive(index, &mut drivers)).collect();
         let trouble = links.first().map(|(_, link)| link.status.clone());
-        let Ok(partitions) = tokio::time::timeout(BEGIN_TIMEOUT, self.begin_all(links)).await else {
+        let partitions = tokio::select! {
+            partitions = tokio::time::timeout(BEGIN_TIMEOUT, self.begin_all(links)) => partitions,
+            // Nobody waits any more.
+            () = begun.closed() => return Ok(()),
+        };
+        let Ok(partitions) = partitions else {
             let trouble = trouble.and_then(|status| status.borrow().trouble.clone());
             return Err(ClusterError::Late {
                 redis: self.cluster.redis.to_string(),
@@ -215,7 +245,7 @@ impl Beginning {
             if let Err(error) = outcome.unwrap_or(Err(ClusterError::Failed)) {
                 // Nothing comes behind the end.
                 tasks.shutdown().await;
-                self.routes.end().await;
+                self.routes.end(error.log_end()).await;
                 return Err(error);
             }
         }

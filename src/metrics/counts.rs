@@ -49,10 +49,10 @@ impl Metrics {
         }
     }
 
-    /// The same for a node of a cluster with this many partitions.
+    /// The same for a node of a cluster, with its numbers.
     #[must_use]
-    pub fn with_cluster(self, partitions: usize) -> Self {
-        Self { cluster: Arc::new(ClusterMetrics::new(partitions)), ..self }
+    pub fn with_cluster(self, cluster: impl Into<Arc<ClusterMetrics>>) -> Self {
+        Self { cluster: cluster.into(), ..self }
     }
 
     /// The numbers that the shard of this index writes.

@@ -76,6 +76,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::ClusterMetrics;
     use crate::permit::ClientPermits;
 
     #[test]
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_node_without_the_log_or_behind_it_is_unready_and_not_unhealthy() {
-        let metrics = Metrics::new(1, 1, ClientPermits::new(1)).with_cluster(2);
+        let metrics = Metrics::new(1, 1, ClientPermits::new(1)).with_cluster(ClusterMetrics::new(2));
         let unready = || metrics.health().readiness_problem();
         assert_eq!(unready(), None);
         metrics.cluster().set_behind(1, true);

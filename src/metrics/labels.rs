@@ -173,6 +173,8 @@ label! {
         OutOfReach = "out_of_reach",
         /// The other servers of the cluster had declared this one gone.
         Fenced = "fenced",
+        /// This server had lost its place in the log of the cluster.
+        PlaceLost = "place_lost",
         /// The server shut down.
         Shutdown = "shutdown",
     }

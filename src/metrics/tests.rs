@@ -154,7 +154,7 @@ fn a_server_alone_has_no_numbers_of_a_cluster() {
 
 #[test]
 fn partitions_of_a_cluster_are_kept_apart() {
-    let metrics = metrics(1, 1).with_cluster(2);
+    let metrics = metrics(1, 1).with_cluster(ClusterMetrics::new(2));
     let cluster = metrics.cluster();
     cluster.appended(1, 3, 500, Duration::from_micros(700));
     cluster.appended(1, 512, 1_000, Duration::from_millis(2));
@@ -204,7 +204,7 @@ fn partitions_of_a_cluster_are_kept_apart() {
 
 #[test]
 fn the_age_of_a_canary_grows_from_the_start_and_begins_anew_with_each() {
-    let metrics = metrics(1, 1).with_cluster(1);
+    let metrics = metrics(1, 1).with_cluster(ClusterMetrics::new(1));
     let age = || read(&metrics.render(0))["uproar_cluster_canary_age_seconds{partition=\"0\"}"];
     // Bounded: some milliseconds pass.
     assert!((0..1_000_000).any(|_| age() >= 0.005));

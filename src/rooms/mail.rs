@@ -106,4 +106,7 @@ pub enum RoomRefusal {
     NotJoined,
     /// The room was forgotten meanwhile. Only the HTTP API is told: the members of a room that is forgotten have left it.
     NoRoom,
+    /// The cluster's log has ended for this server, which may have it in the log or not. Only the HTTP API is told: clients
+    /// are closed.
+    OutcomeUnknown,
 }

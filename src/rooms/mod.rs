@@ -65,8 +65,8 @@ pub use recent_fan_outs::{COLLECT_EVERY, FanOuts, RecentFanOuts, RoomFanOut};
 pub use room_list::{RoomList, RoomPage};
 pub use settings::RoomSettings;
 pub use shared::{
-    Decision, NodeLife, RoomNotice, SHARED_PROPOSALS_MAX, SharedProposal, SharedProposalKind, SharedReceipt,
-    Ticket,
+    Decision, LogEnd, NodeLife, RoomNotice, SHARED_PROPOSALS_MAX, SharedProposal, SharedProposalKind,
+    SharedReceipt, Ticket,
 };
 pub use shared_log::{MemberPayload, MessagePayload};
 pub use user_session::{EndedSession, StoredSession, UserSession, Visit};

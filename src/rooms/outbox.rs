@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::fan_out_timer::{FanOutTimer, FanOutTimers};
 use super::shared::MESSAGE_TIMEOUT_MS;
 use super::{
-    ClientRef, Delivery, ListedRoom, NodeLife, ObservedEvent, RecentFanOuts, Request, RoomCursor, RoomIndex,
-    RoomNotice, ShardIndex, SharedProposal, SharedProposalKind, Ticket, Write,
+    ClientRef, Delivery, ListedRoom, LogEnd, NodeLife, ObservedEvent, RecentFanOuts, Request, RoomCursor,
+    RoomIndex, RoomNotice, ShardIndex, SharedProposal, SharedProposalKind, Ticket, Write,
 };
 use crate::clock::Now;
 use crate::metrics::ShardMetrics;
@@ -35,8 +35,8 @@ pub(super) struct Outbox {
     pub(super) unreplicated: VecDeque<(RoomCursor, ClientRef)>,
     /// True while the shared log cannot be reached: what changes nothing is answered at once.
     pub(super) is_log_out_of_reach: bool,
-    /// True once the shared log is at its end for this server: proposals are dropped.
-    pub(super) has_log_ended: bool,
+    /// Once the shared log is at its end for this server: why. Proposals are dropped.
+    pub(super) log_end: Option<LogEnd>,
     fan_out_timers: FanOutTimers,
 }
 
@@ -54,7 +54,7 @@ impl Outbox {
             is_storage_failing: false,
             unreplicated: VecDeque::new(),
             is_log_out_of_reach: false,
-            has_log_ended: false,
+            log_end: None,
             fan_out_timers: FanOutTimers::new(metrics, recent_fan_outs),
         }
     }
@@ -72,7 +72,7 @@ impl Outbox {
         only: Option<Arc<NodeLife>>,
         notice: RoomNotice,
     ) -> Option<Ticket> {
-        if self.has_log_ended {
+        if self.has_log_ended() {
             return None;
         }
         let ticket = Ticket { room: RoomIndex::none_at(home), number: self.next_ticket() };
@@ -81,6 +81,11 @@ impl Outbox {
         self.proposals.push_back(SharedProposal { ticket, room, kind, timeout_ms: Some(MESSAGE_TIMEOUT_MS) });
         self.proposals_waiting += 1;
         Some(ticket)
+    }
+
+    /// True once the shared log is at its end for this server.
+    pub(super) fn has_log_ended(&self) -> bool {
+        self.log_end.is_some()
     }
 
     /// A name for a proposal to the shared log.

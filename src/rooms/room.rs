@@ -207,15 +207,17 @@ impl Room {
         leaving.len()
     }
 
-    /// Tells everyone who waits that the room is forgotten. Returns how many proposals and requests have waited.
+    /// Tells everyone who waits that the room is forgotten, or that the log is at its end. Returns how many proposals and requests have waited.
     pub(super) fn forget_waiting(&mut self, outbox: &mut Outbox) -> usize {
         let Log::Shared(log) = &mut self.log else { return 0 };
         let mut count = 0;
         for proposal in log.drain() {
             count += 1;
             if let Some(to) = proposal.of_api() {
-                outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NoRoom });
-            } else if !outbox.has_log_ended
+                let has_log_ended = outbox.has_log_ended();
+                let refusal = if has_log_ended { RoomRefusal::OutcomeUnknown } else { RoomRefusal::NoRoom };
+                outbox.send(to.shard, Delivery::Refused { to, refusal });
+            } else if !outbox.has_log_ended()
                 && let Proposal::Change(Change::Join { member: Member { origin: to, .. }, after }) = proposal
             {
                 outbox.send(to.shard, Delivery::RoomGone { to, after });

@@ -96,6 +96,15 @@ impl RoomNotice {
 /// A node in one of its lives.
 pub type NodeLife = (NodeName, Incarnation);
 
+/// Why the shared log is at its end for this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogEnd {
+    /// The other nodes have declared this one gone.
+    Fenced,
+    /// It cannot go on from where it is in the log, or not take part any more.
+    PlaceLost,
+}
+
 /// What the shared log tells the homes of a shard.
 #[derive(Clone, Debug)]
 pub enum SharedReceipt {
@@ -129,7 +138,7 @@ pub enum SharedReceipt {
     /// The proposal with this ticket has waited too long. It will not happen.
     Refused(Ticket),
     /// The log is at its end for this server. Nothing follows, and nobody will be told what became of what was proposed.
-    Ended,
+    Ended(LogEnd),
 }
 
 /// A proposal with what the log has decided.

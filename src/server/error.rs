@@ -99,9 +99,10 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// True when a server that has ended so may begin anew at once, with the same configuration.
+    /// True when a server that has served and has ended so, or cannot begin anew yet, may try it with the same
+    /// configuration.
     #[must_use]
     pub fn may_begin_anew(&self) -> bool {
-        matches!(self, Self::Cluster(ClusterError::Ended(end)) if end.may_begin_anew())
+        matches!(self, Self::Cluster(error) if error.may_begin_anew())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 
 use super::error::ServerError;
 use super::hooks::Hooks;
-use super::lead_thread::{Lead, Order, Started};
+use super::lead_thread::{Lead, Order, Plan, Started};
 use crate::api::{LocalBackend, Message, Payload, PublishError, Published, Stats};
 use crate::config::{ApiAddress, Config};
 
@@ -45,7 +45,8 @@ impl Server {
     fn start_inner(config: Config, hooks: Option<Box<dyn Hooks>>) -> Result<Self, ServerError> {
         let (announce, announced) = mpsc::sync_channel(1);
         // The receiver waits below.
-        let lead = Lead::spawn(config, None, hooks, move |started| drop(announce.send(started)))?;
+        let plan = Plan { hooks, ..Plan::new(config) };
+        let lead = Lead::spawn(plan, move |started| drop(announce.send(started)))?;
         let started = announced.recv().map_err(|_| ServerError::Lead)?;
         let Started { address, api_address, backend } = started?;
         Ok(Self { lead, local_addr: address, api_addr: api_address, backend })

@@ -7,19 +7,21 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use uproar_ring::Waker;
 
 use super::acceptors::{AcceptorsStart, address_limits, spawn_acceptors};
 use super::control::{ApiDoor, ControlPlace, spawn_control};
+use super::controls::{Controls, ShardStage};
 use super::error::ServerError;
 use super::hooks::{Hooked, Hooks};
-use super::listener::Listener;
+use super::listener::Port;
 use super::reloaded_files::ReloadedFiles;
 use super::shards::{ThreadLinks, spawn_shards};
-use super::shutdown::{Action, Coordinator, Exit, Notice};
+use super::shutdown::{Coordinator, Exit};
 use super::stored::{SESSIONS_MIN, open_state, spawn_state_writer, spawn_storage};
 use super::strangers::warn_of_strangers;
 use super::thread_context::{ThreadContext, ThreadReport, ThreadReports};
@@ -33,12 +35,11 @@ use crate::events;
 use crate::handshake::{HandOver, Intake};
 use crate::kept_requests::KeptRequests;
 use crate::mesh::Mesh;
-use crate::metrics::Metrics;
+use crate::metrics::{ClusterMetrics, Metrics};
 use crate::moderation::Moderation;
 use crate::permit::ClientPermits;
 use crate::preflight::{self, Capacity};
 use crate::rooms::Directory;
-use crate::shard::stage::Stage;
 use crate::storage::{DataDirectory, HISTORY_FILE, HistoryFile};
 use crate::tokens::{TokenFiles, TokenKeys};
 use crate::topics::TopicLimiter;
@@ -52,6 +53,24 @@ pub(super) enum Order {
     Interrupt,
     /// Read the files of certificates and keys again.
     Reload,
+}
+
+/// What a server is started with.
+pub(super) struct Plan {
+    pub(super) config: Config,
+    /// What the machine allows. Without it, the preflight finds it.
+    pub(super) capacity: Option<Capacity>,
+    pub(super) hooks: Option<Box<dyn Hooks>>,
+    /// The numbers of the node in its cluster, which go on when it begins anew.
+    pub(super) cluster_metrics: Arc<ClusterMetrics>,
+}
+
+impl Plan {
+    pub(super) fn new(config: Config) -> Self {
+        let partitions = config.cluster.as_ref().map_or(0, |cluster| usize::from(cluster.partitions));
+        let cluster_metrics = Arc::new(ClusterMetrics::new(partitions));
+        Self { config, capacity: None, hooks: None, cluster_metrics }
+    }
 }
 
 /// How a server has ended.
@@ -72,18 +91,16 @@ pub(super) struct Lead {
 
 impl Lead {
     /// Starts the thread. `announce` is called once, when every thread serves or the server has failed to start; it is
-    /// dropped if the server is shut down before. Without a `capacity`, the preflight finds it.
+    /// dropped if the server is shut down before.
     pub(super) fn spawn(
-        config: Config,
-        capacity: Option<Capacity>,
-        hooks: Option<Box<dyn Hooks>>,
+        plan: Plan,
         announce: impl FnOnce(Result<Started, ServerError>) + Send + 'static,
     ) -> io::Result<Self> {
         let (orders, received) = unbounded_channel();
         let (outcome, ended) = watch::channel(None);
         let run = move || {
-            let leader = Leader { config, hooks, orders: received, announce: Some(announce) };
-            leader.run(capacity, &outcome);
+            let leader = Leader { plan, orders: received, announce: Some(announce) };
+            leader.run(&outcome);
         };
         thread::Builder::new().name("lead".to_owned()).spawn(run)?;
         Ok(Self { orders, ended })
@@ -107,17 +124,16 @@ impl Lead {
 
 /// The thread's state.
 struct Leader<F> {
-    config: Config,
-    hooks: Option<Box<dyn Hooks>>,
+    plan: Plan,
     orders: mpsc::UnboundedReceiver<Order>,
     /// Called when all threads are ready.
     announce: Option<F>,
 }
 
 impl<F: FnOnce(Result<Started, ServerError>)> Leader<F> {
-    fn run(mut self, capacity: Option<Capacity>, outcome: &watch::Sender<Option<Outcome>>) {
+    fn run(mut self, outcome: &watch::Sender<Option<Outcome>>) {
         let mut held = Held::default();
-        let ended = self.serve(capacity, &mut held);
+        let ended = self.serve(&mut held);
         match (ended, self.announce.take()) {
             // Threads of a server that has failed are not waited for before it is told. A panic among them was told.
             (Err(error), Some(announce)) => {
@@ -135,10 +151,10 @@ impl<F: FnOnce(Result<Started, ServerError>)> Leader<F> {
         }
     }
 
-    fn serve(&mut self, capacity: Option<Capacity>, held: &mut Held) -> Result<(), ServerError> {
-        let config = &self.config;
+    fn serve(&mut self, held: &mut Held) -> Result<(), ServerError> {
+        let Plan { config, capacity, .. } = &self.plan;
         // Ahead of the next step, because it looks at the cores that the process may use.
-        let capacity = match capacity {
+        let capacity = match *capacity {
             Some(capacity) => capacity,
             None => {
                 config.validate()?;
@@ -150,7 +166,11 @@ impl<F: FnOnce(Result<Started, ServerError>)> Leader<F> {
         config.placement.confine()?;
         held.data = config.data.as_deref().map(DataDirectory::lock).transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let server = RunningServer::start(config, capacity, self.hooks.take(), held)?;
+        let Some(server) =
+            RunningServer::start(&mut self.plan, capacity, (&runtime, &mut self.orders), held)?
+        else {
+            return Ok(());
+        };
         runtime.block_on(server.lead(&mut self.orders, &mut self.announce))
     }
 }
@@ -191,13 +211,14 @@ struct RunningServer {
 }
 
 impl RunningServer {
-    /// Starts all threads.
+    /// Starts all threads. `None` when an order ends the server while it waits for its cluster.
     fn start(
-        config: &Config,
+        Plan { config, hooks, cluster_metrics, .. }: &mut Plan,
         capacity: Capacity,
-        hooks: Option<Box<dyn Hooks>>,
+        (runtime, orders): (&Runtime, &mut mpsc::UnboundedReceiver<Order>),
         held: &mut Held,
-    ) -> Result<Self, ServerError> {
+    ) -> Result<Option<Self>, ServerError> {
+        let (config, hooks) = (&*config, hooks.take());
         let data = held.data.as_ref();
         let (tls_in_use, tls) = watch::channel(None);
         let certificate =
@@ -223,19 +244,27 @@ impl RunningServer {
         }
         let client_permits = ClientPermits::new(capacity.max_clients);
         let acceptors = config.acceptor_count();
-        let partitions = config.cluster.as_ref().map_or(0, |cluster| usize::from(cluster.partitions));
-        let metrics =
-            Metrics::new(usize::from(shards), acceptors, client_permits.clone()).with_cluster(partitions);
+        let metrics = Metrics::new(usize::from(shards), acceptors, client_permits.clone())
+            .with_cluster(Arc::clone(cluster_metrics));
         reloaded.note_certificate(&metrics);
         let clock = Clock::start();
         let sessions_max = capacity.max_clients.max(SESSIONS_MIN);
         let wakers = (0..shards).map(|_| Waker::new()).collect::<io::Result<Vec<_>>>()?;
-        // So is this: no client connects before the rooms of the cluster are here.
-        let start = |place| {
-            let limits = (clock, sessions_max);
-            cluster::start(config, place, &directory, &wakers, limits, metrics.cluster())
+        // Ahead of the cluster, which others would see this server join and leave again where its port is taken.
+        let port = Port::bind(config.listen)?;
+        // Ahead of the listener, so that no client connects before the rooms of the cluster are here.
+        let cluster = match &config.cluster {
+            None => None,
+            Some(place) => {
+                let limits = (clock, sessions_max);
+                let start =
+                    cluster::start(config, place, &directory, &wakers, limits, Arc::clone(cluster_metrics))?;
+                match runtime.block_on(unless_ended(orders, start.begun())) {
+                    Some(begun) => Some(begun?),
+                    None => return Ok(None),
+                }
+            }
         };
-        let cluster = config.cluster.as_ref().map(start).transpose()?;
         let moderation = Moderation::new(config.trusted_proxies.clone());
         let last_author = history.as_ref().and_then(|(_, restored)| restored.last_author);
         let (sessions, state) = open_state(
@@ -246,7 +275,7 @@ impl RunningServer {
             last_author,
             (sessions_max, cluster.as_ref().map(|cluster| &cluster.session_key)),
         )?;
-        let listener = Listener::open(config.listen)?;
+        let listener = port.listen()?;
         let address = listener.address()?;
         warn_of_strangers(config, address);
         let (intake, intake_seen) = watch::channel(Intake::Open);
@@ -339,7 +368,7 @@ impl RunningServer {
         // So that the channel closes with the last thread.
         drop((context, acceptors_start));
         let drain_timeout_ms = config.drain_timeout.as_millis() as u64;
-        Ok(Self {
+        Ok(Some(Self {
             coordinator: Coordinator::new(usize::from(shards), drained_count, drain_timeout_ms),
             controls: Controls { stage, intake, listener, metrics },
             clock,
@@ -349,7 +378,7 @@ impl RunningServer {
             reloaded,
             cluster_ended,
             cluster_failure: None,
-        })
+        }))
     }
 
     /// Drives the coordinator until the server has ended.
@@ -420,6 +449,21 @@ impl RunningServer {
     }
 }
 
+/// Waits for something, unless an order ends the server first.
+async fn unless_ended<T>(
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+    awaited: impl Future<Output = T>,
+) -> Option<T> {
+    let ended = async {
+        // What could be reloaded has just been read.
+        while let Some(Order::Reload) = orders.recv().await {}
+    };
+    tokio::select! {
+        awaited = awaited => Some(awaited),
+        () = ended => None,
+    }
+}
+
 /// Waits for the end of the thread of the cluster, or for ever.
 async fn cluster_end(
     ended: &mut Option<oneshot::Receiver<Result<(), ClusterError>>>,
@@ -427,63 +471,5 @@ async fn cluster_end(
     match ended {
         Some(ended) => ended.await.unwrap_or(Err(ClusterError::Failed)),
         None => std::future::pending().await,
-    }
-}
-
-/// Carries the coordinator's actions to the other threads.
-struct Controls {
-    stage: ShardStage,
-    intake: watch::Sender<Intake>,
-    listener: Listener,
-    metrics: Metrics,
-}
-
-impl Controls {
-    /// Carries an action out. Returns how the server ends if the action is [`Action::Exit`].
-    fn carry_out(&self, action: Action<ServerError>) -> Option<Exit<ServerError>> {
-        match action {
-            Action::DrainAcceptors => {
-                self.metrics.set_draining();
-                self.intake.send_replace(Intake::Draining);
-            }
-            Action::BeginStage(stage) => self.stage.begin(stage),
-            Action::StopAcceptors => {
-                self.intake.send_replace(Intake::Closed);
-                self.listener.close();
-            }
-            Action::Log(Notice::ShuttingDown) => info!("shutting down"),
-            Action::Log(Notice::SettleTimedOut) => warn!(
-                "everyone is closed before all messages were stored and answered; if history.db is the reason, check the disk"
-            ),
-            Action::Log(Notice::DrainTimedOut) => {
-                warn!("the drain timeout is over; closing remaining connections");
-            }
-            Action::Exit(exit) => return Some(exit),
-        }
-        None
-    }
-}
-
-/// Tells all shards which stage to begin, and to stop when it is dropped.
-struct ShardStage {
-    stage: watch::Sender<Stage>,
-    wakers: Vec<Waker>,
-}
-
-impl ShardStage {
-    fn new(wakers: Vec<Waker>) -> (Self, watch::Receiver<Stage>) {
-        let (stage, seen) = watch::channel(Stage::Serving);
-        (Self { stage, wakers }, seen)
-    }
-
-    fn begin(&self, stage: Stage) {
-        self.stage.send_replace(stage);
-        self.wakers.iter().for_each(Waker::wake);
-    }
-}
-
-impl Drop for ShardStage {
-    fn drop(&mut self) {
-        self.begin(Stage::Stopped);
     }
 }

@@ -14,29 +14,56 @@ use crate::preflight::BACKLOG_WANTED;
 /// where a broadcast is held once for all clients, and where it can still be dropped.
 const NOT_SENT_BYTES_MAX: u32 = 64 * 1024;
 
-/// How long and how often listening on a port in use is tried again.
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
-const LISTEN_PAUSE: Duration = Duration::from_millis(20);
+/// How long and how often a port in use is tried again.
+const BIND_TIMEOUT: Duration = Duration::from_secs(2);
+const BIND_PAUSE: Duration = Duration::from_millis(20);
+
+/// The port of a server that does not listen yet: connections to it are refused.
+#[derive(Debug)]
+pub(super) struct Port {
+    /// `None` where the kernel is to choose a port, which it does for good only when that is listened on.
+    socket: Option<Socket>,
+    address: SocketAddr,
+}
 
 /// The listening socket. It is shut down when this is dropped, even if other handles exist.
 #[derive(Debug)]
 pub(super) struct Listener(TcpListener);
 
-impl Listener {
-    /// Listens on an address. If it is in use, tries again for a while: the kernel closes the sockets of a server
+impl Port {
+    /// Takes the port of an address. If it is in use, tries again for a while: the kernel closes the sockets of a server
     /// that was killed only after it has ended its io_uring operations.
-    pub(super) fn open(address: SocketAddr) -> Result<Self, ServerError> {
-        let deadline = Instant::now() + LISTEN_TIMEOUT;
+    pub(super) fn bind(address: SocketAddr) -> Result<Self, ServerError> {
+        if address.port() == 0 {
+            return Ok(Self { socket: None, address });
+        }
+        let deadline = Instant::now() + BIND_TIMEOUT;
         loop {
-            match listen(address) {
+            match bound(address) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                    thread::sleep(LISTEN_PAUSE);
+                    thread::sleep(BIND_PAUSE);
                 }
-                outcome => return outcome.map(Self).map_err(|source| refused(address, source)),
+                Ok(socket) => return Ok(Self { socket: Some(socket), address }),
+                Err(error) => return Err(refused(address, error)),
             }
         }
     }
 
+    /// Listens.
+    pub(super) fn listen(self) -> Result<Listener, ServerError> {
+        let Self { socket, address } = self;
+        let backlog = i32::try_from(BACKLOG_WANTED).unwrap_or(i32::MAX);
+        let listening = || {
+            let socket = socket.map_or_else(|| bound(address), Ok)?;
+            // Fails where another program has done so meanwhile.
+            socket.listen(backlog)?;
+            Ok(Listener(socket.into()))
+        };
+        listening().map_err(|source| refused(address, source))
+    }
+}
+
+impl Listener {
     /// The address, with the port that the kernel has chosen for port 0.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
@@ -62,15 +89,14 @@ impl Drop for Listener {
 }
 
 /// Without SO_REUSEPORT, so that another server of the same user cannot share the port by accident.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn bound(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     // Accepted connections inherit both.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(BACKLOG_WANTED).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 fn refused(address: SocketAddr, source: io::Error) -> ServerError {
@@ -91,12 +117,13 @@ mod tests {
 
     #[test]
     fn a_closed_listener_ends_accepts_through_every_handle() {
-        let listener = Listener::open(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let port = Port::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let listener = port.listen().expect("nobody else listens");
         let (address, handle) =
             (listener.address().expect("an address"), listener.handle().expect("a handle"));
         let accepting = thread::spawn(move || handle.accept().map(drop));
         drop(listener);
         assert!(accepting.join().expect("no panic").is_err());
-        drop(Listener::open(address).expect("the port is free again"));
+        drop(Port::bind(address).expect("the port is free again"));
     }
 }

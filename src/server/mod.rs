@@ -74,6 +74,7 @@
 
 mod acceptors;
 mod control;
+mod controls;
 mod error;
 mod handle;
 mod hooks;

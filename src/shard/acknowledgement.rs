@@ -60,7 +60,8 @@ impl User {
                 | RoomRefusal::TooManyRooms
                 | RoomRefusal::NotOpened
                 | RoomRefusal::NotJoined
-                | RoomRefusal::NoRoom,
+                | RoomRefusal::NoRoom
+                | RoomRefusal::OutcomeUnknown,
             ) => io.push_in_order(error),
         }
     }
@@ -90,7 +91,7 @@ fn error_of(refusal: RoomRefusal) -> ChatError {
     match refusal {
         RoomRefusal::UnknownMessage(id) => ChatError::UnknownMessage(id.0.to_string()),
         RoomRefusal::PermissionDenied => ChatError::PermissionDenied,
-        RoomRefusal::NotStored => ChatError::NotStored,
+        RoomRefusal::NotStored | RoomRefusal::OutcomeUnknown => ChatError::NotStored,
         RoomRefusal::NotDeleted => ChatError::NotDeleted,
         RoomRefusal::TooManyRooms => ChatError::TooManyRooms,
         RoomRefusal::NotOpened | RoomRefusal::NotJoined | RoomRefusal::NoRoom => ChatError::RoomNotOpened,

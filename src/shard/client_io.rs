@@ -25,8 +25,9 @@ use crate::name;
 use crate::rooms::{ClientRef, Directory, Proposal, Request, RoomCursor, RoomIndex};
 use crate::storage::StateLink;
 
-/// The close code of a server that shuts down, or no longer hears from a client (RFC 6455, 7.4.1).
-const GOING_AWAY: u16 = 1001;
+/// The close codes of a server that shuts down, begins anew, or cannot serve the client now (RFC 6455, 7.4.1, and IANA's
+/// registry). Whoever gets one may come back.
+const LET_GO: [u16; 3] = [1001, 1012, 1013];
 
 /// The state that the handlers of all clients of a shard share.
 pub(super) struct Context {
@@ -193,7 +194,7 @@ impl ClientIo<'_> {
     /// Closes the connection with a code and a reason, after the queued messages that do not wait for the disk. A member
     /// whose client may return is told when.
     pub(super) fn close(&mut self, code: u16, reason: &str, end: EndReason) {
-        let farewell = if code == GOING_AWAY { self.return_hint() } else { None };
+        let farewell = if LET_GO.contains(&code) { self.return_hint() } else { None };
         self.link.close(farewell, code, reason, end, self.now);
     }
 

@@ -83,6 +83,7 @@ fn is_notable(reason: EndReason) -> bool {
         | EndReason::TokenExpired
         | EndReason::SessionResumed
         | EndReason::Fenced
+        | EndReason::PlaceLost
         | EndReason::Shutdown => false,
     }
 }

@@ -15,6 +15,7 @@ use super::link::LinkEnd;
 use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::metrics::EndReason;
+use crate::rooms::LogEnd;
 
 impl Shard {
     /// Begins to close every connection with 1001, at a pace that leaves the other half of the drain
@@ -39,14 +40,12 @@ impl Shard {
     }
 
     pub(super) fn close_for_shutdown(&mut self, id: ConnectionId, now: Now) {
-        let is_fenced = self.homes.has_log_ended();
-        self.with_client(id, now, |_, io| {
-            if is_fenced {
-                io.close(1012, "node was fenced", EndReason::Fenced);
-            } else {
-                io.close(1001, "server shutting down", EndReason::Shutdown);
-            }
-        });
+        let (code, reason, end) = match self.homes.log_end() {
+            None => (1001, "server shutting down", EndReason::Shutdown),
+            Some(LogEnd::Fenced) => (1012, "node was fenced", EndReason::Fenced),
+            Some(LogEnd::PlaceLost) => (1012, "node lost its place", EndReason::PlaceLost),
+        };
+        self.with_client(id, now, |_, io| io.close(code, reason, end));
     }
 
     /// The ring has closed the connection; its slot may be reused.
@@ -68,7 +67,7 @@ impl Shard {
         debug!(shard = context.settings.index.0, connection = %id, %dialect, reason = %end.reason, "ended");
         // A server that shuts down announces no leave: everybody goes. In a cluster others stay, and its users may come back
         // with them.
-        let is_announced = self.drain.is_none() || self.cluster.is_some() && !self.homes.has_log_ended();
+        let is_announced = self.drain.is_none() || self.cluster.is_some() && self.homes.log_end().is_none();
         let moved = client.session.depart(id, is_announced, context, now);
         self.clients.set_place(moved);
         self.closing.push_back(id);

@@ -17,6 +17,8 @@ async fn it_closes_its_clients_when_it_goes_on_and_serves_again_at_its_address()
     assert_eq!(next_of(&mut alice, "leave").await, bob.id);
     let meanwhile = alice.message("meanwhile").await;
     b.signal(Signal::CONT);
+    // Where to go meanwhile is up to it; when, it is told, so that not all come at once.
+    bob.until("reconnect").await;
     assert_eq!(bob.closed_in_the_end().await, (1012, "node was fenced".to_owned()));
 
     says(&b, "this server serves again").await;

@@ -2,6 +2,7 @@
 
 mod closing;
 mod lease;
+mod log_end;
 mod on_demand;
 mod shared;
 mod sharing;

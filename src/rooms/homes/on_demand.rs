@@ -45,7 +45,7 @@ impl Homes {
 
     fn open_anew(&mut self, name: Arc<str>, origin: ClientRef, is_owed: bool, now: Now) {
         let refuse = |refusal| Delivery::Refused { to: origin, refusal };
-        if self.outbox.is_storage_failing || self.outbox.has_log_ended {
+        if self.outbox.is_storage_failing || self.outbox.has_log_ended() {
             return self.outbox.send(origin.shard, refuse(RoomRefusal::NotOpened));
         }
         match self.home.directory.on_demand().reserve() {

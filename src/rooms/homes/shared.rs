@@ -3,7 +3,6 @@
 //! Every server has every room, as long as it is open. Rooms that clients create are opened and forgotten by the log, too: it
 //! does not forget a room that has members anywhere.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -109,7 +108,7 @@ impl Homes {
             SharedReceipt::Reached { partition, is_reached } => {
                 self.handle_reached(partition, is_reached, now)
             }
-            SharedReceipt::Ended => self.handle_end(now),
+            SharedReceipt::Ended(end) => self.handle_log_end(end, now),
         }
     }
 
@@ -235,8 +234,14 @@ impl Homes {
     ) {
         let relay = RoomNotice::Relay { topic, is_text: kind == MessageKind::Text, payload };
         let ticket = self.outbox.tell(self.index, None, relay);
-        if let (Some(to), Some(ticket), Some(sharing)) = (origin, ticket, &mut self.sharing) {
-            sharing.relays.insert(ticket.number, to);
+        match (origin, ticket, &mut self.sharing) {
+            (Some(to), Some(ticket), Some(sharing)) => {
+                sharing.relays.insert(ticket.number, to);
+            }
+            (Some(to), None, _) => {
+                self.outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NotStored });
+            }
+            _ => {}
         }
     }
 
@@ -271,37 +276,6 @@ impl Homes {
             }
             None => {}
         }
-    }
-
-    /// Lets nobody wait any more: all clients are about to be closed.
-    fn handle_end(&mut self, now: Now) {
-        self.outbox.has_log_ended = true;
-        self.outbox.proposals.clear();
-        let relays = self.sharing.as_mut().map(|sharing| {
-            sharing.departing.clear();
-            std::mem::take(&mut sharing.relays)
-        });
-        for to in relays.into_iter().flat_map(HashMap::into_values) {
-            self.outbox.send(to.shard, Delivery::Refused { to, refusal: RoomRefusal::NotStored });
-        }
-        let opening: Vec<RoomIndex> = self.on_demand.values().copied().collect();
-        for index in opening {
-            if let Some(RoomState::Opening { .. }) = self.rooms.get_mut(index) {
-                self.fail_opening(index);
-            }
-        }
-        for index in std::mem::take(&mut self.waiting) {
-            self.with_room(index, now, |room, outbox| {
-                room.forget_waiting(outbox);
-            });
-        }
-        self.outbox.proposals_waiting = 0;
-    }
-
-    /// True once the log is at its end for this server.
-    #[must_use]
-    pub fn has_log_ended(&self) -> bool {
-        self.outbox.has_log_ended
     }
 
     fn client_of(&mut self, node: NodeName, incarnation: Incarnation) -> ClientRef {

@@ -68,7 +68,10 @@ impl SharedLog {
                 waiting.push_request(request);
             }
             // Everybody is about to be closed.
-            _ if outbox.has_log_ended => return Some(Outcome::Late),
+            proposal if outbox.has_log_ended() => {
+                let of_api = proposal.of_api();
+                return Some(of_api.map_or(Outcome::Late, |to| Outcome::MessageRefused { to }));
+            }
             proposal => self.send(proposal, outbox),
         }
         None

@@ -85,7 +85,7 @@ pub struct Bridge<T> {
     retry_read_ms: u64,
     /// Why Redis does not take batches, if it does not.
     trouble: Option<String>,
-    /// When Redis has last answered a batch.
+    /// When Redis has last answered a batch, if only to refuse it.
     answered_ms: u64,
     /// When the oldest batch was answered whose entry was not read yet.
     unseen_ms: Option<u64>,
@@ -255,9 +255,9 @@ impl<T: Copy> Bridge<T> {
         self.chain.number()
     }
 
-    /// False for a node that was without an answer for so long that others may have declared it gone: it is to take no
-    /// input until it has one. True again once Redis was not found for a while, as no node does that has merely slept:
-    /// then clients are answered from memory.
+    /// False for a node whose batches were without an answer for so long that others may have declared it gone: it is to take
+    /// no input until it has one. Redis that refuses them has answered. True again once Redis was not found for a while, as no
+    /// node does that has merely slept: then clients are answered from memory.
     #[must_use]
     pub fn is_trusted(&self, now_ms: u64) -> bool {
         let is_over = |since_ms: u64, limit_ms| now_ms.saturating_sub(since_ms) >= limit_ms;

@@ -242,6 +242,7 @@ impl<T: Copy> Bridge<T> {
                 self.try_again(error.to_string(), now_ms);
             }
             Err(error @ (AppendError::Redis(_) | AppendError::Reply(_))) => {
+                self.answered_ms = now_ms;
                 self.outgoing.handle_refused();
                 self.try_again(error.to_string(), now_ms);
             }

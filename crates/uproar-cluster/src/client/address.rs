@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, TlsCertificates, TlsMode};
@@ -19,8 +20,8 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
 /// `rediss://HOST:6379?ca=/etc/uproar/redis-ca.pem`. Then it alone is trusted. The path is taken as it stands. The file
 /// is read at each connection.
 ///
-/// A user and a password may stand before the host, as in `redis://uproar:secret@HOST`; with Sentinel they are for
-/// Redis. Its text never has the password.
+/// A user and a password may stand before the host, as in `redis://uproar:secret@HOST`, percent-encoded where they have
+/// characters that mean something in a URL; with Sentinel they are for Redis. Its text never has the password.
 #[derive(Clone)]
 pub struct RedisAddress {
     shown: String,
@@ -131,12 +132,16 @@ fn sentinel(sign_in: Option<&str>, place: &str, is_tls: bool) -> Result<Kind, Ad
         if host.is_empty() { Err(AddressError::Sentinel) } else { Ok((host.to_owned(), port)) }
     };
     let sentinels: Result<Vec<_>, _> = hosts.split(',').map(sentinel).collect();
-    let (user, password) = sign_in.map_or((None, None), |text| {
-        let (user, password) = text.split_once(':').unwrap_or((text, ""));
-        let part = |part: &str| (!part.is_empty()).then(|| part.to_owned());
-        (part(user), part(password))
-    });
+    let (user, password) = sign_in.map_or(("", ""), |text| text.split_once(':').unwrap_or((text, "")));
+    let (user, password) = (decoded(user)?, decoded(password)?);
     Ok(Kind::Sentinel { sentinels: sentinels?, name: name.to_owned(), is_tls, user, password })
+}
+
+/// A part of an address, in which characters may be percent-encoded; `None` for an empty one.
+fn decoded(part: &str) -> Result<Option<String>, AddressError> {
+    let decoded = percent_decode_str(part).decode_utf8();
+    let decoded = decoded.map_err(|error| AddressError::Invalid(error.to_string()))?;
+    Ok((!decoded.is_empty()).then(|| decoded.into_owned()))
 }
 
 impl RedisAddress {
@@ -247,6 +252,15 @@ mod tests {
             assert_eq!(address.has_password(), text.contains("cret"), "{text}");
             assert!(address.with_password("other").has_password());
         }
+    }
+
+    #[test]
+    fn a_user_and_a_password_for_the_redis_of_sentinels_are_decoded() {
+        let address: RedisAddress = "redis+sentinel://upro%61r:s%40%2Fcret@a/main".parse().unwrap();
+        let Kind::Sentinel { user, password, .. } = address.kind else { panic!("not of Sentinels") };
+        assert_eq!((user.as_deref(), password.as_deref()), (Some("uproar"), Some("s@/cret")));
+        let error = "redis+sentinel://:%ff@a/main".parse::<RedisAddress>().unwrap_err();
+        assert!(matches!(error, AddressError::Invalid(_)), "{error}");
     }
 
     #[test]

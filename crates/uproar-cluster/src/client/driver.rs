@@ -101,7 +101,7 @@ pub fn drive<T: Copy + Send + 'static>(
         connections: None,
         connecting: None,
         attempts: 0,
-        has_complained: false,
+        complaint: None,
         running: None,
         reading: None,
         orders: ordered,
@@ -123,8 +123,8 @@ struct Driver<T, O> {
     connecting: Option<Waiting<Result<Connections, ConnectError>>>,
     /// How many have failed one after the other.
     attempts: u32,
-    /// True once the log has it that there is no connection.
-    has_complained: bool,
+    /// What the log has last been told of why there is no connection.
+    complaint: Option<String>,
     running: Option<Waiting<Option<Reply>>>,
     reading: Option<Waiting<Option<Reply>>>,
     orders: mpsc::Receiver<Order<T>>,
@@ -154,6 +154,7 @@ impl<T: Copy + Send + 'static, O: Observer> Driver<T, O> {
             let now_ms = self.now_ms();
             self.bridge.handle_tick(now_ms);
             self.observe();
+            self.observer.unanswered(self.bridge.unanswered());
             // One event at a time, so that whoever takes them sets the pace.
             while let Some(event) = next_event.take().or_else(|| self.bridge.poll_event()) {
                 let is_end = matches!(event, Event::Ended { .. });
@@ -310,14 +311,16 @@ impl<T: Copy + Send + 'static, O: Observer> Driver<T, O> {
         match connected {
             Ok(connections) => {
                 info!(redis = %self.address, "connected to Redis");
-                (self.attempts, self.has_complained) = (0, false);
+                (self.attempts, self.complaint) = (0, None);
                 self.connections = Some(connections);
                 self.observer.connected();
                 self.bridge.handle_connected(self.now_ms());
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.has_complained, true) {
+                let complaint = error.to_string();
+                if self.complaint.as_ref() != Some(&complaint) {
                     warn!(redis = %self.address, %error, "cannot connect to Redis; trying again");
+                    self.complaint = Some(complaint);
                 }
                 self.attempts = self.attempts.saturating_add(1);
             }

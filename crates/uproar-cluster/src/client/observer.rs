@@ -33,6 +33,11 @@ pub trait Observer {
         let _ = entries;
     }
 
+    /// So many own proposals are without an outcome.
+    fn unanswered(&mut self, proposals: usize) {
+        let _ = proposals;
+    }
+
     /// A canary of this node was read. The time since is the age of what this node knows.
     fn canary_seen(&mut self) {}
 
