@@ -180,7 +180,8 @@ pub(super) struct Flags {
     pub(super) data: Option<PathBuf>,
 
     /// Share rooms with other servers, the nodes of a cluster, through this Redis: redis://HOST:6379, rediss:// for
-    /// TLS, unix:///PATH, or redis+sentinel://HOST:26379,HOST:26379/NAME. Needs --node, and takes the place of --data.
+    /// TLS, unix:///PATH, redis+sentinel://HOST:26379,HOST:26379/NAME, or redis+cluster://HOST:6379,HOST:6379. Needs
+    /// --node, and takes the place of --data.
     #[arg(long, value_name = "URL")]
     pub(super) redis: Option<RedisUrl>,
 

@@ -20,7 +20,9 @@ pub(super) fn check(cluster: &Cluster, out_of_reach: CheckOutcome) -> Vec<Findin
         }
     };
     let inspected = runtime
-        .block_on(async { tokio::time::timeout(TIMEOUT, inspect(address, cluster.replicas)).await })
+        .block_on(async {
+            tokio::time::timeout(TIMEOUT, inspect(address, cluster.partitions, cluster.replicas)).await
+        })
         .unwrap_or(Err(ConnectError::Timeout));
     // Without waiting for a name server that does not answer.
     runtime.shutdown_background();

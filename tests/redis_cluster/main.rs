@@ -30,6 +30,7 @@ mod redis_damaged;
 mod redis_emptied;
 mod redis_gone;
 mod redis_hindered;
+mod redis_of_cluster;
 mod redis_replicas;
 mod redis_restarted;
 mod redis_sentinels;

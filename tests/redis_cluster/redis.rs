@@ -43,12 +43,15 @@ impl Redis {
     /// One with a port, for those that speak TCP alone.
     fn start_at_a_port(settings: &[&str]) -> (Self, u16) {
         // Another program may take the port meanwhile.
-        let attempt = |_| {
-            let port = free_port();
-            let address = ["--bind", "127.0.0.1", "--port", &port.to_string()];
-            Some((Self::start_with(&[&address, settings].concat())?, port))
-        };
+        let attempt = |_| Self::try_at_a_port(settings);
         (0..10).find_map(attempt).expect("redis-server is needed for this test, and a free port")
+    }
+
+    /// The same; `None` where a port is taken by another program.
+    pub(crate) fn try_at_a_port(settings: &[&str]) -> Option<(Self, u16)> {
+        let port = free_port();
+        let address = ["--bind", "127.0.0.1", "--port", &port.to_string()];
+        Some((Self::start_with(&[&address, settings].concat())?, port))
     }
 
     /// `None` when it ends before it serves.

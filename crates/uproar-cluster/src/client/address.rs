@@ -6,14 +6,15 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 use redis::io::tcp::TcpSettings;
-use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, TlsCertificates, TlsMode};
+use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
 /// Where Redis is, and as whom to sign in.
 ///
 /// - `redis://HOST:6379` or `rediss://HOST:6379` with TLS; `unix:///PATH`;
 /// - `redis+sentinel://HOST:26379,HOST:26379/NAME`: the primary that Sentinels know by this name; `rediss+sentinel` for
-///   TLS to Redis.
+///   TLS to Redis;
+/// - `redis+cluster://HOST:6379,HOST:6379`: some servers of a Redis Cluster, which tell where each partition is;
+///   `rediss+cluster` with TLS.
 ///
 /// With TLS, the certificate of Redis must be one that the system trusts, and be for its host. Where it is from a
 /// certification authority of your own, name that one's certificate, a PEM file:
@@ -25,30 +26,38 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
 #[derive(Clone)]
 pub struct RedisAddress {
     shown: String,
-    kind: Kind,
+    pub(super) kind: Kind,
     /// The file with the certificates that are trusted; `None` for those that the system trusts.
-    ca: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
     /// The whole text and another password, to compare.
     text: (String, Option<String>),
 }
 
 #[derive(Clone)]
-enum Kind {
+pub(super) enum Kind {
     Direct(Box<ConnectionInfo>),
-    Sentinel {
-        sentinels: Vec<(String, u16)>,
-        name: String,
-        is_tls: bool,
-        user: Option<String>,
-        password: Option<String>,
-    },
+    Sentinel { sentinels: Vec<Host>, name: String, is_tls: bool, sign_in: SignIn },
+    Cluster { servers: Vec<Host>, is_tls: bool, sign_in: SignIn },
+}
+
+/// A name or an address, and a port.
+pub(super) type Host = (String, u16);
+
+/// As whom to sign in.
+#[derive(Clone, Default)]
+pub(super) struct SignIn {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
 }
 
 /// Why a text is no address of Redis.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Of another kind.
-    #[error("not redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH or redis+sentinel://HOST:PORT,…/NAME")]
+    #[error(
+        "not redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH, redis+sentinel://HOST:PORT,…/NAME or \
+         redis+cluster://HOST:PORT,…"
+    )]
     Scheme,
     /// The rest is wrong.
     #[error("not a valid address of Redis: {0}")]
@@ -61,6 +70,9 @@ pub enum AddressError {
         "the address of Sentinels is HOST:PORT,HOST:PORT/NAME, with the name by which they know the primary"
     )]
     Sentinel,
+    /// Something of a Redis Cluster is missing.
+    #[error("the address of a Redis Cluster is HOST:PORT,HOST:PORT, with some of its servers")]
+    Cluster,
 }
 
 impl FromStr for RedisAddress {
@@ -77,20 +89,27 @@ impl FromStr for RedisAddress {
         let place = place.split('?').next().unwrap_or_default();
         let kind = match scheme {
             "redis" | "rediss" | "unix" => {
-                let info = text_for_redis
-                    .as_str()
-                    .into_connection_info()
-                    .map_err(|error| AddressError::Invalid(error.to_string()))?;
-                let settings = info
-                    .redis_settings()
-                    .clone()
-                    .set_protocol(ProtocolVersion::RESP2)
-                    // Redis 7.0 does not know it, and one with permissions would have to allow it.
-                    .set_skip_set_lib_name();
-                let tcp = TcpSettings::default().set_nodelay(true);
-                Kind::Direct(Box::new(info.set_redis_settings(settings).set_tcp_settings(tcp)))
+                let info = text_for_redis.as_str().into_connection_info();
+                let info = info.map_err(|error| AddressError::Invalid(error.to_string()))?;
+                Kind::Direct(Box::new(with_settings(info)))
             }
-            "redis+sentinel" | "rediss+sentinel" => sentinel(sign_in, place, scheme.starts_with("rediss"))?,
+            "redis+sentinel" | "rediss+sentinel" => {
+                let (hosts, name) = place.split_once('/').ok_or(AddressError::Sentinel)?;
+                if name.is_empty() || name.contains('/') {
+                    return Err(AddressError::Sentinel);
+                }
+                Kind::Sentinel {
+                    sentinels: hosts_of(hosts, SENTINEL_PORT).ok_or(AddressError::Sentinel)?,
+                    name: name.to_owned(),
+                    is_tls: scheme.starts_with("rediss"),
+                    sign_in: SignIn::of(sign_in)?,
+                }
+            }
+            "redis+cluster" | "rediss+cluster" => Kind::Cluster {
+                servers: hosts_of(place.trim_end_matches('/'), REDIS_PORT).ok_or(AddressError::Cluster)?,
+                is_tls: scheme.starts_with("rediss"),
+                sign_in: SignIn::of(sign_in)?,
+            },
             _ => return Err(AddressError::Scheme),
         };
         Ok(Self { shown: without_password(text), kind, ca, text: (text.to_owned(), None) })
@@ -120,21 +139,44 @@ fn take_ca(text: &str) -> (String, Option<PathBuf>) {
     (rest, ca)
 }
 
-fn sentinel(sign_in: Option<&str>, place: &str, is_tls: bool) -> Result<Kind, AddressError> {
-    let (hosts, name) = place.split_once('/').ok_or(AddressError::Sentinel)?;
-    if name.is_empty() || name.contains('/') {
-        return Err(AddressError::Sentinel);
-    }
-    let sentinel = |host: &str| {
-        let (host, port) = host.rsplit_once(':').unwrap_or((host, "26379"));
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port = port.parse().map_err(|_| AddressError::Sentinel)?;
-        if host.is_empty() { Err(AddressError::Sentinel) } else { Ok((host.to_owned(), port)) }
+/// Ports where none is given.
+const REDIS_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+
+/// How this program talks to Redis, whatever its address.
+pub(super) fn with_settings(info: ConnectionInfo) -> ConnectionInfo {
+    let settings = info
+        .redis_settings()
+        .clone()
+        .set_protocol(ProtocolVersion::RESP2)
+        // Redis 7.0 does not know it, and one with permissions would have to allow it.
+        .set_skip_set_lib_name();
+    let tcp = TcpSettings::default().set_nodelay(true);
+    info.set_redis_settings(settings).set_tcp_settings(tcp)
+}
+
+/// `HOST:PORT,HOST:PORT`, with another port where none is given. `None` where that is something else.
+fn hosts_of(text: &str, default_port: u16) -> Option<Vec<Host>> {
+    text.split(',').map(|host| host_of(host, default_port)).collect()
+}
+
+/// `HOST:PORT`, in which an IPv6 address stands in brackets.
+pub(super) fn host_of(text: &str, default_port: u16) -> Option<Host> {
+    let has_port = text.rfind(':') > text.rfind(']');
+    let (host, port) = match text.rsplit_once(':').filter(|_| has_port) {
+        Some((host, port)) => (host, port.parse().ok()?),
+        None => (text, default_port),
     };
-    let sentinels: Result<Vec<_>, _> = hosts.split(',').map(sentinel).collect();
-    let (user, password) = sign_in.map_or(("", ""), |text| text.split_once(':').unwrap_or((text, "")));
-    let (user, password) = (decoded(user)?, decoded(password)?);
-    Ok(Kind::Sentinel { sentinels: sentinels?, name: name.to_owned(), is_tls, user, password })
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
+impl SignIn {
+    /// `USER:PASSWORD`, of which either part may be empty.
+    fn of(text: Option<&str>) -> Result<Self, AddressError> {
+        let (user, password) = text.map_or(("", ""), |text| text.split_once(':').unwrap_or((text, "")));
+        Ok(Self { user: decoded(user)?, password: decoded(password)? })
+    }
 }
 
 /// A part of an address, in which characters may be percent-encoded; `None` for an empty one.
@@ -150,7 +192,7 @@ impl RedisAddress {
     pub fn has_password(&self) -> bool {
         match &self.kind {
             Kind::Direct(info) => info.redis_settings().password().is_some(),
-            Kind::Sentinel { password, .. } => password.is_some(),
+            Kind::Sentinel { sign_in, .. } | Kind::Cluster { sign_in, .. } => sign_in.password.is_some(),
         }
     }
 
@@ -162,53 +204,17 @@ impl RedisAddress {
                 let settings = info.redis_settings().clone().set_password(new);
                 **info = (**info).clone().set_redis_settings(settings);
             }
-            Kind::Sentinel { password, .. } => *password = Some(new.to_owned()),
+            Kind::Sentinel { sign_in, .. } | Kind::Cluster { sign_in, .. } => {
+                sign_in.password = Some(new.to_owned());
+            }
         }
         self.text.1 = Some(new.to_owned());
         self
     }
 
-    /// A client for the primary, which Sentinels are asked for.
-    pub(super) async fn client(&self) -> redis::RedisResult<redis::Client> {
-        let certificates = self.certificates()?;
-        match &self.kind {
-            Kind::Direct(info) => match certificates {
-                Some(certificates) => redis::Client::build_with_tls((**info).clone(), certificates),
-                None => redis::Client::open((**info).clone()),
-            },
-            Kind::Sentinel { sentinels, name, is_tls, user, password } => {
-                let tcp = |(host, port): &(String, u16)| ConnectionAddr::Tcp(host.clone(), *port);
-                let sentinels: Vec<_> = sentinels.iter().map(tcp).collect();
-                let mut builder =
-                    SentinelClientBuilder::new(sentinels, name.clone(), SentinelServerType::Master)?
-                        .set_client_to_redis_tcp_settings(TcpSettings::default().set_nodelay(true));
-                if *is_tls {
-                    builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
-                }
-                if let Some(certificates) = certificates {
-                    builder = builder.set_client_to_redis_certificates(certificates);
-                }
-                if let Some(user) = user {
-                    builder = builder.set_client_to_redis_username(user.clone());
-                }
-                if let Some(password) = password {
-                    builder = builder.set_client_to_redis_password(password.clone());
-                }
-                builder.build()?.async_get_client().await
-            }
-        }
-    }
-}
-
-impl RedisAddress {
-    /// What is trusted, if it is not what the system trusts.
-    fn certificates(&self) -> redis::RedisResult<Option<TlsCertificates>> {
-        let Some(path) = &self.ca else { return Ok(None) };
-        let unreadable = |error: std::io::Error| {
-            std::io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
-        };
-        let root_cert = Some(std::fs::read(path).map_err(unreadable)?);
-        Ok(Some(TlsCertificates { client_tls: None, root_cert }))
+    /// True for a Redis Cluster, in which each partition has a primary of its own.
+    pub(super) fn is_of_cluster(&self) -> bool {
+        matches!(self.kind, Kind::Cluster { .. })
     }
 }
 
@@ -245,6 +251,7 @@ mod tests {
             ("rediss://redis.example?ca=/etc/ca.pem&protocol=resp3", "rediss://redis.example"),
             ("unix:///run/redis/redis.sock?pass=secret", "unix:///run/redis/redis.sock"),
             ("redis+sentinel://:secret@a:26379,b,[::1]:3/main", "redis+sentinel://a:26379,b,[::1]:3/main"),
+            ("rediss+cluster://uproar:secret@a,[::1],c:3?ca=/etc/ca.pem", "rediss+cluster://a,[::1],c:3"),
         ] {
             let address: RedisAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);
@@ -257,10 +264,28 @@ mod tests {
     #[test]
     fn a_user_and_a_password_for_the_redis_of_sentinels_are_decoded() {
         let address: RedisAddress = "redis+sentinel://upro%61r:s%40%2Fcret@a/main".parse().unwrap();
-        let Kind::Sentinel { user, password, .. } = address.kind else { panic!("not of Sentinels") };
+        let Kind::Sentinel { sign_in: SignIn { user, password }, .. } = address.kind else {
+            panic!("not of Sentinels")
+        };
         assert_eq!((user.as_deref(), password.as_deref()), (Some("uproar"), Some("s@/cret")));
         let error = "redis+sentinel://:%ff@a/main".parse::<RedisAddress>().unwrap_err();
         assert!(matches!(error, AddressError::Invalid(_)), "{error}");
+    }
+
+    #[test]
+    fn a_host_may_have_a_port_and_brackets() {
+        for (text, host) in [
+            ("a", Some(("a", 1))),
+            ("a:2", Some(("a", 2))),
+            ("[::1]", Some(("::1", 1))),
+            ("[::1]:2", Some(("::1", 2))),
+            ("a:", None),
+            ("a:b", None),
+            (":2", None),
+            ("", None),
+        ] {
+            assert_eq!(host_of(text, 1), host.map(|(name, port)| (name.to_owned(), port)), "{text}");
+        }
     }
 
     #[test]
@@ -279,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_told_without_its_password() {
-        use AddressError::{CaWithoutTls, Scheme, Sentinel};
+        use AddressError::{CaWithoutTls, Cluster, Scheme, Sentinel};
         for (text, error) in [
             ("", Scheme),
             ("localhost:6379", Scheme),
@@ -288,6 +313,10 @@ mod tests {
             ("redis+sentinel://a:1/", Sentinel),
             ("redis+sentinel://a:x/main", Sentinel),
             ("redis+sentinel://,b:1/main", Sentinel),
+            ("redis+cluster://", Cluster),
+            ("redis+cluster://a:1,,b:1", Cluster),
+            ("redis+cluster://a:1/2", Cluster),
+            ("redis+cluster://a:1?ca=/etc/ca.pem", CaWithoutTls),
             ("redis://localhost?ca=/etc/ca.pem", CaWithoutTls),
         ] {
             assert_eq!(text.parse::<RedisAddress>().unwrap_err(), error, "{text}");

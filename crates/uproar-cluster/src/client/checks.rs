@@ -56,8 +56,8 @@ fn good_if(is_good: bool, otherwise: Finding) -> Finding {
     if is_good { Finding::Good } else { otherwise }
 }
 
-/// What must be right before a node begins.
-pub(super) fn essentials(info: &InfoDict) -> Vec<Check> {
+/// What must be right before a node begins, with an address of a Redis Cluster or of one server.
+pub(super) fn essentials(info: &InfoDict, is_of_cluster: bool) -> Vec<Check> {
     // Valkey tells in `redis_version` which Redis it can stand in for.
     let version = text(info, "redis_version");
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
@@ -75,8 +75,8 @@ pub(super) fn essentials(info: &InfoDict) -> Vec<Check> {
             name: "cluster mode",
             found: if is_cluster { "on" } else { "off" }.to_owned(),
             finding: good_if(
-                !is_cluster,
-                Finding::Bad("use a Redis that is not part of a Redis Cluster, with replicas and Sentinel"),
+                is_of_cluster || !is_cluster,
+                Finding::Bad("give its address as redis+cluster://HOST:PORT,HOST:PORT"),
             ),
         },
         Check {

@@ -34,13 +34,17 @@ pub(super) struct Commands {
 
 impl Connections {
     /// Connects, looks whether the Redis will do, and gives it the scripts.
-    pub(super) async fn open(address: &RedisAddress, replicas: u16) -> Result<Self, ConnectError> {
-        // Sentinels are asked once, so both lead to the same server.
-        let client = tokio::time::timeout(CONNECT_TIMEOUT, address.client()).await;
+    pub(super) async fn open(
+        address: &RedisAddress,
+        keys: &Keys,
+        replicas: u16,
+    ) -> Result<Self, ConnectError> {
+        // Others are asked for it once, so both lead to the same server.
+        let client = tokio::time::timeout(CONNECT_TIMEOUT, address.client(keys)).await;
         let client = client.map_err(|_| ConnectError::Timeout)??;
         let mut connection = open_to(&client).await?;
-        let mut checks = checks::essentials(&info(&mut connection).await?);
-        checks.push(permissions::check(&mut connection, replicas).await?);
+        let mut checks = checks::essentials(&info(&mut connection).await?, address.is_of_cluster());
+        checks.push(permissions::check(&mut connection, keys, replicas).await?);
         for check in checks {
             if let Finding::Bad(advice) = check.finding {
                 return Err(ConnectError::Unfit { name: check.name, found: check.found, advice });

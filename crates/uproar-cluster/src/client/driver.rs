@@ -299,10 +299,11 @@ impl<T: Copy + Send + 'static, O: Observer> Driver<T, O> {
             attempts => (PAUSE_MS_MIN << attempts.min(6)).min(PAUSE_MS_MAX),
         };
         let jitter = rand::random_range(0..=pause_ms / 2);
-        let (address, replicas) = (self.address.clone(), self.bridge.replicas_wanted());
+        let (address, keys) = (self.address.clone(), self.keys.clone());
+        let replicas = self.bridge.replicas_wanted();
         self.connecting = Some(Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(pause_ms / 2 + jitter)).await;
-            Connections::open(&address, replicas).await
+            Connections::open(&address, &keys, replicas).await
         }));
     }
 

@@ -9,20 +9,44 @@ use super::address::RedisAddress;
 use super::checks::{self, Check, Measured};
 use super::line::{ConnectError, ask, info, open};
 use super::permissions;
+use crate::Keys;
 
 /// How often `PING` is measured.
 const PINGS: usize = 10;
 
-/// Connects, and looks whether the Redis will do. `replicas` is how many must have a message before it is acknowledged.
+/// Connects, and looks whether the Redis will do, in a Redis Cluster that of each partition. `replicas` is how many must have
+/// a message before it is acknowledged.
 ///
 /// # Errors
 ///
 /// When it cannot be reached, or refuses.
-pub async fn inspect(address: &RedisAddress, replicas: u16) -> Result<Vec<Check>, ConnectError> {
-    let mut connection = open(address).await?;
+pub async fn inspect(
+    address: &RedisAddress,
+    partitions: u16,
+    replicas: u16,
+) -> Result<Vec<Check>, ConnectError> {
+    let servers = if address.is_of_cluster() { partitions } else { 1 };
+    let mut checks = Vec::new();
+    for keys in (0..servers).map(Keys::of_partition) {
+        for check in inspect_server(address, &keys, replicas).await? {
+            // Of what all have alike, one line is enough.
+            if !checks.contains(&check) {
+                checks.push(check);
+            }
+        }
+    }
+    Ok(checks)
+}
+
+async fn inspect_server(
+    address: &RedisAddress,
+    keys: &Keys,
+    replicas: u16,
+) -> Result<Vec<Check>, ConnectError> {
+    let mut connection = open(address, keys).await?;
     let info = info(&mut connection).await?;
-    let mut checks = checks::essentials(&info);
-    checks.push(permissions::check(&mut connection, replicas).await?);
+    let mut checks = checks::essentials(&info, address.is_of_cluster());
+    checks.push(permissions::check(&mut connection, keys, replicas).await?);
     let measured = Measured {
         replicas,
         fsync: setting(&mut connection, "appendfsync").await?,

@@ -6,6 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, InfoDict, Value};
 
 use super::address::RedisAddress;
+use crate::Keys;
 
 /// How long to wait for a connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,9 +55,9 @@ impl ConnectError {
     }
 }
 
-/// One connection.
-pub(super) async fn open(address: &RedisAddress) -> Result<MultiplexedConnection, ConnectError> {
-    let client = tokio::time::timeout(CONNECT_TIMEOUT, address.client()).await;
+/// One connection to the primary of a partition.
+pub(super) async fn open(address: &RedisAddress, keys: &Keys) -> Result<MultiplexedConnection, ConnectError> {
+    let client = tokio::time::timeout(CONNECT_TIMEOUT, address.client(keys)).await;
     open_to(&client.map_err(|_| ConnectError::Timeout)??).await
 }
 

@@ -11,6 +11,7 @@ mod inspect;
 mod line;
 mod observer;
 mod permissions;
+mod primary;
 mod session_key;
 
 pub use address::{AddressError, RedisAddress, without_password};

@@ -77,17 +77,19 @@ fn name(command: &str) -> String {
 /// When the connection is lost, or Redis begins or ends no transaction.
 pub(super) async fn check(
     connection: &mut MultiplexedConnection,
+    keys: &Keys,
     replicas: u16,
 ) -> Result<Check, ConnectError> {
     let mut denied = Vec::new();
-    if is_denied(connection.clone(), MULTI).await? {
+    let key = keys.log();
+    if is_denied(connection.clone(), &key, MULTI).await? {
         // Without a transaction, the others would be carried out.
         denied.push(name(MULTI));
     } else {
         let needed = COMMANDS.into_iter().filter(|command| replicas > 0 || *command != WAIT);
         let asking = needed.map(|command| {
-            let connection = connection.clone();
-            async move { (command, is_denied(connection, command).await) }
+            let (connection, key) = (connection.clone(), &key);
+            async move { (command, is_denied(connection, key, command).await) }
         });
         for (command, answer) in join_all(asking).await {
             match answer {
@@ -98,7 +100,7 @@ pub(super) async fn check(
                 Err(error) => return Err(error),
             }
         }
-        if is_denied(connection.clone(), DISCARD).await? {
+        if is_denied(connection.clone(), &key, DISCARD).await? {
             denied.push(name(DISCARD));
         }
     }
@@ -112,9 +114,12 @@ pub(super) async fn check(
     Ok(Check { name: "permissions", found, finding })
 }
 
-async fn is_denied(mut connection: MultiplexedConnection, command: &str) -> Result<bool, ConnectError> {
-    let key = Keys::of_partition(0).log();
-    let words = command.split(' ').map(|word| if word == "KEY" { &key } else { word });
+async fn is_denied(
+    mut connection: MultiplexedConnection,
+    key: &str,
+    command: &str,
+) -> Result<bool, ConnectError> {
+    let words = command.split(' ').map(|word| if word == "KEY" { key } else { word });
     let mut cmd = Cmd::new();
     cmd.arg(words.collect::<Vec<_>>());
     match ask(&mut connection, &cmd).await {

@@ -15,10 +15,10 @@ use crate::Keys;
 ///
 /// When Redis cannot be reached, refuses, or has something else in its place.
 pub async fn session_key(address: &RedisAddress, own: [u8; 32]) -> Result<[u8; 32], ConnectError> {
-    let mut connection = open(address).await?;
-    let key = Keys::of_partition(0).session_key();
+    let keys = Keys::of_partition(0);
+    let mut connection = open(address, &keys).await?;
     let mut put = redis::cmd("SET");
-    put.arg(key).arg(&own).arg("NX").arg("GET");
+    put.arg(keys.session_key()).arg(&own).arg("NX").arg("GET");
     match ask(&mut connection, &put).await? {
         Value::Nil => Ok(own),
         Value::BulkString(found) => found.try_into().map_err(|found: Vec<u8>| ConnectError::Unfit {

@@ -6,7 +6,7 @@ use crate::client::address_of;
 use crate::server::{Server, text};
 
 async fn checks(server: &Server, replicas: u16) -> Vec<Check> {
-    inspect(&address_of(server).parse().unwrap(), replicas).await.unwrap()
+    inspect(&address_of(server).parse().unwrap(), 1, replicas).await.unwrap()
 }
 
 fn named<'a>(checks: &'a [Check], name: &str) -> &'a Check {
@@ -30,11 +30,11 @@ async fn an_unfit_redis_is_told_before_anything_is_done() {
         named(&found, "persistence")
     );
     server.call(&["CONFIG", "SET", "requirepass", "secret"]);
-    let refused = inspect(&address_of(&server).parse().unwrap(), 0).await;
+    let refused = inspect(&address_of(&server).parse().unwrap(), 1, 0).await;
     assert!(matches!(&refused, Err(ConnectError::Redis(_))), "{refused:?}");
     let address: RedisAddress = address_of(&server).parse().unwrap();
-    assert!(inspect(&address.with_password("secret"), 0).await.is_ok());
-    let nowhere = inspect(&"redis://127.0.0.1:1".parse().unwrap(), 0).await;
+    assert!(inspect(&address.with_password("secret"), 1, 0).await.is_ok());
+    let nowhere = inspect(&"redis://127.0.0.1:1".parse().unwrap(), 1, 0).await;
     assert!(matches!(nowhere, Err(ConnectError::Redis(_))), "{nowhere:?}");
 }
 

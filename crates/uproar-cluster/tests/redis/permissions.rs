@@ -57,7 +57,7 @@ async fn a_user_with_the_documented_line_is_denied_nothing() {
     let proxy = Proxy::before(server.socket()).await;
     let address = format!("redis://uproar:secret@127.0.0.1:{}", proxy.port);
     let parsed = address.parse().unwrap();
-    let checks = inspect(&parsed, 0).await.unwrap();
+    let checks = inspect(&parsed, 1, 0).await.unwrap();
     assert!(checks.iter().all(|check| check.finding == Finding::Good), "{checks:?}");
     assert!(checks.iter().all(|check| check.name != "appendfsync"), "it may not ask for settings");
     assert_eq!(server.call(&["DBSIZE"]), Reply::Number(0), "nothing was carried out");
@@ -91,7 +91,7 @@ fn address_of(user: &str, server: &Server) -> RedisAddress {
 }
 
 async fn permissions(user: &str, server: &Server, replicas: u16) -> Check {
-    let checks = inspect(&address_of(user, server), replicas).await.unwrap();
+    let checks = inspect(&address_of(user, server), 1, replicas).await.unwrap();
     checks.into_iter().find(|check| check.name == "permissions").unwrap()
 }
 
@@ -127,10 +127,10 @@ async fn a_user_who_may_not_even_ask_is_refused() {
     let mut server = Server::start();
     add_user(&mut server, &line_for("blind", "-info"));
     let address = address_of("blind", &server);
-    let refused = inspect(&address, 0).await.unwrap_err();
+    let refused = inspect(&address, 1, 0).await.unwrap_err();
     assert!(refused.is_refusal(), "{refused}");
-    let refused = inspect(&address.with_password("wrong"), 0).await.unwrap_err();
+    let refused = inspect(&address.with_password("wrong"), 1, 0).await.unwrap_err();
     assert!(refused.is_refusal(), "{refused}");
-    let nowhere = inspect(&"unix:///no/such/socket".parse().unwrap(), 0).await.unwrap_err();
+    let nowhere = inspect(&"unix:///no/such/socket".parse().unwrap(), 1, 0).await.unwrap_err();
     assert!(!nowhere.is_refusal(), "{nowhere}");
 }

@@ -52,7 +52,7 @@ async fn a_redis_with_a_certificate_of_our_own_is_trusted_if_its_authority_is_na
     assert_eq!(a.decide(publish(&room, "x")).await, Got::Answer(Answer::Sent(1)));
 
     let refused = |text: String| async move {
-        match inspect(&text.parse().unwrap(), 0).await {
+        match inspect(&text.parse().unwrap(), 1, 0).await {
             Err(ConnectError::Redis(error)) => error.to_string(),
             other => panic!("{other:?}"),
         }
@@ -63,5 +63,5 @@ async fn a_redis_with_a_certificate_of_our_own_is_trusted_if_its_authority_is_na
     assert!(error.contains("certificate"), "it is for another host: {error}");
     let error = refused(format!("rediss://127.0.0.1:{port}?ca=/nowhere/ca.pem")).await;
     assert!(error.contains("/nowhere/ca.pem"), "{error}");
-    assert!(inspect(&format!("redis://127.0.0.1:{port}").parse().unwrap(), 0).await.is_err());
+    assert!(inspect(&format!("redis://127.0.0.1:{port}").parse().unwrap(), 1, 0).await.is_err());
 }
