@@ -33,4 +33,5 @@ mod redis_hindered;
 mod redis_replicas;
 mod redis_restarted;
 mod redis_sentinels;
+mod sessions;
 mod topics;
