@@ -117,7 +117,8 @@ impl Partition {
                 );
                 let rooms = self.mirror.rooms.iter();
                 let rooms = rooms.map(|(name, state)| (Arc::clone(name), state.clone())).collect();
-                let _ = self.link.given.send(Given::Rewrite(rooms));
+                let left = self.mirror.left.clone();
+                let _ = self.link.given.send(Given::Rewrite { rooms, left });
             }
             Event::Begun(_) | Event::Refused(_) | Event::Replicated { .. } | Event::Ended { .. } => {}
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use uproar_cluster::{Answer, Entry, KeptMember, Mirror, Proposal};
+use uproar_cluster::{Answer, Entry, KeptLeft, KeptMember, Mirror, Proposal};
 
 use crate::clock::Clock;
 use crate::rooms::{MemberPayload, NodeLife, UserId, UserSession, Users, Visit};
@@ -26,12 +26,31 @@ impl People {
         Self { users, clock, timeout_ms, kept_max, last: Mutex::default(), left: Mutex::default() }
     }
 
-    /// The members of all rooms as this server begins.
-    pub(super) fn note_all(&self, mirror: &Mirror) {
-        for (room, state) in &mirror.rooms {
-            for (user, KeptMember { visit, node, incarnation, member }) in &state.members {
-                self.note_member(*user, *visit, room, &(node.clone(), *incarnation), member);
+    /// The members of the rooms of all partitions as this server begins, and who has left them.
+    pub(super) fn note_all<'a>(&self, mirrors: impl Iterator<Item = &'a Mirror>) {
+        let mut left: Vec<(u64, &KeptLeft)> = Vec::new();
+        for mirror in mirrors {
+            for (room, state) in &mirror.rooms {
+                for (user, KeptMember { visit, node, incarnation, member }) in &state.members {
+                    self.note_member(*user, *visit, room, &(node.clone(), *incarnation), member);
+                }
             }
+            left.extend(mirror.left.iter().map(|left| (mirror.time_ms.saturating_sub(left.time_ms), left)));
+        }
+        // Who has gone on to another room was in the earlier one by the same visit, or is in the later one.
+        left.sort_unstable_by_key(|(age_ms, _)| std::cmp::Reverse(*age_ms));
+        for (age_ms, left) in left.into_iter().filter(|(age_ms, _)| *age_ms < self.timeout_ms) {
+            self.note_left_before(left, self.expires_ms().saturating_sub(age_ms));
+        }
+    }
+
+    fn note_left_before(&self, left: &KeptLeft, expires_ms: u64) {
+        let KeptMember { visit, node, incarnation, member } = &left.member;
+        let Some((user, visit)) = user_of(left.user, *visit) else { return };
+        let Some(session) = session_of(&left.room, member) else { return };
+        let node = self.shared(&(node.clone(), *incarnation));
+        if self.users.note_left_before(user, &node, visit, session, expires_ms) {
+            self.keep(user, expires_ms);
         }
     }
 
@@ -79,12 +98,9 @@ impl People {
     }
 
     fn note_member(&self, user: u64, visit: u64, room: &Arc<str>, node: &NodeLife, member: &[u8]) {
-        let (Some((user, visit)), Some(payload)) = (user_of(user, visit), MemberPayload::decode(member))
-        else {
+        let (Some((user, visit)), Some(session)) = (user_of(user, visit), session_of(room, member)) else {
             return;
         };
-        let MemberPayload { name, account, .. } = payload;
-        let session = UserSession { name, room: Arc::clone(room), account };
         self.users.note_elsewhere(user, &self.shared(node), visit, session);
     }
 
@@ -119,6 +135,12 @@ impl People {
             self.users.forget_elsewhere(user, expires_ms);
         }
     }
+}
+
+/// What is kept of a member; `None` for what no node writes.
+fn session_of(room: &Arc<str>, member: &[u8]) -> Option<UserSession> {
+    let MemberPayload { name, account, .. } = MemberPayload::decode(member)?;
+    Some(UserSession { name, room: Arc::clone(room), account })
 }
 
 fn user_of(user: u64, visit: u64) -> Option<(UserId, Visit)> {

@@ -174,7 +174,8 @@ fn settings(config: &Config, cluster: &Cluster) -> Settings {
         rooms.join(","),
         cluster.partitions
     );
-    Settings { history: config.history, log_bytes: cluster.log_bytes, agreed }
+    let left_ms = config.session_timeout.as_millis() as u64;
+    Settings { history: config.history, log_bytes: cluster.log_bytes, left_ms, agreed }
 }
 
 struct Beginning {
@@ -212,7 +213,7 @@ impl Beginning {
         let partitions = partitions?;
         let key = session_key(&self.cluster.redis, *SessionKey::random().bytes()).await?;
         info!(node = %self.cluster.node, redis = %self.cluster.redis, "this server is part of the cluster");
-        partitions.iter().for_each(|partition| self.routes.people.note_all(&partition.mirror));
+        self.routes.people.note_all(partitions.iter().map(|partition| &partition.mirror));
         let mirrors = partitions.iter().map(|partition| partition.mirror.clone()).collect();
         // Both fail when the server has failed to start.
         if begun.send((mirrors, SessionKey::shared(key))).is_err() {

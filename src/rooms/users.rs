@@ -321,6 +321,36 @@ impl Users {
         matches!(outcome, Compute::Updated { .. })
     }
 
+    /// Before this server has begun, a user had left another one that it was on by this visit, and may come back until
+    /// `expires_ms`. True if it is nowhere since.
+    pub fn note_left_before(
+        &self,
+        user: UserId,
+        node: &Arc<NodeLife>,
+        visit: Visit,
+        session: UserSession,
+        expires_ms: u64,
+    ) -> bool {
+        let session = Arc::new(session);
+        let left = || UserState::Elsewhere {
+            node: Arc::clone(node),
+            visit,
+            session: Arc::clone(&session),
+            expires_ms: Some(expires_ms),
+        };
+        let users = self.0.users.pin();
+        let outcome = users.compute(user, |entry| match entry {
+            None => Operation::Insert(left()),
+            Some((_, UserState::Elsewhere { visit: present, expires_ms: Some(_), .. }))
+                if *present <= visit =>
+            {
+                Operation::Insert(left())
+            }
+            Some(_) => Operation::Abort(()),
+        });
+        matches!(outcome, Compute::Inserted(..) | Compute::Updated { .. })
+    }
+
     /// These servers of the cluster are gone. Returns the users that were there, who may come back until `expires_ms`. It visits
     /// every user.
     pub fn note_nodes_gone(&self, is_gone: impl Fn(&NodeLife) -> bool, expires_ms: u64) -> Vec<UserId> {

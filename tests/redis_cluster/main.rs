@@ -34,4 +34,5 @@ mod redis_of_cluster;
 mod redis_replicas;
 mod redis_restarted;
 mod redis_sentinels;
+mod sessions;
 mod topics;

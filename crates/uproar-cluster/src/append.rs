@@ -11,6 +11,8 @@ pub struct Settings {
     pub history: usize,
     /// Bytes that the log keeps, some 1/64 more.
     pub log_bytes: u64,
+    /// For how many milliseconds it is known who has left; 0 for not at all.
+    pub left_ms: u64,
     /// What else nodes must agree on, as words for an error message. The log is begun with it.
     pub agreed: String,
 }
@@ -150,6 +152,7 @@ impl Append {
             settings.agreed.clone(),
             settings.history.to_string(),
             settings.log_bytes.to_string(),
+            settings.left_ms.to_string(),
             recovery,
             of_again(|entry| entry.number.to_string()),
             of_again(|entry| entry.time_ms.to_string()),

@@ -1,5 +1,7 @@
 //! What Redis holds beside the log, as a node reads it when it starts.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{Incarnation, NodeName};
@@ -67,11 +69,7 @@ impl KeptMessage {
         let id = parse(word(&mut rest, b' ')?)?;
         let time_ms = parse(word(&mut rest, b' ')?)?;
         let user = parse(word(&mut rest, b' ')?)?;
-        let length = usize::try_from(parse(word(&mut rest, b':')?)?).map_err(|_| BadValue)?;
-        if length > rest.len() {
-            return Err(BadValue);
-        }
-        let account = String::from_utf8(rest.split_to(length).into()).map_err(|_| BadValue)?;
+        let account = counted(&mut rest)?;
         Ok(Self::Whole { id, time_ms, user, account, message: rest })
     }
 }
@@ -112,6 +110,52 @@ impl KeptMember {
     }
 }
 
+/// A user that has left a room, and may come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptLeft {
+    /// The user.
+    pub user: u64,
+    /// When it has left, in Unix milliseconds by the clock of Redis.
+    pub time_ms: u64,
+    /// The name of the room.
+    pub room: Arc<str>,
+    /// What it was as a member.
+    pub member: KeptMember,
+}
+
+impl KeptLeft {
+    /// Writes it as the script `append` does.
+    #[must_use]
+    pub fn write(&self) -> Vec<u8> {
+        let Self { user, time_ms, room, member } = self;
+        let mut value = format!("{user} {time_ms} {}:{room}", room.len()).into_bytes();
+        value.extend_from_slice(&member.write());
+        value
+    }
+
+    /// Reads `user time length:room member`.
+    ///
+    /// # Errors
+    ///
+    /// When it is something else.
+    pub fn read(value: &Bytes) -> Result<Self, BadValue> {
+        let mut rest = value.clone();
+        let user = parse(word(&mut rest, b' ')?)?;
+        let time_ms = parse(word(&mut rest, b' ')?)?;
+        let room = counted(&mut rest)?.into();
+        Ok(Self { user, time_ms, room, member: KeptMember::read(&rest)? })
+    }
+}
+
+/// Takes a text behind its length in bytes.
+fn counted(rest: &mut Bytes) -> Result<String, BadValue> {
+    let length = usize::try_from(parse(word(rest, b':')?)?).map_err(|_| BadValue)?;
+    if length > rest.len() {
+        return Err(BadValue);
+    }
+    String::from_utf8(rest.split_to(length).into()).map_err(|_| BadValue)
+}
+
 /// Takes what stands before a mark, and the mark.
 fn word(rest: &mut Bytes, mark: u8) -> Result<String, BadValue> {
     let end = rest.iter().position(|byte| *byte == mark).ok_or(BadValue)?;
@@ -137,6 +181,9 @@ mod tests {
         assert_eq!(KeptMessage::read(&Bytes::from_static(b"8")), Ok(KeptMessage::Deleted { id: 8 }));
         let member = KeptMember::read(&Bytes::from_static(b"2 a 00000000000000ff ")).unwrap();
         assert_eq!((member.visit, member.incarnation, member.member.len()), (2, Incarnation(255), 0));
+        let left = KeptLeft::read(&Bytes::from_static(b"7 1700 3:a b2 a 00000000000000ff ")).unwrap();
+        assert_eq!(left, KeptLeft { user: 7, time_ms: 1700, room: "a b".into(), member });
+        assert_eq!(KeptLeft::read(&left.write().into()), Ok(left));
     }
 
     #[test]
@@ -146,6 +193,9 @@ mod tests {
         }
         for value in ["", "1", "1 a", "1 a ff x", "x a 00000000000000ff x"] {
             assert_eq!(KeptMember::read(&Bytes::from_static(value.as_bytes())), Err(BadValue), "{value}");
+        }
+        for value in ["", "1", "1 2 9:a2 a 00000000000000ff ", "1 2 1:a", "1 2 a2 a 00000000000000ff "] {
+            assert_eq!(KeptLeft::read(&Bytes::from_static(value.as_bytes())), Err(BadValue), "{value}");
         }
     }
 }

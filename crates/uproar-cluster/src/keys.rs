@@ -91,6 +91,13 @@ impl Keys {
         self.key(&format!("roster:{name}"))
     }
 
+    /// The users that have left a room: a list of [`KeptLeft`](crate::KeptLeft), the first one first. Nodes that begin
+    /// know their sessions by it.
+    #[must_use]
+    pub fn left(&self) -> String {
+        self.key("left")
+    }
+
     /// The key that signs tokens of sessions: 32 bytes. Only the first partition has it.
     #[must_use]
     pub fn session_key(&self) -> String {
@@ -98,9 +105,20 @@ impl Keys {
     }
 
     /// The keys that the script `append` takes whatever is in a batch, in its order.
-    pub(crate) fn of_every_batch(&self) -> [String; 9] {
-        ["log", "meta", "nodes", "rooms", "recovery", "marks", "damaged", "requests", "requests:before"]
-            .map(|name| self.key(name))
+    pub(crate) fn of_every_batch(&self) -> [String; 10] {
+        [
+            "log",
+            "meta",
+            "nodes",
+            "rooms",
+            "recovery",
+            "marks",
+            "damaged",
+            "requests",
+            "requests:before",
+            "left",
+        ]
+        .map(|name| self.key(name))
     }
 
     /// The keys that it takes for a room, in its order.

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crate::format::is_readable;
 use crate::script::words;
 use crate::{
-    BadReply, BadValue, Chain, Command, FORMAT, KeptMember, KeptMessage, Keys, Mirror, Reply, RoomState,
-    Script, Tag,
+    BadReply, BadValue, Chain, Command, FORMAT, KeptLeft, KeptMember, KeptMessage, Keys, Mirror, Reply,
+    RoomState, Script, Settings, Tag,
 };
 
 /// How many rooms are read together.
@@ -19,6 +19,9 @@ const ROOMS_AT_ONCE: usize = 16;
 
 /// How many members a part has, about. Redis takes some 50 µs for them.
 const MEMBERS_A_PART: &str = "200";
+
+/// How many users that have left are read together.
+const LEFT_A_PART: usize = 1_000;
 
 /// How many bytes of messages a part has, unless a single one has more. Redis takes a millisecond for them.
 const MESSAGE_BYTES_A_PART: usize = 1 << 20;
@@ -63,6 +66,8 @@ enum Step {
     Contents {
         next: Option<String>,
     },
+    /// Who has left, without so many who have left last. Behind the rosters: who leaves meanwhile is in one of both.
+    Left(usize),
     /// Whether it is still the same log.
     Again,
     Done,
@@ -79,11 +84,15 @@ struct Unread {
 }
 
 impl Loader {
-    pub(crate) fn new(keys: Keys, history_max: usize) -> Self {
+    pub(crate) fn new(keys: Keys, settings: &Settings) -> Self {
+        Self::of(keys, Mirror::new(settings))
+    }
+
+    fn of(keys: Keys, mirror: Mirror) -> Self {
         Self {
             keys,
             step: Step::Meta,
-            mirror: Mirror::new(history_max),
+            mirror,
             behind: Chain::default(),
             lineage: (Reply::Nil, Reply::Nil),
             rooms: Vec::new(),
@@ -93,9 +102,13 @@ impl Loader {
     /// The next command; `None` when all was read.
     pub(crate) fn command(&self) -> Option<Command> {
         let keys = &self.keys;
-        let meta = ["last", "tag", "epoch", "raised", "numbers", "format", "life"];
+        let meta = ["last", "tag", "epoch", "raised", "numbers", "format", "life", "time"];
         Some(Command::Plain(match &self.step {
             Step::Meta => vec![[words(["HMGET", &keys.meta()]), words(meta)].concat()],
+            Step::Left(read) => {
+                let [first, last] = [read + LEFT_A_PART, read + 1].map(|place| format!("-{place}"));
+                vec![words(["LRANGE", &keys.left(), &first, &last])]
+            }
             Step::Again => vec![words(["HMGET", &keys.meta(), "raised", "life"])],
             Step::Nodes => vec![words(["HGETALL", &keys.nodes()])],
             Step::Rooms(cursor) => {
@@ -158,7 +171,7 @@ impl Loader {
         self.step = match step {
             Step::Meta => {
                 let [meta] = replies else { return Err(BadReply.into()) };
-                let [last, tag, epoch, raised, numbers, format, life] = meta.list()? else {
+                let [last, tag, epoch, raised, numbers, format, life, time] = meta.list()? else {
                     return Err(BadReply.into());
                 };
                 match u16::try_from(count(format)?) {
@@ -176,6 +189,7 @@ impl Loader {
                 }
                 self.lineage = (raised.clone(), life.clone());
                 (self.mirror.raised, self.mirror.numbers) = (count(raised)?, count(numbers)?);
+                self.mirror.time_ms = count(time)?;
                 Step::Nodes
             }
             Step::Nodes => {
@@ -203,6 +217,13 @@ impl Loader {
                 self.read_contents(replies)?;
                 Step::Contents { next }
             }
+            Step::Left(read) => {
+                let left = list(replies.first())?;
+                for left in left {
+                    self.mirror.left.push(KeptLeft::read(bytes(left)?)?);
+                }
+                if left.len() < LEFT_A_PART { Step::Again } else { Step::Left(read + left.len()) }
+            }
             Step::Again => {
                 let [meta] = replies else { return Err(BadReply.into()) };
                 let [raised, life] = meta.list()? else { return Err(BadReply.into()) };
@@ -210,7 +231,7 @@ impl Loader {
                     Step::Done
                 } else {
                     // The log was recovered meanwhile: what was read before and after does not belong together.
-                    *self = Self::new(self.keys.clone(), self.mirror.history_max());
+                    *self = Self::of(self.keys.clone(), self.mirror.emptied());
                     Step::Meta
                 }
             }
@@ -219,7 +240,7 @@ impl Loader {
         if let Step::Contents { next } = &self.step
             && self.rooms.is_empty()
         {
-            self.step = next.clone().map_or(Step::Again, Step::Rooms);
+            self.step = next.clone().map_or(Step::Left(0), Step::Rooms);
         }
         Ok(())
     }

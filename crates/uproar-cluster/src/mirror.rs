@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::{Answer, Entry, IDS_RAISED, KeptMember, KeptMessage, NodeName, Proposal, Room, Tag};
+use crate::{
+    Answer, Entry, IDS_RAISED, KeptLeft, KeptMember, KeptMessage, Left, NodeName, Proposal, Room, Settings,
+    Tag,
+};
 
 /// A room as the log has made it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +57,10 @@ pub struct Mirror {
     pub epoch: Arc<str>,
     /// By name.
     pub rooms: HashMap<Arc<str>, RoomState>,
+    /// The users that have left its rooms, and those that were on nodes that are gone.
+    pub left: Left,
+    /// The time of the last entry, in Unix milliseconds by the clock of Redis.
+    pub time_ms: u64,
     /// The next block of user ids.
     pub numbers: u64,
     /// The nodes that are alive, each with its last batch.
@@ -66,15 +73,15 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// An empty one, that keeps so many messages of each room.
+    /// An empty one, that keeps what these say.
     #[must_use]
-    pub fn new(history_max: usize) -> Self {
-        Self { history_max, ..Self::default() }
+    pub fn new(settings: &Settings) -> Self {
+        Self { history_max: settings.history, left: Left::new(settings.left_ms), ..Self::default() }
     }
 
-    /// How many messages of a room are kept.
-    pub(crate) fn history_max(&self) -> usize {
-        self.history_max
+    /// An empty one, that keeps as much.
+    pub(crate) fn emptied(&self) -> Self {
+        Self { history_max: self.history_max, left: self.left.emptied(), ..Self::default() }
     }
 
     /// Applies an entry. False when it contradicts what was applied before: somebody else has written to Redis. Where a node
@@ -85,6 +92,8 @@ impl Mirror {
         {
             node.batch = node.batch.max(entry.tag.batch);
         }
+        self.time_ms = self.time_ms.max(entry.time_ms);
+        self.left.forget_expired(self.time_ms);
         let mut fits = true;
         for (proposal, answer) in entry.decisions() {
             fits &= self.decide(entry, proposal, answer);
@@ -96,9 +105,7 @@ impl Mirror {
     fn decide(&mut self, entry: &Entry, proposal: &Proposal, answer: &Answer) -> bool {
         match (proposal, answer) {
             (Proposal::Begin { reads, .. }, Answer::Done) => self.begin(&entry.tag, *reads),
-            (Proposal::NodeGone { seen }, Answer::Done) => {
-                self.end_life(seen);
-            }
+            (Proposal::NodeGone { seen }, Answer::Done) => self.end_life(seen),
             (Proposal::End, Answer::Done) => self.end_life(&entry.tag),
             (Proposal::Epoch { epoch }, Answer::Done) if self.epoch != *epoch => {
                 self.epoch = Arc::clone(epoch);
@@ -132,10 +139,12 @@ impl Mirror {
                 }
             }
             (Proposal::Leave { room, user, visit }, Answer::Done) => {
-                if let Some(room) = self.room(room)
-                    && room.members.get(user).is_some_and(|present| present.visit == *visit)
+                if let Some(state) = self.room(room)
+                    && state.members.get(user).is_some_and(|present| present.visit == *visit)
+                    && let Some(member) = state.members.remove(user)
                 {
-                    room.members.remove(user);
+                    let (time_ms, room) = (entry.time_ms, Arc::clone(&room.name));
+                    self.left.push(KeptLeft { user: *user, time_ms, room, member });
                 }
             }
             (Proposal::Rename { room, user, visit, member }, Answer::Done) => {
@@ -195,23 +204,28 @@ impl Mirror {
 
     /// Removes the members of nodes that are gone, which Redis keeps for a while. True if there were any.
     pub(crate) fn remove_ghosts(&mut self) -> bool {
-        let nodes = &self.nodes;
+        let nodes = self.nodes.clone();
         let is_alive = |member: &KeptMember| {
             nodes.get(&member.node).is_some_and(|node| node.incarnation == member.incarnation)
         };
-        let mut has_ghosts = false;
-        for room in self.rooms.values_mut() {
-            let had = room.members.len();
-            room.members.retain(|_, member| is_alive(member));
-            has_ghosts |= had > room.members.len();
-        }
-        has_ghosts
+        self.end(|member| !is_alive(member))
     }
 
-    fn end(&mut self, has_ended: impl Fn(&KeptMember) -> bool) {
-        for room in self.rooms.values_mut() {
-            room.members.retain(|_, member| !has_ended(member));
+    /// Lets members leave. True if there were any.
+    fn end(&mut self, has_ended: impl Fn(&KeptMember) -> bool) -> bool {
+        let mut had_any = false;
+        for (room, state) in &mut self.rooms {
+            state.members.retain(|user, member| {
+                let stays = !has_ended(member);
+                if !stays {
+                    had_any = true;
+                    let (user, room, member) = (*user, Arc::clone(room), member.clone());
+                    self.left.push(KeptLeft { user, time_ms: self.time_ms, room, member });
+                }
+                stays
+            });
         }
+        had_any
     }
 
     /// The room that a proposal means, unless another one has its name by now.

@@ -81,7 +81,8 @@ impl Writer {
             }
         }
         let tag = Tag { node: format!("node-{number}").parse()?, incarnation: Incarnation(1), batch: 0 };
-        let settings = Settings { history: HISTORY, log_bytes: 256 << 20, agreed: String::new() };
+        let settings =
+            Settings { history: HISTORY, log_bytes: 256 << 20, left_ms: 60_000, agreed: String::new() };
         let mut writer = Self { link, keys: keys.clone(), digest, tag, settings };
         writer.revive().await?;
         writer.append([Proposal::Begin { replaces: None, reads: FORMAT }]).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Config, contents};
 use crate::script::words;
 use crate::{
-    Append, AppendError, Batch, Command, Entry, Incarnation, Keys, Proposal, Recovered, Recovery,
+    Append, AppendError, Batch, Command, Entry, Incarnation, Keys, Left, Proposal, Recovered, Recovery,
     RecoveryError, Reply, RoomState, Script, Settings, Tag,
 };
 
@@ -104,7 +104,7 @@ impl Acting {
     /// First writes everything anew as it was when it was asked for.
     ///
     /// Where the log ends is written last: a recovery that finds half of it begins again.
-    pub(super) fn rewrite(&mut self, rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>) {
+    pub(super) fn rewrite(&mut self, rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>, left: &Left) {
         let Some(awaited) = self.awaited.take() else { return };
         self.rooms = rooms.into_iter().collect();
         self.raised = awaited.raised;
@@ -112,8 +112,13 @@ impl Acting {
         for command in self.entries(&awaited.entries).into_iter().chain(end).rev() {
             self.commands.push_front((Kind::Guarded, command));
         }
+        let keys = vec![self.keys.recovery(), self.keys.left()];
+        let left = contents::left(&self.keys, left);
+        self.ahead = 1 + left.len();
+        for group in left.iter().rev() {
+            self.commands.push_front((Kind::Guarded, self.recovery.guarded(keys.clone(), group)));
+        }
         self.commands.push_front((Kind::Guarded, self.clear()));
-        self.ahead = 1;
     }
 
     /// Makes the commands of the next room once those before are done: all together would be as large as everything.
@@ -154,11 +159,11 @@ impl Acting {
 
     /// Removes what Redis has.
     fn clear(&self) -> Command {
-        let [log, meta, nodes, rooms, recovery, marks, damaged, requests, requests_before] =
-            self.keys.of_every_batch();
-        let unlink =
-            words(["UNLINK", &log, &meta, &nodes, &rooms, &marks, &damaged, &requests, &requests_before]);
-        let keys = vec![recovery, log, meta, nodes, rooms, marks, damaged, requests, requests_before];
+        let recovery = self.keys.recovery();
+        let of_log: Vec<String> =
+            self.keys.of_every_batch().into_iter().filter(|key| *key != recovery).collect();
+        let unlink = ["UNLINK"].into_iter().chain(of_log.iter().map(String::as_str)).map(Vec::from).collect();
+        let keys = [recovery].into_iter().chain(of_log).collect();
         self.recovery.guarded(keys, &[unlink])
     }
 

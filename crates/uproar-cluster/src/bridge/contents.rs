@@ -1,7 +1,7 @@
 //! The commands that write a room anew.
 
 use crate::script::words;
-use crate::{KeptMessage, Keys, RoomState};
+use crate::{KeptLeft, KeptMessage, Keys, Left, RoomState};
 
 /// A command as it is written in a command line.
 type Words = Vec<Vec<u8>>;
@@ -27,20 +27,22 @@ pub(super) fn room(keys: &Keys, name: &str, room: &RoomState, raised: u64) -> Ve
     let [history, roster] = keys.of_room(name);
     let mut groups = Groups::default();
     groups.push(words(["UNLINK", &history, &roster]), None);
-    let mut written: usize = 0;
-    for part in in_parts(values_of_history(room), 1) {
-        // What an earlier attempt has written behind these goes.
-        let trim = written.checked_sub(1).map(|last| words(["LTRIM", &history, "0", &last.to_string()]));
-        written += part.len();
-        groups.push([words(["RPUSH", &history]), part].concat(), trim);
-    }
+    groups.push_list(&history, values_of_history(room));
     for part in in_parts(values_of_roster(room), 2) {
         groups.push([words(["HSET", &roster]), part].concat(), None);
     }
     let state = format!("{} {} {raised}", room.opened, room.last);
     groups.push(words(["HSET", &keys.rooms(), name, &state]), None);
-    groups.done.push(groups.last);
-    groups.done
+    groups.finish()
+}
+
+/// What writes who has left, in groups as for a room.
+pub(super) fn left(keys: &Keys, left: &Left) -> Vec<Vec<Words>> {
+    let key = keys.left();
+    let mut groups = Groups::default();
+    groups.push(words(["UNLINK", &key]), None);
+    groups.push_list(&key, left.iter().map(KeptLeft::write).collect());
+    groups.finish()
 }
 
 #[derive(Default)]
@@ -52,6 +54,22 @@ struct Groups {
 }
 
 impl Groups {
+    /// Adds what writes a list, behind what removes it.
+    fn push_list(&mut self, key: &str, values: Vec<Vec<u8>>) {
+        let mut written: usize = 0;
+        for part in in_parts(values, 1) {
+            // What an earlier attempt has written behind these goes.
+            let trim = written.checked_sub(1).map(|last| words(["LTRIM", key, "0", &last.to_string()]));
+            written += part.len();
+            self.push([words(["RPUSH", key]), part].concat(), trim);
+        }
+    }
+
+    fn finish(mut self) -> Vec<Vec<Words>> {
+        self.done.push(self.last);
+        self.done
+    }
+
     /// Adds a command, to a new group if the last one is large enough, which begins with `opening`.
     fn push(&mut self, command: Words, opening: Option<Words>) {
         let more = bytes_of(&command);

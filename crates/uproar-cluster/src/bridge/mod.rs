@@ -197,7 +197,7 @@ impl<T: Copy> Bridge<T> {
             has_begun: false,
             raised: 0,
             numbers: 0,
-            mirror: Mirror::new(config.settings.history),
+            mirror: Mirror::new(&config.settings),
             repairs: VecDeque::new(),
             damaged_due_ms: None,
             damaged: BTreeMap::new(),

@@ -8,7 +8,7 @@ use super::tail::Tail;
 use super::{Bridge, DAMAGED_MS, End, Event, Observation, RETRY_MS, Running, Stage};
 use crate::loader::{LoadError, Loader};
 use crate::{
-    Append, AppendError, BadReply, Chain, Entry, FORMAT, Recovery, RecoveryError, RecoveryStep, Reply,
+    Append, AppendError, BadReply, Chain, Entry, FORMAT, Left, Recovery, RecoveryError, RecoveryStep, Reply,
     RoomState,
 };
 
@@ -61,7 +61,7 @@ impl<T: Copy> Bridge<T> {
             Ok(None) if self.has_begun() => self.stage = Stage::Checking,
             Ok(None) => {
                 self.tail = Tail::default();
-                let loader = Loader::new(self.config.keys.clone(), self.config.settings.history);
+                let loader = Loader::new(self.config.keys.clone(), &self.config.settings);
                 self.stage = Stage::Loading(Box::new(loader));
             }
             Ok(Some(recovery)) => match recovery.step(&self.own_live(), &self.peers.live()) {
@@ -127,11 +127,11 @@ impl<T: Copy> Bridge<T> {
         self.stage = Stage::Acting(Box::new(acting.waiting_for_rooms(awaited)));
     }
 
-    /// The answer to [`Event::Rewrite`]: all rooms as they are after the last entry. An answer that comes late, after
+    /// The answer to [`Event::Rewrite`]: all rooms, and who has left, as they are after the last entry. An answer that comes late, after
     /// the recovery has ended, is ignored.
-    pub fn rewrite(&mut self, rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>) {
+    pub fn rewrite(&mut self, rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>, left: &Left) {
         if let Stage::Acting(acting) = &mut self.stage {
-            acting.rewrite(rooms);
+            acting.rewrite(rooms, left);
         }
     }
 

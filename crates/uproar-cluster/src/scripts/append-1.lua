@@ -11,9 +11,9 @@
 -- same script, and leads to the same.
 --
 -- KEYS: log (a stream), meta, nodes, rooms, recovery (hashes), marks (a list), damaged, requests, requests:before
---       (hashes); then for each room its history (a list) and its roster (a hash).
+--       (hashes), left (a list); then for each room its history (a list) and its roster (a hash).
 -- ARGV: node, incarnation, number of the batch, format, settings, messages that a history keeps, bytes that the log
---       keeps; the recovery's id, or ''; to append an entry again its number, time and answers, or ''; the proposals as
+--       keeps; for how many milliseconds it is known who has left; the recovery's id, or ''; to append an entry again its number, time and answers, or ''; the proposals as
 --       nodes read them, and their payloads; the number of rooms, and their names; then for each proposal its kind, its
 --       room (from 1, or ''), the number of the entry that opened the room, and seven fields, which `decide` below
 --       names.
@@ -34,8 +34,9 @@
 
 local LOG, META, NODES, ROOMS, RECOVERY = unpack(KEYS, 1, 5)
 local MARKS, DAMAGED, REQUESTS, REQUESTS_BEFORE = unpack(KEYS, 6, 9)
-local FIXED_KEYS, KEYS_A_ROOM = 9, 2
-local FIXED_ARGS, ARGS_A_PROPOSAL = 14, 10
+local LEFT = KEYS[10]
+local FIXED_KEYS, KEYS_A_ROOM = 10, 2
+local FIXED_ARGS, ARGS_A_PROPOSAL = 15, 10
 
 -- Values that are passed to one command: Lua's stack has room for some 8,000.
 local VALUES_MAX = 1000
@@ -45,6 +46,8 @@ local PARTS = 64
 local RAISE = 65536
 -- How long a request is known at least, in milliseconds, and how many are known at most, in each of two hashes.
 local KNOWN_MS, KNOWN_MAX = 300000, 500000
+-- Of how many it is known that they have left, and how many are forgotten at a time.
+local LEFT_MAX, LEFT_FORGOTTEN = 65536, 1000
 
 local call, pcall = redis.call, redis.pcall
 local find, match, sub = string.find, string.match, string.sub
@@ -56,8 +59,9 @@ end
 
 local node, incarnation, batch, log_format = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local settings, history_max, log_bytes = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local recovery, its_number, its_ms, its_answers = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
-local proposals, payloads, room_count = ARGV[12], ARGV[13], tonumber(ARGV[14])
+local left_ms = tonumber(ARGV[8])
+local recovery, its_number, its_ms, its_answers = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+local proposals, payloads, room_count = ARGV[13], ARGV[14], tonumber(ARGV[15])
 local first_argument = FIXED_ARGS + room_count + 1
 local begins = ARGV[first_argument] == 'begin'
 
@@ -216,6 +220,7 @@ local epoch
 local numbers, has_numbers = tonumber(meta[11] or 0), false
 local requests, request_count = {}, 0
 local nodes_changed, nodes_gone = {}, {}
+local left = {}
 local answers = {}
 local decide = {}
 -- Where a member is. Readers skip those whose node is gone.
@@ -311,6 +316,7 @@ function decide.leave(room, user, visit)
     return 'late'
   end
   room.left = room.left + 1
+  left[#left + 1] = user .. ' ' .. text(now_ms) .. ' ' .. #room.name .. ':' .. room.name .. member(room, user)
   set_member(room, user, false)
   return 'ok'
 end
@@ -468,6 +474,31 @@ if total - tonumber(meta[7] or 0) >= log_bytes / PARTS then
     pcall('LPOP', MARKS)
     pcall('XTRIM', LOG, 'MINID', '~', pcall('LINDEX', MARKS, 0), 'LIMIT', 0)
   end
+end
+
+-- Who has left may come back for a while, to a node that begins only then.
+if #left > 0 and left_ms > 0 then
+  for first = 1, #left, VALUES_MAX do
+    local result = pcall('RPUSH', LEFT, unpack(left, first, math.min(first + VALUES_MAX - 1, #left)))
+    if type(result) == 'table' then
+      -- A value of a wrong type has nobody, and is removed.
+      pcall('UNLINK', LEFT)
+    end
+  end
+  pcall('LTRIM', LEFT, -LEFT_MAX, -1)
+end
+local function has_expired(value)
+  return type(value) == 'string' and tonumber(match(value, '^%d+ (%d+)') or 0) + left_ms < now_ms
+end
+if has_expired(pcall('LINDEX', LEFT, 0)) then
+  local forgotten = 0
+  for _, value in ipairs(pcall('LRANGE', LEFT, 0, LEFT_FORGOTTEN - 1)) do
+    if not has_expired(value) then
+      break
+    end
+    forgotten = forgotten + 1
+  end
+  pcall('LTRIM', LEFT, forgotten, -1)
 end
 
 for hash in pairs(broken_requests) do

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use uproar_cluster::{Answer, AppendError, KeptMember, KeptMessage, Proposal, RequestKey, Room};
+use uproar_cluster::{Answer, AppendError, KeptLeft, KeptMember, KeptMessage, Proposal, RequestKey, Room};
 
 use crate::node::{Node, delete, entries, join, keys, leave, publish, say};
 use crate::server::{Server, load};
@@ -309,4 +309,30 @@ fn blocks_of_user_ids_are_given_out_once() {
     assert!(b.append(&mut server, &append).unwrap().is_known, "sent again, it takes no other block");
     assert_eq!(entries(&mut server, 0).pop().unwrap().answers, [Answer::Numbers(2)]);
     assert_eq!(a.decide(&mut server, [Proposal::Numbers]), [Answer::Numbers(3)]);
+}
+
+#[test]
+fn who_has_left_is_kept_for_a_while_with_what_it_was() {
+    let mut server = Server::start();
+    load(&mut server);
+    let mut a = Node::begin(&mut server, "a", 1);
+    let room = a.open(&mut server, "games and more");
+    a.decide(&mut server, [join(&room, 7, 1), join(&room, 8, 1), leave(&room, 7, 1), leave(&room, 7, 1)]);
+    let left = |server: &mut Server| -> Vec<KeptLeft> {
+        let values = server.texts(&["LRANGE", &keys().left(), "0", "-1"]).into_iter();
+        values.map(|value| KeptLeft::read(&Bytes::from(value)).unwrap()).collect()
+    };
+    let [KeptLeft { user: 7, room: its, member, .. }] = &left(&mut server)[..] else { panic!() };
+    assert_eq!((its, &member.member[..], member.visit), (&room.name, &b"member 7"[..], 1));
+    // One that has left longer ago is forgotten with the next batch.
+    a.settings.left_ms = 1;
+    let begun = std::time::Instant::now();
+    while !left(&mut server).is_empty() {
+        a.decide(&mut server, [Proposal::Canary]);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+    }
+    // Nor is anybody kept where sessions are not.
+    a.settings.left_ms = 0;
+    a.decide(&mut server, [leave(&room, 8, 1)]);
+    assert_eq!(left(&mut server), []);
 }

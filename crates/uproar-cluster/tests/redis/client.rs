@@ -93,7 +93,8 @@ impl Node {
                 Event::Ended { end, .. } => return Got::Ended(end),
                 Event::Rewrite => {
                     let rooms = self.mirror.rooms.clone().into_iter().collect();
-                    self.link.given.send(Given::Rewrite(rooms)).unwrap();
+                    let left = self.mirror.left.clone();
+                    self.link.given.send(Given::Rewrite { rooms, left }).unwrap();
                 }
                 _ => {}
             }
@@ -119,7 +120,12 @@ fn connect(name: &str, incarnation: u64, address: &str, options: Options, notes:
         node: name.parse().unwrap(),
         incarnation: Incarnation(incarnation),
         keys: keys.clone(),
-        settings: Settings { history: 5, log_bytes: 64 << 20, agreed: "the same".to_owned() },
+        settings: Settings {
+            history: 5,
+            log_bytes: 64 << 20,
+            left_ms: 60_000,
+            agreed: "the same".to_owned(),
+        },
         replicas: options.replicas,
     };
     let address: RedisAddress = address.parse().unwrap();

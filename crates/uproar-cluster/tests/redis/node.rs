@@ -12,7 +12,7 @@ pub(crate) fn keys() -> Keys {
 }
 
 pub(crate) fn settings() -> Settings {
-    Settings { history: 5, log_bytes: 64 << 20, agreed: "--history 5".to_owned() }
+    Settings { history: 5, log_bytes: 64 << 20, left_ms: 60_000, agreed: "--history 5".to_owned() }
 }
 
 /// A node that has begun.

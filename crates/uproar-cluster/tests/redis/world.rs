@@ -98,7 +98,12 @@ impl World {
             node: name.parse().unwrap(),
             incarnation: Incarnation(incarnation),
             keys: Keys::of_partition(0),
-            settings: Settings { history: HISTORY, log_bytes: 64 << 20, agreed: "the same".to_owned() },
+            settings: Settings {
+                history: HISTORY,
+                log_bytes: 64 << 20,
+                left_ms: 60_000,
+                agreed: "the same".to_owned(),
+            },
             replicas: 0,
         };
         let mut bridge = Bridge::new(config, self.now_ms);
@@ -320,8 +325,8 @@ impl World {
                 }
                 Event::Rewrite => {
                     node.rewrites += 1;
-                    let rooms = node.mirror.as_ref().unwrap().rooms.clone();
-                    node.bridge.rewrite(rooms);
+                    let mirror = node.mirror.as_ref().unwrap();
+                    node.bridge.rewrite(mirror.rooms.clone(), &mirror.left);
                 }
                 Event::Ended { end, tickets } => {
                     node.ended = Some(end);
