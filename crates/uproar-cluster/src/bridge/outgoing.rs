@@ -154,6 +154,12 @@ impl<T: Copy> Outgoing<T> {
         }
     }
 
+    /// True when this batch is under way and has a canary.
+    pub(super) fn is_canary(&self, batch: u64) -> bool {
+        let sent = self.sent.get(self.answered).filter(|sent| sent.append.tag.batch == batch);
+        sent.is_some_and(|sent| sent.append.batch.proposals().contains(&Proposal::Canary))
+    }
+
     /// A batch that was sent is in the log. It may have been seen there before it was answered.
     pub(super) fn handle_answered(&mut self, batch: u64) {
         if self.sent.get(self.answered).is_some_and(|sent| sent.append.tag.batch == batch) {

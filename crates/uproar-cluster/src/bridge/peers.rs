@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use crate::{Entry, FORMAT, LiveNode, Mirror, NodeName, Proposal, Tag};
 
-/// Own canaries that a node sees, one a second, without anything of another node, before it proposes that that one is
-/// gone.
-const SILENCE_MAX: u32 = 10;
+/// Own canaries that a node sees without anything of another node, before it proposes that that one is gone. Each is
+/// proposed a second after the last was answered, so at least 10 s lie between the first and the last of them.
+const SILENCE_MAX: u32 = 11;
 
 /// The other nodes.
 #[derive(Clone, Debug, Default)]

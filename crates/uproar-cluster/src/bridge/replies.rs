@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::acting::{self, Acting, Awaited};
 use super::tail::Tail;
-use super::{Bridge, DAMAGED_MS, End, Event, Observation, RETRY_MS, Running, Stage};
+use super::{Bridge, CANARY_MS, DAMAGED_MS, End, Event, Observation, RETRY_MS, Running, Stage};
 use crate::loader::{LoadError, Loader};
 use crate::{
     Append, AppendError, BadReply, Chain, Entry, FORMAT, Left, Recovery, RecoveryError, RecoveryStep, Reply,
@@ -127,8 +127,8 @@ impl<T: Copy> Bridge<T> {
         self.stage = Stage::Acting(Box::new(acting.waiting_for_rooms(awaited)));
     }
 
-    /// The answer to [`Event::Rewrite`]: all rooms, and who has left, as they are after the last entry. An answer that comes late, after
-    /// the recovery has ended, is ignored.
+    /// The answer to [`Event::Rewrite`]: all rooms, and who has left, as they are after the last entry. An answer that comes
+    /// late, after the recovery has ended, is ignored.
     pub fn rewrite(&mut self, rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>, left: &Left) {
         if let Stage::Acting(acting) = &mut self.stage {
             acting.rewrite(rooms, left);
@@ -208,6 +208,9 @@ impl<T: Copy> Bridge<T> {
                     self.damaged_due_ms.get_or_insert(now_ms);
                 }
                 self.replicas.note_appended(appended);
+                if self.outgoing.is_canary(batch) {
+                    self.canary_due_ms = now_ms + CANARY_MS;
+                }
                 self.note_answered(batch, appended.number, now_ms);
             }
             // It is in the log, and so are later ones.
