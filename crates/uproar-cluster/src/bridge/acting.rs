@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Config, contents};
 use crate::script::words;
 use crate::{
-    Append, AppendError, Batch, Command, Entry, Incarnation, Keys, Left, Proposal, Recovered, Recovery,
-    RecoveryError, Reply, RoomState, Script, Settings, Tag,
+    Append, AppendError, Batch, Chain, Command, Entry, Incarnation, Keys, Left, Proposal, Recovered,
+    Recovery, RecoveryError, Reply, RoomState, Script, Settings, Tag,
 };
 
 /// Entries that are written together.
@@ -32,8 +32,10 @@ pub(super) struct Acting {
 /// The end of the log as this node has it.
 #[derive(Debug)]
 pub(super) struct Awaited {
-    /// The last entries, as many as others may lack: at least the last one.
+    /// The last entries, as many as others may lack. There are none where the node has begun and read nothing since.
     pub(super) entries: Vec<Arc<Entry>>,
+    /// The last entry.
+    pub(super) end: Chain,
     /// How many times the epoch had changed.
     pub(super) raised: u64,
     /// The next block of user ids.
@@ -108,8 +110,8 @@ impl Acting {
         let Some(awaited) = self.awaited.take() else { return };
         self.rooms = rooms.into_iter().collect();
         self.raised = awaited.raised;
-        let end = self.end_behind(&awaited).into_iter();
-        for command in self.entries(&awaited.entries).into_iter().chain(end).rev() {
+        let end = self.end_behind(&awaited);
+        for command in self.entries(&awaited.entries).into_iter().chain([end]).rev() {
             self.commands.push_front((Kind::Guarded, command));
         }
         let keys = vec![self.keys.recovery(), self.keys.left()];
@@ -168,15 +170,15 @@ impl Acting {
     }
 
     /// Lets the log go on behind the last entry.
-    fn end_behind(&self, Awaited { entries, raised, numbers, nodes }: &Awaited) -> Option<Command> {
-        let last = entries.last()?;
+    fn end_behind(&self, Awaited { entries, end, raised, numbers, nodes }: &Awaited) -> Command {
+        let (time_ms, total) = entries.last().map_or((0, 0), |last| (last.time_ms, last.total_bytes));
         let (meta, nodes_key) = (self.keys.meta(), self.keys.nodes());
-        let number = last.number.to_string();
+        let number = end.number().to_string();
         let fields = [
             ("last", number.clone()),
-            ("tag", last.tag.to_string()),
-            ("time", last.time_ms.to_string()),
-            ("total", last.total_bytes.to_string()),
+            ("tag", end.tag().map(Tag::to_string).unwrap_or_default()),
+            ("time", time_ms.to_string()),
+            ("total", total.to_string()),
             ("raised", raised.to_string()),
             ("numbers", numbers.to_string()),
             ("settings", self.settings.agreed.clone()),
@@ -188,7 +190,7 @@ impl Acting {
             words(["HSET", &nodes_key, node.as_str(), &state])
         });
         let commands: Vec<_> = alive.chain([set]).collect();
-        Some(self.recovery.guarded(vec![self.keys.recovery(), meta, nodes_key.clone()], &commands))
+        self.recovery.guarded(vec![self.keys.recovery(), meta, nodes_key.clone()], &commands)
     }
 
     /// The next command. While it waits, that says that the recovery goes on.

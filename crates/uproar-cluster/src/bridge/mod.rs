@@ -79,6 +79,8 @@ pub struct Bridge<T> {
     may_read: bool,
     /// Since when entries are read.
     reading_ms: Option<u64>,
+    /// True when that was asked for ahead of a recovery: what it brings may be lost.
+    is_read_stale: bool,
     /// Not before this time is the next command sent.
     retry_ms: u64,
     /// Nor entries read.
@@ -183,6 +185,7 @@ impl<T: Copy> Bridge<T> {
             is_elsewhere: false,
             may_read: true,
             reading_ms: None,
+            is_read_stale: false,
             retry_ms: 0,
             retry_read_ms: 0,
             trouble: None,
@@ -278,7 +281,7 @@ impl<T: Copy> Bridge<T> {
     pub fn handle_disconnected(&mut self) {
         self.is_connected = false;
         (self.running, self.reading_ms, self.unseen_ms) = (None, None, None);
-        self.is_elsewhere = false;
+        (self.is_elsewhere, self.is_read_stale) = (false, false);
         self.replicas.handle_disconnected();
         self.outgoing.doubt_all();
         self.forget_repairs();

@@ -11,7 +11,8 @@ impl<T: Copy> Bridge<T> {
     /// Redis has answered [`Action::Read`](crate::Action::Read).
     pub fn handle_read(&mut self, reply: &Reply, now_ms: u64) {
         // One that was asked for ahead of a recovery is dropped.
-        if self.reading_ms.take().is_none() || !self.reads() {
+        let is_stale = std::mem::take(&mut self.is_read_stale);
+        if self.reading_ms.take().is_none() || is_stale || !self.reads() {
             return;
         }
         let entries = match reply {

@@ -8,8 +8,8 @@ use super::tail::Tail;
 use super::{Bridge, CANARY_MS, DAMAGED_MS, End, Event, Observation, RETRY_MS, Running, Stage};
 use crate::loader::{LoadError, Loader};
 use crate::{
-    Append, AppendError, BadReply, Chain, Entry, FORMAT, Left, Recovery, RecoveryError, RecoveryStep, Reply,
-    RoomState,
+    Append, AppendError, BadReply, Chain, Entry, FORMAT, Left, Proposal, Recovery, RecoveryError,
+    RecoveryStep, Reply, RoomState,
 };
 
 impl<T: Copy> Bridge<T> {
@@ -96,8 +96,10 @@ impl<T: Copy> Bridge<T> {
         let lost = append_behind.map(|kept| self.tail.behind(&kept));
         let is_rewritten = matches!(lost, Some(None));
         // Redis has no epoch if the log is new, or was not written again to the end. Entries that are appended again
-        // include it.
-        let lacks_epoch = !recovery.has_epoch && !matches!(lost, Some(Some(_)));
+        // may include it.
+        let is_epoch = |proposal: &Proposal| matches!(proposal, Proposal::Epoch { .. });
+        let mut again = lost.iter().flatten().flatten().flat_map(|entry| entry.batch.proposals());
+        let lacks_epoch = !recovery.has_epoch && !again.any(is_epoch);
         let epoch = (is_rewritten || !is_complete || lacks_epoch).then(|| Arc::from(recovery.id.as_str()));
         let is_empty = recovery.kept.number() == 0;
         let acting = Acting::new(
@@ -119,6 +121,7 @@ impl<T: Copy> Bridge<T> {
         let own = (self.outgoing.last_seen(), FORMAT);
         let awaited = Awaited {
             entries: self.tail.all(),
+            end: self.chain.clone(),
             raised: self.raised,
             numbers: self.numbers,
             nodes: self.peers.last_batches().chain([own]).collect(),
@@ -190,13 +193,13 @@ impl<T: Copy> Bridge<T> {
     }
 
     /// True when the log has the last entry that was read, or one that follows it: a log that was written again begins
-    /// behind.
+    /// behind. In another epoch the same batch can have the same number again, but not at the same time.
     fn is_own_log(&self, reply: &Reply) -> Result<bool, BadReply> {
         let [entries] = reply.list()? else { return Err(BadReply) };
         let is_own = |entry: Entry| {
             let tag =
                 if entry.number == self.chain.number() { Some(&entry.tag) } else { entry.previous.as_ref() };
-            tag == self.chain.tag()
+            tag == self.chain.tag() && self.tail.has_not_another(&entry)
         };
         Ok(entries.list()?.iter().any(|entry| Entry::read(entry).is_ok_and(is_own)))
     }
@@ -229,6 +232,7 @@ impl<T: Copy> Bridge<T> {
                 self.outgoing.handle_refused();
                 // What was answered and not seen may be lost.
                 self.outgoing.doubt_all();
+                self.is_read_stale = self.reading_ms.is_some();
                 self.stage = Stage::Looking;
             }
             Err(AppendError::Settings { theirs }) => {

@@ -29,6 +29,11 @@ impl Tail {
         (first.previous.as_ref() == kept.tag()).then(|| self.0.range(start..).cloned().collect())
     }
 
+    /// False when the last entry has the number of this one, and was appended at another time.
+    pub(super) fn has_not_another(&self, entry: &Entry) -> bool {
+        self.0.back().is_none_or(|last| last.number != entry.number || last.time_ms == entry.time_ms)
+    }
+
     /// All that are here.
     pub(super) fn all(&self) -> Vec<Arc<Entry>> {
         self.0.iter().cloned().collect()

@@ -262,7 +262,11 @@ function decide.gone(_, name, its_incarnation, its_batch)
   if value == nil then
     value = call('HGET', NODES, name)
   end
-  local _, _, now_incarnation, now_batch = find(value or '', '^(%x+) (%d+) ')
+  -- One that Redis does not know cannot append any more. Nodes that have seen it are to hear that it is gone.
+  if not value then
+    return 'ok'
+  end
+  local _, _, now_incarnation, now_batch = find(value, '^(%x+) (%d+) ')
   if now_incarnation ~= its_incarnation or now_batch ~= its_batch then
     return 'alive'
   end

@@ -181,10 +181,14 @@ impl Scenario {
             (Fault::LostTail, _) => {
                 let disk = world.disk.clone();
                 world.redis.restart(Some(&disk));
+                world.has_lost = true;
                 world.take_down(while_ms);
             }
             (Fault::FailOver, _) => world.fail_over(while_ms.min(2_000)),
-            (Fault::Flush, _) => world.redis.flush(),
+            (Fault::Flush, _) => {
+                world.redis.flush();
+                world.has_lost = true;
+            }
             (Fault::Full, _) => {
                 world.redis.set_full(true);
                 world.run(while_ms);

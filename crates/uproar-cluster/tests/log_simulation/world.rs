@@ -7,7 +7,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use uproar_cluster::{Answer, Command, KeptMember, Keys, Proposal, Reply, Room, Tag};
 
-use crate::model::{Copy, Redis};
+use crate::model::Redis;
+use crate::model::redis::Copy;
 use crate::process::{Common, Flight, Given, Process};
 use crate::record::Record;
 use crate::trace::{Trace, short, words_of};
@@ -69,6 +70,8 @@ pub(crate) struct World {
     /// The clock of Redis less that of this world.
     pub(crate) clock_ahead_ms: u64,
     pub(crate) disk: Copy,
+    /// True once the primary has lost something. Its replica follows it in that.
+    pub(crate) has_lost: bool,
     next_ticket: u64,
     next_incarnation: u64,
 }
@@ -97,6 +100,7 @@ impl World {
             breaks: 0,
             owner_ms_max: 5,
             clock_ahead_ms: 1_700_000_000_000,
+            has_lost: false,
             next_ticket: 1,
             next_incarnation: 1,
         }
@@ -459,7 +463,8 @@ impl World {
         for process in &self.processes {
             let own =
                 |(number, tag): &&(u64, Tag)| *number <= process.replicated && tag.live() == process.life;
-            if process.is_live()
+            if !self.has_lost
+                && process.is_live()
                 && let Some((number, tag)) = process.applied.iter().rev().find(own)
             {
                 assert!(

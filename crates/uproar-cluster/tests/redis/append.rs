@@ -228,7 +228,7 @@ fn a_node_that_was_silent_is_gone_and_appends_nothing_more() {
     b.decide(&mut server, [Proposal::Canary]);
     assert_eq!(a.decide(&mut server, [gone]), [Answer::Alive]);
     let gone = Proposal::NodeGone { seen: b.tag.clone() };
-    assert_eq!(a.decide(&mut server, [gone.clone(), gone]), [Answer::Done, Answer::Alive]);
+    assert_eq!(a.decide(&mut server, [gone.clone(), gone]), [Answer::Done, Answer::Done]);
     let append = b.next([Proposal::Canary]);
     assert_eq!(b.append(&mut server, &append), Err(AppendError::Fenced));
     // With another incarnation it comes back.

@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod append;
+mod both;
 mod bridge;
 mod checks;
 mod client;
 mod ending;
 mod failures;
 mod formats;
+#[path = "../world/mod.rs"]
+mod model;
 mod node;
 mod observer;
 mod permissions;

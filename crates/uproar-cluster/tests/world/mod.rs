@@ -6,8 +6,8 @@
 
 mod commands;
 mod data;
-mod redis;
+pub(crate) mod redis;
 mod script;
 mod stream;
 
-pub(crate) use self::redis::{Connection, Copy, Redis};
+pub(crate) use self::redis::{Connection, Redis};
