@@ -7,7 +7,8 @@
 //!
 //! - `observed` counts for the metrics.
 //! - `people` notes where the users of other nodes are.
-//! - `replies` has the connections that wait for what they have told other nodes.
+//! - `replies` has what connections are told about their mail to other nodes.
+//! - `waiting` has those that wait until their user has ended on another node.
 //! - `start` begins with the log, and opens the configured rooms in it.
 //! - `link` is a shard's end.
 
@@ -20,6 +21,7 @@ mod replies;
 mod routes;
 mod start;
 mod told;
+mod waiting;
 
 pub use error::{ClusterEnd, ClusterError};
 pub use link::{ClusterLink, MailRoom, Trust};

@@ -13,6 +13,7 @@ use super::link::FromShard;
 use super::replies::{Asked, Reply};
 use super::routes::{Routes, ShardsEnded, block_of};
 use super::told::Told;
+use super::waiting::UNREACHED_TIMEOUT;
 use crate::mail::NodeMail;
 use crate::mesh::Mesh;
 use crate::metrics::{ClusterMetrics, ProposalRefusal};
@@ -214,14 +215,18 @@ pub(super) async fn forward(
             }
             FromShard::Mail(mail, place) => {
                 let NodeMail { to, notice, origin, sent, failed, awaits, .. } = *mail;
-                if let Some(user) = awaits
-                    && routes.await_leave(&mesh, user, &to, origin).await.is_err()
+                let timeout_ms = match awaits {
+                    None => MAIL_TIMEOUT_MS,
+                    Some(_) => UNREACHED_TIMEOUT.as_millis() as u64,
+                };
+                if let Some(visit) = awaits
+                    && routes.await_end(&mesh, visit, origin).await.is_err()
                 {
                     return;
                 }
                 let asked = routes.replies.keep(Reply { to: origin, sent, failed, _place: place });
                 let proposal = tell(Some(&to), &Told::Node(notice));
-                Order { proposal, ticket: Some(asked), timeout_ms: Some(MAIL_TIMEOUT_MS) }
+                Order { proposal, ticket: Some(asked), timeout_ms: Some(timeout_ms) }
             }
         };
         if orders.send(order).await.is_err() {

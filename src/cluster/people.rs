@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uproar_cluster::{Answer, Entry, KeptLeft, KeptMember, Mirror, Proposal};
 
 use crate::clock::Clock;
-use crate::rooms::{MemberPayload, NodeLife, UserId, UserSession, Users, Visit};
+use crate::rooms::{ClientRef, MemberPayload, NodeLife, UserId, UserSession, Users, Visit};
 
 /// Notes in [`Users`] where users of other nodes are, and forgets those that have left and cannot come back any more.
 #[derive(Debug)]
@@ -19,6 +19,15 @@ pub(super) struct People {
     /// The node of the last entry: mostly it is that of the next, too.
     last: Mutex<Option<Arc<NodeLife>>>,
     left: Mutex<VecDeque<(UserId, u64)>>,
+}
+
+/// What an entry means for connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// A user is no longer there by this visit, or an earlier one.
+    Over(UserId, Visit),
+    /// This connection's user has come back on another node.
+    Superseded(ClientRef),
 }
 
 impl People {
@@ -54,54 +63,67 @@ impl People {
         }
     }
 
-    /// An entry of another node, or one that ends others. Calls `has_left` with each user that has left another node.
-    pub(super) fn note(&self, entry: &Entry, is_own: bool, mut has_left: impl FnMut(UserId)) {
+    /// Notes what an entry tells of users of other nodes. Returns what their connections here, or those that wait for them, must
+    /// know.
+    pub(super) fn note(&self, entry: &Entry, is_own: bool) -> Vec<News> {
         let node = (entry.tag.node.clone(), entry.tag.incarnation);
-        for (proposal, answer) in entry.decisions().filter(|(_, answer)| **answer == Answer::Done) {
-            match proposal {
-                Proposal::Join { room, user, visit, member }
-                | Proposal::Rename { room, user, visit, member }
-                    if !is_own =>
-                {
-                    self.note_member(*user, *visit, &room.name, &node, member);
-                }
-                Proposal::Leave { room, user, visit } if !is_own => {
-                    let Some((user, visit)) = user_of(*user, *visit) else { continue };
-                    let expires_ms = self.expires_ms();
-                    if self.users.note_left_elsewhere(user, visit, &room.name, expires_ms) {
-                        self.keep(user, expires_ms);
-                        has_left(user);
+        let mut news = Vec::new();
+        for (proposal, answer) in entry.decisions() {
+            match (proposal, answer) {
+                (Proposal::Join { room, user, visit, member }, Answer::Done) => {
+                    if !is_own {
+                        news.extend(self.note_member(*user, *visit, &room.name, &node, member));
+                    }
+                    if let Some((user, visit)) = user_of(*user, *visit)
+                        && let Some(before) = visit.before()
+                    {
+                        news.push(News::Over(user, before));
                     }
                 }
-                Proposal::NodeGone { seen } => self.note_gone(
-                    |(name, incarnation)| *name == seen.node && *incarnation == seen.incarnation,
-                    &mut has_left,
-                ),
-                Proposal::End => self.note_gone(|life| *life == node, &mut has_left),
-                Proposal::Begin { .. } => self.note_gone(
-                    |(name, incarnation)| *name == node.0 && *incarnation != node.1,
-                    &mut has_left,
-                ),
+                (Proposal::Rename { room, user, visit, member }, Answer::Done) if !is_own => {
+                    self.note_member(*user, *visit, &room.name, &node, member);
+                }
+                // It is proposed again.
+                (Proposal::Leave { .. }, Answer::Damaged) => {}
+                (Proposal::Leave { user, visit, goes_on: false, .. }, _) => {
+                    let Some((user, visit)) = user_of(*user, *visit) else { continue };
+                    let expires_ms = self.expires_ms();
+                    if self.users.note_left_elsewhere(user, visit, expires_ms) {
+                        self.keep(user, expires_ms);
+                    }
+                    news.push(News::Over(user, visit));
+                }
+                (Proposal::NodeGone { seen }, Answer::Done) => {
+                    news.extend(self.note_gone(|(name, its)| *name == seen.node && *its == seen.incarnation))
+                }
+                (Proposal::End, Answer::Done) => news.extend(self.note_gone(|life| *life == node)),
+                (Proposal::Begin { .. }, Answer::Done) => {
+                    news.extend(self.note_gone(|(name, its)| *name == node.0 && *its != node.1));
+                }
                 _ => {}
             }
-            debug_assert!(matches!(answer, Answer::Done));
         }
         self.forget_expired();
+        news
     }
 
-    fn note_gone(&self, is_gone: impl Fn(&NodeLife) -> bool, mut has_left: impl FnMut(UserId)) {
+    fn note_gone(&self, is_gone: impl Fn(&NodeLife) -> bool) -> impl Iterator<Item = News> {
         let expires_ms = self.expires_ms();
-        for user in self.users.note_nodes_gone(is_gone, expires_ms) {
-            self.keep(user, expires_ms);
-            has_left(user);
-        }
+        let gone = self.users.note_nodes_gone(is_gone, expires_ms);
+        gone.iter().for_each(|(user, _)| self.keep(*user, expires_ms));
+        gone.into_iter().map(|(user, visit)| News::Over(user, visit))
     }
 
-    fn note_member(&self, user: u64, visit: u64, room: &Arc<str>, node: &NodeLife, member: &[u8]) {
-        let (Some((user, visit)), Some(session)) = (user_of(user, visit), session_of(room, member)) else {
-            return;
-        };
-        self.users.note_elsewhere(user, &self.shared(node), visit, session);
+    fn note_member(
+        &self,
+        user: u64,
+        visit: u64,
+        room: &Arc<str>,
+        node: &NodeLife,
+        member: &[u8],
+    ) -> Option<News> {
+        let ((user, visit), session) = (user_of(user, visit)?, session_of(room, member)?);
+        self.users.note_elsewhere(user, &self.shared(node), visit, session).map(News::Superseded)
     }
 
     /// The node, of which all its users share one.
@@ -139,10 +161,10 @@ impl People {
 
 /// What is kept of a member; `None` for what no node writes.
 fn session_of(room: &Arc<str>, member: &[u8]) -> Option<UserSession> {
-    let MemberPayload { name, account, .. } = MemberPayload::decode(member)?;
-    Some(UserSession { name, room: Arc::clone(room), account })
+    let MemberPayload { name, account, owner, .. } = MemberPayload::decode(member)?;
+    Some(UserSession { name, room: Arc::clone(room), account: account.or(owner) })
 }
 
 fn user_of(user: u64, visit: u64) -> Option<(UserId, Visit)> {
-    Some((UserId::from_wire(user)?, Visit(u32::try_from(visit).ok()?)))
+    Some((UserId::from_wire(user)?, Visit(visit)))
 }

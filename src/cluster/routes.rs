@@ -7,13 +7,14 @@ use uproar_cluster::{Answer, Entry, Incarnation, NodeName, Proposal};
 use uproar_ring::Waker;
 
 use super::link::Trust;
-use super::people::People;
+use super::people::{News, People};
 use super::replies::{Asked, Replies, Reply};
 use super::told::Told;
+use super::waiting::Waiting;
 use crate::mail::{Delivery, NodeNotice};
 use crate::mesh::Mesh;
 use crate::rooms::{
-    ClientRef, Decision, Directory, LogEnd, NodeLife, Receipt, ShardIndex, SharedReceipt, UserId, Whereabouts,
+    self, ClientRef, Decision, Directory, LogEnd, NodeLife, Receipt, ShardIndex, SharedReceipt, UserId, Visit,
 };
 
 /// The shards of this server, and which of them has a room or a user.
@@ -27,6 +28,7 @@ pub(super) struct Routes {
     pub(super) shards: Vec<(mpsc::Sender<Vec<Receipt>>, Waker)>,
     pub(super) trust: Trust,
     pub(super) replies: Replies,
+    pub(super) waiting: Waiting,
     pub(super) people: Arc<People>,
 }
 
@@ -88,7 +90,7 @@ impl Routes {
                             let noticed = SharedReceipt::Noticed { notice, by, ticket };
                             self.push(&mut by_shard, &name, Receipt::Shared(noticed));
                         }
-                        Some(Told::Node(notice)) => mail.extend(self.find_receiver(notice)),
+                        Some(Told::Node(notice)) => mail.push(self.find_receiver(notice)),
                         None => {
                             if let Some(ticket) = ticket {
                                 let told = Receipt::Shared(SharedReceipt::Told(ticket));
@@ -105,7 +107,12 @@ impl Routes {
                 _ => {}
             }
         }
-        self.people.note(entry, is_own, |user| mail.extend(self.leave_awaited(user)));
+        for news in self.people.note(entry, is_own) {
+            match news {
+                News::Over(user, visit) => mail.extend(self.take_waiting(user, visit)),
+                News::Superseded(to) => mail.push((to.shard, rooms::Delivery::Superseded { to }.into())),
+            }
+        }
         for (shard, receipts) in (0..).map(ShardIndex).zip(by_shard) {
             if !receipts.is_empty() {
                 self.send(shard, receipts).await?;
@@ -128,6 +135,7 @@ impl Routes {
 
     /// Tells the homes whether the log of a partition can be reached.
     pub(super) async fn note_reached(&self, partition: u16, is_reached: bool) -> Result<(), ShardsEnded> {
+        self.waiting.set_reached(partition, is_reached);
         for shard in (0..).map(ShardIndex).take(self.shards.len()) {
             let reached = SharedReceipt::Reached { partition, is_reached };
             self.send(shard, vec![Receipt::Shared(reached)]).await?;
@@ -166,34 +174,46 @@ impl Routes {
         }
     }
 
-    fn find_receiver(&self, notice: NodeNotice) -> Option<(ShardIndex, Delivery)> {
-        let found = self.directory.users().find(notice.user()?)?;
-        Some((found.shard, Delivery::FromNode(Box::new(notice))))
+    /// The shard of the user that is told. Where the user is not here any more, any shard passes it on.
+    fn find_receiver(&self, notice: NodeNotice) -> (ShardIndex, Delivery) {
+        let found = notice.user().and_then(|user| self.directory.users().find(user));
+        (found.map_or(ShardIndex(0), |found| found.shard), Delivery::FromNode(Box::new(notice)))
     }
 
-    fn leave_awaited(&self, user: UserId) -> impl Iterator<Item = (ShardIndex, Delivery)> + use<> {
-        let waiting = self.replies.take_leave(user).into_iter();
+    fn take_waiting(
+        &self,
+        user: UserId,
+        through: Visit,
+    ) -> impl Iterator<Item = (ShardIndex, Delivery)> + use<> {
+        let waiting = self.waiting.take(user, through).into_iter();
         waiting.map(|to| (to.shard, Delivery::SessionEnded { to }))
     }
 
-    /// Notes that a connection waits until a user has left another node, and tells it if the user has by now.
-    pub(super) async fn await_leave(
+    /// Notes that a connection waits until a user is no longer on another node by this visit, and tells it if that is so by now.
+    pub(super) async fn await_end(
         &self,
         mesh: &Mesh,
-        user: UserId,
-        node: &NodeLife,
+        (user, visit): (UserId, Visit),
         connection: ClientRef,
     ) -> Result<(), ShardsEnded> {
-        self.replies.await_leave(user, connection);
-        if let Some(Whereabouts::Elsewhere(present, _)) = self.directory.users().locate(user)
-            && *present == *node
-        {
+        self.waiting.add(user, visit, connection);
+        if self.directory.users().is_elsewhere(user, visit) {
             return Ok(());
         }
-        for (shard, delivery) in self.leave_awaited(user) {
+        for (shard, delivery) in self.take_waiting(user, visit) {
             deliver(mesh, shard, delivery).await?;
         }
         Ok(())
+    }
+
+    /// Tells connections that have waited too long for a user to end elsewhere, for as long as the server lives.
+    pub(super) async fn give_up_waiting(self, mesh: Mesh) {
+        loop {
+            let to = self.waiting.overdue().await;
+            if deliver(&mesh, to.shard, Delivery::SessionNotReached { to }).await.is_err() {
+                return;
+            }
+        }
     }
 
     fn push(&self, by_shard: &mut [Vec<Receipt>], room: &str, receipt: Receipt) {

@@ -18,6 +18,7 @@ use super::partition::{Partition, ask_for_ids, forward, tell_reach, watch};
 use super::people::People;
 use super::replies::{Asked, Replies};
 use super::routes::Routes;
+use super::waiting::Waiting;
 use crate::clock::Clock;
 use crate::config::{Cluster, Config};
 use crate::mesh::Mesh;
@@ -124,6 +125,7 @@ pub fn start(
         shards: receipts_to.into_iter().zip(wakers.iter().cloned()).collect(),
         trust: trust.clone(),
         replies: Replies::default(),
+        waiting: Waiting::default(),
         people: Arc::new(People::new(
             directory.users().clone(),
             clock,
@@ -220,6 +222,7 @@ impl Beginning {
             return Ok(());
         }
         let Ok(mesh) = mesh.await else { return Ok(()) };
+        drivers.spawn(self.routes.clone().give_up_waiting(mesh.clone()));
         let mut tasks = JoinSet::new();
         for ((index, partition), proposals) in (0..).zip(partitions).zip(proposals) {
             if index == 0 {

@@ -144,6 +144,10 @@ pub enum Delivery {
     SessionEnded {
         to: ClientRef,
     },
+    /// The earlier connection of the session that this connection has brought is on another server, which does not answer.
+    SessionNotReached {
+        to: ClientRef,
+    },
     /// The verifier has checked a password.
     PasswordChecked {
         to: ClientRef,

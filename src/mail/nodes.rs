@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Delivery;
-use crate::rooms::{ClientRef, NodeLife, UserId};
+use crate::rooms::{ClientRef, NodeLife, UserId, Visit};
 
 /// Mail to another server.
 #[derive(Debug)]
@@ -24,20 +24,37 @@ pub struct NodeMail {
     pub sent: Option<Delivery>,
     /// What that is told where it cannot be sent.
     pub failed: Option<Delivery>,
-    /// The user whose leave the connection waits for.
-    pub awaits: Option<UserId>,
+    /// The user for whose end elsewhere the connection waits, and the visit that is to end.
+    pub awaits: Option<(UserId, Visit)>,
+}
+
+impl NodeMail {
+    /// Mail of which nobody waits to hear.
+    #[must_use]
+    pub fn unanswered(to: Arc<NodeLife>, room: Arc<str>, notice: NodeNotice, origin: ClientRef) -> Self {
+        Self { to, room, notice, origin, sent: None, failed: None, awaits: None }
+    }
 }
 
 /// What a server tells another one.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeNotice {
-    /// A private message to a user.
-    Private { from: u64, from_name: Arc<str>, from_account: Option<Arc<str>>, to: u64, content: Arc<str> },
+    /// A private message to a user, and how many servers it has come to where the user was no more.
+    Private {
+        from: u64,
+        from_name: Arc<str>,
+        from_account: Option<Arc<str>>,
+        to: u64,
+        content: Arc<str>,
+        hops: u8,
+    },
+    /// A private message of this user has not found its receiver.
+    Unreached { to: u64 },
     /// A user has started or stopped writing to another one.
     Typing { from: u64, from_name: Arc<str>, to: u64, is_typing: bool },
     /// A user has come back on another server: its connection by this visit is to be closed.
-    TakeOver { user: u64, visit: u32 },
+    TakeOver { user: u64, visit: u64 },
 }
 
 impl NodeNotice {
@@ -45,7 +62,9 @@ impl NodeNotice {
     #[must_use]
     pub fn user(&self) -> Option<UserId> {
         match self {
-            Self::Private { to, .. } | Self::Typing { to, .. } => UserId::from_wire(*to),
+            Self::Private { to, .. } | Self::Typing { to, .. } | Self::Unreached { to } => {
+                UserId::from_wire(*to)
+            }
             Self::TakeOver { user, .. } => UserId::from_wire(*user),
         }
     }

@@ -57,6 +57,7 @@ pub enum Change<M> {
         new_name: Arc<str>,
         account: Option<MemberAccount>,
         connected_at: u64,
+        owner: Option<Arc<str>>,
         origin: ClientRef,
     },
     /// Send a message to the room. It is dropped, and gets no id, unless its author is a member by `visit`; without one, it
@@ -334,9 +335,15 @@ impl RoomLog {
             Proposal::Unlogged(request) => return Outcome::Unlogged(request),
             Proposal::Change(Change::Join { member, after }) => Change::Join { member, after },
             Proposal::Change(Change::Leave { user, visit, reply }) => Change::Leave { user, visit, reply },
-            Proposal::Change(Change::Rename { user, visit, new_name, account, connected_at, origin }) => {
-                Change::Rename { user, visit, new_name, account, connected_at, origin }
-            }
+            Proposal::Change(Change::Rename {
+                user,
+                visit,
+                new_name,
+                account,
+                connected_at,
+                owner,
+                origin,
+            }) => Change::Rename { user, visit, new_name, account, connected_at, owner, origin },
             Proposal::Change(Change::Message { message, visit: Some(visit), .. })
                 if members.visit(message.user) != Some(visit) =>
             {

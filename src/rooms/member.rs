@@ -15,6 +15,8 @@ pub struct Member {
     pub name: Arc<str>,
     /// Its account, if it has signed in.
     pub account: Option<MemberAccount>,
+    /// The account that its session belongs to, where it has not signed in.
+    pub owner: Option<Arc<str>>,
     /// The time at which it connected, in Unix seconds.
     pub connected_at: u64,
     /// Its connection.

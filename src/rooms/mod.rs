@@ -38,6 +38,7 @@ mod shared_log;
 mod topic;
 mod user_session;
 mod users;
+mod visit;
 
 pub use accounts_online::{AccountsOnline, OnlineAccount};
 pub use connection_name::{ConnectionName, Instance, NoConnectionName};
@@ -69,5 +70,7 @@ pub use shared::{
     SharedReceipt, Ticket,
 };
 pub use shared_log::{MemberPayload, MessagePayload};
-pub use user_session::{EndedSession, StoredSession, UserSession, Visit};
+pub use user_session::{EndedSession, StoredSession, UserSession};
 pub use users::{Resumption, Users, Whereabouts};
+pub use visit::Visit;
+use visit::VisitNode;

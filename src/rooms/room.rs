@@ -717,29 +717,37 @@ mod tests {
             self.room.propose(change.into(), NOW, &mut self.outbox);
         }
 
-        fn join(&mut self, visit: u32) {
+        fn join(&mut self, visit: u64) {
             self.propose(Change::Join { member: member(2, visit), after: None });
         }
 
-        fn leave(&mut self, visit: u32) {
-            self.propose(Change::Leave { user: user(2), visit: Visit(visit), reply: None });
+        fn leave(&mut self, visit: u64) {
+            self.propose(Change::Leave { user: user(2), visit: nth(visit), reply: None });
         }
 
-        fn rename(&mut self, visit: u32) {
+        fn rename(&mut self, visit: u64) {
             let (user, new_name, origin) = (user(2), "late".into(), member(2, visit).origin);
-            let visit = Visit(visit);
-            self.propose(Change::Rename { user, visit, new_name, account: None, connected_at: 0, origin });
+            let visit = nth(visit);
+            self.propose(Change::Rename {
+                user,
+                visit,
+                new_name,
+                account: None,
+                connected_at: 0,
+                owner: None,
+                origin,
+            });
         }
 
-        fn say(&mut self, visit: Option<u32>) {
+        fn say(&mut self, visit: Option<u64>) {
             let content = Content::Text("a".into());
             let message = NewMessage { user: user(2), name: "a".into(), account: None, content };
             let origin = member(2, visit.unwrap_or(0)).origin;
-            self.propose(Change::Message { message, visit: visit.map(Visit), origin });
+            self.propose(Change::Message { message, visit: visit.map(nth), origin });
         }
 
-        fn type_(&mut self, visit: u32) {
-            let (user, visit, origin) = (user(2), Visit(visit), member(2, visit).origin);
+        fn type_(&mut self, visit: u64) {
+            let (user, visit, origin) = (user(2), nth(visit), member(2, visit).origin);
             let typing = Unlogged::Typing { user, visit, name: "a".into(), origin, is_typing: true };
             self.room.propose(typing.into(), NOW, &mut self.outbox);
         }
@@ -766,18 +774,24 @@ mod tests {
         }
     }
 
+    /// The visit of a user's connection, of which this is the number.
+    fn nth(visit: u64) -> Visit {
+        Visit(visit << 24)
+    }
+
     fn user(id: u64) -> UserId {
         UserId::from_wire(id).unwrap()
     }
 
-    fn member(id: u64, visit: u32) -> Member {
-        let connection = ConnectionId { index: visit, generation: 0 };
+    fn member(id: u64, visit: u64) -> Member {
+        let connection = ConnectionId { index: visit as u32, generation: 0 };
         Member {
             user: user(id),
-            visit: Visit(visit),
+            visit: nth(visit),
             name: format!("User{id}").into(),
             account: None,
             connected_at: 0,
+            owner: None,
             origin: ClientRef { shard: ShardIndex(0), connection },
             wants_names: false,
         }
@@ -804,7 +818,7 @@ mod tests {
         visited.join(0);
         visited.leave(0);
         assert_eq!(visited.announced(), ["join"]);
-        assert_eq!(visited.room.roster.visit(user(2)), Some(Visit(1)));
+        assert_eq!(visited.room.roster.visit(user(2)), Some(nth(1)));
     }
 
     #[test]
@@ -816,7 +830,7 @@ mod tests {
         assert_eq!([1, 2].map(register), [Some(user(1)), Some(user(2))]);
         users.end(user(2), 9, NOW);
         let resumed = users.resume(user(2), member(2, 1).origin, |_| true, NOW);
-        assert!(matches!(resumed, Resumption::Resumed(Visit(1), _)), "{resumed:?}");
+        assert!(matches!(resumed, Resumption::Resumed(visit, _) if visit == nth(1)), "{resumed:?}");
         visited.join(0);
         visited.leave(0);
         assert_eq!(visited.announced(), [""; 0]);

@@ -57,7 +57,7 @@ impl Roster {
 
     /// Adds a member; false when it was one already.
     pub(super) fn insert(&mut self, member: &Member) -> bool {
-        let Member { user, visit, name, account, connected_at, origin, wants_names } = member.clone();
+        let Member { user, visit, name, account, connected_at, origin, wants_names, .. } = member.clone();
         let shard = origin.shard;
         let entry = Entry { name, account, connected_at, shard, visit, wants_names };
         if self.members.insert(user, Box::new(entry)).is_some() {
@@ -225,6 +225,7 @@ mod tests {
             name: format!("User{n}").into(),
             account: None,
             connected_at: n,
+            owner: None,
             origin,
             wants_names,
         }

@@ -36,8 +36,3 @@ pub struct StoredSession {
     /// When the connection ended, in Unix seconds; `None` while the user is online.
     pub ended_at: Option<u64>,
 }
-
-/// Counts the connections of one user: 0 for the first, and one more each time that the user comes back. A room tells by it
-/// what comes late from an earlier connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Visit(pub u32);

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
 use papaya::{Compute, HashMap, Operation};
 
 use super::id_blocks::IdBlocks;
-use super::{ClientRef, EndedSession, NodeLife, StoredSession, UserId, UserSession, Visit};
+use super::{ClientRef, EndedSession, NodeLife, StoredSession, UserId, UserSession, Visit, VisitNode};
 use crate::clock::Now;
 
 /// All users of a server, by id. Clones share them.
@@ -38,6 +38,8 @@ struct Shared {
     last_id: AtomicU64,
     /// In a cluster, the ids that are this server's to give out.
     blocks: Option<IdBlocks>,
+    /// In the visits that this server gives.
+    node: VisitNode,
     /// The last id that no later life of the server gives again; all of them where it has no storage.
     reserved_through: AtomicU64,
     /// How many sessions have ended and are kept. It is changed behind the map, so it may be below zero for a moment.
@@ -50,6 +52,7 @@ impl Default for Shared {
         Self {
             last_id: AtomicU64::new(0),
             blocks: None,
+            node: VisitNode::default(),
             reserved_through: AtomicU64::new(u64::MAX),
             ended: AtomicIsize::new(0),
             users: HashMap::default(),
@@ -114,7 +117,11 @@ impl Users {
     /// Those of a server in a cluster, which gives out ids of [`IdBlocks::add`].
     #[must_use]
     pub fn in_cluster() -> Self {
-        Self(Arc::new(Shared { blocks: Some(IdBlocks::default()), ..Shared::default() }))
+        Self(Arc::new(Shared {
+            blocks: Some(IdBlocks::default()),
+            node: VisitNode::random(),
+            ..Shared::default()
+        }))
     }
 
     /// In a cluster, the ids that are this server's to give out.
@@ -161,6 +168,15 @@ impl Users {
             }
             UserState::Ended { .. } | UserState::Elsewhere { .. } => None,
         }
+    }
+
+    /// True while a user is on another server by this visit.
+    #[must_use]
+    pub fn is_elsewhere(&self, user: UserId, visit: Visit) -> bool {
+        matches!(
+            self.0.users.pin().get(&user),
+            Some(UserState::Elsewhere { visit: present, expires_ms: None, .. }) if *present == visit
+        )
     }
 
     /// Which of its connections a user is on, or was on last; `None` if it is forgotten.
@@ -242,7 +258,7 @@ impl Users {
                 }
                 _ => return Resumption::Refused,
             };
-            let visit = Visit(earlier.0.wrapping_add(1));
+            let visit = earlier.next(self.0.node);
             let outcome = users.compute(user, |entry| match entry {
                 Some((
                     _,
@@ -276,8 +292,15 @@ impl Users {
         is_forgotten
     }
 
-    /// A user is on another server of the cluster by this visit, or has another name or account there.
-    pub fn note_elsewhere(&self, user: UserId, node: &Arc<NodeLife>, visit: Visit, session: UserSession) {
+    /// A user is on another server of the cluster by this visit, or has another name or account there. Returns its connection on
+    /// this server, where that is an earlier one.
+    pub fn note_elsewhere(
+        &self,
+        user: UserId,
+        node: &Arc<NodeLife>,
+        visit: Visit,
+        session: UserSession,
+    ) -> Option<ClientRef> {
         let session = Arc::new(session);
         let state = |session: &Arc<UserSession>| UserState::Elsewhere {
             node: Arc::clone(node),
@@ -298,16 +321,24 @@ impl Users {
             }
             _ => Operation::Insert(state(&session)),
         });
-        let was_ended = matches!(outcome, Compute::Updated { old: (_, UserState::Ended { .. }), .. });
-        self.0.ended.fetch_sub(isize::from(was_ended), Ordering::Relaxed);
+        let Compute::Updated { old: (_, before), .. } = outcome else { return None };
+        match before {
+            UserState::Online { connection, .. } => Some(*connection),
+            UserState::Ended { .. } => {
+                self.0.ended.fetch_sub(1, Ordering::Relaxed);
+                None
+            }
+            UserState::Elsewhere { .. } => None,
+        }
     }
 
-    /// A user has left this room on another server of the cluster, and may come back until `expires_ms`. True if it was there.
-    pub fn note_left_elsewhere(&self, user: UserId, visit: Visit, room: &str, expires_ms: u64) -> bool {
+    /// A user's connection on another server of the cluster, which has this visit, has ended, and it may come back until
+    /// `expires_ms`. True if it was there.
+    pub fn note_left_elsewhere(&self, user: UserId, visit: Visit, expires_ms: u64) -> bool {
         let users = self.0.users.pin();
         let outcome = users.compute(user, |entry| match entry {
             Some((_, UserState::Elsewhere { node, visit: present, session, expires_ms: None }))
-                if *present == visit && *session.room == *room =>
+                if *present == visit =>
             {
                 Operation::Insert(UserState::Elsewhere {
                     node: Arc::clone(node),
@@ -351,23 +382,27 @@ impl Users {
         matches!(outcome, Compute::Inserted(..) | Compute::Updated { .. })
     }
 
-    /// These servers of the cluster are gone. Returns the users that were there, who may come back until `expires_ms`. It visits
+    /// These servers of the cluster are gone. Returns the users that were there, and by which visits, who may come back until `expires_ms`. It visits
     /// every user.
-    pub fn note_nodes_gone(&self, is_gone: impl Fn(&NodeLife) -> bool, expires_ms: u64) -> Vec<UserId> {
+    pub fn note_nodes_gone(
+        &self,
+        is_gone: impl Fn(&NodeLife) -> bool,
+        expires_ms: u64,
+    ) -> Vec<(UserId, Visit)> {
         let there: Vec<_> = {
             let users = self.0.users.pin();
             let of_it = |(user, state): (&UserId, &UserState)| match state {
-                UserState::Elsewhere { node, visit, session, expires_ms: None } if is_gone(node) => {
-                    Some((*user, *visit, Arc::clone(&session.room)))
+                UserState::Elsewhere { node, visit, expires_ms: None, .. } if is_gone(node) => {
+                    Some((*user, *visit))
                 }
                 _ => None,
             };
             users.iter().filter_map(of_it).collect()
         };
-        let left = there
+        there
             .into_iter()
-            .filter(|(user, visit, room)| self.note_left_elsewhere(*user, *visit, room, expires_ms));
-        left.map(|(user, _, _)| user).collect()
+            .filter(|(user, visit)| self.note_left_elsewhere(*user, *visit, expires_ms))
+            .collect()
     }
 
     /// Forgets a user that has left another server, unless it has come back. True if it was there.
@@ -462,6 +497,10 @@ mod tests {
         UserSession { name: name.into(), room: "general".into(), account: None }
     }
 
+    fn second_visit() -> Visit {
+        Visit::default().next(VisitNode::default())
+    }
+
     fn at(uptime_ms: u64) -> Now {
         Now { uptime_ms, ..NOW }
     }
@@ -477,7 +516,7 @@ mod tests {
         assert_eq!((users.find(ann), users.ended_count()), (None, 1));
         assert_eq!(users.resume(ann, connection(1, 2), |_| false, NOW), Resumption::Refused);
         assert_eq!(resume(2, at(1_500)), Resumption::Refused);
-        assert_eq!(resume(2, at(1_499)), Resumption::Resumed(Visit(1), session("Ann").into()));
+        assert_eq!(resume(2, at(1_499)), Resumption::Resumed(second_visit(), session("Ann").into()));
         assert_eq!(resume(3, at(1_499)), Resumption::Online(connection(1, 2)));
         assert_eq!(users.find(ann), Some(connection(1, 2)));
         assert!(!users.forget(ann, 1_500), "it was resumed");
@@ -494,22 +533,36 @@ mod tests {
         let (a, b) = (Arc::new(life("a", 1)), Arc::new(life("b", 1)));
         users.note_elsewhere(user, &a, Visit(3), session("Ann"));
         assert_eq!(users.locate(user), Some(Whereabouts::Elsewhere(Arc::clone(&a), "Ann".into())));
+        let second = Visit(3).next(VisitNode::default());
         let resume = || users.resume(user, connection(0, 1), |_| true, NOW);
         assert_eq!(resume(), Resumption::Elsewhere(Arc::clone(&a), Visit(3)));
-        assert!(!users.note_left_elsewhere(user, Visit(3), "random", 2_000), "it is in another room");
-        assert!(users.note_left_elsewhere(user, Visit(3), "general", 2_000));
+        assert!(users.is_elsewhere(user, Visit(3)) && !users.is_elsewhere(user, Visit(2)));
+        assert!(!users.note_left_elsewhere(user, Visit(2), 2_000), "it has come back there");
+        assert!(users.note_left_elsewhere(user, Visit(3), 2_000));
         assert_eq!(users.locate(user), None);
         assert_eq!(users.resume(user, connection(0, 1), |_| true, at(2_000)), Resumption::Refused);
-        assert_eq!(resume(), Resumption::Resumed(Visit(4), session("Ann").into()));
+        assert_eq!(resume(), Resumption::Resumed(second, session("Ann").into()));
         // What was known of the earlier visit comes late.
-        users.note_elsewhere(user, &a, Visit(3), session("Ann"));
+        assert_eq!(users.note_elsewhere(user, &a, Visit(3), session("Ann")), None);
         assert_eq!(users.locate(user), Some(Whereabouts::Here(connection(0, 1))));
         assert_eq!(users.end(user, 500, NOW), Some(1_500));
-        users.note_elsewhere(user, &b, Visit(5), session("Ann"));
+        let third = second.next(VisitNode::default());
+        assert_eq!(users.note_elsewhere(user, &b, third, session("Ann")), None);
         assert_eq!(users.ended_count(), 0);
-        assert_eq!(users.note_nodes_gone(|(name, _)| *name == b.0, 3_000), [user]);
+        assert_eq!(users.note_nodes_gone(|(name, _)| *name == b.0, 3_000), [(user, third)]);
         assert!(!users.forget_elsewhere(user, 2_000) && users.forget_elsewhere(user, 3_000));
         assert_eq!(resume(), Resumption::Refused);
+    }
+
+    #[test]
+    fn of_two_nodes_that_a_user_comes_back_to_at_once_the_later_visit_counts() {
+        let (users, b) = (Users::default(), Arc::new(("b".parse().unwrap(), uproar_cluster::Incarnation(1))));
+        let ann = users.register(connection(0, 1), |_| Some(session("Ann"))).unwrap();
+        assert_eq!(users.note_elsewhere(ann, &b, second_visit(), session("Ann")), Some(connection(0, 1)));
+        assert_eq!(users.find(ann), None);
+        // Its own shard hears of it later.
+        assert_eq!(users.end(ann, 500, NOW), None);
+        assert!(users.is_elsewhere(ann, second_visit()));
     }
 
     #[test]
@@ -531,7 +584,7 @@ mod tests {
             users.resume(ann, connection(1, 0), |_| true, now)
         };
         assert_eq!(resume(61_500), Resumption::Refused);
-        assert_eq!(resume(61_499), Resumption::Resumed(Visit(1), session("Ann").into()));
+        assert_eq!(resume(61_499), Resumption::Resumed(second_visit(), session("Ann").into()));
     }
 
     #[test]
@@ -547,7 +600,7 @@ mod tests {
         let ended = EndedSession { user: ann, session: session("Ann").into(), ended_at: 50, expires_ms: 9 };
         restored.restore(&[ended]);
         let resumed = restored.resume(ann, connection(0, 0), |_| true, at(8));
-        assert_eq!(resumed, Resumption::Resumed(Visit(1), session("Ann").into()));
+        assert_eq!(resumed, Resumption::Resumed(second_visit(), session("Ann").into()));
     }
 
     #[test]

@@ -68,7 +68,10 @@ impl User {
 
     /// Closes the connection of a user that cannot join a room now, or not leave its own.
     pub(super) fn turn_away(&mut self, io: &mut ClientIo<'_>) {
-        if let RoomMembership::Joining(_) = self.membership {
+        // One that has left a room for this one has others told that it is gone.
+        if let RoomMembership::Joining(_) = self.membership
+            && !self.welcomed
+        {
             self.membership = RoomMembership::None;
         }
         io.close(1013, "Try again later", EndReason::OutOfReach);

@@ -38,6 +38,9 @@ impl Shard {
             mail::Delivery::SessionEnded { to } => {
                 self.with_user(to.connection, now, |user, io| user.handle_session_ended(io));
             }
+            mail::Delivery::SessionNotReached { to } => {
+                self.with_user(to.connection, now, |user, io| user.handle_session_not_reached(io));
+            }
             mail::Delivery::PasswordChecked { to, result } => {
                 self.answer(to.connection, now, |user, io| user.handle_sign_in_result(result, io));
             }

@@ -100,15 +100,23 @@ impl Session {
                 let user_id = user.id?;
                 context.end_user(user_id, now);
                 let (room, moved) = match membership {
-                    RoomMembership::None => return None,
+                    RoomMembership::None => {
+                        if user.welcomed && is_announced {
+                            context.note_gone(user_id, user.visit);
+                        }
+                        return None;
+                    }
                     RoomMembership::Joining(room) => (room, None),
                     RoomMembership::In { room, place } => {
                         (room, context.rooms.leave(room, user.dialect, place, id.index))
                     }
-                    // Its leave is on the way already.
+                    // Its leave is on the way already, and says that it goes on.
                     RoomMembership::Leaving { from, place, to, .. } => {
                         if let Some(to) = to.filter(|_| is_announced) {
                             context.release(to);
+                        }
+                        if is_announced {
+                            context.note_gone(user_id, user.visit);
                         }
                         return context.rooms.leave(from, user.dialect, place, id.index);
                     }
@@ -171,6 +179,7 @@ impl User {
             visit: self.visit,
             name: Arc::clone(&self.name),
             account: self.member_account(),
+            owner: self.owner.clone(),
             connected_at: self.connected_at,
             origin: io.origin(),
             wants_names: self.dialect == UserDialect::Hub,
@@ -274,8 +283,7 @@ impl User {
     }
 
     /// It has joined by a later connection, on another server.
-    pub(super) fn handle_superseded(&mut self, io: &mut ClientIo<'_>) {
-        self.membership = RoomMembership::None;
+    pub(super) fn handle_superseded(&self, io: &mut ClientIo<'_>) {
         io.close(1008, "session resumed elsewhere", EndReason::SessionResumed);
     }
 

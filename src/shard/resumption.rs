@@ -14,7 +14,7 @@ use crate::clock::Now;
 use crate::dialect::UserDialect;
 use crate::mail::{self, TakeOver};
 use crate::metrics::EndReason;
-use crate::rooms::{ClientRef, Resumption, RoomIndex, UserId, UserSession, Visit};
+use crate::rooms::{Change, ClientRef, Resumption, RoomIndex, UserId, UserSession, Visit};
 use crate::storage::StateChange;
 
 impl Shard {
@@ -56,6 +56,15 @@ impl Context {
             self.keep_ended(Ended { user, due_ms, expires_ms }, kept_max);
         }
         self.note_user(user);
+    }
+
+    /// Tells the other servers of a cluster that a user who has left a room does not go on to another one.
+    pub(super) fn note_gone(&mut self, user: UserId, visit: Visit) {
+        // A room that is never forgotten, whose log refuses the leave and tells it to all.
+        let room = self.directory.rooms().first().map(|room| room.index());
+        if let Some(room) = room.filter(|_| self.directory.users().blocks().is_some()) {
+            self.propose(room, Change::Leave { user, visit, reply: None });
+        }
     }
 
     /// Keeps a session that has ended, and forgets another one where there are too many.
@@ -109,6 +118,13 @@ impl User {
             self.arrive(room, io);
         }
         self.awaits_session = false;
+    }
+
+    /// The earlier connection of the session is on another server, which does not answer.
+    pub(super) fn handle_session_not_reached(&mut self, io: &mut ClientIo<'_>) {
+        if std::mem::take(&mut self.awaits_session) && io.link.is_open() {
+            self.turn_away(io);
+        }
     }
 
     fn resume(&self, user: UserId, io: &ClientIo<'_>) -> Resumption {

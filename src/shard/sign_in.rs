@@ -188,7 +188,8 @@ impl User {
     pub(super) fn propose_rename(&self, room: RoomIndex, io: &mut ClientIo<'_>) {
         let (user, visit, new_name) = (self.registered_id(), self.visit, Arc::clone(&self.name));
         let (account, connected_at, origin) = (self.member_account(), self.connected_at, io.origin());
-        io.propose(room, Change::Rename { user, visit, new_name, account, connected_at, origin });
+        let owner = self.owner.clone();
+        io.propose(room, Change::Rename { user, visit, new_name, account, connected_at, owner, origin });
     }
 
     /// Takes a new user to its first room.

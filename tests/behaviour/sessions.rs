@@ -33,6 +33,7 @@ on_two_nodes! {
     a_session_is_a_short_token_that_fits_into_a_url,
     an_earlier_connection_that_is_still_there_is_closed,
     a_session_goes_on_however_often_it_is_used,
+    of_many_at_once_one_stays_as_the_user,
     a_name_in_the_query_yields_to_the_session,
     a_session_that_is_wrong_is_ignored,
     what_is_asked_about_a_user_reaches_its_new_connection,

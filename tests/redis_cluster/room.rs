@@ -110,7 +110,8 @@ pub(crate) async fn come_back(node: &Server, gone: &Chat) -> Chat {
     back
 }
 
-async fn enter_at(node: &Server, path: &str) -> Chat {
+/// Enters at this path, and reads what a newcomer is told.
+pub(crate) async fn enter_at(node: &Server, path: &str) -> Chat {
     let mut member = Chat::connect_at(node, path).await;
     member.read_welcome().await;
     assert_eq!(member.next().await["type"], "users");

@@ -138,7 +138,7 @@ impl Mirror {
                     room.members.insert(*user, member);
                 }
             }
-            (Proposal::Leave { room, user, visit }, Answer::Done) => {
+            (Proposal::Leave { room, user, visit, .. }, Answer::Done) => {
                 if let Some(state) = self.room(room)
                     && state.members.get(user).is_some_and(|present| present.visit == *visit)
                     && let Some(member) = state.members.remove(user)

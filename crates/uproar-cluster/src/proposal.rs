@@ -77,7 +77,8 @@ pub enum Proposal {
         #[serde(skip)]
         member: Bytes,
     },
-    /// Leave a room, unless the user is a member by another visit.
+    /// Leave a room, unless the user is a member by another visit. Whatever the answer, the user has left the cluster,
+    /// unless it goes on.
     Leave {
         /// The room.
         room: Room,
@@ -85,6 +86,8 @@ pub enum Proposal {
         user: u64,
         /// Its connection.
         visit: u64,
+        /// True where the connection is about to enter another room. If it does not, one that does not go on follows.
+        goes_on: bool,
     },
     /// Change what others see of a member.
     Rename {

@@ -111,6 +111,7 @@ mod tests {
                 name: "Ann".into(),
                 account: None,
                 connected_at: 0,
+                owner: None,
                 origin: client(ShardIndex(0), user as u32),
                 wants_names: false,
             };

@@ -248,6 +248,7 @@ mod tests {
             name: "Ann".into(),
             account: None,
             connected_at: 0,
+            owner: None,
             origin: origin(),
             wants_names: false,
         };

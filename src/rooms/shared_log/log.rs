@@ -92,23 +92,27 @@ impl SharedLog {
                 return (SharedProposalKind::Tell(None, self.notice(request)), Some(MESSAGE_TIMEOUT_MS));
             }
             Proposal::Change(Change::Join { member, .. }) => {
-                let (user, visit) = (member.user.get(), member.visit.0.into());
+                let (user, visit) = (member.user.get(), member.visit.0);
                 let member = MemberPayload::of(member).encode();
                 (Logged::Join { room, user, visit, member }, Some(JOIN_TIMEOUT_MS))
             }
             Proposal::Change(Change::Leave { user, visit, reply }) => {
                 // A connection that has ended waits for nothing, and its leave must not be lost.
                 let timeout_ms = reply.is_some().then_some(JOIN_TIMEOUT_MS);
-                (Logged::Leave { room, user: user.get(), visit: visit.0.into() }, timeout_ms)
+                let goes_on = reply.is_some();
+                (Logged::Leave { room, user: user.get(), visit: visit.0, goes_on }, timeout_ms)
             }
-            Proposal::Change(Change::Rename { user, visit, new_name, account, connected_at, .. }) => {
-                let member = MemberPayload::new(new_name, account.as_ref(), *connected_at).encode();
-                (Logged::Rename { room, user: user.get(), visit: visit.0.into(), member }, None)
+            Proposal::Change(Change::Rename {
+                user, visit, new_name, account, connected_at, owner, ..
+            }) => {
+                let member =
+                    MemberPayload::new(new_name, account.as_ref(), *connected_at, owner.as_ref()).encode();
+                (Logged::Rename { room, user: user.get(), visit: visit.0, member }, None)
             }
             Proposal::Change(Change::Message { message, visit, .. }) => {
                 let NewMessage { user, name, account, content } = message;
                 let (account, message) = (account.clone(), MessagePayload::new(name, content).encode());
-                let visit = visit.map(|visit| visit.0.into());
+                let visit = visit.map(|visit| visit.0);
                 let logged =
                     Logged::Message { room, user: user.get(), visit, account, request: None, message };
                 (logged, Some(MESSAGE_TIMEOUT_MS))
@@ -127,7 +131,7 @@ impl SharedLog {
         let (room, opened) = (Arc::clone(&self.room.name), self.room.opened);
         match request {
             Unlogged::Typing { user, visit, name, is_typing, .. } => {
-                let (user, visit, name) = (user.get(), visit.0.into(), Arc::clone(name));
+                let (user, visit, name) = (user.get(), visit.0, Arc::clone(name));
                 RoomNotice::Typing { room, opened, user, visit, name, is_typing: *is_typing }
             }
             Unlogged::Close { .. } => RoomNotice::Close { room, opened },
@@ -269,8 +273,8 @@ fn own_change(change: Change<NewMessage>, answer: &Answer, timestamp: u64) -> Ch
     match change {
         Change::Join { member, after } => Change::Join { member, after },
         Change::Leave { user, visit, reply } => Change::Leave { user, visit, reply },
-        Change::Rename { user, visit, new_name, account, connected_at, origin } => {
-            Change::Rename { user, visit, new_name, account, connected_at, origin }
+        Change::Rename { user, visit, new_name, account, connected_at, owner, origin } => {
+            Change::Rename { user, visit, new_name, account, connected_at, owner, origin }
         }
         Change::Message { message, visit, origin } => {
             let NewMessage { user: from, name: from_name, account: from_account, content } = message;
@@ -328,8 +332,8 @@ fn decode(
             let (user, visit) = member_of(*user, *visit)?;
             let payload = MemberPayload::decode(member)?;
             let account = payload.account();
-            let MemberPayload { name: new_name, connected_at, .. } = payload;
-            Change::Rename { user, visit, new_name, account, connected_at, origin: elsewhere }
+            let MemberPayload { name: new_name, connected_at, owner, .. } = payload;
+            Change::Rename { user, visit, new_name, account, connected_at, owner, origin: elsewhere }
         }
         Logged::Message { user, account, message, .. } => {
             let Answer::Sent(id) = answer else { return None };
@@ -357,9 +361,9 @@ pub(in crate::rooms) fn remote_member(
     elsewhere: ClientRef,
 ) -> Member {
     let account = payload.account();
-    let MemberPayload { name, connected_at, .. } = payload;
+    let MemberPayload { name, connected_at, owner, .. } = payload;
     // Its own node sends it names.
-    Member { user, visit, name, account, connected_at, origin: elsewhere, wants_names: false }
+    Member { user, visit, name, account, owner, connected_at, origin: elsewhere, wants_names: false }
 }
 
 fn unreadable_message(id: u64, timestamp: u64, user: u64) -> RoomMessage {

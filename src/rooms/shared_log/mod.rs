@@ -19,7 +19,7 @@ pub(super) use start::{RAISED_BY, kept_member, restored};
 
 use super::{UserId, Visit};
 
-/// A user and its visit as an entry names them; `None` for numbers that no node gives.
+/// A user and its visit as an entry names them; `None` for a number that no node gives.
 fn member_of(user: u64, visit: u64) -> Option<(UserId, Visit)> {
-    Some((UserId::from_wire(user)?, Visit(u32::try_from(visit).ok()?)))
+    Some((UserId::from_wire(user)?, Visit(visit)))
 }

@@ -20,6 +20,8 @@ pub struct MemberPayload {
     pub is_admin: bool,
     /// When it connected, in Unix seconds.
     pub connected_at: u64,
+    /// The account that its session belongs to, where it has not signed in. Others do not see it.
+    pub owner: Option<Arc<str>>,
 }
 
 /// A message, beside what the log has of it.
@@ -35,15 +37,21 @@ pub struct MessagePayload {
 
 impl MemberPayload {
     pub(in crate::rooms) fn of(member: &Member) -> Self {
-        Self::new(&member.name, member.account.as_ref(), member.connected_at)
+        Self::new(&member.name, member.account.as_ref(), member.connected_at, member.owner.as_ref())
     }
 
-    pub(in crate::rooms) fn new(name: &Arc<str>, account: Option<&MemberAccount>, connected_at: u64) -> Self {
+    pub(in crate::rooms) fn new(
+        name: &Arc<str>,
+        account: Option<&MemberAccount>,
+        connected_at: u64,
+        owner: Option<&Arc<str>>,
+    ) -> Self {
         Self {
             name: Arc::clone(name),
             account: account.map(|it| Arc::clone(&it.account)),
             is_admin: account.is_some_and(|it| it.is_admin),
             connected_at,
+            owner: owner.cloned(),
         }
     }
 
@@ -102,7 +110,9 @@ mod tests {
     #[test]
     fn payloads_are_read_as_they_were_written_and_what_a_later_version_adds_is_skipped() {
         let account = Some("ann".into());
-        let member = MemberPayload { name: "Änn".into(), account, is_admin: true, connected_at: 1_700 };
+        let owner = Some("ben".into());
+        let member =
+            MemberPayload { name: "Änn".into(), account, is_admin: true, connected_at: 1_700, owner };
         let message = MessagePayload { name: "Ann".into(), is_image: false, content: "hé".to_owned() };
         let with_more = |bytes: Bytes| [&bytes[..], &[7, 7]].concat();
         assert_eq!(MemberPayload::decode(&with_more(member.encode())), Some(member));

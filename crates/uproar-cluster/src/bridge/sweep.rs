@@ -136,7 +136,7 @@ impl Sweep {
         for Found { room, user, member } in self.found.drain(..) {
             let its = LiveNode { node: member.node, incarnation: member.incarnation };
             if !live.contains(&its) {
-                self.leaves.push_back(Proposal::Leave { room, user, visit: member.visit });
+                self.leaves.push_back(Proposal::Leave { room, user, visit: member.visit, goes_on: false });
             }
         }
     }

@@ -129,7 +129,7 @@ pub(crate) fn join(room: &Room, user: u64, visit: u64) -> Proposal {
 }
 
 pub(crate) fn leave(room: &Room, user: u64, visit: u64) -> Proposal {
-    Proposal::Leave { room: room.clone(), user, visit }
+    Proposal::Leave { room: room.clone(), user, visit, goes_on: false }
 }
 
 /// A message of a member.
