@@ -9,6 +9,7 @@
 //! - `people` notes where the users of other nodes are.
 //! - `replies` has the connections that wait for what they have told other nodes.
 //! - `start` begins with the log, and opens the configured rooms in it.
+//! - `terms` has bans and mutes as the log has them.
 //! - `link` is a shard's end.
 
 mod error;
@@ -19,6 +20,7 @@ mod people;
 mod replies;
 mod routes;
 mod start;
+mod terms;
 mod told;
 
 pub use error::{ClusterEnd, ClusterError};

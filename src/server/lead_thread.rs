@@ -230,13 +230,13 @@ impl RunningServer {
         let clock = Clock::start();
         let sessions_max = capacity.max_clients.max(SESSIONS_MIN);
         let wakers = (0..shards).map(|_| Waker::new()).collect::<io::Result<Vec<_>>>()?;
+        let moderation = Moderation::new(config.trusted_proxies.clone());
         // So is this: no client connects before the rooms of the cluster are here.
         let start = |place| {
             let limits = (clock, sessions_max);
-            cluster::start(config, place, &directory, &wakers, limits, metrics.cluster())
+            cluster::start(config, place, &directory, &wakers, limits, &moderation, metrics.cluster())
         };
         let cluster = config.cluster.as_ref().map(start).transpose()?;
-        let moderation = Moderation::new(config.trusted_proxies.clone());
         let last_author = history.as_ref().and_then(|(_, restored)| restored.last_author);
         let (sessions, state) = open_state(
             config,

@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::{Answer, Entry, IDS_RAISED, KeptMember, KeptMessage, NodeName, Proposal, Room, Tag};
+use crate::{
+    Answer, Entry, IDS_RAISED, KeptMember, KeptMessage, NodeName, Proposal, Room, Tag, Term, TermChange,
+    Terms, term_number,
+};
 
 /// A room as the log has made it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub struct Mirror {
     pub epoch: Arc<str>,
     /// By name.
     pub rooms: HashMap<Arc<str>, RoomState>,
+    /// The bans and mutes, of which only the first partition has any.
+    pub terms: Terms,
     /// The next block of user ids.
     pub numbers: u64,
     /// The nodes that are alive, each with its last batch.
@@ -86,10 +91,26 @@ impl Mirror {
             node.batch = node.batch.max(entry.tag.batch);
         }
         let mut fits = true;
-        for (proposal, answer) in entry.decisions() {
+        for (place, (proposal, answer)) in entry.decisions().enumerate() {
+            if let (Proposal::Terms { changes, .. }, Answer::Done) = (proposal, answer) {
+                self.change_terms(changes, term_number(entry.number, place));
+                self.terms.retain(|_, term| term.holds(entry.time_ms / 1_000));
+            }
             fits &= self.decide(entry, proposal, answer);
         }
         fits
+    }
+
+    fn change_terms(&mut self, changes: &[TermChange], number: u64) {
+        for TermChange { kind, subject, until, value } in changes {
+            let key = (*kind, Arc::clone(subject));
+            match value {
+                Some(value) => {
+                    self.terms.insert(key, Term { number, until: *until, value: Arc::clone(value) })
+                }
+                None => self.terms.remove(&key),
+            };
+        }
     }
 
     /// Returns whether it fits what was decided before.

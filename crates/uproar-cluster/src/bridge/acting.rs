@@ -7,7 +7,7 @@ use super::{Config, contents};
 use crate::script::words;
 use crate::{
     Append, AppendError, Batch, Command, Entry, Incarnation, Keys, Proposal, Recovered, Recovery,
-    RecoveryError, Reply, RoomState, Script, Settings, Tag,
+    RecoveryError, Reply, RoomState, Script, Settings, Tag, Terms,
 };
 
 /// Entries that are written together.
@@ -104,12 +104,16 @@ impl Acting {
     /// First writes everything anew as it was when it was asked for.
     ///
     /// Where the log ends is written last: a recovery that finds half of it begins again.
-    pub(super) fn rewrite(&mut self, rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>) {
+    pub(super) fn rewrite(&mut self, rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>, terms: &Terms) {
         let Some(awaited) = self.awaited.take() else { return };
         self.rooms = rooms.into_iter().collect();
         self.raised = awaited.raised;
         let end = self.end_behind(&awaited).into_iter();
         for command in self.entries(&awaited.entries).into_iter().chain(end).rev() {
+            self.commands.push_front((Kind::Guarded, command));
+        }
+        for (key, command) in contents::terms(&self.keys, terms) {
+            let command = self.recovery.guarded(vec![self.keys.recovery(), key], &[command]);
             self.commands.push_front((Kind::Guarded, command));
         }
         self.commands.push_front((Kind::Guarded, self.clear()));
@@ -154,11 +158,11 @@ impl Acting {
 
     /// Removes what Redis has.
     fn clear(&self) -> Command {
-        let [log, meta, nodes, rooms, recovery, marks, damaged, requests, requests_before] =
-            self.keys.of_every_batch();
-        let unlink =
-            words(["UNLINK", &log, &meta, &nodes, &rooms, &marks, &damaged, &requests, &requests_before]);
-        let keys = vec![recovery, log, meta, nodes, rooms, marks, damaged, requests, requests_before];
+        let recovery = self.keys.recovery();
+        let others = self.keys.of_every_batch().into_iter().filter(|key| *key != recovery);
+        let keys: Vec<String> = [recovery.clone()].into_iter().chain(others).collect();
+        let others = keys.iter().skip(1).map(|key| key.clone().into_bytes());
+        let unlink = words(["UNLINK"]).into_iter().chain(others).collect();
         self.recovery.guarded(keys, &[unlink])
     }
 

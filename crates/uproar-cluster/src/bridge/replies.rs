@@ -9,7 +9,7 @@ use super::{Bridge, DAMAGED_MS, End, Event, Observation, RETRY_MS, Running, Stag
 use crate::loader::{LoadError, Loader};
 use crate::{
     Append, AppendError, BadReply, Chain, Entry, FORMAT, Recovery, RecoveryError, RecoveryStep, Reply,
-    RoomState,
+    RoomState, Terms,
 };
 
 impl<T: Copy> Bridge<T> {
@@ -127,11 +127,11 @@ impl<T: Copy> Bridge<T> {
         self.stage = Stage::Acting(Box::new(acting.waiting_for_rooms(awaited)));
     }
 
-    /// The answer to [`Event::Rewrite`]: all rooms as they are after the last entry. An answer that comes late, after
+    /// The answer to [`Event::Rewrite`]: all rooms and terms as they are after the last entry. An answer that comes late, after
     /// the recovery has ended, is ignored.
-    pub fn rewrite(&mut self, rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>) {
+    pub fn rewrite(&mut self, rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>, terms: &Terms) {
         if let Stage::Acting(acting) = &mut self.stage {
-            acting.rewrite(rooms);
+            acting.rewrite(rooms, terms);
         }
     }
 

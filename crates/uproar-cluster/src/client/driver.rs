@@ -14,7 +14,7 @@ use super::connections::{self, Connections};
 use super::line::ConnectError;
 use super::observer::Observer;
 use crate::bridge::Observation;
-use crate::{Action, Bridge, Event, Keys, Proposal, Reply, RoomState};
+use crate::{Action, Bridge, Event, Keys, Proposal, Reply, RoomState, Terms};
 
 /// The longest wait between two attempts to connect, in milliseconds.
 const PAUSE_MS_MAX: u64 = 2_000;
@@ -46,7 +46,7 @@ pub enum Given {
         state: RoomState,
     },
     /// The answer to [`Event::Rewrite`].
-    Rewrite(Vec<(Arc<str>, RoomState)>),
+    Rewrite(Vec<(Arc<str>, RoomState)>, Terms),
     /// The owner ends: see [`Bridge::leave`].
     Leave,
 }
@@ -272,7 +272,7 @@ impl<T: Copy + Send + 'static, O: Observer> Driver<T, O> {
     fn handle_given(&mut self, given: Given) {
         match given {
             Given::Repair { room, damaged_by, state } => self.bridge.repair(&room, damaged_by, &state),
-            Given::Rewrite(rooms) => self.bridge.rewrite(rooms),
+            Given::Rewrite(rooms, terms) => self.bridge.rewrite(rooms, &terms),
             Given::Leave => self.bridge.leave(self.now_ms()),
         }
     }

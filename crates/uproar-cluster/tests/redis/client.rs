@@ -93,7 +93,8 @@ impl Node {
                 Event::Ended { end, .. } => return Got::Ended(end),
                 Event::Rewrite => {
                     let rooms = self.mirror.rooms.clone().into_iter().collect();
-                    self.link.given.send(Given::Rewrite(rooms)).unwrap();
+                    let given = Given::Rewrite(rooms, self.mirror.terms.clone());
+                    self.link.given.send(given).unwrap();
                 }
                 _ => {}
             }

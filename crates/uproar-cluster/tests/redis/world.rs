@@ -320,8 +320,8 @@ impl World {
                 }
                 Event::Rewrite => {
                     node.rewrites += 1;
-                    let rooms = node.mirror.as_ref().unwrap().rooms.clone();
-                    node.bridge.rewrite(rooms);
+                    let mirror = node.mirror.as_ref().unwrap();
+                    node.bridge.rewrite(mirror.rooms.clone(), &mirror.terms);
                 }
                 Event::Ended { end, tickets } => {
                     node.ended = Some(end);
