@@ -212,8 +212,11 @@ impl Refused {
     pub(super) fn problem(self) -> Problem {
         match self {
             Self::Request(problem) => problem,
-            Self::Order(refusal @ (OrderRefusal::TooManyBans | OrderRefusal::TooManyMutes)) => {
-                Problem::new(ProblemKind::Unavailable, refusal.to_string())
+            Self::Order(
+                refusal @ (OrderRefusal::TooManyBans | OrderRefusal::TooManyMutes | OrderRefusal::NotStored),
+            ) => Problem::new(ProblemKind::Unavailable, refusal.to_string()),
+            Self::Order(refusal @ OrderRefusal::OutcomeUnknown) => {
+                Problem::new(ProblemKind::Unknown, refusal.to_string())
             }
             Self::Order(refusal @ OrderRefusal::TrustedProxy) => {
                 Problem::new(ProblemKind::Conflict, refusal.to_string())
@@ -315,6 +318,8 @@ mod tests {
             (OrderRefusal::TooManyBans, 503),
             (OrderRefusal::TooManyMutes, 503),
             (OrderRefusal::TrustedProxy, 409),
+            (OrderRefusal::NotStored, 503),
+            (OrderRefusal::OutcomeUnknown, 504),
             (OrderRefusal::UnknownBan, 404),
             (OrderRefusal::UserNotFound, 404),
         ] {

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use uproar_cluster::Partitions;
 use uproar_ring::Waker;
 
-use crate::mail::NodeMail;
-use crate::rooms::{Receipt, SHARED_PROPOSALS_MAX, SharedProposal};
+use crate::mail::{LogMail, NodeMail, TermsOrder};
+use crate::rooms::{Receipt, SHARED_PROPOSALS_MAX, ShardIndex, SharedProposal};
 
 /// The batches of receipts that wait for a shard: each comes from one entry of the log.
 pub(super) const RECEIPTS_WAITING_MAX: usize = 64;
@@ -21,6 +21,8 @@ const MAIL_WAITING_MAX: usize = SHARED_PROPOSALS_MAX;
 pub(super) enum FromShard {
     Proposal(SharedProposal),
     Mail(Box<NodeMail>, MailPlace),
+    /// An order, and the shard that goes on with it.
+    Terms(Box<TermsOrder>, ShardIndex, MailPlace),
 }
 
 /// A shard's connection to the shared log.
@@ -29,6 +31,7 @@ pub struct ClusterLink {
     /// By partition. Bounded by what homes may have without an answer, [`SHARED_PROPOSALS_MAX`], by as much mail, and by the
     /// turn that reaches it.
     pub(super) proposals: Vec<mpsc::UnboundedSender<FromShard>>,
+    pub(super) shard: ShardIndex,
     pub(super) partitions: Partitions,
     pub(super) receipts: mpsc::Receiver<Vec<Receipt>>,
     pub(super) trust: Trust,
@@ -42,10 +45,15 @@ impl ClusterLink {
         self.send(partition, FromShard::Proposal(proposal));
     }
 
-    /// Gives mail for another server to the log of its sender's room.
-    pub fn post(&self, mail: NodeMail) {
-        let partition = self.partitions.of(&mail.room);
-        self.send(partition, FromShard::Mail(Box::new(mail), self.mail_room.take()));
+    /// Gives mail for another server to the log of its sender's room, and an order about bans or mutes to the first one.
+    pub fn post(&self, mail: LogMail) {
+        let place = self.mail_room.take();
+        match mail {
+            LogMail::Node(mail) => {
+                self.send(self.partitions.of(&mail.room), FromShard::Mail(mail, place));
+            }
+            LogMail::Terms(order) => self.send(0, FromShard::Terms(order, self.shard, place)),
+        }
     }
 
     fn send(&self, partition: u16, what: FromShard) {

@@ -10,6 +10,7 @@
 //! - `replies` has what connections are told about their mail to other nodes.
 //! - `waiting` has those that wait until their user has ended on another node.
 //! - `start` begins with the log, and opens the configured rooms in it.
+//! - `terms` has bans and mutes as the log has them.
 //! - `link` is a shard's end.
 
 mod error;
@@ -20,6 +21,7 @@ mod people;
 mod replies;
 mod routes;
 mod start;
+mod terms;
 mod told;
 mod waiting;
 

@@ -10,8 +10,9 @@ use uproar_cluster::{End, Event, Incarnation, Mirror, Proposal};
 
 use super::error::{ClusterEnd, ClusterError};
 use super::link::FromShard;
-use super::replies::{Asked, Reply};
+use super::replies::{Asked, MailOutcomes, Reply};
 use super::routes::{Routes, ShardsEnded, block_of};
+use super::terms;
 use super::told::Told;
 use super::waiting::UNREACHED_TIMEOUT;
 use crate::mail::NodeMail;
@@ -21,6 +22,9 @@ use crate::rooms::{IdBlocks, NodeLife, SharedProposal, SharedProposalKind, Users
 
 /// How long mail to another node may wait while the log cannot be reached, in milliseconds: as long as a message.
 const MAIL_TIMEOUT_MS: u64 = 3_000;
+
+/// How long the author of an order about bans or mutes waits at most. The order may take effect later.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long leaving may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -118,8 +122,8 @@ impl Partition {
                 );
                 let rooms = self.mirror.rooms.iter();
                 let rooms = rooms.map(|(name, state)| (Arc::clone(name), state.clone())).collect();
-                let left = self.mirror.left.clone();
-                let _ = self.link.given.send(Given::Rewrite { rooms, left });
+                let (left, terms) = (self.mirror.left.clone(), self.mirror.terms.clone());
+                let _ = self.link.given.send(Given::Rewrite { rooms, left, terms });
             }
             Event::Begun(_) | Event::Refused(_) | Event::Replicated { .. } | Event::Ended { .. } => {}
         }
@@ -224,9 +228,26 @@ pub(super) async fn forward(
                 {
                     return;
                 }
-                let asked = routes.replies.keep(Reply { to: origin, sent, failed, _place: place });
+                let asked = routes.replies.keep(Reply::Mail {
+                    to: origin,
+                    outcomes: Box::new(MailOutcomes { sent, failed }),
+                    _place: place,
+                });
                 let proposal = tell(Some(&to), &Told::Node(notice));
                 Order { proposal, ticket: Some(asked), timeout_ms: Some(timeout_ms) }
+            }
+            FromShard::Terms(order, shard, place) => {
+                let proposal = terms::propose(&order.change, &order.notices);
+                let asked = routes.replies.keep(Reply::Terms { shard, order, _place: place });
+                if let Asked::Connection(key) = asked {
+                    let (routes, mesh) = (routes.clone(), mesh.clone());
+                    tokio::spawn(async move {
+                        tokio::time::sleep(ORDER_TIMEOUT).await;
+                        // Where the shards have ended, nobody waits.
+                        let _ = routes.give_up(&mesh, key).await;
+                    });
+                }
+                Order { proposal, ticket: Some(asked), timeout_ms: Some(MAIL_TIMEOUT_MS) }
             }
         };
         if orders.send(order).await.is_err() {

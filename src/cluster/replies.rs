@@ -1,12 +1,11 @@
 //! The connections that wait for what they have told other nodes.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use slab::Slab;
-
 use super::link::MailPlace;
-use crate::mail::Delivery;
-use crate::rooms::{ClientRef, Ticket};
+use crate::mail::{Delivery, TermsOrder};
+use crate::rooms::{ClientRef, ShardIndex, Ticket};
 
 /// Names a proposal of this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,35 +13,89 @@ pub(super) enum Asked {
     /// A home waits.
     Home(Ticket),
     /// A connection waits: see [`Replies`].
-    Connection(usize),
+    Connection(u64),
+}
+
+/// What becomes of mail, once the log has it or it is refused.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// A connection is told.
+    Mail {
+        to: ClientRef,
+        outcomes: Box<MailOutcomes>,
+        /// It is on its way until then.
+        _place: MailPlace,
+    },
+    /// A shard goes on with an order.
+    Terms { shard: ShardIndex, order: Box<TermsOrder>, _place: MailPlace },
 }
 
 /// What a connection is told about its mail to another node.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) to: ClientRef,
+pub(super) struct MailOutcomes {
     pub(super) sent: Option<Delivery>,
     pub(super) failed: Option<Delivery>,
-    /// It is on its way until then.
-    pub(super) _place: MailPlace,
+}
+
+impl Reply {
+    /// What is told where the log has it.
+    pub(super) fn sent(self) -> Option<(ShardIndex, Delivery)> {
+        match self {
+            Self::Mail { to, outcomes, .. } => Some((to.shard, outcomes.sent?)),
+            Self::Terms { shard, order, .. } => {
+                Some((shard, Delivery::TermsDecided { order, is_in_force: true }))
+            }
+        }
+    }
+
+    /// What is told where it is refused.
+    pub(super) fn failed(self) -> Option<(ShardIndex, Delivery)> {
+        match self {
+            Self::Mail { to, outcomes, .. } => Some((to.shard, outcomes.failed?)),
+            Self::Terms { shard, order, .. } => {
+                Some((shard, Delivery::TermsDecided { order, is_in_force: false }))
+            }
+        }
+    }
 }
 
 /// The replies to mail that is on its way to the log. Bounded by the room for mail of each shard.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Replies(Arc<Mutex<Slab<Reply>>>);
+pub(super) struct Replies(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    replies: HashMap<u64, Reply>,
+    /// No reply has had this key.
+    next_key: u64,
+}
 
 impl Replies {
     /// Keeps a reply.
     pub(super) fn keep(&self, reply: Reply) -> Asked {
-        Asked::Connection(self.inner().insert(reply))
+        let mut inner = self.inner();
+        let key = inner.next_key;
+        inner.next_key += 1;
+        inner.replies.insert(key, reply);
+        Asked::Connection(key)
     }
 
     /// Takes a reply.
-    pub(super) fn take(&self, key: usize) -> Option<Reply> {
-        self.inner().try_remove(key)
+    pub(super) fn take(&self, key: u64) -> Option<Reply> {
+        self.inner().replies.remove(&key)
     }
 
-    fn inner(&self) -> MutexGuard<'_, Slab<Reply>> {
+    /// The shard and the author of an order about which the log has not decided. The author is answered then, and no more.
+    pub(super) fn give_up(&self, key: u64) -> Option<(ShardIndex, ClientRef)> {
+        match self.inner().replies.get_mut(&key)? {
+            Reply::Mail { .. } => None,
+            Reply::Terms { shard, order, .. } => {
+                Some((*shard, std::mem::replace(&mut order.origin, ClientRef::ELSEWHERE)))
+            }
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
         // A task that has panicked has ended the server.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

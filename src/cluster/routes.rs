@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use uproar_cluster::{Answer, Entry, Incarnation, NodeName, Proposal};
+use tracing::warn;
+use uproar_cluster::{Answer, Entry, Incarnation, NodeName, Proposal, term_number};
 use uproar_ring::Waker;
 
 use super::link::Trust;
 use super::people::{News, People};
 use super::replies::{Asked, Replies, Reply};
+use super::terms;
 use super::told::Told;
 use super::waiting::Waiting;
+use crate::clock::unix_seconds;
 use crate::mail::{Delivery, NodeNotice};
 use crate::mesh::Mesh;
+use crate::moderation::{Moderation, ModerationNotice};
 use crate::rooms::{
     self, ClientRef, Decision, Directory, LogEnd, NodeLife, Receipt, ShardIndex, SharedReceipt, UserId, Visit,
 };
@@ -30,6 +34,8 @@ pub(super) struct Routes {
     pub(super) replies: Replies,
     pub(super) waiting: Waiting,
     pub(super) people: Arc<People>,
+    /// The bans and mutes, which follow the log.
+    pub(super) moderation: Moderation,
 }
 
 /// Every shard has ended.
@@ -99,9 +105,25 @@ impl Routes {
                         }
                     }
                     if let Some(Asked::Connection(key)) = asked {
-                        mail.extend(
-                            self.replies.take(key).and_then(|Reply { to, sent, .. }| Some((to.shard, sent?))),
+                        mail.extend(self.replies.take(key).and_then(Reply::sent));
+                    }
+                }
+                Proposal::Terms { changes, notices } if *answer == Answer::Done => {
+                    let change = terms::read(changes, term_number(entry.number, index));
+                    let left_out = self.moderation.apply(&change, unix_seconds());
+                    if left_out > 0 {
+                        warn!(
+                            left_out,
+                            "the cluster has more bans or mutes than are kept; some are not in force"
                         );
+                    }
+                    let reply = match asked {
+                        Some(Asked::Connection(key)) => self.replies.take(key),
+                        Some(Asked::Home(_)) | None => None,
+                    };
+                    match reply.and_then(Reply::sent) {
+                        Some(decided) => mail.push(decided),
+                        None => mail.extend(self.to_all_shards(terms::read_notices(notices))),
                     }
                 }
                 _ => {}
@@ -150,9 +172,9 @@ impl Routes {
                 let refused = Receipt::Shared(SharedReceipt::Refused(ticket));
                 self.send(ticket.room.home(), vec![refused]).await
             }
-            Asked::Connection(key) => match self.replies.take(key) {
-                Some(Reply { to, failed: Some(failed), .. }) => deliver(mesh, to.shard, failed).await,
-                Some(_) | None => Ok(()),
+            Asked::Connection(key) => match self.replies.take(key).and_then(Reply::failed) {
+                Some((to, failed)) => deliver(mesh, to, failed).await,
+                None => Ok(()),
             },
         }
     }
@@ -172,6 +194,21 @@ impl Routes {
             // Where the shard has ended, it need not be told.
             let _ = self.send(shard, vec![Receipt::Shared(SharedReceipt::Ended(end))]).await;
         }
+    }
+
+    /// Tells the author of an order that the log has not decided about it in time.
+    pub(super) async fn give_up(&self, mesh: &Mesh, key: u64) -> Result<(), ShardsEnded> {
+        match self.replies.give_up(key) {
+            Some((shard, origin)) => deliver(mesh, shard, Delivery::TermsUndecided { origin }).await,
+            None => Ok(()),
+        }
+    }
+
+    fn to_all_shards(&self, notices: Vec<ModerationNotice>) -> Vec<(ShardIndex, Delivery)> {
+        let shards = (0..).map(ShardIndex).take(self.shards.len());
+        let notices: Vec<_> = notices.into_iter().map(Arc::new).collect();
+        let of_shard = |shard| notices.iter().map(move |it| (shard, Delivery::Noticed(Arc::clone(it))));
+        shards.flat_map(of_shard).collect()
     }
 
     /// The shard of the user that is told. Where the user is not here any more, any shard passes it on.

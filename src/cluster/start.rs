@@ -18,12 +18,14 @@ use super::partition::{Partition, ask_for_ids, forward, tell_reach, watch};
 use super::people::People;
 use super::replies::{Asked, Replies};
 use super::routes::Routes;
+use super::terms;
 use super::waiting::Waiting;
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_seconds};
 use crate::config::{Cluster, Config};
 use crate::mesh::Mesh;
 use crate::metrics::ClusterMetrics;
-use crate::rooms::Directory;
+use crate::moderation::Moderation;
+use crate::rooms::{Directory, ShardIndex};
 use crate::sessions::SessionKey;
 
 /// How long a server may take to begin. A recovery takes at most some 20 s, and others may begin at the same time.
@@ -108,6 +110,7 @@ pub fn start(
     directory: &Directory,
     wakers: &[Waker],
     (clock, sessions_max): (Clock, usize),
+    moderation: &Moderation,
     metrics: Arc<ClusterMetrics>,
 ) -> Result<ClusterBeginning, ClusterError> {
     let partitions = Partitions(cluster.partitions);
@@ -132,8 +135,11 @@ pub fn start(
             config.session_timeout.as_millis() as u64,
             sessions_max,
         )),
+        moderation: moderation.clone(),
     };
-    let links = receipts.into_iter().zip(wakers).map(|(receipts, waker)| ClusterLink {
+    let shards = (0..).map(ShardIndex);
+    let links = shards.zip(receipts).zip(wakers).map(|((shard, receipts), waker)| ClusterLink {
+        shard,
         proposals: proposals_to.clone(),
         partitions,
         receipts,
@@ -216,6 +222,12 @@ impl Beginning {
         let key = session_key(&self.cluster.redis, *SessionKey::random().bytes()).await?;
         info!(node = %self.cluster.node, redis = %self.cluster.redis, "this server is part of the cluster");
         self.routes.people.note_all(partitions.iter().map(|partition| &partition.mirror));
+        for Partition { mirror, .. } in &partitions {
+            let left_out = self.routes.moderation.restore(&terms::stored(&mirror.terms), unix_seconds());
+            if left_out > 0 {
+                warn!(left_out, "the cluster has more bans or mutes than are kept; some are not in force");
+            }
+        }
         let mirrors = partitions.iter().map(|partition| partition.mirror.clone()).collect();
         // Both fail when the server has failed to start.
         if begun.send((mirrors, SessionKey::shared(key))).is_err() {

@@ -5,6 +5,7 @@
 //! deliveries for nothing.
 
 mod nodes;
+mod orders;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::metrics::Dialect;
 use crate::moderation::{Admin, BanId, ModerationAction, ModerationNotice, OrderRefusal};
 use crate::rooms::{self, ClientRef, UserId};
 pub use nodes::{NodeMail, NodeNotice};
+pub use orders::{LogMail, OrderEffect, OrderReport, TermsOrder};
 
 /// From a shard to another one, or to itself.
 #[derive(Debug)]
@@ -103,56 +105,32 @@ pub enum Delivery {
     /// From another server of the cluster, to one of its users here.
     FromNode(Box<NodeNotice>),
     /// A private message has reached the receiver's connection.
-    PrivateSent {
-        to: ClientRef,
-        receiver: UserId,
-        receiver_name: Arc<str>,
-        content: Arc<str>,
-    },
+    PrivateSent { to: ClientRef, receiver: UserId, receiver_name: Arc<str>, content: Arc<str> },
     /// The user of a private message is unknown or offline.
-    UserNotFound {
-        to: ClientRef,
-    },
+    UserNotFound { to: ClientRef },
     /// To the HTTP API: so many queues of a shard have taken its message to a topic.
-    RelayReceived {
-        to: ClientRef,
-        receivers: usize,
-    },
-    /// A moderation order was carried out, with what it means for other connections, or has no effect.
+    RelayReceived { to: ClientRef, receivers: usize },
     /// To the HTTP API: what is known of connections, and the slot from which the list goes on, if it does.
-    Connections {
-        to: ClientRef,
-        facts: Vec<ConnectionFacts>,
-        next_slot: Option<u32>,
-    },
-    OrderDone {
-        to: ClientRef,
-        outcome: Result<OrderOutcome, OrderRefusal>,
-    },
+    Connections { to: ClientRef, facts: Vec<ConnectionFacts>, next_slot: Option<u32> },
+    /// The shared log has decided about an order that changes bans or mutes, and the register has followed it; or it was not
+    /// stored.
+    TermsDecided { order: Box<TermsOrder>, is_in_force: bool },
+    /// The shared log has not decided about an order in time: its author is told.
+    TermsUndecided { origin: ClientRef },
+    /// What an order of another server means for the connections of this shard, or one whose author waits no longer.
+    Noticed(Arc<ModerationNotice>),
+    /// A moderation order was carried out, with what it means for other connections, or has no effect.
+    OrderDone { to: ClientRef, outcome: Result<OrderOutcome, OrderRefusal> },
     /// A shard has carried out what an order means for its connections, which are so many.
-    NoticeDone {
-        to: ClientRef,
-        connections: usize,
-    },
+    NoticeDone { to: ClientRef, connections: usize },
     /// A shard's first connections of an account, and how many it has.
-    AccountShown {
-        to: ClientRef,
-        connections: Vec<AccountConnection>,
-        total: usize,
-    },
+    AccountShown { to: ClientRef, connections: Vec<AccountConnection>, total: usize },
     /// The earlier connection of the session that this connection has brought has ended.
-    SessionEnded {
-        to: ClientRef,
-    },
+    SessionEnded { to: ClientRef },
     /// The earlier connection of the session that this connection has brought is on another server, which does not answer.
-    SessionNotReached {
-        to: ClientRef,
-    },
+    SessionNotReached { to: ClientRef },
     /// The verifier has checked a password.
-    PasswordChecked {
-        to: ClientRef,
-        result: SignInResult,
-    },
+    PasswordChecked { to: ClientRef, result: SignInResult },
     /// To each shard: accounts were added, changed or removed.
     AccountsChanged(Arc<AccountsChange>),
 }

@@ -14,6 +14,11 @@ use super::terms::{Full, Term, Terms};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct BanId(pub u64);
 
+impl BanId {
+    /// Of a ban that has no id yet.
+    pub const NONE: Self = Self(0);
+}
+
 impl fmt::Display for BanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -66,17 +71,19 @@ impl Bans {
         self.last_id = self.last_id.max(last);
     }
 
-    /// The id of a ban that is ordered now.
-    pub(super) fn id_for(&self, subject: &BanSubject) -> BanId {
+    fn id_for(&self, subject: &BanSubject) -> BanId {
         self.terms.find(subject).map_or(BanId(self.last_id.0 + 1), |present| present.id)
     }
 
-    /// Adds a ban, or replaces the one of its subject.
+    /// Adds a ban, or replaces the one of its subject. One without an id gets one.
     ///
     /// # Errors
     ///
     /// [`Full`]; nothing is changed.
-    pub(super) fn insert(&mut self, subject: BanSubject, ban: Ban) -> Result<(), Full> {
+    pub(super) fn insert(&mut self, subject: BanSubject, mut ban: Ban) -> Result<(), Full> {
+        if ban.id == BanId::NONE {
+            ban.id = self.id_for(&subject);
+        }
         let id = ban.id;
         let before = self.terms.find(&subject).map(|before| before.id);
         self.terms.insert([(subject.clone(), ban)])?;
@@ -95,6 +102,11 @@ impl Bans {
             self.by_id.remove(&ban.id);
         }
         removed.is_some()
+    }
+
+    /// True where there is no room for a ban of this subject.
+    pub(super) fn is_full_for(&self, subject: &BanSubject) -> bool {
+        self.terms.is_full_for([subject])
     }
 
     /// Removes the bans that have ended.

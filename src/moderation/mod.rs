@@ -7,14 +7,14 @@
 //! come later from its address without signing in.
 
 mod bans;
+mod change;
 mod order;
 mod register;
 mod subject;
 mod terms;
 
 pub use bans::{Ban, BanId};
+pub use change::{MuteTerm, TermsChange};
 pub use order::{Admin, ModerationAction, ModerationNotice, NewBan, OrderRefusal};
-pub use register::{
-    BansPage, LISTED_MAX, ModeratedUser, Moderation, Mute, MuteTerm, Muted, StoredTerms, TERMS_MAX,
-};
+pub use register::{BansPage, LISTED_MAX, ModeratedUser, Moderation, Mute, Muted, StoredTerms, TERMS_MAX};
 pub use subject::{BanSubject, MuteSubject};

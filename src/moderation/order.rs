@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::BanSubject;
@@ -124,10 +125,17 @@ pub enum OrderRefusal {
     /// The address belongs to a trusted proxy. Banning it would ban every client whose address the proxy does not report.
     #[error("Address of a trusted proxy")]
     TrustedProxy,
+    /// The log of the cluster is out of reach. Nothing happened.
+    #[error("The order could not be stored")]
+    NotStored,
+    /// The log of the cluster has not answered in time. The order may have taken effect, or take effect later.
+    #[error("Outcome unknown")]
+    OutcomeUnknown,
 }
 
-/// What an order means for the connections of all shards.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What an order means for the connections of all shards, on all nodes of a cluster. The order of its variants and of their
+/// fields stays: other versions read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModerationNotice {
     /// The connections of an account end.
     Kicked {

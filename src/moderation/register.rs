@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::bans::{Ban, BanId, Bans};
-use super::terms::{Term, Terms};
-use super::{Admin, BanSubject, MuteSubject, NewBan, OrderRefusal};
+use super::change::MuteTerm;
+use super::terms::{Term as _, Terms};
+use super::{Admin, BanSubject, MuteSubject, NewBan, OrderRefusal, TermsChange};
 use crate::address::{AddressRange, network};
 use crate::rooms::{Page, UserId};
 
@@ -21,21 +22,6 @@ pub const LISTED_MAX: usize = 500;
 
 /// The most characters of a reason that are kept for the list.
 const REASON_CHARACTERS_MAX: usize = 200;
-
-/// A mute of an account, a session or an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MuteTerm {
-    /// Its last second, in Unix seconds.
-    pub until: u64,
-    /// The network that was muted together with this session.
-    pub network: Option<IpAddr>,
-}
-
-impl Term for MuteTerm {
-    fn last_second(&self) -> Option<u64> {
-        Some(self.until)
-    }
-}
 
 /// What [`Moderation::mute`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +131,16 @@ impl Register {
         while self.mutes.pop_ended(now).is_some() {}
     }
 
+    /// A change of mutes, for which there must be room.
+    fn mute(
+        &self,
+        mutes: impl IntoIterator<Item = (MuteSubject, Option<MuteTerm>)>,
+    ) -> Result<TermsChange, OrderRefusal> {
+        let change = TermsChange::of_mutes(mutes);
+        let added = change.mutes.iter().filter(|(_, term)| term.is_some()).map(|(subject, _)| subject);
+        if self.mutes.is_full_for(added) { Err(OrderRefusal::TooManyMutes) } else { Ok(change) }
+    }
+
     /// The network whose mute came with that of this session, and not with a longer one of another user.
     fn network_muted_with(&self, session: &MuteSubject) -> Option<IpAddr> {
         let MuteTerm { until, network } = *self.mutes.find(session)?;
@@ -160,12 +156,32 @@ impl Moderation {
         Self(Arc::new(Shared { trusted_proxies, register: RwLock::default() }))
     }
 
-    /// Bans an account or an address. A ban that is there is replaced.
+    /// Puts a change in force. Returns how many bans and mutes there is no room for.
+    pub fn apply(&self, change: &TermsChange, now: u64) -> usize {
+        let mut register = self.write(now);
+        let register = &mut *register;
+        let mut left_out = 0;
+        for (subject, ban) in change.bans.iter().cloned() {
+            match ban {
+                Some(ban) => left_out += usize::from(register.bans.insert(subject, ban).is_err()),
+                None => drop(register.bans.remove(&subject)),
+            }
+        }
+        for (subject, term) in change.mutes.iter().cloned() {
+            match term {
+                Some(term) => left_out += usize::from(register.mutes.insert([(subject, term)]).is_err()),
+                None => drop(register.mutes.remove(&subject)),
+            }
+        }
+        left_out
+    }
+
+    /// What bans an account or an address. A ban that is there is replaced.
     ///
     /// # Errors
     ///
     /// [`OrderRefusal::TrustedProxy`] or [`OrderRefusal::TooManyBans`].
-    pub fn ban(&self, ban: &NewBan, by: &Admin, now: u64) -> Result<(), OrderRefusal> {
+    pub fn ban(&self, ban: &NewBan, by: &Admin, now: u64) -> Result<TermsChange, OrderRefusal> {
         let NewBan { subject, address, seconds, reason } = ban;
         // The address itself, and not the first one of its network.
         if let (BanSubject::Address(_), Some(address)) = (subject, address)
@@ -175,30 +191,34 @@ impl Moderation {
         }
         let until = if *seconds == 0 { 0 } else { now + u64::from(*seconds) };
         let reason = shortened(reason.as_deref().unwrap_or_default());
-        let mut register = self.write(now);
-        let ban = Ban { id: register.bans.id_for(subject), until, reason, by: by.label(), since: now };
-        register.bans.insert(subject.clone(), ban).map_err(|_| OrderRefusal::TooManyBans)
+        let register = self.write(now);
+        if register.bans.is_full_for(subject) {
+            return Err(OrderRefusal::TooManyBans);
+        }
+        let id = register.bans.find(subject).map_or(BanId::NONE, |present| present.id);
+        let ban = Ban { id, until, reason, by: by.label(), since: now };
+        Ok(TermsChange::of_ban(subject.clone(), Some(ban)))
     }
 
-    /// Ends a ban.
+    /// What ends a ban.
     ///
     /// # Errors
     ///
     /// [`OrderRefusal::UnknownBan`].
-    pub fn unban(&self, subject: &BanSubject, now: u64) -> Result<(), OrderRefusal> {
-        self.write(now).bans.remove(subject).then_some(()).ok_or(OrderRefusal::UnknownBan)
+    pub fn unban(&self, subject: &BanSubject, now: u64) -> Result<TermsChange, OrderRefusal> {
+        let register = self.read();
+        register.bans.get(subject, now).ok_or(OrderRefusal::UnknownBan)?;
+        Ok(TermsChange::of_ban(subject.clone(), None))
     }
 
-    /// Ends the ban with this id, and returns its subject.
+    /// The subject of the ban with this id.
     ///
     /// # Errors
     ///
     /// [`OrderRefusal::UnknownBan`].
-    pub fn unban_by_id(&self, id: BanId, now: u64) -> Result<BanSubject, OrderRefusal> {
-        let mut register = self.write(now);
-        let subject = register.bans.subject(id).ok_or(OrderRefusal::UnknownBan)?.clone();
-        register.bans.remove(&subject);
-        Ok(subject)
+    pub fn subject_of(&self, id: BanId, now: u64) -> Result<BanSubject, OrderRefusal> {
+        let register = self.write(now);
+        register.bans.subject(id).cloned().ok_or(OrderRefusal::UnknownBan)
     }
 
     /// Whether a client may not connect: its account is banned; or, if it has shown none, its address.
@@ -238,71 +258,80 @@ impl Moderation {
         (ban, mute.map(|term| term.until))
     }
 
-    /// Mutes an account. Returns the last second of the mute, in Unix seconds.
+    /// What mutes an account, and the last second of the mute, in Unix seconds.
     ///
     /// # Errors
     ///
     /// [`OrderRefusal::TooManyMutes`].
-    pub fn mute_account(&self, account: &Arc<str>, seconds: u32, now: u64) -> Result<u64, OrderRefusal> {
+    pub fn mute_account(
+        &self,
+        account: &Arc<str>,
+        seconds: u32,
+        now: u64,
+    ) -> Result<(u64, TermsChange), OrderRefusal> {
         let until = now + u64::from(seconds);
-        let muted = (MuteSubject::Account(Arc::clone(account)), MuteTerm { until, network: None });
-        self.write(now).mutes.insert([muted]).map(|()| until).map_err(|_| OrderRefusal::TooManyMutes)
+        let muted = (MuteSubject::Account(Arc::clone(account)), Some(MuteTerm { until, network: None }));
+        Ok((until, self.write(now).mute([muted])?))
     }
 
-    /// Ends the mute of an account.
-    pub fn unmute_account(&self, account: &Arc<str>, now: u64) {
-        self.write(now).mutes.remove(&MuteSubject::Account(Arc::clone(account)));
+    /// What ends the mute of an account.
+    #[must_use]
+    pub fn unmute_account(account: &Arc<str>) -> TermsChange {
+        TermsChange::of_mutes([(MuteSubject::Account(Arc::clone(account)), None)])
     }
 
-    /// Mutes a user: its account; or, if it has none, its session and those who come later from its address. A longer mute
-    /// of that address, which came with another user, stays.
+    /// What mutes a user: its account; or, if it has none, its session and those who come later from its address. A longer
+    /// mute of that address, which came with another user, stays.
     ///
     /// # Errors
     ///
     /// [`OrderRefusal::TooManyMutes`].
-    pub fn mute(&self, target: ModeratedUser<'_>, seconds: u32, now: u64) -> Result<Muted, OrderRefusal> {
-        let until = now + u64::from(seconds);
+    pub fn mute(
+        &self,
+        target: ModeratedUser<'_>,
+        seconds: u32,
+        now: u64,
+    ) -> Result<(Muted, TermsChange), OrderRefusal> {
         let ModeratedUser { account, user, address, .. } = target;
-        let mut register = self.write(now);
-        let too_many = |_| OrderRefusal::TooManyMutes;
         if let Some(account) = account {
-            let muted = (MuteSubject::Account(account.into()), MuteTerm { until, network: None });
-            register.mutes.insert([muted]).map_err(too_many)?;
-            return Ok(Muted { until, lifted: None });
+            let (until, change) = self.mute_account(&account.into(), seconds, now)?;
+            return Ok((Muted { until, lifted: None }, change));
         }
+        let until = now + u64::from(seconds);
+        let register = self.write(now);
         let session = MuteSubject::Session(user);
         // The last mute of this user counts, also for the address that was muted with it.
         let own_before = register.network_muted_with(&session);
         let network = (!self.is_trusted_proxy(address)).then(|| network(address));
-        let muted = (session, MuteTerm { until, network });
-        match network.map(MuteSubject::Address) {
-            None => register.mutes.insert([muted]),
-            Some(address) => {
-                let of_others = register.mutes.find(&address).filter(|_| own_before != network);
-                let until = until.max(of_others.map_or(0, |term| term.until));
-                register.mutes.insert([muted, (address, MuteTerm { until, network: None })])
-            }
-        }
-        .map_err(too_many)?;
+        let of_address = network.map(|network| {
+            let address = MuteSubject::Address(network);
+            let of_others = register.mutes.find(&address).filter(|_| own_before != Some(network));
+            let until = until.max(of_others.map_or(0, |term| term.until));
+            (address, Some(MuteTerm { until, network: None }))
+        });
         let lifted = own_before.filter(|before| network != Some(*before));
-        let lifted = lifted.filter(|before| register.mutes.remove(&MuteSubject::Address(*before)));
-        Ok(Muted { until, lifted })
+        let ended = lifted.map(|before| (MuteSubject::Address(before), None));
+        let muted = (session, Some(MuteTerm { until, network }));
+        let change = register.mute([muted].into_iter().chain(of_address).chain(ended))?;
+        Ok((Muted { until, lifted }, change))
     }
 
-    /// Ends every mute of a user: of its account, of its session, of the address that was muted with the session, and, if
-    /// it has no account, of its present address. Returns the networks from where clients are no longer muted.
+    /// What ends every mute of a user: of its account, of its session, of the address that was muted with the session, and,
+    /// if it has no account, of its present address. Also the networks from where clients are no longer muted.
     #[must_use]
-    pub fn unmute(&self, target: ModeratedUser<'_>, now: u64) -> Vec<IpAddr> {
+    pub fn unmute(&self, target: ModeratedUser<'_>, now: u64) -> (Vec<IpAddr>, TermsChange) {
         let ModeratedUser { account, user, address, .. } = target;
-        let mut register = self.write(now);
-        if let Some(account) = target.account_subject() {
-            register.mutes.remove(&account);
-        }
-        let session = register.mutes.take(&MuteSubject::Session(user));
-        let muted_with = session.and_then(|session| session.network);
-        let present = account.is_none().then(|| network(address));
+        let register = self.write(now);
+        let session = MuteSubject::Session(user);
+        let muted_with = register.mutes.find(&session).and_then(|session| session.network);
+        let present = (account.is_none()).then(|| network(address)).filter(|it| muted_with != Some(*it));
         let networks = muted_with.into_iter().chain(present);
-        networks.filter(|network| register.mutes.remove(&MuteSubject::Address(*network))).collect()
+        let is_muted = |network: &IpAddr| register.mutes.find(&MuteSubject::Address(*network)).is_some();
+        let lifted: Vec<_> = networks.filter(is_muted).collect();
+        let addresses = lifted.iter().copied().map(MuteSubject::Address);
+        let ended = target.account_subject().into_iter().chain([session]).chain(addresses);
+        let change = TermsChange::of_mutes(ended.map(|subject| (subject, None)));
+        (lifted, change)
     }
 
     /// How long a user is muted who comes now or has just signed in.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::address;
 use crate::log_text::shown;
 use crate::rooms::UserId;
@@ -13,7 +15,7 @@ const ACCOUNT_CHARACTERS_MAX: usize = 128;
 
 /// An account or an address that can be banned. Their order is that of `get_bans`: accounts by their bytes, then
 /// addresses by number, those of IPv4 first.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum BanSubject {
     /// An account, or the `sub` of a token. It need not exist.
     Account(Arc<str>),

@@ -50,8 +50,7 @@ impl<K: Clone + Ord, V: Term> Terms<K, V> {
     ///
     /// [`Full`]; nothing is changed.
     pub(super) fn insert<const COUNT: usize>(&mut self, values: [(K, V); COUNT]) -> Result<(), Full> {
-        let added = values.iter().filter(|(subject, _)| !self.by_subject.contains_key(subject)).count();
-        if self.by_subject.len() + added > self.entries_max {
+        if self.is_full_for(values.iter().map(|(subject, _)| subject)) {
             return Err(Full);
         }
         for (subject, value) in values {
@@ -62,6 +61,15 @@ impl<K: Clone + Ord, V: Term> Terms<K, V> {
             self.by_subject.insert(subject, value);
         }
         Ok(())
+    }
+
+    /// True where there is no room for values of all these subjects.
+    pub(super) fn is_full_for<'a>(&self, subjects: impl IntoIterator<Item = &'a K>) -> bool
+    where
+        K: 'a,
+    {
+        let added = subjects.into_iter().filter(|subject| !self.by_subject.contains_key(subject)).count();
+        self.by_subject.len() + added > self.entries_max
     }
 
     /// Removes a value, and returns whether there was one.

@@ -68,6 +68,12 @@ impl Directory {
         Self { users: Users::in_cluster(), ..self }
     }
 
+    /// True where other servers share the rooms.
+    #[must_use]
+    pub fn is_in_cluster(&self) -> bool {
+        self.users.blocks().is_some()
+    }
+
     /// Has the fan-outs of the last minute noted, for somebody who collects them.
     #[must_use]
     pub fn with_recent_fan_outs(self) -> Self {

@@ -250,6 +250,7 @@ impl RunningServer {
         let clock = Clock::start();
         let sessions_max = capacity.max_clients.max(SESSIONS_MIN);
         let wakers = (0..shards).map(|_| Waker::new()).collect::<io::Result<Vec<_>>>()?;
+        let moderation = Moderation::new(config.trusted_proxies.clone());
         // Ahead of the cluster, which others would see this server join and leave again where its port is taken.
         let port = Port::bind(config.listen)?;
         // Ahead of the listener, so that no client connects before the rooms of the cluster are here.
@@ -257,15 +258,15 @@ impl RunningServer {
             None => None,
             Some(place) => {
                 let limits = (clock, sessions_max);
+                let cluster_metrics = Arc::clone(cluster_metrics);
                 let start =
-                    cluster::start(config, place, &directory, &wakers, limits, Arc::clone(cluster_metrics))?;
+                    cluster::start(config, place, &directory, &wakers, limits, &moderation, cluster_metrics)?;
                 match runtime.block_on(unless_ended(orders, start.begun())) {
                     Some(begun) => Some(begun?),
                     None => return Ok(None),
                 }
             }
         };
-        let moderation = Moderation::new(config.trusted_proxies.clone());
         let last_author = history.as_ref().and_then(|(_, restored)| restored.last_author);
         let (sessions, state) = open_state(
             config,

@@ -12,18 +12,20 @@ use super::Shard;
 use super::client::Session;
 use super::client_io::{ClientIo, Context};
 use super::mass_order::MassAction;
-use super::moderation::{BANNED, KICKED};
+use super::moderation::KICKED;
+use super::order_report::target_of;
+use super::terms_orders::Ordered;
 use super::user::{OrderedMove, RoomMembership};
 use crate::clock::Now;
 use crate::mail::{
-    ACCOUNT_CONNECTIONS_SHOWN, AccountConnection, AccountMove, Delivery, ModerationOrder, OrderOutcome,
+    ACCOUNT_CONNECTIONS_SHOWN, AccountConnection, AccountMove, Delivery, ModerationOrder, OrderEffect,
+    OrderOutcome, OrderReport, TermsOrder,
 };
 use crate::metrics::{EndReason, OrderKind};
 use crate::moderation::{
-    BanId, BanSubject, ModerationAction, ModerationNotice, MuteSubject, NewBan, OrderRefusal,
+    BanId, BanSubject, Moderation, ModerationAction, ModerationNotice, NewBan, OrderRefusal, TermsChange,
 };
 use crate::rooms::ClientRef;
-use crate::storage::StateChange;
 
 impl Shard {
     /// Carries out an order about a connection of this shard.
@@ -32,7 +34,7 @@ impl Shard {
         id: ConnectionId,
         order: &ModerationOrder,
         now: Now,
-    ) -> Result<OrderOutcome, OrderRefusal> {
+    ) -> Result<Ordered, OrderRefusal> {
         let outcome = self.with_client(id, now, |session, io| {
             // One that is closing has left.
             if !io.link.is_open() {
@@ -88,98 +90,97 @@ impl Shard {
 
 impl Session {
     /// Carries out an order about a connection that is no user.
-    fn moderate(
-        &mut self,
-        order: &ModerationOrder,
-        io: &mut ClientIo<'_>,
-    ) -> Result<OrderOutcome, OrderRefusal> {
+    fn moderate(&mut self, order: &ModerationOrder, io: &mut ClientIo<'_>) -> Result<Ordered, OrderRefusal> {
         let account = io.context.token_connections.account(io.id).cloned();
         let address = io.link.peer.ip();
         match (&order.action, account) {
             (ModerationAction::Kick { reason }, account) => {
                 let subject = account.map_or_else(|| BanSubject::address(address), BanSubject::Account);
-                io.context.note_order(&subject, &order.by, OrderKind::Kick, None, reason.as_deref(), io.now);
+                let (target, by) = (target_of(&subject), order.by.clone());
+                let reason_given = reason.clone();
+                let kick =
+                    OrderReport { target, by, kind: OrderKind::Kick, seconds: None, reason: reason_given };
+                io.context.note_order(&kick, io.now);
                 self.be_closed(reason.as_deref(), KICKED, EndReason::Kicked, io);
             }
             (_, Some(account)) => return io.context.carry_out_on_account(&account, order, io.now),
             (ModerationAction::Ban { seconds, reason }, None) => {
                 let (subject, reason) = (BanSubject::address(address), reason.clone());
                 let ban = NewBan { subject, address: Some(address), seconds: *seconds, reason };
-                io.context.impose_ban(&ban, &order.by, io.now)?;
+                let banned = io.context.ban_order(&ban, &order.by, order.origin, io.now)?;
                 // Others may share the address.
-                self.be_closed(ban.reason.as_deref(), BANNED, EndReason::Banned, io);
+                let effect = Some((io.id, OrderEffect::Ban { reason: ban.reason }));
+                let banned = TermsOrder { effect, ..banned };
+                return Ok(io.put_in_force(banned, |effect, io| self.take_effect(effect, io)));
             }
             // There is nobody who could be muted.
             (ModerationAction::Mute { .. } | ModerationAction::Unmute | ModerationAction::Unban, None) => {
                 return Err(OrderRefusal::UserNotFound);
             }
         }
-        Ok(OrderOutcome { connections: 1, notices: Vec::new() })
+        Ok(Ordered::Done(OrderOutcome { connections: 1, notices: Vec::new() }))
     }
 }
 
 impl Context {
     /// Carries out an order about an account, whether or not it is connected.
     pub(super) fn carry_out_on_account(
-        &self,
+        &mut self,
         account: &Arc<str>,
         order: &ModerationOrder,
         now: Now,
-    ) -> Result<OrderOutcome, OrderRefusal> {
-        let (moderation, by) = (&self.settings.moderation, &order.by);
+    ) -> Result<Ordered, OrderRefusal> {
+        let (by, origin) = (&order.by, order.origin);
         let account = Arc::clone(account);
         let subject = BanSubject::Account(Arc::clone(&account));
-        let notice = match &order.action {
+        let target = target_of(&subject);
+        let report = |kind, seconds, reason: &Option<String>| OrderReport {
+            target,
+            by: by.clone(),
+            kind,
+            seconds,
+            reason: reason.clone(),
+        };
+        let (change, notice, report) = match &order.action {
+            // It changes no term, and is to be heard by all nodes.
             ModerationAction::Kick { reason } => {
-                self.note_order(&subject, by, OrderKind::Kick, None, reason.as_deref(), now);
-                Some(ModerationNotice::Kicked { account, reason: reason.clone() })
+                let notice = ModerationNotice::Kicked { account, reason: reason.clone() };
+                (TermsChange::default(), notice, report(OrderKind::Kick, None, reason))
             }
             ModerationAction::Mute { seconds } => {
-                let until =
-                    moderation.mute_account(&account, *seconds, now.unix_seconds).inspect_err(|refusal| {
-                        tracing::info!(%subject, %by, %refusal, "not muted");
-                    })?;
-                self.note_account_mute(&account);
-                self.note_order(&subject, by, OrderKind::Mute, Some(*seconds), None, now);
-                Some(ModerationNotice::AccountMuted { account, seconds: *seconds, until })
+                let seconds = *seconds;
+                let muted = self.settings.moderation.mute_account(&account, seconds, now.unix_seconds);
+                let (until, change) = muted.inspect_err(|refusal| {
+                    tracing::info!(%subject, %by, %refusal, "not muted");
+                })?;
+                let notice = ModerationNotice::AccountMuted { account, seconds, until };
+                (change, notice, report(OrderKind::Mute, Some(seconds), &None))
             }
             ModerationAction::Unmute => {
-                moderation.unmute_account(&account, now.unix_seconds);
-                self.note_account_mute(&account);
-                self.note_order(&subject, by, OrderKind::Unmute, None, None, now);
-                Some(ModerationNotice::AccountUnmuted(account))
+                let change = Moderation::unmute_account(&account);
+                let notice = ModerationNotice::AccountUnmuted(account);
+                (change, notice, report(OrderKind::Unmute, None, &None))
             }
             ModerationAction::Ban { seconds, reason } => {
                 let ban = NewBan { subject, address: None, seconds: *seconds, reason: reason.clone() };
-                self.impose_ban(&ban, by, now)?;
-                Some(ModerationNotice::Banned { subject: ban.subject, reason: ban.reason })
+                let banned = self.ban_order(&ban, by, origin, now)?;
+                let notice = ModerationNotice::Banned { subject: ban.subject, reason: ban.reason };
+                (banned.change, notice, banned.report)
             }
-            ModerationAction::Unban => {
-                moderation.unban(&subject, now.unix_seconds)?;
-                self.note_ban(&subject);
-                self.note_order(&subject, by, OrderKind::Unban, None, None, now);
-                None
-            }
+            ModerationAction::Unban => return self.unban(&subject, by, origin, now),
         };
-        Ok(OrderOutcome { connections: 0, notices: notice.into_iter().collect() })
+        let order = TermsOrder { change, notices: vec![notice], effect: None, report, origin };
+        Ok(self.put_in_force(order, now))
     }
 
     /// Ends a ban.
     pub(super) fn end_ban(
-        &self,
+        &mut self,
         id: BanId,
         order: &ModerationOrder,
         now: Now,
-    ) -> Result<OrderOutcome, OrderRefusal> {
-        let subject = self.settings.moderation.unban_by_id(id, now.unix_seconds)?;
-        self.note_ban(&subject);
-        self.note_order(&subject, &order.by, OrderKind::Unban, None, None, now);
-        Ok(OrderOutcome::default())
-    }
-
-    fn note_account_mute(&self, account: &Arc<str>) {
-        if let Some(state) = &self.state {
-            state.note(StateChange::Mute(MuteSubject::Account(Arc::clone(account))));
-        }
+    ) -> Result<Ordered, OrderRefusal> {
+        let subject = self.settings.moderation.subject_of(id, now.unix_seconds)?;
+        self.unban(&subject, &order.by, order.origin, now)
     }
 }

@@ -15,7 +15,7 @@ use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::mail::{self, AccountMessage};
-use crate::rooms::{Delivery, Event, Publication, RoomEvent};
+use crate::rooms::{ClientRef, Delivery, Event, Publication, RoomEvent};
 
 impl Shard {
     pub(super) fn deliver(&mut self, delivery: mail::Delivery, now: Now) {
@@ -29,6 +29,11 @@ impl Shard {
             mail::Delivery::UserNotFound { to } => {
                 self.with_user(to.connection, now, |user, io| user.refuse(&ChatError::UserNotFound, io));
             }
+            mail::Delivery::TermsDecided { order, is_in_force } => {
+                self.handle_terms_decided(*order, is_in_force, now);
+            }
+            mail::Delivery::TermsUndecided { origin } => self.handle_terms_undecided(origin),
+            mail::Delivery::Noticed(notice) => self.take_notice(notice, ClientRef::ELSEWHERE),
             mail::Delivery::OrderDone { to, outcome } => {
                 self.handle_order_done(to, outcome, now);
             }

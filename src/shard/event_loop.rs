@@ -26,7 +26,7 @@ use crate::accounts::{Attempt, SignInResult, Verifier, log_denial};
 use crate::clock::{Now, RunningClock};
 use crate::cluster::ClusterLink;
 use crate::handshake::{ADMISSIONS_MAX, Admission, Admissions};
-use crate::mail::{Delivery, NodeMail, Request};
+use crate::mail::{Delivery, LogMail, Request};
 use crate::mesh::{Mailbox, Mesh};
 use crate::metrics::ShardMetrics;
 use crate::rooms::{ClientRef, Receipt, ShardIndex, SharedProposal, Write};
@@ -341,7 +341,7 @@ impl Io for RingIo<'_> {
         self.cluster.as_ref().expect("Bug: a proposal without a cluster").propose(proposal);
     }
 
-    fn post_to_node(&mut self, mail: NodeMail) {
+    fn post_to_log(&mut self, mail: LogMail) {
         self.cluster.as_ref().expect("Bug: mail for another server without a cluster").post(mail);
     }
 

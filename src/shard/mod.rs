@@ -18,6 +18,7 @@
 //!   `ordered_move`, `closing_rooms`, `acknowledgement`. Other lists of connections are `by_account`.
 //! - `mass_orders` carries out what is about many clients (a `mass_order`, with the `account_message`), for some of them in
 //!   each turn.
+//! - `terms_orders` puts orders that change bans and mutes in force, in a cluster by way of its log.
 //! - `node_mail` is what users tell each other over two servers of a cluster.
 //! - `own_mail` is a shard's mail to itself; `deliveries` takes mail for clients; `local_rooms` has the members of rooms
 //!   and topics, and the fan-out to them.
@@ -66,6 +67,7 @@ mod schedule;
 mod settings;
 mod sign_in;
 pub mod stage;
+mod terms_orders;
 mod timers;
 mod token_connections;
 pub mod turn;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::client_io::ClientIo;
-use super::moderation::{BANNED, KICKED};
+use super::moderation::KICKED;
+use super::terms_orders::Ordered;
 use super::user::User;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{UserDialect, hub};
-use crate::mail::{ModerationOrder, OrderOutcome};
+use crate::mail::{ModerationOrder, OrderEffect, OrderOutcome, OrderReport, TermsOrder};
 use crate::metrics::{EndReason, OrderKind};
 use crate::moderation::{
     BanSubject, ModeratedUser, ModerationAction, ModerationNotice, Mute, Muted, NewBan, OrderRefusal,
@@ -25,7 +26,7 @@ impl User {
         &mut self,
         order: &ModerationOrder,
         io: &mut ClientIo<'_>,
-    ) -> Result<OrderOutcome, OrderRefusal> {
+    ) -> Result<Ordered, OrderRefusal> {
         // A hub client has no id before it logs in.
         let id = self.id.unwrap_or(UserId::SYSTEM);
         let by = &order.by;
@@ -33,19 +34,25 @@ impl User {
             let (by_name, by_account) = (by.shown_name(), by.shown_account());
             info!(user = %id, %by, by_name, by_account, %refusal, "not moderated");
         };
-        // Where nothing is said to other connections, this one is told or closed here.
-        let mut connections = 1;
-        let mut notices = Vec::new();
         let (moderation, now) = (io.context.settings.moderation.clone(), io.now.unix_seconds);
         let (account, owner) = (self.account(), self.owner.clone());
         let address = io.link.peer.ip();
-        let target =
-            ModeratedUser { account: account.as_deref(), owner: owner.as_deref(), user: id, address };
-        // An error changes nothing.
-        let (kind, seconds, reason) = match &order.action {
+        let user = ModeratedUser { account: account.as_deref(), owner: owner.as_deref(), user: id, address };
+        let target = io.as_target((id, &self.name, account.clone()));
+        let report = |kind, seconds, reason: &Option<String>| OrderReport {
+            target,
+            by: by.clone(),
+            kind,
+            seconds,
+            reason: reason.clone(),
+        };
+        let mut notices = Vec::new();
+        // Where nothing is said to other connections, this one is told or closed here.
+        let (change, effect, report) = match &order.action {
             ModerationAction::Kick { reason } => {
                 self.be_closed(reason.as_deref(), KICKED, EndReason::Kicked, io);
-                (OrderKind::Kick, None, reason.as_deref())
+                io.context.note_order(&report(OrderKind::Kick, None, reason), io.now);
+                return Ok(Ordered::Done(OrderOutcome { connections: 1, notices }));
             }
             // There is nothing by which it could be muted, or banned already.
             ModerationAction::Mute { .. } | ModerationAction::Unmute
@@ -55,55 +62,53 @@ impl User {
             }
             ModerationAction::Unban => return Err(OrderRefusal::UnknownBan),
             ModerationAction::Mute { seconds } => {
-                let Muted { until, lifted } =
-                    moderation.mute(target, *seconds, now).inspect_err(log_refusal)?;
-                io.context.note_mutes(target, lifted.as_slice());
-                match &account {
-                    None => self.be_muted(until, *seconds, io),
-                    Some(account) => notices.push(ModerationNotice::AccountMuted {
-                        account: Arc::clone(account),
-                        seconds: *seconds,
-                        until,
-                    }),
-                }
+                let seconds = *seconds;
+                let (Muted { until, lifted }, change) =
+                    moderation.mute(user, seconds, now).inspect_err(log_refusal)?;
+                let effect = match &account {
+                    None => Some(OrderEffect::Mute { seconds, until }),
+                    Some(account) => {
+                        let account = Arc::clone(account);
+                        notices.push(ModerationNotice::AccountMuted { account, seconds, until });
+                        None
+                    }
+                };
                 notices.extend(lifted.map(ModerationNotice::AddressUnmuted));
-                (OrderKind::Mute, Some(*seconds), None)
+                (change, effect, report(OrderKind::Mute, Some(seconds), &None))
             }
             ModerationAction::Unmute => {
-                let lifted = moderation.unmute(target, now);
-                io.context.note_mutes(target, &lifted);
-                match account.as_ref().or(owner.as_ref()) {
-                    None => self.be_unmuted(io),
-                    Some(account) => notices.push(ModerationNotice::AccountUnmuted(Arc::clone(account))),
-                }
+                let (lifted, change) = moderation.unmute(user, now);
+                let effect = match account.as_ref().or(owner.as_ref()) {
+                    None => Some(OrderEffect::Unmute),
+                    Some(account) => {
+                        notices.push(ModerationNotice::AccountUnmuted(Arc::clone(account)));
+                        None
+                    }
+                };
                 notices.extend(lifted.into_iter().map(ModerationNotice::AddressUnmuted));
-                (OrderKind::Unmute, None, None)
+                (change, effect, report(OrderKind::Unmute, None, &None))
             }
             ModerationAction::Ban { seconds, reason } => {
                 let (subject, address) = match &account {
                     Some(account) => (BanSubject::Account(Arc::clone(account)), None),
-                    None => (BanSubject::address(target.address), Some(target.address)),
+                    None => (BanSubject::address(address), Some(address)),
                 };
                 let ban = NewBan { subject, address, seconds: *seconds, reason: reason.clone() };
-                moderation.ban(&ban, by, now).inspect_err(log_refusal)?;
-                io.context.note_ban(&ban.subject);
-                match ban.subject {
+                let change = moderation.ban(&ban, by, now).inspect_err(log_refusal)?;
+                let effect = match ban.subject {
                     // Others may share the address.
-                    BanSubject::Address(_) => {
-                        self.be_closed(reason.as_deref(), BANNED, EndReason::Banned, io);
+                    BanSubject::Address(_) => Some(OrderEffect::Ban { reason: ban.reason }),
+                    subject => {
+                        notices.push(ModerationNotice::Banned { subject, reason: ban.reason });
+                        None
                     }
-                    subject => notices.push(ModerationNotice::Banned { subject, reason: ban.reason }),
-                }
-                (OrderKind::Ban, Some(*seconds), reason.as_deref())
+                };
+                (change, effect, report(OrderKind::Ban, Some(*seconds), reason))
             }
         };
-        let is_left_to_notices =
-            |notice: &ModerationNotice| !matches!(notice, ModerationNotice::AddressUnmuted(_));
-        if notices.iter().any(is_left_to_notices) {
-            connections = 0;
-        }
-        io.report_order(by, (id, &self.name, account), kind, seconds, reason);
-        Ok(OrderOutcome { connections, notices })
+        let effect = effect.map(|effect| (io.id, effect));
+        let order = TermsOrder { change, notices, effect, report, origin: order.origin };
+        Ok(io.put_in_force(order, |effect, io| self.take_effect(effect, io)))
     }
 
     pub(super) fn be_closed(&self, reason: Option<&str>, close: &str, end: EndReason, io: &mut ClientIo<'_>) {

@@ -6,7 +6,6 @@
 //! [`Moderation`](crate::moderation::Moderation) first. So a client that a notice does not find comes later, and is looked up
 //! when it comes.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use tracing::info;
@@ -16,22 +15,18 @@ use super::Shard;
 use super::client::Session;
 use super::client_io::{ClientIo, Context};
 use super::mass_order::MassAction;
+use super::order_report::target_of;
+use super::terms_orders::{BANNED, Ordered};
 use super::user::User;
 use crate::clock::Now;
 use crate::dialect::{ChatError, chat};
-use crate::mail::{self, Delivery, ModerationOrder, OrderOutcome, OrderTarget};
+use crate::mail::{self, Delivery, ModerationOrder, OrderOutcome, OrderReport, OrderTarget, TermsOrder};
 use crate::metrics::{EndReason, OrderKind};
-use crate::moderation::{
-    Admin, BanSubject, ModeratedUser, ModerationAction, ModerationNotice, MuteSubject, NewBan, OrderRefusal,
-};
+use crate::moderation::{Admin, BanSubject, ModerationAction, ModerationNotice, NewBan, OrderRefusal};
 use crate::rooms::{ClientRef, Page, UserId};
-use crate::storage::StateChange;
 
 /// The reason of the close when a user or an account is kicked.
 pub(super) const KICKED: &str = "kicked";
-
-/// The reason of the close when an account or an address is banned.
-pub(super) const BANNED: &str = "banned";
 
 /// What a row of a list of bans counts for among the bytes of an answer: it was looked for from the beginning.
 const BAN_LOOKED_AT_BYTES: usize = 16;
@@ -39,14 +34,19 @@ const BAN_LOOKED_AT_BYTES: usize = 16;
 impl Shard {
     /// Carries out an order, and tells the admin's shard or the HTTP API.
     pub(super) fn carry_out(&mut self, order: ModerationOrder, now: Now) {
-        let outcome = match order.target {
+        let ordered = match order.target {
             OrderTarget::User(user) => match self.carry_out_on_user(user, &order, now) {
-                Some(outcome) => outcome,
+                Some(ordered) => ordered,
                 None => return,
             },
             OrderTarget::Connection(id) => self.carry_out_on_connection(id, &order, now),
             OrderTarget::Account(ref account) => self.context.carry_out_on_account(account, &order, now),
             OrderTarget::Ban(id) => self.context.end_ban(id, &order, now),
+        };
+        let outcome = match ordered {
+            Ok(Ordered::Done(outcome)) => Ok(outcome),
+            Ok(Ordered::InLog) => return,
+            Err(refusal) => Err(refusal),
         };
         self.context.mail.deliver(order.origin.shard, Delivery::OrderDone { to: order.origin, outcome });
     }
@@ -58,7 +58,7 @@ impl Shard {
         target: UserId,
         order: &ModerationOrder,
         now: Now,
-    ) -> Option<Result<OrderOutcome, OrderRefusal>> {
+    ) -> Option<Result<Ordered, OrderRefusal>> {
         let found = self.context.directory.users().find(target);
         if let Some(found) = found.filter(|found| found.shard != self.context.settings.index) {
             self.context.mail.request(found.shard, mail::Request::Moderate(order.clone()));
@@ -215,7 +215,7 @@ impl ClientIo<'_> {
 
 impl Context {
     /// Sends a notice to all shards, which answer the admin. Returns how many there are.
-    fn notify_shards(&mut self, origin: ClientRef, notice: ModerationNotice) -> u32 {
+    pub(super) fn notify_shards(&mut self, origin: ClientRef, notice: ModerationNotice) -> u32 {
         let notice = Arc::new(notice);
         let shards = self.mail.shards();
         shards
@@ -226,31 +226,38 @@ impl Context {
             .count() as u32
     }
 
-    /// Bans an account or an address. What it means for connections is left to a notice.
-    pub(super) fn impose_ban(&self, ban: &NewBan, by: &Admin, now: Now) -> Result<(), OrderRefusal> {
+    /// An order that bans an account or an address. What it means for connections is left to the caller.
+    pub(super) fn ban_order(
+        &self,
+        ban: &NewBan,
+        by: &Admin,
+        origin: ClientRef,
+        now: Now,
+    ) -> Result<TermsOrder, OrderRefusal> {
         let NewBan { subject, seconds, reason, .. } = ban;
-        self.settings.moderation.ban(ban, by, now.unix_seconds).inspect_err(|refusal| {
+        let change = self.settings.moderation.ban(ban, by, now.unix_seconds).inspect_err(|refusal| {
             let (by_name, by_account) = (by.shown_name(), by.shown_account());
             info!(%subject, %by, by_name, by_account, %refusal, "not banned");
         })?;
-        self.note_ban(subject);
-        self.note_order(subject, by, OrderKind::Ban, Some(*seconds), reason.as_deref(), now);
-        Ok(())
+        let (target, seconds) = (target_of(subject), Some(*seconds));
+        let report =
+            OrderReport { target, by: by.clone(), kind: OrderKind::Ban, seconds, reason: reason.clone() };
+        Ok(TermsOrder { change, notices: Vec::new(), effect: None, report, origin })
     }
 
-    /// Tells the storage that a ban has changed.
-    pub(super) fn note_ban(&self, subject: &BanSubject) {
-        if let Some(state) = &self.state {
-            state.note(StateChange::Ban(subject.clone()));
-        }
-    }
-
-    /// Tells the storage that mutes of a user may have changed, and that those of these networks have ended.
-    pub(super) fn note_mutes(&self, user: ModeratedUser<'_>, lifted: &[IpAddr]) {
-        let lifted = lifted.iter().copied().map(MuteSubject::Address);
-        if let Some(state) = &self.state {
-            user.subjects().chain(lifted).for_each(|subject| state.note(StateChange::Mute(subject)));
-        }
+    /// Ends a ban of a subject.
+    pub(super) fn unban(
+        &mut self,
+        subject: &BanSubject,
+        by: &Admin,
+        origin: ClientRef,
+        now: Now,
+    ) -> Result<Ordered, OrderRefusal> {
+        let change = self.settings.moderation.unban(subject, now.unix_seconds)?;
+        let (target, by) = (target_of(subject), by.clone());
+        let report = OrderReport { target, by, kind: OrderKind::Unban, seconds: None, reason: None };
+        let order = TermsOrder { change, notices: Vec::new(), effect: None, report, origin };
+        Ok(self.put_in_force(order, now))
     }
 }
 
@@ -288,25 +295,38 @@ impl User {
     ) -> Result<(), ChatError> {
         self.must_be_admin()?;
         let ban = ban?;
-        io.context.impose_ban(&ban, &self.as_admin(), io.now)?;
+        let origin = io.origin();
+        let order = io.context.ban_order(&ban, &self.as_admin(), origin, io.now)?;
         let NewBan { subject, reason, .. } = ban;
-        self.answers_awaited =
-            io.context.notify_shards(io.origin(), ModerationNotice::Banned { subject, reason });
+        let order = TermsOrder { notices: vec![ModerationNotice::Banned { subject, reason }], ..order };
+        let ordered = io.context.put_in_force(order, io.now);
+        self.await_answers(ordered, io);
         Ok(())
     }
 
     /// Ends a ban.
     pub(super) fn unban(
-        &self,
+        &mut self,
         subject: Result<BanSubject, ChatError>,
         io: &mut ClientIo<'_>,
     ) -> Result<(), ChatError> {
         self.must_be_admin()?;
         let subject = subject?;
-        io.context.settings.moderation.unban(&subject, io.now.unix_seconds)?;
-        io.context.note_ban(&subject);
-        io.context.note_order(&subject, &self.as_admin(), OrderKind::Unban, None, None, io.now);
+        let origin = io.origin();
+        let ordered = io.context.unban(&subject, &self.as_admin(), origin, io.now)?;
+        self.await_answers(ordered, io);
         Ok(())
+    }
+
+    /// Lets this admin's further messages wait for what its order leads to.
+    fn await_answers(&mut self, ordered: Ordered, io: &mut ClientIo<'_>) {
+        let origin = io.origin();
+        self.answers_awaited = match ordered {
+            Ordered::Done(OrderOutcome { notices, .. }) => {
+                notices.into_iter().map(|notice| io.context.notify_shards(origin, notice)).sum()
+            }
+            Ordered::InLog => 1,
+        };
     }
 
     /// Lists the bans, or a page of them.

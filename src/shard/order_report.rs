@@ -8,91 +8,59 @@ use super::client_io::{ClientIo, Context};
 use crate::clock::Now;
 use crate::events::{Event, ModerationEvent, ModerationTarget};
 use crate::log_text::shown;
-use crate::metrics::{Label as _, OrderKind};
-use crate::moderation::{Admin, BanSubject};
+use crate::mail::OrderReport;
+use crate::metrics::Label as _;
+use crate::moderation::BanSubject;
 use crate::rooms::UserId;
 
 impl Context {
     /// Counts and reports an order about an account or an address.
-    pub(super) fn note_order(
-        &self,
-        subject: &BanSubject,
-        by: &Admin,
-        kind: OrderKind,
-        seconds: Option<u32>,
-        reason: Option<&str>,
-        now: Now,
-    ) {
-        self.metrics.moderation_orders.with(kind).add(1);
-        let (account, address) = match subject {
-            BanSubject::Account(account) => (Some(account), None),
-            BanSubject::Address(address) => (None, Some(*address)),
-        };
+    pub(super) fn note_order(&self, report: &OrderReport, now: Now) {
+        let OrderReport { target, by, kind, seconds, reason } = report;
+        self.metrics.moderation_orders.with(*kind).add(1);
         info!(
-            account = account.map(|account| shown(account)),
-            address = address.map(display),
+            user = target.user.map(display),
+            name = target.name.as_deref().map(shown),
+            account = target.account.as_deref().map(shown),
+            address = target.address.map(display),
             %by,
             by_name = by.shown_name(),
             by_account = by.shown_account(),
             measure = %kind,
             seconds,
-            reason = reason.map(shown),
+            reason = reason.as_deref().map(shown),
             "moderated"
         );
-        let target = ModerationTarget { account: account.cloned(), address, ..ModerationTarget::default() };
-        self.report_moderation(kind, by, target, seconds, reason, now);
-    }
-
-    fn report_moderation(
-        &self,
-        kind: OrderKind,
-        by: &Admin,
-        target: ModerationTarget,
-        seconds: Option<u32>,
-        reason: Option<&str>,
-        now: Now,
-    ) {
         if self.events.is_some() {
             let (at, action, by) = (now.unix_seconds, kind.as_str(), by.label());
-            let reason = reason.map(str::to_owned);
+            let (target, seconds, reason) = (target.clone(), *seconds, reason.clone());
             self.tell(Event::Moderation(ModerationEvent { at, action, by, target, seconds, reason }));
         }
     }
 }
 
+/// An account or an address, as the target of an order.
+pub(super) fn target_of(subject: &BanSubject) -> ModerationTarget {
+    let (account, address) = match subject {
+        BanSubject::Account(account) => (Some(Arc::clone(account)), None),
+        BanSubject::Address(address) => (None, Some(*address)),
+    };
+    ModerationTarget { account, address, ..ModerationTarget::default() }
+}
+
 impl ClientIo<'_> {
-    /// Counts and reports an order about this client, a user with this id, name and account.
-    pub(super) fn report_order(
+    /// This client, a user with this id, name and account, as the target of an order.
+    pub(super) fn as_target(
         &self,
-        by: &Admin,
         (id, name, account): (UserId, &Arc<str>, Option<Arc<str>>),
-        kind: OrderKind,
-        seconds: Option<u32>,
-        reason: Option<&str>,
-    ) {
-        self.context.metrics.moderation_orders.with(kind).add(1);
-        let address = self.link.peer.ip();
-        info!(
-            user = %id,
-            name = shown(name),
-            account = account.as_deref().map(shown),
-            %address,
-            %by,
-            by_name = by.shown_name(),
-            by_account = by.shown_account(),
-            measure = %kind,
-            seconds,
-            reason = reason.map(shown),
-            "moderated"
-        );
-        let target = ModerationTarget {
+    ) -> ModerationTarget {
+        ModerationTarget {
             account,
-            address: Some(address),
+            address: Some(self.link.peer.ip()),
             user: Some(id),
             name: Some(Arc::clone(name)),
             connection: Some(self.context.directory.instance().name(self.origin())),
             ..ModerationTarget::default()
-        };
-        self.context.report_moderation(kind, by, target, seconds, reason, self.now);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::accounts::Attempt;
-use crate::mail::{Delivery, NodeMail, Request};
+use crate::mail::{Delivery, LogMail, Request};
 use crate::rooms::{ClientRef, ShardIndex};
 
 /// Requests that may wait for one other shard before reading from clients is paused.
@@ -25,8 +25,8 @@ pub struct OutgoingMail {
     deliveries: Vec<VecDeque<Delivery>>,
     /// To the HTTP API: one for each of its requests that is answered.
     for_api: VecDeque<Delivery>,
-    /// To other servers of the cluster.
-    for_nodes: VecDeque<NodeMail>,
+    /// To the log of the cluster.
+    for_log: VecDeque<LogMail>,
     /// To the verifier: at most one attempt to sign in of each connection.
     attempts: VecDeque<Attempt<ClientRef>>,
 }
@@ -41,7 +41,7 @@ impl OutgoingMail {
             requests: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
             deliveries: std::iter::repeat_with(VecDeque::new).take(shards).collect(),
             for_api: VecDeque::new(),
-            for_nodes: VecDeque::new(),
+            for_log: VecDeque::new(),
             attempts: VecDeque::new(),
         }
     }
@@ -73,14 +73,14 @@ impl OutgoingMail {
         self.attempts.pop_front()
     }
 
-    pub(super) fn post(&mut self, mail: NodeMail) {
-        self.for_nodes.push_back(mail);
+    pub(super) fn post(&mut self, mail: impl Into<LogMail>) {
+        self.for_log.push_back(mail.into());
     }
 
-    /// The next mail for another server of the cluster.
+    /// The next mail for the log of the cluster.
     #[must_use]
-    pub fn poll_node_mail(&mut self) -> Option<NodeMail> {
-        self.for_nodes.pop_front()
+    pub fn poll_log_mail(&mut self) -> Option<LogMail> {
+        self.for_log.pop_front()
     }
 
     /// The next delivery for the HTTP API.

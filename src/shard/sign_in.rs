@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::client_io::ClientIo;
-use super::moderation::BANNED;
+use super::terms_orders::BANNED;
 use super::user::{RoomMembership, Standing, User};
 use crate::accounts::{AccountChangeKind, Attempt, Credentials, Identity, SignInResult};
 use crate::dialect::ChatError;

@@ -14,7 +14,7 @@ use super::{Shard, work};
 use crate::accounts::{Attempt, SignInResult};
 use crate::clock::Now;
 use crate::config::SHARDS_MAX;
-use crate::mail::{Delivery, NodeMail, Request};
+use crate::mail::{Delivery, LogMail, Request};
 use crate::rooms::{ClientRef, Receipt, ShardIndex, SharedProposal, Write};
 
 /// Messages of one class that are handled in one turn, so that clients have their turn as well. What they cost is
@@ -48,8 +48,8 @@ pub trait Io {
     /// Gives a proposal to the log that several servers share.
     fn propose(&mut self, proposal: SharedProposal);
 
-    /// Gives mail for another server to that log.
-    fn post_to_node(&mut self, mail: NodeMail);
+    /// Gives mail for other servers to that log.
+    fn post_to_log(&mut self, mail: LogMail);
 
     /// The next delivery in the mailbox.
     fn next_delivery(&mut self) -> Option<Delivery>;
@@ -261,8 +261,8 @@ fn write_messages(shard: &mut Shard, io: &mut impl Io) {
     while let Some(proposal) = shard.homes.poll_proposal() {
         io.propose(proposal);
     }
-    while let Some(mail) = shard.context.mail.poll_node_mail() {
-        io.post_to_node(mail);
+    while let Some(mail) = shard.context.mail.poll_log_mail() {
+        io.post_to_log(mail);
     }
 }
 

@@ -19,6 +19,7 @@ mod nodes;
 mod redis;
 mod room;
 
+mod moderation;
 mod node_behind;
 mod node_fenced;
 mod node_killed;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use uproar::accounts::{Attempt, SignInResult};
 use uproar::clock::Now;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
-use uproar::mail::{Delivery, NodeMail, Request};
+use uproar::mail::{Delivery, LogMail, Request};
 use uproar::metrics::ShardMetrics;
 use uproar::rooms::{
     self, Change, ClientRef, Directory, Event, Proposal, Receipt, RoomEvent, ShardIndex, SharedProposal,
@@ -383,7 +383,7 @@ impl Io for Outside<'_, '_> {
         unreachable!("{proposal:?} without a cluster")
     }
 
-    fn post_to_node(&mut self, mail: NodeMail) {
+    fn post_to_log(&mut self, mail: LogMail) {
         unreachable!("{mail:?} without a cluster")
     }
 

@@ -12,7 +12,7 @@ use uproar::address::ClientAddress;
 use uproar::clock::Now;
 use uproar::handshake::route::Endpoint;
 use uproar::handshake::{Admission, UpgradeQuery, UpgradeRequest};
-use uproar::mail::{Delivery, NodeMail, Request};
+use uproar::mail::{Delivery, LogMail, Request};
 use uproar::metrics::{Metrics, ShardMetrics};
 use uproar::moderation::Moderation;
 use uproar::permit::ClientPermits;
@@ -230,7 +230,7 @@ impl Io for ScriptedRing {
         unreachable!("{proposal:?} without a cluster")
     }
 
-    fn post_to_node(&mut self, mail: NodeMail) {
+    fn post_to_log(&mut self, mail: LogMail) {
         unreachable!("{mail:?} without a cluster")
     }
 

@@ -3,9 +3,12 @@
 use bytes::Bytes;
 
 use crate::Proposal;
+use crate::terms::NUMBERS_AN_ENTRY;
 
 /// The most proposals of a batch. The script takes some 10 µs for each, so no batch holds Redis up for long.
 pub const BATCH_PROPOSALS_MAX: usize = 512;
+
+const _: () = assert!(NUMBERS_AN_ENTRY > BATCH_PROPOSALS_MAX as u64, "each proposal has a number of its own");
 
 /// A batch takes no further proposal from this size on, in bytes. So one proposal larger than that goes alone.
 pub const BATCH_BYTES_MAX: usize = 256 << 10;

@@ -164,7 +164,7 @@ fn word(rest: &mut Bytes, mark: u8) -> Result<String, BadValue> {
     Ok(word)
 }
 
-fn parse(text: impl AsRef<str>) -> Result<u64, BadValue> {
+pub(crate) fn parse(text: impl AsRef<str>) -> Result<u64, BadValue> {
     text.as_ref().parse().map_err(|_| BadValue)
 }
 

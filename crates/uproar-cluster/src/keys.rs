@@ -3,6 +3,8 @@
 //! All keys of a partition carry its hash tag, `{uproar:0}`, so they lie on one server of a Redis Cluster, and one
 //! script may use them together.
 
+use crate::TermKind;
+
 /// By how much the message ids of all rooms go on higher when the epoch changes: more than can have been lost, so that
 /// a client that has seen a lost message, and tells no epoch, is not taken for one that misses nothing.
 pub const IDS_RAISED: u64 = 65_536;
@@ -46,7 +48,8 @@ impl Keys {
     /// What is true of the partition as a whole: a hash. `life` is the primary that the log was recovered for, `last`
     /// and `tag` the last entry, `time` its time in Unix milliseconds, `total` the bytes of all entries, `epoch` that
     /// of the log, `format` the newest in which something is written, `numbers` the next block of user ids, `settings`
-    /// what all nodes must agree on, `early` how many keys of requests had to go before their time.
+    /// what all nodes must agree on, `swept:ban` and `swept:mute` where the search for ended
+    /// terms goes on, `early` how many keys of requests had to go before their time.
     #[must_use]
     pub fn meta(&self) -> String {
         self.key("meta")
@@ -104,21 +107,24 @@ impl Keys {
         self.key("session-key")
     }
 
+    /// The bans or mutes: a hash from the subject to `number until value`, see [`Term`](crate::Term). Only the first partition has
+    /// them.
+    #[must_use]
+    pub fn terms(&self, kind: TermKind) -> String {
+        self.key(match kind {
+            TermKind::Ban => "bans",
+            TermKind::Mute => "mutes",
+        })
+    }
+
     /// The keys that the script `append` takes whatever is in a batch, in its order.
-    pub(crate) fn of_every_batch(&self) -> [String; 10] {
-        [
-            "log",
-            "meta",
-            "nodes",
-            "rooms",
-            "recovery",
-            "marks",
-            "damaged",
-            "requests",
-            "requests:before",
-            "left",
-        ]
-        .map(|name| self.key(name))
+    pub(crate) fn of_every_batch(&self) -> [String; 12] {
+        let names = ["log", "meta", "nodes", "rooms", "recovery", "marks", "damaged"];
+        let [log, meta, nodes, rooms, recovery, marks, damaged] = names.map(|name| self.key(name));
+        let [requests, before] = ["requests", "requests:before"].map(|name| self.key(name));
+        let [bans, mutes] = TermKind::ALL.map(|kind| self.terms(kind));
+        let left = self.left();
+        [log, meta, nodes, rooms, recovery, marks, damaged, requests, before, left, bans, mutes]
     }
 
     /// The keys that it takes for a room, in its order.

@@ -45,6 +45,7 @@ mod names;
 mod proposal;
 mod recovery;
 mod script;
+mod terms;
 
 pub use answer::{Answer, BadAnswer};
 pub use append::{Append, AppendError, Appended, EntryState, Recovered, Settings};
@@ -64,3 +65,4 @@ pub use recovery::{
     MEETING_MS, PROGRESS_MS, REPORTS_MS, Recovery, RecoveryError, RecoveryStep, Report, STRANGERS_MS,
 };
 pub use script::{BadReply, Command, Reply, Script};
+pub use terms::{Term, TermChange, TermKind, Terms, term_number};

@@ -11,7 +11,7 @@ use crate::format::is_readable;
 use crate::script::words;
 use crate::{
     BadReply, BadValue, Chain, Command, FORMAT, KeptLeft, KeptMember, KeptMessage, Keys, Mirror, Reply,
-    RoomState, Script, Settings, Tag,
+    RoomState, Script, Settings, Tag, Term, TermKind,
 };
 
 /// How many rooms are read together.
@@ -22,6 +22,9 @@ const MEMBERS_A_PART: &str = "200";
 
 /// How many users that have left are read together.
 const LEFT_A_PART: usize = 1_000;
+
+/// How many bans or mutes a part has, about.
+const TERMS_A_PART: &str = "200";
 
 /// How many bytes of messages a part has, unless a single one has more. Redis takes a millisecond for them.
 const MESSAGE_BYTES_A_PART: usize = 1 << 20;
@@ -60,6 +63,8 @@ pub(crate) struct Loader {
 enum Step {
     Meta,
     Nodes,
+    /// The terms of this kind, from this cursor on.
+    Terms(TermKind, String),
     /// The rooms, from this cursor on.
     Rooms(String),
     /// What is in them, before the next rooms.
@@ -111,6 +116,9 @@ impl Loader {
             }
             Step::Again => vec![words(["HMGET", &keys.meta(), "raised", "life"])],
             Step::Nodes => vec![words(["HGETALL", &keys.nodes()])],
+            Step::Terms(kind, cursor) => {
+                vec![words(["HSCAN", &keys.terms(*kind), cursor, "COUNT", TERMS_A_PART])]
+            }
             Step::Rooms(cursor) => {
                 let count = ROOMS_AT_ONCE.to_string();
                 vec![words(["HSCAN", &keys.rooms(), cursor, "COUNT", &count])]
@@ -203,7 +211,21 @@ impl Loader {
                     self.mirror.formats.insert(tag.node.clone(), reads);
                     self.mirror.nodes.insert(tag.node.clone(), tag);
                 }
-                Step::Rooms("0".to_owned())
+                Step::Terms(TermKind::Ban, "0".to_owned())
+            }
+            Step::Terms(kind, _) => {
+                let mut cursor = None;
+                if let [its_cursor, terms] = list(replies.first())? {
+                    for (subject, term) in terms.pairs()? {
+                        self.mirror.terms.insert((kind, subject.into()), Term::read(term)?);
+                    }
+                    cursor = next(its_cursor.text()?);
+                }
+                match (cursor, kind) {
+                    (Some(cursor), _) => Step::Terms(kind, cursor),
+                    (None, TermKind::Ban) => Step::Terms(TermKind::Mute, "0".to_owned()),
+                    (None, TermKind::Mute) => Step::Rooms("0".to_owned()),
+                }
             }
             Step::Rooms(_) => {
                 let [scanned] = replies else { return Err(BadReply.into()) };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::{
     Answer, Entry, IDS_RAISED, KeptLeft, KeptMember, KeptMessage, Left, NodeName, Proposal, Room, Settings,
-    Tag,
+    Tag, Term, TermChange, Terms, term_number,
 };
 
 /// A room as the log has made it.
@@ -61,6 +61,8 @@ pub struct Mirror {
     pub left: Left,
     /// The time of the last entry, in Unix milliseconds by the clock of Redis.
     pub time_ms: u64,
+    /// The bans and mutes, of which only the first partition has any.
+    pub terms: Terms,
     /// The next block of user ids.
     pub numbers: u64,
     /// The nodes that are alive, each with its last batch.
@@ -95,10 +97,26 @@ impl Mirror {
         self.time_ms = self.time_ms.max(entry.time_ms);
         self.left.forget_expired(self.time_ms);
         let mut fits = true;
-        for (proposal, answer) in entry.decisions() {
+        for (place, (proposal, answer)) in entry.decisions().enumerate() {
+            if let (Proposal::Terms { changes, .. }, Answer::Done) = (proposal, answer) {
+                self.change_terms(changes, term_number(entry.number, place));
+                self.terms.retain(|_, term| term.holds(entry.time_ms / 1_000));
+            }
             fits &= self.decide(entry, proposal, answer);
         }
         fits
+    }
+
+    fn change_terms(&mut self, changes: &[TermChange], number: u64) {
+        for TermChange { kind, subject, until, value } in changes {
+            let key = (*kind, Arc::clone(subject));
+            match value {
+                Some(value) => {
+                    self.terms.insert(key, Term { number, until: *until, value: Arc::clone(value) })
+                }
+                None => self.terms.remove(&key),
+            };
+        }
     }
 
     /// Returns whether it fits what was decided before.

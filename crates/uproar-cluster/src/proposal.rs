@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::terms::{TermChange, changes_text};
 use crate::{Incarnation, NodeName, Tag};
 
 /// A room, as a proposal names it.
@@ -138,6 +139,14 @@ pub enum Proposal {
         #[serde(skip)]
         what: Bytes,
     },
+    /// Change bans and mutes. Only the first partition has them.
+    Terms {
+        /// The changes, in their order.
+        changes: Vec<TermChange>,
+        /// What they mean for connections.
+        #[serde(skip)]
+        notices: Bytes,
+    },
 }
 
 impl Proposal {
@@ -157,7 +166,8 @@ impl Proposal {
             | Self::End
             | Self::Epoch { .. }
             | Self::Numbers
-            | Self::Tell { .. } => None,
+            | Self::Tell { .. }
+            | Self::Terms { .. } => None,
         }
     }
 
@@ -167,6 +177,7 @@ impl Proposal {
             Self::Join { member, .. } | Self::Rename { member, .. } => member,
             Self::Message { message, .. } => message,
             Self::Tell { what, .. } => what,
+            Self::Terms { notices, .. } => notices,
             _ => &[],
         }
     }
@@ -176,6 +187,7 @@ impl Proposal {
             Self::Join { member, .. } | Self::Rename { member, .. } => *member = payload,
             Self::Message { message, .. } => *message = payload,
             Self::Tell { what, .. } => *what = payload,
+            Self::Terms { notices, .. } => *notices = payload,
             _ => {}
         }
     }
@@ -190,6 +202,7 @@ impl Proposal {
                 ("begin", vec![replaced, reads.to_string()])
             }
             Self::Canary | Self::Tell { .. } => ("pass", vec![]),
+            Self::Terms { changes, .. } => ("terms", vec![changes_text(changes)]),
             Self::NodeGone { seen } => {
                 ("gone", vec![seen.node.to_string(), seen.incarnation.to_string(), seen.batch.to_string()])
             }

@@ -203,13 +203,14 @@ fn bans_and_mutes_follow_the_register_until_they_end() {
         let reason = Some("spam".into());
         let ban = NewBan { subject: subject.clone(), address: None, seconds, reason };
         let by = Admin::Backend { key: "shop".into() };
-        sources.moderation.ban(&ban, &by, now).unwrap();
+        sources.moderation.apply(&sources.moderation.ban(&ban, &by, now).unwrap(), now);
         StateChange::Ban(subject.clone())
     };
     let ann = user(&sources, "ann");
     let address_of_guest = "192.0.2.1".parse().unwrap();
     let guest = ModeratedUser { account: None, owner: None, user: ann, address: address_of_guest };
-    sources.moderation.mute(guest, 1_000, now).unwrap();
+    let (_, muted) = sources.moderation.mute(guest, 1_000, now).unwrap();
+    sources.moderation.apply(&muted, now);
     let mutes = guest.subjects().map(StateChange::Mute);
     let changes: Vec<_> = [ban(&account, 0), ban(&address, 100)].into_iter().chain(mutes).collect();
     file.write(&changes, &sources).unwrap();
@@ -219,8 +220,8 @@ fn bans_and_mutes_follow_the_register_until_they_end() {
     kept.mutes.sort();
     assert_eq!(found, kept);
     assert_eq!((found.bans.len(), found.mutes.len()), (2, 2));
-    sources.moderation.unban(&account, now).unwrap();
-    let _ = sources.moderation.unmute(guest, now);
+    sources.moderation.apply(&sources.moderation.unban(&account, now).unwrap(), now);
+    sources.moderation.apply(&sources.moderation.unmute(guest, now).1, now);
     file.write(&changes, &sources).unwrap();
     assert_eq!(restored(100), sources.moderation.stored());
     assert_eq!((restored(100).bans.len(), restored(100).mutes.len()), (1, 0));

@@ -7,7 +7,7 @@ use super::{Config, contents};
 use crate::script::words;
 use crate::{
     Append, AppendError, Batch, Chain, Command, Entry, Incarnation, Keys, Left, Proposal, Recovered,
-    Recovery, RecoveryError, Reply, RoomState, Script, Settings, Tag,
+    Recovery, RecoveryError, Reply, RoomState, Script, Settings, Tag, Terms,
 };
 
 /// Entries that are written together.
@@ -106,7 +106,12 @@ impl Acting {
     /// First writes everything anew as it was when it was asked for.
     ///
     /// Where the log ends is written last: a recovery that finds half of it begins again.
-    pub(super) fn rewrite(&mut self, rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>, left: &Left) {
+    pub(super) fn rewrite(
+        &mut self,
+        rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>,
+        left: &Left,
+        terms: &Terms,
+    ) {
         let Some(awaited) = self.awaited.take() else { return };
         self.rooms = rooms.into_iter().collect();
         self.raised = awaited.raised;
@@ -114,9 +119,14 @@ impl Acting {
         for command in self.entries(&awaited.entries).into_iter().chain([end]).rev() {
             self.commands.push_front((Kind::Guarded, command));
         }
-        let keys = vec![self.keys.recovery(), self.keys.left()];
+        let terms: Vec<_> = contents::terms(&self.keys, terms);
         let left = contents::left(&self.keys, left);
-        self.ahead = 1 + left.len();
+        self.ahead = 1 + left.len() + terms.len();
+        for (key, command) in terms {
+            let command = self.recovery.guarded(vec![self.keys.recovery(), key], &[command]);
+            self.commands.push_front((Kind::Guarded, command));
+        }
+        let keys = vec![self.keys.recovery(), self.keys.left()];
         for group in left.iter().rev() {
             self.commands.push_front((Kind::Guarded, self.recovery.guarded(keys.clone(), group)));
         }
@@ -162,10 +172,10 @@ impl Acting {
     /// Removes what Redis has.
     fn clear(&self) -> Command {
         let recovery = self.keys.recovery();
-        let of_log: Vec<String> =
-            self.keys.of_every_batch().into_iter().filter(|key| *key != recovery).collect();
-        let unlink = ["UNLINK"].into_iter().chain(of_log.iter().map(String::as_str)).map(Vec::from).collect();
-        let keys = [recovery].into_iter().chain(of_log).collect();
+        let others = self.keys.of_every_batch().into_iter().filter(|key| *key != recovery);
+        let keys: Vec<String> = [recovery.clone()].into_iter().chain(others).collect();
+        let others = keys.iter().skip(1).map(|key| key.clone().into_bytes());
+        let unlink = words(["UNLINK"]).into_iter().chain(others).collect();
         self.recovery.guarded(keys, &[unlink])
     }
 

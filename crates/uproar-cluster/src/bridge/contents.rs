@@ -1,7 +1,9 @@
 //! The commands that write a room anew.
 
+use std::sync::Arc;
+
 use crate::script::words;
-use crate::{KeptLeft, KeptMessage, Keys, Left, RoomState};
+use crate::{KeptLeft, KeptMessage, Keys, Left, RoomState, Term, TermKind, Terms};
 
 /// A command as it is written in a command line.
 type Words = Vec<Vec<u8>>;
@@ -43,6 +45,19 @@ pub(super) fn left(keys: &Keys, left: &Left) -> Vec<Vec<Words>> {
     groups.push(words(["UNLINK", &key]), None);
     groups.push_list(&key, left.iter().map(KeptLeft::write).collect());
     groups.finish()
+}
+
+/// What writes the bans and mutes: commands, each with its key.
+pub(super) fn terms(keys: &Keys, terms: &Terms) -> Vec<(String, Words)> {
+    let of_kind = |kind: TermKind| {
+        let of_kind = terms.iter().filter(move |((its, _), _)| *its == kind);
+        let values =
+            |((_, subject), term): (&(TermKind, Arc<str>), &Term)| [Vec::from(&**subject), term.write()];
+        let parts = in_parts(of_kind.flat_map(values).collect(), 2).into_iter();
+        let key = keys.terms(kind);
+        parts.map(move |part| (key.clone(), [words(["HSET", &key]), part].concat()))
+    };
+    TermKind::ALL.into_iter().flat_map(of_kind).collect()
 }
 
 #[derive(Default)]

@@ -9,7 +9,7 @@ use super::{Bridge, CANARY_MS, DAMAGED_MS, End, Event, Observation, RETRY_MS, Ru
 use crate::loader::{LoadError, Loader};
 use crate::{
     Append, AppendError, BadReply, Chain, Entry, FORMAT, Left, Proposal, Recovery, RecoveryError,
-    RecoveryStep, Reply, RoomState,
+    RecoveryStep, Reply, RoomState, Terms,
 };
 
 impl<T: Copy> Bridge<T> {
@@ -130,11 +130,16 @@ impl<T: Copy> Bridge<T> {
         self.stage = Stage::Acting(Box::new(acting.waiting_for_rooms(awaited)));
     }
 
-    /// The answer to [`Event::Rewrite`]: all rooms, and who has left, as they are after the last entry. An answer that comes
-    /// late, after the recovery has ended, is ignored.
-    pub fn rewrite(&mut self, rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>, left: &Left) {
+    /// The answer to [`Event::Rewrite`]: all rooms, who has left, and the bans and mutes, as they are after the last entry. An
+    /// answer that comes late, after the recovery has ended, is ignored.
+    pub fn rewrite(
+        &mut self,
+        rooms: impl IntoIterator<Item = (Arc<str>, RoomState)>,
+        left: &Left,
+        terms: &Terms,
+    ) {
         if let Stage::Acting(acting) = &mut self.stage {
-            acting.rewrite(rooms, left);
+            acting.rewrite(rooms, left, terms);
         }
     }
 

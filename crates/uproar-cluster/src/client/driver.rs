@@ -14,7 +14,7 @@ use super::connections::{self, Connections};
 use super::line::ConnectError;
 use super::observer::Observer;
 use crate::bridge::Observation;
-use crate::{Action, Bridge, Event, Keys, Left, Proposal, Reply, RoomState};
+use crate::{Action, Bridge, Event, Keys, Left, Proposal, Reply, RoomState, Terms};
 
 /// The longest wait between two attempts to connect, in milliseconds.
 const PAUSE_MS_MAX: u64 = 2_000;
@@ -51,6 +51,8 @@ pub enum Given {
         rooms: Vec<(Arc<str>, RoomState)>,
         /// Who has left.
         left: Left,
+        /// Bans and mutes.
+        terms: Terms,
     },
     /// The owner ends: see [`Bridge::leave`].
     Leave,
@@ -278,7 +280,7 @@ impl<T: Copy + Send + 'static, O: Observer> Driver<T, O> {
     fn handle_given(&mut self, given: Given) {
         match given {
             Given::Repair { room, damaged_by, state } => self.bridge.repair(&room, damaged_by, &state),
-            Given::Rewrite { rooms, left } => self.bridge.rewrite(rooms, &left),
+            Given::Rewrite { rooms, left, terms } => self.bridge.rewrite(rooms, &left, &terms),
             Given::Leave => self.bridge.leave(self.now_ms()),
         }
     }

@@ -11,7 +11,7 @@
 -- same script, and leads to the same.
 --
 -- KEYS: log (a stream), meta, nodes, rooms, recovery (hashes), marks (a list), damaged, requests, requests:before
---       (hashes), left (a list); then for each room its history (a list) and its roster (a hash).
+--       (hashes), left (a list), bans, mutes (hashes); then for each room its history (a list) and its roster (a hash).
 -- ARGV: node, incarnation, number of the batch, format, settings, messages that a history keeps, bytes that the log
 --       keeps; for how many milliseconds it is known who has left; the recovery's id, or ''; to append an entry again its number, time and answers, or ''; the proposals as
 --       nodes read them, and their payloads; the number of rooms, and their names; then for each proposal its kind, its
@@ -34,8 +34,8 @@
 
 local LOG, META, NODES, ROOMS, RECOVERY = unpack(KEYS, 1, 5)
 local MARKS, DAMAGED, REQUESTS, REQUESTS_BEFORE = unpack(KEYS, 6, 9)
-local LEFT = KEYS[10]
-local FIXED_KEYS, KEYS_A_ROOM = 10, 2
+local LEFT, TERMS = KEYS[10], { ban = KEYS[11], mute = KEYS[12] }
+local FIXED_KEYS, KEYS_A_ROOM = 12, 2
 local FIXED_ARGS, ARGS_A_PROPOSAL = 15, 10
 
 -- Values that are passed to one command: Lua's stack has room for some 8,000.
@@ -44,6 +44,10 @@ local VALUES_MAX = 1000
 local PARTS = 64
 -- By how much ids go on higher with each change of the epoch, so that no lost one is given again.
 local RAISE = 65536
+-- The numbers that an entry has for the terms that it sets: more than a batch has proposals.
+local TERM_NUMBERS = 1024
+-- Terms that are looked at with each change, whether they have ended.
+local SWEPT = 16
 -- How long a request is known at least, in milliseconds, and how many are known at most, in each of two hashes.
 local KNOWN_MS, KNOWN_MAX = 300000, 500000
 -- Of how many it is known that they have left, and how many are forgotten at a time.
@@ -398,6 +402,27 @@ function decide.delete(room, id, user, account, role)
   return 'ok'
 end
 
+-- In their order: a kind, a subject, and what it has from now on, or false.
+local terms = {}
+
+-- changes: of each its kind, the lengths of subject and value, its last second, subject and value. One without a value
+-- is removed.
+function decide.terms(_, changes)
+  local number_of_term = text(number * TERM_NUMBERS + #answers)
+  local first = 1
+  while first <= #changes do
+    local _, last, kind, subject_length, value_length, ends =
+      find(changes, '^(%a+) (%d+) (%d+) (%d+):', first)
+    local subject_end = last + tonumber(subject_length)
+    first = subject_end + tonumber(value_length) + 1
+    local value = subject_end + 1 < first and sub(changes, subject_end + 1, first - 1)
+    terms[#terms + 1] = {
+      kind, sub(changes, last + 1, subject_end), value and number_of_term .. ' ' .. ends .. ' ' .. value,
+    }
+  end
+  return 'ok'
+end
+
 local needs_room = { open = true, forget = true, join = true, leave = true, rename = true, message = true, delete = true }
 
 for first = first_argument, #ARGV, ARGS_A_PROPOSAL do
@@ -527,6 +552,30 @@ if request_count > 0 then
     values[#values + 1] = value
   end
   write('HSET', REQUESTS, values)
+end
+
+for _, term in ipairs(terms) do
+  local kind, subject, value = unpack(term)
+  local hash = TERMS[kind]
+  if type(pcall('HLEN', hash)) == 'table' then
+    -- Of a wrong type: it has no terms.
+    pcall('UNLINK', hash)
+  end
+  write(value and 'HSET' or 'HDEL', hash, { subject, value or nil })
+  -- Some that have ended go, more than come.
+  local swept = 'swept:' .. kind
+  local scanned = pcall('HSCAN', hash, pcall('HGET', META, swept) or '0', 'COUNT', SWEPT)
+  if not scanned.err then
+    local ended_terms = {}
+    for index = 1, #scanned[2], 2 do
+      local ends = tonumber(match(scanned[2][index + 1], '^%d+ (%d+) '))
+      if ends and ends > 0 and ends < math.floor(now_ms / 1000) then
+        ended_terms[#ended_terms + 1] = scanned[2][index]
+      end
+    end
+    write('HDEL', hash, ended_terms)
+    write('HSET', META, { swept, scanned[1] })
+  end
 end
 
 local open, forgotten = {}, {}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use uproar_cluster::{Action, Answer, End, Event, Tag};
+use uproar_cluster::{Action, Answer, End, Event, Mirror, Tag};
 
 use crate::process::{Flight, Given};
 use crate::world::{Outcome, World};
@@ -68,9 +68,10 @@ impl World {
                 }
                 Event::Rewrite => {
                     let mirror = self.processes[of].mirror.clone().unwrap_or_default();
-                    let (mut rooms, left) = (Vec::from_iter(mirror.rooms), mirror.left);
+                    let Mirror { rooms, left, terms, .. } = mirror;
+                    let mut rooms = Vec::from_iter(rooms);
                     rooms.sort_by(|(one, _), (other, _)| one.cmp(other));
-                    self.give(of, Given::Rewrite(rooms, left));
+                    self.give(of, Given::Rewrite { rooms, left, terms });
                 }
                 Event::Ended { end, tickets } => self.end(of, end, tickets),
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uproar_cluster::{
     Bridge, Command, Config, End, Entry, Event, Incarnation, Keys, Left, LiveNode, Mirror, Reply, RoomState,
-    Settings, Tag,
+    Settings, Tag, Terms,
 };
 
 use crate::model::Connection;
@@ -39,7 +39,7 @@ pub(crate) struct Line {
 #[derive(Debug)]
 pub(crate) enum Given {
     Repair(Arc<str>, u64, RoomState),
-    Rewrite(Vec<(Arc<str>, RoomState)>, Left),
+    Rewrite { rooms: Vec<(Arc<str>, RoomState)>, left: Left, terms: Terms },
 }
 
 /// Settings of a run that all processes have alike.

@@ -242,7 +242,7 @@ fn act(world: &mut World) {
                 let visit = present.unwrap_or(0) + ticket % 3;
                 Proposal::Join { room, user, visit, member: format!("member {ticket}").into() }
             }
-            3 => Proposal::Leave { room, user, visit },
+            3 => Proposal::Leave { room, user, visit, goes_on: ticket % 3 == 0 },
             // Only the node of a member changes it.
             4 if is_own => Proposal::Rename { room, user, visit, member: format!("member {ticket}").into() },
             5 => Proposal::Delete {

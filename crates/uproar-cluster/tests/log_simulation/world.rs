@@ -276,7 +276,9 @@ impl World {
                     Given::Repair(room, entry, state) => {
                         self.processes[of].bridge.repair(&room, entry, &state);
                     }
-                    Given::Rewrite(rooms, left) => self.processes[of].bridge.rewrite(rooms, &left),
+                    Given::Rewrite { rooms, left, terms } => {
+                        self.processes[of].bridge.rewrite(rooms, &left, &terms);
+                    }
                 }
                 self.drive(of);
             }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use uproar_cluster::{Answer, AppendError, KeptLeft, KeptMember, KeptMessage, Proposal, RequestKey, Room};
+use uproar_cluster::{
+    Answer, AppendError, KeptLeft, KeptMember, KeptMessage, Proposal, RequestKey, Room, TermChange, TermKind,
+    term_number,
+};
 
 use crate::node::{Node, delete, entries, join, keys, leave, publish, say};
 use crate::server::{Server, load};
@@ -335,4 +338,36 @@ fn who_has_left_is_kept_for_a_while_with_what_it_was() {
     a.settings.left_ms = 0;
     a.decide(&mut server, [leave(&room, 8, 1)]);
     assert_eq!(left(&mut server), []);
+}
+
+/// A ban of this subject until this second, or its end.
+fn ban(subject: &str, until: u64, value: Option<&str>) -> TermChange {
+    TermChange { kind: TermKind::Ban, subject: subject.into(), until, value: value.map(Arc::from) }
+}
+
+fn terms(changes: impl Into<Vec<TermChange>>) -> Proposal {
+    Proposal::Terms { changes: changes.into(), notices: Bytes::new() }
+}
+
+#[test]
+fn bans_and_mutes_are_changed_in_the_order_of_the_log_and_ended_ones_go() {
+    let mut server = Server::start();
+    let mut a = Node::begin(&mut server, "a", 1);
+    let mute = TermChange { kind: TermKind::Mute, ..ban("ann: 1", 0, Some("m")) };
+    let proposals = [
+        terms([ban("ann: 1", 0, Some("x y")), ban("ben", 1, Some("over")), mute]),
+        terms([ban("cem", 0, Some("z"))]),
+        terms([ban("cem", 0, None)]),
+    ];
+    assert_eq!(a.decide(&mut server, proposals), [Answer::Done, Answer::Done, Answer::Done]);
+    let entry = entries(&mut server, 0).last().unwrap().number;
+    let number = term_number(entry, 0);
+    let kept = |server: &mut Server, kind| server.texts(&["HGETALL", &keys().terms(kind)]);
+    assert_eq!(kept(&mut server, TermKind::Ban), ["ann: 1", &format!("{number} 0 x y")]);
+    assert_eq!(kept(&mut server, TermKind::Mute), ["ann: 1", &format!("{number} 0 m")]);
+    // A key of another type has no terms, and does not keep others from coming.
+    server.call(&["SET", &keys().terms(TermKind::Ban), "x"]);
+    a.decide(&mut server, [terms([ban("dora", 0, Some("z"))])]);
+    let number = term_number(entry + 1, 0);
+    assert_eq!(kept(&mut server, TermKind::Ban), ["dora", &format!("{number} 0 z")]);
 }

@@ -93,8 +93,8 @@ impl Node {
                 Event::Ended { end, .. } => return Got::Ended(end),
                 Event::Rewrite => {
                     let rooms = self.mirror.rooms.clone().into_iter().collect();
-                    let left = self.mirror.left.clone();
-                    self.link.given.send(Given::Rewrite { rooms, left }).unwrap();
+                    let Mirror { left, terms, .. } = self.mirror.clone();
+                    self.link.given.send(Given::Rewrite { rooms, left, terms }).unwrap();
                 }
                 _ => {}
             }

@@ -326,7 +326,7 @@ impl World {
                 Event::Rewrite => {
                     node.rewrites += 1;
                     let mirror = node.mirror.as_ref().unwrap();
-                    node.bridge.rewrite(mirror.rooms.clone(), &mirror.left);
+                    node.bridge.rewrite(mirror.rooms.clone(), &mirror.left, &mirror.terms);
                 }
                 Event::Ended { end, tickets } => {
                     node.ended = Some(end);
