@@ -13,9 +13,9 @@ use super::replies::{Asked, Replies, Reply};
 use super::terms;
 use super::told::Told;
 use crate::clock::unix_seconds;
-use crate::mail::{Delivery, NodeNotice};
+use crate::mail::{Delivery, ModerationOrder, NodeNotice, OrderOrigin, OrderTarget};
 use crate::mesh::Mesh;
-use crate::moderation::{Moderation, ModerationNotice};
+use crate::moderation::{Admin, Moderation, ModerationNotice};
 use crate::rooms::{
     ClientRef, Decision, Directory, NodeLife, Receipt, ShardIndex, SharedReceipt, UserId, Whereabouts,
 };
@@ -94,7 +94,10 @@ impl Routes {
                             let noticed = SharedReceipt::Noticed { notice, by, ticket };
                             self.push(&mut by_shard, &name, Receipt::Shared(noticed));
                         }
-                        Some(Told::Node(notice)) => mail.extend(self.find_receiver(notice)),
+                        Some(Told::Node(notice)) => {
+                            let from = (&entry.tag.node, entry.tag.incarnation);
+                            mail.extend(self.find_receiver(notice, from));
+                        }
                         None => {
                             if let Some(ticket) = ticket {
                                 let told = Receipt::Shared(SharedReceipt::Told(ticket));
@@ -103,7 +106,7 @@ impl Routes {
                         }
                     }
                     if let Some(Asked::Connection(key)) = asked {
-                        mail.extend(self.replies.take(key).and_then(Reply::sent));
+                        mail.extend(self.replies.take_sent(key).and_then(Reply::sent));
                     }
                 }
                 Proposal::Terms { changes, notices } if *answer == Answer::Done => {
@@ -188,10 +191,10 @@ impl Routes {
         }
     }
 
-    /// Tells the author of an order that the log has not decided about it in time.
+    /// Tells the author of an order that nothing was heard of it in time.
     pub(super) async fn give_up(&self, mesh: &Mesh, key: u64) -> Result<(), ShardsEnded> {
         match self.replies.give_up(key) {
-            Some((shard, origin)) => deliver(mesh, shard, Delivery::TermsUndecided { origin }).await,
+            Some((shard, told)) => deliver(mesh, shard, told).await,
             None => Ok(()),
         }
     }
@@ -203,9 +206,29 @@ impl Routes {
         shards.flat_map(of_shard).collect()
     }
 
-    fn find_receiver(&self, notice: NodeNotice) -> Option<(ShardIndex, Delivery)> {
-        let found = self.directory.users().find(notice.user()?)?;
-        Some((found.shard, Delivery::FromNode(Box::new(notice))))
+    fn find_receiver(
+        &self,
+        notice: NodeNotice,
+        (node, incarnation): (&NodeName, Incarnation),
+    ) -> Option<(ShardIndex, Delivery)> {
+        let find = |notice: &NodeNotice| self.directory.users().find(notice.user()?);
+        match notice {
+            NodeNotice::OrderEnd { number, refusal } => self.replies.end_order(number, refusal),
+            NodeNotice::Order { number, user, by, ref by_name, ref by_account, ref action } => {
+                let by = Admin::User {
+                    user: UserId::from_wire(by)?,
+                    name: Arc::clone(by_name),
+                    account: by_account.clone(),
+                };
+                let origin = OrderOrigin::Node(Arc::new((node.clone(), incarnation)), number);
+                let target = OrderTarget::User(UserId::from_wire(user)?);
+                let order = ModerationOrder { by, origin, target, action: action.clone() };
+                // Any shard can say that there is no such user.
+                let shard = find(&notice).map_or(ShardIndex(0), |found| found.shard);
+                Some((shard, Delivery::OrderFromNode(Box::new(order))))
+            }
+            notice => Some((find(&notice)?.shard, Delivery::FromNode(Box::new(notice)))),
+        }
     }
 
     fn leave_awaited(&self, user: UserId) -> impl Iterator<Item = (ShardIndex, Delivery)> + use<> {
