@@ -168,10 +168,10 @@ pub(super) async fn give(
     action: ModerationAction,
 ) -> Result<usize, Refused> {
     let by = admin(caller);
-    let asked = api
-        .0
-        .link
-        .ask(shard, |origin| mail::Request::Moderate(ModerationOrder { by, origin, target, action }));
+    let asked = api.0.link.ask(shard, |origin| {
+        let origin = origin.into();
+        mail::Request::Moderate(ModerationOrder { by, origin, target, action })
+    });
     let OrderOutcome { mut connections, notices } = match asked.await?.reply().await? {
         Reply::Ordered(outcome) => outcome.map_err(Refused::Order)?,
         reply => return Err(Refused::Request(reply.problem())),

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use uproar_cluster::Partitions;
 use uproar_ring::Waker;
 
-use crate::mail::{LogMail, NodeMail, TermsOrder};
+use crate::mail::{LogMail, NodeMail, NodeOrder, TermsOrder};
 use crate::rooms::{Receipt, SHARED_PROPOSALS_MAX, ShardIndex, SharedProposal};
 
 /// The batches of receipts that wait for a shard: each comes from one entry of the log.
@@ -23,6 +23,7 @@ pub(super) enum FromShard {
     Mail(Box<NodeMail>, MailPlace),
     /// An order, and the shard that goes on with it.
     Terms(Box<TermsOrder>, ShardIndex, MailPlace),
+    Order(Box<NodeOrder>, MailPlace),
 }
 
 /// A shard's connection to the shared log.
@@ -51,6 +52,9 @@ impl ClusterLink {
         match mail {
             LogMail::Node(mail) => {
                 self.send(self.partitions.of(&mail.room), FromShard::Mail(mail, place));
+            }
+            LogMail::Order(order) => {
+                self.send(self.partitions.of(&order.room), FromShard::Order(order, place));
             }
             LogMail::Terms(order) => self.send(0, FromShard::Terms(order, self.shard, place)),
         }

@@ -15,10 +15,11 @@ use super::routes::{Routes, ShardsEnded, block_of};
 use super::terms;
 use super::told::Told;
 use super::waiting::UNREACHED_TIMEOUT;
-use crate::mail::NodeMail;
+use crate::mail::{NodeMail, NodeNotice, NodeOrder};
 use crate::mesh::Mesh;
 use crate::metrics::{ClusterMetrics, ProposalRefusal};
-use crate::rooms::{IdBlocks, NodeLife, SharedProposal, SharedProposalKind, Users};
+use crate::moderation::{Admin, ModerationAction};
+use crate::rooms::{IdBlocks, NodeLife, SharedProposal, SharedProposalKind, UserId, Users};
 
 /// How long mail to another node may wait while the log cannot be reached, in milliseconds: as long as a message.
 const MAIL_TIMEOUT_MS: u64 = 3_000;
@@ -239,20 +240,47 @@ pub(super) async fn forward(
             FromShard::Terms(order, shard, place) => {
                 let proposal = terms::propose(&order.change, &order.notices);
                 let asked = routes.replies.keep(Reply::Terms { shard, order, _place: place });
-                if let Asked::Connection(key) = asked {
-                    let (routes, mesh) = (routes.clone(), mesh.clone());
-                    tokio::spawn(async move {
-                        tokio::time::sleep(ORDER_TIMEOUT).await;
-                        // Where the shards have ended, nobody waits.
-                        let _ = routes.give_up(&mesh, key).await;
-                    });
-                }
+                give_up_in_time(asked, &routes, &mesh);
+                Order { proposal, ticket: Some(asked), timeout_ms: Some(MAIL_TIMEOUT_MS) }
+            }
+            FromShard::Order(order, place) => {
+                let NodeOrder { to, by, user, action, origin, .. } = *order;
+                let asked = routes.replies.keep(Reply::Order { origin, _place: place });
+                give_up_in_time(asked, &routes, &mesh);
+                let Some(notice) = order_notice(asked, user, by, action) else { continue };
+                let proposal = tell(Some(&to), &Told::Node(notice));
                 Order { proposal, ticket: Some(asked), timeout_ms: Some(MAIL_TIMEOUT_MS) }
             }
         };
         if orders.send(order).await.is_err() {
             return;
         }
+    }
+}
+
+/// Lets the author of an order wait no longer than [`ORDER_TIMEOUT`].
+fn give_up_in_time(asked: Asked, routes: &Routes, mesh: &Mesh) {
+    let Asked::Connection(key) = asked else { return };
+    let (routes, mesh) = (routes.clone(), mesh.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(ORDER_TIMEOUT).await;
+        // Where the shards have ended, nobody waits.
+        let _ = routes.give_up(&mesh, key).await;
+    });
+}
+
+/// An order for the server of a user. Backends give none.
+fn order_notice(asked: Asked, user: UserId, by: Admin, action: ModerationAction) -> Option<NodeNotice> {
+    match (asked, by) {
+        (Asked::Connection(number), Admin::User { user: by, name, account }) => Some(NodeNotice::Order {
+            number,
+            user: user.get(),
+            by: by.get(),
+            by_name: name,
+            by_account: account,
+            action,
+        }),
+        _ => None,
     }
 }
 

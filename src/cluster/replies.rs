@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::link::MailPlace;
-use crate::mail::{Delivery, TermsOrder};
+use crate::mail::{Delivery, OrderOrigin, OrderOutcome, TermsOrder};
+use crate::moderation::OrderRefusal;
 use crate::rooms::{ClientRef, ShardIndex, Ticket};
 
 /// Names a proposal of this server.
@@ -28,6 +29,8 @@ pub(super) enum Reply {
     },
     /// A shard goes on with an order.
     Terms { shard: ShardIndex, order: Box<TermsOrder>, _place: MailPlace },
+    /// An admin waits for another server to carry its order out.
+    Order { origin: ClientRef, _place: MailPlace },
 }
 
 /// What a connection is told about its mail to another node.
@@ -45,6 +48,8 @@ impl Reply {
             Self::Terms { shard, order, .. } => {
                 Some((shard, Delivery::TermsDecided { order, is_in_force: true }))
             }
+            // The other server answers.
+            Self::Order { .. } => None,
         }
     }
 
@@ -55,6 +60,7 @@ impl Reply {
             Self::Terms { shard, order, .. } => {
                 Some((shard, Delivery::TermsDecided { order, is_in_force: false }))
             }
+            Self::Order { origin, .. } => Some(order_done(origin, Err(OrderRefusal::NotStored))),
         }
     }
 }
@@ -85,12 +91,42 @@ impl Replies {
         self.inner().replies.remove(&key)
     }
 
-    /// The shard and the author of an order about which the log has not decided. The author is answered then, and no more.
-    pub(super) fn give_up(&self, key: u64) -> Option<(ShardIndex, ClientRef)> {
-        match self.inner().replies.get_mut(&key)? {
+    /// Takes the reply to mail that the log has, unless another server answers it.
+    pub(super) fn take_sent(&self, key: u64) -> Option<Reply> {
+        let mut inner = self.inner();
+        if let Some(Reply::Order { .. }) = inner.replies.get(&key) {
+            return None;
+        }
+        inner.replies.remove(&key)
+    }
+
+    /// What an admin is told whose order another server has carried out or refused.
+    pub(super) fn end_order(
+        &self,
+        key: u64,
+        refusal: Option<OrderRefusal>,
+    ) -> Option<(ShardIndex, Delivery)> {
+        let mut inner = self.inner();
+        let Some(Reply::Order { origin, .. }) = inner.replies.get(&key) else { return None };
+        let outcome = refusal.map_or_else(|| Ok(OrderOutcome::default()), Err);
+        let done = order_done(*origin, outcome);
+        inner.replies.remove(&key);
+        Some(done)
+    }
+
+    /// What the author of an order is told of which nothing was heard in time. It is told nothing more.
+    pub(super) fn give_up(&self, key: u64) -> Option<(ShardIndex, Delivery)> {
+        let mut inner = self.inner();
+        match inner.replies.get_mut(&key)? {
             Reply::Mail { .. } => None,
             Reply::Terms { shard, order, .. } => {
-                Some((*shard, std::mem::replace(&mut order.origin, ClientRef::ELSEWHERE)))
+                let origin = std::mem::replace(&mut order.origin, OrderOrigin::Nobody);
+                Some((*shard, Delivery::TermsUndecided { origin }))
+            }
+            Reply::Order { origin, .. } => {
+                let done = order_done(*origin, Err(OrderRefusal::OutcomeUnknown));
+                inner.replies.remove(&key);
+                Some(done)
             }
         }
     }
@@ -99,4 +135,8 @@ impl Replies {
         // A task that has panicked has ended the server.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn order_done(to: ClientRef, outcome: Result<OrderOutcome, OrderRefusal>) -> (ShardIndex, Delivery) {
+    (to.shard, Delivery::OrderDone { to, outcome })
 }

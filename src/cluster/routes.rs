@@ -14,9 +14,9 @@ use super::terms;
 use super::told::Told;
 use super::waiting::Waiting;
 use crate::clock::unix_seconds;
-use crate::mail::{Delivery, NodeNotice};
+use crate::mail::{Delivery, ModerationOrder, NodeNotice, OrderOrigin, OrderTarget};
 use crate::mesh::Mesh;
-use crate::moderation::{Moderation, ModerationNotice};
+use crate::moderation::{Admin, Moderation, ModerationNotice};
 use crate::rooms::{
     self, ClientRef, Decision, Directory, LogEnd, NodeLife, Receipt, ShardIndex, SharedReceipt, UserId, Visit,
 };
@@ -96,7 +96,10 @@ impl Routes {
                             let noticed = SharedReceipt::Noticed { notice, by, ticket };
                             self.push(&mut by_shard, &name, Receipt::Shared(noticed));
                         }
-                        Some(Told::Node(notice)) => mail.push(self.find_receiver(notice)),
+                        Some(Told::Node(notice)) => {
+                            let from = (&entry.tag.node, entry.tag.incarnation);
+                            mail.extend(self.find_receiver(notice, from));
+                        }
                         None => {
                             if let Some(ticket) = ticket {
                                 let told = Receipt::Shared(SharedReceipt::Told(ticket));
@@ -105,7 +108,7 @@ impl Routes {
                         }
                     }
                     if let Some(Asked::Connection(key)) = asked {
-                        mail.extend(self.replies.take(key).and_then(Reply::sent));
+                        mail.extend(self.replies.take_sent(key).and_then(Reply::sent));
                     }
                 }
                 Proposal::Terms { changes, notices } if *answer == Answer::Done => {
@@ -196,10 +199,10 @@ impl Routes {
         }
     }
 
-    /// Tells the author of an order that the log has not decided about it in time.
+    /// Tells the author of an order that nothing was heard of it in time.
     pub(super) async fn give_up(&self, mesh: &Mesh, key: u64) -> Result<(), ShardsEnded> {
         match self.replies.give_up(key) {
-            Some((shard, origin)) => deliver(mesh, shard, Delivery::TermsUndecided { origin }).await,
+            Some((shard, told)) => deliver(mesh, shard, told).await,
             None => Ok(()),
         }
     }
@@ -211,10 +214,25 @@ impl Routes {
         shards.flat_map(of_shard).collect()
     }
 
-    /// The shard of the user that is told. Where the user is not here any more, any shard passes it on.
-    fn find_receiver(&self, notice: NodeNotice) -> (ShardIndex, Delivery) {
+    /// The shard of the user that is told. Where the user is not here any more, any shard passes it on, or says so.
+    fn find_receiver(
+        &self,
+        notice: NodeNotice,
+        (node, incarnation): (&NodeName, Incarnation),
+    ) -> Option<(ShardIndex, Delivery)> {
         let found = notice.user().and_then(|user| self.directory.users().find(user));
-        (found.map_or(ShardIndex(0), |found| found.shard), Delivery::FromNode(Box::new(notice)))
+        let shard = found.map_or(ShardIndex(0), |found| found.shard);
+        match notice {
+            NodeNotice::OrderEnd { number, refusal } => self.replies.end_order(number, refusal),
+            NodeNotice::Order { number, user, by, by_name, by_account, action } => {
+                let by = Admin::User { user: UserId::from_wire(by)?, name: by_name, account: by_account };
+                let origin = OrderOrigin::Node(Arc::new((node.clone(), incarnation)), number);
+                let target = OrderTarget::User(UserId::from_wire(user)?);
+                let order = ModerationOrder { by, origin, target, action };
+                Some((shard, Delivery::OrderFromNode(Box::new(order))))
+            }
+            notice => Some((shard, Delivery::FromNode(Box::new(notice)))),
+        }
     }
 
     fn take_waiting(

@@ -18,7 +18,7 @@ use crate::metrics::Dialect;
 use crate::moderation::{Admin, BanId, ModerationAction, ModerationNotice, OrderRefusal};
 use crate::rooms::{self, ClientRef, UserId};
 pub use nodes::{NodeMail, NodeNotice};
-pub use orders::{LogMail, OrderEffect, OrderReport, TermsOrder};
+pub use orders::{LogMail, NodeOrder, OrderEffect, OrderOrigin, OrderReport, TermsOrder};
 
 /// From a shard to another one, or to itself.
 #[derive(Debug)]
@@ -116,7 +116,9 @@ pub enum Delivery {
     /// stored.
     TermsDecided { order: Box<TermsOrder>, is_in_force: bool },
     /// The shared log has not decided about an order in time: its author is told.
-    TermsUndecided { origin: ClientRef },
+    TermsUndecided { origin: OrderOrigin },
+    /// An order of an admin of another server about a user of this one.
+    OrderFromNode(Box<ModerationOrder>),
     /// What an order of another server means for the connections of this shard, or one whose author waits no longer.
     Noticed(Arc<ModerationNotice>),
     /// A moderation order was carried out, with what it means for other connections, or has no effect.
@@ -201,8 +203,8 @@ pub struct TakeOver {
 pub struct ModerationOrder {
     /// The admin.
     pub by: Admin,
-    /// The admin's connection, or its request to the HTTP API.
-    pub origin: ClientRef,
+    /// Who is told the outcome.
+    pub origin: OrderOrigin,
     /// What it is about.
     pub target: OrderTarget,
     /// The action.

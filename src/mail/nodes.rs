@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Delivery;
+use crate::moderation::{ModerationAction, OrderRefusal};
 use crate::rooms::{ClientRef, NodeLife, UserId, Visit};
 
 /// Mail to another server.
@@ -36,7 +37,7 @@ impl NodeMail {
     }
 }
 
-/// What a server tells another one.
+/// What a server tells another one. The order of its variants and of their fields stays: other versions read it.
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeNotice {
@@ -55,6 +56,17 @@ pub enum NodeNotice {
     Typing { from: u64, from_name: Arc<str>, to: u64, is_typing: bool },
     /// A user has come back on another server: its connection by this visit is to be closed.
     TakeOver { user: u64, visit: u64 },
+    /// An admin's order about a user. It is answered with its number.
+    Order {
+        number: u64,
+        user: u64,
+        by: u64,
+        by_name: Arc<str>,
+        by_account: Option<Arc<str>>,
+        action: ModerationAction,
+    },
+    /// What has become of the order with this number: why it has no effect, if so.
+    OrderEnd { number: u64, refusal: Option<OrderRefusal> },
 }
 
 impl NodeNotice {
@@ -65,7 +77,8 @@ impl NodeNotice {
             Self::Private { to, .. } | Self::Typing { to, .. } | Self::Unreached { to } => {
                 UserId::from_wire(*to)
             }
-            Self::TakeOver { user, .. } => UserId::from_wire(*user),
+            Self::TakeOver { user, .. } | Self::Order { user, .. } => UserId::from_wire(*user),
+            Self::OrderEnd { .. } => None,
         }
     }
 }

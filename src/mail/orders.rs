@@ -1,13 +1,48 @@
-//! Orders that change bans or mutes, on their way into force: at once on a server that is alone, and through the shared log in
-//! a cluster, where they hold on all nodes.
+//! Orders in a cluster: those that change bans or mutes, and so hold on all servers, and those about users of another one.
+
+use std::sync::Arc;
 
 use uproar_ring::ConnectionId;
 
 use super::NodeMail;
 use crate::events::ModerationTarget;
 use crate::metrics::OrderKind;
-use crate::moderation::{Admin, ModerationNotice, TermsChange};
-use crate::rooms::ClientRef;
+use crate::moderation::{Admin, ModerationAction, ModerationNotice, TermsChange};
+use crate::rooms::{ClientRef, NodeLife, UserId};
+
+/// Who is told the outcome of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OrderOrigin {
+    /// An admin's connection, or a request to the HTTP API.
+    Client(ClientRef),
+    /// An admin of another server, where the order has this number.
+    Node(Arc<NodeLife>, u64),
+    /// Nobody any more.
+    Nobody,
+}
+
+impl From<ClientRef> for OrderOrigin {
+    fn from(client: ClientRef) -> Self {
+        Self::Client(client)
+    }
+}
+
+/// An order of an admin of this server about a user of another one.
+#[derive(Debug)]
+pub struct NodeOrder {
+    /// The server of the user.
+    pub to: Arc<NodeLife>,
+    /// The name of the admin's room.
+    pub room: Arc<str>,
+    /// The admin.
+    pub by: Admin,
+    /// The user.
+    pub user: UserId,
+    /// The action.
+    pub action: ModerationAction,
+    /// The admin's connection, which gets a [`Delivery::OrderDone`](super::Delivery::OrderDone).
+    pub origin: ClientRef,
+}
 
 /// An order that changes bans or mutes.
 #[derive(Debug)]
@@ -20,8 +55,8 @@ pub struct TermsOrder {
     pub effect: Option<(ConnectionId, OrderEffect)>,
     /// What is reported of it once it is in force.
     pub report: OrderReport,
-    /// The admin's connection, or its request to the HTTP API.
-    pub origin: ClientRef,
+    /// Who is told the outcome.
+    pub origin: OrderOrigin,
 }
 
 /// What an order means for the connection that it is about.
@@ -65,6 +100,8 @@ pub enum LogMail {
     Node(Box<NodeMail>),
     /// An order that is to hold on all servers. Answered with [`Delivery::TermsDecided`](super::Delivery::TermsDecided).
     Terms(Box<TermsOrder>),
+    /// An order about a user of another server.
+    Order(Box<NodeOrder>),
 }
 
 impl From<NodeMail> for LogMail {

@@ -71,7 +71,7 @@ impl fmt::Display for Admin {
 }
 
 /// What an admin does to a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModerationAction {
     /// Disconnect the user.
     Kick {
@@ -108,7 +108,7 @@ pub struct NewBan {
 }
 
 /// Why an order has no effect, with the text that the admin gets.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OrderRefusal {
     /// The target is unknown or offline.
     #[error("User not found or offline")]

@@ -107,7 +107,7 @@ impl Session {
             (ModerationAction::Ban { seconds, reason }, None) => {
                 let (subject, reason) = (BanSubject::address(address), reason.clone());
                 let ban = NewBan { subject, address: Some(address), seconds: *seconds, reason };
-                let banned = io.context.ban_order(&ban, &order.by, order.origin, io.now)?;
+                let banned = io.context.ban_order(&ban, &order.by, order.origin.clone(), io.now)?;
                 // Others may share the address.
                 let effect = Some((io.id, OrderEffect::Ban { reason: ban.reason }));
                 let banned = TermsOrder { effect, ..banned };
@@ -130,7 +130,7 @@ impl Context {
         order: &ModerationOrder,
         now: Now,
     ) -> Result<Ordered, OrderRefusal> {
-        let (by, origin) = (&order.by, order.origin);
+        let (by, origin) = (&order.by, order.origin.clone());
         let account = Arc::clone(account);
         let subject = BanSubject::Account(Arc::clone(&account));
         let target = target_of(&subject);
@@ -163,7 +163,7 @@ impl Context {
             }
             ModerationAction::Ban { seconds, reason } => {
                 let ban = NewBan { subject, address: None, seconds: *seconds, reason: reason.clone() };
-                let banned = self.ban_order(&ban, by, origin, now)?;
+                let banned = self.ban_order(&ban, by, origin.clone(), now)?;
                 let notice = ModerationNotice::Banned { subject: ban.subject, reason: ban.reason };
                 (banned.change, notice, banned.report)
             }
@@ -181,6 +181,6 @@ impl Context {
         now: Now,
     ) -> Result<Ordered, OrderRefusal> {
         let subject = self.settings.moderation.subject_of(id, now.unix_seconds)?;
-        self.unban(&subject, &order.by, order.origin, now)
+        self.unban(&subject, &order.by, order.origin.clone(), now)
     }
 }

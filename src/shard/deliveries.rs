@@ -15,6 +15,7 @@ use crate::clock::Now;
 use crate::dialect::chat::{self, Direct};
 use crate::dialect::{ChatError, UserDialect, hub};
 use crate::mail::{self, AccountMessage};
+use crate::moderation::OrderRefusal;
 use crate::rooms::{ClientRef, Delivery, Event, Publication, RoomEvent};
 
 impl Shard {
@@ -32,7 +33,10 @@ impl Shard {
             mail::Delivery::TermsDecided { order, is_in_force } => {
                 self.handle_terms_decided(*order, is_in_force, now);
             }
-            mail::Delivery::TermsUndecided { origin } => self.handle_terms_undecided(origin),
+            mail::Delivery::TermsUndecided { origin } => {
+                self.context.answer_order(origin, Err(OrderRefusal::OutcomeUnknown));
+            }
+            mail::Delivery::OrderFromNode(order) => self.carry_out(*order, now),
             mail::Delivery::Noticed(notice) => self.take_notice(notice, ClientRef::ELSEWHERE),
             mail::Delivery::OrderDone { to, outcome } => {
                 self.handle_order_done(to, outcome, now);

@@ -107,7 +107,7 @@ impl User {
             }
         };
         let effect = effect.map(|effect| (io.id, effect));
-        let order = TermsOrder { change, notices, effect, report, origin: order.origin };
+        let order = TermsOrder { change, notices, effect, report, origin: order.origin.clone() };
         Ok(io.put_in_force(order, |effect, io| self.take_effect(effect, io)))
     }
 

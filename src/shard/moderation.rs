@@ -20,10 +20,13 @@ use super::terms_orders::{BANNED, Ordered};
 use super::user::User;
 use crate::clock::Now;
 use crate::dialect::{ChatError, chat};
-use crate::mail::{self, Delivery, ModerationOrder, OrderOutcome, OrderReport, OrderTarget, TermsOrder};
+use crate::mail::{
+    self, LogMail, ModerationOrder, NodeOrder, OrderOrigin, OrderOutcome, OrderReport, OrderTarget,
+    TermsOrder,
+};
 use crate::metrics::{EndReason, OrderKind};
 use crate::moderation::{Admin, BanSubject, ModerationAction, ModerationNotice, NewBan, OrderRefusal};
-use crate::rooms::{ClientRef, Page, UserId};
+use crate::rooms::{ClientRef, Page, UserId, Whereabouts};
 
 /// The reason of the close when a user or an account is kicked.
 pub(super) const KICKED: &str = "kicked";
@@ -48,7 +51,7 @@ impl Shard {
             Ok(Ordered::InLog) => return,
             Err(refusal) => Err(refusal),
         };
-        self.context.mail.deliver(order.origin.shard, Delivery::OrderDone { to: order.origin, outcome });
+        self.context.answer_order(order.origin, outcome);
     }
 
     /// Carries out an order about a user of this shard. `None` for one that has come back on another shard: the order
@@ -231,7 +234,7 @@ impl Context {
         &self,
         ban: &NewBan,
         by: &Admin,
-        origin: ClientRef,
+        origin: OrderOrigin,
         now: Now,
     ) -> Result<TermsOrder, OrderRefusal> {
         let NewBan { subject, seconds, reason, .. } = ban;
@@ -250,7 +253,7 @@ impl Context {
         &mut self,
         subject: &BanSubject,
         by: &Admin,
-        origin: ClientRef,
+        origin: OrderOrigin,
         now: Now,
     ) -> Result<Ordered, OrderRefusal> {
         let change = self.settings.moderation.unban(subject, now.unix_seconds)?;
@@ -273,11 +276,21 @@ impl User {
         self.must_be_admin()?;
         let action = action.ok_or(ChatError::InvalidFormat)?;
         let target = target.ok_or(OrderRefusal::UserNotFound)?;
-        let connection = io.context.directory.users().find(target).ok_or(OrderRefusal::UserNotFound)?;
+        let present = io.context.directory.users().locate(target).ok_or(OrderRefusal::UserNotFound)?;
         self.answers_awaited = 1;
-        let (by, origin, target) = (self.as_admin(), io.origin(), OrderTarget::User(target));
-        let order = ModerationOrder { by, origin, target, action };
-        io.context.mail.request(connection.shard, mail::Request::Moderate(order));
+        let (by, origin) = (self.as_admin(), io.origin());
+        match present {
+            Whereabouts::Here(connection) => {
+                let (origin, target) = (origin.into(), OrderTarget::User(target));
+                let order = ModerationOrder { by, origin, target, action };
+                io.context.mail.request(connection.shard, mail::Request::Moderate(order));
+            }
+            Whereabouts::Elsewhere(to, _) => {
+                let room = Arc::clone(&self.room_name);
+                let order = NodeOrder { to, room, by, user: target, action, origin };
+                io.context.mail.post(LogMail::Order(Box::new(order)));
+            }
+        }
         Ok(())
     }
 
@@ -296,7 +309,7 @@ impl User {
         self.must_be_admin()?;
         let ban = ban?;
         let origin = io.origin();
-        let order = io.context.ban_order(&ban, &self.as_admin(), origin, io.now)?;
+        let order = io.context.ban_order(&ban, &self.as_admin(), origin.into(), io.now)?;
         let NewBan { subject, reason, .. } = ban;
         let order = TermsOrder { notices: vec![ModerationNotice::Banned { subject, reason }], ..order };
         let ordered = io.context.put_in_force(order, io.now);
@@ -313,7 +326,7 @@ impl User {
         self.must_be_admin()?;
         let subject = subject?;
         let origin = io.origin();
-        let ordered = io.context.unban(&subject, &self.as_admin(), origin, io.now)?;
+        let ordered = io.context.unban(&subject, &self.as_admin(), origin.into(), io.now)?;
         self.await_answers(ordered, io);
         Ok(())
     }

@@ -108,6 +108,8 @@ impl Shard {
                 let typing = PrivateTyping { from, from_name, origin, to: user, is_typing };
                 self.with_welcomed_user(user, now, |user, io| user.receive_typing(&typing, io));
             }
+            // These do not come as mail to a user.
+            NodeNotice::Order { .. } | NodeNotice::OrderEnd { .. } => {}
             NodeNotice::TakeOver { visit, .. } => {
                 let Some(found) = found else { return };
                 self.with_user(found.connection, now, |user, io| {

@@ -7,7 +7,9 @@ use super::client::Session;
 use super::client_io::{ClientIo, Context};
 use super::user::User;
 use crate::clock::Now;
-use crate::mail::{Delivery, LogMail, OrderEffect, OrderOutcome, TermsOrder};
+use crate::mail::{
+    Delivery, LogMail, NodeMail, NodeNotice, OrderEffect, OrderOrigin, OrderOutcome, TermsOrder,
+};
 use crate::metrics::EndReason;
 use crate::moderation::{OrderRefusal, TermsChange};
 use crate::rooms::ClientRef;
@@ -50,6 +52,34 @@ impl Context {
         Ordered::Done(outcome_of(order))
     }
 
+    /// Tells the author of an order what has become of it. What it means for connections is told by an author of this server;
+    /// where there is none, it is told here.
+    pub(super) fn answer_order(&mut self, origin: OrderOrigin, outcome: Result<OrderOutcome, OrderRefusal>) {
+        let node = match origin {
+            OrderOrigin::Client(to) => {
+                return self.mail.deliver(to.shard, Delivery::OrderDone { to, outcome });
+            }
+            OrderOrigin::Node(node, number) => Some((node, number)),
+            OrderOrigin::Nobody => None,
+        };
+        let refusal = outcome.as_ref().err().copied();
+        for notice in outcome.into_iter().flat_map(|outcome| outcome.notices) {
+            self.notify_shards(ClientRef::ELSEWHERE, notice);
+        }
+        if let Some((to, number)) = node {
+            self.mail.post(NodeMail {
+                to,
+                // It has no place among the messages of a room.
+                room: "".into(),
+                notice: NodeNotice::OrderEnd { number, refusal },
+                origin: ClientRef::ELSEWHERE,
+                sent: None,
+                failed: None,
+                awaits: None,
+            });
+        }
+    }
+
     /// Tells the storage what has changed.
     fn store_terms(&self, change: &TermsChange) {
         if let Some(state) = &self.state {
@@ -77,7 +107,7 @@ impl ClientIo<'_> {
 impl Shard {
     /// The shared log has decided about an order of this shard.
     pub(super) fn handle_terms_decided(&mut self, order: TermsOrder, is_in_force: bool, now: Now) {
-        let to = order.origin;
+        let origin = order.origin.clone();
         let outcome = if is_in_force {
             if let Some((id, effect)) = &order.effect {
                 self.with_client(*id, now, |session, io| session.take_effect(effect, io));
@@ -87,20 +117,7 @@ impl Shard {
         } else {
             Err(OrderRefusal::NotStored)
         };
-        if to == ClientRef::ELSEWHERE {
-            let notices = outcome.into_iter().flat_map(|outcome| outcome.notices);
-            for notice in notices {
-                self.context.notify_shards(to, notice);
-            }
-            return;
-        }
-        self.context.mail.deliver(to.shard, Delivery::OrderDone { to, outcome });
-    }
-
-    /// The shared log has not decided about an order in time.
-    pub(super) fn handle_terms_undecided(&mut self, to: ClientRef) {
-        let outcome = Err(OrderRefusal::OutcomeUnknown);
-        self.context.mail.deliver(to.shard, Delivery::OrderDone { to, outcome });
+        self.context.answer_order(origin, outcome);
     }
 }
 

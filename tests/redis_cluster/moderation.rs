@@ -137,6 +137,31 @@ async fn an_account_is_disconnected_on_all_nodes() {
 }
 
 #[tokio::test]
+async fn users_of_other_nodes_are_kicked_muted_and_banned() {
+    let cluster = Cluster::new().await;
+    let [a, b] = cluster.start();
+    let mut boss = cluster.member(&a, "boss", &["--admin"]).await;
+    let mut guest = enter_as(&b, "guest").await;
+    let mut ann = cluster.member(&b, "ann", &[]).await;
+    boss.until("join").await;
+    boss.until("join").await;
+    boss.say(json!({"type": "mute", "target_id": guest.id, "seconds": 1_000})).await;
+    assert_eq!(guest.until("muted").await, direct("muted", json!({"seconds": 1_000})));
+    boss.say(json!({"type": "unmute", "target_id": guest.id})).await;
+    guest.until("unmuted").await;
+    boss.say(json!({"type": "kick", "target_id": guest.id, "reason": "enough"})).await;
+    assert_eq!(guest.until("kicked").await, direct("kicked", json!({"reason": "enough"})));
+    assert_eq!(guest.closed_in_the_end().await, (1008, "kicked".to_owned()));
+    boss.say(json!({"type": "ban", "target_id": ann.id, "seconds": 0})).await;
+    assert_eq!(ann.until("kicked").await["type"], "kicked");
+    assert_eq!(ann.closed_in_the_end().await, (1008, "banned".to_owned()));
+    assert_eq!(cluster.status_of(&a, "ann").await, 403);
+    // Its order is the next that is answered, once all before are.
+    boss.say(json!({"type": "kick", "target_id": ann.id})).await;
+    assert_eq!(boss.until("error").await, error("User not found or offline"));
+}
+
+#[tokio::test]
 async fn an_order_without_redis_is_refused_and_bans_are_written_again_to_an_empty_one() {
     let mut cluster = Cluster::new().await;
     let [a, b] = cluster.start();
