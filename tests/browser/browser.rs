@@ -193,9 +193,18 @@ impl Browser {
         result.unwrap_or_else(|error| panic!("the page's script failed: {error}"))
     }
 
+    /// Clicks an element, and finds it once more where the page has drawn it anew in between.
     pub(crate) async fn click(&self, selector: &str) {
-        let element = self.client.find(Locator::Css(selector)).await.expect(selector);
-        element.click().await.expect(selector);
+        let clicked = async {
+            loop {
+                let element = self.client.find(Locator::Css(selector)).await.expect(selector);
+                match element.click().await {
+                    Err(error) if error.is_stale_element_reference() => {}
+                    outcome => return outcome.expect(selector),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, clicked).await.expect(selector);
     }
 
     /// Writes into a field as a keyboard would.
