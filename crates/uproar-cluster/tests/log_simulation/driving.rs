@@ -52,6 +52,9 @@ impl World {
                 }
                 Event::Entry { entry, tickets } => {
                     self.processes[of].apply(&entry);
+                    if let Some(mirror) = &self.processes[of].mirror {
+                        self.record.note_told(&entry, &mirror.epoch);
+                    }
                     for (ticket, answer) in tickets.iter().zip(&entry.answers) {
                         if let Some(ticket) = ticket {
                             self.decide(of, *ticket, &entry.tag, answer);

@@ -18,11 +18,10 @@ pub(crate) struct Record {
     seen: HashMap<Tag, u64>,
     /// The last of each life, and when it came.
     last_of: BTreeMap<LiveNode, (Tag, u64)>,
-    /// Every message that had an id, by epoch, room, its opening and the id.
+    /// Every message that a node was told of, by epoch, room, its opening and the id. What is lost before that has no id.
     ids: HashMap<(Arc<str>, Arc<str>, u64, u64), Tag>,
     /// Tickets of messages that were ever in the log.
     pub(crate) messages: BTreeSet<u64>,
-    epoch: Arc<str>,
 }
 
 impl Record {
@@ -36,7 +35,7 @@ impl Record {
             if self.entries.get(&entry.number).is_some_and(|known| known.tag == entry.tag) {
                 continue;
             }
-            self.cut(entry.number);
+            self.entries.split_off(&entry.number);
             self.push(entry, now_ms);
         }
         // What was lost at the end and was not replaced yet stays, until something stands in its place.
@@ -52,17 +51,6 @@ impl Record {
         }
     }
 
-    fn cut(&mut self, from: u64) {
-        if !self.entries.split_off(&from).is_empty() {
-            let epochs = self.entries.values().rev().flat_map(|entry| entry.batch.proposals());
-            let epoch = epochs.filter_map(|proposal| match proposal {
-                Proposal::Epoch { epoch } => Some(Arc::clone(epoch)),
-                _ => None,
-            });
-            self.epoch = epoch.take(1).next().unwrap_or_default();
-        }
-    }
-
     fn push(&mut self, entry: Entry, now_ms: u64) {
         if let Some((number, last)) = self.entries.last_key_value()
             && number + 1 == entry.number
@@ -73,11 +61,7 @@ impl Record {
         let is_new = !self.seen.contains_key(&entry.tag);
         for (proposal, answer) in entry.decisions() {
             match (proposal, answer) {
-                (Proposal::Epoch { epoch }, _) => self.epoch = Arc::clone(epoch),
-                (Proposal::Message { room, message, .. }, Answer::Sent(id)) => {
-                    let key = (Arc::clone(&self.epoch), Arc::clone(&room.name), room.opened, *id);
-                    let known = self.ids.entry(key).or_insert_with(|| entry.tag.clone());
-                    assert_eq!(*known, entry.tag, "message {id} of {room:?} is given twice");
+                (Proposal::Message { message, .. }, Answer::Sent(_)) => {
                     self.messages.extend(ticket_of(message));
                 }
                 (Proposal::NodeGone { seen }, Answer::Done) if is_new => self.check_gone(seen, now_ms),
@@ -89,6 +73,17 @@ impl Record {
             self.last_of.insert(entry.tag.live(), (entry.tag.clone(), now_ms));
         }
         self.entries.insert(entry.number, Arc::new(entry));
+    }
+
+    /// A node was told of an entry, which is of this epoch.
+    pub(crate) fn note_told(&mut self, entry: &Entry, epoch: &Arc<str>) {
+        for (proposal, answer) in entry.decisions() {
+            if let (Proposal::Message { room, .. }, Answer::Sent(id)) = (proposal, answer) {
+                let key = (Arc::clone(epoch), Arc::clone(&room.name), room.opened, *id);
+                let known = self.ids.entry(key).or_insert_with(|| entry.tag.clone());
+                assert_eq!(*known, entry.tag, "message {id} of {room:?} is given twice");
+            }
+        }
     }
 
     /// Nobody is declared gone who has had a batch in the log lately, unless that was lost.
