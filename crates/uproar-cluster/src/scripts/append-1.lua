@@ -13,10 +13,10 @@
 -- KEYS: log (a stream), meta, nodes, rooms, recovery (hashes), marks (a list), damaged, requests, requests:before
 --       (hashes), left (a list), bans, mutes (hashes); then for each room its history (a list) and its roster (a hash).
 -- ARGV: node, incarnation, number of the batch, format, settings, messages that a history keeps, bytes that the log
---       keeps; for how many milliseconds it is known who has left; the recovery's id, or ''; to append an entry again its number, time and answers, or ''; the proposals as
---       nodes read them, and their payloads; the number of rooms, and their names; then for each proposal its kind, its
---       room (from 1, or ''), the number of the entry that opened the room, and seven fields, which `decide` below
---       names.
+--       keeps, for how many milliseconds a user that has left is kept; the recovery's id, or ''; to append an entry
+--       again its number, time and answers, or ''; the proposals as nodes read them, and their payloads; the number of
+--       rooms, and their names; then for each proposal its kind, its room (from 1, or ''), the number of the entry that
+--       opened the room, and seven fields, which `decide` below names.
 --
 -- Returns {number of the entry, 1 if the batch is in the log already, the number of damaged rooms}. An error begins
 -- with one of these words:
